@@ -1,0 +1,145 @@
+"""The views: batched on the device, each sample with its own random numbers.
+
+All randomness is drawn by `draws`, from (seed, epoch, frame) alone, and only used by `two_views`: a frame's
+views do not depend on the batch it is in, nor on who computes them.
+
+Notation: B frames, C channels (1 when every frame is grey, else 3), S pixels of a stored frame's side,
+V = 2B views, s pixels of a view's side.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr_rhd.frames import DOPPLER, GREY
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
+STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
+JITTER_SHARE = 0.8  # of the views, as in SimCLR
+BLUR_SIGMA = (0.1, 2.0)  # pixels in a view of 224 pixels
+FACTORS = ("area", "aspect", "x", "y", "flip", "jitter", "brightness", "contrast", "saturation", "grayscale",
+           "blur", "sigma")
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How strong the views differ; what each means is told by `main.py --help`."""
+
+    crop_min: float
+    flip: float
+    jitter: float
+    grayscale: float
+    blur: float
+
+
+def draws(seed: int, epoch: int, frames: np.ndarray) -> Tensor:
+    """Random numbers for two views of each frame: (B, 2, len(FACTORS)) float32, uniform in [0, 1)."""
+    rows = [np.random.default_rng([seed, epoch, int(frame)]).random((2, len(FACTORS)), dtype=np.float32)
+            for frame in frames]
+    return torch.from_numpy(np.stack(rows))
+
+
+def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
+    """Two random views of each frame.
+
+    Crop, flip, brightness, contrast, saturation, grayscale, blur, then ImageNet normalisation. Saturation and
+    grayscale leave Doppler frames alone, where colour is the direction of flow; there is no hue jitter.
+
+    Args:
+        frames: (B, 3, S, S) uint8, not changed.
+        kinds: (B,) uint8, GREY, TINTED or DOPPLER.
+        u: (B, 2, len(FACTORS)) from `draws`.
+        size: s.
+        strengths: how strong.
+
+    Returns:
+        (2B, 3, s, s) float32, channels last, normalised; the first views, then the second ones.
+    """
+    grey = bool((kinds == GREY).all())
+    x = (frames[:, :1] if grey else frames).float().div(255)  # (B, C, S, S)
+    factor = dict(zip(FACTORS, u.permute(2, 1, 0).flatten(1), strict=True))  # each (V,), view-major like x
+    x = _crop(torch.cat([x, x]), factor, size, strengths)  # (V, C, s, s)
+    x = _brightness_contrast(x, factor, strengths.jitter)
+    if not grey:
+        x = _chroma(x, torch.cat([kinds, kinds]), factor, strengths)
+    x = _blur(x, factor, strengths.blur)
+    return normalise(x)
+
+
+def plain_view(frames: Tensor, *, size: int) -> Tensor:
+    """The view for evaluation: the whole frame, (B, 3, S, S) uint8 -> (B, 3, s, s) float32, normalised."""
+    x = frames.float().div(255)
+    return normalise(F.interpolate(x, size=(size, size), mode="bilinear", antialias=True))
+
+
+def normalise(x: Tensor) -> Tensor:
+    """(B, 1 or 3, s, s) in [0, 1] -> (B, 3, s, s), channels last, with ImageNet's mean and deviation."""
+    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths) -> Tensor:
+    """Random resized crop and flip in one bilinear sampling; the box is always inside the frame."""
+    area = strengths.crop_min + (1 - strengths.crop_min) * factor["area"]
+    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    aspect = torch.exp(low + (high - low) * factor["aspect"])
+    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # of the frame's
+    shift_x = (1 - width) * (2 * factor["x"] - 1)  # of the box's centre, in [-1, 1] coordinates
+    shift_y = (1 - height) * (2 * factor["y"] - 1)
+    mirror = torch.where(factor["flip"] < strengths.flip, -1.0, 1.0)
+    zero = torch.zeros_like(width)
+    theta = torch.stack([torch.stack([width * mirror, zero, shift_x], 1),
+                         torch.stack([zero, height, shift_y], 1)], 1)  # (V, 2, 3)
+    grid = F.affine_grid(theta, [len(x), x.shape[1], size, size], align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _brightness_contrast(x: Tensor, factor: dict[str, Tensor], jitter: float) -> Tensor:
+    """Brightness, then contrast about the view's mean brightness, as torchvision's ColorJitter does each."""
+    on = factor["jitter"] < JITTER_SHARE
+    brightness, contrast = (torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
+                            for name in ("brightness", "contrast"))
+    x = (x * brightness).clamp(0, 1)
+    mean = _luma(x).mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + contrast * (x - mean)).clamp(0, 1)
+
+
+def _chroma(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], strengths: Strengths) -> Tensor:
+    """Saturation and grayscale: both scale a pixel's distance from its brightness, grayscale to 0."""
+    on = factor["jitter"] < JITTER_SHARE
+    scale = torch.where(on, 1 + strengths.jitter * (2 * factor["saturation"] - 1), 1.0)
+    scale = torch.where(factor["grayscale"] < strengths.grayscale, 0.0, scale)
+    scale = torch.where(kinds == DOPPLER, 1.0, scale).view(-1, 1, 1, 1)
+    luma = _luma(x)
+    return torch.where(scale == 1, x, (luma + scale * (x - luma)).clamp(0, 1))
+
+
+def _blur(x: Tensor, factor: dict[str, Tensor], share: float) -> Tensor:
+    """Gaussian blur of a share of the views, as two passes of a one-dimensional kernel per view."""
+    chosen = (factor["blur"] < share).nonzero().squeeze(1)
+    if len(chosen) == 0:
+        return x
+    low, high = (sigma * x.shape[-1] / 224 for sigma in BLUR_SIGMA)
+    sigma = low + (high - low) * factor["sigma"][chosen]
+    radius = max(1, math.ceil(3 * high))
+    steps = torch.arange(-radius, radius + 1, device=x.device)
+    kernel = torch.exp(-0.5 * (steps / sigma[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(x.shape[1], 0)  # (n C, k)
+    n, c, h, w = x[chosen].shape
+    y = F.pad(x[chosen], [radius] * 4, mode="reflect").reshape(1, n * c, h + 2 * radius, w + 2 * radius)
+    y = F.conv2d(y, kernel[:, None, :, None], groups=n * c)
+    y = F.conv2d(y, kernel[:, None, None, :], groups=n * c)
+    return x.index_copy(0, chosen, y.reshape(n, c, h, w))
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(V, C, s, s) -> (V, 1, s, s)."""
+    if x.shape[1] == 1:
+        return x
+    return (x * torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)

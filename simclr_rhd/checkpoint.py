@@ -1,0 +1,53 @@
+"""Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.files import replacing
+
+
+def save(path: Path, payload: dict[str, Any]) -> None:
+    """Write `payload` to `path`; a crash in the middle leaves the old file good."""
+    with replacing(path) as part:
+        with part.open("wb") as stream:
+            torch.save(payload, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # the move must not reach the disk before the bytes do
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        UserError: the file cannot be read or is not a checkpoint of tensors and plain types.
+    """
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
+    if not isinstance(payload, dict):
+        raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+    return payload
+
+
+def digest(model: nn.Module) -> str:
+    """A hash of all parameters and buffers: equal before and after means that nothing moved."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        content.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside a DataParallel wrapper, so that saved names carry no `module.` prefix."""
+    return model.module if isinstance(model, nn.DataParallel) else model

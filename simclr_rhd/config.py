@@ -1,0 +1,157 @@
+"""The configuration of a run: one frozen dataclass, its flags, and every contradiction in one message.
+
+Nothing heavy is imported here, so `main.py --help` answers at once.
+"""
+
+import argparse
+import dataclasses
+import math
+import os
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+COMMANDS = ("train",)
+DEMO_IMAGE_SIZE = 64
+IMAGE_SIZE = 224
+
+
+def flag(default: Any, help: str, **options: Any) -> Any:
+    """A field of `Config` that is a flag of the command line."""
+    return dataclasses.field(default=default, metadata={"help": help, **options})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run is told to do; one field a flag, `image_size` for `--image-size`."""
+
+    data: str = flag("demo", "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
+                     "the environment variable SIMCLR_RHD_DATA sets another default")
+    labelled_prefix: str = flag("supervised/annotated-final", "labelled frames, below --data")
+    unlabelled_prefix: str = flag("unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data")
+    labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data")
+    cache_dir: str | None = flag(None, "where fetched and decoded frames are kept "
+                                 "(default: the platform's user cache folder)")
+    save_dir: str = flag("models", "folder that everything is written to")
+
+    epochs: int = flag(100, "pretraining epochs at most")
+    linear_epochs: int = flag(50, "epochs of each linear head")
+    batch_size: int = flag(64, "frames in a contrastive batch, 2 views each")
+    learning_rate: float = flag(1e-3, "peak learning rate of pretraining (AdamW, warm-up, then cosine)")
+    classifier_lr: float = flag(1e-3, "learning rate of the linear heads (AdamW)")
+    temperature: float = flag(0.5, "temperature of NT-Xent")
+    patience: int = flag(5, "stop after this many epochs without a better held-out contrastive loss")
+    min_delta: float = flag(0.005, "by how much the held-out loss must fall to count as better")
+    image_size: int | None = flag(None, f"pixels of a view's side (default: {IMAGE_SIZE}; "
+                                  f"{DEMO_IMAGE_SIZE} for the small frames of the demo)")
+    init: str = flag("random", "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint "
+                     "of this program")
+
+    crop_min: float = flag(0.5, "smallest share of a frame's area that a random crop keeps")
+    flip: float = flag(0.0, "probability of a horizontal flip (left and right carry meaning in echo views)")
+    jitter: float = flag(0.4, "strength of brightness, contrast and saturation jitter; saturation never for "
+                         "Doppler frames, hue never: it is the direction of flow")
+    grayscale: float = flag(0.2, "probability of removing colour, never for Doppler frames")
+    blur: float = flag(0.5, "probability of a Gaussian blur")
+
+    group_by: str = flag("auto", "what never stands on two sides of the split: 'patient', 'video', 'auto' "
+                         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
+                         choices=("auto", "patient", "video", "frame"))
+    max_rejected: float = flag(0.05, "share of unreadable frames above which the run stops")
+    seed: int = flag(42, "seed of everything random")
+    num_workers: int | None = flag(None, "processes that read batches ahead (default: by cores)")
+    device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
+    resume: str = flag("auto", "'auto': go on with an unfinished run of the same configuration; 'never'",
+                       choices=("auto", "never"))
+    overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir")
+    demo_patients: int = flag(96, "patients of the built-in data")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run uses the built-in synthetic data."""
+        return self.data == "demo"
+
+    def signature(self) -> dict[str, Any]:
+        """The fields that decide a run's result: two runs with equal signatures are the same run."""
+        aside = {"cache_dir", "save_dir", "num_workers", "resume", "overwrite"}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
+
+
+def parse(argv: Sequence[str] | None = None) -> Config:
+    """Read the command line (`sys.argv` if None). Leaves with status 2 and one message on any mistake."""
+    parser = build_parser()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and not arguments[0].startswith("-"):
+        command = arguments.pop(0)
+        if command not in COMMANDS:
+            parser.error(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
+    config = Config(**vars(parser.parse_args(arguments)))
+    if config.image_size is None:
+        config = dataclasses.replace(config, image_size=DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE)
+    if problems := list(contradictions(config)):
+        parser.error("\n  ".join(["the command line asks for what cannot be:", *problems]))
+    return config
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line: a flag for each field of `Config`, no abbreviations."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        usage="python3 main.py [train] [flags]",
+        description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
+        "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
+        "synthetic data.",
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(Config)
+    for field in dataclasses.fields(Config):
+        name, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
+        default = os.environ.get("SIMCLR_RHD_DATA", "demo") if field.name == "data" else field.default
+        if hints[field.name] is bool:
+            parser.add_argument(name, action="store_true", help=text)
+            continue
+        shown = "" if default is None else " (default: %(default)s)"
+        parser.add_argument(name, type=_base_type(hints[field.name]), default=default, help=text + shown,
+                            choices=field.metadata.get("choices"),
+                            metavar=None if "choices" in field.metadata else field.name.upper())
+    return parser
+
+
+def _base_type(hint: Any) -> type:
+    """`int` for `int` and for `int | None`."""
+    return typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Everything that is wrong with `config`, one sentence each, in the flags' spelling."""
+    wanted: list[tuple[str, bool, str]] = []
+    for name, least in {"epochs": 1, "linear_epochs": 1, "batch_size": 2, "patience": 1, "image_size": 32,
+                        "seed": 0, "demo_patients": 12}.items():
+        wanted.append((name, getattr(config, name) >= least, f"at least {least}"))
+    for name in ("learning_rate", "classifier_lr", "temperature"):
+        value = getattr(config, name)
+        wanted.append((name, math.isfinite(value) and value > 0, "a number above 0"))
+    wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
+    wanted.append(("num_workers", (config.num_workers or 0) >= 0, "0 or more"))
+    wanted.append(("crop_min", 0 < config.crop_min <= 1, "above 0 and at most 1"))
+    wanted.append(("jitter", 0 <= config.jitter < 1, "at least 0 and below 1"))
+    for name in ("flip", "grayscale", "blur", "max_rejected"):
+        wanted.append((name, 0 <= getattr(config, name) <= 1, "between 0 and 1"))
+    for name in ("labelled_prefix", "unlabelled_prefix", "labels_csv"):
+        path = PurePosixPath(getattr(config, name))
+        wanted.append((name, path.parts != () and not path.is_absolute() and ".." not in path.parts,
+                       "a path below --data"))
+    wanted.append(("data", "://" not in config.data or config.data.startswith("gs://"),
+                   "'demo', a folder, or gs://BUCKET[/PREFIX]"))
+    wanted.append(("save_dir", "://" not in config.save_dir, "a folder of this machine"))
+    wanted.append(("init", config.init in ("random", "imagenet") or os.path.isfile(config.init),
+                   "'random', 'imagenet', or a file that exists"))
+    for name, holds, want in wanted:
+        if not holds:
+            yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"
+    if config.demo_patients != Config.demo_patients and not config.synthetic:
+        yield f"--demo-patients {config.demo_patients}: only --data demo has demo patients"

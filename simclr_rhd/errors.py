@@ -1,0 +1,5 @@
+"""The one exception that stands for a mistake of the user's, told in the user's words."""
+
+
+class UserError(Exception):
+    """Bad arguments or unusable input; the message says what, where, and what to do. Exit status 2."""

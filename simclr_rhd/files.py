@@ -1,0 +1,57 @@
+"""Files appear whole or not at all: written beside their place, then moved onto it."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; move it onto `path` if the block ends without an error."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON; numpy numbers and arrays are accepted, NaN and infinity become null."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_lines(path: Path, records: Iterable[Any]) -> None:
+    """Write one JSON object per line."""
+    with replacing(path) as part, part.open("w", encoding="utf-8") as stream:
+        for record in records:
+            stream.write(json.dumps(plain(record), ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file (UTF-8, one header row)."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types: a figure that cannot be computed (NaN, infinity) is null, never 0."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value

@@ -1,0 +1,84 @@
+"""One frame: bytes of any common picture format to a square of uint8 RGB."""
+
+import io
+import warnings
+from pathlib import PurePosixPath
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms.v2.functional import resize
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
+LARGEST_PIXELS = 100_000_000
+GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
+DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
+DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
+
+
+def is_frame(name: str) -> bool:
+    """Whether a file's extension says that it is a frame."""
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+
+
+def decode(data: bytes) -> np.ndarray:
+    """One frame of any common pixel format as RGB.
+
+    16-bit grey is taken as full range (divided by 257), transparency as black.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the bytes are no frame that can be used; the message is the reason.
+    """
+    if not data:
+        raise ValueError("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures
+            image: Image.Image = Image.open(io.BytesIO(data))
+            if image.width * image.height > LARGEST_PIXELS:
+                raise ValueError(f"too large ({image.width}x{image.height})")
+            if min(image.size) < SMALLEST_SIDE:
+                raise ValueError(f"too small ({image.width}x{image.height})")
+            image.load()
+            image = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise ValueError("not an image") from None
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"damaged image ({error})") from None
+    return np.asarray(_to_rgb(image))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
+        wide = np.asarray(image, dtype=np.float64)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ValueError("pixels outside 16 bits")
+        image = Image.fromarray(np.round(wide / 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    elif image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def square(frame: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, 3) uint8 -> (3, side, side) uint8: resized with its aspect ratio, centred on black."""
+    height, width, _ = frame.shape
+    scale = side / max(height, width)
+    new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
+    small = resize(torch.from_numpy(frame.copy()).permute(2, 0, 1), [new_h, new_w], antialias=True)
+    top, left = (side - new_h) // 2, (side - new_w) // 2
+    return F.pad(small, (left, side - new_w - left, top, side - new_h - top)).numpy()
+
+
+def colour_kind(frame: np.ndarray) -> int:
+    """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame."""
+    chroma = frame.max(axis=0) - frame.min(axis=0)  # (S, S)
+    if not chroma.any():
+        return GREY
+    return DOPPLER if (chroma > DOPPLER_CHROMA).mean() >= DOPPLER_SHARE else TINTED

@@ -1,0 +1,250 @@
+"""The label table: what the labelling form exports, brought to one row per frame.
+
+A frame is called `<video>_frame<number>.<ext>`: its video is the text before `_frame`; a still is its own.
+"""
+
+import ast
+import csv
+import io
+import itertools
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from simclr_rhd.errors import UserError
+
+TASKS = ("view", "condition", "severity")
+COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
+FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
+NOT_APPLICABLE = "Not Applicable"
+MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
+LONGEST_CELL = 2_000  # characters that are parsed as a list
+Row = dict[str, str]  # cells by column name
+PAIR = " + "  # joins the lesions of a condition with several
+
+# The known classes of each task in clinical order, each with the spellings that stand for it, reduced to
+# lower-case letters and digits. A pattern must match the whole spelling.
+KNOWN: dict[str, dict[str, str]] = {
+    "view": {
+        "Parasternal Long Axis (PLAX)": r"(parasternallongaxis(view)?)?(plax)?",
+        "Parasternal Short Axis (PSAX)": r"(parasternalshortaxis(view)?)?(psax)?",
+        "Apical Two Chamber (A2C)": r"(apical(two|2)chambers?(view)?)?(a2c|2ch)?",
+        "Apical Three Chamber (A3C)": r"(apical(three|3)chambers?(view)?)?(a3c|3ch)?",
+        "Apical Four Chamber (A4C)": r"(apical(four|4)chambers?(view)?)?(a4c|4ch)?",
+        "Apical Five Chamber (A5C)": r"(apical(five|5)chambers?(view)?)?(a5c|5ch)?",
+        "Subcostal": r"subcostal(view)?",
+        "Doppler": r"(colou?r)?doppler",
+        NOT_APPLICABLE: r"notapplicable",
+    },
+    "condition": {
+        "Healthy": r"healthy|normal",
+        "Aortic Valve Regurgitation": r"aortic(valve)?(regurgitation|insufficiency)",
+        "Mitral Valve Prolapse": r"mitral(valve)?prolapse",
+        "Mitral Valve Regurgitation": r"mitral(valve)?(regurgitation|insufficiency)",
+        "Pulmonary Valve Regurgitation": r"pulmon(ary|ic)(valve)?(regurgitation|insufficiency)",
+        "Tricuspid Valve Regurgitation": r"tricuspid(valve)?(regurgitation|insufficiency)",
+        NOT_APPLICABLE: r"notapplicable",
+    },
+    "severity": {
+        NOT_APPLICABLE: r"notapplicable",
+        "Normal": r"normal",
+        "Borderline RHD": r"borderline(rhd)?",
+        "Definite RHD": r"definite(rhd)?|rhd",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One row per frame, in the order of the frames.
+
+    Attributes:
+        classes: class names of each task, in clinical order; a task with fewer than two cannot be learnt.
+        values: {task: (N,) int64 index into `classes`, -1 = not annotated}.
+        videos: N names of videos.
+        patients: N patients of the table, "" where unknown.
+        conflicts: (key, column, readings) of frames whose rows disagree: not annotated for that task; where
+            the rows disagree on the patient, not annotated at all.
+        rows_without_file: file names of the table that no file, or more than one, has.
+        frames_without_row: keys of the labelled folder that the table does not name.
+    """
+
+    classes: dict[str, list[str]]
+    values: dict[str, np.ndarray]
+    videos: list[str]
+    patients: list[str]
+    conflicts: list[tuple[str, str, list[str]]]
+    rows_without_file: list[str]
+    frames_without_row: list[str]
+
+    def annotated(self) -> np.ndarray:
+        """(N,) bool: frames with a label for at least one task."""
+        return np.any([values >= 0 for values in self.values.values()], axis=0)
+
+
+def read_labels(table: bytes, name: str, *, keys: Sequence[str], listed: Sequence[str],
+                prefixes: tuple[str, str]) -> Labels:
+    """Match the rows of a label table with frames.
+
+    Args:
+        table: the CSV file.
+        name: what to call the table in messages.
+        keys: names of the N frames that could be read.
+        listed: names of all files below the labelled prefix, the rejected ones too.
+        prefixes: the folders of the labelled and of the unlabelled frames.
+
+    Raises:
+        UserError: the table cannot be read, lacks a column, or names none of the files.
+    """
+    rows = read_rows(table, name)
+    rows_of, rows_without_file = match(rows, listed)
+    if not rows_of:
+        raise UserError(f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
+                        f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}")
+    readers = {task: class_reader(task, [row[column] for row in rows]) for task, column in COLUMNS.items()}
+    readers["patient"] = lambda cell: {cell.strip()} - {""}
+    columns = COLUMNS | {"patient": PATIENT_COLUMN}
+    found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
+    conflicts = []
+    for key, what in itertools.product(sorted(rows_of), columns):
+        readings = set().union(*(readers[what](row.get(columns[what]) or "") for row in rows_of[key]))
+        if len(readings) == 1:
+            found[what][key] = readings.pop()
+        elif readings:
+            conflicts.append((key, what, sorted(readings)))
+    for key in (key for key, what, _ in conflicts if what == "patient"):
+        for task in TASKS:
+            found[task].pop(key, None)  # a frame of an unknown patient could stand on both sides of a split
+
+    classes, values = {}, {}
+    for task in TASKS:
+        classes[task] = sorted(set(found[task].values()), key=lambda text: clinical_order(task, text))
+        index = {text: number for number, text in enumerate(classes[task])} | {None: -1}
+        values[task] = np.array([index[found[task].get(key)] for key in keys], dtype=np.int64)
+    patients = [found["patient"].get(key, "") for key in keys]
+    frames_without_row = sorted(set(keys) & set(listed) - set(rows_of))
+    return Labels(classes, values, videos_of(keys, prefixes), patients, conflicts, rows_without_file,
+                  frames_without_row)
+
+
+def read_rows(table: bytes, name: str) -> list[Row]:
+    """The table's rows by column name.
+
+    Raises:
+        UserError: it is no CSV file, has no rows, or lacks a column that is needed.
+    """
+    try:
+        text = table.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = table.decode("cp1252", errors="replace")  # what spreadsheets write when not UTF-8
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
+        reader.fieldnames = [column.strip().upper() for column in reader.fieldnames or []]
+        rows = [row for row in reader if (row.get(FILE_COLUMN) or "").strip()]
+    except csv.Error as error:
+        raise UserError(f"{name}: not a CSV table ({error})") from None
+    needed = [FILE_COLUMN, *COLUMNS.values()]
+    if missing := [column for column in needed if column not in reader.fieldnames]:
+        raise UserError(f"{name}: no column {', '.join(missing)}; its columns are: "
+                        f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)} (and "
+                        f"{PATIENT_COLUMN} where known)")
+    if not rows:
+        raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
+    return rows
+
+
+def match(rows: list[Row], listed: Sequence[str]) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows by the key of their file, and the file names that no file, or more than one, has.
+
+    A row's folders only decide between files of one name: tables and buckets are sorted differently.
+    """
+    by_name = defaultdict(list)
+    for key in listed:
+        by_name[_nfc(PurePosixPath(key).name)].append(key)
+    rows_of, unmatched = defaultdict(list), []
+    for row in rows:
+        wanted = _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
+        keys = by_name.get(PurePosixPath(wanted).name, [])
+        if len(keys) > 1:
+            keys = [key for key in keys if _nfc("/" + key).endswith("/" + wanted.lstrip("./"))]
+        if len(keys) == 1:
+            rows_of[keys[0]].append(row)
+        else:
+            unmatched.append(row[FILE_COLUMN])
+    return dict(rows_of), sorted(set(unmatched))
+
+
+def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
+    """A function from a cell to the classes it can be read as: none = not annotated, two = contradictory.
+
+    Spellings of a known class get its name; other texts that differ only in case, blanks or punctuation are
+    one class, called as it is spelled most often in `cells`.
+    """
+    spellings: dict[str, Counter[str]] = defaultdict(Counter)
+    for text in itertools.chain.from_iterable(_texts(task, cell or "") for cell in cells):
+        spellings[_reduced(text)][" ".join(text.split())] += 1
+    # A severity table that never says "RHD" is about another disease: its "Definite" is not definite RHD.
+    says_rhd = any("rhd" in reduced for reduced in spellings)
+    names = {}
+    for reduced, counts in spellings.items():
+        known = next((name for name, pattern in KNOWN[task].items() if re.fullmatch(pattern, reduced)), None)
+        names[reduced] = known or min(counts, key=lambda text: (-counts[text], text))
+        if task == "severity" and not says_rhd:
+            names[reduced] = names[reduced].removesuffix(" RHD")
+
+    def read(cell: str) -> set[str]:
+        found = {names[_reduced(text)] for text in _texts(task, cell)}
+        if NOT_APPLICABLE in found or len(found) < 2:
+            return found
+        return {PAIR.join(sorted(found, key=lambda name: clinical_order(task, name)))}
+
+    return read
+
+
+def clinical_order(task: str, name: str) -> tuple:
+    """Sort key of a class: single findings before pairs, known ones in the order of `KNOWN`, then by name."""
+    order = [known.removesuffix(" RHD") for known in KNOWN[task]]
+    parts = [part.removesuffix(" RHD") for part in name.split(PAIR)]
+    return len(parts), [order.index(part) if part in order else len(order) for part in parts], name
+
+
+def videos_of(keys: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
+    """The video of each frame: its file name up to `_frame`.
+
+    Where one file name occurs in several folders of a prefix, folders tell videos apart, and the video's name
+    starts with them. Otherwise folders do not count, so that a video's labelled and unlabelled frames meet.
+    """
+    paths = []  # below their prefix
+    for key in map(PurePosixPath, keys):
+        prefix = next((prefix for prefix in prefixes if key.is_relative_to(prefix)), ".")
+        paths.append((prefix, key.relative_to(prefix)))
+    folders_count = len({(prefix, path.name) for prefix, path in paths}) < len(paths)
+    stems = [str(path.with_suffix("")) if folders_count else path.stem for _, path in paths]
+    return [stem.rpartition("_frame")[0] or stem for stem in stems]
+
+
+def _texts(task: str, cell: str) -> list[str]:
+    """The class texts in a cell: for conditions the items of a list, else the cell; none if empty."""
+    items: object = cell
+    if task == "condition" and cell.strip().startswith("["):
+        try:
+            items = ast.literal_eval(cell.strip()[:LONGEST_CELL])
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            items = cell.strip(" []").split(",")  # a list that lost its quotes
+    texts = [str(item) for item in items] if isinstance(items, list) else [str(items)]
+    return [text for text in texts if _reduced(text) not in MISSING]
+
+
+def _reduced(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)  # some systems list "é" as two characters

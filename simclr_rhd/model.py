@@ -1,0 +1,91 @@
+"""ResNet-18 encoder, SimCLR projector, linear heads."""
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from simclr_rhd import checkpoint
+from simclr_rhd.errors import UserError
+
+FEATURES = 512  # width of ResNet-18's pooled features
+EMBEDDING = 128  # width of the projector's output, as in SimCLR
+
+
+class SimCLR(nn.Module):
+    """Encoder and projector; heads are trained on the encoder's output (Chen et al. 2020, section 2.1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = torchvision.models.resnet18(weights=None)
+        self.encoder.fc = nn.Identity()
+        self.projector = nn.Sequential(
+            nn.Linear(FEATURES, FEATURES, bias=False),
+            nn.BatchNorm1d(FEATURES),
+            nn.ReLU(inplace=True),
+            nn.Linear(FEATURES, EMBEDDING),
+        )
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised views -> (B, 128) embeddings, not normalised."""
+        return self.projector(self.encoder(views))
+
+
+class Heads(nn.Module):
+    """One linear classifier per task on standardised features.
+
+    The mean and deviation of the training features are buffers, so a head travels with its scaling.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_classes: dict[str, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("std", torch.ones(FEATURES))
+        self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_classes.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) logits}."""
+        scaled = (features - self.mean) / self.std
+        return {task: linear(scaled) for task, linear in self.linear.items()}
+
+
+def build(init: str, *, seed: int) -> SimCLR:
+    """A SimCLR model: weights drawn from `seed`, the encoder's then replaced as `init` says.
+
+    Args:
+        init: 'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program.
+        seed: seed of the random weights.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    torch.manual_seed(seed)
+    model = SimCLR()
+    if init == "imagenet":
+        model.encoder.load_state_dict(_imagenet_weights(), strict=True)
+    elif init != "random":
+        saved = checkpoint.load(init)
+        weights = saved.get("encoder") or {
+            name.removeprefix("encoder."): value
+            for name, value in saved.get("model", {}).items()
+            if name.startswith("encoder.")
+        }
+        try:
+            model.encoder.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            raise UserError(f"--init {init}: not a ResNet-18 encoder of this program: {error}") from None
+    return model.to(memory_format=torch.channels_last)
+
+
+def _imagenet_weights() -> dict[str, Tensor]:
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    try:
+        state = dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:  # URLError is one
+        raise UserError(
+            f"--init imagenet: torchvision's weights could not be downloaded ({error}). Put {weights.url} "
+            f"into {torch.hub.get_dir()}/checkpoints by hand, or use --init random."
+        ) from None
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}

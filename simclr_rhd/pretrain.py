@@ -1,0 +1,217 @@
+"""SimCLR pretraining: schedule, one epoch, the watched loss, early stopping, and the loop over epochs.
+
+Everything random is drawn from (seed, epoch), so a run that is resumed at an epoch's end goes on bit for bit.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from simclr_rhd import checkpoint
+from simclr_rhd.augment import Strengths, draws, two_views
+from simclr_rhd.errors import UserError
+from simclr_rhd.loss import nt_xent, uniform_loss
+
+logger = logging.getLogger("simclr_rhd")
+
+WEIGHT_DECAY = 0.01  # AdamW's own default
+WARMUP_SHARE, WARMUP_MOST = 0.1, 10  # warm up over a tenth of the epochs, at most 10
+WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
+WATCHED_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
+
+
+class Batches(Dataset):
+    """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame."""
+
+    def __init__(self, frames: np.ndarray, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
+        self.frames, self.kinds, self.seed, self.epoch = frames, kinds, seed, epoch
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
+        return (torch.from_numpy(self.frames[rows]), torch.from_numpy(self.kinds[rows]),
+                draws(self.seed, self.epoch, rows))
+
+
+def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up to `peak`, then a half cosine to 0 (Loshchilov & Hutter 2017, equation 5)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    full = len(order) // batch_size
+    return np.split(order[: full * batch_size], full)
+
+
+def watched_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The watched rows, the same at every call, in batches as near to `batch_size` as can be."""
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
+    return np.array_split(rows, max(1, round(len(rows) / batch_size)))
+
+
+class Pretraining:
+    """The state of a pretraining run and the steps that change it.
+
+    Args:
+        model: SimCLR, wrapped for its devices.
+        frames: (N, 3, S, S) uint8.
+        kinds: (N,) uint8.
+        batch_size: N of NT-Xent.
+        learning_rate: the peak.
+        epochs: at most.
+        temperature: of NT-Xent.
+        size: pixels of a view's side.
+        strengths: of the views.
+        seed: seed.
+        num_workers: processes that read ahead.
+        device: where the model is.
+    """
+
+    def __init__(self, model: nn.Module, frames: np.ndarray, kinds: np.ndarray, *, batch_size: int,
+                 learning_rate: float, epochs: int, temperature: float, size: int, strengths: Strengths,
+                 seed: int, num_workers: int, device: torch.device) -> None:
+        self.model, self.frames, self.kinds = model, frames, kinds
+        self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
+        self.temperature, self.size, self.strengths, self.seed = temperature, size, strengths, seed
+        self.num_workers, self.device = num_workers, device
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY,
+                                           fused=True)
+        half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
+        self.precision = torch.float16 if half else torch.bfloat16
+        self.history: list[dict[str, Any]] = []
+        self.best_loss, self.stale = math.inf, 0
+
+    def loss(self, frames: Tensor, kinds: Tensor, u: Tensor) -> Tensor:
+        """NT-Xent of one batch; both views go through the model in one pass."""
+        frames, kinds, u = (tensor.to(self.device, non_blocking=True) for tensor in (frames, kinds, u))
+        views = two_views(frames, kinds, u, size=self.size, strengths=self.strengths)
+        with self._autocast():
+            z0, z1 = self.model(views).chunk(2)
+        return nt_xent(z0, z1, self.temperature)
+
+    def train_epoch(self, rows: np.ndarray, epoch: int) -> tuple[float, float]:
+        """One pass over the training rows: mean loss over frames, and the last step's learning rate."""
+        self.model.train()
+        batches = epoch_batches(rows, self.batch_size, seed=self.seed, epoch=epoch)
+        steps, warmup = self.epochs * len(batches), self._warmup_epochs() * len(batches)
+        total = torch.zeros((), device=self.device)
+        lr = 0.0
+        for number, batch in enumerate(tqdm(self._load(batches, epoch), total=len(batches), unit=" batches",
+                                            desc=f"epoch {epoch}", disable=None, leave=False)):
+            lr = learning_rate_at((epoch - 1) * len(batches) + number, steps=steps, warmup=warmup,
+                                  peak=self.learning_rate)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.loss(*batch)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            total += loss.detach()
+        return float(total) / len(batches), lr
+
+    @torch.inference_mode()
+    def watched_loss(self, rows: np.ndarray) -> float | None:
+        """Mean NT-Xent of the watched rows' fixed views in eval mode; None without at least two rows."""
+        if len(rows) < 2:
+            return None
+        self.model.eval()
+        batches = watched_batches(rows, self.batch_size)
+        losses = [float(self.loss(*batch)) * len(some)
+                  for some, batch in zip(batches, self._load(batches, WATCHED_EPOCH), strict=True)]
+        return sum(losses) / sum(map(len, batches))
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs, in tensors and JSON types."""
+        return {"model": checkpoint.unwrapped(self.model).state_dict(),
+                "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
+                "history": self.history, "best_loss": self.best_loss, "stale": self.stale}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history, self.best_loss, self.stale = state["history"], state["best_loss"], state["stale"]
+
+    def _warmup_epochs(self) -> int:
+        return min(WARMUP_MOST, round(WARMUP_SHARE * self.epochs))
+
+    def _load(self, batches: list[np.ndarray], epoch: int) -> DataLoader:
+        data = Batches(self.frames, self.kinds, seed=self.seed, epoch=epoch)
+        return DataLoader(data, sampler=batches, batch_size=None, num_workers=self.num_workers,
+                          pin_memory=self.device.type == "cuda")
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda")
+
+
+def fit(run: Pretraining, rows: np.ndarray, watched: np.ndarray, *, patience: int, min_delta: float,
+        save_dir: Path, on_epoch: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+    """Pretrain until the watched loss stops falling or the epochs are used up.
+
+    The best epoch's weights go to `simclr_best.pt`, the whole state after each epoch to `simclr_last.pt`.
+
+    Args:
+        run: a fresh or resumed state.
+        rows: training frames.
+        watched: held-out frames whose loss decides; without them the training loss does.
+        patience: epochs without a better loss before stopping.
+        min_delta: by how much a loss must be lower to be better.
+        save_dir: where the checkpoints are.
+        on_epoch: called with the history after each epoch, once its state is saved.
+
+    Returns:
+        One record per epoch.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    for epoch in range(len(run.history) + 1, run.epochs + 1):
+        if run.stale >= patience:
+            break
+        start = time.perf_counter()
+        loss, lr = run.train_epoch(rows, epoch)
+        trained = time.perf_counter() - start
+        watched_loss = run.watched_loss(watched)
+        deciding = loss if watched_loss is None else watched_loss
+        if not math.isfinite(loss) or not math.isfinite(deciding):
+            raise UserError(f"the contrastive loss of epoch {epoch} is not finite ({loss}); the last good "
+                            "state is kept. Try a lower --learning-rate or a higher --temperature")
+        better = deciding < run.best_loss - min_delta
+        run.best_loss, run.stale = (deciding, 0) if better else (run.best_loss, run.stale + 1)
+        seen = len(rows) // run.batch_size * run.batch_size
+        run.history.append({
+            "phase": "simclr", "epoch": epoch, "loss": loss, "val_loss": watched_loss,
+            "uniform": uniform_loss(run.batch_size), "val_uniform": _watched_uniform(watched, run.batch_size),
+            "learning_rate": lr, "best": better, "frames_per_s": round(seen / trained, 1),
+            "seconds": round(time.perf_counter() - start, 2),
+        })
+        if better:
+            checkpoint.save(save_dir / "simclr_best.pt", {
+                "format": "simclr-rhd-pretraining", "epoch": epoch, "loss": deciding,
+                "model": checkpoint.unwrapped(run.model).state_dict()})
+        checkpoint.save(save_dir / "simclr_last.pt", run.state())
+        on_epoch(run.history)
+    return run.history
+
+
+def _watched_uniform(watched: np.ndarray, batch_size: int) -> float | None:
+    if len(watched) < 2:
+        return None
+    sizes = [len(batch) for batch in watched_batches(watched, batch_size)]
+    return sum(size * uniform_loss(size) for size in sizes) / sum(sizes)

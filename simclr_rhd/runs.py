@@ -1,0 +1,127 @@
+"""A run in its folder: whether it may start there, what it was, and how far it came."""
+
+import fcntl
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.files import write_json
+
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "umap-learn", "matplotlib", "pillow",
+            "google-cloud-storage")
+# All that a run writes; --overwrite removes these and nothing else.
+OUTPUTS = ("run.json", "simclr_rhd.log", "history.jsonl", "rejected.csv", "conflicts.csv", "split.csv",
+           "simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json", "predictions.csv", "report.html",
+           "simclr_training_loss.png", "classifier_*_loss.png", "confusion_matrix_*.png", "tsne_*.png",
+           "umap_*.png")
+
+
+@contextmanager
+def locked(save_dir: Path) -> Iterator[None]:
+    """Hold `save_dir` for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: the folder cannot be made, or another run is writing to it.
+    """
+    try:
+        save_dir.mkdir(parents=True, exist_ok=True)
+        stream = (save_dir / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"--save-dir {save_dir}: {error.strerror}") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--save-dir {save_dir}: another run is writing there; wait for it, or name "
+                            "another folder") from None
+        yield
+
+
+def claim(save_dir: Path, signature: dict[str, Any], *, resume: str,
+          overwrite: bool) -> dict[str, Any] | None:
+    """Decide what a run with this signature does in `save_dir`.
+
+    Args:
+        save_dir: the folder, locked by this process.
+        signature: what decides the run's result.
+        resume: 'auto' goes on with an unfinished run of the same signature; 'never' refuses.
+        overwrite: remove what any run left.
+
+    Returns:
+        The record of the run of this signature that is there, finished or not; None for a new run.
+
+    Raises:
+        UserError: the folder holds another run, or files of one whose record is lost.
+    """
+    left = sorted(path for pattern in OUTPUTS for path in save_dir.glob(pattern))
+    if overwrite:
+        for path in left:
+            path.unlink()
+        return None
+    if not left:
+        return None
+    try:
+        record = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))
+        before = record["signature"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"--save-dir {save_dir} holds {left[0].name} but no record of its run; name another "
+                        "folder, or pass --overwrite to replace what is there") from None
+    differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
+    if differing or resume == "never":
+        differences = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}, is {signature.get(name)}"
+                                for name in sorted(differing)) or "the same configuration, and --resume never"
+        raise UserError(f"--save-dir {save_dir} holds another run ({differences}); name another folder, or "
+                        "pass --overwrite to replace it")
+    return record
+
+
+class RunRecord:
+    """`run.json`: what was run, on what, and how long each stage took; written anew at every change."""
+
+    def __init__(self, path: Path, **facts: Any) -> None:
+        self.path = path
+        self.facts: dict[str, Any] = {"status": "unfinished", "argv": sys.argv, "versions": versions(),
+                                      "commit": commit(), **facts, "wall_s": {}}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts and save."""
+        self.facts.update(facts)
+        write_json(self.path, self.facts)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; its wall time in seconds is saved when it ends well."""
+        start = time.perf_counter()
+        yield
+        self.facts["wall_s"][name] = round(time.perf_counter() - start, 2)
+        self.note()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with '+' where files were changed since; None outside a checkout."""
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=True, timeout=10).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,111 @@
+"""The machine under a run: log, signals, device, memory, determinism."""
+
+import ctypes
+import logging
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simclr_rhd.errors import UserError
+
+logger = logging.getLogger("simclr_rhd")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: a pre-empted machine, or `kill`."""
+
+
+def start_log(save_dir: Path) -> None:
+    """Log to standard output, which `nohup ... > file` keeps, and to `save_dir/simclr_rhd.log`."""
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    text = logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
+    dated = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
+    to_stdout, to_stderr = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
+    to_stderr.setLevel(logging.ERROR)
+    for handler, formatter in ((to_stdout, text), (to_stderr, text), (to_file, dated)):
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+
+
+def catch_termination() -> None:
+    """Let SIGTERM raise `Terminated`, so that it unwinds as Ctrl-C does."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `--device` names.
+
+    Raises:
+        UserError: CUDA is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def prepare_torch() -> None:
+    """Make PyTorch repeatable, and keep freed memory in the process."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not repeatable
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks for the next step instead of giving them back to the system.
+
+    A training step frees and takes hundreds of megabytes; handing them back each time costs a page fault
+    for every 4 KiB of the next step, up to a third of its time.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(m_mmap_max, 0)
+    libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` on `device`, spread over all GPUs of this machine when there are several."""
+    model = model.to(device)
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        return nn.DataParallel(model)
+    return model
+
+
+def duration(seconds: float) -> str:
+    """A time in words: '45 s', '12 min', '3 h 05 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100'."""
+    if device.type == "cuda":
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def default_workers() -> int:
+    """Processes that read ahead: the cores that the training step leaves over, at most 8."""
+    return max(0, min(8, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) - 2))
