@@ -36,7 +36,9 @@ def bare_steps(model, optimizer, views, steps):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name, default in {"image-size": 64, "batch-size": 64, "runs": 5, "steps": 8}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--colour", action="store_true", help="tinted frames instead of grey ones")
@@ -47,10 +49,20 @@ def main():
         frames = np.memmap(Path(folder) / "frames.u8", np.uint8, "w+", shape=(n, 3, side, side))
         frames[:] = np.random.default_rng(0).integers(0, 256, (n, 1, side, side))
         kinds = np.full(n, 1 if options.colour else 0, dtype=np.uint8)
-        run = Pretraining(build("random", seed=0), frames, kinds, batch_size=options.batch_size,
-                          learning_rate=1e-3, epochs=100, temperature=0.5, size=options.image_size,
-                          strengths=Strengths(0.5, 0.0, 0.4, 0.2, 0.5), seed=0, num_workers=0,
-                          device=torch.device("cpu"))
+        run = Pretraining(
+            build("random", seed=0),
+            frames,
+            kinds,
+            batch_size=options.batch_size,
+            learning_rate=1e-3,
+            epochs=100,
+            temperature=0.5,
+            size=options.image_size,
+            strengths=Strengths(0.5, 0.0, 0.4, 0.2, 0.5),
+            seed=0,
+            num_workers=0,
+            device=torch.device("cpu"),
+        )
         views = torch.randn(2 * options.batch_size, 3, options.image_size, options.image_size)
         views = views.contiguous(memory_format=torch.channels_last)
         run.train_epoch(np.arange(2 * options.batch_size), 1)
@@ -62,10 +74,14 @@ def main():
             run.train_epoch(np.arange(n), number + 2)
             loop = (time.perf_counter() - start) / options.steps
             ratios.append(bare / loop)
-            print(f"run {number + 1}: bare {bare * 1e3:.0f} ms, loop {loop * 1e3:.0f} ms a step, "
-                  f"{options.batch_size / loop:.1f} frames/s, loop at {bare / loop:.1%} of the bare step")
-    print(f"median {statistics.median(ratios):.1%} ({options.image_size} px, batch {options.batch_size}, "
-          f"{torch.get_num_threads()} threads, torch {torch.__version__})")
+            print(
+                f"run {number + 1}: bare {bare * 1e3:.0f} ms, loop {loop * 1e3:.0f} ms a step, "
+                f"{options.batch_size / loop:.1f} frames/s, loop at {bare / loop:.1%} of the bare step"
+            )
+    print(
+        f"median {statistics.median(ratios):.1%} ({options.image_size} px, batch {options.batch_size}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__})"
+    )
 
 
 if __name__ == "__main__":

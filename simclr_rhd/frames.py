@@ -44,6 +44,8 @@ def decode(data: bytes) -> np.ndarray:
                 raise ValueError(f"too large ({image.width}x{image.height})")
             if min(image.size) < SMALLEST_SIDE:
                 raise ValueError(f"too small ({image.width}x{image.height})")
+            if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
+                Image.open(io.BytesIO(data)).verify()
             image.load()
             image = ImageOps.exif_transpose(image)
     except UnidentifiedImageError:

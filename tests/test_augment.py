@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from simclr_rhd.augment import FACTORS, MEAN, STD, Strengths, draws, normalise, plain_view, two_views
+from simclr_rhd.frames import DOPPLER, GREY, TINTED
+
+DEFAULT = Strengths(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)
+OFF = Strengths(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+
+
+def frames(n=5, side=21, colour=True, seed=0):
+    shape = (n, 3 if colour else 1, side, side)
+    x = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return x.expand(n, 3, side, side).contiguous()
+
+
+def kinds(n, kind):
+    return torch.full((n,), kind, dtype=torch.uint8)
+
+
+def numbers(n=5, epoch=1, **fixed):
+    """Random numbers with some factors set to a value."""
+    u = draws(0, epoch, np.arange(n))
+    for name, value in fixed.items():
+        u[..., FACTORS.index(name)] = value
+    return u
+
+
+def pixels(views):
+    """Undo the normalisation."""
+    return views * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize(("kind", "colour"), [(GREY, False), (TINTED, True), (DOPPLER, True)])
+def test_shape_dtype_range_and_an_untouched_input(kind, colour):
+    x = frames(colour=colour)
+    before = x.clone()
+    views = two_views(x, kinds(5, kind), numbers(), size=17, strengths=DEFAULT)
+    assert views.shape == (10, 3, 17, 17) and views.dtype == torch.float32
+    assert views.is_contiguous(memory_format=torch.channels_last)
+    assert pixels(views).min() > -1e-5 and pixels(views).max() < 1 + 1e-5
+    assert torch.equal(x, before)
+
+
+def test_views_differ_from_each_other_and_between_samples_of_the_same_frame():
+    x = frames(1).expand(5, -1, -1, -1)
+    views = two_views(x, kinds(5, TINTED), numbers(), size=16, strengths=DEFAULT)
+    for i in range(10):
+        for j in range(i):
+            assert (views[i] - views[j]).abs().max() > 0.05
+
+
+def test_same_numbers_same_views_other_epoch_other_views():
+    x, kind = frames(), kinds(5, GREY)
+    one = two_views(x, kind, numbers(), size=16, strengths=DEFAULT)
+    assert torch.equal(one, two_views(x, kind, numbers(), size=16, strengths=DEFAULT))
+    assert not torch.equal(one, two_views(x, kind, numbers(epoch=2), size=16, strengths=DEFAULT))
+
+
+def test_draws_depend_on_seed_epoch_and_frame_only():
+    rows = np.array([3, 11, 4])
+    together = draws(7, 2, rows)
+    assert together.shape == (3, 2, len(FACTORS)) and together.min() >= 0 and together.max() < 1
+    for position, row in enumerate(rows):
+        assert torch.equal(draws(7, 2, np.array([row]))[0], together[position])
+    assert not torch.equal(draws(8, 2, rows), together) and not torch.equal(draws(7, 3, rows), together)
+
+
+def test_a_frames_views_do_not_depend_on_its_batch():
+    x, kind, u = frames(9), torch.tensor([GREY, TINTED, DOPPLER] * 3, dtype=torch.uint8), numbers(9)
+    x[kind == GREY] = x[kind == GREY][:, :1].expand(-1, 3, -1, -1)
+    together = two_views(x, kind, u, size=16, strengths=DEFAULT)
+    for row in range(9):
+        alone = two_views(x[row : row + 1], kind[row : row + 1], u[row : row + 1], size=16, strengths=DEFAULT)
+        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone[1], together[9 + row], atol=1e-5, rtol=0)
+
+
+def test_the_grey_path_equals_the_colour_path_on_grey_frames():
+    x = frames(colour=False)
+    one = two_views(x, kinds(5, GREY), numbers(), size=16, strengths=DEFAULT)
+    other = two_views(x, kinds(5, TINTED), numbers(), size=16, strengths=DEFAULT)
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_with_everything_off_only_the_size_changes():
+    x = frames(side=24)
+    views = two_views(x, kinds(5, TINTED), numbers(aspect=0.5), size=24, strengths=OFF)
+    torch.testing.assert_close(pixels(views[:5]), x.float() / 255, atol=1e-4, rtol=0)
+
+
+def test_a_flip_mirrors():
+    x = frames(side=24)
+    flipped = Strengths(1.0, 1.0, 0.0, 0.0, 0.0)
+    views = two_views(x, kinds(5, TINTED), numbers(aspect=0.5), size=24, strengths=flipped)
+    torch.testing.assert_close(pixels(views[:5]), x.flip(-1).float() / 255, atol=1e-4, rtol=0)
+
+
+def test_a_black_frame_survives():
+    views = two_views(
+        torch.zeros(3, 3, 20, 20, dtype=torch.uint8), kinds(3, TINTED), numbers(3), size=16, strengths=DEFAULT
+    )
+    torch.testing.assert_close(pixels(views), torch.zeros_like(views), atol=1e-6, rtol=0)
+
+
+def test_a_crop_keeps_at_least_its_share_and_stays_inside():
+    ramp = torch.arange(200, dtype=torch.uint8).view(1, 1, 1, 200).expand(400, 3, 200, 200).contiguous()
+    views = (
+        pixels(
+            two_views(
+                ramp, kinds(400, GREY), numbers(400), size=32, strengths=Strengths(0.5, 0.0, 0.0, 0.0, 0.0)
+            )
+        )
+        * 255
+    )
+    width = (views[:, 0, 0, -1] - views[:, 0, 0, 0]) / 199 * 32 / 31
+    assert width.min() > (0.5 * 3 / 4) ** 0.5 - 0.02 and width.max() < 1.02
+    assert views.min() > -1e-3 and views.max() < 199.001
+
+
+def test_brightness_and_contrast_equal_torchvision():
+    x = frames(side=16)
+    u = numbers(aspect=0.5, jitter=0.0, brightness=0.9, contrast=0.1)
+    views = two_views(x, kinds(5, DOPPLER), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
+    bright = tv.adjust_brightness(x.float() / 255, 1 + 0.4 * 0.8)
+    for view, frame in zip(pixels(views[:5]), bright, strict=True):
+        torch.testing.assert_close(view, tv.adjust_contrast(frame, 1 - 0.4 * 0.8), atol=2e-3, rtol=0)
+
+
+def test_saturation_and_grayscale_equal_torchvision():
+    x = frames(side=16)
+    strengths = Strengths(1.0, 0.0, 0.4, 1.0, 0.0)
+    grey = two_views(x, kinds(5, TINTED), numbers(aspect=0.5, jitter=0.99), size=16, strengths=strengths)
+    torch.testing.assert_close(pixels(grey[:5]), tv.rgb_to_grayscale(x.float() / 255, 3), atol=1e-3, rtol=0)
+    u = numbers(aspect=0.5, jitter=0.0, brightness=0.5, contrast=0.5, saturation=0.2)
+    views = two_views(x, kinds(5, TINTED), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
+    torch.testing.assert_close(
+        pixels(views[:5]), tv.adjust_saturation(x.float() / 255, 1 - 0.4 * 0.6), atol=1e-3, rtol=0
+    )
+
+
+def test_blur_equals_torchvisions_gaussian():
+    x, size = frames(side=40), 40
+    u = numbers(aspect=0.5, blur=0.0, sigma=0.7)
+    views = two_views(x, kinds(5, TINTED), u, size=size, strengths=Strengths(1.0, 0.0, 0.0, 0.0, 1.0))
+    low, high = 0.1 * size / 224, 2.0 * size / 224
+    expected = tv.gaussian_blur(x.float() / 255, [5, 5], [low + (high - low) * 0.7] * 2)
+    torch.testing.assert_close(pixels(views[:5]), expected, atol=1e-3, rtol=0)
+
+
+def test_doppler_frames_keep_their_hue_and_colour():
+    x = frames(side=16)
+    strong = Strengths(1.0, 0.0, 0.4, 1.0, 0.0)
+    u = numbers(aspect=0.5, jitter=0.0, brightness=0.5, contrast=0.5, saturation=0.0)
+    views = two_views(x, kinds(5, DOPPLER), u, size=16, strengths=strong)
+    torch.testing.assert_close(pixels(views[:5]), x.float() / 255, atol=1e-3, rtol=0)
+
+
+def test_the_plain_view_is_the_whole_frame():
+    x = frames(side=24)
+    torch.testing.assert_close(pixels(plain_view(x, size=24)), x.float() / 255, atol=1e-5, rtol=0)
+    assert plain_view(x, size=15).shape == (5, 3, 15, 15)
+
+
+def test_normalise_repeats_grey_and_leaves_the_input():
+    x = torch.rand(2, 1, 4, 4)
+    before = x.clone()
+    assert normalise(x).shape == (2, 3, 4, 4) and torch.equal(x, before)

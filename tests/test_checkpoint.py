@@ -1,0 +1,99 @@
+import pickle
+
+import pytest
+import torch
+
+from simclr_rhd import checkpoint
+from simclr_rhd.errors import UserError
+from simclr_rhd.model import SimCLR, build
+
+
+def test_a_perturbed_model_comes_back_by_name(tmp_path):
+    model = build("random", seed=0)
+    model.train()(torch.randn(4, 3, 32, 32))  # moves BatchNorm buffers
+    checkpoint.save(tmp_path / "m.pt", {"model": model.state_dict(), "epoch": 3})
+    other = SimCLR()
+    other.load_state_dict(checkpoint.load(tmp_path / "m.pt")["model"], strict=True)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    assert checkpoint.digest(model) == checkpoint.digest(other)
+
+
+def test_a_crash_while_saving_leaves_the_old_file_good(tmp_path, monkeypatch):
+    path = tmp_path / "m.pt"
+    checkpoint.save(path, {"epoch": 1})
+
+    def half(payload, stream):
+        stream.write(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError):
+        checkpoint.save(path, {"epoch": 2})
+    assert checkpoint.load(path) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["m.pt"]
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("code ran while a checkpoint was loaded",))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"a": 1}), pickle.dumps(Bomb())])
+def test_foreign_files_are_refused_in_one_sentence(tmp_path, content):
+    path = tmp_path / "m.pt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="m.pt"):
+        checkpoint.load(path)
+
+
+def test_hostile_and_truncated_torch_files_are_refused(tmp_path):
+    torch.save({"x": Bomb()}, tmp_path / "bomb.pt")
+    checkpoint.save(tmp_path / "good.pt", {"x": torch.zeros(1000)})
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "good.pt").read_bytes()[:1500])
+    torch.save([1, 2], tmp_path / "list.pt")
+    for name in ("bomb.pt", "cut.pt", "list.pt", "absent.pt"):
+        with pytest.raises(UserError, match=name):
+            checkpoint.load(tmp_path / name)
+
+
+def test_a_digest_sees_parameters_and_buffers():
+    model = build("random", seed=0)
+    before = checkpoint.digest(model)
+    model.encoder.bn1.running_mean += 1e-6
+    assert checkpoint.digest(model) != before
+
+
+def test_weights_come_from_a_checkpoint_of_this_program(tmp_path):
+    saved = build("random", seed=1)
+    checkpoint.save(tmp_path / "best.pt", {"model": saved.state_dict()})
+    checkpoint.save(tmp_path / "model.pt", {"encoder": saved.encoder.state_dict()})
+    for name in ("best.pt", "model.pt"):
+        model = build(str(tmp_path / name), seed=2)
+        assert checkpoint.digest(model.encoder) == checkpoint.digest(saved.encoder)
+        assert checkpoint.digest(model.projector) != checkpoint.digest(saved.projector)
+    checkpoint.save(tmp_path / "other.pt", {"encoder": {"weight": torch.zeros(2)}})
+    with pytest.raises(UserError, match="--init .*other.pt"):
+        build(str(tmp_path / "other.pt"), seed=0)
+
+
+def test_imagenet_weights_replace_the_encoder_only(monkeypatch):
+    import torchvision
+
+    theirs = torchvision.models.resnet18(weights=None).state_dict()
+    weights = torchvision.models.ResNet18_Weights
+    monkeypatch.setattr(weights, "get_state_dict", lambda self, **options: dict(theirs))
+    model = build("imagenet", seed=0)
+    for name, tensor in model.encoder.state_dict().items():
+        assert torch.equal(tensor, theirs[name])
+
+
+def test_imagenet_weights_that_cannot_be_had(monkeypatch):
+    import torchvision
+
+    def offline(self, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
+    with pytest.raises(UserError, match="--init imagenet.*no route to host"):
+        build("imagenet", seed=0)

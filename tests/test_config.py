@@ -1,0 +1,110 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclr_rhd.config import Config, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refused(capsys, *argv):
+    with pytest.raises(SystemExit) as leaving:
+        parse(argv)
+    assert leaving.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_the_missions_command_parses():
+    config = parse("--epochs 300 --linear-epochs 60 --seed 42".split())
+    assert (config.epochs, config.linear_epochs, config.seed, config.data) == (300, 60, 42, "demo")
+    assert (config.batch_size, config.temperature, config.patience) == (64, 0.5, 5)
+
+
+def test_train_is_the_default_command():
+    assert parse(["train", "--epochs", "3"]) == parse(["--epochs", "3"])
+
+
+def test_image_size_is_224_for_own_data_and_small_for_the_demo():
+    assert parse(["--data", "somewhere"]).image_size == 224
+    assert parse([]).image_size == 64
+    assert parse(["--image-size", "96"]).image_size == 96
+
+
+def test_the_environment_sets_another_source(monkeypatch):
+    monkeypatch.setenv("SIMCLR_RHD_DATA", "gs://bucket/prefix")
+    assert parse([]).data == "gs://bucket/prefix"
+    assert parse(["--data", "demo"]).data == "demo"
+
+
+def test_all_contradictions_come_in_one_message(capsys):
+    message = refused(
+        capsys,
+        "--epochs",
+        "0",
+        "--temperature",
+        "nan",
+        "--data",
+        "s3://x",
+        "--init",
+        "nowhere.pt",
+        "--labels-csv",
+        "../secret.csv",
+        "--flip",
+        "1.5",
+    )
+    for flag in (
+        "--epochs 0",
+        "--temperature nan",
+        "--data s3://x",
+        "--init nowhere.pt",
+        "--labels-csv",
+        "--flip 1.5",
+    ):
+        assert flag in message
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--epo", "3"],
+        ["--unknown"],
+        ["predict-nothing"],
+        ["--epochs", "many"],
+        ["--group-by", "hospital"],
+        ["stray", "words"],
+        ["--epochs"],
+    ],
+)
+def test_unknown_and_abbreviated_arguments_are_refused(capsys, argv):
+    assert "error" in refused(capsys, *argv)
+
+
+def test_every_field_is_a_flag_that_says_what_it_is(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(Config):
+        assert f"--{field.name.replace('_', '-')}" in text
+
+
+def test_every_flag_is_read_somewhere():
+    code = "".join(path.read_text() for path in (ROOT / "main.py", ROOT / "simclr_rhd" / "config.py"))
+    for field in dataclasses.fields(Config):
+        assert f"config.{field.name}" in code, f"nothing reads --{field.name}"
+
+
+def test_the_signature_ignores_where_and_how_but_not_what():
+    base = parse([]).signature()
+    assert parse(["--save-dir", "elsewhere", "--num-workers", "3"]).signature() == base
+    assert parse(["--seed", "7"]).signature() != base
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, main; main.main(['--help']); print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")

@@ -1,0 +1,112 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, square
+
+
+def encoded(image, format="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def gradient(height=17, width=23, dtype=np.uint8, top=255):
+    return np.linspace(0, top, height * width).round().astype(dtype).reshape(height, width)
+
+
+def test_grey_and_rgb_keep_their_pixels():
+    grey = gradient()
+    rgb = np.stack([grey, grey.T.reshape(grey.shape), 255 - grey], axis=-1)
+    assert (decode(encoded(Image.fromarray(grey))) == grey[..., None]).all()
+    assert (decode(encoded(Image.fromarray(rgb))) == rgb).all()
+
+
+def test_sixteen_bits_are_scaled_by_their_full_range():
+    wide = gradient(dtype=np.uint16, top=65535)
+    frame = decode(encoded(Image.fromarray(wide)))
+    assert (frame == np.round(wide / 257).astype(np.uint8)[..., None]).all()
+    assert (decode(encoded(Image.fromarray(wide), "TIFF")) == frame).all()
+
+
+def test_transparency_is_black():
+    rgba = np.full((9, 11, 4), 200, dtype=np.uint8)
+    rgba[..., 3] = np.where(np.arange(11) < 5, 0, 255)
+    frame = decode(encoded(Image.fromarray(rgba)))
+    assert (frame[:, :5] == 0).all() and (frame[:, 5:] == 200).all()
+
+
+def test_palette_bilevel_and_cmyk_become_rgb():
+    rgb = np.zeros((12, 12, 3), dtype=np.uint8)
+    rgb[:6, :, 0] = 255
+    palette = Image.fromarray(rgb).quantize(4)
+    assert (decode(encoded(palette)) == rgb).all()
+    assert set(np.unique(decode(encoded(Image.fromarray(gradient() > 99))))) == {0, 255}
+    assert decode(encoded(Image.fromarray(rgb).convert("CMYK"), "JPEG")).shape == (12, 12, 3)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP", "WEBP", "TIFF"])
+def test_common_formats(format):
+    frame = decode(encoded(Image.fromarray(np.full((20, 30, 3), 90, np.uint8)), format))
+    assert frame.shape == (20, 30, 3) and abs(int(frame.mean()) - 90) <= 2
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"not an image at all", "not an image"),
+        (encoded(Image.fromarray(gradient(40, 40)))[:200], "damaged"),
+        (encoded(Image.new("L", (1, 1))), "too small"),
+        (encoded(Image.new("L", (300, 7))), "too small"),
+        (encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"), "floating-point"),
+    ],
+)
+def test_unusable_bytes_are_refused_with_the_reason(data, reason):
+    with pytest.raises(ValueError, match=reason):
+        decode(data)
+
+
+def test_a_bit_flip_in_a_png_is_noticed():
+    data = bytearray(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), np.uint8))))
+    data[len(data) // 2] ^= 255
+    with pytest.raises(ValueError, match="damaged"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(("height", "width"), [(17, 51), (51, 17), (20, 20), (8, 400)])
+def test_square_keeps_the_aspect_ratio_and_centres(height, width):
+    stored = square(np.full((height, width, 3), 200, np.uint8), 34)
+    assert stored.shape == (3, 34, 34) and stored.dtype == np.uint8
+    rows, columns = np.flatnonzero(stored[0].any(axis=1)), np.flatnonzero(stored[0].any(axis=0))
+    scale = 34 / max(height, width)
+    assert len(rows) == max(1, round(height * scale)) and len(columns) == max(1, round(width * scale))
+    assert abs((rows[0] + rows[-1]) - 33) <= 1 and abs((columns[0] + columns[-1]) - 33) <= 1
+    assert (stored[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] == 200).all()
+
+
+def test_square_resizes_as_torch_does():
+    frame = np.random.default_rng(1).integers(0, 256, (60, 60, 3), np.uint8)
+    float_resized = torch.nn.functional.interpolate(
+        torch.from_numpy(frame).permute(2, 0, 1)[None].float(), size=(20, 20), mode="bilinear", antialias=True
+    )
+    assert np.abs(square(frame, 20) - float_resized[0].numpy()).max() <= 1
+
+
+def test_colour_kinds():
+    frame = np.repeat(np.random.default_rng(2).integers(0, 256, (1, 32, 32), np.uint8), 3, axis=0)
+    assert colour_kind(frame) == GREY
+    sepia = frame.copy()
+    sepia[2] = frame[2] * 0.8
+    assert colour_kind(sepia) == TINTED
+    jet = frame.copy()
+    jet[:, 10:13, 10:13] = np.array([220, 30, 30])[:, None, None]
+    assert colour_kind(jet) == DOPPLER
+
+
+def test_frames_are_known_by_their_extension():
+    assert is_frame("a b [1].x/10.33.21 hrs__[1]_frame2.PNG")
+    assert not is_frame("notes.txt") and not is_frame("png") and not is_frame("clip.mp4")

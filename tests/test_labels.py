@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.labels import TASKS, class_reader, read_labels, read_rows, videos_of
+
+L, U = "lab", "un/lab"
+HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
+
+
+def read(table, names, unlabelled=(), header=HEADER, listed=None):
+    labelled = [f"{L}/{name}" for name in names]
+    keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
+    text = header + "\n" + table
+    return keys, read_labels(
+        text.encode(), "table.csv", keys=keys, listed=listed or labelled, prefixes=(L, U)
+    )
+
+
+def label(labels, keys, task, name):
+    number = labels.values[task][keys.index(f"{L}/{name}")]
+    return None if number < 0 else labels.classes[task][number]
+
+
+def test_the_spellings_of_real_exports_are_one_class_each():
+    keys, labels = read(
+        "a_frame1.png,Parasternal long axis (PLAX),['Not Applicable'],Not Applicable\n"
+        "b_frame1.png,PLAX,\"['Mitral Valve Regurgitation']\",Borderline rhd\n"
+        "c_frame1.png,Parasternal short axis(PSAX),\"['Aortic Valve Regurgitation', 'Pulmonary Valve Regurgitation']\",RHD\n"
+        "d_frame1.png,Apical Four Chamber(A4C),\"['Pulmonary Valve Regurgitation','Aortic Valve Regurgitation']\",Definite rhd\n"
+        "e_frame1.png,not applicable,['Mitral valve  prolapse'],Normal\n",
+        [f"{c}_frame1.png" for c in "abcde"],
+    )
+    assert labels.classes["view"] == [
+        "Parasternal Long Axis (PLAX)",
+        "Parasternal Short Axis (PSAX)",
+        "Apical Four Chamber (A4C)",
+        "Not Applicable",
+    ]
+    assert labels.classes["condition"] == [
+        "Mitral Valve Prolapse",
+        "Mitral Valve Regurgitation",
+        "Not Applicable",
+        "Aortic Valve Regurgitation + Pulmonary Valve Regurgitation",
+    ]
+    assert labels.classes["severity"] == ["Not Applicable", "Normal", "Borderline RHD", "Definite RHD"]
+    assert labels.values["view"].tolist() == [0, 0, 1, 2, 3]
+    assert labels.values["condition"].tolist() == [2, 1, 3, 3, 0]
+    assert labels.values["severity"].tolist() == [0, 2, 3, 3, 1]
+
+
+def test_empty_cells_are_not_annotated_and_never_not_applicable():
+    keys, labels = read(
+        "a_frame1.png,PLAX,[],\nb_frame1.png,,,nan\nc_frame1.png,PSAX,\"['']\",Normal\n",
+        ["a_frame1.png", "b_frame1.png", "c_frame1.png"],
+    )
+    assert labels.values["condition"].tolist() == [-1, -1, -1]
+    assert labels.values["severity"].tolist() == [-1, -1, 0]
+    assert labels.classes["condition"] == []
+    assert labels.annotated().tolist() == [True, False, True]
+
+
+def test_agreeing_rows_merge_and_disagreeing_ones_are_listed():
+    keys, labels = read(
+        "a_frame1.png,PLAX,['Not Applicable'],Normal\na_frame1.png,Parasternal long axis,['Mitral Valve Prolapse'],\n"
+        "b_frame1.png,PSAX,['Not Applicable'],Normal\n",
+        ["a_frame1.png", "b_frame1.png"],
+    )
+    assert label(labels, keys, "view", "a_frame1.png") == "Parasternal Long Axis (PLAX)"
+    assert label(labels, keys, "severity", "a_frame1.png") == "Normal"
+    assert label(labels, keys, "condition", "a_frame1.png") is None
+    assert labels.conflicts == [
+        (f"{L}/a_frame1.png", "condition", ["Mitral Valve Prolapse", "Not Applicable"])
+    ]
+
+
+def test_a_lesion_beside_not_applicable_is_a_contradiction():
+    keys, labels = read(
+        "a_frame1.png,PLAX,\"['Not Applicable', 'Mitral Valve Prolapse']\",Normal\n", ["a_frame1.png"]
+    )
+    assert labels.values["condition"].tolist() == [-1] and labels.conflicts[0][1] == "condition"
+
+
+def test_rows_without_file_and_files_without_row_are_reported():
+    keys, labels = read(
+        "a_frame1.png,PLAX,,\ngone_frame7.png,PLAX,,\n",
+        ["a_frame1.png", "extra_frame1.png"],
+        ["u_frame1.png"],
+    )
+    assert labels.rows_without_file == ["gone_frame7.png"]
+    assert labels.frames_without_row == [f"{L}/extra_frame1.png"]
+
+
+def test_a_rejected_file_is_not_reported_as_missing():
+    keys, labels = read(
+        "a_frame1.png,PLAX,,\nbad_frame1.png,PSAX,,\n",
+        ["a_frame1.png"],
+        listed=[f"{L}/a_frame1.png", f"{L}/bad_frame1.png"],
+    )
+    assert labels.rows_without_file == []
+
+
+def test_names_with_folders_blanks_brackets_and_dots():
+    name = "10.33.21 hrs __[0005899]_frame12.png"
+    keys, labels = read(f"some\\other folder/{name},PLAX,,\n", [name])
+    assert label(labels, keys, "view", name) == "Parasternal Long Axis (PLAX)"
+    assert labels.videos == ["10.33.21 hrs __[0005899]"]
+
+
+def test_folders_decide_between_files_of_one_name():
+    keys, labels = read(
+        "p1/x_frame1.png,PLAX,,\np2/x_frame1.png,PSAX,,\nx_frame1.png,A4C,,\n",
+        ["p1/x_frame1.png", "p2/x_frame1.png"],
+    )
+    assert label(labels, keys, "view", "p1/x_frame1.png") == "Parasternal Long Axis (PLAX)"
+    assert label(labels, keys, "view", "p2/x_frame1.png") == "Parasternal Short Axis (PSAX)"
+    assert labels.rows_without_file == ["x_frame1.png"], "it could be either"
+    assert labels.videos == ["p1/x", "p2/x"]
+
+
+def test_videos_are_the_text_before_frame_and_stills_their_own():
+    keys = [f"{L}/a.b_frame3.png", f"{U}/sub/a.b_frame4.jpg", f"{U}/still 2.png", f"{U}/a_frames_frame1.png"]
+    assert videos_of(keys, (L, U)) == ["a.b", "a.b", "still 2", "a_frames"]
+
+
+def test_patients_come_from_their_column():
+    header = HEADER + ",PATIENT"
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,p1\na_frame2.png,PLAX,,,\nb_frame1.png,PSAX,,,p2\n",
+        ["a_frame1.png", "a_frame2.png", "b_frame1.png"],
+        header=header,
+    )
+    assert labels.patients == ["p1", "", "p2"]
+
+
+def test_a_frame_of_two_patients_is_not_used():
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,p1\na_frame1.png,PLAX,,,p2\nb_frame1.png,PSAX,,,p2\n",
+        ["a_frame1.png", "b_frame1.png"],
+        header=HEADER + ",PATIENT",
+    )
+    assert labels.values["view"].tolist() == [-1, 0]
+    assert labels.conflicts == [(f"{L}/a_frame1.png", "patient", ["p1", "p2"])]
+
+
+def test_unknown_classes_are_merged_by_letters_and_called_by_the_commonest_spelling():
+    read_class = class_reader("view", ["Lung  scan", "lung-scan", "Lung scan", "Suprasternal"])
+    assert read_class("lung-scan") == {"Lung scan"} and read_class("Suprasternal") == {"Suprasternal"}
+
+
+def test_a_severity_that_is_not_of_rhd_keeps_its_name():
+    assert class_reader("severity", ["Definite", "Borderline"])("Definite") == {"Definite"}
+    assert class_reader("severity", ["Definite", "Borderline rhd"])("Definite") == {"Definite RHD"}
+
+
+@pytest.mark.parametrize("cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')"])
+def test_hostile_cells_do_no_harm(cell):
+    assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
+
+
+def test_missing_columns_are_named_with_those_found():
+    with pytest.raises(
+        UserError, match=r"no column CONDITION, SEVERITY; its columns are: FILENAME, VIEW-APP"
+    ):
+        read_rows(b"FILENAME,VIEW-APP\na,b\n", "table.csv")
+
+
+@pytest.mark.parametrize(
+    "table", [b"", b"\n\n", b"FILENAME,VIEW-APP,CONDITION,SEVERITY\n", b"\x00\x01\x02", b"\xff\xfe"]
+)
+def test_unusable_tables_are_refused(table):
+    with pytest.raises(UserError, match="table.csv"):
+        read_rows(table, "table.csv")
+
+
+def test_a_table_of_other_files_is_refused():
+    with pytest.raises(UserError, match=r"none of its 1 rows.*'z_frame1.png'"):
+        read("z_frame1.png,PLAX,,\n", ["a_frame1.png"])
+
+
+def test_byte_order_mark_semicolons_and_latin_letters():
+    rows = read_rows("\ufeffFilename;View-App;Condition;Severity;USER\nä.png;PLAX;;;x\n".encode(), "t")
+    assert rows[0]["FILENAME"] == "ä.png" and rows[0]["VIEW-APP"] == "PLAX"
+    assert (
+        read_rows("FILENAME,VIEW-APP,CONDITION,SEVERITY\nä.png,,,\n".encode("cp1252"), "t")[0]["FILENAME"]
+        == "ä.png"
+    )
+
+
+def test_values_are_int64_in_the_order_of_the_keys():
+    keys, labels = read(
+        "b_frame1.png,PSAX,,\na_frame1.png,PLAX,,\n", ["a_frame1.png", "b_frame1.png"], ["u_frame1.png"]
+    )
+    for task in TASKS:
+        assert labels.values[task].dtype == np.int64 and len(labels.values[task]) == 3
+    assert labels.values["view"].tolist() == [0, 1, -1]

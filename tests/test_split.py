@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.split import (
+    HELD_OUT,
+    PARTS,
+    UNLABELLED,
+    check_disjoint,
+    make_groups,
+    not_evaluable,
+    part_of_all,
+    split_groups,
+)
+
+
+def study(n_groups=41, classes=4, seed=0):
+    """Frames of groups of odd sizes; a group has one class per task, and some frames are not annotated."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, n_groups)
+    groups = np.repeat([f"g{number:02d}" for number in range(n_groups)], sizes)
+    values = [np.repeat(rng.integers(0, n, n_groups), sizes) for n in (classes, 3, 2)]
+    values[1][rng.random(len(groups)) < 0.3] = -1
+    return groups, values
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_group_stands_on_two_sides_and_every_frame_has_a_part(seed):
+    groups, values = study(seed=seed)
+    part = split_groups(groups, values, seed=seed)
+    assert set(part) == set(PARTS)
+    for one in PARTS:
+        for other in set(PARTS) - {one}:
+            assert np.intersect1d(groups[part == one], groups[part == other]).size == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_split_does_not_depend_on_the_order_of_the_rows(seed):
+    groups, values = study(seed=seed)
+    part = split_groups(groups, values, seed=42)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    assert (split_groups(groups[order], [value[order] for value in values], seed=42) == part[order]).all()
+
+
+def test_another_seed_is_another_split():
+    groups, values = study()
+    assert (split_groups(groups, values, seed=1) != split_groups(groups, values, seed=2)).any()
+    assert (split_groups(groups, values, seed=1) == split_groups(groups, values, seed=1)).all()
+
+
+def test_shares_are_near_70_15_15_and_every_class_is_everywhere():
+    groups, values = study(n_groups=150)
+    part = split_groups(groups, values, seed=0)
+    for name, share in zip(PARTS, (0.7, 0.15, 0.15), strict=True):
+        assert abs((part == name).mean() - share) < 0.05
+        for task in values:
+            for number in np.unique(task[task >= 0]):
+                within = (part == name)[task == number].mean()
+                assert abs(within - share) < 0.1, f"class {number} has {within:.2f} in {name}"
+
+
+def test_a_class_of_two_groups_is_learnt_and_tested():
+    groups = np.array([f"g{number}" for number in range(20)])
+    rare = np.zeros(20, dtype=np.int64)
+    rare[[3, 11]] = 1
+    for seed in range(20):
+        part = split_groups(groups, [rare], seed=seed)
+        assert set(part[[3, 11]]) == {"train", "test"}
+
+
+def test_a_class_of_one_group_is_named_and_put_into_training():
+    groups = np.array([f"g{number}" for number in range(20)])
+    rare = np.zeros(20, dtype=np.int64)
+    rare[5] = 1
+    part = split_groups(groups, [rare], seed=0)
+    assert part[5] == "train"
+    (named,) = not_evaluable(rare, ["common", "rare"], groups, part)
+    assert named["class"] == "rare" and "1 group(s)" in named["reason"] and "none in test" in named["reason"]
+
+
+def test_too_few_groups():
+    with pytest.raises(UserError, match=r"2 group\(s\) \(a, b\)"):
+        split_groups(["a", "b", "b"], [np.array([0, 1, 1])], seed=0)
+
+
+def test_groups_by_patient_join_videos_and_patients():
+    videos = ["v1", "v1", "v2", "v3", "v4", "v4", "v5"]
+    patients = ["p1", "", "p1", "", "p2", "p3", "p3"]
+    groups, by = make_groups(videos, patients, "auto")
+    assert by == "patient"
+    assert groups[0] == groups[1] == groups[2], "v1 and v2 are of p1"
+    assert groups[4] == groups[5] == groups[6], "p2 and p3 share v4"
+    assert len(set(groups)) == 3
+
+
+def test_groups_by_video_and_by_frame():
+    videos, nobody = ["v1", "v1", "v2"], ["", "", ""]
+    assert make_groups(videos, nobody, "auto") == (videos, "video")
+    assert make_groups(videos, ["p", "p", "p"], "video") == (videos, "video")
+    groups, by = make_groups(videos, nobody, "frame")
+    assert by == "frame" and len(set(groups)) == 3
+    with pytest.raises(UserError, match="--group-by patient"):
+        make_groups(videos, nobody, "patient")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_unlabelled_frames_of_test_and_validation_groups_are_held_out(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.array([f"g{number:02d}" for number in rng.integers(0, 30, 300)])
+    labelled = rng.random(300) < 0.4
+    parts = split_groups(groups[labelled], [rng.integers(0, 3, labelled.sum())], seed=seed)
+    part, watched = part_of_all(groups, labelled, parts, seed=seed)
+    assert (part[labelled] == parts).all()
+    away = np.isin(groups, groups[np.isin(part, ["val", "test"])])
+    assert (part[~labelled & away] == HELD_OUT).all()
+    assert not (watched & np.isin(groups, groups[part == "test"])).any(), "test groups are never watched"
+    assert (part[watched] == HELD_OUT).all() and watched.any()
+    check_disjoint(groups, part)
+
+
+def test_without_validation_frames_whole_unlabelled_groups_are_watched():
+    groups = np.array(["a", "b", "c"] + [f"u{number // 5}" for number in range(100)])
+    labelled = np.arange(103) < 3
+    part, watched = part_of_all(groups, labelled, np.array(PARTS), seed=0)
+    assert 10 <= watched.sum() <= 15
+    assert not np.intersect1d(groups[watched], groups[part == UNLABELLED]).size
+
+
+def test_the_disjointness_check_can_fail():
+    with pytest.raises(AssertionError):
+        check_disjoint(np.array(["a", "a"]), np.array([UNLABELLED, "test"]))
+    check_disjoint(np.array(["a", "a", "b", "b"]), np.array([UNLABELLED, "train", HELD_OUT, "test"]))

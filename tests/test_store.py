@@ -1,0 +1,150 @@
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.store import check_rejected, open_store, stored_side
+
+
+class Entry(NamedTuple):
+    key: str
+    stamp: str
+
+
+class Folder:
+    """A source over a folder that counts what is fetched and can fail."""
+
+    def __init__(self, root):
+        self.root, self.fetched, self.failing = root, 0, {}
+
+    def entries(self):
+        return [Entry(path.name, str(path.stat().st_mtime_ns)) for path in sorted(self.root.iterdir())]
+
+    def fetch(self, entries):
+        self.fetched += len(entries)
+        return (
+            {e.key: self.root / e.key for e in entries if e.key not in self.failing},
+            {e.key: self.failing[e.key] for e in entries if e.key in self.failing},
+        )
+
+
+@pytest.fixture
+def source(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in range(7):
+        Image.fromarray(np.full((20, 30), 10 * number + 5, np.uint8)).save(folder / f"v_frame{number}.png")
+    return Folder(folder)
+
+
+def build(source, tmp_path, side=18):
+    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache")
+
+
+def test_frames_stand_in_the_order_of_their_keys(source, tmp_path):
+    store = build(source, tmp_path)
+    assert store.keys == [f"v_frame{number}.png" for number in range(7)]
+    assert store.frames.shape == (7, 3, 18, 18) and store.frames.dtype == np.uint8
+    assert store.frames[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
+
+
+def test_bad_frames_are_named_and_the_rest_is_intact(source, tmp_path):
+    (source.root / "a_frame1.png").write_bytes(b"")
+    (source.root / "b_frame1.png").write_text("text named .png")
+    (source.root / "c_frame1.png").write_bytes((source.root / "v_frame3.png").read_bytes()[:60])
+    Image.new("L", (1, 1)).save(source.root / "d_frame1.png")
+    (source.root / "notes.txt").write_text("hello")
+    store = build(source, tmp_path)
+    assert [key for key, _ in store.rejected] == [
+        "a_frame1.png",
+        "b_frame1.png",
+        "c_frame1.png",
+        "d_frame1.png",
+        "notes.txt",
+    ]
+    assert all(reason for _, reason in store.rejected)
+    assert store.frames[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
+
+
+def test_the_second_time_nothing_is_fetched_or_decoded(source, tmp_path):
+    first = build(source, tmp_path)
+    fetched = source.fetched
+    second = build(source, tmp_path)
+    assert source.fetched == fetched
+    assert second.fingerprint == first.fingerprint and (second.frames == first.frames).all()
+
+
+def test_a_changed_frame_or_size_is_never_confused_with_the_old_one(source, tmp_path):
+    before = build(source, tmp_path)
+    Image.fromarray(np.full((20, 30), 250, np.uint8)).save(source.root / "v_frame3.png")
+    os.utime(source.root / "v_frame3.png", ns=(1, 1))
+    after = build(source, tmp_path)
+    assert after.frames[3, 0, 9, 9] == 250 and before.frames[3, 0, 9, 9] == 35
+    assert after.fingerprint != before.fingerprint
+    assert build(source, tmp_path, side=24).frames.shape == (7, 3, 24, 24)
+
+
+def test_a_frame_that_could_not_be_fetched_is_tried_again_next_time(source, tmp_path):
+    source.failing = {"v_frame2.png": "404"}
+    assert build(source, tmp_path).rejected == [("v_frame2.png", "could not be fetched: 404")]
+    source.failing = {}
+    store = build(source, tmp_path)
+    assert store.rejected == [] and len(store.keys) == 7
+
+
+def test_a_half_made_store_is_not_believed(source, tmp_path):
+    build(source, tmp_path)
+    (folder,) = (tmp_path / "cache" / "stores").iterdir()
+    with (folder / "frames.u8").open("r+b") as stream:
+        stream.truncate(100)
+    assert build(source, tmp_path).frames[6, 0, 9, 9] == 65
+
+
+def test_a_crash_while_building_leaves_nothing_behind(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("simclr_rhd.store.colour_kind", lambda frame: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build(source, tmp_path)
+    assert list((tmp_path / "cache" / "stores").iterdir()) == []
+
+
+def test_a_full_disk_is_said_beforehand(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("simclr_rhd.store.shutil.disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match="--cache-dir"):
+        build(source, tmp_path)
+
+
+def test_too_many_unreadable_frames_stop_the_run(source, tmp_path):
+    (source.root / "a_frame1.png").write_text("no")
+    (source.root / "notes.txt").write_text("not a frame, and not counted")
+    store = build(source, tmp_path)
+    check_rejected(store, 0.125)
+    with pytest.raises(
+        UserError, match=r"1 of 8 frames.*--max-rejected 0.13(?s:.*)a_frame1.png: not an image"
+    ):
+        check_rejected(store, 0.05)
+
+
+def test_no_readable_frame_at_all(tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    (folder / "clip.mp4").write_bytes(b"x")
+    source = Folder(folder)
+    with pytest.raises(UserError, match=r"none of the 1 files(?s:.*)clip.mp4: not a frame: .mp4"):
+        check_rejected(build(source, tmp_path), 1.0)
+
+
+def test_the_store_on_disk_is_bytes_and_json(source, tmp_path):
+    store = build(source, tmp_path)
+    (folder,) = Path(tmp_path / "cache" / "stores").iterdir()
+    assert (folder / "frames.u8").read_bytes() == np.asarray(store.frames).tobytes()
+    assert json.loads((folder / "index.json").read_text())["keys"] == store.keys
+
+
+@pytest.mark.parametrize(("view", "stored"), [(224, 256), (64, 74), (96, 110)])
+def test_stored_frames_leave_room_to_crop(view, stored):
+    assert stored_side(view) == stored
