@@ -54,8 +54,12 @@ def train(config: Config, save_dir: Path) -> int:
     runtime.start_log(save_dir)
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
-    record = runs.RunRecord(save_dir / "run.json", signature=config.signature(), config=vars(config),
-                            device=runtime.describe_device(device))
+    record = runs.RunRecord(
+        save_dir / "run.json",
+        signature=config.signature(),
+        config=vars(config),
+        device=runtime.describe_device(device),
+    )
     announce(config, record, device)
 
     with record.stage("data"):
@@ -77,41 +81,60 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
     logger.info("simclr-rhd %s", " ".join(record.facts["argv"][1:]))
     logger.info("device: %s; commit %s; %s", record.facts["device"], record.facts["commit"], versions)
     if config.synthetic:
-        logger.info("SYNTHETIC demo data: nothing here says anything about patients. Its frames are small, "
-                    "so views are %d pixels wide (default for real data: %d). For your own data: "
-                    "python3 main.py --data FOLDER or --data gs://BUCKET", DEMO_IMAGE_SIZE, IMAGE_SIZE)
+        logger.info(
+            "SYNTHETIC demo data: nothing here says anything about patients. Its frames are small, "
+            "so views are %d pixels wide (default for real data: %d). For your own data: "
+            "python3 main.py --data FOLDER or --data gs://BUCKET",
+            DEMO_IMAGE_SIZE,
+            IMAGE_SIZE,
+        )
     if device.type == "cpu" and (config.image_size or 0) > 128:
-        logger.info("NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
-                    "at 96. --image-size 96 is a sensible size here")
+        logger.info(
+            "NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
+            "at 96. --image-size 96 is a sensible size here"
+        )
     record.note()
 
 
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
     """Frames, labels, groups and parts; a resumed run must find the data it started with."""
     import platformdirs
-    from simclr_rhd.sources import open_source
 
     from simclr_rhd.dataset import describe, read_dataset
+    from simclr_rhd.sources import open_source
 
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
     source = open_source(config.data, cache_dir=cache_dir, demo_patients=config.demo_patients)
-    dataset = read_dataset(source, labelled_prefix=config.labelled_prefix, labels_csv=config.labels_csv,
-                           unlabelled_prefix=config.unlabelled_prefix, image_size=config.image_size or 0,
-                           cache_dir=cache_dir, max_rejected=config.max_rejected, group_by=config.group_by,
-                           seed=config.seed, save_dir=save_dir)
+    dataset = read_dataset(
+        source,
+        labelled_prefix=config.labelled_prefix,
+        labels_csv=config.labels_csv,
+        unlabelled_prefix=config.unlabelled_prefix,
+        image_size=config.image_size or 0,
+        cache_dir=cache_dir,
+        max_rejected=config.max_rejected,
+        group_by=config.group_by,
+        seed=config.seed,
+        save_dir=save_dir,
+    )
     for line in describe(dataset):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     was = ((before or {}).get("data") or {}).get("fingerprint", dataset.fingerprint)
     if was != dataset.fingerprint:
-        raise UserError(f"the data changed since the unfinished run in --save-dir {save_dir} began; pass "
-                        "--overwrite to start anew, or name another folder")
-    record.note(data={"location": source.location, "synthetic": config.synthetic,
-                      "fingerprint": dataset.fingerprint}, counts=dataset.counts())
+        raise UserError(
+            f"the data changed since the unfinished run in --save-dir {save_dir} began; pass "
+            "--overwrite to start anew, or name another folder"
+        )
+    record.note(
+        data={"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint},
+        counts=dataset.counts(),
+    )
     return dataset
 
 
-def pretrain(config: Config, dataset: Dataset, save_dir: Path,
-             device: torch.device) -> tuple[SimCLR, list[dict[str, Any]]]:
+def pretrain(
+    config: Config, dataset: Dataset, save_dir: Path, device: torch.device
+) -> tuple[SimCLR, list[dict[str, Any]]]:
     """SimCLR on the unlabelled frames, from the last saved epoch on; returns the best epoch's weights."""
     import numpy as np
 
@@ -123,20 +146,34 @@ def pretrain(config: Config, dataset: Dataset, save_dir: Path,
 
     rows = dataset.rows("unlabelled")
     if len(rows) < 2:
-        raise UserError(f"{len(rows)} unlabelled frames are left for pretraining outside the validation and "
-                        "test groups; add frames below --unlabelled-prefix")
+        raise UserError(
+            f"{len(rows)} unlabelled frames are left for pretraining outside the validation and "
+            "test groups; add frames below --unlabelled-prefix"
+        )
     batch_size = min(config.batch_size, len(rows))
     if batch_size < config.batch_size:
-        logger.info("NOTICE --batch-size %d is more than the %d frames to pretrain on: %d is used",
-                    config.batch_size, len(rows), batch_size)
+        logger.info(
+            "NOTICE --batch-size %d is more than the %d frames to pretrain on: %d is used",
+            config.batch_size,
+            len(rows),
+            batch_size,
+        )
     model = build(config.init, seed=config.seed)
     workers = runtime.default_workers() if config.num_workers is None else config.num_workers
-    run = Pretraining(runtime.wrap(model, device), dataset.store.frames, dataset.store.kinds,
-                      batch_size=batch_size, learning_rate=config.learning_rate, epochs=config.epochs,
-                      temperature=config.temperature, size=config.image_size or 0,
-                      strengths=Strengths(config.crop_min, config.flip, config.jitter, config.grayscale,
-                                          config.blur),
-                      seed=config.seed, num_workers=workers, device=device)
+    run = Pretraining(
+        runtime.wrap(model, device),
+        dataset.store.frames,
+        dataset.store.kinds,
+        batch_size=batch_size,
+        learning_rate=config.learning_rate,
+        epochs=config.epochs,
+        temperature=config.temperature,
+        size=config.image_size or 0,
+        strengths=Strengths(config.crop_min, config.flip, config.jitter, config.grayscale, config.blur),
+        seed=config.seed,
+        num_workers=workers,
+        device=device,
+    )
     if (last := save_dir / "simclr_last.pt").exists():
         run.load_state(checkpoint.load(last))
         logger.info("pretraining: resumed after epoch %d", len(run.history))
@@ -145,13 +182,23 @@ def pretrain(config: Config, dataset: Dataset, save_dir: Path,
         write_lines(save_dir / "history.jsonl", history)
         logger.info(epoch_line(history, config.epochs))
 
-    history = fit(run, rows, np.flatnonzero(dataset.watched),
-                  patience=config.patience, min_delta=config.min_delta, save_dir=save_dir, on_epoch=on_epoch)
+    history = fit(
+        run,
+        rows,
+        np.flatnonzero(dataset.watched),
+        patience=config.patience,
+        min_delta=config.min_delta,
+        save_dir=save_dir,
+        on_epoch=on_epoch,
+    )
     best = checkpoint.load(save_dir / "simclr_best.pt")
     model.load_state_dict(best["model"], strict=True)
-    logger.info("pretraining: %s after epoch %d; weights of epoch %d are kept",
-                "stopped early" if run.stale >= config.patience else "all epochs done", len(history),
-                best["epoch"])
+    logger.info(
+        "pretraining: %s after epoch %d; weights of epoch %d are kept",
+        "stopped early" if run.stale >= config.patience else "all epochs done",
+        len(history),
+        best["epoch"],
+    )
     return model, history
 
 
@@ -162,15 +209,26 @@ def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
     last = history[-1]
     left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
     best = " best" if last["best"] else ""
-    held_out = "" if last["val_loss"] is None else (
-        f", held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f}){best}")
-    return (f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform ln(2N-1) = "
-            f"{last['uniform']:.4f}){held_out}, {last['frames_per_s']:.0f} frames/s, "
-            f"{duration(last['seconds'])}, at most {duration(left)} left")
+    held_out = (
+        ""
+        if last["val_loss"] is None
+        else (f", held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f}){best}")
+    )
+    return (
+        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform ln(2N-1) = "
+        f"{last['uniform']:.4f}){held_out}, {last['frames_per_s']:.0f} frames/s, "
+        f"{duration(last['seconds'])}, at most {duration(left)} left"
+    )
 
 
-def train_heads(config: Config, dataset: Dataset, model: SimCLR, history: list[dict[str, Any]],
-                save_dir: Path, device: torch.device) -> tuple[np.ndarray, Heads, list[dict[str, Any]]]:
+def train_heads(
+    config: Config,
+    dataset: Dataset,
+    model: SimCLR,
+    history: list[dict[str, Any]],
+    save_dir: Path,
+    device: torch.device,
+) -> tuple[np.ndarray, Heads, list[dict[str, Any]]]:
     """Features of all labelled frames, and a linear head per task on them; saves `model.pt`."""
     import numpy as np
 
@@ -186,32 +244,58 @@ def train_heads(config: Config, dataset: Dataset, model: SimCLR, history: list[d
     features = extract(model.encoder, dataset.store.frames, rows, size=size, device=device)
     part, labels = dataset.part[rows], dataset.labels
     heads, head_history = train_heads(
-        features, {task: labels.values[task][rows] for task in dataset.tasks()},
-        {task: len(labels.classes[task]) for task in dataset.tasks()}, np.flatnonzero(part == "train"),
-        np.flatnonzero(part == "val"), epochs=config.linear_epochs, learning_rate=config.classifier_lr,
-        seed=config.seed)
+        features,
+        {task: labels.values[task][rows] for task in dataset.tasks()},
+        {task: len(labels.classes[task]) for task in dataset.tasks()},
+        np.flatnonzero(part == "train"),
+        np.flatnonzero(part == "val"),
+        epochs=config.linear_epochs,
+        learning_rate=config.classifier_lr,
+        seed=config.seed,
+    )
     if checkpoint.digest(model.encoder) != before:
         raise RuntimeError("the frozen encoder changed while the heads were trained")
     write_lines(save_dir / "history.jsonl", [*history, *head_history])
     for task in dataset.tasks():
         kept = [row for row in head_history if row["phase"] == task and row["best"]][-1]
         val = "no validation frames" if kept["val_loss"] is None else f"validation {kept['val_loss']:.4f}"
-        logger.info("%s head: epoch %d/%d kept, loss %.4f, %s", task, kept["epoch"], config.linear_epochs,
-                    kept["loss"], val)
-    checkpoint.save(save_dir / "model.pt", {
-        "format": "simclr-rhd-model", "version": 1, "synthetic": config.synthetic,
-        "encoder": model.encoder.state_dict(), "heads": heads.state_dict(),
-        "classes": {task: labels.classes[task] for task in dataset.tasks()},
-        "preprocessing": {"pad": "square", "stored_side": stored_side(size), "image_size": size,
-                          "mean": list(MEAN), "std": list(STD)},
-        "trained_on": {"fingerprint": dataset.fingerprint, "split_by": dataset.split_by,
-                       "leaky": dataset.leaky},
-    })
+        logger.info(
+            "%s head: epoch %d/%d kept, loss %.4f, %s",
+            task,
+            kept["epoch"],
+            config.linear_epochs,
+            kept["loss"],
+            val,
+        )
+    checkpoint.save(
+        save_dir / "model.pt",
+        {
+            "format": "simclr-rhd-model",
+            "version": 1,
+            "synthetic": config.synthetic,
+            "encoder": model.encoder.state_dict(),
+            "heads": heads.state_dict(),
+            "classes": {task: labels.classes[task] for task in dataset.tasks()},
+            "preprocessing": {
+                "pad": "square",
+                "stored_side": stored_side(size),
+                "image_size": size,
+                "mean": list(MEAN),
+                "std": list(STD),
+            },
+            "trained_on": {
+                "fingerprint": dataset.fingerprint,
+                "split_by": dataset.split_by,
+                "leaky": dataset.leaky,
+            },
+        },
+    )
     return features, heads, history + head_history
 
 
-def evaluate(config: Config, dataset: Dataset, features: np.ndarray, heads: Heads,
-             save_dir: Path) -> dict[str, Any]:
+def evaluate(
+    config: Config, dataset: Dataset, features: np.ndarray, heads: Heads, save_dir: Path
+) -> dict[str, Any]:
     """Scores on validation and test, beside the baselines: `metrics.json`, `predictions.csv`."""
     from simclr_rhd import evaluation
     from simclr_rhd import heads as linear
@@ -221,23 +305,35 @@ def evaluate(config: Config, dataset: Dataset, features: np.ndarray, heads: Head
     probabilities = linear.predict(heads, features)
     metrics = evaluation.evaluate(dataset, rows, probabilities, seed=config.seed, synthetic=config.synthetic)
     write_json(save_dir / "metrics.json", metrics)
-    write_rows(save_dir / "predictions.csv", evaluation.prediction_header(dataset),
-               evaluation.prediction_rows(dataset, rows, probabilities))
+    write_rows(
+        save_dir / "predictions.csv",
+        evaluation.prediction_header(dataset),
+        evaluation.prediction_rows(dataset, rows, probabilities),
+    )
     return metrics
 
 
-def draw(config: Config, dataset: Dataset, features: np.ndarray, history: list[dict[str, Any]],
-         metrics: dict[str, Any], save_dir: Path) -> dict[str, Path]:
+def draw(
+    config: Config,
+    dataset: Dataset,
+    features: np.ndarray,
+    history: list[dict[str, Any]],
+    metrics: dict[str, Any],
+    save_dir: Path,
+) -> dict[str, Path]:
     """All pictures, by title in the order of the report."""
     import numpy as np
 
     from simclr_rhd import plots
 
-    notes = {"SYNTHETIC demo data": config.synthetic,
-             "LEAKY split, says nothing of new patients": dataset.leaky}
+    notes = {
+        "SYNTHETIC demo data": config.synthetic,
+        "LEAKY split, says nothing of new patients": dataset.leaky,
+    }
     note = " · ".join(text for text, holds in notes.items() if holds)
-    of_phase = {phase: [row for row in history if row["phase"] == phase]
-                for phase in ("simclr", *metrics["tasks"])}
+    of_phase = {
+        phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *metrics["tasks"])
+    }
     figures = {"Pretraining loss": save_dir / "simclr_training_loss.png"}
     plots.simclr_loss(figures["Pretraining loss"], of_phase["simclr"], note=note)
     rows = dataset.rows("train", "val", "test")
@@ -249,14 +345,29 @@ def draw(config: Config, dataset: Dataset, features: np.ndarray, history: list[d
         loss = save_dir / f"classifier_{task}_loss.png"
         confusion = save_dir / f"confusion_matrix_{task}.png"
         plots.head_loss(loss, task, of_phase[task], note=note)
-        plots.confusion(confusion, task, result["test"]["frame"]["confusion"], result["classes"],
-                        level="frames of the test part", note=note,
-                        not_evaluable=[row["class"] for row in result["not_evaluable"]])
+        plots.confusion(
+            confusion,
+            task,
+            result["test"]["frame"]["confusion"],
+            result["classes"],
+            level="frames of the test part",
+            note=note,
+            not_evaluable=[row["class"] for row in result["not_evaluable"]],
+        )
         figures |= {f"{task}: head loss": loss, f"{task}: confusion matrix": confusion}
         for method, xy in points.items():
             path = save_dir / f"{method.lower().replace('-', '')}_{task}.png"
-            plots.embedding(path, method, xy, task, dataset.labels.values[task][rows], result["classes"],
-                            videos, parts=dataset.part[rows].tolist(), note=note)
+            plots.embedding(
+                path,
+                method,
+                xy,
+                task,
+                dataset.labels.values[task][rows],
+                result["classes"],
+                videos,
+                parts=dataset.part[rows].tolist(),
+                note=note,
+            )
             figures[f"{task}: {method} of the features"] = path
     return figures
 

@@ -23,8 +23,20 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
 JITTER_SHARE = 0.8  # of the views, as in SimCLR
 BLUR_SIGMA = (0.1, 2.0)  # pixels in a view of 224 pixels
-FACTORS = ("area", "aspect", "x", "y", "flip", "jitter", "brightness", "contrast", "saturation", "grayscale",
-           "blur", "sigma")
+FACTORS = (
+    "area",
+    "aspect",
+    "x",
+    "y",
+    "flip",
+    "jitter",
+    "brightness",
+    "contrast",
+    "saturation",
+    "grayscale",
+    "blur",
+    "sigma",
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +52,10 @@ class Strengths:
 
 def draws(seed: int, epoch: int, frames: np.ndarray) -> Tensor:
     """Random numbers for two views of each frame: (B, 2, len(FACTORS)) float32, uniform in [0, 1)."""
-    rows = [np.random.default_rng([seed, epoch, int(frame)]).random((2, len(FACTORS)), dtype=np.float32)
-            for frame in frames]
+    rows = [
+        np.random.default_rng([seed, epoch, int(frame)]).random((2, len(FACTORS)), dtype=np.float32)
+        for frame in frames
+    ]
     return torch.from_numpy(np.stack(rows))
 
 
@@ -94,8 +108,9 @@ def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths)
     shift_y = (1 - height) * (2 * factor["y"] - 1)
     mirror = torch.where(factor["flip"] < strengths.flip, -1.0, 1.0)
     zero = torch.zeros_like(width)
-    theta = torch.stack([torch.stack([width * mirror, zero, shift_x], 1),
-                         torch.stack([zero, height, shift_y], 1)], 1)  # (V, 2, 3)
+    theta = torch.stack(
+        [torch.stack([width * mirror, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1
+    )  # (V, 2, 3)
     grid = F.affine_grid(theta, [len(x), x.shape[1], size, size], align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
@@ -103,8 +118,10 @@ def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths)
 def _brightness_contrast(x: Tensor, factor: dict[str, Tensor], jitter: float) -> Tensor:
     """Brightness, then contrast about the view's mean brightness, as torchvision's ColorJitter does each."""
     on = factor["jitter"] < JITTER_SHARE
-    brightness, contrast = (torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
-                            for name in ("brightness", "contrast"))
+    brightness, contrast = (
+        torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
+        for name in ("brightness", "contrast")
+    )
     x = (x * brightness).clamp(0, 1)
     mean = _luma(x).mean(dim=(1, 2, 3), keepdim=True)
     return (mean + contrast * (x - mean)).clamp(0, 1)

@@ -19,14 +19,21 @@ def majority(train_labels: np.ndarray, n: int, n_classes: int) -> np.ndarray:
 
 def pixels(frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(N, 3, S, S) uint8 store -> (n, 3 * 48 * 48) float32 in [0, 1], for some rows."""
-    small = [F.interpolate(torch.from_numpy(frames[some]).float().div(255), size=(PIXELS, PIXELS),
-                           mode="bilinear", antialias=True).flatten(1)
-             for some in np.array_split(rows, max(1, len(rows) // 256))]
+    small = [
+        F.interpolate(
+            torch.from_numpy(frames[some]).float().div(255),
+            size=(PIXELS, PIXELS),
+            mode="bilinear",
+            antialias=True,
+        ).flatten(1)
+        for some in np.array_split(rows, max(1, len(rows) // 256))
+    ]
     return torch.cat(small).numpy()
 
 
-def fit_pixels(x: np.ndarray, labels: np.ndarray, n_classes: int, test: np.ndarray, *,
-               seed: int) -> np.ndarray:
+def fit_pixels(
+    x: np.ndarray, labels: np.ndarray, n_classes: int, test: np.ndarray, *, seed: int
+) -> np.ndarray:
     """PCA to 64 components, then logistic regression with balanced classes.
 
     Args:
@@ -44,7 +51,10 @@ def fit_pixels(x: np.ndarray, labels: np.ndarray, n_classes: int, test: np.ndarr
     if len(found) < 2 or len(test) == 0:
         probabilities[:, found] = 1
         return probabilities
-    model = make_pipeline(PCA(min(COMPONENTS, len(x) - 1, x.shape[1]), random_state=seed), StandardScaler(),
-                          LogisticRegression(class_weight="balanced", max_iter=2000))
+    model = make_pipeline(
+        PCA(min(COMPONENTS, len(x) - 1, x.shape[1]), random_state=seed),
+        StandardScaler(),
+        LogisticRegression(class_weight="balanced", max_iter=2000),
+    )
     probabilities[:, found] = model.fit(x, labels).predict_proba(test)
     return probabilities

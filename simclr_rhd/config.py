@@ -29,13 +29,17 @@ def flag(default: Any, help: str, **options: Any) -> Any:
 class Config:
     """What a run is told to do; one field a flag, `image_size` for `--image-size`."""
 
-    data: str = flag("demo", "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
-                     "the environment variable SIMCLR_RHD_DATA sets another default")
+    data: str = flag(
+        "demo",
+        "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
+        "the environment variable SIMCLR_RHD_DATA sets another default",
+    )
     labelled_prefix: str = flag("supervised/annotated-final", "labelled frames, below --data")
     unlabelled_prefix: str = flag("unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data")
     labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data")
-    cache_dir: str | None = flag(None, "where fetched and decoded frames are kept "
-                                 "(default: the platform's user cache folder)")
+    cache_dir: str | None = flag(
+        None, "where fetched and decoded frames are kept (default: the platform's user cache folder)"
+    )
     save_dir: str = flag("models", "folder that everything is written to")
 
     epochs: int = flag(100, "pretraining epochs at most")
@@ -46,27 +50,40 @@ class Config:
     temperature: float = flag(0.5, "temperature of NT-Xent")
     patience: int = flag(5, "stop after this many epochs without a better held-out contrastive loss")
     min_delta: float = flag(0.005, "by how much the held-out loss must fall to count as better")
-    image_size: int | None = flag(None, f"pixels of a view's side (default: {IMAGE_SIZE}; "
-                                  f"{DEMO_IMAGE_SIZE} for the small frames of the demo)")
-    init: str = flag("random", "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint "
-                     "of this program")
+    image_size: int | None = flag(
+        None,
+        f"pixels of a view's side (default: {IMAGE_SIZE}; "
+        f"{DEMO_IMAGE_SIZE} for the small frames of the demo)",
+    )
+    init: str = flag(
+        "random", "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program"
+    )
 
     crop_min: float = flag(0.5, "smallest share of a frame's area that a random crop keeps")
     flip: float = flag(0.0, "probability of a horizontal flip (left and right carry meaning in echo views)")
-    jitter: float = flag(0.4, "strength of brightness, contrast and saturation jitter; saturation never for "
-                         "Doppler frames, hue never: it is the direction of flow")
+    jitter: float = flag(
+        0.4,
+        "strength of brightness, contrast and saturation jitter; saturation never for "
+        "Doppler frames, hue never: it is the direction of flow",
+    )
     grayscale: float = flag(0.2, "probability of removing colour, never for Doppler frames")
     blur: float = flag(0.5, "probability of a Gaussian blur")
 
-    group_by: str = flag("auto", "what never stands on two sides of the split: 'patient', 'video', 'auto' "
-                         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
-                         choices=("auto", "patient", "video", "frame"))
+    group_by: str = flag(
+        "auto",
+        "what never stands on two sides of the split: 'patient', 'video', 'auto' "
+        "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
+        choices=("auto", "patient", "video", "frame"),
+    )
     max_rejected: float = flag(0.05, "share of unreadable frames above which the run stops")
     seed: int = flag(42, "seed of everything random")
     num_workers: int | None = flag(None, "processes that read batches ahead (default: by cores)")
     device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
-    resume: str = flag("auto", "'auto': go on with an unfinished run of the same configuration; 'never'",
-                       choices=("auto", "never"))
+    resume: str = flag(
+        "auto",
+        "'auto': go on with an unfinished run of the same configuration; 'never'",
+        choices=("auto", "never"),
+    )
     overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir")
     demo_patients: int = flag(96, "patients of the built-in data")
 
@@ -115,9 +132,14 @@ def build_parser() -> argparse.ArgumentParser:
             parser.add_argument(name, action="store_true", help=text)
             continue
         shown = "" if default is None else " (default: %(default)s)"
-        parser.add_argument(name, type=_base_type(hints[field.name]), default=default, help=text + shown,
-                            choices=field.metadata.get("choices"),
-                            metavar=None if "choices" in field.metadata else field.name.upper())
+        parser.add_argument(
+            name,
+            type=_base_type(hints[field.name]),
+            default=default,
+            help=text + shown,
+            choices=field.metadata.get("choices"),
+            metavar=None if "choices" in field.metadata else field.name.upper(),
+        )
     return parser
 
 
@@ -129,8 +151,15 @@ def _base_type(hint: Any) -> type:
 def contradictions(config: Config) -> Iterator[str]:
     """Everything that is wrong with `config`, one sentence each, in the flags' spelling."""
     wanted: list[tuple[str, bool, str]] = []
-    for name, least in {"epochs": 1, "linear_epochs": 1, "batch_size": 2, "patience": 1, "image_size": 32,
-                        "seed": 0, "demo_patients": 12}.items():
+    for name, least in {
+        "epochs": 1,
+        "linear_epochs": 1,
+        "batch_size": 2,
+        "patience": 1,
+        "image_size": 32,
+        "seed": 0,
+        "demo_patients": 12,
+    }.items():
         wanted.append((name, getattr(config, name) >= least, f"at least {least}"))
     for name in ("learning_rate", "classifier_lr", "temperature"):
         value = getattr(config, name)
@@ -143,13 +172,28 @@ def contradictions(config: Config) -> Iterator[str]:
         wanted.append((name, 0 <= getattr(config, name) <= 1, "between 0 and 1"))
     for name in ("labelled_prefix", "unlabelled_prefix", "labels_csv"):
         path = PurePosixPath(getattr(config, name))
-        wanted.append((name, path.parts != () and not path.is_absolute() and ".." not in path.parts,
-                       "a path below --data"))
-    wanted.append(("data", "://" not in config.data or config.data.startswith("gs://"),
-                   "'demo', a folder, or gs://BUCKET[/PREFIX]"))
+        wanted.append(
+            (
+                name,
+                path.parts != () and not path.is_absolute() and ".." not in path.parts,
+                "a path below --data",
+            )
+        )
+    wanted.append(
+        (
+            "data",
+            "://" not in config.data or config.data.startswith("gs://"),
+            "'demo', a folder, or gs://BUCKET[/PREFIX]",
+        )
+    )
     wanted.append(("save_dir", "://" not in config.save_dir, "a folder of this machine"))
-    wanted.append(("init", config.init in ("random", "imagenet") or os.path.isfile(config.init),
-                   "'random', 'imagenet', or a file that exists"))
+    wanted.append(
+        (
+            "init",
+            config.init in ("random", "imagenet") or os.path.isfile(config.init),
+            "'random', 'imagenet', or a file that exists",
+        )
+    )
     for name, holds, want in wanted:
         if not holds:
             yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"

@@ -6,16 +6,16 @@ Notation: M frames in all, n of a part.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
 from simclr_rhd.labels import TASKS, Labels, read_labels
+from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import (
     HELD_OUT,
     PARTS,
@@ -26,19 +26,9 @@ from simclr_rhd.split import (
     part_of_all,
     split_groups,
 )
-from simclr_rhd.store import FileEntry, Store, check_rejected, open_store, stored_side
+from simclr_rhd.store import Store, check_rejected, open_store, stored_side
 
 logger = logging.getLogger("simclr_rhd")
-
-
-class Source(Protocol):
-    """A folder or a bucket; see `sources`."""
-
-    location: str
-
-    def list(self, prefix: str, *, flag: str) -> Sequence[FileEntry]: ...  # noqa: D102
-    def entry(self, key: str) -> FileEntry: ...  # noqa: D102
-    def fetch(self, entries: Sequence[FileEntry]) -> tuple[dict[str, Path], dict[str, str]]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -84,23 +74,43 @@ class Dataset:
     def counts(self) -> dict[str, Any]:
         """What was taken and what was left, for the record."""
         reasons = Counter(reason.split(" (")[0].split(":")[0] for _, reason in self.store.rejected)
-        per_class = {task: {name: {part: int((self.labels.values[task][self.rows(part)] == number).sum())
-                                   for part in PARTS}
-                            for number, name in enumerate(self.labels.classes[task])} for task in TASKS}
+        per_class = {
+            task: {
+                name: {
+                    part: int((self.labels.values[task][self.rows(part)] == number).sum()) for part in PARTS
+                }
+                for number, name in enumerate(self.labels.classes[task])
+            }
+            for task in TASKS
+        }
         return {
-            "frames": len(self.store.keys), "rejected": dict(reasons),
-            "videos": len(set(self.labels.videos)), "patients": len(set(self.labels.patients) - {""}),
+            "frames": len(self.store.keys),
+            "rejected": dict(reasons),
+            "videos": len(set(self.labels.videos)),
+            "patients": len(set(self.labels.patients) - {""}),
             "labelled": int(self.labels.annotated().sum()),
-            "conflicts": len(self.labels.conflicts), "rows_without_file": len(self.labels.rows_without_file),
+            "conflicts": len(self.labels.conflicts),
+            "rows_without_file": len(self.labels.rows_without_file),
             "frames_without_row": len(self.labels.frames_without_row),
             "parts": {part: self.of_part(part) for part in (*PARTS, UNLABELLED, HELD_OUT)},
-            "watched": int(self.watched.sum()), "classes": per_class,
+            "watched": int(self.watched.sum()),
+            "classes": per_class,
         }
 
 
-def read_dataset(source: Source, *, labelled_prefix: str, unlabelled_prefix: str, labels_csv: str,
-                 image_size: int, cache_dir: Path, max_rejected: float, group_by: str, seed: int,
-                 save_dir: Path) -> Dataset:
+def read_dataset(
+    source: Source,
+    *,
+    labelled_prefix: str,
+    unlabelled_prefix: str,
+    labels_csv: str,
+    image_size: int,
+    cache_dir: Path,
+    max_rejected: float,
+    group_by: str,
+    seed: int,
+    save_dir: Path,
+) -> Dataset:
     """List, fetch, decode, label, group and split; three tables in `save_dir` say what came of it.
 
     Args:
@@ -118,26 +128,43 @@ def read_dataset(source: Source, *, labelled_prefix: str, unlabelled_prefix: str
     Raises:
         UserError: something of this cannot be used.
     """
-    labelled = source.list(labelled_prefix, flag="--labelled-prefix")
-    unlabelled = source.list(unlabelled_prefix, flag="--unlabelled-prefix")
+    labelled = source.files(labelled_prefix, flag="--labelled-prefix")
+    unlabelled = source.files(unlabelled_prefix, flag="--unlabelled-prefix")
     table_entry = source.entry(labels_csv)
     entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table_entry.key}
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, table_entry)
 
-    store = open_store(source, [entries[key] for key in sorted(entries)], side=stored_side(image_size),
-                       cache_dir=cache_dir)
+    store = open_store(
+        source, [entries[key] for key in sorted(entries)], side=stored_side(image_size), cache_dir=cache_dir
+    )
     write_rows(save_dir / "rejected.csv", ["path", "reason"], store.rejected)
     check_rejected(store, max_rejected)
 
-    labels = read_labels(table, labels_csv, keys=store.keys, listed=[entry.key for entry in labelled],
-                         prefixes=(labelled_prefix, unlabelled_prefix))
-    write_rows(save_dir / "conflicts.csv", ["path", "task", "readings"],
-               [(key, task, " | ".join(found)) for key, task, found in labels.conflicts])
-    dataset = _split(store, labels, hashlib.sha256(store.fingerprint.encode() + table).hexdigest(),
-                     group_by=group_by, seed=seed)
-    write_rows(save_dir / "split.csv", ["path", "video", "patient", "group", "part"],
-               zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.part, strict=True))
+    labels = read_labels(
+        table,
+        labels_csv,
+        keys=store.keys,
+        listed=[entry.key for entry in labelled],
+        prefixes=(labelled_prefix, unlabelled_prefix),
+    )
+    write_rows(
+        save_dir / "conflicts.csv",
+        ["path", "task", "readings"],
+        [(key, task, " | ".join(found)) for key, task, found in labels.conflicts],
+    )
+    dataset = _split(
+        store,
+        labels,
+        hashlib.sha256(store.fingerprint.encode() + table).hexdigest(),
+        group_by=group_by,
+        seed=seed,
+    )
+    write_rows(
+        save_dir / "split.csv",
+        ["path", "video", "patient", "group", "part"],
+        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.part, strict=True),
+    )
     return dataset
 
 
@@ -148,8 +175,9 @@ def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, see
     parts = split_groups(groups[labelled], list(values.values()), seed=seed)
     part, watched = part_of_all(names, labelled, parts, seed=seed)
     check_disjoint(groups, part)
-    missing = {task: not_evaluable(values[task], labels.classes[task], groups[labelled], parts)
-               for task in TASKS}
+    missing = {
+        task: not_evaluable(values[task], labels.classes[task], groups[labelled], parts) for task in TASKS
+    }
     leaky = any(_spans_parts(np.array(of)[labelled], parts) for of in (labels.videos, labels.patients))
     return Dataset(store, labels, groups, split_by, part, watched, leaky, missing, fingerprint)
 
@@ -160,7 +188,7 @@ def _spans_parts(names: np.ndarray, parts: np.ndarray) -> bool:
     return len(pairs) > len({name for name, _ in pairs})
 
 
-def _fetch_table(source: Source, entry: FileEntry) -> bytes:
+def _fetch_table(source: Source, entry: Entry) -> bytes:
     paths, failed = source.fetch([entry])
     if failed:
         raise UserError(f"--labels-csv {entry.key}: could not be fetched: {failed[entry.key]}")
@@ -173,13 +201,19 @@ def _fetch_table(source: Source, entry: FileEntry) -> bytes:
 def describe(dataset: Dataset) -> list[str]:
     """The data in sentences for the log, warnings included."""
     counts, labels = dataset.counts(), dataset.labels
-    lines = [f"frames: {counts['frames']} readable, {len(dataset.store.rejected)} left out (rejected.csv); "
-             f"{counts['videos']} videos, {counts['patients'] or 'no'} patients known"]
+    lines = [
+        f"frames: {counts['frames']} readable, {len(dataset.store.rejected)} left out (rejected.csv); "
+        f"{counts['videos']} videos, {counts['patients'] or 'no'} patients known"
+    ]
     if counts["conflicts"]:
-        lines.append(f"labels: {counts['conflicts']} times rows of one file disagree; not annotated there "
-                     "(conflicts.csv)")
-    for what, names in (("rows name no file, or more than one", labels.rows_without_file),
-                        ("files of the labelled folder have no row", labels.frames_without_row)):
+        lines.append(
+            f"labels: {counts['conflicts']} times rows of one file disagree; not annotated there "
+            "(conflicts.csv)"
+        )
+    for what, names in (
+        ("rows name no file, or more than one", labels.rows_without_file),
+        ("files of the labelled folder have no row", labels.frames_without_row),
+    ):
         if names:
             more = ", ..." if len(names) > 3 else ""
             lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
@@ -188,12 +222,17 @@ def describe(dataset: Dataset) -> list[str]:
         lines.append(f"{task}: {classes or 'not annotated'}")
         if task not in dataset.tasks():
             lines.append(f"NOTICE {task} is skipped: fewer than two classes in the training part")
-        lines += [f"NOTICE {task}: {row['class']} cannot be evaluated: {row['reason']}"
-                  for row in dataset.not_evaluable[task]]
-    parts = ", ".join(f"{name} {part['frames']} frames of {part['groups']} groups"
-                      for name, part in counts["parts"].items())
+        lines += [
+            f"NOTICE {task}: {row['class']} cannot be evaluated: {row['reason']}"
+            for row in dataset.not_evaluable[task]
+        ]
+    parts = ", ".join(
+        f"{name} {part['frames']} frames of {part['groups']} groups" for name, part in counts["parts"].items()
+    )
     lines.append(f"split by {dataset.split_by}: {parts}")
     if dataset.leaky:
-        lines.append("WARNING this split is LEAKY: frames of one patient or video stand on both sides, so "
-                     "the scores say nothing about new patients")
+        lines.append(
+            "WARNING this split is LEAKY: frames of one patient or video stand on both sides, so "
+            "the scores say nothing about new patients"
+        )
     return lines

@@ -10,8 +10,9 @@ EXTRACTION_BATCH = 64
 
 
 @torch.inference_mode()
-def extract(encoder: nn.Module, frames: np.ndarray, rows: np.ndarray, *, size: int,
-            device: torch.device) -> np.ndarray:
+def extract(
+    encoder: nn.Module, frames: np.ndarray, rows: np.ndarray, *, size: int, device: torch.device
+) -> np.ndarray:
     """Features of the plain views of some frames.
 
     Args:

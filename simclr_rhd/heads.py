@@ -19,9 +19,17 @@ WEIGHT_DECAY = 0.01
 UNLABELLED = -1
 
 
-def train_heads(features: np.ndarray, values: dict[str, np.ndarray], n_classes: dict[str, int],
-                train: np.ndarray, val: np.ndarray, *, epochs: int, learning_rate: float,
-                seed: int) -> tuple[Heads, list[dict[str, Any]]]:
+def train_heads(
+    features: np.ndarray,
+    values: dict[str, np.ndarray],
+    n_classes: dict[str, int],
+    train: np.ndarray,
+    val: np.ndarray,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> tuple[Heads, list[dict[str, Any]]]:
     """Train one linear head per task with class-weighted cross-entropy.
 
     Features are standardised by the training rows. Rows not annotated for a task do not count for it.
@@ -60,16 +68,20 @@ def train_heads(features: np.ndarray, values: dict[str, np.ndarray], n_classes: 
                 torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
         with torch.inference_mode():
-            on = [_losses(heads, x[rows], {task: y[task][rows] for task in y}, weights)
-                  for rows in (train, val)]
+            on = [
+                _losses(heads, x[rows], {task: y[task][rows] for task in y}, weights) for rows in (train, val)
+            ]
         for task in n_classes:
             loss, val_loss = (float(losses[task]) if task in losses else None for losses in on)
             better = val_loss is None or val_loss < best.get(task, (math.inf, {}))[0]
             if better:
-                best[task] = (math.inf if val_loss is None else val_loss,
-                              copy.deepcopy(heads.linear[task].state_dict()))
-            history.append({"phase": task, "epoch": epoch, "loss": loss, "val_loss": val_loss,
-                            "best": better})
+                best[task] = (
+                    math.inf if val_loss is None else val_loss,
+                    copy.deepcopy(heads.linear[task].state_dict()),
+                )
+            history.append(
+                {"phase": task, "epoch": epoch, "loss": loss, "val_loss": val_loss, "best": better}
+            )
     for task, (_, weights_of_best) in best.items():
         heads.linear[task].load_state_dict(weights_of_best)
     return heads.eval(), history

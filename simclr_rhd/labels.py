@@ -87,8 +87,9 @@ class Labels:
         return np.any([values >= 0 for values in self.values.values()], axis=0)
 
 
-def read_labels(table: bytes, name: str, *, keys: Sequence[str], listed: Sequence[str],
-                prefixes: tuple[str, str]) -> Labels:
+def read_labels(
+    table: bytes, name: str, *, keys: Sequence[str], listed: Sequence[str], prefixes: tuple[str, str]
+) -> Labels:
     """Match the rows of a label table with frames.
 
     Args:
@@ -104,8 +105,10 @@ def read_labels(table: bytes, name: str, *, keys: Sequence[str], listed: Sequenc
     rows = read_rows(table, name)
     rows_of, rows_without_file = match(rows, listed)
     if not rows_of:
-        raise UserError(f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
-                        f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}")
+        raise UserError(
+            f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
+            f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}"
+        )
     readers = {task: class_reader(task, [row[column] for row in rows]) for task, column in COLUMNS.items()}
     readers["patient"] = lambda cell: {cell.strip()} - {""}
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
@@ -128,8 +131,9 @@ def read_labels(table: bytes, name: str, *, keys: Sequence[str], listed: Sequenc
         values[task] = np.array([index[found[task].get(key)] for key in keys], dtype=np.int64)
     patients = [found["patient"].get(key, "") for key in keys]
     frames_without_row = sorted(set(keys) & set(listed) - set(rows_of))
-    return Labels(classes, values, videos_of(keys, prefixes), patients, conflicts, rows_without_file,
-                  frames_without_row)
+    return Labels(
+        classes, values, videos_of(keys, prefixes), patients, conflicts, rows_without_file, frames_without_row
+    )
 
 
 def read_rows(table: bytes, name: str) -> list[Row]:
@@ -152,9 +156,11 @@ def read_rows(table: bytes, name: str) -> list[Row]:
         raise UserError(f"{name}: not a CSV table ({error})") from None
     needed = [FILE_COLUMN, *COLUMNS.values()]
     if missing := [column for column in needed if column not in reader.fieldnames]:
-        raise UserError(f"{name}: no column {', '.join(missing)}; its columns are: "
-                        f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)} (and "
-                        f"{PATIENT_COLUMN} where known)")
+        raise UserError(
+            f"{name}: no column {', '.join(missing)}; its columns are: "
+            f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)} (and "
+            f"{PATIENT_COLUMN} where known)"
+        )
     if not rows:
         raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
     return rows

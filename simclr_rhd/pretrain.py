@@ -38,8 +38,11 @@ class Batches(Dataset):
 
     def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
-        return (torch.from_numpy(self.frames[rows]), torch.from_numpy(self.kinds[rows]),
-                draws(self.seed, self.epoch, rows))
+        return (
+            torch.from_numpy(self.frames[rows]),
+            torch.from_numpy(self.kinds[rows]),
+            draws(self.seed, self.epoch, rows),
+        )
 
 
 def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
@@ -80,15 +83,29 @@ class Pretraining:
         device: where the model is.
     """
 
-    def __init__(self, model: nn.Module, frames: np.ndarray, kinds: np.ndarray, *, batch_size: int,
-                 learning_rate: float, epochs: int, temperature: float, size: int, strengths: Strengths,
-                 seed: int, num_workers: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        frames: np.ndarray,
+        kinds: np.ndarray,
+        *,
+        batch_size: int,
+        learning_rate: float,
+        epochs: int,
+        temperature: float,
+        size: int,
+        strengths: Strengths,
+        seed: int,
+        num_workers: int,
+        device: torch.device,
+    ) -> None:
         self.model, self.frames, self.kinds = model, frames, kinds
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
         self.temperature, self.size, self.strengths, self.seed = temperature, size, strengths, seed
         self.num_workers, self.device = num_workers, device
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY,
-                                           fused=True)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True
+        )
         half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
         self.precision = torch.float16 if half else torch.bfloat16
@@ -110,10 +127,19 @@ class Pretraining:
         steps, warmup = self.epochs * len(batches), self._warmup_epochs() * len(batches)
         total = torch.zeros((), device=self.device)
         lr = 0.0
-        for number, batch in enumerate(tqdm(self._load(batches, epoch), total=len(batches), unit=" batches",
-                                            desc=f"epoch {epoch}", disable=None, leave=False)):
-            lr = learning_rate_at((epoch - 1) * len(batches) + number, steps=steps, warmup=warmup,
-                                  peak=self.learning_rate)
+        for number, batch in enumerate(
+            tqdm(
+                self._load(batches, epoch),
+                total=len(batches),
+                unit=" batches",
+                desc=f"epoch {epoch}",
+                disable=None,
+                leave=False,
+            )
+        ):
+            lr = learning_rate_at(
+                (epoch - 1) * len(batches) + number, steps=steps, warmup=warmup, peak=self.learning_rate
+            )
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.optimizer.zero_grad(set_to_none=True)
@@ -131,15 +157,22 @@ class Pretraining:
             return None
         self.model.eval()
         batches = watched_batches(rows, self.batch_size)
-        losses = [float(self.loss(*batch)) * len(some)
-                  for some, batch in zip(batches, self._load(batches, WATCHED_EPOCH), strict=True)]
+        losses = [
+            float(self.loss(*batch)) * len(some)
+            for some, batch in zip(batches, self._load(batches, WATCHED_EPOCH), strict=True)
+        ]
         return sum(losses) / sum(map(len, batches))
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, in tensors and JSON types."""
-        return {"model": checkpoint.unwrapped(self.model).state_dict(),
-                "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
-                "history": self.history, "best_loss": self.best_loss, "stale": self.stale}
+        return {
+            "model": checkpoint.unwrapped(self.model).state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": self.history,
+            "best_loss": self.best_loss,
+            "stale": self.stale,
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
@@ -153,15 +186,28 @@ class Pretraining:
 
     def _load(self, batches: list[np.ndarray], epoch: int) -> DataLoader:
         data = Batches(self.frames, self.kinds, seed=self.seed, epoch=epoch)
-        return DataLoader(data, sampler=batches, batch_size=None, num_workers=self.num_workers,
-                          pin_memory=self.device.type == "cuda")
+        return DataLoader(
+            data,
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=self.device.type == "cuda",
+        )
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda")
 
 
-def fit(run: Pretraining, rows: np.ndarray, watched: np.ndarray, *, patience: int, min_delta: float,
-        save_dir: Path, on_epoch: Callable[[list[dict[str, Any]]], None]) -> list[dict[str, Any]]:
+def fit(
+    run: Pretraining,
+    rows: np.ndarray,
+    watched: np.ndarray,
+    *,
+    patience: int,
+    min_delta: float,
+    save_dir: Path,
+    on_epoch: Callable[[list[dict[str, Any]]], None],
+) -> list[dict[str, Any]]:
     """Pretrain until the watched loss stops falling or the epochs are used up.
 
     The best epoch's weights go to `simclr_best.pt`, the whole state after each epoch to `simclr_last.pt`.
@@ -190,21 +236,37 @@ def fit(run: Pretraining, rows: np.ndarray, watched: np.ndarray, *, patience: in
         watched_loss = run.watched_loss(watched)
         deciding = loss if watched_loss is None else watched_loss
         if not math.isfinite(loss) or not math.isfinite(deciding):
-            raise UserError(f"the contrastive loss of epoch {epoch} is not finite ({loss}); the last good "
-                            "state is kept. Try a lower --learning-rate or a higher --temperature")
+            raise UserError(
+                f"the contrastive loss of epoch {epoch} is not finite ({loss}); the last good "
+                "state is kept. Try a lower --learning-rate or a higher --temperature"
+            )
         better = deciding < run.best_loss - min_delta
         run.best_loss, run.stale = (deciding, 0) if better else (run.best_loss, run.stale + 1)
         seen = len(rows) // run.batch_size * run.batch_size
-        run.history.append({
-            "phase": "simclr", "epoch": epoch, "loss": loss, "val_loss": watched_loss,
-            "uniform": uniform_loss(run.batch_size), "val_uniform": _watched_uniform(watched, run.batch_size),
-            "learning_rate": lr, "best": better, "frames_per_s": round(seen / trained, 1),
-            "seconds": round(time.perf_counter() - start, 2),
-        })
+        run.history.append(
+            {
+                "phase": "simclr",
+                "epoch": epoch,
+                "loss": loss,
+                "val_loss": watched_loss,
+                "uniform": uniform_loss(run.batch_size),
+                "val_uniform": _watched_uniform(watched, run.batch_size),
+                "learning_rate": lr,
+                "best": better,
+                "frames_per_s": round(seen / trained, 1),
+                "seconds": round(time.perf_counter() - start, 2),
+            }
+        )
         if better:
-            checkpoint.save(save_dir / "simclr_best.pt", {
-                "format": "simclr-rhd-pretraining", "epoch": epoch, "loss": deciding,
-                "model": checkpoint.unwrapped(run.model).state_dict()})
+            checkpoint.save(
+                save_dir / "simclr_best.pt",
+                {
+                    "format": "simclr-rhd-pretraining",
+                    "epoch": epoch,
+                    "loss": deciding,
+                    "model": checkpoint.unwrapped(run.model).state_dict(),
+                },
+            )
         checkpoint.save(save_dir / "simclr_last.pt", run.state())
         on_epoch(run.history)
     return run.history

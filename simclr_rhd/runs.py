@@ -15,13 +15,36 @@ from typing import Any
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_json
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "umap-learn", "matplotlib", "pillow",
-            "google-cloud-storage")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scikit-learn",
+    "umap-learn",
+    "matplotlib",
+    "pillow",
+    "google-cloud-storage",
+)
 # All that a run writes; --overwrite removes these and nothing else.
-OUTPUTS = ("run.json", "simclr_rhd.log", "history.jsonl", "rejected.csv", "conflicts.csv", "split.csv",
-           "simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json", "predictions.csv", "report.html",
-           "simclr_training_loss.png", "classifier_*_loss.png", "confusion_matrix_*.png", "tsne_*.png",
-           "umap_*.png")
+OUTPUTS = (
+    "run.json",
+    "simclr_rhd.log",
+    "history.jsonl",
+    "rejected.csv",
+    "conflicts.csv",
+    "split.csv",
+    "simclr_best.pt",
+    "simclr_last.pt",
+    "model.pt",
+    "metrics.json",
+    "predictions.csv",
+    "report.html",
+    "simclr_training_loss.png",
+    "classifier_*_loss.png",
+    "confusion_matrix_*.png",
+    "tsne_*.png",
+    "umap_*.png",
+)
 
 
 @contextmanager
@@ -40,13 +63,15 @@ def locked(save_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"--save-dir {save_dir}: another run is writing there; wait for it, or name "
-                            "another folder") from None
+            raise UserError(
+                f"--save-dir {save_dir}: another run is writing there; wait for it, or name another folder"
+            ) from None
         yield
 
 
-def claim(save_dir: Path, signature: dict[str, Any], *, resume: str,
-          overwrite: bool) -> dict[str, Any] | None:
+def claim(
+    save_dir: Path, signature: dict[str, Any], *, resume: str, overwrite: bool
+) -> dict[str, Any] | None:
     """Decide what a run with this signature does in `save_dir`.
 
     Args:
@@ -72,14 +97,23 @@ def claim(save_dir: Path, signature: dict[str, Any], *, resume: str,
         record = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))
         before = record["signature"]
     except (OSError, ValueError, KeyError):
-        raise UserError(f"--save-dir {save_dir} holds {left[0].name} but no record of its run; name another "
-                        "folder, or pass --overwrite to replace what is there") from None
+        raise UserError(
+            f"--save-dir {save_dir} holds {left[0].name} but no record of its run; name another "
+            "folder, or pass --overwrite to replace what is there"
+        ) from None
     differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
     if differing or resume == "never":
-        differences = ", ".join(f"--{name.replace('_', '-')} was {before.get(name)}, is {signature.get(name)}"
-                                for name in sorted(differing)) or "the same configuration, and --resume never"
-        raise UserError(f"--save-dir {save_dir} holds another run ({differences}); name another folder, or "
-                        "pass --overwrite to replace it")
+        differences = (
+            ", ".join(
+                f"--{name.replace('_', '-')} was {before.get(name)}, is {signature.get(name)}"
+                for name in sorted(differing)
+            )
+            or "the same configuration, and --resume never"
+        )
+        raise UserError(
+            f"--save-dir {save_dir} holds another run ({differences}); name another folder, or "
+            "pass --overwrite to replace it"
+        )
     return record
 
 
@@ -88,8 +122,14 @@ class RunRecord:
 
     def __init__(self, path: Path, **facts: Any) -> None:
         self.path = path
-        self.facts: dict[str, Any] = {"status": "unfinished", "argv": sys.argv, "versions": versions(),
-                                      "commit": commit(), **facts, "wall_s": {}}
+        self.facts: dict[str, Any] = {
+            "status": "unfinished",
+            "argv": sys.argv,
+            "versions": versions(),
+            "commit": commit(),
+            **facts,
+            "wall_s": {},
+        }
 
     def note(self, **facts: Any) -> None:
         """Add facts and save."""
@@ -118,9 +158,12 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of this checkout, with '+' where files were changed since; None outside a checkout."""
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True,
-                              check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):

@@ -73,8 +73,10 @@ def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: i
     """
     names, group = np.unique(groups, return_inverse=True)
     if len(names) < len(PARTS):
-        raise UserError(f"the labelled frames come from {len(names)} group(s) ({', '.join(names)}); "
-                        f"training, validation and test need at least {len(PARTS)}")
+        raise UserError(
+            f"the labelled frames come from {len(names)} group(s) ({', '.join(names)}); "
+            f"training, validation and test need at least {len(PARTS)}"
+        )
     onehot = np.concatenate([task[:, None] == np.unique(task[task >= 0]) for task in values], 1)  # (N, C)
     frames = np.zeros((len(names), onehot.shape[1]))
     np.add.at(frames, group, onehot)
@@ -91,8 +93,9 @@ def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: i
     return np.array(PARTS)[part_of[group]]
 
 
-def _assign(weights: np.ndarray, present: np.ndarray,
-            order: np.ndarray) -> tuple[tuple[int, int, float], np.ndarray]:
+def _assign(
+    weights: np.ndarray, present: np.ndarray, order: np.ndarray
+) -> tuple[tuple[int, int, float], np.ndarray]:
     """One greedy assignment of the groups in `order`: its cost, and the part of each group, (G,) int.
 
     A class is of use in training first, then in test, then in validation: a group that brings a class to the
@@ -118,8 +121,9 @@ def _assign(weights: np.ndarray, present: np.ndarray,
     return (empty, missing, float(((filled - SHARES[:, None]) ** 2).sum())), part_of
 
 
-def not_evaluable(values: np.ndarray, classes: Sequence[str], groups: np.ndarray,
-                  parts: np.ndarray) -> list[dict[str, str]]:
+def not_evaluable(
+    values: np.ndarray, classes: Sequence[str], groups: np.ndarray, parts: np.ndarray
+) -> list[dict[str, str]]:
     """The classes of a task that the split cannot have in both training and test, with the reason.
 
     Args:
@@ -135,13 +139,19 @@ def not_evaluable(values: np.ndarray, classes: Sequence[str], groups: np.ndarray
         absent = [part for part in ("train", "test") if not (here & (parts == part)).any()]
         if absent:
             where = " and ".join({"train": "training", "test": "test"}[part] for part in absent)
-            reasons.append({"class": name, "reason": f"its {here.sum()} frames come from {n} group(s): none "
-                            f"in {where}; at least 2 groups are needed, 10 or more are better"})
+            reasons.append(
+                {
+                    "class": name,
+                    "reason": f"its {here.sum()} frames come from {n} group(s): none "
+                    f"in {where}; at least 2 groups are needed, 10 or more are better",
+                }
+            )
     return reasons
 
 
-def part_of_all(groups: Sequence[str], labelled: np.ndarray, parts: np.ndarray, *, seed: int,
-                share: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+def part_of_all(
+    groups: Sequence[str], labelled: np.ndarray, parts: np.ndarray, *, seed: int, share: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
     """The part of every frame, and which frames the contrastive loss is watched on.
 
     Unlabelled frames of validation and test groups are kept out of pretraining. Early stopping watches those
@@ -177,6 +187,7 @@ def part_of_all(groups: Sequence[str], labelled: np.ndarray, parts: np.ndarray, 
 
 def check_disjoint(groups: np.ndarray, part: np.ndarray) -> None:
     """Assert that no group stands on two sides: training and pretraining, validation, test."""
-    sides = [set(groups[np.isin(part, side)].tolist())
-             for side in (("train", UNLABELLED), ("val",), ("test",))]
+    sides = [
+        set(groups[np.isin(part, side)].tolist()) for side in (("train", UNLABELLED), ("val",), ("test",))
+    ]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2]), "a group on two sides"

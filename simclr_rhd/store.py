@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from tqdm import tqdm
@@ -26,27 +26,12 @@ from tqdm import tqdm
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_json
 from simclr_rhd.frames import colour_kind, decode, is_frame, square
+from simclr_rhd.listing import Entry, Source
 
 logger = logging.getLogger("simclr_rhd")
 
 VERSION = 1  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
-
-
-class FileEntry(Protocol):
-    """A file of a source: its name and a stamp that changes with its content."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def stamp(self) -> str: ...  # noqa: D102
-
-
-class Fetcher(Protocol):
-    """Whatever brings files onto this machine."""
-
-    def fetch(self, entries: Any) -> tuple[dict[str, Path], dict[str, str]]:
-        """Local paths by key, and reasons by key for what could not be had."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +58,7 @@ def stored_side(image_size: int) -> int:
     return math.ceil(image_size * 8 / 7)
 
 
-def open_store(source: Fetcher, entries: Sequence[FileEntry], *, side: int, cache_dir: Path) -> Store:
+def open_store(source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path) -> Store:
     """The store of `entries` at `side` pixels: the one on disk if there is one, else built now.
 
     Raises:
@@ -110,9 +95,11 @@ def check_rejected(store: Store, most: float) -> None:
         raise UserError(f"none of the {len(store.rejected)} files is a readable frame:{examples}")
     if len(unreadable) > most * total:
         enough = math.ceil(100 * len(unreadable) / total) / 100
-        raise UserError(f"{len(unreadable)} of {total} frames cannot be read; --max-rejected allows "
-                        f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. All are "
-                        f"listed in rejected.csv; the first:{examples}")
+        raise UserError(
+            f"{len(unreadable)} of {total} frames cannot be read; --max-rejected allows "
+            f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. All are "
+            f"listed in rejected.csv; the first:{examples}"
+        )
 
 
 def _prepare(path: Path, side: int) -> tuple[np.ndarray | None, str, str]:
@@ -132,8 +119,10 @@ def _build(folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]]
     folder.parent.mkdir(parents=True, exist_ok=True)
     need, free = len(paths) * 3 * side * side, shutil.disk_usage(folder.parent).free
     if need > free:
-        raise UserError(f"decoded frames need {need / 1e9:.1f} GB in {folder.parent}, where "
-                        f"{free / 1e9:.1f} GB are free; make room, or name another disk with --cache-dir")
+        raise UserError(
+            f"decoded frames need {need / 1e9:.1f} GB in {folder.parent}, where "
+            f"{free / 1e9:.1f} GB are free; make room, or name another disk with --cache-dir"
+        )
     logger.info("store: decoding %d frames to %dx%d (%.2f GB)", len(paths), side, side, need / 1e9)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     rejected, keys, kinds, content = list(rejected), [], [], hashlib.sha256()
@@ -150,8 +139,16 @@ def _build(folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]]
                 kinds.append(colour_kind(frame))
         rejected.sort()
         content.update(json.dumps(rejected).encode())
-        write_json(part / "index.json", {"side": side, "keys": keys, "kinds": kinds, "rejected": rejected,
-                                         "fingerprint": content.hexdigest()})
+        write_json(
+            part / "index.json",
+            {
+                "side": side,
+                "keys": keys,
+                "kinds": kinds,
+                "rejected": rejected,
+                "fingerprint": content.hexdigest(),
+            },
+        )
         try:
             os.replace(part, folder)
         except OSError:  # another run has just put the same store there, or an incomplete one is in the way
@@ -167,8 +164,10 @@ def _build(folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]]
 def _decoded(paths: dict[str, Path], side: int) -> Iterator[tuple[str, tuple[np.ndarray | None, str, str]]]:
     """Prepared frames in the order of the sorted keys; some hundred at a time are in memory."""
     keys, chunk = sorted(paths), 256
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(keys), desc="decoding", unit=" frames",
-                                                          disable=None, leave=False) as bar:
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(keys), desc="decoding", unit=" frames", disable=None, leave=False) as bar,
+    ):
         for first in range(0, len(keys), chunk):
             some = keys[first : first + chunk]
             yield from zip(some, pool.map(lambda key: _prepare(paths[key], side), some), strict=True)
@@ -189,7 +188,10 @@ def _read(folder: Path) -> Store | None:
     except (OSError, ValueError, KeyError):
         return None
     rejected = [(key, reason) for key, reason in index["rejected"]]
-    frames = (np.memmap(folder / "frames.u8", dtype=np.uint8, mode="r", shape=shape)
-              if shape[0] else np.empty(shape, dtype=np.uint8))
+    frames = (
+        np.memmap(folder / "frames.u8", dtype=np.uint8, mode="r", shape=shape)
+        if shape[0]
+        else np.empty(shape, dtype=np.uint8)
+    )
     kinds = np.array(index["kinds"], dtype=np.uint8)
     return Store(frames, index["keys"], kinds, rejected, index["fingerprint"])

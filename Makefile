@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both make their own environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?= --epochs 15 --linear-epochs 60
+
+.PHONY: demo test test-all lint bench install
+
+demo: $(VENV)/installed  ## the main job on built-in synthetic data, into models/
+	$(BIN)/python main.py --data demo $(DEMO_FLAGS)
+
+test: $(VENV)/installed-dev lint  ## lint, types, and the quick tests
+	$(BIN)/python -m pytest
+
+test-all: $(VENV)/installed-dev lint  ## the slow tests too
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## the training loop against its bare step
+	$(BIN)/python benchmarks/step.py
+
+install: $(VENV)/installed
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,331 @@
+"""Pictures: arrays in, PNG files out; the same input gives the same bytes.
+
+Every picture has a title, below it the `note` that qualifies it ("" for none), and a foot that explains what
+is abbreviated. It is written to `path`, whole or not at all. Classes differ in colour and in marker. What
+builds on matplotlib is imported where a picture is drawn, so that this module costs nothing to import.
+
+Notation: n frames, C classes.
+"""
+
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd.files import replacing
+
+LONGEST = 18  # characters of a class name beside a tick
+DPI = 130
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "text.parse_math": False,  # class names may hold dollar signs
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "white",
+}
+# Okabe & Ito (2008) without black and yellow, used for outlines and too pale; two of Paul Tol's
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933")
+MARKERS = "os^DvPX<>p*h8d"  # 14 markers, 8 colours: no two of 56 classes look alike
+PALE, MUTED, ALARM = "#C8C8C8", "#595959", "#B03A00"
+HUES = 12  # more cannot be told apart
+ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9])\)$")
+LESION = re.compile(
+    r"(a|m|p|t)(?:ortic|itral|ulmonary|ricuspid) (?:valve )?(r|s|p)"
+    r"(?:egurgitation|tenosis|rolapse)",
+    re.IGNORECASE,
+)
+
+
+def short_name(name: str) -> str:
+    """A class name in some 18 characters: its usual abbreviation where there is one, else cut."""
+    name = " ".join(name.split()).lstrip("_ ")  # matplotlib drops legend entries that start with "_"
+    if " + " in name:
+        name = " + ".join(map(short_name, name.split(" + ")))
+    elif found := ABBREVIATION.search(name):
+        return found[1]
+    elif found := LESION.fullmatch(name):
+        return found[1].upper() + found[2].upper().replace("P", "VP")
+    elif name.lower() == "not applicable":
+        return "N/A"
+    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """The short name of each; those that would be alike are numbered."""
+    shorts: list[str] = []
+    for name in names:
+        short, number = short_name(name), 1
+        while short in shorts:
+            number += 1
+            short = f"{short_name(name)[: LONGEST - 3].rstrip()} {number}"
+        shorts.append(short)
+    return shorts
+
+
+def simclr_loss(path: Path, epochs: Sequence[dict[str, Any]], *, note: str) -> None:
+    """Contrastive loss by epoch, beside the loss of a model that tells no frame from another.
+
+    `epochs` are records with epoch, loss, val_loss, uniform, val_uniform and best; figures may be None. The
+    last one marked as best is the one whose weights were kept.
+    """
+    bounds = {
+        f"no knowledge, {part}: {epochs[-1][key]:.3f}": epochs[-1][key]
+        for part, key in (("training", "uniform"), ("held-out", "val_uniform"))
+        if (epochs[-1][key] or 0) > 0
+    }
+    foot = "Lower is better. No knowledge: no frame is told from another; ln(2N-1) for batches of N frames."
+    _losses(path, "Pretraining: contrastive loss (NT-Xent)", epochs, "held-out", bounds, note, foot)
+
+
+def head_loss(path: Path, task: str, epochs: Sequence[dict[str, Any]], *, note: str) -> None:
+    """Loss of one task's linear head by epoch; records as of `simclr_loss`."""
+    foot = "Lower is better. Cross-entropy, weighted so that each class counts alike."
+    _losses(path, f"{task.capitalize()}: loss of the linear head", epochs, "validation", {}, note, foot)
+
+
+def confusion(
+    path: Path,
+    task: str,
+    matrix: Sequence[Sequence[int]],
+    classes: Sequence[str],
+    *,
+    level: str,
+    not_evaluable: Sequence[str],
+    note: str,
+) -> None:
+    """Confusion matrix as counts and as per cent of each true class.
+
+    `matrix` is (C, C) counts, true classes on rows and predicted ones on columns; `level` says what is
+    counted, such as 'frames of the test part'; the classes that are `not_evaluable` are marked.
+    """
+    import seaborn
+
+    counts = np.asarray(matrix, dtype=np.int64).reshape(len(classes), len(classes))
+    totals = counts.sum(axis=1)
+    percent = np.where(totals[:, None] > 0, 100 * counts / np.maximum(totals[:, None], 1), np.nan)
+    written = [[_percent(value) for value in row] for row in percent]
+    shorts = short_names(classes)
+    ticks = [short + "*" * (name in not_evaluable) for short, name in zip(shorts, classes, strict=True)]
+    counted = [f"{tick} ({total})" for tick, total in zip(ticks, totals, strict=True)]
+    panels = (
+        ("count", counts, counts, ticks, max(1, counts.max())),
+        ("per cent of each true class", percent, written, counted, 100),
+    )
+    foot = ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
+    foot += ["grey: none here"] * bool((totals == 0).any()) + _explained(shorts, classes)
+    side = max(2.2, len(classes) * (0.62 if len(classes) <= 8 else 0.48))  # inches
+    with _page(
+        path,
+        f"{task.capitalize()}: confusion matrix, {level}",
+        size=(2 * side + 4.6, side + 1.9),
+        note=note,
+        foot=foot,
+    ) as figure:
+        for axes, (title, values, cells, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
+            seaborn.heatmap(
+                values,
+                ax=axes,
+                annot=cells,
+                fmt="",
+                vmin=0,
+                vmax=most,
+                mask=np.isnan(values),
+                xticklabels=True,
+                yticklabels=True,
+                cmap="Blues",
+                cbar=False,
+                square=True,
+                linewidths=0.6,
+                linecolor="white",
+            )
+            axes.set(xlabel="predicted", ylabel="true", title=title, facecolor="#E4E4E4")
+            axes.tick_params(length=0, labelsize=9)
+            axes.set_yticklabels(rows, rotation=0)
+            axes.set_xticklabels(ticks, rotation=40, ha="right", rotation_mode="anchor")
+
+
+def embed(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """t-SNE and UMAP of the first 50 principal components, both started from the first two.
+
+    Args:
+        features: (n, D) float32, n >= 3.
+        seed: seed.
+
+    Returns:
+        (n, 2) float32 t-SNE and (n, 2) float32 UMAP coordinates.
+
+    Raises:
+        ValueError: fewer than three rows.
+    """
+    if len(features) < 3:
+        raise ValueError(f"a map needs at least 3 rows of features, got {len(features)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of umap and numba, about their own insides
+        from sklearn.decomposition import PCA
+        from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+        from umap import UMAP
+
+        x = PCA(min(50, *features.shape), svd_solver="full").fit_transform(features.astype(np.float64))
+        jitter = np.random.default_rng([seed, 7]).normal(scale=1e-3, size=(len(x), 2))  # equal rows must part
+        start = (x[:, :2] / max(x[:, 0].std(), 1e-12) + jitter).astype(np.float32)
+        with threadpool_limits(1):  # a sum over threads has no order, and t-SNE magnifies that
+            tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=1e-4 * start, random_state=seed)
+            umap = UMAP(n_neighbors=min(15, len(x) - 1), init=start, random_state=seed, n_jobs=1)
+            return tsne.fit_transform(x), umap.fit_transform(x)
+
+
+def embedding(
+    path: Path,
+    method: str,
+    points: np.ndarray,
+    task: str,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    videos: Sequence[str],
+    *,
+    parts: Sequence[str] | None,
+    note: str,
+) -> None:
+    """A map of the features by 't-SNE' or 'UMAP', coloured by class and by video.
+
+    `points` is (n, 2), `labels` (n,) class indices with -1 for not annotated, `videos` n names, `parts` n
+    parts of the split, of which 'test' is outlined, or None.
+    """
+    import seaborn
+
+    names, video = np.unique(np.asarray(videos, dtype=str), return_inverse=True)
+    hues = np.array(seaborn.color_palette("husl", min(len(names), HUES)))[video % HUES]
+    turns = f", {HUES} hues in turn" if len(names) > HUES else ""
+    test = np.zeros(len(points), dtype=bool) if parts is None else np.asarray(parts) == "test"
+    shorts = short_names(classes)
+    size = float(np.clip(9000 / max(len(points), 1), 9, 60))  # square points of a mark
+    foot = "Each mark is one frame. Near marks look alike to the model; distances between islands say little."
+    with _page(
+        path,
+        f"{task.capitalize()}: {method} of the frozen features",
+        size=(13, 5.5),
+        note=note,
+        foot=[foot, *_explained(shorts, classes)],
+    ) as figure:
+        by_class, by_video = figure.subplots(1, 2)
+        _class_marks(by_class, points, labels, shorts, test, size)
+        by_video.scatter(*points.T, s=size, c=hues, linewidths=0)
+        for axes, title in ((by_class, f"by {task}"), (by_video, f"by video ({len(names)}{turns})")):
+            axes.set(xticks=[], yticks=[], title=title)
+            axes.set_aspect("equal", adjustable="datalim")
+            axes.spines[:].set(visible=True, color=PALE)
+
+
+@contextmanager
+def _page(
+    path: Path, title: str, *, size: tuple[float, float], note: str, foot: Sequence[str]
+) -> Iterator[Any]:
+    """A figure with `size` inches for the drawing, title and note above, foot below; saved if all is well."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    notes = textwrap.wrap(note, int(size[0] * 12))
+    feet = [line for text in foot for line in textwrap.wrap(text, int(size[0] * 15))]
+    width, below = size[0], 0.25 + 0.165 * len(feet)  # inches, as all lengths here
+    height = 0.45 + 0.2 * len(notes) + size[1] + below
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings(action="ignore", category=UserWarning):
+        # a class name in a script that the font lacks is a warning for each letter
+        figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        figure.get_layout_engine().set(rect=(0.01, below / height, 0.98, size[1] / height))
+        for lines, y, look in (
+            ([title], height - 0.12, {"fontsize": 13, "weight": "bold"}),
+            (notes, height - 0.42, {"color": ALARM, "weight": "bold"}),
+            (feet, below - 0.1, {"color": MUTED, "fontsize": 8.5}),
+        ):
+            figure.text(0.15 / width, y / height, "\n".join(lines), va="top", **look)
+        yield figure
+        with replacing(path) as part:
+            figure.savefig(part, format="png", metadata={"Software": None})
+
+
+def _losses(
+    path: Path,
+    title: str,
+    epochs: Sequence[dict[str, Any]],
+    held_out: str,
+    bounds: dict[str, float],
+    note: str,
+    foot: str,
+) -> None:
+    """Training and held-out loss, with labelled dashed lines at `bounds`."""
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = [row["epoch"] for row in epochs]
+    marker = "o" if len(epochs) < 30 else ""  # one epoch makes no line
+    with _page(path, title, size=(8.5, 4.8), note=note, foot=[foot]) as figure:
+        axes = figure.subplots()
+        for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", held_out, COLOURS[1])):
+            losses = np.array([row[key] for row in epochs], dtype=float)  # None becomes NaN
+            if np.isfinite(losses).any():
+                axes.plot(numbers, losses, color=colour, label=f"{part} frames", marker=marker, ms=3.5)
+        for (label, bound), colour in zip(bounds.items(), COLOURS, strict=False):
+            axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
+            axes.update_datalim([(numbers[0], bound)])
+        if best := [row["epoch"] for row in epochs if row.get("best")]:
+            axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
+        axes.autoscale_view()
+        axes.set(xlabel="epoch", ylabel="loss", xlim=(numbers[0] - 0.5, numbers[-1] + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        axes.grid(color="#E4E4E4", linewidth=0.7)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+
+
+def _percent(value: float) -> str:
+    """A whole per cent that hides nothing: 99.7 is not all, 0.3 is not none."""
+    return "<1" if 0 < value < 0.5 else ">99" if 99.5 <= value < 100 else f"{value:.0f}"
+
+
+def _explained(shorts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """One line of what the short names stand for; lines may break between the entries only."""
+    pairs = [f"{short} = {name}" for short, name in zip(shorts, names, strict=True) if short != name]
+    return ["; ".join(pair.replace(" ", "\xa0") for pair in pairs)]
+
+
+def _class_marks(
+    axes: Any, points: np.ndarray, labels: np.ndarray, shorts: Sequence[str], test: np.ndarray, size: float
+) -> None:
+    """Scatter by class, the most frequent undermost, with a legend beside the data that counts."""
+    bare, *of_class = (np.flatnonzero(labels == number) for number in range(-1, len(shorts)))
+    looks: list[dict[str, Any]] = [
+        {"marker": marker, "c": colour} for marker, colour, _ in zip(cycle(MARKERS), cycle(COLOURS), shorts)
+    ]
+    axes.scatter(*points[bare].T, s=size / 3, c=PALE, linewidths=0)
+    for rows, look in sorted(zip(of_class, looks, strict=True), key=lambda pair: -len(pair[0])):
+        axes.scatter(
+            *points[rows].T,
+            s=size,
+            linewidths=0.7,
+            **look,
+            edgecolors=np.where(test[rows], "black", "none").tolist(),
+        )
+    legend = [
+        (f"{short} ({len(rows)})", look | {"linewidths": 0})
+        for short, rows, look in zip(shorts, of_class, looks, strict=True)
+    ]
+    legend += [(f"not annotated ({len(bare)})", {"c": PALE, "linewidths": 0})] * bool(len(bare))
+    outlined = int(test[labels >= 0].sum())
+    legend += [(f"outlined: test ({outlined})", {"c": "none", "edgecolors": "black"})] * bool(outlined)
+    axes.legend(
+        [axes.scatter([], [], s=40, **look) for _, look in legend],
+        [text for text, _ in legend],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+        ncols=1 + len(legend) // 19,
+    )

@@ -1,0 +1,102 @@
+"""Where bytes come from: a folder, a Google Cloud Storage bucket, or the built-in demo.
+
+All three look alike: files below a root, named by keys with forward slashes, each with a stamp that changes
+with its content. A folder and a bucket of the same content list the same keys in the same order.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.listing import Entry, Source, visible
+
+logger = logging.getLogger("simclr_rhd")
+
+
+def open_source(data: str, *, cache_dir: Path, demo_patients: int = 96) -> Source:
+    """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
+
+    Raises:
+        UserError: there is no such folder or bucket, or it cannot be opened.
+    """
+    if data == "demo":
+        return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)", synthetic=True)
+    if data.startswith("gs://"):
+        from simclr_rhd.bucket import Bucket
+
+        return Bucket(data, cache_dir=cache_dir)
+    return Folder(Path(data).expanduser(), location=data)
+
+
+def make_demo(cache_dir: Path, patients: int) -> Path:
+    """The folder of the demo data, written once per version of their generator."""
+    from simclr_rhd import demo
+
+    version = hashlib.sha256(Path(demo.__file__).read_bytes()).hexdigest()[:12]
+    folder = cache_dir / f"demo-{version}-{patients}"
+    if not folder.is_dir():
+        logger.info("demo: drawing the clips of %d synthetic patients", patients)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".demo-", dir=cache_dir))
+        try:
+            demo.write_demo(part, patients=patients)
+            os.replace(part, folder)
+        except OSError:
+            if not folder.is_dir():  # else another run was faster
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+class Folder:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path, *, location: str, synthetic: bool = False) -> None:
+        self.root, self.location, self.synthetic = root, location, synthetic
+        if not root.is_dir():
+            what = "is a file" if root.exists() else "does not exist"
+            raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")
+
+    def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
+        top = self.root / prefix
+        if not top.is_dir():
+            raise UserError(
+                f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._beside(top)}"
+            )
+        inside, found = self.root.resolve(), []
+        for folder, _, names in os.walk(top):
+            for path in (Path(folder) / name for name in names):
+                if not path.resolve().is_relative_to(inside):
+                    logger.warning("WARNING %s is a link that leads out of %s; left out", path, self.location)
+                elif path.is_file():
+                    found.append(self._entry(path))
+        if not (entries := visible(found, f"{self.location}/{prefix}")):
+            raise UserError(f"{flag} {prefix}: no files below {top}")
+        return entries
+
+    def entry(self, key: str) -> Entry:  # noqa: D102
+        path = self.root / key
+        if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
+            near = self._beside(path)
+            raise UserError(f"--labels-csv {key}: no such file in {self.location}; in its folder: {near}")
+        return self._entry(path)
+
+    def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102
+        return {entry.key: self.root / entry.key for entry in entries}, {}
+
+    def _entry(self, path: Path) -> Entry:
+        status = path.stat()
+        key = path.relative_to(self.root).as_posix()
+        return Entry(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+    def _beside(self, path: Path) -> str:
+        """What the nearest folder that exists holds, for a message."""
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
+        return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"

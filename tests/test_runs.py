@@ -1,0 +1,95 @@
+import json
+import multiprocessing
+
+import pytest
+
+from simclr_rhd.errors import UserError
+from simclr_rhd.runs import RunRecord, claim, locked
+
+SIGNATURE = {"epochs": 3, "seed": 42}
+
+
+def leave(folder, **facts):
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"signature": SIGNATURE, "status": "unfinished"} | facts))
+
+
+def test_an_empty_folder_is_free(tmp_path):
+    (tmp_path / ".gitkeep").touch()
+    (tmp_path / "my_notes.txt").write_text("kept")
+    assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False) is None
+
+
+@pytest.mark.parametrize("status", ["unfinished", "finished"])
+def test_a_run_of_the_same_signature_is_found_again(tmp_path, status):
+    leave(tmp_path, status=status)
+    assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)["status"] == status
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path):
+    leave(tmp_path)
+    with pytest.raises(UserError, match=r"--seed was 42, is 7.*--overwrite"):
+        claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False)
+
+
+def test_resume_never_refuses_rather_than_destroys(tmp_path):
+    leave(tmp_path)
+    with pytest.raises(UserError, match="--resume never"):
+        claim(tmp_path, SIGNATURE, resume="never", overwrite=False)
+    assert (tmp_path / "run.json").exists()
+
+
+def test_results_whose_record_is_lost_are_not_replaced(tmp_path):
+    (tmp_path / "model.pt").write_text("somebody's model")
+    with pytest.raises(UserError, match="model.pt"):
+        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+    (tmp_path / "run.json").write_text("{half")
+    with pytest.raises(UserError, match="no record"):
+        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+
+
+def test_overwrite_removes_what_a_run_left_and_nothing_else(tmp_path):
+    leave(tmp_path)
+    for name in ("model.pt", "tsne_view.png", "my_notes.txt", ".gitkeep"):
+        (tmp_path / name).touch()
+    assert claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=True) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitkeep", "my_notes.txt"]
+
+
+def _hold(folder, ready, leave_now):
+    with locked(folder):
+        ready.set()
+        leave_now.wait(20)
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, leave_now = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, ready, leave_now))
+    other.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(UserError, match="another run"), locked(tmp_path):
+            pass
+    finally:
+        leave_now.set()
+        other.join()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--save-dir"), locked(tmp_path / "file" / "below"):
+        pass
+
+
+def test_the_record_times_stages_and_says_what_ran(tmp_path):
+    record = RunRecord(tmp_path / "run.json", signature=SIGNATURE)
+    with record.stage("data"):
+        pass
+    with pytest.raises(ValueError), record.stage("heads"):
+        raise ValueError
+    saved = json.loads((tmp_path / "run.json").read_text())
+    assert set(saved["wall_s"]) == {"data"} and saved["status"] == "unfinished"
+    assert saved["versions"]["torch"] != "missing" and saved["signature"] == SIGNATURE
