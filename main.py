@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(config: Config, save_dir: Path) -> int:
     """The stages of a run, in order."""
     from simclr_rhd import runs, runtime
+    from simclr_rhd.figures import draw
 
+    runtime.refuse_ranks()
     before = runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
     if before and before["status"] == "finished":
         print(f"This run is finished; --overwrite repeats it.\n\n{before['summary']}")
@@ -56,6 +58,7 @@ def train(config: Config, save_dir: Path) -> int:
     device = runtime.pick_device(config.device)
     record = runs.RunRecord(
         save_dir / "run.json",
+        before,
         signature=config.signature(),
         config=vars(config),
         device=runtime.describe_device(device),
@@ -71,7 +74,7 @@ def train(config: Config, save_dir: Path) -> int:
     with record.stage("metrics"):
         metrics = evaluate(config, dataset, features, heads, save_dir)
     with record.stage("figures"):
-        figures = draw(config, dataset, features, history, metrics, save_dir)
+        figures = draw(dataset, features, history, metrics, seed=config.seed, save_dir=save_dir)
     return finish(record, metrics, figures, save_dir)
 
 
@@ -142,7 +145,7 @@ def pretrain(
     from simclr_rhd.augment import Strengths
     from simclr_rhd.files import write_lines
     from simclr_rhd.model import build
-    from simclr_rhd.pretrain import Pretraining, fit
+    from simclr_rhd.pretrain import Pretraining, epoch_line, fit
 
     rows = dataset.rows("unlabelled")
     if len(rows) < 2:
@@ -200,25 +203,6 @@ def pretrain(
         best["epoch"],
     )
     return model, history
-
-
-def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
-    """One readable line for the log, from the last record."""
-    from simclr_rhd.runtime import duration
-
-    last = history[-1]
-    left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
-    best = " best" if last["best"] else ""
-    held_out = (
-        ""
-        if last["val_loss"] is None
-        else (f", held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f}){best}")
-    )
-    return (
-        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform ln(2N-1) = "
-        f"{last['uniform']:.4f}){held_out}, {last['frames_per_s']:.0f} frames/s, "
-        f"{duration(last['seconds'])}, at most {duration(left)} left"
-    )
 
 
 def train_heads(
@@ -311,65 +295,6 @@ def evaluate(
         evaluation.prediction_rows(dataset, rows, probabilities),
     )
     return metrics
-
-
-def draw(
-    config: Config,
-    dataset: Dataset,
-    features: np.ndarray,
-    history: list[dict[str, Any]],
-    metrics: dict[str, Any],
-    save_dir: Path,
-) -> dict[str, Path]:
-    """All pictures, by title in the order of the report."""
-    import numpy as np
-
-    from simclr_rhd import plots
-
-    notes = {
-        "SYNTHETIC demo data": config.synthetic,
-        "LEAKY split, says nothing of new patients": dataset.leaky,
-    }
-    note = " · ".join(text for text, holds in notes.items() if holds)
-    of_phase = {
-        phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *metrics["tasks"])
-    }
-    figures = {"Pretraining loss": save_dir / "simclr_training_loss.png"}
-    plots.simclr_loss(figures["Pretraining loss"], of_phase["simclr"], note=note)
-    rows = dataset.rows("train", "val", "test")
-    points = dict(zip(("t-SNE", "UMAP"), plots.embed(features, seed=config.seed), strict=True))
-    videos = np.array(dataset.labels.videos)[rows].tolist()
-    for task, result in metrics["tasks"].items():
-        if "skipped" in result:
-            continue
-        loss = save_dir / f"classifier_{task}_loss.png"
-        confusion = save_dir / f"confusion_matrix_{task}.png"
-        plots.head_loss(loss, task, of_phase[task], note=note)
-        plots.confusion(
-            confusion,
-            task,
-            result["test"]["frame"]["confusion"],
-            result["classes"],
-            level="frames of the test part",
-            note=note,
-            not_evaluable=[row["class"] for row in result["not_evaluable"]],
-        )
-        figures |= {f"{task}: head loss": loss, f"{task}: confusion matrix": confusion}
-        for method, xy in points.items():
-            path = save_dir / f"{method.lower().replace('-', '')}_{task}.png"
-            plots.embedding(
-                path,
-                method,
-                xy,
-                task,
-                dataset.labels.values[task][rows],
-                result["classes"],
-                videos,
-                parts=dataset.part[rows].tolist(),
-                note=note,
-            )
-            figures[f"{task}: {method} of the features"] = path
-    return figures
 
 
 def finish(record: Any, metrics: dict[str, Any], figures: dict[str, Path], save_dir: Path) -> int:

@@ -147,7 +147,7 @@ class Bucket:
                 return "deleted or replaced since it was listed"
             except DataCorruption:
                 continue
-            # The client's own check misses a body that breaks off and goes on wrongly: compare with the listing.
+            # The client's own check misses a body that breaks off and goes on wrongly, so: the listing's.
             if (
                 len(data) == entry.size
                 and base64.b64encode(google_crc32c.Checksum(data).digest()).decode() == crc32c

@@ -14,35 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from simclr_rhd import checkpoint
-from simclr_rhd.augment import Strengths, draws, two_views
+from simclr_rhd.augment import Strengths, two_views
+from simclr_rhd.batches import Batches, epoch_batches, watched_batches
 from simclr_rhd.errors import UserError
 from simclr_rhd.loss import nt_xent, uniform_loss
+from simclr_rhd.runtime import duration
 
 logger = logging.getLogger("simclr_rhd")
 
 WEIGHT_DECAY = 0.01  # AdamW's own default
 WARMUP_SHARE, WARMUP_MOST = 0.1, 10  # warm up over a tenth of the epochs, at most 10
-WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
 WATCHED_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
-
-
-class Batches(Dataset):
-    """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame."""
-
-    def __init__(self, frames: np.ndarray, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
-        self.frames, self.kinds, self.seed, self.epoch = frames, kinds, seed, epoch
-
-    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
-        return (
-            torch.from_numpy(self.frames[rows]),
-            torch.from_numpy(self.kinds[rows]),
-            draws(self.seed, self.epoch, rows),
-        )
 
 
 def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
@@ -50,19 +36,6 @@ def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> floa
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
-    """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
-    full = len(order) // batch_size
-    return np.split(order[: full * batch_size], full)
-
-
-def watched_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The watched rows, the same at every call, in batches as near to `batch_size` as can be."""
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
-    return np.array_split(rows, max(1, round(len(rows) / batch_size)))
 
 
 class Pretraining:
@@ -277,3 +250,20 @@ def _watched_uniform(watched: np.ndarray, batch_size: int) -> float | None:
         return None
     sizes = [len(batch) for batch in watched_batches(watched, batch_size)]
     return sum(size * uniform_loss(size) for size in sizes) / sum(sizes)
+
+
+def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
+    """One readable line for the log, from the last record."""
+    last = history[-1]
+    left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
+    best = " best" if last["best"] else ""
+    held_out = (
+        ""
+        if last["val_loss"] is None
+        else (f", held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f}){best}")
+    )
+    return (
+        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform ln(2N-1) = "
+        f"{last['uniform']:.4f}){held_out}, {last['frames_per_s']:.0f} frames/s, "
+        f"{duration(last['seconds'])}, at most {duration(left)} left"
+    )

@@ -118,17 +118,23 @@ def claim(
 
 
 class RunRecord:
-    """`run.json`: what was run, on what, and how long each stage took; written anew at every change."""
+    """`run.json`: what was run, on what, and how long each stage took; written anew at every change.
 
-    def __init__(self, path: Path, **facts: Any) -> None:
+    Args:
+        path: the file.
+        before: the record of the unfinished run that is resumed, if any.
+        facts: what is known from the start.
+    """
+
+    def __init__(self, path: Path, before: dict[str, Any] | None, **facts: Any) -> None:
         self.path = path
         self.facts: dict[str, Any] = {
+            **(before or {}),
             "status": "unfinished",
             "argv": sys.argv,
             "versions": versions(),
             "commit": commit(),
             **facts,
-            "wall_s": {},
         }
 
     def note(self, **facts: Any) -> None:
@@ -138,11 +144,13 @@ class RunRecord:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; its wall time in seconds is saved when it ends well."""
-        start = time.perf_counter()
-        yield
-        self.facts["wall_s"][name] = round(time.perf_counter() - start, 2)
-        self.note()
+        """Time a stage; the times of a stopped and resumed run add up."""
+        start, times = time.perf_counter(), self.facts.setdefault("wall_s", {})
+        try:
+            yield
+        finally:
+            times[name] = round(times.get(name, 0) + time.perf_counter() - start, 2)
+            self.note()
 
 
 def versions() -> dict[str, str]:

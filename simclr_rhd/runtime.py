@@ -48,6 +48,19 @@ def catch_termination() -> None:
     signal.signal(signal.SIGTERM, terminate)
 
 
+def refuse_ranks() -> None:
+    """Stop under torchrun: each process would train the whole model and write the same files.
+
+    Raises:
+        UserError: this is one of several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "several processes (torchrun) are not supported yet. Start one: python3 main.py ...; it "
+            "uses all GPUs of this machine"
+        )
+
+
 def pick_device(name: str) -> torch.device:
     """The device that `--device` names.
 

@@ -24,6 +24,7 @@ from simclr_rhd.model import Heads, SimCLR
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("view", "condition", "severity")
+GOLDEN_FIRST_LOSS = 4.0  # of the command below, whatever the machine, to the second digit
 SMALL = (
     "--demo-patients 24 --image-size 32 --epochs 3 --linear-epochs 20 --batch-size 32 --patience 9".split()
 )

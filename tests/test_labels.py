@@ -26,8 +26,10 @@ def test_the_spellings_of_real_exports_are_one_class_each():
     keys, labels = read(
         "a_frame1.png,Parasternal long axis (PLAX),['Not Applicable'],Not Applicable\n"
         "b_frame1.png,PLAX,\"['Mitral Valve Regurgitation']\",Borderline rhd\n"
-        "c_frame1.png,Parasternal short axis(PSAX),\"['Aortic Valve Regurgitation', 'Pulmonary Valve Regurgitation']\",RHD\n"
-        "d_frame1.png,Apical Four Chamber(A4C),\"['Pulmonary Valve Regurgitation','Aortic Valve Regurgitation']\",Definite rhd\n"
+        "c_frame1.png,Parasternal short axis(PSAX),"
+        "\"['Aortic Valve Regurgitation', 'Pulmonary Valve Regurgitation']\",RHD\n"
+        "d_frame1.png,Apical Four Chamber(A4C),"
+        "\"['Pulmonary Valve Regurgitation','Aortic Valve Regurgitation']\",Definite rhd\n"
         "e_frame1.png,not applicable,['Mitral valve  prolapse'],Normal\n",
         [f"{c}_frame1.png" for c in "abcde"],
     )
@@ -62,7 +64,8 @@ def test_empty_cells_are_not_annotated_and_never_not_applicable():
 
 def test_agreeing_rows_merge_and_disagreeing_ones_are_listed():
     keys, labels = read(
-        "a_frame1.png,PLAX,['Not Applicable'],Normal\na_frame1.png,Parasternal long axis,['Mitral Valve Prolapse'],\n"
+        "a_frame1.png,PLAX,['Not Applicable'],Normal\n"
+        "a_frame1.png,Parasternal long axis,['Mitral Valve Prolapse'],\n"
         "b_frame1.png,PSAX,['Not Applicable'],Normal\n",
         ["a_frame1.png", "b_frame1.png"],
     )

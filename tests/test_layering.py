@@ -13,8 +13,10 @@ LAYERS = [
     {"config", "files", "frames", "demo", "listing", "loss", "metrics", "split", "runtime", "baselines"},
     {"checkpoint", "augment", "labels", "store", "bucket", "runs"},
     {"model", "dataset", "sources"},
+    {"batches"},
     {"pretrain", "features", "heads", "evaluation"},
     {"plots", "report"},
+    {"figures"},
 ]
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path.stem for path in (ROOT / "simclr_rhd").glob("*.py"))

@@ -123,7 +123,7 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
 
 
 def test_the_bootstrap_draws_groups_not_frames():
-    """Two groups, one all right and one all wrong: resamples are (0, 0.5, 1), whatever the number of frames."""
+    """Two groups, one all right and one all wrong: resamples are 0, 0.5 or 1, with any number of frames."""
     true = np.tile([0, 1], 500)
     predicted = np.concatenate([true[:500], 1 - true[500:]])
     groups = np.repeat(["g", "h"], 500)

@@ -7,10 +7,11 @@ import torch
 
 from simclr_rhd import checkpoint
 from simclr_rhd.augment import Strengths
+from simclr_rhd.batches import epoch_batches, watched_batches
 from simclr_rhd.errors import UserError
 from simclr_rhd.features import extract
 from simclr_rhd.model import build
-from simclr_rhd.pretrain import Pretraining, epoch_batches, fit, learning_rate_at, watched_batches
+from simclr_rhd.pretrain import Pretraining, fit, learning_rate_at
 
 SIZE, SIDE, N = 32, 37, 21
 

@@ -85,11 +85,12 @@ def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path):
 
 
 def test_the_record_times_stages_and_says_what_ran(tmp_path):
-    record = RunRecord(tmp_path / "run.json", signature=SIGNATURE)
+    record = RunRecord(tmp_path / "run.json", {"data": "kept", "wall_s": {"data": 60}}, signature=SIGNATURE)
     with record.stage("data"):
         pass
     with pytest.raises(ValueError), record.stage("heads"):
         raise ValueError
     saved = json.loads((tmp_path / "run.json").read_text())
-    assert set(saved["wall_s"]) == {"data"} and saved["status"] == "unfinished"
+    assert set(saved["wall_s"]) == {"data", "heads"} and 60 <= saved["wall_s"]["data"] < 61
+    assert saved["status"] == "unfinished" and saved["data"] == "kept"
     assert saved["versions"]["torch"] != "missing" and saved["signature"] == SIGNATURE

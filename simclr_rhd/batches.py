@@ -1,0 +1,38 @@
+"""Which frames make a batch, and the batches themselves, read from the store."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from simclr_rhd.augment import draws
+
+WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
+
+
+class Batches(Dataset):
+    """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame."""
+
+    def __init__(self, frames: np.ndarray, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
+        self.frames, self.kinds, self.seed, self.epoch = frames, kinds, seed, epoch
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
+        return (
+            torch.from_numpy(self.frames[rows]),
+            torch.from_numpy(self.kinds[rows]),
+            draws(self.seed, self.epoch, rows),
+        )
+
+
+def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    full = len(order) // batch_size
+    return np.split(order[: full * batch_size], full)
+
+
+def watched_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """The watched rows, the same at every call, in batches as near to `batch_size` as can be."""
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
+    return np.array_split(rows, max(1, round(len(rows) / batch_size)))
