@@ -17,21 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from simclr_rhd.files import replacing
+
+Names = Sequence[str]
+Epochs = Sequence[dict[str, Any]]
 
 LONGEST = 18  # characters of a class name beside a tick
 DPI = 130
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "text.parse_math": False,  # class names may hold dollar signs
-    "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "white",
 }
 # Okabe & Ito (2008) without black and yellow, used for outlines and too pale; two of Paul Tol's
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933")
@@ -39,11 +40,7 @@ MARKERS = "os^DvPX<>p*h8d"  # 14 markers, 8 colours: no two of 56 classes look a
 PALE, MUTED, ALARM = "#C8C8C8", "#595959", "#B03A00"
 HUES = 12  # more cannot be told apart
 ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9])\)$")
-LESION = re.compile(
-    r"(a|m|p|t)(?:ortic|itral|ulmonary|ricuspid) (?:valve )?(r|s|p)"
-    r"(?:egurgitation|tenosis|rolapse)",
-    re.IGNORECASE,
-)
+LESION = re.compile(r"(?i)(aortic|mitral|pulmonary|tricuspid) (?:valve )?(regurgitation|stenosis|prolapse)")
 
 
 def short_name(name: str) -> str:
@@ -54,13 +51,13 @@ def short_name(name: str) -> str:
     elif found := ABBREVIATION.search(name):
         return found[1]
     elif found := LESION.fullmatch(name):
-        return found[1].upper() + found[2].upper().replace("P", "VP")
+        return (found[1][0] + found[2][0].lower().replace("p", "vp")).upper()
     elif name.lower() == "not applicable":
         return "N/A"
     return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
 
 
-def short_names(names: Sequence[str]) -> list[str]:
+def short_names(names: Names) -> list[str]:
     """The short name of each; those that would be alike are numbered."""
     shorts: list[str] = []
     for name in names:
@@ -72,7 +69,7 @@ def short_names(names: Sequence[str]) -> list[str]:
     return shorts
 
 
-def simclr_loss(path: Path, epochs: Sequence[dict[str, Any]], *, note: str) -> None:
+def simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
     """Contrastive loss by epoch, beside the loss of a model that tells no frame from another.
 
     `epochs` are records with epoch, loss, val_loss, uniform, val_uniform and best; figures may be None. The
@@ -87,21 +84,14 @@ def simclr_loss(path: Path, epochs: Sequence[dict[str, Any]], *, note: str) -> N
     _losses(path, "Pretraining: contrastive loss (NT-Xent)", epochs, "held-out", bounds, note, foot)
 
 
-def head_loss(path: Path, task: str, epochs: Sequence[dict[str, Any]], *, note: str) -> None:
+def head_loss(path: Path, task: str, epochs: Epochs, *, note: str) -> None:
     """Loss of one task's linear head by epoch; records as of `simclr_loss`."""
     foot = "Lower is better. Cross-entropy, weighted so that each class counts alike."
     _losses(path, f"{task.capitalize()}: loss of the linear head", epochs, "validation", {}, note, foot)
 
 
 def confusion(
-    path: Path,
-    task: str,
-    matrix: Sequence[Sequence[int]],
-    classes: Sequence[str],
-    *,
-    level: str,
-    not_evaluable: Sequence[str],
-    note: str,
+    path: Path, task: str, matrix: ArrayLike, classes: Names, *, level: str, not_evaluable: Names, note: str
 ) -> None:
     """Confusion matrix as counts and as per cent of each true class.
 
@@ -123,35 +113,19 @@ def confusion(
     )
     foot = ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
     foot += ["grey: none here"] * bool((totals == 0).any()) + _explained(shorts, classes)
+    middles = np.arange(len(classes)) + 0.5  # of the cells
     side = max(2.2, len(classes) * (0.62 if len(classes) <= 8 else 0.48))  # inches
-    with _page(
-        path,
-        f"{task.capitalize()}: confusion matrix, {level}",
-        size=(2 * side + 4.6, side + 1.9),
-        note=note,
-        foot=foot,
-    ) as figure:
+    size = (2 * side + 4.6, side + 1.9)
+    look: Any = {"cmap": "Blues", "cbar": False, "square": True, "linewidths": 0.6, "linecolor": "white"}
+    title = f"{task.capitalize()}: confusion matrix, {level}"
+    with _page(path, title, size=size, note=note, foot=foot) as figure:
         for axes, (title, values, cells, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
-            seaborn.heatmap(
-                values,
-                ax=axes,
-                annot=cells,
-                fmt="",
-                vmin=0,
-                vmax=most,
-                mask=np.isnan(values),
-                xticklabels=True,
-                yticklabels=True,
-                cmap="Blues",
-                cbar=False,
-                square=True,
-                linewidths=0.6,
-                linecolor="white",
-            )
+            nothing = np.isnan(values)
+            seaborn.heatmap(values, ax=axes, annot=cells, fmt="", vmin=0, vmax=most, mask=nothing, **look)
             axes.set(xlabel="predicted", ylabel="true", title=title, facecolor="#E4E4E4")
             axes.tick_params(length=0, labelsize=9)
-            axes.set_yticklabels(rows, rotation=0)
-            axes.set_xticklabels(ticks, rotation=40, ha="right", rotation_mode="anchor")
+            axes.set_yticks(middles, rows, rotation=0)
+            axes.set_xticks(middles, ticks, rotation=40, ha="right", rotation_mode="anchor")
 
 
 def embed(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,10 +165,10 @@ def embedding(
     points: np.ndarray,
     task: str,
     labels: np.ndarray,
-    classes: Sequence[str],
-    videos: Sequence[str],
+    classes: Names,
+    videos: Names,
     *,
-    parts: Sequence[str] | None,
+    parts: Names | None,
     note: str,
 ) -> None:
     """A map of the features by 't-SNE' or 'UMAP', coloured by class and by video.
@@ -210,14 +184,12 @@ def embedding(
     test = np.zeros(len(points), dtype=bool) if parts is None else np.asarray(parts) == "test"
     shorts = short_names(classes)
     size = float(np.clip(9000 / max(len(points), 1), 9, 60))  # square points of a mark
-    foot = "Each mark is one frame. Near marks look alike to the model; distances between islands say little."
-    with _page(
-        path,
-        f"{task.capitalize()}: {method} of the frozen features",
-        size=(13, 5.5),
-        note=note,
-        foot=[foot, *_explained(shorts, classes)],
-    ) as figure:
+    foot = [
+        "Each mark is one frame. Near marks look alike to the model; distances between islands say little."
+    ]
+    foot += _explained(shorts, classes)
+    title = f"{task.capitalize()}: {method} of the frozen features"
+    with _page(path, title, size=(13, 5.5), note=note, foot=foot) as figure:
         by_class, by_video = figure.subplots(1, 2)
         _class_marks(by_class, points, labels, shorts, test, size)
         by_video.scatter(*points.T, s=size, c=hues, linewidths=0)
@@ -228,9 +200,7 @@ def embedding(
 
 
 @contextmanager
-def _page(
-    path: Path, title: str, *, size: tuple[float, float], note: str, foot: Sequence[str]
-) -> Iterator[Any]:
+def _page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: Names) -> Iterator[Any]:
     """A figure with `size` inches for the drawing, title and note above, foot below; saved if all is well."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -255,13 +225,7 @@ def _page(
 
 
 def _losses(
-    path: Path,
-    title: str,
-    epochs: Sequence[dict[str, Any]],
-    held_out: str,
-    bounds: dict[str, float],
-    note: str,
-    foot: str,
+    path: Path, title: str, epochs: Epochs, held_out: str, bounds: dict[str, float], note: str, foot: str
 ) -> None:
     """Training and held-out loss, with labelled dashed lines at `bounds`."""
     from matplotlib.ticker import MaxNLocator
@@ -291,14 +255,14 @@ def _percent(value: float) -> str:
     return "<1" if 0 < value < 0.5 else ">99" if 99.5 <= value < 100 else f"{value:.0f}"
 
 
-def _explained(shorts: Sequence[str], names: Sequence[str]) -> list[str]:
+def _explained(shorts: Names, names: Names) -> list[str]:
     """One line of what the short names stand for; lines may break between the entries only."""
     pairs = [f"{short} = {name}" for short, name in zip(shorts, names, strict=True) if short != name]
     return ["; ".join(pair.replace(" ", "\xa0") for pair in pairs)]
 
 
 def _class_marks(
-    axes: Any, points: np.ndarray, labels: np.ndarray, shorts: Sequence[str], test: np.ndarray, size: float
+    axes: Any, points: np.ndarray, labels: np.ndarray, shorts: Names, test: np.ndarray, size: float
 ) -> None:
     """Scatter by class, the most frequent undermost, with a legend beside the data that counts."""
     bare, *of_class = (np.flatnonzero(labels == number) for number in range(-1, len(shorts)))
@@ -307,13 +271,8 @@ def _class_marks(
     ]
     axes.scatter(*points[bare].T, s=size / 3, c=PALE, linewidths=0)
     for rows, look in sorted(zip(of_class, looks, strict=True), key=lambda pair: -len(pair[0])):
-        axes.scatter(
-            *points[rows].T,
-            s=size,
-            linewidths=0.7,
-            **look,
-            edgecolors=np.where(test[rows], "black", "none").tolist(),
-        )
+        edges = np.where(test[rows], "black", "none").tolist()
+        axes.scatter(*points[rows].T, s=size, linewidths=0.7, edgecolors=edges, **look)
     legend = [
         (f"{short} ({len(rows)})", look | {"linewidths": 0})
         for short, rows, look in zip(shorts, of_class, looks, strict=True)
@@ -321,11 +280,8 @@ def _class_marks(
     legend += [(f"not annotated ({len(bare)})", {"c": PALE, "linewidths": 0})] * bool(len(bare))
     outlined = int(test[labels >= 0].sum())
     legend += [(f"outlined: test ({outlined})", {"c": "none", "edgecolors": "black"})] * bool(outlined)
+    handles = [axes.scatter([], [], s=40, **look) for _, look in legend]
+    texts, place = [text for text, _ in legend], (1.01, 1)
     axes.legend(
-        [axes.scatter([], [], s=40, **look) for _, look in legend],
-        [text for text, _ in legend],
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1),
-        borderaxespad=0,
-        ncols=1 + len(legend) // 19,
+        handles, texts, loc="upper left", bbox_to_anchor=place, ncols=1 + len(legend) // 19, fontsize=9
     )

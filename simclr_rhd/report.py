@@ -34,40 +34,30 @@ def summary(metrics: dict[str, Any], *, save_dir: Path) -> str:
         remarks += _remarks(task, result)
     lines += [
         "* balanced accuracy of always saying the most frequent class, and of raw pixels without a network",
-        "[95 % interval over groups]; classes that cannot be evaluated do not count; - : cannot be computed",
-    ]
-    lines += [
+        f"[95 % interval over {by}s]   - cannot be computed",
         "",
         *remarks,
         *verdicts(metrics),
         "",
-        f"Look at {save_dir / 'report.html'}",
-        "beside it: metrics.json, predictions.csv, run.json, the pictures, and model.pt for predict",
     ]
-    return "\n".join(part for line in warnings_of(metrics) + lines for part in _wrapped(line))
+    wrapped = [part for line in warnings_of(metrics) + lines for part in _wrapped(line)]
+    look_at = f"Look at {save_dir / 'report.html'}"  # not wrapped: a path is to be copied
+    beside = "Beside it: pictures, metrics.json, predictions.csv, run.json, and model.pt for predict"
+    return "\n".join([*wrapped, look_at, beside])
 
 
 def verdicts(metrics: dict[str, Any]) -> list[str]:
-    """For each task, plain words on whether the model beats raw pixels on the test part.
+    """For each task, plain words on whether the model beats its comparators on the test part.
 
     Judged by balanced accuracy, per video where that is known, else per frame.
     """
     found = []
     for task, result in metrics["tasks"].items():
         for level in LEVELS if "skipped" not in result else ():
-            model, pixels = result["test"][level], _baseline(result, "pixels", level)
-            ours, theirs = model.get("balanced_accuracy"), pixels.get("balanced_accuracy")
-            if ours is None or theirs is None:
-                continue
-            low, _ = (model.get("ci95") or {}).get("balanced_accuracy") or (None, None)
-            figures = f"(balanced accuracy per {level}: {ours:.2f} against {theirs:.2f})"
-            if ours <= theirs:
-                found.append(f"{task}: the model does NOT beat raw pixels {figures}.")
-            elif low is None or low <= theirs:
-                found.append(f"{task}: the model is above raw pixels, but not beyond chance {figures}.")
-            else:
-                found.append(f"{task}: the model beats raw pixels {figures}.")
-            break
+            if (ours := result["test"][level].get("balanced_accuracy")) is not None:
+                verdict = _verdict(result, level)
+                found.append(f"{task}: balanced accuracy per {level} {ours:.2f} {verdict}.")
+                break
     return found
 
 
@@ -104,7 +94,12 @@ def write_html(
     )
     page.filters |= {"figure": figure, "interval": interval}
     pictures = {title: base64.b64encode(picture.read_bytes()).decode() for title, picture in figures.items()}
-    facts = {name: value for name, value in run.items() if name != "summary"}  # the table above says it
+    facts: dict[str, Any] = {"run": {}}
+    for name, value in run.items():
+        if isinstance(value, Mapping) and name != "signature":  # the configuration says that, too
+            facts[name] = value
+        elif name not in ("signature", "summary"):
+            facts["run"][name] = value
     text = page.get_template("report.html").render(
         metrics=metrics,
         run=facts,
@@ -113,6 +108,7 @@ def write_html(
         warnings=warnings_of(metrics),
         verdicts=verdicts(metrics),
         baseline=_baseline,
+        is_table=_is_table,
     )
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
@@ -136,6 +132,33 @@ def _baseline(result: dict[str, Any], name: str, level: str) -> dict[str, Any]:
     """Scores of a baseline: those per frame stand at the top, those per video below "video"."""
     scores = result["baselines"][name]
     return scores["video"] if level == "video" else scores
+
+
+def _is_table(value: Mapping[str, Any]) -> bool:
+    """Whether the values are records with the same names, so that they make rows of one table."""
+    rows = list(value.values())
+    flat = all(
+        isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
+        for row in rows
+    )
+    return flat and len(rows) > 1 and len({tuple(row) for row in rows}) == 1
+
+
+def _verdict(result: dict[str, Any], level: str) -> str:
+    model = result["test"][level]
+    low, _ = (model.get("ci95") or {}).get("balanced_accuracy") or (-1.0, None)
+    rivals = {
+        f"{words} ({figure(score)})": score
+        for name, words in (("pixels", "raw pixels"), ("majority", "the most frequent class"))
+        if (score := _baseline(result, name, level).get("balanced_accuracy")) is not None
+    }
+    unbeaten = [words for words, score in rivals.items() if model["balanced_accuracy"] <= score]
+    close = [words for words, score in rivals.items() if low <= score]
+    if unbeaten:
+        return f"does NOT beat {' or '.join(unbeaten)}"
+    if close:
+        return f"is above {' and '.join(close)}, but within its interval that may be chance"
+    return f"beats {' and '.join(rivals)}" if rivals else "has nothing to be compared with"
 
 
 def _row(*cells: str) -> str:
@@ -175,11 +198,4 @@ def _remarks(task: str, result: dict[str, Any]) -> list[str]:
 
 
 def _wrapped(line: str) -> list[str]:
-    """Lines of at most 110 columns; a path is left whole."""
-    return textwrap.wrap(
-        line,
-        WIDTH,
-        subsequent_indent="  ",
-        break_on_hyphens=False,
-        break_long_words=not line.startswith("Look at"),
-    ) or [""]
+    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) or [""]

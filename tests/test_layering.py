@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"errors", "__init__"},
-    {"config", "files", "frames", "demo", "listing", "loss", "metrics", "split", "runtime", "baselines"},
-    {"checkpoint", "augment", "labels", "store", "bucket", "runs"},
+    {"config", "files", "frames", "phantom", "listing", "loss", "metrics", "split", "runtime", "baselines"},
+    {"demo", "checkpoint", "augment", "labels", "store", "bucket", "runs"},
     {"model", "dataset", "sources"},
     {"batches"},
     {"pretrain", "features", "heads", "evaluation"},
