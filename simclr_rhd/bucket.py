@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
-from simclr_rhd.listing import Entry, visible
+from simclr_rhd.listing import Entry, listed_names, visible
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -48,21 +48,19 @@ class Bucket:
     def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
         entries = visible(self._listed(prefix.rstrip("/") + "/"), f"{self.location}/{prefix}")
         if not entries:
-            raise UserError(f"{flag} {prefix}: no objects below {self.location}/{prefix}/; {self._beside()}")
+            raise UserError(
+                f"{flag} {prefix}: no objects below {self.location}/{prefix}/; {self.location} holds: "
+                f"{self._beside('')}"
+            )
         return entries
 
     def entry(self, key: str) -> Entry:  # noqa: D102
         found = [entry for entry in self._listed(key) if entry.key == key]
         if not found:
-            folder = key.rpartition("/")[0]
-            near = [
-                entry.key
-                for entry in self._listed(folder + "/" if folder else "", most=200)
-                if entry.key.endswith(".csv")
-            ]
+            folder, slash, _ = key.rpartition("/")
             raise UserError(
-                f"--labels-csv {key}: no such object in {self.location}; CSV files there: "
-                f"{', '.join(near[:8]) or 'none'}"
+                f"--labels-csv {key}: no such object in {self.location}; in its folder: "
+                f"{self._beside(folder + slash)}"
             )
         return found[0]
 
@@ -99,7 +97,7 @@ class Bucket:
             client._http.mount(scheme, HTTPAdapter(pool_connections=THREADS, pool_maxsize=THREADS))
         return client.bucket(self.bucket_name)
 
-    def _listed(self, prefix: str, most: int | None = None) -> list[Entry]:
+    def _listed(self, prefix: str) -> list[Entry]:
         blobs = self._ask(
             lambda: [
                 *self.bucket.client.list_blobs(
@@ -107,7 +105,6 @@ class Bucket:
                     prefix=self.prefix + prefix,
                     page_size=self.page_size,
                     fields="items(name,size,crc32c,generation),nextPageToken",
-                    max_results=most,
                     timeout=TIMEOUT,
                 )
             ]
@@ -117,10 +114,12 @@ class Bucket:
             for blob in blobs
         ]
 
-    def _beside(self) -> str:
-        """What the prefix of the bucket holds, for a message."""
-        names = sorted({entry.key.split("/")[0] for entry in self._listed("", most=1000)})
-        return f"the bucket holds there: {', '.join(names[:8]) or 'nothing'}"
+    def _beside(self, folder: str) -> str:
+        """What a folder of the bucket holds, for a message."""
+        top = self.prefix + folder
+        found = self.bucket.client.list_blobs(self.bucket, prefix=top, delimiter="/", timeout=TIMEOUT)
+        names = self._ask(lambda: [*(blob.name for blob in found), *found.prefixes])
+        return listed_names(name.removeprefix(top) for name in names)
 
     def _path(self, entry: Entry) -> Path:
         name = hashlib.sha256((self.prefix + entry.key).encode()).hexdigest()[:40]

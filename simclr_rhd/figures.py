@@ -7,6 +7,7 @@ import numpy as np
 
 from simclr_rhd import plots
 from simclr_rhd.dataset import Dataset
+from simclr_rhd.projection import project
 
 
 def draw(
@@ -44,7 +45,7 @@ def draw(
 
     rows = dataset.rows("train", "val", "test")
     videos = np.array(dataset.labels.videos)[rows].tolist()
-    points = dict(zip(("t-SNE", "UMAP"), plots.embed(features, seed=seed), strict=True))
+    points = dict(zip(("t-SNE", "UMAP"), project(features, seed=seed), strict=True))
     for task, result in metrics["tasks"].items():
         if "skipped" in result:
             continue

@@ -68,3 +68,9 @@ def visible(entries: Iterable[Entry], where: str) -> list[Entry]:
             refused[0],
         )
     return sorted(entry for entry in entries if usable(entry.key))
+
+
+def listed_names(names: Iterable[str]) -> str:
+    """The first names in order, for a message that says what is there instead."""
+    found = sorted(names)
+    return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") or "nothing"

@@ -9,16 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simclr_rhd.files import replacing, write_json, write_rows
-
-__all__ = ["summary", "verdicts", "warnings_of", "write_html", "write_json", "write_rows"]
+from simclr_rhd.files import replacing
 
 WIDTH = 110  # columns of the short table
 LEVELS = ("video", "frame")
 SYNTHETIC = "SYNTHETIC demo data: nothing here says anything about patients."
 LEAKY = (
-    "LEAKY split over frames: frames of one video stand in both training and test, so these figures are "
-    "far too good and say nothing about new patients."
+    "LEAKY split: frames of one patient or video stand in both training and test, so these figures are "
+    "too good and say nothing about new patients."
 )
 
 
@@ -42,7 +40,9 @@ def summary(metrics: dict[str, Any], *, save_dir: Path) -> str:
     ]
     wrapped = [part for line in warnings_of(metrics) + lines for part in _wrapped(line)]
     look_at = f"Look at {save_dir / 'report.html'}"  # not wrapped: a path is to be copied
-    beside = "Beside it: pictures, metrics.json, predictions.csv, run.json, and model.pt for predict"
+    beside = (
+        "Beside it: the pictures, metrics.json, predictions.csv, run.json, and model.pt, the trained model"
+    )
     return "\n".join([*wrapped, look_at, beside])
 
 

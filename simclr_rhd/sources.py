@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.listing import Entry, Source, visible
+from simclr_rhd.listing import Entry, Source, listed_names, visible
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -98,5 +98,4 @@ class Folder:
     def _beside(self, path: Path) -> str:
         """What the nearest folder that exists holds, for a message."""
         folder = next(parent for parent in path.parents if parent.is_dir())
-        names = sorted(item.name + "/" * item.is_dir() for item in folder.iterdir())
-        return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
+        return listed_names(item.name + "/" * item.is_dir() for item in folder.iterdir())

@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"errors", "__init__"},
-    {"config", "files", "frames", "phantom", "listing", "loss", "metrics", "split", "runtime", "baselines"},
+    {
+        "config",
+        "files",
+        "frames",
+        "phantom",
+        "listing",
+        "loss",
+        "metrics",
+        "split",
+        "runtime",
+        "baselines",
+        "projection",
+    },
     {"demo", "checkpoint", "augment", "labels", "store", "bucket", "runs"},
     {"model", "dataset", "sources"},
     {"batches"},

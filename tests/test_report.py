@@ -1,12 +1,9 @@
 import base64
 import copy
-import csv
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from simclr_rhd import report
@@ -98,21 +95,6 @@ def summary(found):
     text = report.summary(found, save_dir=Path("models"))
     assert max(map(len, text.splitlines())) <= 110
     return text
-
-
-def test_json_knows_no_nan_and_keeps_the_order(tmp_path):
-    found = {"b": np.float32("nan"), "a": [np.int64(3), float("inf"), None], "c": np.array([0.5, np.nan])}
-    report.write_json(tmp_path / "m.json", found)
-    text = (tmp_path / "m.json").read_text()
-    assert text.endswith("}\n") and list(json.loads(text)) == ["b", "a", "c"]
-    assert json.loads(text) == {"b": None, "a": [3, None, None], "c": [0.5, None]}
-
-
-def test_rows_survive_commas_quotes_and_breaks(tmp_path):
-    rows = [["a,b", 'say "Ä"'], ["two\nlines", ""]]
-    report.write_rows(tmp_path / "r.csv", ["x", "y"], rows)
-    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as stream:
-        assert list(csv.reader(stream)) == [["x", "y"], *rows]
 
 
 def test_summary_has_both_levels_intervals_and_comparators():

@@ -1,0 +1,187 @@
+"""A bucket as a source, against an emulator that pages, and a proxy that injects faults."""
+
+import itertools
+import threading
+
+import pytest
+
+from simclr_rhd import bucket as module
+from simclr_rhd.bucket import Bucket
+from simclr_rhd.errors import UserError
+from simclr_rhd.sources import Folder
+
+NAMES = itertools.count()
+
+
+@pytest.fixture
+def name(gcs, monkeypatch):
+    """A fresh bucket with seven objects, one of them named as real exports name them."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
+    monkeypatch.setattr(module, "BACKOFF", 0.01)
+    gcs.faults.clear()
+    gcs.reads.clear()
+    bucket = f"echo-{next(NAMES)}"
+    for number in range(6):
+        gcs.put(bucket, f"s/lab/v_frame{number}.png", content(number))
+    gcs.put(bucket, "s/lab/10.33.21 hrs __[0005899] ü_frame12.png", content(6))
+    gcs.put(bucket, "s/table.csv", b"FILENAME\n")
+    return bucket
+
+
+def content(number):
+    return bytes(range(256)) * (number + 1)
+
+
+def opened(name, tmp_path, **options):
+    return Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", **options)
+
+
+def listed(source):
+    return source.files("lab", flag="--labelled-prefix")
+
+
+def test_a_listing_of_several_pages_is_whole_and_sorted(name, tmp_path):
+    entries = listed(opened(name, tmp_path, page_size=3))
+    assert [entry.key for entry in entries] == sorted(entry.key for entry in entries)
+    assert len(entries) == 7 and entries[0].key == "lab/10.33.21 hrs __[0005899] ü_frame12.png"
+
+
+def test_every_object_is_fetched_once(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    paths, failed = source.fetch(listed(source))
+    assert failed == {} and len(paths) == 7
+    assert paths["lab/v_frame3.png"].read_bytes() == content(3)
+    assert sum(gcs.reads.values()) == 7
+    again = opened(name, tmp_path)
+    assert again.fetch(listed(again))[0] == paths
+    assert sum(gcs.reads.values()) == 7, "the second time it only lists"
+
+
+def test_a_changed_object_is_fetched_again(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    before, _ = source.fetch(listed(source))
+    gcs.put(name, "s/lab/v_frame3.png", b"other bytes")
+    after, _ = source.fetch(listed(source))
+    assert after["lab/v_frame3.png"].read_bytes() == b"other bytes"
+    assert before["lab/v_frame3.png"].read_bytes() == content(3), "an older run's file is left alone"
+    assert gcs.reads["s/lab/v_frame0.png"] == 1
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [[503], [429, 503], [500], ["reset"], ["truncate"], ["corrupt"], ["corrupt", "corrupt"], ["splice"]],
+)
+def test_passing_faults_cost_time_and_never_a_wrong_byte(name, tmp_path, gcs, faults):
+    source = opened(name, tmp_path)
+    gcs.faults["s/lab/v_frame3.png"] = list(faults)
+    paths, failed = source.fetch(listed(source))
+    assert failed == {} and gcs.reads["s/lab/v_frame3.png"] > 1
+    for number in range(6):
+        assert paths[f"lab/v_frame{number}.png"].read_bytes() == content(number)
+
+
+def test_an_object_that_stays_corrupt_is_named_and_not_kept(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    gcs.faults["s/lab/v_frame3.png"] = ["corrupt"] * 50
+    paths, failed = source.fetch(listed(source))
+    assert set(failed) == {"lab/v_frame3.png"} and "checksum" in failed["lab/v_frame3.png"]
+    assert len(paths) == 6 and not list((tmp_path / "cache").rglob("*.part"))
+    gcs.faults.clear()
+    assert source.fetch(listed(source))[1] == {}, "the next run has it"
+
+
+def test_an_object_that_vanished_since_the_listing_is_named(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    entries = listed(source)
+    gcs.client().bucket(name).blob("s/lab/v_frame3.png").delete()
+    paths, failed = source.fetch(entries)
+    assert "deleted" in failed["lab/v_frame3.png"] and len(paths) == 6
+
+
+def test_denied_access_is_one_sentence_and_leaves_nothing_half(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    gcs.faults["s/lab/v_frame3.png"] = [403]
+    with pytest.raises(UserError, match=r"access denied \(403\).*Storage Object Viewer"):
+        source.fetch(listed(source))
+    assert not list((tmp_path / "cache").rglob("*.part"))
+    assert all(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
+
+
+def test_a_cached_file_of_another_size_is_not_believed(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    paths, _ = source.fetch(listed(source))
+    paths["lab/v_frame3.png"].write_bytes(b"cut")
+    assert source.fetch(listed(source))[0]["lab/v_frame3.png"].read_bytes() == content(3)
+
+
+def test_two_runs_may_fill_one_cache(name, tmp_path):
+    sources = [opened(name, tmp_path) for _ in range(2)]
+    found = [None, None]
+
+    def fetch(number):
+        found[number] = sources[number].fetch(listed(sources[number]))
+
+    threads = [threading.Thread(target=fetch, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1] and found[0][1] == {}
+    assert all(found[0][0][f"lab/v_frame{k}.png"].read_bytes() == content(k) for k in range(6))
+
+
+@pytest.mark.parametrize(
+    "hostile", ["s/lab/../../evil.png", "s/lab//x.png", "s/lab/a\nb.png", "s/lab/.hidden.png"]
+)
+def test_names_that_lead_elsewhere_are_left_out(name, tmp_path, gcs, hostile):
+    gcs.put(name, hostile, b"x")
+    source = opened(name, tmp_path)
+    assert len(listed(source)) == 7
+    source.fetch(listed(source))
+    assert {path.parent.parent for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {
+        tmp_path / "cache" / "objects" / name
+    }
+
+
+def test_folder_and_bucket_list_the_same_keys_and_bytes(name, tmp_path):
+    source = opened(name, tmp_path)
+    paths, _ = source.fetch(listed(source))
+    for key, path in paths.items():
+        target = tmp_path / "folder" / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    folder = Folder(tmp_path / "folder", location="folder")
+    assert [entry.key for entry in listed(folder)] == [entry.key for entry in listed(source)]
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("gs://no-such-bucket", ["no bucket no-such-bucket"]),
+        ("gs://{name}/wrong", ["--labelled-prefix lab", "no objects", "wrong"]),
+        ("gs://", ["gs://BUCKET"]),
+        ("gs://UPPER", ["gs://BUCKET"]),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(name, tmp_path, location, words):
+    with pytest.raises(UserError) as error:
+        listed(Bucket(location.format(name=name), cache_dir=tmp_path))
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+
+
+def test_a_missing_table_names_those_that_are_there(name, tmp_path):
+    assert opened(name, tmp_path).entry("table.csv").size == 9
+    with pytest.raises(UserError, match=r"--labels-csv other.csv.*table.csv"):
+        opened(name, tmp_path).entry("other.csv")
+
+
+def test_missing_credentials_are_one_sentence(monkeypatch, tmp_path):
+    import google.auth
+
+    def nobody(*_, **__):
+        raise google.auth.exceptions.DefaultCredentialsError("none")
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setattr(google.auth, "default", nobody)
+    with pytest.raises(UserError, match="gcloud auth application-default login"):
+        Bucket("gs://some-bucket", cache_dir=tmp_path)

@@ -1,0 +1,44 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from simclr_rhd import files
+
+
+def test_json_knows_no_nan_and_keeps_the_order(tmp_path):
+    found = {"b": np.float32("nan"), "a": [np.int64(3), float("inf"), None], "c": np.array([0.5, np.nan])}
+    files.write_json(tmp_path / "m.json", found)
+    text = (tmp_path / "m.json").read_text()
+    assert text.endswith("}\n") and list(json.loads(text)) == ["b", "a", "c"]
+    assert json.loads(text) == {"b": None, "a": [3, None, None], "c": [0.5, None]}
+
+
+def test_rows_survive_commas_quotes_and_breaks(tmp_path):
+    rows = [["a,b", 'say "Ä"'], ["two\nlines", ""]]
+    files.write_rows(tmp_path / "r.csv", ["x", "y"], rows)
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as stream:
+        assert list(csv.reader(stream)) == [["x", "y"], *rows]
+
+
+def test_a_crash_while_writing_leaves_the_old_file_and_nothing_beside(tmp_path):
+    path = tmp_path / "table.csv"
+    files.write_rows(path, ["a"], [[1]])
+
+    def broken():
+        yield [2]
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError):
+        files.write_rows(path, ["a"], broken())
+    assert path.read_bytes() == b"a\r\n1\r\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_lines_hold_one_object_each(tmp_path):
+    files.write_lines(tmp_path / "h.jsonl", [{"loss": float("nan")}, {"loss": np.float32(0.5)}])
+    assert [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()] == [
+        {"loss": None},
+        {"loss": 0.5},
+    ]

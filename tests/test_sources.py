@@ -1,0 +1,91 @@
+import pytest
+
+from simclr_rhd import demo
+from simclr_rhd.errors import UserError
+from simclr_rhd.listing import Entry, visible
+from simclr_rhd.sources import Folder, make_demo, open_source
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("lab/b_frame1.png", "lab/sub/a [1].x_frame2.png", "lab/.DS_Store", "table.csv", "other.csv"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "data"
+
+
+def opened(root, tmp_path):
+    return open_source(str(root), cache_dir=tmp_path / "cache")
+
+
+def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):
+    source = opened(root, tmp_path)
+    entries = source.files("lab", flag="--labelled-prefix")
+    assert [entry.key for entry in entries] == ["lab/b_frame1.png", "lab/sub/a [1].x_frame2.png"]
+    paths, failed = source.fetch(entries)
+    assert failed == {} and paths["lab/b_frame1.png"].read_text() == "lab/b_frame1.png"
+    assert source.synthetic is False
+
+
+def test_a_stamp_changes_with_the_content(root, tmp_path):
+    source = opened(root, tmp_path)
+    before = source.entry("table.csv").stamp
+    (root / "table.csv").write_text("more than before")
+    assert source.entry("table.csv").stamp != before
+
+
+def test_links_that_lead_out_are_left_out(root, tmp_path):
+    (tmp_path / "secret.png").write_text("secret")
+    (root / "lab" / "link_frame1.png").symlink_to(tmp_path / "secret.png")
+    (root / "link.csv").symlink_to(tmp_path / "secret.png")
+    source = opened(root, tmp_path)
+    assert len(source.files("lab", flag="--labelled-prefix")) == 2
+    with pytest.raises(UserError, match="link.csv"):
+        source.entry("link.csv")
+
+
+def test_what_is_missing_is_named_with_what_is_there(root, tmp_path):
+    (root / "empty").mkdir()
+    source = opened(root, tmp_path)
+    with pytest.raises(
+        UserError, match=r"--labelled-prefix wrong: no such folder.*lab/, other.csv, table.csv"
+    ):
+        source.files("wrong", flag="--labelled-prefix")
+    with pytest.raises(UserError, match="--unlabelled-prefix empty: no files"):
+        source.files("empty", flag="--unlabelled-prefix")
+    with pytest.raises(UserError, match=r"--labels-csv wrong.csv.*table.csv"):
+        source.entry("wrong.csv")
+    with pytest.raises(UserError, match="--data .*nowhere: does not exist"):
+        opened(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(UserError, match="table.csv: is a file"):
+        opened(root / "table.csv", tmp_path)
+
+
+def test_names_that_lead_elsewhere_are_left_out():
+    keys = ["ok.png", "a/../b.png", "../x.png", "/etc/x.png", "a//b.png", "a/", "a\x00b.png", ".hid/x.png"]
+    assert [entry.key for entry in visible([Entry(key, 1, "") for key in keys], "here")] == ["ok.png"]
+
+
+def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, monkeypatch):
+    calls = []
+
+    def draw(root, *, patients):
+        calls.append(patients)
+        (root / "half").touch()
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "write_demo", draw)
+    with pytest.raises(KeyboardInterrupt):
+        make_demo(tmp_path, 12)
+    assert list(tmp_path.iterdir()) == []
+    folder = make_demo(tmp_path, 12)
+    assert make_demo(tmp_path, 12) == folder and calls == [12, 12]
+    assert make_demo(tmp_path, 24) != folder
+
+
+def test_the_demo_says_that_it_is_synthetic(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "write_demo", lambda root, *, patients: None)
+    source = open_source("demo", cache_dir=tmp_path)
+    assert source.synthetic and "synthetic" in source.location and isinstance(source, Folder)
