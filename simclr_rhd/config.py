@@ -46,7 +46,7 @@ class Config:
     linear_epochs: int = flag(50, "epochs of each linear head")
     batch_size: int = flag(64, "frames in a contrastive batch, 2 views each")
     learning_rate: float = flag(1e-3, "peak learning rate of pretraining (AdamW, warm-up, then cosine)")
-    classifier_lr: float = flag(1e-3, "learning rate of the linear heads (AdamW)")
+    classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
     patience: int = flag(5, "stop after this many epochs without a better held-out contrastive loss")
     min_delta: float = flag(0.005, "by how much the held-out loss must fall to count as better")

@@ -18,7 +18,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter1d, map_coordinates
 
 HEIGHT, WIDTH = 96, 128
 THICKNESS = (0.011, 0.022, 0.038)  # half of a leaflet's, by severity
-JET = (0.13, 0.22, 0.34)  # length of a regurgitant jet, by severity
+JET = (0.20, 0.30, 0.42)  # length of a regurgitant jet, by severity
 # Chambers: centre x, y, half-axes, tilt in degrees, how much they shrink in systole.
 CHAMBERS = {
     "A4C": [
@@ -262,7 +262,7 @@ def _doppler(
         for name in leaks:
             along, across, _ = _through(valves[name], x, y)
             length = JET[severity] * (0.65 + 0.35 * (1 - beat if name in EJECTING else beat))
-            jet = (along < 0.03) & (along > -length) & (np.abs(across) < 0.022 - 0.24 * np.minimum(along, 0))
+            jet = (along < 0.03) & (along > -length) & (np.abs(across) < 0.03 - 0.30 * np.minimum(along, 0))
             cells = (
                 rng.integers(0, len(MOSAIC), (HEIGHT // 2, WIDTH // 2)).repeat(2, axis=0).repeat(2, axis=1)
             )

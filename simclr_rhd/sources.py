@@ -34,10 +34,11 @@ def open_source(data: str, *, cache_dir: Path, demo_patients: int = 96) -> Sourc
 
 
 def make_demo(cache_dir: Path, patients: int) -> Path:
-    """The folder of the demo data, written once per version of their generator."""
-    from simclr_rhd import demo
+    """The folder of the demo data, written once for each version of the code that draws them."""
+    from simclr_rhd import demo, phantom
 
-    version = hashlib.sha256(Path(demo.__file__).read_bytes()).hexdigest()[:12]
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, phantom))
+    version = hashlib.sha256(code).hexdigest()[:12]
     folder = cache_dir / f"demo-{version}-{patients}"
     if not folder.is_dir():
         logger.info("demo: drawing the clips of %d synthetic patients", patients)
