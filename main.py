@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(leaving.code or 0)
     from simclr_rhd import runs, runtime
 
+    runtime.start_log()
     runtime.catch_termination()
     try:
         with runs.locked(Path(config.save_dir)):
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception:
         logger.exception("internal error, please report it with these lines")
         return 1
+    finally:
+        runtime.stop_log()
 
 
 def train(config: Config, save_dir: Path) -> int:
@@ -53,7 +56,7 @@ def train(config: Config, save_dir: Path) -> int:
     if before and before["status"] == "finished":
         print(f"This run is finished; --overwrite repeats it.\n\n{before['summary']}")
         return 0
-    runtime.start_log(save_dir)
+    runtime.log_to(save_dir)
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
     record = runs.RunRecord(
@@ -74,7 +77,9 @@ def train(config: Config, save_dir: Path) -> int:
     with record.stage("metrics"):
         metrics = evaluate(config, dataset, features, heads, save_dir)
     with record.stage("figures"):
-        figures = draw(dataset, features, history, metrics, seed=config.seed, save_dir=save_dir)
+        figures = {}
+        if not config.no_figures:
+            figures = draw(dataset, features, history, metrics, seed=config.seed, save_dir=save_dir)
     return finish(record, metrics, figures, save_dir)
 
 

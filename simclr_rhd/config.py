@@ -85,6 +85,7 @@ class Config:
         choices=("auto", "never"),
     )
     overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir")
+    no_figures: bool = flag(False, "leave out the pictures; t-SNE and UMAP take most of the time at the end")
     demo_patients: int = flag(96, "patients of the built-in data")
 
     @property
@@ -94,7 +95,7 @@ class Config:
 
     def signature(self) -> dict[str, Any]:
         """The fields that decide a run's result: two runs with equal signatures are the same run."""
-        aside = {"cache_dir", "save_dir", "num_workers", "resume", "overwrite"}
+        aside = {"cache_dir", "save_dir", "num_workers", "resume", "overwrite", "no_figures"}
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
 
 

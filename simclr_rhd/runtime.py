@@ -21,22 +21,30 @@ class Terminated(BaseException):
     """SIGTERM arrived: a pre-empted machine, or `kill`."""
 
 
-def start_log(save_dir: Path) -> None:
-    """Log to standard output, which `nohup ... > file` keeps, and to `save_dir/simclr_rhd.log`."""
+def start_log() -> None:
+    """Log to standard output, which `nohup ... > file` keeps; errors to standard error."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
-    text = logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S")
-    dated = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
     to_stdout, to_stderr = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
     to_stderr.setLevel(logging.ERROR)
-    for handler, formatter in ((to_stdout, text), (to_stderr, text), (to_file, dated)):
-        handler.setFormatter(formatter)
+    for handler in (to_stdout, to_stderr):
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
+
+
+def log_to(save_dir: Path) -> None:
+    """Keep the log in `save_dir/simclr_rhd.log`, too; a resumed run goes on with it."""
+    handler = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+
+
+def stop_log() -> None:
+    """Close what `start_log` and `log_to` opened."""
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def catch_termination() -> None:

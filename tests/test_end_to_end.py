@@ -24,7 +24,7 @@ from simclr_rhd.model import Heads, SimCLR
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ("view", "condition", "severity")
-GOLDEN_FIRST_LOSS = 4.0  # of the command below, whatever the machine, to the second digit
+GOLDEN_FIRST_LOSS = 3.998  # of the command below, whatever the machine, to the second digit
 SMALL = (
     "--demo-patients 24 --image-size 32 --epochs 3 --linear-epochs 20 --batch-size 32 --patience 9".split()
 )
@@ -165,12 +165,13 @@ def test_the_saved_model_reproduces_the_predictions_from_the_frames_themselves(d
 
 def test_the_first_loss_is_the_one_it_always_was(done):
     history = [json.loads(line) for line in (done[0] / "history.jsonl").read_text().splitlines()]
-    assert history[0]["loss"] == pytest.approx(GOLDEN_FIRST_LOSS, abs=0.02)
+    assert history[0]["loss"] == pytest.approx(GOLDEN_FIRST_LOSS, abs=0.01)
     assert history[0]["loss"] < math.log(63) + 0.1
 
 
 def test_the_same_command_gives_the_same_metrics_and_weights(done, cache, tmp_path):
-    assert main.main(arguments(cache, tmp_path / "again")) == 0
+    assert main.main(arguments(cache, tmp_path / "again", "--no-figures")) == 0
+    assert not list((tmp_path / "again").glob("*.png"))
     for name in ("metrics.json", "predictions.csv", "split.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (done[0] / name).read_bytes()
     for name in ("simclr_best.pt", "model.pt"):
@@ -198,11 +199,13 @@ def test_another_configuration_is_refused_and_destroys_nothing(done, cache, capf
     assert sorted((p.name, p.stat().st_mtime_ns) for p in done[0].iterdir() if p.name != ".lock") == before
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp_path, number, status):
     text = tmp_path / "out.txt"
     with text.open("wb") as output:
-        process = start(cache, tmp_path / "models", output)
+        process = start(cache, tmp_path / "models", output, "--no-figures")
         while "epoch 1/3" not in text.read_text():
             assert process.poll() is None, text.read_text()
             time.sleep(0.05)
@@ -210,7 +213,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp
         assert process.wait(20) == status, text.read_text()
     assert "Traceback" not in text.read_text()
     with text.open("wb") as output:
-        assert start(cache, tmp_path / "models", output).wait(120) == 0, text.read_text()
+        assert start(cache, tmp_path / "models", output, "--no-figures").wait(120) == 0, text.read_text()
     assert "resumed after epoch" in text.read_text()
     assert (tmp_path / "models" / "metrics.json").read_bytes() == (done[0] / "metrics.json").read_bytes()
 
@@ -226,7 +229,7 @@ def copied_demo(cache, folder):
     return folder
 
 
-OWN = "--image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
+OWN = "--no-figures --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
 
 def run_own(data, cache, save_dir, *more):
