@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 DEMO_FLAGS ?= --epochs 15 --linear-epochs 60
 
 .PHONY: demo test test-all lint bench install
@@ -10,10 +11,10 @@ demo: $(VENV)/installed  ## the main job on built-in synthetic data, into models
 	$(BIN)/python main.py --data demo $(DEMO_FLAGS)
 
 test: $(VENV)/installed-dev lint  ## lint, types, and the quick tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/installed-dev lint  ## the slow tests too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclr_rhd.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, Config, parse
+from simclr_rhd import process
+from simclr_rhd.config import IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
@@ -26,52 +28,61 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
-    from simclr_rhd import runs, runtime
-
-    runtime.start_log()
-    runtime.catch_termination()
+    process.start_log()
+    process.catch_termination()
     try:
+        from simclr_rhd import runs
+
         with runs.locked(Path(config.save_dir)):
             return train(config, Path(config.save_dir))
     except UserError as error:
         logger.error("error: %s", error)
         return 2
-    except (KeyboardInterrupt, runtime.Terminated) as stop:
+    except (KeyboardInterrupt, process.Terminated) as stop:
         logger.error("stopped; what is finished is saved, and the same command goes on from there")
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
+    except OSError as error:  # a full disk, a folder that went away
+        logger.error("error: %s; what is finished is saved, and the same command goes on from there", error)
+        return 1
     except Exception:
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:
-        runtime.stop_log()
+        process.stop_log()
 
 
 def train(config: Config, save_dir: Path) -> int:
     """The stages of a run, in order."""
     from simclr_rhd import runs, runtime
+    from simclr_rhd.dataset import write_tables
     from simclr_rhd.figures import draw
+    from simclr_rhd.model import build
 
     runtime.refuse_ranks()
     before = runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
-    if before and before["status"] == "finished":
-        print(f"This run is finished; --overwrite repeats it.\n\n{before['summary']}")
+    if before and before["status"] == "finished" and (config.no_figures or before["figures"]):
+        logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
+        for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
+            logger.info(line)
         return 0
-    runtime.log_to(save_dir)
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
     record = runs.RunRecord(
-        save_dir / "run.json",
-        before,
-        signature=config.signature(),
-        config=vars(config),
-        device=runtime.describe_device(device),
+        before, signature=config.signature(), config=vars(config), device=runtime.describe_device(device)
     )
     announce(config, record, device)
 
+    model = build(config.init, seed=config.seed)
     with record.stage("data"):
         dataset = read_data(config, save_dir, record, before)
+    if before is None:  # only now, when the new run is known to be possible
+        runs.clear(save_dir)
+    process.log_to(save_dir)
+    record.write_to(save_dir / "run.json")
+    write_tables(dataset, save_dir)
+
     with record.stage("pretraining"):
-        model, history = pretrain(config, dataset, save_dir, device)
+        history = pretrain(config, dataset, model, save_dir, device)
     with record.stage("heads"):  # the frozen features are extracted once, for all three
         features, heads, history = train_heads(config, dataset, model, history, save_dir, device)
     with record.stage("metrics"):
@@ -91,9 +102,9 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
     if config.synthetic:
         logger.info(
             "SYNTHETIC demo data: nothing here says anything about patients. Its frames are small, "
-            "so views are %d pixels wide (default for real data: %d). For your own data: "
+            "so views are %d pixels wide (default for your own data: %d). For your own data: "
             "python3 main.py --data FOLDER or --data gs://BUCKET",
-            DEMO_IMAGE_SIZE,
+            config.image_size,
             IMAGE_SIZE,
         )
     if device.type == "cpu" and (config.image_size or 0) > 128:
@@ -101,7 +112,6 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
             "NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
             "at 96. --image-size 96 is a sensible size here"
         )
-    record.note()
 
 
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
@@ -109,9 +119,11 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     import platformdirs
 
     from simclr_rhd.dataset import describe, read_dataset
+    from simclr_rhd.files import make_folder
     from simclr_rhd.sources import open_source
 
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
+    make_folder(cache_dir, flag="--cache-dir")
     source = open_source(config.data, cache_dir=cache_dir, demo_patients=config.demo_patients)
     dataset = read_dataset(
         source,
@@ -141,15 +153,14 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
 
 
 def pretrain(
-    config: Config, dataset: Dataset, save_dir: Path, device: torch.device
-) -> tuple[SimCLR, list[dict[str, Any]]]:
-    """SimCLR on the unlabelled frames, from the last saved epoch on; returns the best epoch's weights."""
+    config: Config, dataset: Dataset, model: SimCLR, save_dir: Path, device: torch.device
+) -> list[dict[str, Any]]:
+    """SimCLR on the unlabelled frames, from the last saved epoch on; leaves the best epoch's weights."""
     import numpy as np
 
     from simclr_rhd import checkpoint, runtime
     from simclr_rhd.augment import Strengths
     from simclr_rhd.files import write_lines
-    from simclr_rhd.model import build
     from simclr_rhd.pretrain import Pretraining, epoch_line, fit
 
     rows = dataset.rows("unlabelled")
@@ -166,7 +177,11 @@ def pretrain(
             len(rows),
             batch_size,
         )
-    model = build(config.init, seed=config.seed)
+    if not dataset.watched.any():
+        logger.info(
+            "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
+            "training loss"
+        )
     workers = runtime.default_workers() if config.num_workers is None else config.num_workers
     run = Pretraining(
         runtime.wrap(model, device),
@@ -207,7 +222,7 @@ def pretrain(
         len(history),
         best["epoch"],
     )
-    return model, history
+    return history
 
 
 def train_heads(
@@ -221,12 +236,10 @@ def train_heads(
     """Features of all labelled frames, and a linear head per task on them; saves `model.pt`."""
     import numpy as np
 
-    from simclr_rhd import checkpoint
-    from simclr_rhd.augment import MEAN, STD
+    from simclr_rhd import checkpoint, classifier
     from simclr_rhd.features import extract
     from simclr_rhd.files import write_lines
     from simclr_rhd.heads import train_heads
-    from simclr_rhd.store import stored_side
 
     before = checkpoint.digest(model.encoder)
     rows, size = dataset.rows("train", "val", "test"), config.image_size or 0
@@ -256,27 +269,17 @@ def train_heads(
             kept["loss"],
             val,
         )
-    checkpoint.save(
+    classifier.save(
         save_dir / "model.pt",
-        {
-            "format": "simclr-rhd-model",
-            "version": 1,
-            "synthetic": config.synthetic,
-            "encoder": model.encoder.state_dict(),
-            "heads": heads.state_dict(),
-            "classes": {task: labels.classes[task] for task in dataset.tasks()},
-            "preprocessing": {
-                "pad": "square",
-                "stored_side": stored_side(size),
-                "image_size": size,
-                "mean": list(MEAN),
-                "std": list(STD),
-            },
-            "trained_on": {
-                "fingerprint": dataset.fingerprint,
-                "split_by": dataset.split_by,
-                "leaky": dataset.leaky,
-            },
+        model.encoder,
+        heads,
+        classes={task: labels.classes[task] for task in dataset.tasks()},
+        image_size=size,
+        synthetic=config.synthetic,
+        trained_on={
+            "fingerprint": dataset.fingerprint,
+            "split_by": dataset.split_by,
+            "leaky": dataset.leaky,
         },
     )
     return features, heads, history + head_history
@@ -307,8 +310,13 @@ def finish(record: Any, metrics: dict[str, Any], figures: dict[str, Path], save_
     from simclr_rhd import report
 
     summary = report.summary(metrics, save_dir=save_dir)
-    report.write_html(save_dir / "report.html", metrics=metrics, run=record.facts, figures=figures, notes=[])
-    record.note(summary=summary, status="finished")
+    report.write_html(save_dir / "report.html", metrics=metrics, run=record.facts, figures=figures)
+    record.note(
+        summary=summary,
+        figures=bool(figures),
+        status="finished",
+        finished=time.strftime("%Y-%m-%d %H:%M:%S"),
+    )
     for line in summary.splitlines():
         logger.info(line)
     return 0

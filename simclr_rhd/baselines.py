@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 PIXELS, COMPONENTS = 48, 64
 
@@ -53,7 +52,6 @@ def fit_pixels(
         return probabilities
     model = make_pipeline(
         PCA(min(COMPONENTS, len(x) - 1, x.shape[1]), random_state=seed),
-        StandardScaler(),
         LogisticRegression(class_weight="balanced", max_iter=2000),
     )
     probabilities[:, found] = model.fit(x, labels).predict_proba(test)

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def load(path: str | Path) -> dict[str, Any]:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
     if not isinstance(payload, dict):

@@ -94,8 +94,16 @@ class Config:
         return self.data == "demo"
 
     def signature(self) -> dict[str, Any]:
-        """The fields that decide a run's result: two runs with equal signatures are the same run."""
-        aside = {"cache_dir", "save_dir", "num_workers", "resume", "overwrite", "no_figures"}
+        """The fields that decide a run's result, on the same data: equal signatures, the same run."""
+        aside = {
+            "cache_dir",
+            "save_dir",
+            "num_workers",
+            "resume",
+            "overwrite",
+            "no_figures",
+            "max_rejected",
+        }
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
 
 
@@ -108,6 +116,8 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         if command not in COMMANDS:
             parser.error(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
     config = Config(**vars(parser.parse_args(arguments)))
+    homes = {name: os.path.expanduser(getattr(config, name) or "") for name in ("save_dir", "cache_dir")}
+    config = dataclasses.replace(config, save_dir=homes["save_dir"], cache_dir=homes["cache_dir"] or None)
     if config.image_size is None:
         config = dataclasses.replace(config, image_size=DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE)
     if problems := list(contradictions(config)):
@@ -128,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     hints = typing.get_type_hints(Config)
     for field in dataclasses.fields(Config):
         name, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
-        default = os.environ.get("SIMCLR_RHD_DATA", "demo") if field.name == "data" else field.default
+        default = (os.environ.get("SIMCLR_RHD_DATA") or "demo") if field.name == "data" else field.default
         if hints[field.name] is bool:
             parser.add_argument(name, action="store_true", help=text)
             continue
@@ -158,13 +168,13 @@ def contradictions(config: Config) -> Iterator[str]:
         "batch_size": 2,
         "patience": 1,
         "image_size": 32,
-        "seed": 0,
         "demo_patients": 12,
     }.items():
         wanted.append((name, getattr(config, name) >= least, f"at least {least}"))
     for name in ("learning_rate", "classifier_lr", "temperature"):
         value = getattr(config, name)
         wanted.append((name, math.isfinite(value) and value > 0, "a number above 0"))
+    wanted.append(("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"))
     wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
     wanted.append(("num_workers", (config.num_workers or 0) >= 0, "0 or more"))
     wanted.append(("crop_min", 0 < config.crop_min <= 1, "above 0 and at most 1"))
@@ -183,11 +193,13 @@ def contradictions(config: Config) -> Iterator[str]:
     wanted.append(
         (
             "data",
-            "://" not in config.data or config.data.startswith("gs://"),
+            config.data != "" and ("://" not in config.data or config.data.startswith("gs://")),
             "'demo', a folder, or gs://BUCKET[/PREFIX]",
         )
     )
-    wanted.append(("save_dir", "://" not in config.save_dir, "a folder of this machine"))
+    wanted.append(
+        ("save_dir", config.save_dir != "" and "://" not in config.save_dir, "a folder of this machine")
+    )
     wanted.append(
         (
             "init",

@@ -111,7 +111,7 @@ def read_dataset(
     seed: int,
     save_dir: Path,
 ) -> Dataset:
-    """List, fetch, decode, label, group and split; three tables in `save_dir` say what came of it.
+    """List, fetch, decode, label, group and split.
 
     Args:
         source: a folder or a bucket.
@@ -123,7 +123,7 @@ def read_dataset(
         max_rejected: share of unreadable frames allowed.
         group_by: what never stands on two sides.
         seed: of the split.
-        save_dir: where the tables go.
+        save_dir: where `rejected.csv` goes if too many frames are unreadable.
 
     Raises:
         UserError: something of this cannot be used.
@@ -138,8 +138,11 @@ def read_dataset(
     store = open_store(
         source, [entries[key] for key in sorted(entries)], side=stored_side(image_size), cache_dir=cache_dir
     )
-    write_rows(save_dir / "rejected.csv", ["path", "reason"], store.rejected)
-    check_rejected(store, max_rejected)
+    try:
+        check_rejected(store, max_rejected)
+    except UserError:
+        _write_rejected(store, save_dir)
+        raise
 
     labels = read_labels(
         table,
@@ -148,24 +151,34 @@ def read_dataset(
         listed=[entry.key for entry in labelled],
         prefixes=(labelled_prefix, unlabelled_prefix),
     )
+    fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
+    dataset = _split(store, labels, fingerprint, group_by=group_by, seed=seed)
+    if not dataset.tasks():
+        raise UserError(
+            f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
+            "two classes. " + " ".join(_class_lines(dataset))
+        )
+    return dataset
+
+
+def write_tables(dataset: Dataset, save_dir: Path) -> None:
+    """`rejected.csv`, `conflicts.csv` and `split.csv`: what was left out, what disagrees, what went where."""
+    store, labels = dataset.store, dataset.labels
+    _write_rejected(store, save_dir)
     write_rows(
         save_dir / "conflicts.csv",
         ["path", "task", "readings"],
         [(key, task, " | ".join(found)) for key, task, found in labels.conflicts],
-    )
-    dataset = _split(
-        store,
-        labels,
-        hashlib.sha256(store.fingerprint.encode() + table).hexdigest(),
-        group_by=group_by,
-        seed=seed,
     )
     write_rows(
         save_dir / "split.csv",
         ["path", "video", "patient", "group", "part"],
         zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.part, strict=True),
     )
-    return dataset
+
+
+def _write_rejected(store: Store, save_dir: Path) -> None:
+    write_rows(save_dir / "rejected.csv", ["path", "reason"], store.rejected)
 
 
 def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, seed: int) -> Dataset:
@@ -198,6 +211,28 @@ def _fetch_table(source: Source, entry: Entry) -> bytes:
         raise UserError(f"--labels-csv {entry.key}: {error.strerror}") from None
 
 
+def _class_lines(dataset: Dataset) -> list[str]:
+    """For each task its classes and how many frames have them."""
+    lines = []
+    for task, classes in dataset.counts()["classes"].items():
+        found = ", ".join(f"{name} {sum(parts.values())}" for name, parts in classes.items())
+        lines.append(f"{task}: {found or 'not annotated'}")
+    return lines
+
+
+def _single_frame_lines(labels: Labels) -> list[str]:
+    """A warning when file names do not seem to tell which frames are of one video."""
+    frames = Counter(labels.videos)
+    single = sum(number == 1 for number in frames.values())
+    if len(frames) < 10 or single <= len(frames) / 2:
+        return []
+    return [
+        f"WARNING {single} of {len(frames)} videos have a single frame. Frames are put together by their "
+        "names, <video>_frame<number>: if yours are called otherwise, frames of one video may stand on "
+        "both sides of the split"
+    ]
+
+
 def describe(dataset: Dataset) -> list[str]:
     """The data in sentences for the log, warnings included."""
     counts, labels = dataset.counts(), dataset.labels
@@ -217,9 +252,9 @@ def describe(dataset: Dataset) -> list[str]:
         if names:
             more = ", ..." if len(names) > 3 else ""
             lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
-    for task in TASKS:
-        classes = ", ".join(f"{name} {sum(n.values())}" for name, n in counts["classes"][task].items())
-        lines.append(f"{task}: {classes or 'not annotated'}")
+    lines += _single_frame_lines(labels)
+    for task, line in zip(TASKS, _class_lines(dataset), strict=True):
+        lines.append(line)
         if task not in dataset.tasks():
             lines.append(f"NOTICE {task} is skipped: fewer than two classes in the training part")
         lines += [

@@ -11,7 +11,7 @@ import numpy as np
 from simclr_rhd import baselines
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.labels import TASKS
-from simclr_rhd.metrics import levels
+from simclr_rhd.metrics import levels, margins
 from simclr_rhd.split import PARTS
 
 
@@ -82,6 +82,18 @@ def _task(
         "test": scored("test", probabilities[test]),
         "baselines": {
             name: found["frame"] | {"video": found["video"]} for name, found in test_levels.items()
+        },
+        "margins": {
+            name: margins(
+                true[test],
+                probabilities[test],
+                predicted,
+                groups[test].tolist(),
+                videos[test].tolist(),
+                evaluable=evaluable,
+                seed=seed,
+            )
+            for name, predicted in comparators.items()
         },
     }
 

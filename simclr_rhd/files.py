@@ -4,21 +4,41 @@ import csv
 import json
 import math
 import os
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from simclr_rhd.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; move it onto `path` if the block ends without an error."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def make_folder(path: Path, *, flag: str) -> None:
+    """Make a folder that can be written to.
+
+    Raises:
+        UserError: that cannot be; the message names `flag`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except FileExistsError:
+        raise UserError(f"{flag} {path}: is a file; wanted a folder") from None
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written to ({error.strerror})") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -13,6 +13,7 @@ from torchvision.transforms.v2.functional import resize
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 LARGEST_PIXELS = 100_000_000
+DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
 DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
@@ -26,7 +27,8 @@ def is_frame(name: str) -> bool:
 def decode(data: bytes) -> np.ndarray:
     """One frame of any common pixel format as RGB.
 
-    16-bit grey is taken as full range (divided by 257), transparency as black.
+    16-bit grey is taken as full range (divided by 257), transparency as black. 16-bit pixels that stay below
+    a sixteenth of that range are refused: they have 12 bits or fewer, and would come out black.
 
     Returns:
         (H, W, 3) uint8.
@@ -60,6 +62,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         wide = np.asarray(image, dtype=np.float64)
         if wide.min() < 0 or wide.max() > 65535:
             raise ValueError("pixels outside 16 bits")
+        if 0 < wide.max() < DARKEST_16_BIT:
+            raise ValueError(
+                f"16-bit pixels up to {wide.max():.0f} only: of unknown depth, save them as 8-bit"
+            )
         image = Image.fromarray(np.round(wide / 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no known range")

@@ -53,7 +53,7 @@ def train_heads(
     y = {task: torch.from_numpy(values[task]) for task in n_classes}
     heads = Heads(n_classes)
     heads.mean.copy_(x[train].mean(dim=0))
-    heads.std.copy_(x[train].std(dim=0, correction=0).clamp(min=1e-6))
+    heads.std.copy_(deviation(x[train]))
     weights = {task: balanced_weights(y[task][train], n) for task, n in n_classes.items()}
     optimizer = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     best: dict[str, tuple[float, dict[str, Tensor]]] = {}
@@ -85,6 +85,16 @@ def train_heads(
     for task, (_, weights_of_best) in best.items():
         heads.linear[task].load_state_dict(weights_of_best)
     return heads.eval(), history
+
+
+def deviation(x: Tensor) -> Tensor:
+    """(n, D) features -> (D,) standard deviations to divide by, at least a tenth of their median.
+
+    A feature that hardly varies in training would otherwise decide alone when it does vary elsewhere.
+    """
+    std = x.std(dim=0, correction=0)
+    std = std.clamp(min=0.1 * float(std.median()))
+    return torch.where(std > 0, std, 1.0)
 
 
 def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:

@@ -4,11 +4,8 @@ A frame is called `<video>_frame<number>.<ext>`: its video is the text before `_
 """
 
 import ast
-import csv
-import io
 import itertools
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +14,13 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
 
 TASKS = ("view", "condition", "severity")
-COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
-FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 NOT_APPLICABLE = "Not Applicable"
+ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 LONGEST_CELL = 2_000  # characters that are parsed as a list
-Row = dict[str, str]  # cells by column name
 PAIR = " + "  # joins the lesions of a condition with several
 
 # The known classes of each task in clinical order, each with the spellings that stand for it, reduced to
@@ -43,11 +39,11 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "condition": {
         "Healthy": r"healthy|normal",
-        "Aortic Valve Regurgitation": r"aortic(valve)?(regurgitation|insufficiency)",
-        "Mitral Valve Prolapse": r"mitral(valve)?prolapse",
-        "Mitral Valve Regurgitation": r"mitral(valve)?(regurgitation|insufficiency)",
-        "Pulmonary Valve Regurgitation": r"pulmon(ary|ic)(valve)?(regurgitation|insufficiency)",
-        "Tricuspid Valve Regurgitation": r"tricuspid(valve)?(regurgitation|insufficiency)",
+        "Aortic Valve Regurgitation": r"aortic(valve)?(regurgitation|insufficiency)|ar",
+        "Mitral Valve Prolapse": r"mitral(valve)?prolapse|mvp",
+        "Mitral Valve Regurgitation": r"mitral(valve)?(regurgitation|insufficiency)|mr",
+        "Pulmonary Valve Regurgitation": r"pulmon(ary|ic)(valve)?(regurgitation|insufficiency)|pr",
+        "Tricuspid Valve Regurgitation": r"tricuspid(valve)?(regurgitation|insufficiency)|tr",
         NOT_APPLICABLE: r"notapplicable",
     },
     "severity": {
@@ -110,7 +106,7 @@ def read_labels(
             f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}"
         )
     readers = {task: class_reader(task, [row[column] for row in rows]) for task, column in COLUMNS.items()}
-    readers["patient"] = lambda cell: {cell.strip()} - {""}
+    readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in rows])
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
     conflicts = []
@@ -136,57 +132,6 @@ def read_labels(
     )
 
 
-def read_rows(table: bytes, name: str) -> list[Row]:
-    """The table's rows by column name.
-
-    Raises:
-        UserError: it is no CSV file, has no rows, or lacks a column that is needed.
-    """
-    try:
-        text = table.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = table.decode("cp1252", errors="replace")  # what spreadsheets write when not UTF-8
-    header = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header.count)
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-        reader.fieldnames = [column.strip().upper() for column in reader.fieldnames or []]
-        rows = [row for row in reader if (row.get(FILE_COLUMN) or "").strip()]
-    except csv.Error as error:
-        raise UserError(f"{name}: not a CSV table ({error})") from None
-    needed = [FILE_COLUMN, *COLUMNS.values()]
-    if missing := [column for column in needed if column not in reader.fieldnames]:
-        raise UserError(
-            f"{name}: no column {', '.join(missing)}; its columns are: "
-            f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)} (and "
-            f"{PATIENT_COLUMN} where known)"
-        )
-    if not rows:
-        raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
-    return rows
-
-
-def match(rows: list[Row], listed: Sequence[str]) -> tuple[dict[str, list[Row]], list[str]]:
-    """Rows by the key of their file, and the file names that no file, or more than one, has.
-
-    A row's folders only decide between files of one name: tables and buckets are sorted differently.
-    """
-    by_name = defaultdict(list)
-    for key in listed:
-        by_name[_nfc(PurePosixPath(key).name)].append(key)
-    rows_of, unmatched = defaultdict(list), []
-    for row in rows:
-        wanted = _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
-        keys = by_name.get(PurePosixPath(wanted).name, [])
-        if len(keys) > 1:
-            keys = [key for key in keys if _nfc("/" + key).endswith("/" + wanted.lstrip("./"))]
-        if len(keys) == 1:
-            rows_of[keys[0]].append(row)
-        else:
-            unmatched.append(row[FILE_COLUMN])
-    return dict(rows_of), sorted(set(unmatched))
-
-
 def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
     """A function from a cell to the classes it can be read as: none = not annotated, two = contradictory.
 
@@ -207,9 +152,22 @@ def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
 
     def read(cell: str) -> set[str]:
         found = {names[_reduced(text)] for text in _texts(task, cell)}
-        if NOT_APPLICABLE in found or len(found) < 2:
+        if ALONE & found or len(found) < 2:
             return found
         return {PAIR.join(sorted(found, key=lambda name: clinical_order(task, name)))}
+
+    return read
+
+
+def patient_reader(cells: Sequence[str]) -> Callable[[str], set[str]]:
+    """A function from a cell to its patient: none if empty; 'P01' and ' p01' are one, as first spelled."""
+    spelling: dict[str, str] = {}
+    for cell in cells:
+        spelling.setdefault(" ".join(cell.split()).casefold(), " ".join(cell.split()))
+
+    def read(cell: str) -> set[str]:
+        name = spelling[" ".join(cell.split()).casefold()]
+        return set() if _reduced(name) in MISSING else {name}
 
     return read
 
@@ -222,35 +180,39 @@ def clinical_order(task: str, name: str) -> tuple:
 
 
 def videos_of(keys: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
-    """The video of each frame: its file name up to `_frame`.
+    """The video of each frame: its file name up to `_frame`, in any case.
 
-    Where one file name occurs in several folders of a prefix, folders tell videos apart, and the video's name
-    starts with them. Otherwise folders do not count, so that a video's labelled and unlabelled frames meet.
+    Folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
+    video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
+    that name apart: the names then start with them. In doubt, frames of one video name are one video.
     """
-    paths = []  # below their prefix
+    stems: list[tuple[str, str]] = []
+    folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
     for key in map(PurePosixPath, keys):
         prefix = next((prefix for prefix in prefixes if key.is_relative_to(prefix)), ".")
-        paths.append((prefix, key.relative_to(prefix)))
-    folders_count = len({(prefix, path.name) for prefix, path in paths}) < len(paths)
-    stems = [str(path.with_suffix("")) if folders_count else path.stem for _, path in paths]
-    return [stem.rpartition("_frame")[0] or stem for stem in stems]
+        end = key.stem.lower().rfind("_frame")
+        stem, folder = key.stem[:end] if end > 0 else key.stem, str(key.parent.relative_to(prefix))
+        stems.append((stem, folder))
+        folders[stem][prefix].add(folder)
+
+    def told_apart(stem: str) -> bool:
+        several = max(map(len, folders[stem].values())) > 1
+        return several and bool(set.intersection(*folders[stem].values()))
+
+    return [f"{folder}/{stem}" if told_apart(stem) and folder != "." else stem for stem, folder in stems]
 
 
 def _texts(task: str, cell: str) -> list[str]:
     """The class texts in a cell: for conditions the items of a list, else the cell; none if empty."""
-    items: object = cell
-    if task == "condition" and cell.strip().startswith("["):
+    items: object = [cell]
+    if task == "condition":
         try:
             items = ast.literal_eval(cell.strip()[:LONGEST_CELL])
         except (ValueError, SyntaxError, MemoryError, RecursionError):
-            items = cell.strip(" []").split(",")  # a list that lost its quotes
-    texts = [str(item) for item in items] if isinstance(items, list) else [str(items)]
+            items = re.split("[,;]", cell.strip(" []()"))  # a list that lost its quotes, or never had any
+    texts = [str(item) for item in items] if isinstance(items, list | tuple) else [str(items)]
     return [text for text in texts if _reduced(text) not in MISSING]
 
 
 def _reduced(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)  # some systems list "é" as two characters

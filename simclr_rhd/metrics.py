@@ -1,33 +1,22 @@
 """Scores of a classifier: per class and averaged, per frame and per video, with intervals over groups.
 
-A figure that cannot be computed is None, never 0. A class counts only if it is evaluable (it stands in both
-training and test); frames of other classes are counted and shown, but falsify no score.
+A figure that cannot be computed is None, never 0; only in averages of the precision a class that is never
+predicted counts 0, as in scikit-learn: it must not pay never to say a class. A class counts only if it is
+evaluable (it stands in both training and test); frames of other classes are counted and shown, but falsify no
+score.
 
-Notation: n samples, C classes, G groups, R bootstrap resamples.
+Notation: n samples, C classes, G groups.
 """
 
-import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
-RESAMPLES = 2000
+from simclr_rhd.bootstrap import SCORES, bounds, from_confusions, intervals, resampled
 
-AVERAGES = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "specificity_macro",
-    "precision_weighted",
-    "recall_weighted",
-    "f1_weighted",
-    "auroc_macro",
-)
+AVERAGES = (*SCORES, "auroc_macro")
 PER_CLASS = ("accuracy", "precision", "recall", "f1", "specificity", "auroc", "support")
 
 
@@ -110,10 +99,59 @@ def scores(
         result["per_class"][classes[number]] |= _one_class(true, predicted, probabilities, number)
     result |= _averages(true, predicted, [result["per_class"][classes[number]] for number in shown], shown)
     result["ci95"] = intervals(true, predicted, np.asarray(groups)[counts], shown, len(classes), seed=seed)
-    return {
-        name: None if isinstance(value, float) and math.isnan(value) else value
-        for name, value in result.items()
-    }
+    return result
+
+
+def margins(
+    true: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    groups: Sequence[str],
+    videos: Sequence[str],
+    *,
+    evaluable: Sequence[int],
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """By how much one classifier's balanced accuracy is above another's on the same samples.
+
+    The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
+
+    Args:
+        true: (n,) class indices, no -1.
+        ours: (n, C) probabilities.
+        theirs: (n, C) probabilities.
+        groups: n groups.
+        videos: n videos.
+        evaluable: indices of the classes that count.
+        seed: of the bootstrap.
+
+    Returns:
+        {level: {"balanced_accuracy": difference, "ci95": [low, high]}}, None where it cannot be computed.
+    """
+    found = {}
+    for level in ("frame", "video"):
+        pooled = [
+            (true, p, groups) if level == "frame" else pool_videos(true, p, groups, videos)
+            for p in (ours, theirs)
+        ]
+        of, names = pooled[0][0], np.asarray(pooled[0][2])
+        counts = np.isin(of, evaluable)
+        shown = np.unique(of[counts]).tolist()
+        difference: dict[str, Any] = {"balanced_accuracy": None, "ci95": None}
+        if len(shown) >= 2:
+            classes = range(ours.shape[1])
+            said = [p.argmax(axis=1)[counts] for _, p, _ in pooled]
+            once = [
+                from_confusions(confusion_matrix(of[counts], s, labels=classes)[None], shown) for s in said
+            ]
+            difference["balanced_accuracy"] = float(
+                once[0]["balanced_accuracy"][0] - once[1]["balanced_accuracy"][0]
+            )
+            if len(np.unique(names[counts])) >= 2:
+                a, b = (resampled(of[counts], s, names[counts], shown, len(classes), seed=seed) for s in said)
+                difference["ci95"] = bounds(a["balanced_accuracy"] - b["balanced_accuracy"])
+        found[level] = difference
+    return found
 
 
 def _one_class(
@@ -138,14 +176,13 @@ def _one_class(
 def _averages(
     true: np.ndarray, predicted: np.ndarray, per_class: list[dict[str, Any]], shown: list[int]
 ) -> dict[str, float]:
-    """Averages over the classes that occur; macro: over those where the figure is defined."""
+    """Averages over the classes that occur."""
 
     def macro(name: str) -> float:
-        values = [row[name] for row in per_class if row[name] is not None]
-        return float(np.mean(values)) if values else math.nan
+        return float(np.mean([row[name] or 0.0 for row in per_class]))
 
     weighted = precision_recall_fscore_support(
-        true, predicted, labels=shown, average="weighted", zero_division=np.nan
+        true, predicted, labels=shown, average="weighted", zero_division=0
     )
     averages = {f"{name}_macro": macro(name) for name in PER_CLASS[1:-1]}
     averages |= dict(
@@ -154,79 +191,4 @@ def _averages(
     return averages | {
         "accuracy": float(accuracy_score(true, predicted)),
         "balanced_accuracy": averages["recall_macro"],
-    }
-
-
-def intervals(
-    true: np.ndarray,
-    predicted: np.ndarray,
-    groups: np.ndarray,
-    shown: Sequence[int],
-    n_classes: int,
-    *,
-    seed: int,
-) -> dict[str, list[float] | None]:
-    """95 % percentile intervals by a bootstrap over groups, computed from each group's confusion matrix.
-
-    Frames of a patient are not independent, so whole groups are drawn. None with fewer than two groups.
-
-    Returns:
-        {score: [low, high]} for the scores that follow from a confusion matrix.
-    """
-    names, group = np.unique(groups, return_inverse=True)
-    of_groups = np.zeros((len(names), n_classes, n_classes))
-    np.add.at(of_groups, (group, true, predicted), 1)
-    if len(names) < 2:
-        return dict.fromkeys(score for score in AVERAGES if score != "auroc_macro")
-    drawn = np.random.default_rng([seed, 6]).multinomial(
-        len(names), np.full(len(names), 1 / len(names)), size=RESAMPLES
-    )  # (R, G) how often each group
-    confusions = np.einsum("rg,gtp->rtp", drawn, of_groups)
-    found = from_confusions(confusions, shown)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a score undefined in every resample stays NaN
-        return {name: _bounds(values) for name, values in found.items()}
-
-
-def _bounds(values: np.ndarray) -> list[float] | None:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return None if np.isnan(low) else [float(low), float(high)]
-
-
-def from_confusions(confusions: np.ndarray, shown: Sequence[int]) -> dict[str, np.ndarray]:
-    """Scores of R confusion matrices at once: (R, C, C), true by predicted -> {score: (R,)}.
-
-    Classes without samples in a resample do not count in its averages.
-    """
-    shown = list(shown)
-    total = confusions.sum(axis=(1, 2))[:, None]
-    support = confusions.sum(axis=2)[:, shown]  # (R, C')
-    said = confusions.sum(axis=1)[:, shown]
-    hits = np.einsum("rcc->rc", confusions)[:, shown]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        recall = hits / support
-        precision = np.where(support > 0, hits / said, np.nan)
-        f1 = np.where(support > 0, 2 * hits / (support + said), np.nan)
-        specificity = np.where(support > 0, (total - support - said + hits) / (total - support), np.nan)
-
-    def macro(values: np.ndarray) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            return np.nanmean(values, axis=1)
-
-    def weighted(values: np.ndarray) -> np.ndarray:
-        weight = np.where(np.isnan(values), 0, support)
-        with np.errstate(invalid="ignore"):
-            return (np.nan_to_num(values) * weight).sum(axis=1) / weight.sum(axis=1)
-
-    return {
-        "accuracy": hits.sum(axis=1) / total[:, 0],
-        "balanced_accuracy": macro(recall),
-        "precision_macro": macro(precision),
-        "recall_macro": macro(recall),
-        "f1_macro": macro(f1),
-        "specificity_macro": macro(specificity),
-        "precision_weighted": weighted(precision),
-        "recall_weighted": weighted(recall),
-        "f1_weighted": weighted(f1),
     }

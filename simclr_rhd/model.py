@@ -66,17 +66,23 @@ def build(init: str, *, seed: int) -> SimCLR:
     if init == "imagenet":
         model.encoder.load_state_dict(_imagenet_weights(), strict=True)
     elif init != "random":
-        saved = checkpoint.load(init)
-        weights = saved.get("encoder") or {
-            name.removeprefix("encoder."): value
-            for name, value in saved.get("model", {}).items()
-            if name.startswith("encoder.")
-        }
-        try:
-            model.encoder.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            raise UserError(f"--init {init}: not a ResNet-18 encoder of this program: {error}") from None
+        model.encoder.load_state_dict(_saved_weights(init, like=model.encoder.state_dict()), strict=True)
     return model.to(memory_format=torch.channels_last)
+
+
+def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18."""
+    saved = checkpoint.load(path)
+    tensors = next((saved[name] for name in ("encoder", "model") if isinstance(saved.get(name), dict)), saved)
+    weights = {name.removeprefix("encoder."): tensors[name] for name in tensors}
+    weights = {name: weights.get(name) for name in like}
+    wrong = [name for name in like if getattr(weights[name], "shape", None) != like[name].shape]
+    if wrong:
+        raise UserError(
+            f"--init {path}: not a ResNet-18 encoder: {len(wrong)} of its {len(like)} tensors are missing "
+            f"or of another shape, the first: {wrong[0]}"
+        )
+    return weights
 
 
 def _imagenet_weights() -> dict[str, Tensor]:

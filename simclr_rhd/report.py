@@ -5,7 +5,7 @@ A figure that could not be computed stands as '-', never as 0.
 
 import base64
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from simclr_rhd.files import replacing
 
 WIDTH = 110  # columns of the short table
 LEVELS = ("video", "frame")
+FEWEST_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
 SYNTHETIC = "SYNTHETIC demo data: nothing here says anything about patients."
 LEAKY = (
     "LEAKY split: frames of one patient or video stand in both training and test, so these figures are "
@@ -72,7 +73,6 @@ def write_html(
     metrics: dict[str, Any],
     run: dict[str, Any],
     figures: Mapping[str, Path],
-    notes: Sequence[str],
 ) -> None:
     """Write one self-contained page: no script, nothing fetched; all names are escaped.
 
@@ -81,7 +81,6 @@ def write_html(
         metrics: the content of `metrics.json`.
         run: the content of `run.json`; shown as it is.
         figures: PNG files by title, in order.
-        notes: more that the reader should know, one paragraph each.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -104,7 +103,6 @@ def write_html(
         metrics=metrics,
         run=facts,
         pictures=pictures,
-        notes=notes,
         warnings=warnings_of(metrics),
         verdicts=verdicts(metrics),
         baseline=_baseline,
@@ -145,19 +143,19 @@ def _is_table(value: Mapping[str, Any]) -> bool:
 
 
 def _verdict(result: dict[str, Any], level: str) -> str:
-    model = result["test"][level]
-    low, _ = (model.get("ci95") or {}).get("balanced_accuracy") or (-1.0, None)
     rivals = {
-        f"{words} ({figure(score)})": score
+        f"{words} ({figure(_baseline(result, name, level)['balanced_accuracy'])})": margin
         for name, words in (("pixels", "raw pixels"), ("majority", "the most frequent class"))
-        if (score := _baseline(result, name, level).get("balanced_accuracy")) is not None
+        if (margin := result["margins"][name][level])["balanced_accuracy"] is not None
     }
-    unbeaten = [words for words, score in rivals.items() if model["balanced_accuracy"] <= score]
-    close = [words for words, score in rivals.items() if low <= score]
+    unbeaten = [words for words, margin in rivals.items() if margin["balanced_accuracy"] <= 0]
+    close = [words for words, margin in rivals.items() if (margin["ci95"] or [0])[0] <= 0]
     if unbeaten:
         return f"does NOT beat {' or '.join(unbeaten)}"
+    if result["test"][level]["groups"] < FEWEST_GROUPS:
+        return f"is above {' and '.join(rivals)}, but too few groups are in the test part to tell"
     if close:
-        return f"is above {' and '.join(close)}, but within its interval that may be chance"
+        return f"is above {' and '.join(close)}, but that may be chance (95 % interval of the difference)"
     return f"beats {' and '.join(rivals)}" if rivals else "has nothing to be compared with"
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import write_json
+from simclr_rhd.files import make_folder, write_json
+from simclr_rhd.labels import TASKS
 
 PACKAGES = (
     "torch",
@@ -25,25 +26,24 @@ PACKAGES = (
     "pillow",
     "google-cloud-storage",
 )
-# All that a run writes; --overwrite removes these and nothing else.
+WORTH_KEEPING = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
+# All that a run writes; a new run removes these and nothing else.
 OUTPUTS = (
+    *WORTH_KEEPING,
     "run.json",
     "simclr_rhd.log",
     "history.jsonl",
     "rejected.csv",
     "conflicts.csv",
     "split.csv",
-    "simclr_best.pt",
-    "simclr_last.pt",
-    "model.pt",
-    "metrics.json",
     "predictions.csv",
     "report.html",
     "simclr_training_loss.png",
-    "classifier_*_loss.png",
-    "confusion_matrix_*.png",
-    "tsne_*.png",
-    "umap_*.png",
+    *(
+        name.format(task)
+        for name in ("classifier_{}_loss.png", "confusion_matrix_{}.png", "tsne_{}.png", "umap_{}.png")
+        for task in TASKS
+    ),
 )
 
 
@@ -54,12 +54,8 @@ def locked(save_dir: Path) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be made, or another run is writing to it.
     """
-    try:
-        save_dir.mkdir(parents=True, exist_ok=True)
-        stream = (save_dir / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"--save-dir {save_dir}: {error.strerror}") from None
-    with stream:
+    make_folder(save_dir, flag="--save-dir")
+    with (save_dir / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -72,13 +68,15 @@ def locked(save_dir: Path) -> Iterator[None]:
 def claim(
     save_dir: Path, signature: dict[str, Any], *, resume: str, overwrite: bool
 ) -> dict[str, Any] | None:
-    """Decide what a run with this signature does in `save_dir`.
+    """Decide what a run with this signature does in `save_dir`; changes nothing there.
+
+    A folder in which no run came as far as its first checkpoint is free.
 
     Args:
         save_dir: the folder, locked by this process.
         signature: what decides the run's result.
         resume: 'auto' goes on with an unfinished run of the same signature; 'never' refuses.
-        overwrite: remove what any run left.
+        overwrite: whatever is there may be replaced.
 
     Returns:
         The record of the run of this signature that is there, finished or not; None for a new run.
@@ -86,19 +84,15 @@ def claim(
     Raises:
         UserError: the folder holds another run, or files of one whose record is lost.
     """
-    left = sorted(path for pattern in OUTPUTS for path in save_dir.glob(pattern))
-    if overwrite:
-        for path in left:
-            path.unlink()
-        return None
-    if not left:
+    left = [name for name in WORTH_KEEPING if (save_dir / name).exists()]
+    if overwrite or not left:
         return None
     try:
         record = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))
         before = record["signature"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"--save-dir {save_dir} holds {left[0].name} but no record of its run; name another "
+            f"--save-dir {save_dir} holds {left[0]} but no record of its run; name another "
             "folder, or pass --overwrite to replace what is there"
         ) from None
     differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
@@ -117,17 +111,22 @@ def claim(
     return record
 
 
+def clear(save_dir: Path) -> None:
+    """Remove what an earlier run left, once a new one is known to be possible."""
+    for path in [*(save_dir / name for name in OUTPUTS), *save_dir.glob(".*.part")]:
+        path.unlink(missing_ok=True)
+
+
 class RunRecord:
-    """`run.json`: what was run, on what, and how long each stage took; written anew at every change.
+    """`run.json`: what was run, on what, and how long each stage took.
 
     Args:
-        path: the file.
-        before: the record of the unfinished run that is resumed, if any.
+        before: the record of the run that is gone on with, if any.
         facts: what is known from the start.
     """
 
-    def __init__(self, path: Path, before: dict[str, Any] | None, **facts: Any) -> None:
-        self.path = path
+    def __init__(self, before: dict[str, Any] | None, **facts: Any) -> None:
+        self.path: Path | None = None
         self.facts: dict[str, Any] = {
             **(before or {}),
             "status": "unfinished",
@@ -137,10 +136,16 @@ class RunRecord:
             **facts,
         }
 
+    def write_to(self, path: Path) -> None:
+        """Save now, and anew at every change."""
+        self.path = path
+        self.note()
+
     def note(self, **facts: Any) -> None:
-        """Add facts and save."""
+        """Add facts."""
         self.facts.update(facts)
-        write_json(self.path, self.facts)
+        if self.path:
+            write_json(self.path, self.facts)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -1,59 +1,13 @@
-"""The machine under a run: log, signals, device, memory, determinism."""
+"""The machine under a run: its devices, its memory, and what makes it repeatable."""
 
 import ctypes
-import logging
 import os
 import platform
-import signal
-import sys
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from simclr_rhd.errors import UserError
-
-logger = logging.getLogger("simclr_rhd")
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: a pre-empted machine, or `kill`."""
-
-
-def start_log() -> None:
-    """Log to standard output, which `nohup ... > file` keeps; errors to standard error."""
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    to_stdout, to_stderr = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
-    to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
-    to_stderr.setLevel(logging.ERROR)
-    for handler in (to_stdout, to_stderr):
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
-
-
-def log_to(save_dir: Path) -> None:
-    """Keep the log in `save_dir/simclr_rhd.log`, too; a resumed run goes on with it."""
-    handler = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-
-
-def stop_log() -> None:
-    """Close what `start_log` and `log_to` opened."""
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
-
-
-def catch_termination() -> None:
-    """Let SIGTERM raise `Terminated`, so that it unwinds as Ctrl-C does."""
-
-    def terminate(*_: Any) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
 
 
 def refuse_ranks() -> None:

@@ -70,20 +70,31 @@ class Folder:
             raise UserError(
                 f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._beside(top)}"
             )
-        inside, found = self.root.resolve(), []
-        for folder, _, names in os.walk(top):
+        inside, found, links = (self.root.resolve(), top.resolve()), [], []
+        for folder, folders, names in os.walk(top):
+            links += [path for name in folders if (path := Path(folder) / name).is_symlink()]
             for path in (Path(folder) / name for name in names):
-                if not path.resolve().is_relative_to(inside):
-                    logger.warning("WARNING %s is a link that leads out of %s; left out", path, self.location)
+                if not any(path.resolve().is_relative_to(place) for place in inside):
+                    links.append(path)
                 elif path.is_file():
                     found.append(self._entry(path))
+        if links:
+            logger.warning(
+                "WARNING %s/%s: %d links to folders or out of it are not followed, the first: %s. Copy what "
+                "they lead to, or name it with %s",
+                self.location,
+                prefix,
+                len(links),
+                min(links),
+                flag,
+            )
         if not (entries := visible(found, f"{self.location}/{prefix}")):
             raise UserError(f"{flag} {prefix}: no files below {top}")
         return entries
 
     def entry(self, key: str) -> Entry:  # noqa: D102
         path = self.root / key
-        if not path.is_file() or not path.resolve().is_relative_to(self.root.resolve()):
+        if not path.is_file():
             near = self._beside(path)
             raise UserError(f"--labels-csv {key}: no such file in {self.location}; in its folder: {near}")
         return self._entry(path)
@@ -94,7 +105,9 @@ class Folder:
     def _entry(self, path: Path) -> Entry:
         status = path.stat()
         key = path.relative_to(self.root).as_posix()
-        return Entry(key, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+        # The time of the inode's last change is set by the system alone: copies keep the other times.
+        numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
+        return Entry(key, status.st_size, "-".join(map(str, numbers)))
 
     def _beside(self, path: Path) -> str:
         """What the nearest folder that exists holds, for a message."""

@@ -139,11 +139,15 @@ def not_evaluable(
         absent = [part for part in ("train", "test") if not (here & (parts == part)).any()]
         if absent:
             where = " and ".join({"train": "training", "test": "test"}[part] for part in absent)
+            why = (
+                "at least 2 groups are needed, 10 or more are better"
+                if n < 2
+                else "beside the other classes this split has no room for it there; more groups are needed"
+            )
             reasons.append(
                 {
                     "class": name,
-                    "reason": f"its {here.sum()} frames come from {n} group(s): none "
-                    f"in {where}; at least 2 groups are needed, 10 or more are better",
+                    "reason": f"its {here.sum()} frames come from {n} group(s), none in {where}; {why}",
                 }
             )
     return reasons
@@ -180,7 +184,9 @@ def part_of_all(
     for name in np.random.default_rng([seed, 4]).permutation(free)[: max(0, len(free) - 1)]:
         if watched.sum() >= wanted:
             break
-        watched |= ~labelled & (group == name)
+        more = ~labelled & (group == name)
+        if watched.sum() + more.sum() <= 2 * wanted:  # a very large group is better used for training
+            watched |= more
     part[watched] = HELD_OUT
     return part, watched
 

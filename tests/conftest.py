@@ -1,5 +1,12 @@
+import os
+
 import pytest
 from gcs import Emulator
+
+# One thread a process, set before torch is imported: the tests' tensors are too small to share, and processes
+# that each want all cores make one another wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

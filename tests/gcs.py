@@ -29,25 +29,8 @@ class Emulator:
         self.backend, self.port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.faults, self.reads = defaultdict(list), Counter()
-        command = [
-            binary,
-            "-scheme",
-            "http",
-            "-host",
-            "127.0.0.1",
-            "-port",
-            str(self.backend),
-            "-backend",
-            "memory",
-        ]
-        command += [
-            "-external-url",
-            self.url,
-            "-public-host",
-            f"127.0.0.1:{self.port}",
-            "-log-level",
-            "error",
-        ]
+        command = [binary, *f"-scheme http -host 127.0.0.1 -port {self.backend} -backend memory".split()]
+        command += f"-external-url {self.url} -public-host 127.0.0.1:{self.port} -log-level error".split()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.proxy = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
         threading.Thread(target=self.proxy.serve_forever, daemon=True).start()
@@ -91,6 +74,7 @@ class Emulator:
 def _handler(emulator):
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = 65536  # head and body in one packet: two would wait for an acknowledgement, 40 ms each
 
         def log_message(self, *_):
             pass

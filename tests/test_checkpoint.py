@@ -2,6 +2,7 @@ import pickle
 
 import pytest
 import torch
+import torchvision
 
 from simclr_rhd import checkpoint
 from simclr_rhd.errors import UserError
@@ -39,7 +40,9 @@ class Bomb:
         return (pytest.fail, ("code ran while a checkpoint was loaded",))
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"a": 1}), pickle.dumps(Bomb())])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"root:x:0:0:root\n", pickle.dumps({"a": 1}), pickle.dumps(Bomb())]
+)
 def test_foreign_files_are_refused_in_one_sentence(tmp_path, content):
     path = tmp_path / "m.pt"
     path.write_bytes(content)
@@ -72,14 +75,28 @@ def test_weights_come_from_a_checkpoint_of_this_program(tmp_path):
         model = build(str(tmp_path / name), seed=2)
         assert checkpoint.digest(model.encoder) == checkpoint.digest(saved.encoder)
         assert checkpoint.digest(model.projector) != checkpoint.digest(saved.projector)
-    checkpoint.save(tmp_path / "other.pt", {"encoder": {"weight": torch.zeros(2)}})
-    with pytest.raises(UserError, match="--init .*other.pt"):
+
+
+def test_weights_come_from_a_state_dict_of_torchvision(tmp_path):
+    theirs = torchvision.models.resnet18(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    model = build(str(tmp_path / "resnet18.pth"), seed=2)
+    assert all(
+        torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in model.encoder.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, {"encoder": {"weight": torch.zeros(2)}}, {"model": [1]}, {"encoder": 3}, {"conv1.weight": 1}],
+)
+def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path, content):
+    checkpoint.save(tmp_path / "other.pt", content)
+    with pytest.raises(UserError, match="--init .*other.pt: not a ResNet-18 encoder: 120 of its 120"):
         build(str(tmp_path / "other.pt"), seed=0)
 
 
 def test_imagenet_weights_replace_the_encoder_only(monkeypatch):
-    import torchvision
-
     theirs = torchvision.models.resnet18(weights=None).state_dict()
     weights = torchvision.models.ResNet18_Weights
     monkeypatch.setattr(weights, "get_state_dict", lambda self, **options: dict(theirs))
@@ -89,8 +106,6 @@ def test_imagenet_weights_replace_the_encoder_only(monkeypatch):
 
 
 def test_imagenet_weights_that_cannot_be_had(monkeypatch):
-    import torchvision
-
     def offline(self, **options):
         raise OSError("no route to host")
 

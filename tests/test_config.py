@@ -37,6 +37,14 @@ def test_the_environment_sets_another_source(monkeypatch):
     monkeypatch.setenv("SIMCLR_RHD_DATA", "gs://bucket/prefix")
     assert parse([]).data == "gs://bucket/prefix"
     assert parse(["--data", "demo"]).data == "demo"
+    monkeypatch.setenv("SIMCLR_RHD_DATA", "")
+    assert parse([]).data == "demo"
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parse(["--save-dir=~/runs", "--cache-dir=~/cache"])
+    assert config.save_dir == str(tmp_path / "runs") and config.cache_dir == str(tmp_path / "cache")
 
 
 def test_all_contradictions_come_in_one_message(capsys):
@@ -98,7 +106,8 @@ def test_every_flag_is_read_somewhere():
 
 def test_the_signature_ignores_where_and_how_but_not_what():
     base = parse([]).signature()
-    assert parse(["--save-dir", "elsewhere", "--num-workers", "3"]).signature() == base
+    aside = "--save-dir elsewhere --num-workers 3 --no-figures --max-rejected 0.5".split()
+    assert parse(aside).signature() == base
     assert parse(["--seed", "7"]).signature() != base
 
 

@@ -63,6 +63,8 @@ def test_common_formats(format):
         (encoded(Image.new("L", (1, 1))), "too small"),
         (encoded(Image.new("L", (300, 7))), "too small"),
         (encoded(Image.fromarray(np.ones((9, 9), np.float32)), "TIFF"), "floating-point"),
+        (encoded(Image.fromarray(gradient(dtype=np.uint16, top=4095))), "16-bit pixels up to 4095 only"),
+        (encoded(Image.fromarray(np.full((9, 9), 255, np.int32)), "TIFF"), "16-bit pixels up to 255 only"),
     ],
 )
 def test_unusable_bytes_are_refused_with_the_reason(data, reason):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.heads import balanced_weights, predict, train_heads
+from simclr_rhd.heads import balanced_weights, deviation, predict, train_heads
 from simclr_rhd.model import FEATURES
 
 
@@ -88,3 +88,11 @@ def test_probabilities_sum_to_one():
     heads, _ = fit(features, values, np.arange(60), np.arange(60, 90), epochs=1)
     for table in predict(heads, features).values():
         np.testing.assert_allclose(table.sum(axis=1), 1)
+
+
+def test_a_feature_that_hardly_varies_in_training_does_not_decide_elsewhere():
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32))
+    x[:, 0], x[:, 1] = 0.3, x[:, 1] * 1e-6
+    std = deviation(x)
+    assert std.min() >= 0.05 and torch.allclose(std[2:], x[:, 2:].std(dim=0, correction=0))
+    assert (deviation(torch.ones(5, 3)) == 1).all()

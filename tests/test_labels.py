@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.labels import TASKS, class_reader, read_labels, read_rows, videos_of
+from simclr_rhd.labels import TASKS, class_reader, patient_reader, read_labels, videos_of
+from simclr_rhd.table import read_rows
 
 L, U = "lab", "un/lab"
 HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
@@ -197,3 +198,70 @@ def test_values_are_int64_in_the_order_of_the_keys():
     for task in TASKS:
         assert labels.values[task].dtype == np.int64 and len(labels.values[task]) == 3
     assert labels.values["view"].tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['Mitral Valve Regurgitation', 'Aortic Valve Regurgitation']",
+        "('AR', 'MR')",
+        "AR; mr",
+        "Mitral Insufficiency, Aortic regurgitation",
+        "[Aortic Valve Regurgitation, MR]",
+    ],
+)
+def test_a_pair_of_conditions_in_any_writing_and_order(cell):
+    pair = "Aortic Valve Regurgitation + Mitral Valve Regurgitation"
+    assert class_reader("condition", [cell])(cell) == {pair}
+
+
+@pytest.mark.parametrize("alone", ["Healthy", "Not Applicable"])
+def test_a_healthy_valve_with_a_lesion_is_a_contradiction(alone):
+    cell = f"['{alone}', 'Mitral Valve Regurgitation']"
+    assert len(class_reader("condition", [cell])(cell)) == 2
+
+
+def test_spellings_of_a_patient_are_one_and_empty_ones_nobody():
+    read_patient = patient_reader(["P 01", "p  01", " NaN ", "n/a", "", "02"])
+    assert read_patient("P 01") == read_patient("p  01") == {"P 01"}
+    assert read_patient(" NaN ") == read_patient("n/a") == read_patient("") == set()
+    assert read_patient("02") == {"02"}
+
+
+def test_folders_tell_only_those_videos_apart_whose_names_meet():
+    names = ["a/x_frame1.png", "b/x_frame1.png", "y_frame1.png"]
+    keys = [f"{L}/{name}" for name in names] + [f"{U}/a/x_frame2.png", f"{U}/far/y_frame2.png"]
+    assert videos_of(keys, (L, U)) == ["a/x", "b/x", "y", "a/x", "y"]
+
+
+def test_in_doubt_frames_of_one_name_are_one_video():
+    """A labelled video at the top may be either of two unlabelled ones of its name: it must not meet them."""
+    keys = [f"{L}/x_frame1.png", f"{U}/a/x_frame1.png", f"{U}/b/x_frame1.png", f"{U}/a/z_frame1.png"]
+    assert videos_of(keys, (L, U)) == ["x", "x", "x", "z"]
+
+
+def test_the_word_frame_in_any_case():
+    assert videos_of([f"{L}/x_Frame1.png", f"{L}/x_FRAME2.PNG", f"{L}/_frame3.png"], (L, U)) == [
+        "x",
+        "x",
+        "_frame3",
+    ]
+
+
+def test_a_missing_quotation_mark_is_an_error_and_swallows_no_rows():
+    table = (HEADER + '\na.png,"PLAX,,\nb.png,PSAX,,\nc.png,"A4C",,\n').encode()
+    with pytest.raises(UserError, match="table.csv: the row that ends in line 4 .* quotation mark"):
+        read_rows(table, "table.csv")
+    fine = (HEADER + ',NOTE\na.png,PLAX,,,"two\nlines"\n').encode()
+    assert len(read_rows(fine, "table.csv")) == 1
+
+
+def test_a_column_that_stands_there_twice_is_refused():
+    with pytest.raises(UserError, match="SEVERITY stands there more than once"):
+        read_rows(b"FILENAME,VIEW-APP,CONDITION,SEVERITY,Severity\na.png,,,,\n", "table.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_tables_as_spreadsheets_write_them(encoding):
+    text = "sep=;\r\nFILENAME;VIEW-APP;CONDITION;SEVERITY\r\nä.png;PLAX;;\r\n"
+    assert read_rows(text.encode(encoding), "t")[0]["FILENAME"] == "ä.png"

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"errors", "__init__"},
+    {"errors", "process", "bootstrap", "__init__"},
     {
         "config",
         "files",
@@ -22,10 +22,11 @@ LAYERS = [
         "runtime",
         "baselines",
         "projection",
+        "table",
     },
-    {"demo", "checkpoint", "augment", "labels", "store", "bucket", "runs"},
-    {"model", "dataset", "sources"},
-    {"batches"},
+    {"demo", "checkpoint", "augment", "labels", "store", "bucket"},
+    {"model", "dataset", "sources", "runs"},
+    {"batches", "classifier"},
     {"pretrain", "features", "heads", "evaluation"},
     {"plots", "report"},
     {"figures"},
@@ -59,6 +60,7 @@ def test_only_main_sees_the_configuration(module):
     ("module", "absent"),
     [
         ("config", ["torch", "numpy", "PIL"]),
+        ("process", ["torch", "numpy", "PIL"]),
         ("sources", ["google.cloud", "torch", "matplotlib"]),
         ("plots", ["matplotlib", "seaborn", "umap", "sklearn"]),
         ("pretrain", ["matplotlib", "sklearn", "google.cloud", "umap"]),

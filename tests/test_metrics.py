@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from simclr_rhd.metrics import AVERAGES, from_confusions, intervals, levels, pool_videos, scores
+from simclr_rhd.bootstrap import from_confusions, intervals
+from simclr_rhd.metrics import AVERAGES, levels, margins, pool_videos, scores
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -57,7 +58,7 @@ def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed):
             ):
                 same(
                     found[f"{name}_{average}"],
-                    function(true, said, labels=labels, average=average, zero_division=np.nan),
+                    function(true, said, labels=labels, average=average, zero_division=0),
                 )
         for number in labels:
             row, so, called = found["per_class"][CLASSES[number]], true == number, said == number
@@ -148,3 +149,35 @@ def test_intervals_hold_the_figure_and_repeat():
     assert found == again
     for name, (low, high) in found["ci95"].items():
         assert low <= found[name] <= high
+
+
+def test_a_margin_is_the_difference_on_the_same_samples():
+    true, ours, groups = sample(6, n=120)
+    theirs, videos = sample(7, n=120)[1], [f"{group} {number % 3}" for number, group in enumerate(groups)]
+    found = margins(true, ours, theirs, groups, videos, evaluable=range(4), seed=0)
+    scored = [levels(true, p, CLASSES, groups, videos, evaluable=range(4), seed=0) for p in (ours, theirs)]
+    for level, margin in found.items():
+        difference = scored[0][level]["balanced_accuracy"] - scored[1][level]["balanced_accuracy"]
+        assert margin["balanced_accuracy"] == pytest.approx(difference)
+        assert margin["ci95"][0] <= difference <= margin["ci95"][1]
+
+
+def test_the_interval_of_a_margin_is_paired():
+    """Frames that both get wrong widen each score's interval, not that of the difference."""
+    rng = np.random.default_rng(0)
+    true = np.arange(200) % 2
+    said = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
+    p = np.eye(2)[said]
+    groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
+    margin = margins(true, p, p, groups, groups, evaluable=[0, 1], seed=0)["frame"]
+    assert margin == {"balanced_accuracy": 0.0, "ci95": [0.0, 0.0]}
+    low, high = intervals(true, said, np.array(groups), [0, 1], 2, seed=0)["balanced_accuracy"]
+    assert high - low > 0.1
+
+
+def test_a_margin_that_cannot_be_computed_is_none():
+    true, ours, groups = sample(3)
+    nothing = {"balanced_accuracy": None, "ci95": None}
+    assert margins(true, ours, ours, groups, groups, evaluable=[0], seed=0)["frame"] == nothing
+    one = margins(true, ours, ours, ["g"] * len(true), groups, evaluable=range(4), seed=0)["frame"]
+    assert one == {"balanced_accuracy": 0.0, "ci95": None}

@@ -14,6 +14,7 @@ from simclr_rhd.model import build
 from simclr_rhd.pretrain import Pretraining, fit, learning_rate_at
 
 SIZE, SIDE, N = 32, 37, 21
+GOLDEN_FIRST_LOSS = 2.1743  # of five frames of noise and untrained weights
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,10 @@ def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(fram
     assert together.shape == (N, 512) and together.dtype == np.float32
     np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
     assert checkpoint.digest(model) == before and model.training
+
+
+def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(frames):
+    run = start(frames)
+    run.model.train()
+    (batch,) = run._load([np.arange(5)], 1)
+    assert float(run.loss(*batch).detach()) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)

@@ -4,7 +4,7 @@ import multiprocessing
 import pytest
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.runs import RunRecord, claim, locked
+from simclr_rhd.runs import RunRecord, claim, clear, locked
 
 SIGNATURE = {"epochs": 3, "seed": 42}
 
@@ -12,12 +12,19 @@ SIGNATURE = {"epochs": 3, "seed": 42}
 def leave(folder, **facts):
     folder.mkdir(exist_ok=True)
     (folder / "run.json").write_text(json.dumps({"signature": SIGNATURE, "status": "unfinished"} | facts))
+    (folder / "simclr_last.pt").touch()
 
 
 def test_an_empty_folder_is_free(tmp_path):
     (tmp_path / ".gitkeep").touch()
     (tmp_path / "my_notes.txt").write_text("kept")
     assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False) is None
+
+
+def test_a_run_that_left_no_checkpoint_holds_nothing_back(tmp_path):
+    leave(tmp_path)
+    (tmp_path / "simclr_last.pt").unlink()
+    assert claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False) is None
 
 
 @pytest.mark.parametrize("status", ["unfinished", "finished"])
@@ -43,17 +50,25 @@ def test_results_whose_record_is_lost_are_not_replaced(tmp_path):
     (tmp_path / "model.pt").write_text("somebody's model")
     with pytest.raises(UserError, match="model.pt"):
         claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
-    (tmp_path / "run.json").write_text("{half")
-    with pytest.raises(UserError, match="no record"):
-        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+    for spoilt in ("{half", "[]", "{}"):
+        (tmp_path / "run.json").write_text(spoilt)
+        with pytest.raises(UserError, match="no record"):
+            claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
 
 
-def test_overwrite_removes_what_a_run_left_and_nothing_else(tmp_path):
+def test_overwrite_takes_the_folder_and_leaves_the_removing_to_later(tmp_path):
     leave(tmp_path)
-    for name in ("model.pt", "tsne_view.png", "my_notes.txt", ".gitkeep"):
-        (tmp_path / name).touch()
     assert claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=True) is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitkeep", "my_notes.txt"]
+    assert (tmp_path / "run.json").exists() and (tmp_path / "simclr_last.pt").exists()
+
+
+def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
+    leave(tmp_path)
+    kept = [".gitkeep", ".lock", "my_notes.txt", "tsne_of_my_own.png"]
+    for name in ("model.pt", "tsne_view.png", ".simclr_last.pt.123-4.part", *kept):
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
 def _hold(folder, ready, leave_now):
@@ -85,9 +100,11 @@ def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path):
 
 
 def test_the_record_times_stages_and_says_what_ran(tmp_path):
-    record = RunRecord(tmp_path / "run.json", {"data": "kept", "wall_s": {"data": 60}}, signature=SIGNATURE)
+    record = RunRecord({"data": "kept", "wall_s": {"data": 60}}, signature=SIGNATURE)
     with record.stage("data"):
         pass
+    assert list(tmp_path.iterdir()) == []
+    record.write_to(tmp_path / "run.json")
     with pytest.raises(ValueError), record.stage("heads"):
         raise ValueError
     saved = json.loads((tmp_path / "run.json").read_text())

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from simclr_rhd import demo
@@ -35,14 +37,32 @@ def test_a_stamp_changes_with_the_content(root, tmp_path):
     assert source.entry("table.csv").stamp != before
 
 
-def test_links_that_lead_out_are_left_out(root, tmp_path):
+def test_a_stamp_changes_when_size_and_time_of_the_content_do_not(root, tmp_path):
+    """As when files are anonymised in place by a tool that keeps their times."""
+    source, path = opened(root, tmp_path), root / "table.csv"
+    before, times = source.entry("table.csv"), path.stat()
+    path.write_text("TABLE.CSV")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = source.entry("table.csv")
+    assert after.size == before.size and after.stamp != before.stamp
+
+
+def test_links_inside_are_left_out_and_counted(root, tmp_path, caplog):
     (tmp_path / "secret.png").write_text("secret")
     (root / "lab" / "link_frame1.png").symlink_to(tmp_path / "secret.png")
-    (root / "link.csv").symlink_to(tmp_path / "secret.png")
-    source = opened(root, tmp_path)
-    assert len(source.files("lab", flag="--labelled-prefix")) == 2
-    with pytest.raises(UserError, match="link.csv"):
-        source.entry("link.csv")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far_frame1.png").touch()
+    (root / "lab" / "linked folder").symlink_to(tmp_path / "elsewhere")
+    assert len(opened(root, tmp_path).files("lab", flag="--labelled-prefix")) == 2
+    (said,) = caplog.messages
+    assert "2 links" in said and "link_frame1.png" in said and "--labelled-prefix" in said
+
+
+def test_a_link_that_the_user_names_is_followed(root, tmp_path, caplog):
+    (root / "lab").rename(tmp_path / "elsewhere")
+    (root / "lab").symlink_to(tmp_path / "elsewhere")
+    assert len(opened(root, tmp_path).files("lab", flag="--labelled-prefix")) == 2
+    assert caplog.messages == []
 
 
 def test_what_is_missing_is_named_with_what_is_there(root, tmp_path):

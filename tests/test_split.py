@@ -75,7 +75,13 @@ def test_a_class_of_one_group_is_named_and_put_into_training():
     part = split_groups(groups, [rare], seed=0)
     assert part[5] == "train"
     (named,) = not_evaluable(rare, ["common", "rare"], groups, part)
-    assert named["class"] == "rare" and "1 group(s)" in named["reason"] and "none in test" in named["reason"]
+    assert named["class"] == "rare" and "1 group(s), none in test; at least 2" in named["reason"]
+
+
+def test_a_class_that_no_split_has_room_for_is_named_with_another_reason():
+    groups, parts = np.array(["g", "h", "i"]), np.array(["train", "train", "test"])
+    (named,) = not_evaluable(np.array([1, 1, 0]), ["common", "rare"], groups, parts)[1:]
+    assert "2 group(s), none in test" in named["reason"] and "at least 2" not in named["reason"]
 
 
 def test_too_few_groups():
@@ -124,6 +130,13 @@ def test_without_validation_frames_whole_unlabelled_groups_are_watched():
     part, watched = part_of_all(groups, labelled, np.array(PARTS), seed=0)
     assert 10 <= watched.sum() <= 15
     assert not np.intersect1d(groups[watched], groups[part == UNLABELLED]).size
+
+
+def test_a_very_large_group_is_not_watched_but_trained_on():
+    groups = np.array(["a", "b", "c"] + ["large"] * 500 + ["s"] * 10 + ["t"] * 10)
+    for seed in range(5):
+        part, watched = part_of_all(groups, np.arange(523) < 3, np.array(PARTS), seed=seed)
+        assert (part[groups == "large"] == UNLABELLED).all() and 10 <= watched.sum() <= 20
 
 
 def test_the_disjointness_check_can_fail():

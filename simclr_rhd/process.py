@@ -1,0 +1,61 @@
+"""The process of a run, before anything heavy is imported: its log and its signals."""
+
+import logging
+import logging.handlers
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger("simclr_rhd")
+
+LINES_KEPT = 100_000  # log lines held in memory until their file is known
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived: a pre-empted machine, or `kill`."""
+
+
+def start_log() -> None:
+    """Log to standard output, which `nohup ... > file` keeps; errors to standard error.
+
+    The lines are also held in memory until `log_to` names their file.
+    """
+    logging.raiseExceptions = False  # a reader that went away, as in `| head`, must not end a run
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    to_stdout, to_stderr = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
+    to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
+    to_stderr.setLevel(logging.ERROR)
+    for handler in (to_stdout, to_stderr):
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    logger.addHandler(logging.handlers.MemoryHandler(LINES_KEPT, flushLevel=logging.CRITICAL + 1))
+
+
+def log_to(save_dir: Path) -> None:
+    """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
+    to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for handler in logger.handlers[:]:
+        if isinstance(handler, logging.handlers.MemoryHandler):
+            handler.setTarget(to_file)
+            handler.close()  # which flushes
+            logger.removeHandler(handler)
+    logger.addHandler(to_file)
+
+
+def stop_log() -> None:
+    """Close what `start_log` and `log_to` opened."""
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def catch_termination() -> None:
+    """Let SIGTERM raise `Terminated`, so that it unwinds as Ctrl-C does."""
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
