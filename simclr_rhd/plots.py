@@ -181,7 +181,9 @@ def _page(path: Path, title: str, *, size: tuple[float, float], note: str, foot:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings(action="ignore", category=UserWarning):
         # a class name in a script that the font lacks is a warning for each letter
         figure: Any = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        figure.get_layout_engine().set(rect=(0.01, below / height, 0.98, size[1] / height))
+        gap = 0.08  # to the lines above and below
+        rect = (0.01, (below + gap) / height, 0.98, (size[1] - 2 * gap) / height)
+        figure.get_layout_engine().set(rect=rect)
         for lines, y, look in (
             ([title], height - 0.12, {"fontsize": 13, "weight": "bold"}),
             (notes, height - 0.42, {"color": ALARM, "weight": "bold"}),
