@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,21 +29,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
+    again = "the same command" + ", without --overwrite," * config.overwrite
     process.start_log()
-    process.catch_termination()
     try:
         from simclr_rhd import runs
 
-        with runs.locked(Path(config.save_dir)):
-            return train(config, Path(config.save_dir))
+        with process.terminable(), runs.locked(Path(config.save_dir)):
+            return train(config, Path(config.save_dir), sys.argv[1:] if argv is None else list(argv))
     except UserError as error:
         logger.error("error: %s", error)
         return 2
     except (KeyboardInterrupt, process.Terminated) as stop:
-        logger.error("stopped; what is finished is saved, and the same command goes on from there")
+        logger.error("stopped; what is finished is saved, and %s goes on from there", again)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except OSError as error:  # a full disk, a folder that went away
-        logger.error("error: %s; what is finished is saved, and the same command goes on from there", error)
+        logger.error("error: %s; what is finished is saved, and %s goes on from there", error, again)
         return 1
     except Exception:
         logger.exception("internal error, please report it with these lines")
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         process.stop_log()
 
 
-def train(config: Config, save_dir: Path) -> int:
+def train(config: Config, save_dir: Path, argv: list[str]) -> int:
     """The stages of a run, in order."""
     from simclr_rhd import runs, runtime
     from simclr_rhd.dataset import write_tables
@@ -68,7 +69,11 @@ def train(config: Config, save_dir: Path) -> int:
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
     record = runs.RunRecord(
-        before, signature=config.signature(), config=vars(config), device=runtime.describe_device(device)
+        before,
+        argv=argv,
+        signature=config.signature(),
+        config=vars(config),
+        device=runtime.describe_device(device),
     )
     announce(config, record, device)
 
@@ -97,7 +102,7 @@ def train(config: Config, save_dir: Path) -> int:
 def announce(config: Config, record: Any, device: torch.device) -> None:
     """The first lines of the log: what runs, on what."""
     versions = ", ".join(f"{name} {version}" for name, version in record.facts["versions"].items())
-    logger.info("simclr-rhd %s", " ".join(record.facts["argv"][1:]))
+    logger.info("simclr-rhd %s", " ".join(record.facts["argv"]))
     logger.info("device: %s; commit %s; %s", record.facts["device"], record.facts["commit"], versions)
     if config.synthetic:
         logger.info(
@@ -120,10 +125,12 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
 
     from simclr_rhd.dataset import describe, read_dataset
     from simclr_rhd.files import make_folder
+    from simclr_rhd.runs import WORTH_KEEPING
     from simclr_rhd.sources import open_source
 
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
     make_folder(cache_dir, flag="--cache-dir")
+    taken = any((save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
     source = open_source(config.data, cache_dir=cache_dir, demo_patients=config.demo_patients)
     dataset = read_dataset(
         source,
@@ -135,14 +142,13 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
         max_rejected=config.max_rejected,
         group_by=config.group_by,
         seed=config.seed,
-        save_dir=save_dir,
+        rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )
     for line in describe(dataset):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
-    was = ((before or {}).get("data") or {}).get("fingerprint", dataset.fingerprint)
-    if was != dataset.fingerprint:
+    if before and before["data"]["fingerprint"] != dataset.fingerprint:
         raise UserError(
-            f"the data changed since the unfinished run in --save-dir {save_dir} began; pass "
+            f"the data changed since the {before['status']} run in --save-dir {save_dir} began; pass "
             "--overwrite to start anew, or name another folder"
         )
     record.note(
@@ -177,7 +183,8 @@ def pretrain(
             len(rows),
             batch_size,
         )
-    if not dataset.watched.any():
+    watched = np.flatnonzero(dataset.watched)
+    if len(watched) < 2:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
             "training loss"
@@ -208,7 +215,7 @@ def pretrain(
     history = fit(
         run,
         rows,
-        np.flatnonzero(dataset.watched),
+        watched,
         patience=config.patience,
         min_delta=config.min_delta,
         save_dir=save_dir,
@@ -237,15 +244,15 @@ def train_heads(
     import numpy as np
 
     from simclr_rhd import checkpoint, classifier
+    from simclr_rhd import heads as linear
     from simclr_rhd.features import extract
     from simclr_rhd.files import write_lines
-    from simclr_rhd.heads import train_heads
 
     before = checkpoint.digest(model.encoder)
     rows, size = dataset.rows("train", "val", "test"), config.image_size or 0
     features = extract(model.encoder, dataset.store.frames, rows, size=size, device=device)
     part, labels = dataset.part[rows], dataset.labels
-    heads, head_history = train_heads(
+    heads, head_history = linear.train_heads(
         features,
         {task: labels.values[task][rows] for task in dataset.tasks()},
         {task: len(labels.classes[task]) for task in dataset.tasks()},

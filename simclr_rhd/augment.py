@@ -79,9 +79,10 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     x = (frames[:, :1] if grey else frames).float().div(255)  # (B, C, S, S)
     factor = dict(zip(FACTORS, u.permute(2, 1, 0).flatten(1), strict=True))  # each (V,), view-major like x
     x = _crop(torch.cat([x, x]), factor, size, strengths)  # (V, C, s, s)
-    x = _brightness_contrast(x, factor, strengths.jitter)
+    kinds = torch.cat([kinds, kinds])
+    x = _brightness_contrast(x, kinds, factor, strengths.jitter)
     if not grey:
-        x = _chroma(x, torch.cat([kinds, kinds]), factor, strengths)
+        x = _chroma(x, kinds, factor, strengths)
     x = _blur(x, factor, strengths.blur)
     return normalise(x)
 
@@ -103,6 +104,7 @@ def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths)
     area = strengths.crop_min + (1 - strengths.crop_min) * factor["area"]
     low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
     aspect = torch.exp(low + (high - low) * factor["aspect"])
+    aspect = aspect.clamp(area, 1 / area)  # beyond, a side would stick out
     width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # of the frame's
     shift_x = (1 - width) * (2 * factor["x"] - 1)  # of the box's centre, in [-1, 1] coordinates
     shift_y = (1 - height) * (2 * factor["y"] - 1)
@@ -115,16 +117,30 @@ def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _brightness_contrast(x: Tensor, factor: dict[str, Tensor], jitter: float) -> Tensor:
-    """Brightness, then contrast about the view's mean brightness, as torchvision's ColorJitter does each."""
+def _brightness_contrast(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], jitter: float) -> Tensor:
+    """Brightness, then contrast about the view's mean brightness, as torchvision's ColorJitter does each.
+
+    In Doppler frames each pixel is scaled as its brightness is, at most until a channel is full: clipping
+    channels one by one would turn red flow into yellow, which is faster flow.
+    """
     on = factor["jitter"] < JITTER_SHARE
     brightness, contrast = (
         torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
         for name in ("brightness", "contrast")
     )
-    x = (x * brightness).clamp(0, 1)
-    mean = _luma(x).mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + contrast * (x - mean)).clamp(0, 1)
+    y = (x * brightness).clamp(0, 1)
+    mean = _luma(y).mean(dim=(1, 2, 3), keepdim=True)
+    y = (mean + contrast * (y - mean)).clamp(0, 1)
+    doppler = (kinds == DOPPLER).nonzero().squeeze(1)
+    if len(doppler) == 0:
+        return y
+    before = _luma(x[doppler])
+    bright = (before * brightness[doppler]).clamp(0, 1)
+    mean = bright.mean(dim=(1, 2, 3), keepdim=True)
+    wanted = (mean + contrast[doppler] * (bright - mean)).clamp(0, 1)
+    gain = wanted / before.clamp(min=1e-6)
+    room = 1 / x[doppler].amax(dim=1, keepdim=True).clamp(min=1e-6)
+    return y.index_copy(0, doppler, x[doppler] * torch.minimum(gain, room))
 
 
 def _chroma(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], strengths: Strengths) -> Tensor:

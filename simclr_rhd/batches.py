@@ -1,28 +1,64 @@
 """Which frames make a batch, and the batches themselves, read from the store."""
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from simclr_rhd.augment import draws
 
 WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
 
 
-class Batches(Dataset):
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Batches:
     """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame."""
 
     def __init__(self, frames: np.ndarray, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
         self.frames, self.kinds, self.seed, self.epoch = frames, kinds, seed, epoch
 
-    def __getitem__(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, rows: np.ndarray) -> Batch:
         """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
         return (
             torch.from_numpy(self.frames[rows]),
             torch.from_numpy(self.kinds[rows]),
             draws(self.seed, self.epoch, rows),
         )
+
+
+def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of some indices in order, read by threads while the step before is computed.
+
+    Threads, since reading is copying, which lets other threads run; and a signal that arrives while a process
+    is forked can be lost.
+
+    Args:
+        batches: where to read.
+        indices: rows of each batch.
+        workers: threads; 0 reads each batch when it is wanted.
+        pin: put the batches into page-locked memory, from which a GPU copies faster.
+    """
+
+    def read(rows: np.ndarray) -> Batch:
+        frames, kinds, u = batches[rows]
+        return (frames.pin_memory(), kinds.pin_memory(), u.pin_memory()) if pin else (frames, kinds, u)
+
+    if workers == 0:
+        yield from map(read, indices)
+        return
+    waiting: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for rows in indices:
+            waiting.append(pool.submit(read, rows))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:

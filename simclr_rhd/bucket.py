@@ -33,13 +33,13 @@ class Bucket:
     cache, and a changed object is another file. A file that stands under its final name was verified.
     """
 
-    synthetic = False
+    page_size = 1000  # names in one answer to a listing
 
-    def __init__(self, location: str, *, cache_dir: Path, page_size: int | None = None) -> None:
+    def __init__(self, location: str, *, cache_dir: Path) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"--data {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
-        self.location, self.page_size = location.rstrip("/"), page_size
+        self.location = location.rstrip("/")
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name

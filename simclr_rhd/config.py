@@ -77,7 +77,7 @@ class Config:
     )
     max_rejected: float = flag(0.05, "share of unreadable frames above which the run stops")
     seed: int = flag(42, "seed of everything random")
-    num_workers: int | None = flag(None, "processes that read batches ahead (default: by cores)")
+    num_workers: int | None = flag(None, "threads that read batches ahead (default: by cores)")
     device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
     resume: str = flag(
         "auto",
@@ -173,7 +173,7 @@ def contradictions(config: Config) -> Iterator[str]:
         wanted.append((name, getattr(config, name) >= least, f"at least {least}"))
     for name in ("learning_rate", "classifier_lr", "temperature"):
         value = getattr(config, name)
-        wanted.append((name, math.isfinite(value) and value > 0, "a number above 0"))
+        wanted.append((name, 0 < value <= 1000, "above 0 and at most 1000"))
     wanted.append(("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"))
     wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
     wanted.append(("num_workers", (config.num_workers or 0) >= 0, "0 or more"))

@@ -14,7 +14,7 @@ import numpy as np
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
-from simclr_rhd.labels import TASKS, Labels, read_labels
+from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import (
     HELD_OUT,
@@ -64,7 +64,11 @@ class Dataset:
     def tasks(self) -> list[str]:
         """The tasks that can be learnt: at least two classes in the training part."""
         train = self.rows("train")
-        return [task for task in TASKS if len(set(self.labels.values[task][train].tolist()) - {-1}) >= 2]
+        return [
+            task
+            for task in TASKS
+            if len(set(self.labels.values[task][train].tolist()) - {NOT_ANNOTATED}) >= 2
+        ]
 
     def of_part(self, part: str) -> dict[str, int]:
         """Frames and groups of a part."""
@@ -109,7 +113,7 @@ def read_dataset(
     max_rejected: float,
     group_by: str,
     seed: int,
-    save_dir: Path,
+    rejected_csv: Path,
 ) -> Dataset:
     """List, fetch, decode, label, group and split.
 
@@ -123,7 +127,7 @@ def read_dataset(
         max_rejected: share of unreadable frames allowed.
         group_by: what never stands on two sides.
         seed: of the split.
-        save_dir: where `rejected.csv` goes if too many frames are unreadable.
+        rejected_csv: where the unreadable frames are listed if they are too many.
 
     Raises:
         UserError: something of this cannot be used.
@@ -140,9 +144,9 @@ def read_dataset(
     )
     try:
         check_rejected(store, max_rejected)
-    except UserError:
-        _write_rejected(store, save_dir)
-        raise
+    except UserError as error:
+        _write_rejected(store, rejected_csv)
+        raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
 
     labels = read_labels(
         table,
@@ -164,7 +168,7 @@ def read_dataset(
 def write_tables(dataset: Dataset, save_dir: Path) -> None:
     """`rejected.csv`, `conflicts.csv` and `split.csv`: what was left out, what disagrees, what went where."""
     store, labels = dataset.store, dataset.labels
-    _write_rejected(store, save_dir)
+    _write_rejected(store, save_dir / "rejected.csv")
     write_rows(
         save_dir / "conflicts.csv",
         ["path", "task", "readings"],
@@ -177,12 +181,12 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
     )
 
 
-def _write_rejected(store: Store, save_dir: Path) -> None:
-    write_rows(save_dir / "rejected.csv", ["path", "reason"], store.rejected)
+def _write_rejected(store: Store, path: Path) -> None:
+    write_rows(path, ["path", "reason"], store.rejected)
 
 
 def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, seed: int) -> Dataset:
-    names, split_by = make_groups(labels.videos, labels.patients, group_by)
+    names, split_by = make_groups(labels.videos, labels.patients, group_by, links=labels.doubts)
     groups, labelled = np.array(names), labels.annotated()
     values = {task: labels.values[task][labelled] for task in TASKS}
     parts = split_groups(groups[labelled], list(values.values()), seed=seed)

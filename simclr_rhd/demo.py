@@ -60,7 +60,7 @@ class Patient:
     rng: np.random.Generator
 
 
-def write_demo(root: Path, *, patients: int = 96) -> None:
+def write_demo(root: Path, *, patients: int) -> None:
     """Write the data set below `root`: frames as PNG, and the label table.
 
     The same number of patients gives the same bytes.

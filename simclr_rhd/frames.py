@@ -41,20 +41,25 @@ def decode(data: bytes) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures
-            image: Image.Image = Image.open(io.BytesIO(data))
-            if image.width * image.height > LARGEST_PIXELS:
-                raise ValueError(f"too large ({image.width}x{image.height})")
-            if min(image.size) < SMALLEST_SIDE:
-                raise ValueError(f"too small ({image.width}x{image.height})")
-            if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
-                Image.open(io.BytesIO(data)).verify()
-            image.load()
-            image = ImageOps.exif_transpose(image)
+            return np.asarray(_to_rgb(_opened(data)))
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # on damaged bytes Pillow raises whatever it stumbles over
         raise ValueError(f"damaged image ({error})") from None
-    return np.asarray(_to_rgb(image))
+
+
+def _opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > LARGEST_PIXELS:
+        raise ValueError(f"too large ({image.width}x{image.height})")
+    if min(image.size) < SMALLEST_SIDE:
+        raise ValueError(f"too small ({image.width}x{image.height})")
+    if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
+        Image.open(io.BytesIO(data)).verify()
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

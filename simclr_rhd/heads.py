@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr_rhd.errors import UserError
+from simclr_rhd.labels import NOT_ANNOTATED
 from simclr_rhd.model import Heads
 
 logger = logging.getLogger("simclr_rhd")
 
 BATCH_SIZE = 32
 WEIGHT_DECAY = 0.01
-UNLABELLED = -1
 
 
 def train_heads(
@@ -47,6 +48,9 @@ def train_heads(
 
     Returns:
         The heads, and one record per epoch and task.
+
+    Raises:
+        UserError: a loss is not finite.
     """
     torch.manual_seed(seed)
     x = torch.from_numpy(features)
@@ -54,7 +58,7 @@ def train_heads(
     heads = Heads(n_classes)
     heads.mean.copy_(x[train].mean(dim=0))
     heads.std.copy_(deviation(x[train]))
-    weights = {task: balanced_weights(y[task][train], n) for task, n in n_classes.items()}
+    class_weights = {task: balanced_weights(y[task][train], n) for task, n in n_classes.items()}
     optimizer = torch.optim.AdamW(heads.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
     best: dict[str, tuple[float, dict[str, Tensor]]] = {}
     history = []
@@ -63,16 +67,21 @@ def train_heads(
         for first in range(0, len(order), BATCH_SIZE):
             rows = order[first : first + BATCH_SIZE]
             optimizer.zero_grad()
-            losses = _losses(heads, x[rows], {task: y[task][rows] for task in y}, weights)
+            losses = _losses(heads, x[rows], {task: y[task][rows] for task in y}, class_weights)
             if losses:
                 torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
         with torch.inference_mode():
             on = [
-                _losses(heads, x[rows], {task: y[task][rows] for task in y}, weights) for rows in (train, val)
+                _losses(heads, x[rows], {task: y[task][rows] for task in y}, class_weights)
+                for rows in (train, val)
             ]
         for task in n_classes:
             loss, val_loss = (float(losses[task]) if task in losses else None for losses in on)
+            if not all(math.isfinite(value) for value in (loss, val_loss) if value is not None):
+                raise UserError(
+                    f"the loss of the {task} head is not finite in epoch {epoch}; try a lower --classifier-lr"
+                )
             better = val_loss is None or val_loss < best.get(task, (math.inf, {}))[0]
             if better:
                 best[task] = (
@@ -82,8 +91,8 @@ def train_heads(
             history.append(
                 {"phase": task, "epoch": epoch, "loss": loss, "val_loss": val_loss, "best": better}
             )
-    for task, (_, weights_of_best) in best.items():
-        heads.linear[task].load_state_dict(weights_of_best)
+    for task, (_, parameters) in best.items():
+        heads.linear[task].load_state_dict(parameters)
     return heads.eval(), history
 
 
@@ -99,7 +108,7 @@ def deviation(x: Tensor) -> Tensor:
 
 def balanced_weights(labels: Tensor, n_classes: int) -> Tensor:
     """(n_classes,) weights inverse to a class's count, mean 1 over the labels; 0 for a class without any."""
-    counts = torch.bincount(labels[labels != UNLABELLED], minlength=n_classes).float()
+    counts = torch.bincount(labels[labels != NOT_ANNOTATED], minlength=n_classes).float()
     present = counts > 0
     return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
 
@@ -115,7 +124,7 @@ def _losses(heads: Heads, x: Tensor, y: dict[str, Tensor], weights: dict[str, Te
     """Weighted mean cross-entropy of each task that has annotated rows here (with weight)."""
     losses = {}
     for task, logits in heads(x).items():
-        rows = (y[task] != UNLABELLED) & (weights[task][y[task]] > 0)
+        rows = (y[task] != NOT_ANNOTATED) & (weights[task][y[task]] > 0)
         if rows.any():
             losses[task] = F.cross_entropy(logits[rows], y[task][rows], weight=weights[task])
     return losses

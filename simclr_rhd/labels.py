@@ -17,6 +17,7 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
 
 TASKS = ("view", "condition", "severity")
+NOT_ANNOTATED = -1  # in place of a class's index
 NOT_APPLICABLE = "Not Applicable"
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
@@ -64,6 +65,7 @@ class Labels:
         values: {task: (N,) int64 index into `classes`, -1 = not annotated}.
         videos: N names of videos.
         patients: N patients of the table, "" where unknown.
+        doubts: (video, patient) of frames whose rows name several patients.
         conflicts: (key, column, readings) of frames whose rows disagree: not annotated for that task; where
             the rows disagree on the patient, not annotated at all.
         rows_without_file: file names of the table that no file, or more than one, has.
@@ -74,6 +76,7 @@ class Labels:
     values: dict[str, np.ndarray]
     videos: list[str]
     patients: list[str]
+    doubts: list[tuple[str, str]]
     conflicts: list[tuple[str, str, list[str]]]
     rows_without_file: list[str]
     frames_without_row: list[str]
@@ -116,19 +119,27 @@ def read_labels(
             found[what][key] = readings.pop()
         elif readings:
             conflicts.append((key, what, sorted(readings)))
-    for key in (key for key, what, _ in conflicts if what == "patient"):
-        for task in TASKS:
-            found[task].pop(key, None)  # a frame of an unknown patient could stand on both sides of a split
+    several = {key: readings for key, what, readings in conflicts if what == "patient"}
+    for key, task in itertools.product(several, TASKS):
+        found[task].pop(key, None)  # rows that disagree on whose frame it is say nothing of value
 
     classes, values = {}, {}
     for task in TASKS:
         classes[task] = sorted(set(found[task].values()), key=lambda text: clinical_order(task, text))
-        index = {text: number for number, text in enumerate(classes[task])} | {None: -1}
+        index = {text: number for number, text in enumerate(classes[task])} | {None: NOT_ANNOTATED}
         values[task] = np.array([index[found[task].get(key)] for key in keys], dtype=np.int64)
     patients = [found["patient"].get(key, "") for key in keys]
-    frames_without_row = sorted(set(keys) & set(listed) - set(rows_of))
+    videos = videos_of(keys, prefixes)
+    video = dict(zip(keys, videos, strict=True))
     return Labels(
-        classes, values, videos_of(keys, prefixes), patients, conflicts, rows_without_file, frames_without_row
+        classes=classes,
+        values=values,
+        videos=videos,
+        patients=patients,
+        doubts=[(video[key], name) for key, names in several.items() if key in video for name in names],
+        conflicts=conflicts,
+        rows_without_file=rows_without_file,
+        frames_without_row=sorted(set(keys) & set(listed) - set(rows_of)),
     )
 
 
@@ -208,7 +219,7 @@ def _texts(task: str, cell: str) -> list[str]:
     if task == "condition":
         try:
             items = ast.literal_eval(cell.strip()[:LONGEST_CELL])
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             items = re.split("[,;]", cell.strip(" []()"))  # a list that lost its quotes, or never had any
     texts = [str(item) for item in items] if isinstance(items, list | tuple) else [str(items)]
     return [text for text in texts if _reduced(text) not in MISSING]

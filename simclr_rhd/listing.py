@@ -26,7 +26,6 @@ class Source(Protocol):
     """Files below a root."""
 
     location: str
-    synthetic: bool
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:
         """All files below `prefix`, sorted by key; hidden files and folder markers are left out.

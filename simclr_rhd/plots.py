@@ -137,20 +137,20 @@ def embedding(
     classes: Names,
     videos: Names,
     *,
-    parts: Names | None,
+    parts: Names,
     note: str,
 ) -> None:
     """A map of the features by 't-SNE' or 'UMAP', coloured by class and by video.
 
     `points` is (n, 2), `labels` (n,) class indices with -1 for not annotated, `videos` n names, `parts` n
-    parts of the split, of which 'test' is outlined, or None.
+    parts of the split, of which 'test' is outlined.
     """
     import seaborn
 
     names, video = np.unique(np.asarray(videos, dtype=str), return_inverse=True)
     hues = np.array(seaborn.color_palette("husl", min(len(names), HUES)))[video % HUES]
     turns = f", {HUES} hues in turn" if len(names) > HUES else ""
-    test = np.zeros(len(points), dtype=bool) if parts is None else np.asarray(parts) == "test"
+    test = np.asarray(parts) == "test"
     shorts = short_names(classes)
     size = float(np.clip(9000 / max(len(points), 1), 9, 60))  # square points of a mark
     foot = [

@@ -6,7 +6,7 @@ Everything random is drawn from (seed, epoch), so a run that is resumed at an ep
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from simclr_rhd import checkpoint
 from simclr_rhd.augment import Strengths, two_views
-from simclr_rhd.batches import Batches, epoch_batches, watched_batches
+from simclr_rhd.batches import Batch, Batches, epoch_batches, read_ahead, watched_batches
 from simclr_rhd.errors import UserError
 from simclr_rhd.loss import nt_xent, uniform_loss
 from simclr_rhd.runtime import duration
@@ -52,7 +51,7 @@ class Pretraining:
         size: pixels of a view's side.
         strengths: of the views.
         seed: seed.
-        num_workers: processes that read ahead.
+        num_workers: threads that read ahead.
         device: where the model is.
     """
 
@@ -157,15 +156,9 @@ class Pretraining:
     def _warmup_epochs(self) -> int:
         return min(WARMUP_MOST, round(WARMUP_SHARE * self.epochs))
 
-    def _load(self, batches: list[np.ndarray], epoch: int) -> DataLoader:
-        data = Batches(self.frames, self.kinds, seed=self.seed, epoch=epoch)
-        return DataLoader(
-            data,
-            sampler=batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=self.device.type == "cuda",
-        )
+    def _load(self, indices: list[np.ndarray], epoch: int) -> Iterator[Batch]:
+        batches = Batches(self.frames, self.kinds, seed=self.seed, epoch=epoch)
+        return read_ahead(batches, indices, workers=self.num_workers, pin=self.device.type == "cuda")
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda")

@@ -4,6 +4,8 @@ import logging
 import logging.handlers
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,15 @@ def stop_log() -> None:
         handler.close()
 
 
-def catch_termination() -> None:
-    """Let SIGTERM raise `Terminated`, so that it unwinds as Ctrl-C does."""
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` inside, so that it unwinds as Ctrl-C does."""
 
     def terminate(*_: Any) -> None:
         raise Terminated
 
-    signal.signal(signal.SIGTERM, terminate)
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

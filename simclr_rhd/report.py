@@ -97,7 +97,13 @@ def write_html(
     for name, value in run.items():
         if isinstance(value, Mapping) and name != "signature":  # the configuration says that, too
             facts[name] = value
-        elif name not in ("signature", "summary"):
+        elif name not in (
+            "signature",
+            "summary",
+            "status",
+            "finished",
+            "figures",
+        ):  # known once this is written
             facts["run"][name] = value
     text = page.get_template("report.html").render(
         metrics=metrics,

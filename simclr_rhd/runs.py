@@ -4,7 +4,6 @@ import fcntl
 import json
 import platform
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,10 +57,16 @@ def locked(save_dir: Path) -> Iterator[None]:
     with (save_dir / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 f"--save-dir {save_dir}: another run is writing there; wait for it, or name another folder"
             ) from None
+        except OSError as error:
+            raise UserError(
+                f"--save-dir {save_dir}: cannot be locked ({error.strerror}); name a folder on a local disk"
+            ) from None
+        for path in save_dir.glob(".*.part"):  # of a run that was killed while it saved
+            path.unlink()
         yield
 
 
@@ -89,7 +94,7 @@ def claim(
         return None
     try:
         record = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))
-        before = record["signature"]
+        before = dict(record["signature"])
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             f"--save-dir {save_dir} holds {left[0]} but no record of its run; name another "
@@ -113,8 +118,8 @@ def claim(
 
 def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
-    for path in [*(save_dir / name for name in OUTPUTS), *save_dir.glob(".*.part")]:
-        path.unlink(missing_ok=True)
+    for name in OUTPUTS:
+        (save_dir / name).unlink(missing_ok=True)
 
 
 class RunRecord:
@@ -130,7 +135,6 @@ class RunRecord:
         self.facts: dict[str, Any] = {
             **(before or {}),
             "status": "unfinished",
-            "argv": sys.argv,
             "versions": versions(),
             "commit": commit(),
             **facts,

@@ -82,5 +82,5 @@ def describe_device(device: torch.device) -> str:
 
 
 def default_workers() -> int:
-    """Processes that read ahead: the cores that the training step leaves over, at most 8."""
+    """Threads that read ahead: one for each core that the training step leaves over, at most 8."""
     return max(0, min(8, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) - 2))

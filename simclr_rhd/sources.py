@@ -18,14 +18,14 @@ from simclr_rhd.listing import Entry, Source, listed_names, visible
 logger = logging.getLogger("simclr_rhd")
 
 
-def open_source(data: str, *, cache_dir: Path, demo_patients: int = 96) -> Source:
+def open_source(data: str, *, cache_dir: Path, demo_patients: int) -> Source:
     """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
 
     Raises:
         UserError: there is no such folder or bucket, or it cannot be opened.
     """
     if data == "demo":
-        return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)", synthetic=True)
+        return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)")
     if data.startswith("gs://"):
         from simclr_rhd.bucket import Bucket
 
@@ -58,8 +58,8 @@ def make_demo(cache_dir: Path, patients: int) -> Path:
 class Folder:
     """A folder of this machine."""
 
-    def __init__(self, root: Path, *, location: str, synthetic: bool = False) -> None:
-        self.root, self.location, self.synthetic = root, location, synthetic
+    def __init__(self, root: Path, *, location: str) -> None:
+        self.root, self.location = root, location
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
             raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")

@@ -3,7 +3,7 @@
 Notation: N labelled frames, M frames in all, G groups, C classes of all tasks together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,9 @@ UNLABELLED, HELD_OUT = "unlabelled", "held-out"
 RESTARTS = 30
 
 
-def make_groups(videos: Sequence[str], patients: Sequence[str], by: str) -> tuple[list[str], str]:
+def make_groups(
+    videos: Sequence[str], patients: Sequence[str], by: str, *, links: Iterable[tuple[str, str]] = ()
+) -> tuple[list[str], str]:
     """The group of each frame: frames of one group never stand on two sides.
 
     By patient, a video without a patient is a group of its own, frames of a video have one patient, and
@@ -25,6 +27,7 @@ def make_groups(videos: Sequence[str], patients: Sequence[str], by: str) -> tupl
         videos: N names.
         patients: N names, "" where unknown.
         by: 'auto' (patient where any is known, else video), 'patient', 'video', 'frame'.
+        links: (video, patient) that may belong together: where it is in doubt, one group.
 
     Returns:
         N names of groups, and what they were made by.
@@ -48,10 +51,10 @@ def make_groups(videos: Sequence[str], patients: Sequence[str], by: str) -> tupl
             node = parent[node]
         return node
 
-    for video, patient in set(zip(videos, patients, strict=True)):
+    for video, patient in {*zip(videos, patients, strict=True), *links}:
         one, other = root(f"video {video}"), root(f"patient {patient}" if patient else f"video {video}")
         parent[max(one, other)] = min(one, other)
-    return [root(f"video {video}").split(" ", 1)[1] for video in videos], by
+    return [root(f"video {video}") for video in videos], by
 
 
 def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: int) -> np.ndarray:

@@ -97,8 +97,7 @@ def check_rejected(store: Store, most: float) -> None:
         enough = math.ceil(100 * len(unreadable) / total) / 100
         raise UserError(
             f"{len(unreadable)} of {total} frames cannot be read; --max-rejected allows "
-            f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. All are "
-            f"listed in rejected.csv; the first:{examples}"
+            f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. The first:{examples}"
         )
 
 

@@ -36,6 +36,11 @@ def read_rows(table: bytes, name: str) -> list[Row]:
                     f"{name}: the row that ends in line {reader.line_num} has a cell of several lines; "
                     "a quotation mark is missing or too many there"
                 )
+            if any(cell.strip() for cell in row.get(None) or ()):
+                raise UserError(
+                    f"{name}: line {reader.line_num} has more cells than there are columns; put a cell that "
+                    "holds a comma, such as a list, between quotation marks: \"['A', 'B']\""
+                )
             if (row.get(FILE_COLUMN) or "").strip():
                 rows.append(row)
     except csv.Error as error:

@@ -105,6 +105,34 @@ def test_a_black_frame_survives():
     torch.testing.assert_close(pixels(views), torch.zeros_like(views), atol=1e-6, rtol=0)
 
 
+def test_no_brightness_turns_the_colour_of_flow_into_another():
+    """Clipped channel by channel, bright red would come out yellow: a faster flow."""
+    hues = torch.tensor([(255, 160, 0), (200, 50, 20), (25, 70, 210), (250, 220, 60)], dtype=torch.uint8)
+    x = hues.view(4, 3, 1, 1).expand(4, 3, 20, 20).clone()
+    x[:, :, :10] = x[:, :, :10] // 3  # something to have a contrast with
+    for brightness in (0.0, 0.5, 0.999):
+        for contrast in (0.0, 0.5, 0.999):
+            u = numbers(4, jitter=0.0, brightness=brightness, contrast=contrast)
+            views = two_views(x, kinds(4, DOPPLER), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 1.0, 0.0))
+            found = pixels(views[:4])[:, :, -1, 0]
+            assert found.max() <= 1 + 1e-5
+            for view, wanted in zip(found, hues.float() / 255, strict=True):
+                torch.testing.assert_close(view / view.max(), wanted / wanted.max(), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("least", [0.5, 0.9, 1.0])
+def test_a_crop_keeps_at_least_its_share_of_the_area(least):
+    ramp = torch.arange(100, dtype=torch.uint8).view(1, 1, 1, 100).expand(200, 1, 100, 100)
+    frames = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1).contiguous()
+    u = numbers(200)
+    views = pixels(
+        two_views(frames, kinds(200, TINTED), u, size=32, strengths=Strengths(least, 0.0, 0.0, 0.0, 0.0))
+    )
+    width = (views[:, 0, 16, -1] - views[:, 0, 16, 0]) * 255 / 99 * 32 / 31
+    height = (views[:, 1, -1, 16] - views[:, 1, 0, 16]) * 255 / 99 * 32 / 31
+    assert (width * height).min() > least - 0.04
+
+
 def test_a_crop_keeps_at_least_its_share_and_stays_inside():
     ramp = torch.arange(200, dtype=torch.uint8).view(1, 1, 1, 200).expand(400, 3, 200, 200).contiguous()
     views = (
@@ -123,7 +151,8 @@ def test_a_crop_keeps_at_least_its_share_and_stays_inside():
 def test_brightness_and_contrast_equal_torchvision():
     x = frames(side=16)
     u = numbers(aspect=0.5, jitter=0.0, brightness=0.9, contrast=0.1)
-    views = two_views(x, kinds(5, DOPPLER), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
+    u[..., FACTORS.index("saturation")] = 0.5  # which changes nothing
+    views = two_views(x, kinds(5, TINTED), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
     bright = tv.adjust_brightness(x.float() / 255, 1 + 0.4 * 0.8)
     for view, frame in zip(pixels(views[:5]), bright, strict=True):
         torch.testing.assert_close(view, tv.adjust_contrast(frame, 1 - 0.4 * 0.8), atol=2e-3, rtol=0)

@@ -32,16 +32,17 @@ def content(number):
     return bytes(range(256)) * (number + 1)
 
 
-def opened(name, tmp_path, **options):
-    return Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", **options)
+def opened(name, tmp_path):
+    return Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache")
 
 
 def listed(source):
     return source.files("lab", flag="--labelled-prefix")
 
 
-def test_a_listing_of_several_pages_is_whole_and_sorted(name, tmp_path):
-    entries = listed(opened(name, tmp_path, page_size=3))
+def test_a_listing_of_several_pages_is_whole_and_sorted(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(Bucket, "page_size", 3)
+    entries = listed(opened(name, tmp_path))
     assert [entry.key for entry in entries] == sorted(entry.key for entry in entries)
     assert len(entries) == 7 and entries[0].key == "lab/10.33.21 hrs __[0005899] ü_frame12.png"
 

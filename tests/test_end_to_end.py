@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -40,7 +41,9 @@ def arguments(cache, save_dir, *more):
 
 def start(cache, save_dir, output, *more):
     command = [sys.executable, "main.py", *arguments(cache, save_dir, *more)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
 
 
 @pytest.fixture(scope="session")
@@ -204,11 +207,11 @@ def test_another_configuration_is_refused_and_destroys_nothing(done, cache, capf
 def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp_path, number, status):
     text = tmp_path / "out.txt"
     with text.open("wb") as output:
-        process = start(cache, tmp_path / "models", output, "--no-figures")
+        process = start(cache, tmp_path / "models", output, "--no-figures", "--num-workers", "1")
         while "epoch 1/3" not in text.read_text():
             assert process.poll() is None, text.read_text()
             time.sleep(0.05)
-        process.send_signal(number)
+        os.killpg(process.pid, number)  # as a terminal, a scheduler and a service manager do
         assert process.wait(20) == status, text.read_text()
     assert "Traceback" not in text.read_text()
     with text.open("wb") as output:

@@ -112,3 +112,23 @@ def test_colour_kinds():
 def test_frames_are_known_by_their_extension():
     assert is_frame("a b [1].x/10.33.21 hrs__[1]_frame2.PNG")
     assert not is_frame("notes.txt") and not is_frame("png") and not is_frame("clip.mp4")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF", "PNG", "BMP", "GIF"])
+def test_damaged_bytes_are_refused_or_decoded_and_nothing_else(kind):
+    """Whatever Pillow stumbles over must come out as a reason, not as a crash."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8))
+    exif = image.getexif()
+    exif[0x0112], exif[0x010E] = 6, "turned"
+    stream = io.BytesIO()
+    image.save(stream, kind, **({"exif": exif} if kind in ("JPEG", "WEBP", "TIFF", "PNG") else {}))
+    good = stream.getvalue()
+    for _ in range(300):
+        data = bytearray(good)
+        for place in rng.integers(0, len(data), rng.integers(1, 9)):
+            data[place] = rng.integers(0, 256)
+        try:
+            assert decode(bytes(data)).dtype == np.uint8
+        except ValueError as error:
+            assert str(error)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from simclr_rhd.errors import UserError
 from simclr_rhd.heads import balanced_weights, deviation, predict, train_heads
 from simclr_rhd.model import FEATURES
 
@@ -96,3 +97,18 @@ def test_a_feature_that_hardly_varies_in_training_does_not_decide_elsewhere():
     std = deviation(x)
     assert std.min() >= 0.05 and torch.allclose(std[2:], x[:, 2:].std(dim=0, correction=0))
     assert (deviation(torch.ones(5, 3)) == 1).all()
+
+
+def test_a_loss_that_is_not_finite_is_a_users_error():
+    features, values = problem()
+    features[70] = np.inf
+    with pytest.raises(UserError, match="easy head is not finite.*--classifier-lr"):
+        fit(features, values, np.arange(60), np.arange(60, 90))
+
+
+def test_test_rows_change_nothing():
+    features, values = problem()
+    one, _ = fit(features, values, np.arange(40), np.arange(40, 60))
+    features[60:], values["easy"][60:] = 0, 0
+    other, _ = fit(features, values, np.arange(40), np.arange(40, 60))
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())

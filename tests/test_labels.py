@@ -145,6 +145,7 @@ def test_a_frame_of_two_patients_is_not_used():
     )
     assert labels.values["view"].tolist() == [-1, 0]
     assert labels.conflicts == [(f"{L}/a_frame1.png", "patient", ["p1", "p2"])]
+    assert labels.doubts == [("a", "p1"), ("a", "p2")]
 
 
 def test_unknown_classes_are_merged_by_letters_and_called_by_the_commonest_spelling():
@@ -157,7 +158,9 @@ def test_a_severity_that_is_not_of_rhd_keeps_its_name():
     assert class_reader("severity", ["Definite", "Borderline rhd"])("Definite") == {"Definite RHD"}
 
 
-@pytest.mark.parametrize("cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')"])
+@pytest.mark.parametrize(
+    "cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')", "{['MR']}"]
+)
 def test_hostile_cells_do_no_harm(cell):
     assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
 
@@ -265,3 +268,9 @@ def test_a_column_that_stands_there_twice_is_refused():
 def test_tables_as_spreadsheets_write_them(encoding):
     text = "sep=;\r\nFILENAME;VIEW-APP;CONDITION;SEVERITY\r\nä.png;PLAX;;\r\n"
     assert read_rows(text.encode(encoding), "t")[0]["FILENAME"] == "ä.png"
+
+
+def test_a_list_without_quotation_marks_shifts_no_cells():
+    with pytest.raises(UserError, match="line 2 has more cells than there are columns.*quotation marks"):
+        read_rows((HEADER + ",PATIENT\na.png,PLAX,['AR', 'MR'],Normal,P1\n").encode(), "table.csv")
+    assert len(read_rows((HEADER + "\na.png,PLAX,,,,\n").encode(), "table.csv")) == 1

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import main
-from simclr_rhd import demo
+from simclr_rhd import checkpoint, demo
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--no-figures --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
@@ -109,11 +109,15 @@ def test_a_first_attempt_that_failed_does_not_stand_in_the_way(data, tmp_path):
 def test_overwrite_destroys_nothing_before_the_new_run_is_possible(data, tmp_path, capfd):
     places = tmp_path / "cache", tmp_path / "out"
     places[1].mkdir()
-    for name in ("model.pt", "simclr_last.pt", "run.json", "simclr_rhd.log", "split.csv"):
+    for name in ("model.pt", "simclr_last.pt", "run.json", "simclr_rhd.log", "split.csv", "rejected.csv"):
         (places[1] / name).write_text("of an earlier run")
-    for wrong in (["--init", str(places[1] / "model.pt")], ["--labelled-prefix", "wrong"]):
+    for path in sorted((data / "supervised" / "annotated-final").iterdir())[:20]:
+        path.unlink()
+        path.touch()
+    for wrong in (["--init", str(places[1] / "model.pt")], ["--labelled-prefix", "wrong"], []):
         assert main.main(arguments(data, *places, "--overwrite", *wrong)) == 2
     assert {path.read_text() for path in places[1].iterdir() if path.name != ".lock"} == {"of an earlier run"}
+    assert str(places[0] / "rejected.csv") in capfd.readouterr().err and (places[0] / "rejected.csv").exists()
 
 
 def test_pictures_that_were_left_out_are_drawn_by_the_same_command_without_the_flag(
@@ -153,3 +157,78 @@ def test_names_that_tell_no_videos_are_warned_of(data, tmp_path, capfd):
     table.write_text(text)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", "--group-by", "video")) == 0
     assert "have a single frame" in capfd.readouterr().out
+
+
+def interrupted(argv, monkeypatch):
+    """A run that is stopped after its first epoch."""
+    monkeypatch.setattr("simclr_rhd.pretrain.epoch_line", stop)
+    assert main.main(argv) == 130
+    monkeypatch.undo()
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def test_data_that_changed_since_a_run_began_are_not_mixed_with_it(data, tmp_path, monkeypatch, capfd):
+    argv = arguments(data, tmp_path / "cache", tmp_path / "out")
+    interrupted(argv, monkeypatch)
+    next((data / "supervised" / "annotated-final").iterdir()).unlink()
+    assert main.main(argv) == 2
+    assert "the data changed since the unfinished run" in capfd.readouterr().err
+
+
+def test_an_interrupted_overwriting_run_says_how_to_go_on(data, tmp_path, monkeypatch, capfd):
+    argv = arguments(data, tmp_path / "cache", tmp_path / "out")
+    interrupted([*argv, "--overwrite"], monkeypatch)
+    assert "the same command, without --overwrite, goes on" in capfd.readouterr().err
+    assert main.main(argv) == 0
+    assert "resumed after epoch 1" in capfd.readouterr().out
+
+
+def test_an_encoder_that_moves_while_the_heads_learn_is_noticed(data, tmp_path, monkeypatch, capfd):
+    from simclr_rhd import features
+
+    def drifting(encoder, *arguments, **keywords):
+        found = honest(encoder, *arguments, **keywords)
+        encoder.bn1.running_mean += 1e-6
+        return found
+
+    honest = features.extract
+    monkeypatch.setattr(features, "extract", drifting)
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 1
+    assert "the frozen encoder changed" in capfd.readouterr().err
+
+
+def test_the_labels_of_the_test_part_do_not_change_the_model(data, tmp_path):
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "one")) == 0
+    with (tmp_path / "one" / "split.csv").open(newline="", encoding="utf-8") as stream:
+        test = {Path(row["path"]).name for row in csv.DictReader(stream) if row["part"] == "test"}
+    table = data / "supervised" / "sorted_file.csv"
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    views = sorted({row["VIEW-APP"] for row in rows})
+    patients = sorted({row["PATIENT"] for row in rows if Path(row["FILENAME"]).name in test})
+    assert patients and len(views) > 2
+    turned = dict(zip(views, views[1:] + views[:1], strict=True))
+    for row in rows:
+        if Path(row["FILENAME"]).name in test:
+            row["VIEW-APP"] = turned[row["VIEW-APP"]]
+    table.unlink()
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "two")) == 0
+    split = [(tmp_path / name / "split.csv").read_bytes() for name in ("one", "two")]
+    models = [checkpoint.load(tmp_path / name / "model.pt") for name in ("one", "two")]
+    assert split[0] == split[1]
+    for part in ("encoder", "heads"):
+        for name, tensor in models[0][part].items():
+            assert torch.equal(tensor, models[1][part][name]), name
+
+
+def test_several_processes_are_refused(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 2
+    assert "torchrun" in capfd.readouterr().err

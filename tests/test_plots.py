@@ -153,7 +153,7 @@ def test_per_cent_hides_nothing(value, text):
 
 @pytest.mark.parametrize(
     ("n", "changes"),
-    [(3, {}), (5, {"parts": None}), (17, {"videos": ["one"] * 17}), (401, {})],
+    [(3, {}), (5, {"parts": ["val"] * 5}), (17, {"videos": ["one"] * 17}), (401, {})],
 )
 def test_embedding_of_few_and_many_videos(n, changes, tmp_path):
     draw_embedding(tmp_path / "e.png", n, AWKWARD, **changes)
@@ -163,7 +163,15 @@ def test_embedding_of_few_and_many_videos(n, changes, tmp_path):
 def test_points_without_a_place_are_left_out(tmp_path):
     points = np.full((4, 2), np.nan)
     plots.embedding(
-        tmp_path / "e.png", "t-SNE", points, "view", np.full(4, -1), ["a"], list("abcd"), parts=None, note=""
+        tmp_path / "e.png",
+        "t-SNE",
+        points,
+        "view",
+        np.full(4, -1),
+        ["a"],
+        list("abcd"),
+        parts=["train"] * 4,
+        note="",
     )
     assert size_in_inches(tmp_path / "e.png")[0] == 13
 

@@ -50,7 +50,7 @@ def test_results_whose_record_is_lost_are_not_replaced(tmp_path):
     (tmp_path / "model.pt").write_text("somebody's model")
     with pytest.raises(UserError, match="model.pt"):
         claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
-    for spoilt in ("{half", "[]", "{}"):
+    for spoilt in ("{half", "[]", "{}", '{"signature": 3}'):
         (tmp_path / "run.json").write_text(spoilt)
         with pytest.raises(UserError, match="no record"):
             claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
@@ -65,7 +65,7 @@ def test_overwrite_takes_the_folder_and_leaves_the_removing_to_later(tmp_path):
 def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
     leave(tmp_path)
     kept = [".gitkeep", ".lock", "my_notes.txt", "tsne_of_my_own.png"]
-    for name in ("model.pt", "tsne_view.png", ".simclr_last.pt.123-4.part", *kept):
+    for name in ("model.pt", "tsne_view.png", *kept):
         (tmp_path / name).touch()
     clear(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
@@ -91,6 +91,12 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         other.join()
     with locked(tmp_path):
         pass
+
+
+def test_what_a_killed_run_left_half_saved_goes_with_the_next_lock(tmp_path):
+    (tmp_path / ".simclr_last.pt.123-4.part").touch()
+    with locked(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path):

@@ -18,7 +18,7 @@ def root(tmp_path):
 
 
 def opened(root, tmp_path):
-    return open_source(str(root), cache_dir=tmp_path / "cache")
+    return open_source(str(root), cache_dir=tmp_path / "cache", demo_patients=12)
 
 
 def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):
@@ -27,7 +27,6 @@ def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):
     assert [entry.key for entry in entries] == ["lab/b_frame1.png", "lab/sub/a [1].x_frame2.png"]
     paths, failed = source.fetch(entries)
     assert failed == {} and paths["lab/b_frame1.png"].read_text() == "lab/b_frame1.png"
-    assert source.synthetic is False
 
 
 def test_a_stamp_changes_with_the_content(root, tmp_path):
@@ -107,5 +106,5 @@ def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, mo
 
 def test_the_demo_says_that_it_is_synthetic(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "write_demo", lambda root, *, patients: None)
-    source = open_source("demo", cache_dir=tmp_path)
-    assert source.synthetic and "synthetic" in source.location and isinstance(source, Folder)
+    source = open_source("demo", cache_dir=tmp_path, demo_patients=12)
+    assert "synthetic" in source.location and isinstance(source, Folder)

@@ -99,6 +99,17 @@ def test_groups_by_patient_join_videos_and_patients():
     assert len(set(groups)) == 3
 
 
+def test_a_frame_of_two_patients_joins_them():
+    videos, patients = ["v1", "v2", "still"], ["p1", "p2", ""]
+    groups, _ = make_groups(videos, patients, "patient", links=[("still", "p1"), ("still", "p2")])
+    assert len(set(groups)) == 1
+
+
+def test_a_patient_and_a_video_of_one_name_are_two_groups():
+    groups, _ = make_groups(["a", "1"], ["1", ""], "auto")
+    assert groups == ["patient 1", "video 1"]
+
+
 def test_groups_by_video_and_by_frame():
     videos, nobody = ["v1", "v1", "v2"], ["", "", ""]
     assert make_groups(videos, nobody, "auto") == (videos, "video")
