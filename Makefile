@@ -21,8 +21,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed  ## the training loop against its bare step
+bench: $(VENV)/installed-dev  ## the training loop against its bare step, ingest against simple loops
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/ingest.py
 
 install: $(VENV)/installed
 

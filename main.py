@@ -123,7 +123,8 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     """Frames, labels, groups and parts; a resumed run must find the data it started with."""
     import platformdirs
 
-    from simclr_rhd.dataset import describe, read_dataset
+    from simclr_rhd import inventory
+    from simclr_rhd.dataset import read_dataset
     from simclr_rhd.files import make_folder
     from simclr_rhd.runs import WORTH_KEEPING
     from simclr_rhd.sources import open_source
@@ -131,7 +132,9 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
     make_folder(cache_dir, flag="--cache-dir")
     taken = any((save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
-    source = open_source(config.data, cache_dir=cache_dir, demo_patients=config.demo_patients)
+    source = open_source(
+        config.data, cache_dir=cache_dir, demo_patients=config.demo_patients, offline=config.offline
+    )
     dataset = read_dataset(
         source,
         labelled_prefix=config.labelled_prefix,
@@ -139,12 +142,15 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
         unlabelled_prefix=config.unlabelled_prefix,
         image_size=config.image_size or 0,
         cache_dir=cache_dir,
+        frames_per_clip=config.frames_per_clip,
         max_rejected=config.max_rejected,
+        label_conflict=config.label_conflict,
         group_by=config.group_by,
         seed=config.seed,
         rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )
-    for line in describe(dataset):
+    counts = inventory.take(dataset, source)
+    for line in inventory.describe(dataset, counts):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     if before and before["data"]["fingerprint"] != dataset.fingerprint:
         raise UserError(
@@ -153,7 +159,7 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
         )
     record.note(
         data={"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint},
-        counts=dataset.counts(),
+        counts=counts,
     )
     return dataset
 

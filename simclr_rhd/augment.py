@@ -66,7 +66,7 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     grayscale leave Doppler frames alone, where colour is the direction of flow; there is no hue jitter.
 
     Args:
-        frames: (B, 3, S, S) uint8, not changed.
+        frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey.
         kinds: (B,) uint8, GREY, TINTED or DOPPLER.
         u: (B, 2, len(FACTORS)) from `draws`.
         size: s.
@@ -88,7 +88,7 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
 
 
 def plain_view(frames: Tensor, *, size: int) -> Tensor:
-    """The view for evaluation: the whole frame, (B, 3, S, S) uint8 -> (B, 3, s, s) float32, normalised."""
+    """The view for evaluation: the whole frame, (B, C, S, S) uint8 -> (B, 3, s, s) float32, normalised."""
     x = frames.float().div(255)
     return normalise(F.interpolate(x, size=(size, size), mode="bilinear", antialias=True))
 

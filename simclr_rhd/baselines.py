@@ -7,6 +7,8 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from simclr_rhd.shards import Frames
+
 PIXELS, COMPONENTS = 48, 64
 
 
@@ -16,15 +18,17 @@ def majority(train_labels: np.ndarray, n: int, n_classes: int) -> np.ndarray:
     return np.tile(shares, (n, 1))
 
 
-def pixels(frames: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(N, 3, S, S) uint8 store -> (n, 3 * 48 * 48) float32 in [0, 1], for some rows."""
+def pixels(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
+    """(N, C, S, S) uint8 store -> (n, 3 * 48 * 48) float32 in [0, 1], for some rows."""
     small = [
         F.interpolate(
             torch.from_numpy(frames[some]).float().div(255),
             size=(PIXELS, PIXELS),
             mode="bilinear",
             antialias=True,
-        ).flatten(1)
+        )
+        .expand(-1, 3, -1, -1)
+        .flatten(1)
         for some in np.array_split(rows, max(1, len(rows) // 256))
     ]
     return torch.cat(small).numpy()

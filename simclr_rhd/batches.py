@@ -1,14 +1,14 @@
 """Which frames make a batch, and the batches themselves, read from the store."""
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simclr_rhd.augment import draws
+from simclr_rhd.parallel import in_order
+from simclr_rhd.shards import Frames
 
 WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
 
@@ -19,11 +19,11 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Batches:
     """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame."""
 
-    def __init__(self, frames: np.ndarray, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
+    def __init__(self, frames: np.ndarray | Frames, kinds: np.ndarray, *, seed: int, epoch: int) -> None:
         self.frames, self.kinds, self.seed, self.epoch = frames, kinds, seed, epoch
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
-        """Frames (B, 3, S, S) uint8, kinds (B,) uint8, uniform numbers (B, 2, F) float32."""
+        """Frames (B, C, S, S) uint8 (C = 1 if all are grey), kinds (B,) uint8, numbers (B, 2, F) float32."""
         return (
             torch.from_numpy(self.frames[rows]),
             torch.from_numpy(self.kinds[rows]),
@@ -48,17 +48,7 @@ def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin
         frames, kinds, u = batches[rows]
         return (frames.pin_memory(), kinds.pin_memory(), u.pin_memory()) if pin else (frames, kinds, u)
 
-    if workers == 0:
-        yield from map(read, indices)
-        return
-    waiting: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for rows in indices:
-            waiting.append(pool.submit(read, rows))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_order(read, indices, workers=workers)
 
 
 def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:

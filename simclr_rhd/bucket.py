@@ -2,20 +2,23 @@
 
 import base64
 import hashlib
+import json
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import replacing
+from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry, listed_names, visible
+from simclr_rhd.parallel import in_order
+from simclr_rhd.process import duration
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -23,7 +26,7 @@ THREADS = 24  # requests at a time: a bucket answers in tens of milliseconds, wh
 ATTEMPTS, BACKOFF = 5, 0.5  # tries per object whose bytes do not match the listing; seconds before the second
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 LOG_EVERY = 5.0  # seconds between progress lines in a log
-T = TypeVar("T")
+ABANDONED = 86_400  # seconds after which a half-fetched file belongs to nobody
 
 
 class Bucket:
@@ -35,7 +38,7 @@ class Bucket:
 
     page_size = 1000  # names in one answer to a listing
 
-    def __init__(self, location: str, *, cache_dir: Path) -> None:
+    def __init__(self, location: str, *, cache_dir: Path, offline: bool = False) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"--data {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
@@ -43,10 +46,13 @@ class Bucket:
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
-        self.bucket = self._ask(self._connect)
+        self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
+        self.bucket = None if offline else self._ask(self._connect)
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
-        entries = visible(self._listed(prefix.rstrip("/") + "/"), f"{self.location}/{prefix}")
+        entries, refused = visible(self._listed(prefix.rstrip("/") + "/"))
+        self.listed += len(entries)
+        self.refused += refused
         if not entries:
             raise UserError(
                 f"{flag} {prefix}: no objects below {self.location}/{prefix}/; {self.location} holds: "
@@ -67,25 +73,30 @@ class Bucket:
     def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102
         paths = {entry.key: self._path(entry) for entry in entries}
         missing = [entry for entry in entries if not self._have(entry)]
-        failed: dict[str, str] = {}
-        if missing:
-            logger.info(
-                "bucket: fetching %d of %d objects (%.1f MB)",
-                len(missing),
-                len(entries),
-                sum(entry.size for entry in missing) / 1e6,
-            )
-            with ThreadPoolExecutor(THREADS) as pool:
-                futures = {pool.submit(self._fetch_one, entry): entry for entry in missing}
-                try:
-                    sizes = {future: entry.size for future, entry in futures.items()}
-                    for future in _progress(as_completed(futures), sizes):
-                        if reason := self._ask(future.result):
-                            failed[futures[future].key] = reason
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)
-                    raise
+        if self.bucket is None:
+            failed = {entry.key: "not in the cache, and --offline asks nobody" for entry in missing}
+        else:
+            failed = self._ask(lambda: self._fetch_all(missing, len(entries)))
         return {key: path for key, path in paths.items() if key not in failed}, failed
+
+    def _fetch_all(self, missing: Sequence[Entry], total: int) -> dict[str, str]:
+        """Bring objects into the cache; reasons by key for those that cannot be had."""
+        if not missing:
+            return {}
+        size = sum(entry.size for entry in missing)
+        logger.info("bucket: fetching %d of %d objects (%.1f MB)", len(missing), total, size / 1e6)
+        for left in self.cache.glob("*/.*.part"):  # of a run that was killed
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > ABANDONED:
+                    left.unlink()
+        failed = {}
+        done = in_order(self._fetch_one, missing, workers=THREADS)
+        for entry, reason in _progress(zip(missing, done, strict=True), len(missing), size):
+            if reason:
+                failed[entry.key] = reason
+            else:
+                self.fetched += 1
+        return failed
 
     def _connect(self) -> Any:
         from google.cloud import storage
@@ -98,10 +109,25 @@ class Bucket:
         return client.bucket(self.bucket_name)
 
     def _listed(self, prefix: str) -> list[Entry]:
+        """The objects whose names begin so, from the bucket, or from the last listing when offline."""
+        kept = (
+            self.cache
+            / "listings"
+            / f"{hashlib.sha256((self.prefix + prefix).encode()).hexdigest()[:40]}.json"
+        )
+        if self.bucket is None:
+            try:
+                return [Entry(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
+            except (OSError, ValueError, TypeError):
+                raise UserError(
+                    f"--offline: {self.location}/{prefix} was never listed with this --cache-dir; run once "
+                    "without --offline"
+                ) from None
+        bucket = self.bucket
         blobs = self._ask(
             lambda: [
-                *self.bucket.client.list_blobs(
-                    self.bucket,
+                *bucket.client.list_blobs(
+                    bucket,
                     prefix=self.prefix + prefix,
                     page_size=self.page_size,
                     fields="items(name,size,crc32c,generation),nextPageToken",
@@ -109,13 +135,18 @@ class Bucket:
                 )
             ]
         )
-        return [
+        entries = [
             Entry(blob.name.removeprefix(self.prefix), blob.size, f"{blob.generation}-{blob.crc32c}")
             for blob in blobs
         ]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, entries)
+        return entries
 
     def _beside(self, folder: str) -> str:
         """What a folder of the bucket holds, for a message."""
+        if self.bucket is None:
+            return "(offline)"
         top = self.prefix + folder
         found = self.bucket.client.list_blobs(self.bucket, prefix=top, delimiter="/", timeout=TIMEOUT)
         names = self._ask(lambda: [*(blob.name for blob in found), *found.prefixes])
@@ -137,6 +168,7 @@ class Bucket:
         from google.cloud.storage.exceptions import DataCorruption
 
         generation, crc32c = entry.stamp.split("-", 1)
+        assert self.bucket is not None
         blob = self.bucket.blob(self.prefix + entry.key, generation=int(generation))
         for attempt in range(ATTEMPTS):
             time.sleep(BACKOFF * (2**attempt - 1))
@@ -199,22 +231,22 @@ class Bucket:
             ) from None
 
 
-def _progress(done: Iterable[T], sizes: dict[T, int]) -> Iterator[T]:
+def _progress(done: Iterable[tuple[Entry, str]], total: int, size: int) -> Iterator[tuple[Entry, str]]:
     """Pass on what is done: with a bar on a terminal, else with a log line every few seconds."""
     start = last = time.perf_counter()
-    total, got = sum(sizes.values()), 0
-    for number, item in enumerate(
-        tqdm(done, total=len(sizes), desc="fetching", unit=" files", disable=None, leave=False), start=1
-    ):
-        got += sizes[item]
+    got = 0
+    bar = tqdm(done, total=total, desc="fetching", unit=" files", disable=None, leave=False)
+    for number, (entry, reason) in enumerate(bar, start=1):
+        got += entry.size
         now = time.perf_counter()
         if now - last > LOG_EVERY:
-            last, rate = now, got / (now - start)
+            last, seconds = now, now - start
             logger.info(
-                "bucket: %d of %d objects, %.1f MB/s, %.0f s left",
+                "bucket: %d of %d objects, %.0f files/s, %.1f MB/s, %s left",
                 number,
-                len(sizes),
-                rate / 1e6,
-                (total - got) / max(rate, 1),
+                total,
+                number / seconds,
+                got / seconds / 1e6,
+                duration((size - got) / max(got / seconds, 1)),
             )
-        yield item
+        yield entry, reason

@@ -42,6 +42,16 @@ class Config:
     )
     save_dir: str = flag("models", "folder that everything is written to")
 
+    offline: bool = flag(False, "use what the cache folder has of a bucket, without the network")
+    frames_per_clip: int | None = flag(
+        None, "evenly spaced frames of a clip or DICOM file at most (default: all)"
+    )
+    label_conflict: str = flag(
+        "drop",
+        "where rows of one file disagree: 'drop' (not annotated), 'latest' (by TIMESTAMP), 'majority'",
+        choices=("drop", "latest", "majority"),
+    )
+
     epochs: int = flag(100, "pretraining epochs at most")
     linear_epochs: int = flag(50, "epochs of each linear head")
     batch_size: int = flag(64, "frames in a contrastive batch, 2 views each")
@@ -99,6 +109,7 @@ class Config:
             "cache_dir",
             "save_dir",
             "num_workers",
+            "offline",
             "resume",
             "overwrite",
             "no_figures",
@@ -176,6 +187,9 @@ def contradictions(config: Config) -> Iterator[str]:
         wanted.append((name, 0 < value <= 1000, "above 0 and at most 1000"))
     wanted.append(("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"))
     wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
+    wanted.append(
+        ("frames_per_clip", config.frames_per_clip is None or config.frames_per_clip >= 1, "at least 1")
+    )
     wanted.append(("num_workers", (config.num_workers or 0) >= 0, "0 or more"))
     wanted.append(("crop_min", 0 < config.crop_min <= 1, "above 0 and at most 1"))
     wanted.append(("jitter", 0 <= config.jitter < 1, "at least 0 and below 1"))

@@ -5,10 +5,8 @@ Notation: M frames in all, n of a part.
 
 import hashlib
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,10 +14,8 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
 from simclr_rhd.listing import Entry, Source
+from simclr_rhd.media import ORDINARY
 from simclr_rhd.split import (
-    HELD_OUT,
-    PARTS,
-    UNLABELLED,
     check_disjoint,
     make_groups,
     not_evaluable,
@@ -75,32 +71,6 @@ class Dataset:
         rows = self.rows(part)
         return {"frames": len(rows), "groups": len(set(self.groups[rows].tolist()))}
 
-    def counts(self) -> dict[str, Any]:
-        """What was taken and what was left, for the record."""
-        reasons = Counter(reason.split(" (")[0].split(":")[0] for _, reason in self.store.rejected)
-        per_class = {
-            task: {
-                name: {
-                    part: int((self.labels.values[task][self.rows(part)] == number).sum()) for part in PARTS
-                }
-                for number, name in enumerate(self.labels.classes[task])
-            }
-            for task in TASKS
-        }
-        return {
-            "frames": len(self.store.keys),
-            "rejected": dict(reasons),
-            "videos": len(set(self.labels.videos)),
-            "patients": len(set(self.labels.patients) - {""}),
-            "labelled": int(self.labels.annotated().sum()),
-            "conflicts": len(self.labels.conflicts),
-            "rows_without_file": len(self.labels.rows_without_file),
-            "frames_without_row": len(self.labels.frames_without_row),
-            "parts": {part: self.of_part(part) for part in (*PARTS, UNLABELLED, HELD_OUT)},
-            "watched": int(self.watched.sum()),
-            "classes": per_class,
-        }
-
 
 def read_dataset(
     source: Source,
@@ -110,7 +80,9 @@ def read_dataset(
     labels_csv: str,
     image_size: int,
     cache_dir: Path,
+    frames_per_clip: int | None,
     max_rejected: float,
+    label_conflict: str,
     group_by: str,
     seed: int,
     rejected_csv: Path,
@@ -124,7 +96,9 @@ def read_dataset(
         labels_csv: the label table.
         image_size: pixels of a view's side.
         cache_dir: where fetched and decoded frames are kept.
-        max_rejected: share of unreadable frames allowed.
+        frames_per_clip: evenly spaced frames of a clip or DICOM file at most; None for all.
+        max_rejected: share of unreadable files allowed.
+        label_conflict: what to do where rows of one file disagree.
         group_by: what never stands on two sides.
         seed: of the split.
         rejected_csv: where the unreadable frames are listed if they are too many.
@@ -140,7 +114,11 @@ def read_dataset(
     table = _fetch_table(source, table_entry)
 
     store = open_store(
-        source, [entries[key] for key in sorted(entries)], side=stored_side(image_size), cache_dir=cache_dir
+        source,
+        [entries[key] for key in sorted(entries)],
+        side=stored_side(image_size),
+        cache_dir=cache_dir,
+        most=frames_per_clip,
     )
     try:
         check_rejected(store, max_rejected)
@@ -151,16 +129,18 @@ def read_dataset(
     labels = read_labels(
         table,
         labels_csv,
-        keys=store.keys,
+        files=store.files,
         listed=[entry.key for entry in labelled],
         prefixes=(labelled_prefix, unlabelled_prefix),
+        hashed_patients=store.patients,
+        policy=label_conflict,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
     dataset = _split(store, labels, fingerprint, group_by=group_by, seed=seed)
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
-            "two classes. " + " ".join(_class_lines(dataset))
+            f"two classes. Found: {labels.classes}"
         )
     return dataset
 
@@ -171,8 +151,11 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
     _write_rejected(store, save_dir / "rejected.csv")
     write_rows(
         save_dir / "conflicts.csv",
-        ["path", "task", "readings"],
-        [(key, task, " | ".join(found)) for key, task, found in labels.conflicts],
+        ["path", "task", "readings", "users", "times", "used"],
+        [
+            (c.file, c.task, " | ".join(c.readings), " | ".join(c.users), " | ".join(c.times), c.used)
+            for c in labels.conflicts
+        ],
     )
     write_rows(
         save_dir / "split.csv",
@@ -186,7 +169,17 @@ def _write_rejected(store: Store, path: Path) -> None:
 
 
 def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, seed: int) -> Dataset:
-    names, split_by = make_groups(labels.videos, labels.patients, group_by, links=labels.doubts)
+    names, split_by = make_groups(
+        labels.videos,
+        labels.patients,
+        group_by,
+        doubts=labels.doubts,
+        pictures=[
+            (video, digest)
+            for video, digest, look in zip(labels.videos, store.digests, store.looks, strict=True)
+            if look == ORDINARY  # any two black frames are the same picture
+        ],
+    )
     groups, labelled = np.array(names), labels.annotated()
     values = {task: labels.values[task][labelled] for task in TASKS}
     parts = split_groups(groups[labelled], list(values.values()), seed=seed)
@@ -213,65 +206,3 @@ def _fetch_table(source: Source, entry: Entry) -> bytes:
         return paths[entry.key].read_bytes()
     except OSError as error:
         raise UserError(f"--labels-csv {entry.key}: {error.strerror}") from None
-
-
-def _class_lines(dataset: Dataset) -> list[str]:
-    """For each task its classes and how many frames have them."""
-    lines = []
-    for task, classes in dataset.counts()["classes"].items():
-        found = ", ".join(f"{name} {sum(parts.values())}" for name, parts in classes.items())
-        lines.append(f"{task}: {found or 'not annotated'}")
-    return lines
-
-
-def _single_frame_lines(labels: Labels) -> list[str]:
-    """A warning when file names do not seem to tell which frames are of one video."""
-    frames = Counter(labels.videos)
-    single = sum(number == 1 for number in frames.values())
-    if len(frames) < 10 or single <= len(frames) / 2:
-        return []
-    return [
-        f"WARNING {single} of {len(frames)} videos have a single frame. Frames are put together by their "
-        "names, <video>_frame<number>: if yours are called otherwise, frames of one video may stand on "
-        "both sides of the split"
-    ]
-
-
-def describe(dataset: Dataset) -> list[str]:
-    """The data in sentences for the log, warnings included."""
-    counts, labels = dataset.counts(), dataset.labels
-    lines = [
-        f"frames: {counts['frames']} readable, {len(dataset.store.rejected)} left out (rejected.csv); "
-        f"{counts['videos']} videos, {counts['patients'] or 'no'} patients known"
-    ]
-    if counts["conflicts"]:
-        lines.append(
-            f"labels: {counts['conflicts']} times rows of one file disagree; not annotated there "
-            "(conflicts.csv)"
-        )
-    for what, names in (
-        ("rows name no file, or more than one", labels.rows_without_file),
-        ("files of the labelled folder have no row", labels.frames_without_row),
-    ):
-        if names:
-            more = ", ..." if len(names) > 3 else ""
-            lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
-    lines += _single_frame_lines(labels)
-    for task, line in zip(TASKS, _class_lines(dataset), strict=True):
-        lines.append(line)
-        if task not in dataset.tasks():
-            lines.append(f"NOTICE {task} is skipped: fewer than two classes in the training part")
-        lines += [
-            f"NOTICE {task}: {row['class']} cannot be evaluated: {row['reason']}"
-            for row in dataset.not_evaluable[task]
-        ]
-    parts = ", ".join(
-        f"{name} {part['frames']} frames of {part['groups']} groups" for name, part in counts["parts"].items()
-    )
-    lines.append(f"split by {dataset.split_by}: {parts}")
-    if dataset.leaky:
-        lines.append(
-            "WARNING this split is LEAKY: frames of one patient or video stand on both sides, so "
-            "the scores say nothing about new patients"
-        )
-    return lines

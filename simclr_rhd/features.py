@@ -5,19 +5,20 @@ import torch
 from torch import nn
 
 from simclr_rhd.augment import plain_view
+from simclr_rhd.shards import Frames
 
 EXTRACTION_BATCH = 64
 
 
 @torch.inference_mode()
 def extract(
-    encoder: nn.Module, frames: np.ndarray, rows: np.ndarray, *, size: int, device: torch.device
+    encoder: nn.Module, frames: np.ndarray | Frames, rows: np.ndarray, *, size: int, device: torch.device
 ) -> np.ndarray:
     """Features of the plain views of some frames.
 
     Args:
         encoder: (B, 3, s, s) -> (B, 512); used in eval mode, its mode is put back.
-        frames: (N, 3, S, S) uint8 store.
+        frames: (N, C, S, S) uint8 store.
         rows: (n,) which of them.
         size: s, pixels of a view's side.
         device: where the encoder is.

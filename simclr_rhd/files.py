@@ -1,17 +1,21 @@
 """Files appear whole or not at all: written beside their place, then moved onto it."""
 
 import csv
+import fcntl
 import json
 import math
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from simclr_rhd.errors import UserError
+
+LOCK = ".lock"  # in a folder that is being built
 
 
 @contextmanager
@@ -23,6 +27,32 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside `folder` to build in; move it into place if the block ends without an error.
+
+    What others left when they were killed is removed: a folder that is being built is locked.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".*.building"):
+        with suppress(OSError), (left / LOCK).open("r+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".building", dir=folder.parent))
+    try:
+        with (part / LOCK).open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield part
+            (part / LOCK).unlink()
+            try:
+                os.replace(part, folder)
+            except OSError:
+                if not folder.is_dir():  # else another run was faster
+                    raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def make_folder(path: Path, *, flag: str) -> None:

@@ -44,6 +44,8 @@ def decode(data: bytes) -> np.ndarray:
             return np.asarray(_to_rgb(_opened(data)))
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
+    except Image.DecompressionBombError:
+        raise ValueError("too large") from None
     except ValueError:
         raise
     except Exception as error:  # on damaged bytes Pillow raises whatever it stumbles over

@@ -7,13 +7,16 @@ import ast
 import itertools
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
+from simclr_rhd.annotators import Conflict, agreement, settle
 from simclr_rhd.errors import UserError
+from simclr_rhd.split import HASHED
 from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
 
 TASKS = ("view", "condition", "severity")
@@ -64,12 +67,14 @@ class Labels:
         classes: class names of each task, in clinical order; a task with fewer than two cannot be learnt.
         values: {task: (N,) int64 index into `classes`, -1 = not annotated}.
         videos: N names of videos.
-        patients: N patients of the table, "" where unknown.
-        doubts: (video, patient) of frames whose rows name several patients.
-        conflicts: (key, column, readings) of frames whose rows disagree: not annotated for that task; where
-            the rows disagree on the patient, not annotated at all.
+        patients: N patients: of the table, else of the DICOM file, "" where unknown.
+        doubts: (video, patient) that may belong together: of frames whose rows name several patients, and of
+            those that have a patient in the table and another name for it in the file.
+        conflicts: where rows of one file disagree. Not annotated for that task, unless the policy finds a
+            reading; where they disagree on the patient, not annotated at all.
         rows_without_file: file names of the table that no file, or more than one, has.
-        frames_without_row: keys of the labelled folder that the table does not name.
+        files_without_row: files of the labelled folder that the table does not name.
+        agreement: Cohen's kappa of each pair of annotators.
     """
 
     classes: dict[str, list[str]]
@@ -77,9 +82,10 @@ class Labels:
     videos: list[str]
     patients: list[str]
     doubts: list[tuple[str, str]]
-    conflicts: list[tuple[str, str, list[str]]]
+    conflicts: list[Conflict]
     rows_without_file: list[str]
-    frames_without_row: list[str]
+    files_without_row: list[str]
+    agreement: list[dict[str, Any]]
 
     def annotated(self) -> np.ndarray:
         """(N,) bool: frames with a label for at least one task."""
@@ -87,16 +93,25 @@ class Labels:
 
 
 def read_labels(
-    table: bytes, name: str, *, keys: Sequence[str], listed: Sequence[str], prefixes: tuple[str, str]
+    table: bytes,
+    name: str,
+    *,
+    files: Sequence[str],
+    listed: Sequence[str],
+    prefixes: tuple[str, str],
+    hashed_patients: Mapping[str, str] | None = None,
+    policy: str = "drop",
 ) -> Labels:
     """Match the rows of a label table with frames.
 
     Args:
         table: the CSV file.
         name: what to call the table in messages.
-        keys: names of the N frames that could be read.
+        files: of each of the N frames the file it comes from; frames of one clip share its labels.
         listed: names of all files below the labelled prefix, the rejected ones too.
         prefixes: the folders of the labelled and of the unlabelled frames.
+        hashed_patients: by file, of DICOM files.
+        policy: what to do where rows of one file disagree: 'drop', 'latest' or 'majority'.
 
     Raises:
         UserError: the table cannot be read, lacks a column, or names none of the files.
@@ -112,34 +127,47 @@ def read_labels(
     readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in rows])
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
-    conflicts = []
-    for key, what in itertools.product(sorted(rows_of), columns):
-        readings = set().union(*(readers[what](row.get(columns[what]) or "") for row in rows_of[key]))
-        if len(readings) == 1:
-            found[what][key] = readings.pop()
-        elif readings:
-            conflicts.append((key, what, sorted(readings)))
-    several = {key: readings for key, what, readings in conflicts if what == "patient"}
-    for key, task in itertools.product(several, TASKS):
-        found[task].pop(key, None)  # rows that disagree on whose frame it is say nothing of value
+    conflicts: list[Conflict] = []
+    for file, what in itertools.product(sorted(rows_of), columns):
+        readings = [(readers[what](row.get(columns[what]) or ""), row) for row in rows_of[file]]
+        distinct = set().union(*(said for said, _ in readings))
+        if len(distinct) == 1:
+            found[what][file] = distinct.pop()
+        elif distinct:
+            used = "" if what == "patient" else settle(readings, policy)
+            conflicts.append(Conflict.of(file, what, readings, used))
+            found[what] |= {file: used} if used else {}
+    several = {conflict.file: conflict for conflict in conflicts if conflict.task == "patient"}
+    for file, task in itertools.product(several, TASKS):
+        found[task].pop(file, None)  # rows that disagree on whose frame it is say nothing of value
 
     classes, values = {}, {}
     for task in TASKS:
         classes[task] = sorted(set(found[task].values()), key=lambda text: clinical_order(task, text))
         index = {text: number for number, text in enumerate(classes[task])} | {None: NOT_ANNOTATED}
-        values[task] = np.array([index[found[task].get(key)] for key in keys], dtype=np.int64)
-    patients = [found["patient"].get(key, "") for key in keys]
-    videos = videos_of(keys, prefixes)
-    video = dict(zip(keys, videos, strict=True))
+        values[task] = np.array([index[found[task].get(file)] for file in files], dtype=np.int64)
+    hashed = {file: HASHED + patient for file, patient in (hashed_patients or {}).items()}
+    videos = videos_of(files, prefixes)
+    video = dict(zip(files, videos, strict=True))
+    named = [(conflict.file, reading) for conflict in several.values() for reading in conflict.readings]
     return Labels(
         classes=classes,
         values=values,
         videos=videos,
-        patients=patients,
-        doubts=[(video[key], name) for key, names in several.items() if key in video for name in names],
+        patients=[found["patient"].get(file) or hashed.get(file, "") for file in files],
+        doubts=[(video[file], patient) for file, patient in [*named, *hashed.items()] if file in video],
         conflicts=conflicts,
         rows_without_file=rows_without_file,
-        frames_without_row=sorted(set(keys) & set(listed) - set(rows_of)),
+        files_without_row=sorted(set(files) & set(listed) - set(rows_of)),
+        agreement=agreement(
+            {
+                task: {
+                    file: [(readers[task](row[COLUMNS[task]]), row) for row in rows_of[file]]
+                    for file in rows_of
+                }
+                for task in TASKS
+            }
+        ),
     )
 
 
@@ -190,8 +218,8 @@ def clinical_order(task: str, name: str) -> tuple:
     return len(parts), [order.index(part) if part in order else len(order) for part in parts], name
 
 
-def videos_of(keys: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
-    """The video of each frame: its file name up to `_frame`, in any case.
+def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
+    """The video of each file: its name up to `_frame`, in any case, without the extension.
 
     Folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
     video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
@@ -199,10 +227,11 @@ def videos_of(keys: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     """
     stems: list[tuple[str, str]] = []
     folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
-    for key in map(PurePosixPath, keys):
-        prefix = next((prefix for prefix in prefixes if key.is_relative_to(prefix)), ".")
-        end = key.stem.lower().rfind("_frame")
-        stem, folder = key.stem[:end] if end > 0 else key.stem, str(key.parent.relative_to(prefix))
+    for path in map(PurePosixPath, files):
+        prefix = next((prefix for prefix in prefixes if path.is_relative_to(prefix)), ".")
+        name = path.name if path.suffix[1:].isdigit() else path.stem  # the numbers of a DICOM identifier
+        end = name.lower().rfind("_frame")
+        stem, folder = name[:end] if end > 0 else name, str(path.parent.relative_to(prefix))
         stems.append((stem, folder))
         folders[stem][prefix].add(folder)
 

@@ -1,11 +1,10 @@
 """What every source of files has in common: entries of a listing, and which names may be used."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-logger = logging.getLogger("simclr_rhd")
+LONGEST_NAME, LONGEST_PART = 1024, 255  # bytes of a name, characters of one part of it
 
 
 class Entry(NamedTuple):
@@ -26,6 +25,9 @@ class Source(Protocol):
     """Files below a root."""
 
     location: str
+    listed: int  # files found so far
+    fetched: int  # of these brought here over a network
+    refused: list[tuple[str, str]]  # names that cannot be used, with the reason
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:
         """All files below `prefix`, sorted by key; hidden files and folder markers are left out.
@@ -49,24 +51,29 @@ class Source(Protocol):
         """
 
 
-def usable(key: str) -> bool:
-    """Whether a name may be used: no part `..`, none hidden or empty, no control characters."""
-    parts = key.split("/")
-    return not any(part.startswith(".") or not part for part in parts) and key.isprintable()
+def unusable(key: str) -> str:
+    """Why a name cannot be used, "" if it can: it must lead below the root, and be shown as it is."""
+    if ".." in key.split("/") or key.startswith("/"):
+        return "unusable name: it leads elsewhere"
+    if not key.isprintable():
+        return "unusable name: control characters"
+    if len(key.encode(errors="replace")) > LONGEST_NAME or max(map(len, key.split("/"))) > LONGEST_PART:
+        return "unusable name: too long"
+    return ""
 
 
-def visible(entries: Iterable[Entry], where: str) -> list[Entry]:
-    """The usable entries in order; the others are counted in the log unless they are merely hidden."""
-    entries = list(entries)
-    refused = [key for key, _, _ in entries if ".." in key.split("/") or not key.isprintable()]
-    if refused:
-        logger.warning(
-            "WARNING %s: %d names that lead elsewhere or cannot be shown are left out, the first: %r",
-            where,
-            len(refused),
-            refused[0],
-        )
-    return sorted(entry for entry in entries if usable(entry.key))
+def visible(entries: Iterable[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:
+    """The usable entries in order, and the names of the others with the reason.
+
+    What is hidden (a part begins with a dot) or a mark for a folder (a part is empty) is passed over.
+    """
+    used, refused = [], []
+    for entry in entries:
+        if reason := unusable(entry.key):
+            refused.append((entry.key.encode("unicode_escape").decode(), reason))
+        elif not any(part.startswith(".") or not part for part in entry.key.split("/")):
+            used.append(entry)
+    return sorted(used), sorted(refused)
 
 
 def listed_names(names: Iterable[str]) -> str:

@@ -21,7 +21,8 @@ from simclr_rhd.augment import Strengths, two_views
 from simclr_rhd.batches import Batch, Batches, epoch_batches, read_ahead, watched_batches
 from simclr_rhd.errors import UserError
 from simclr_rhd.loss import nt_xent, uniform_loss
-from simclr_rhd.runtime import duration
+from simclr_rhd.process import duration
+from simclr_rhd.shards import Frames
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -42,7 +43,7 @@ class Pretraining:
 
     Args:
         model: SimCLR, wrapped for its devices.
-        frames: (N, 3, S, S) uint8.
+        frames: (N, C, S, S) uint8.
         kinds: (N,) uint8.
         batch_size: N of NT-Xent.
         learning_rate: the peak.
@@ -58,7 +59,7 @@ class Pretraining:
     def __init__(
         self,
         model: nn.Module,
-        frames: np.ndarray,
+        frames: np.ndarray | Frames,
         kinds: np.ndarray,
         *,
         batch_size: int,

@@ -1,4 +1,4 @@
-"""The process of a run, before anything heavy is imported: its log and its signals."""
+"""The process of a run, before anything heavy is imported: its log, its signals, how it tells the time."""
 
 import logging
 import logging.handlers
@@ -66,3 +66,11 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: '45 s', '12 min', '3 h 05 min'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -66,14 +66,6 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def duration(seconds: float) -> str:
-    """A time in words: '45 s', '12 min', '3 h 05 min'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def describe_device(device: torch.device) -> str:
     """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100'."""
     if device.type == "cuda":

@@ -7,18 +7,17 @@ with its content. A folder and a bucket of the same content list the same keys i
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.files import building
 from simclr_rhd.listing import Entry, Source, listed_names, visible
 
 logger = logging.getLogger("simclr_rhd")
 
 
-def open_source(data: str, *, cache_dir: Path, demo_patients: int) -> Source:
+def open_source(data: str, *, cache_dir: Path, demo_patients: int, offline: bool = False) -> Source:
     """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
 
     Raises:
@@ -29,7 +28,7 @@ def open_source(data: str, *, cache_dir: Path, demo_patients: int) -> Source:
     if data.startswith("gs://"):
         from simclr_rhd.bucket import Bucket
 
-        return Bucket(data, cache_dir=cache_dir)
+        return Bucket(data, cache_dir=cache_dir, offline=offline)
     return Folder(Path(data).expanduser(), location=data)
 
 
@@ -42,16 +41,8 @@ def make_demo(cache_dir: Path, patients: int) -> Path:
     folder = cache_dir / f"demo-{version}-{patients}"
     if not folder.is_dir():
         logger.info("demo: drawing the clips of %d synthetic patients", patients)
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".demo-", dir=cache_dir))
-        try:
+        with building(folder) as part:
             demo.write_demo(part, patients=patients)
-            os.replace(part, folder)
-        except OSError:
-            if not folder.is_dir():  # else another run was faster
-                raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -60,6 +51,7 @@ class Folder:
 
     def __init__(self, root: Path, *, location: str) -> None:
         self.root, self.location = root, location
+        self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
             raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")
@@ -88,8 +80,11 @@ class Folder:
                 min(links),
                 flag,
             )
-        if not (entries := visible(found, f"{self.location}/{prefix}")):
+        entries, refused = visible(found)
+        if not entries:
             raise UserError(f"{flag} {prefix}: no files below {top}")
+        self.listed += len(entries)
+        self.refused += refused
         return entries
 
     def entry(self, key: str) -> Entry:  # noqa: D102

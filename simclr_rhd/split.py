@@ -12,22 +12,29 @@ from simclr_rhd.errors import UserError
 PARTS = ("train", "val", "test")
 SHARES = np.array([0.70, 0.15, 0.15])
 UNLABELLED, HELD_OUT = "unlabelled", "held-out"
+HASHED = "dicom-"  # begins a patient's name that is a salted hash
 RESTARTS = 30
 
 
 def make_groups(
-    videos: Sequence[str], patients: Sequence[str], by: str, *, links: Iterable[tuple[str, str]] = ()
+    videos: Sequence[str],
+    patients: Sequence[str],
+    by: str,
+    *,
+    doubts: Iterable[tuple[str, str]] = (),
+    pictures: Iterable[tuple[str, str]] = (),
 ) -> tuple[list[str], str]:
     """The group of each frame: frames of one group never stand on two sides.
 
     By patient, a video without a patient is a group of its own, frames of a video have one patient, and
-    patients that share a video are one group.
+    patients that share a video are one group. Videos that share a picture are one group, too.
 
     Args:
         videos: N names.
         patients: N names, "" where unknown.
         by: 'auto' (patient where any is known, else video), 'patient', 'video', 'frame'.
-        links: (video, patient) that may belong together: where it is in doubt, one group.
+        doubts: (video, patient) that may belong together: where it is in doubt, one group.
+        pictures: (video, hash of a picture in it).
 
     Returns:
         N names of groups, and what they were made by.
@@ -41,9 +48,6 @@ def make_groups(
         by = "patient" if any(patients) else "video"
     if by == "frame":
         return [f"{video} #{number}" for number, video in enumerate(videos)], by
-    if by == "video":
-        return list(videos), by
-
     parent: dict[str, str] = {}  # union-find over videos and patients; roots are the smallest names
 
     def root(node: str) -> str:
@@ -51,10 +55,19 @@ def make_groups(
             node = parent[node]
         return node
 
-    for video, patient in {*zip(videos, patients, strict=True), *links}:
-        one, other = root(f"video {video}"), root(f"patient {patient}" if patient else f"video {video}")
-        parent[max(one, other)] = min(one, other)
+    shared = {(video, f"~picture {digest}") for video, digest in pictures}
+    if by == "patient":
+        named = {*zip(videos, patients, strict=True), *doubts}
+        shared |= {(video, _node(patient)) for video, patient in named if patient}
+    for video, other in shared:
+        roots = root(f"video {video}"), root(other)
+        parent[max(roots)] = min(roots)
     return [root(f"video {video}") for video in videos], by
+
+
+def _node(patient: str) -> str:
+    """A patient's node. Hashes sort last and so name no group: they differ from machine to machine."""
+    return f"{'~' if patient.startswith(HASHED) else ''}patient {patient}"
 
 
 def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: int) -> np.ndarray:

@@ -1,37 +1,50 @@
 """The frame store: every frame decoded, checked, padded to a square and resized once, uint8 on disk.
 
-A store's folder is named by a hash of what went into it (the listing and the size), built beside its place
-and moved there whole. So it is never half believed, never changed, and found again when nothing changed.
+A store's folder is named by a hash of what went into it (names, stamps of the contents, preprocessing), built
+beside its place and moved there whole. So it is never half believed, never changed, and found again when
+nothing changed. Its index and its shards carry checksums.
 
 Notation: N frames, S pixels of a stored frame's side.
 """
 
+import errno
 import hashlib
 import json
 import logging
 import math
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
+from simclr_rhd import media
+from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import write_json
-from simclr_rhd.frames import colour_kind, decode, is_frame, square
+from simclr_rhd.files import building, write_json
+from simclr_rhd.frames import GREY
 from simclr_rhd.listing import Entry, Source
+from simclr_rhd.media import NO_FRAME
+from simclr_rhd.parallel import in_order
+from simclr_rhd.process import duration
+from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 1  # raise it when the same file would be stored otherwise
+VERSION = 2  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
+SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
+LOG_EVERY = 10.0  # seconds between progress lines in a log
 
 
 @dataclass(frozen=True)
@@ -39,18 +52,28 @@ class Store:
     """Decoded frames.
 
     Attributes:
-        frames: (N, 3, S, S) uint8, memory-mapped, RGB, content centred on black.
-        keys: N names below the source's root, sorted.
+        frames: N of them, (n, C, S, S) uint8 when indexed; RGB, content centred on black.
+        keys: N names: the file's below the source's root, with `#<number>` for a frame of a clip.
+        files: N names of the files they come from.
         kinds: (N,) uint8, GREY (R = G = B everywhere), TINTED or DOPPLER.
-        rejected: (key, reason) of every file left out.
+        looks: (N,) uint8, ORDINARY, NEAR_BLACK or CONSTANT.
+        digests: N hashes of the pictures.
+        patients: salted hashes by file, of DICOM files that name a patient.
+        rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents; equal for a folder and a bucket of the same content.
+        decoded: files that were decoded for this run; none when the store was found on disk.
     """
 
-    frames: np.ndarray
+    frames: Frames
     keys: list[str]
+    files: list[str]
     kinds: np.ndarray
+    looks: np.ndarray
+    digests: list[str]
+    patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
+    decoded: int = 0
 
 
 def stored_side(image_size: int) -> int:
@@ -58,139 +81,218 @@ def stored_side(image_size: int) -> int:
     return math.ceil(image_size * 8 / 7)
 
 
-def open_store(source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path) -> Store:
+def open_store(
+    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+) -> Store:
     """The store of `entries` at `side` pixels: the one on disk if there is one, else built now.
 
+    Args:
+        source: where the files are.
+        entries: of its listing.
+        side: S.
+        cache_dir: where stores are kept.
+        most: frames of a clip at most; None for all.
+
     Raises:
-        UserError: the disk is too full.
+        UserError: the disk is too full, or a package is missing.
     """
-    recipe = json.dumps([VERSION, side, [[entry.key, entry.stamp] for entry in entries]])
+    named = [[entry.key, entry.stamp] for entry in entries]
+    recipe = json.dumps([VERSION, side, most, named, source.refused])
     folder = cache_dir / "stores" / hashlib.sha256(recipe.encode()).hexdigest()[:24]
     if _complete(found := _read(folder)):
         logger.info("store: %d decoded frames reused from %s", len(found.keys), folder)
         return found
-    frames = [entry for entry in entries if is_frame(entry.key)]
-    others = [entry for entry in entries if not is_frame(entry.key)]
-    paths, failed = source.fetch(frames)
-    rejected = [(entry.key, f"not a frame: {Path(entry.key).suffix or 'no extension'}") for entry in others]
-    rejected += [(key, FETCH_FAILED + reason) for key, reason in failed.items()]
-    _build(folder, paths, rejected, side=side)
+    shutil.rmtree(folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
+    used = [entry for entry in entries if media.kind_of(entry.key)]
+    media.require_packages(entry.key for entry in used)
+    paths, failed = source.fetch(used)
+    rejected = [
+        (entry.key, f"{NO_FRAME}{Path(entry.key).suffix}")
+        for entry in entries
+        if not media.kind_of(entry.key)
+    ]
+    rejected += [*source.refused, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
+    work = partial(_prepare, paths, side=side, most=most, salt=_salt(cache_dir))
+    _build(folder, sorted(paths), rejected, work, side=side)
     store = _read(folder)
     assert store is not None, f"{folder} was built a moment ago"
-    return store
+    return replace(store, decoded=len(paths))
 
 
 def check_rejected(store: Store, most: float) -> None:
-    """Stop when more than the share `most` of the frames is unreadable.
+    """Stop when more than the share `most` of the files is unreadable.
 
     Files that are no frames by their extension are listed in `rejected.csv`, but do not count here.
 
     Raises:
-        UserError: too many unreadable frames, or no frame at all.
+        UserError: too many unreadable files, or no frame at all.
     """
-    unreadable = [(key, why) for key, why in store.rejected if not why.startswith("not a frame: ")]
-    total = len(store.keys) + len(unreadable)
+    unreadable = [(key, why) for key, why in store.rejected if not why.startswith(NO_FRAME)]
+    total = len({*store.files, *(key for key, _ in unreadable)})
     examples = "".join(f"\n  {key}: {why}" for key, why in (unreadable or store.rejected)[:5])
     if not store.keys:
         raise UserError(f"none of the {len(store.rejected)} files is a readable frame:{examples}")
     if len(unreadable) > most * total:
         enough = math.ceil(100 * len(unreadable) / total) / 100
         raise UserError(
-            f"{len(unreadable)} of {total} frames cannot be read; --max-rejected allows "
+            f"{len(unreadable)} of {total} files cannot be read; --max-rejected allows "
             f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. The first:{examples}"
         )
 
 
-def _prepare(path: Path, side: int) -> tuple[np.ndarray | None, str, str]:
-    """A file's stored frame (None if unusable), the reason for None, and its content's hash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})", ""
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        return square(decode(data), side), "", digest
-    except ValueError as error:
-        return None, str(error), digest
+def _prepare(
+    paths: dict[str, Path], key: str, *, side: int, most: int | None, salt: bytes
+) -> tuple[str, media.Prepared]:
+    return key, media.prepare(paths[key], key, side=side, most=most, salt=salt)
 
 
-def _build(folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], *, side: int) -> None:
+def _salt(cache_dir: Path) -> bytes:
+    """Secret bytes of this cache folder, made once: without them a patient's number could be guessed."""
+    path = cache_dir / "salt"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=cache_dir) as stream:  # readable for its owner alone
+            stream.write(secrets.token_bytes(32))
+            stream.flush()
+            with suppress(FileExistsError):  # a run that was faster
+                os.link(stream.name, path)
+    return path.read_bytes()
+
+
+def _build(folder: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    need, free = len(paths) * 3 * side * side, shutil.disk_usage(folder.parent).free
-    if need > free:
-        raise UserError(
-            f"decoded frames need {need / 1e9:.1f} GB in {folder.parent}, where "
-            f"{free / 1e9:.1f} GB are free; make room, or name another disk with --cache-dir"
-        )
-    logger.info("store: decoding %d frames to %dx%d (%.2f GB)", len(paths), side, side, need / 1e9)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    rejected, keys, kinds, content = list(rejected), [], [], hashlib.sha256()
+    _check_room(folder.parent, keys, work)
     start = time.perf_counter()
     try:
-        with (part / "frames.u8").open("wb") as stream:
-            for key, (frame, reason, digest) in _decoded(paths, side):
-                content.update(f"{key}\0{digest}\0".encode())
-                if frame is None:
-                    rejected.append((key, reason))
-                    continue
-                stream.write(frame.tobytes())
-                keys.append(key)
-                kinds.append(colour_kind(frame))
-        rejected.sort()
-        content.update(json.dumps(rejected).encode())
-        write_json(
-            part / "index.json",
-            {
-                "side": side,
-                "keys": keys,
-                "kinds": kinds,
-                "rejected": rejected,
-                "fingerprint": content.hexdigest(),
-            },
-        )
-        try:
-            os.replace(part, folder)
-        except OSError:  # another run has just put the same store there, or an incomplete one is in the way
-            if not _complete(_read(folder)):
-                shutil.rmtree(folder)
-                os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with building(folder) as part:
+            index = _write(part, keys, list(rejected), work, side=side)
+            write_json(part / "index.json", index | {"checksum": _checksum(index)})
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"the disk is full: {folder.parent} has no room for the decoded frames. Nothing half-written is "
+            "kept; make room, or name another disk with --cache-dir"
+        ) from None
     seconds = time.perf_counter() - start
-    logger.info("store: %d frames in %.1f s (%.0f frames/s)", len(keys), seconds, len(keys) / seconds)
+    frames = len(index["kinds"])
+    logger.info("store: %d frames in %.1f s (%.0f frames/s)", frames, seconds, frames / seconds)
 
 
-def _decoded(paths: dict[str, Path], side: int) -> Iterator[tuple[str, tuple[np.ndarray | None, str, str]]]:
-    """Prepared frames in the order of the sorted keys; some hundred at a time are in memory."""
-    keys, chunk = sorted(paths), 256
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(keys), desc="decoding", unit=" frames", disable=None, leave=False) as bar,
-    ):
-        for first in range(0, len(keys), chunk):
-            some = keys[first : first + chunk]
-            yield from zip(some, pool.map(lambda key: _prepare(paths[key], side), some), strict=True)
-            bar.update(len(some))
+def _check_room(place: Path, keys: list[str], work: Any) -> None:
+    """Say how much room the frames will take, from a sample of the files; refuse what does not fit."""
+    some = min(SAMPLE, math.ceil(SAMPLE_SHARE * len(keys)))
+    sample = [keys[number] for number in evenly(len(keys), some)]
+    bytes_of = [
+        sum(frame.pixels.size // (3 if frame.kind == GREY else 1) for frame in done.frames)
+        for _, done in in_order(work, sample, workers=os.cpu_count() or 1)
+    ]
+    need = sum(bytes_of) / max(1, len(sample)) * len(keys)
+    free = shutil.disk_usage(place).free
+    if need > free:
+        raise UserError(
+            f"decoded frames will need about {need / 1e9:.1f} GB in {place}, where {free / 1e9:.1f} GB are "
+            "free; make room, name another disk with --cache-dir, or use a smaller --image-size or "
+            "--frames-per-clip"
+        )
+    logger.info("store: decoding %d files, about %.2f GB in %s", len(keys), need / 1e9, place)
+
+
+def _write(
+    part: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int
+) -> dict[str, Any]:
+    """Decode all files into shards; the index."""
+    files, kinds, looks, digests, content = [], [], [], [], hashlib.sha256()
+    writer = ShardWriter(part)
+    try:
+        for key, done in _progress(in_order(work, keys, workers=os.cpu_count() or 1), len(keys)):
+            content.update(f"{key}\0{done.content}\0".encode())
+            if done.reason:
+                rejected.append((key, done.reason))
+            if not done.frames:
+                continue
+            numbers = [frame.number for frame in done.frames]
+            files.append([key, None if numbers == [None] else numbers, done.patient])
+            for frame in done.frames:
+                writer.append(frame.pixels, frame.kind)
+                kinds.append(frame.kind)
+                looks.append(frame.look)
+                digests.append(frame.digest)
+        shards = writer.close()
+    finally:
+        writer.abandon()
+    rejected.sort()
+    content.update(json.dumps(rejected).encode())
+    return {
+        "side": side,
+        "files": files,
+        "kinds": kinds,
+        "looks": looks,
+        "digests": digests,
+        "rejected": rejected,
+        "fingerprint": content.hexdigest(),
+        "shards": shards,
+    }
+
+
+def _progress(done: Iterator[tuple[str, media.Prepared]], total: int) -> Iterator[tuple[str, media.Prepared]]:
+    """Pass on what is done: with a bar on a terminal, else with a log line every few seconds."""
+    start = last = time.perf_counter()
+    frames = 0
+    bar = tqdm(done, total=total, desc="decoding", unit=" files", disable=None, leave=False)
+    for number, item in enumerate(bar, start=1):
+        frames += len(item[1].frames)
+        now = time.perf_counter()
+        if now - last > LOG_EVERY:
+            last, left = now, (now - start) / number * (total - number)
+            rate = frames / (now - start)
+            logger.info("store: %d of %d files, %.0f frames/s, %s left", number, total, rate, duration(left))
+        yield item
+
+
+def _checksum(index: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
 
 
 def _complete(store: Store | None) -> TypeGuard[Store]:
-    """Whether there is a store and it lacks no frame that another attempt might fetch."""
+    """Whether there is a store and it lacks no file that another attempt might fetch."""
     return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 
 def _read(folder: Path) -> Store | None:
+    """The store in a folder; None if there is none, or if it is damaged."""
+    if not folder.is_dir():
+        return None
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        shape = (len(index["keys"]), 3, index["side"], index["side"])
-        if (folder / "frames.u8").stat().st_size != math.prod(shape):
-            return None
-    except (OSError, ValueError, KeyError):
+        if index.pop("checksum") != _checksum(index) or any(
+            _crc32c(folder / name) != checksum for name, checksum in index["shards"].items()
+        ):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        logger.warning("WARNING the store in %s is damaged; its frames are decoded anew", folder)
         return None
-    rejected = [(key, reason) for key, reason in index["rejected"]]
-    frames = (
-        np.memmap(folder / "frames.u8", dtype=np.uint8, mode="r", shape=shape)
-        if shape[0]
-        else np.empty(shape, dtype=np.uint8)
-    )
+    files, keys = [], []
+    for file, numbers, _ in index["files"]:
+        names = [file] if numbers is None else [f"{file}#{number:04d}" for number in numbers]
+        keys += names
+        files += [file] * len(names)
     kinds = np.array(index["kinds"], dtype=np.uint8)
-    return Store(frames, index["keys"], kinds, rejected, index["fingerprint"])
+    return Store(
+        frames=Frames(folder, kinds, index["side"]),
+        keys=keys,
+        files=files,
+        kinds=kinds,
+        looks=np.array(index["looks"], dtype=np.uint8),
+        digests=index["digests"],
+        patients={file: patient for file, _, patient in index["files"] if patient},
+        rejected=[(key, reason) for key, reason in index["rejected"]],
+        fingerprint=index["fingerprint"],
+    )
+
+
+def _crc32c(path: Path) -> str:
+    found = google_crc32c.Checksum()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            found.update(block)
+    return found.digest().hex()

@@ -13,6 +13,7 @@ from simclr_rhd.errors import UserError
 
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
+USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
 Row = dict[str, str]  # cells by column name
 

@@ -29,6 +29,7 @@ class Emulator:
         self.backend, self.port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.faults, self.reads = defaultdict(list), Counter()
+        self.delay = 0.0  # seconds before each answer
         command = [binary, *f"-scheme http -host 127.0.0.1 -port {self.backend} -backend memory".split()]
         command += f"-external-url {self.url} -public-host 127.0.0.1:{self.port} -log-level error".split()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -91,6 +92,7 @@ def _handler(emulator):
             return answer, data
 
         def answer(self):
+            time.sleep(emulator.delay)
             url = urllib.parse.urlsplit(self.path)
             fault = None
             if self.command == "GET" and "alt=media" in url.query:

@@ -35,7 +35,7 @@ def test_reading_ahead_is_bounded_and_its_threads_end_with_it(batches):
     stream = read_ahead(Counting(), [np.arange(4)] * 20, workers=2, pin=False)
     next(stream)
     time.sleep(0.05)
-    assert len(read) <= 4
+    assert len(read) <= 5
     stream.close()
     assert threading.active_count() == before
 

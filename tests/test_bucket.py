@@ -138,9 +138,11 @@ def test_names_that_lead_elsewhere_are_left_out(name, tmp_path, gcs, hostile):
     gcs.put(name, hostile, b"x")
     source = opened(name, tmp_path)
     assert len(listed(source)) == 7
+    assert bool(source.refused) == (".." in hostile or "\n" in hostile)
     source.fetch(listed(source))
-    assert {path.parent.parent for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {
-        tmp_path / "cache" / "objects" / name
+    assert {path.parent.parent for path in (tmp_path / "cache").rglob("*") if path.is_file()} <= {
+        tmp_path / "cache" / "objects" / name,
+        tmp_path / "cache" / "objects",
     }
 
 
@@ -186,3 +188,27 @@ def test_missing_credentials_are_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(google.auth, "default", nobody)
     with pytest.raises(UserError, match="gcloud auth application-default login"):
         Bucket("gs://some-bucket", cache_dir=tmp_path)
+
+
+def test_offline_asks_nobody(name, tmp_path, gcs, monkeypatch):
+    source = opened(name, tmp_path)
+    entries = listed(source)
+    paths, _ = source.fetch(entries)
+    assert source.fetched == 7 and source.listed == 7
+    monkeypatch.setattr(Bucket, "_connect", lambda self: 1 / 0)
+    again = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    assert listed(again) == entries and again.fetch(entries) == (paths, {}) and again.fetched == 0
+    paths[entries[0].key].unlink()
+    _, failed = again.fetch(entries)
+    assert list(failed) == [entries[0].key] and "--offline" in failed[entries[0].key]
+    with pytest.raises(UserError, match="--offline: .* was never listed"):
+        Bucket(f"gs://{name}/other", cache_dir=tmp_path / "cache", offline=True).files("lab", flag="--x")
+
+
+def test_a_killed_run_goes_on_where_it_was(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    entries = listed(source)
+    source.fetch(entries[:4])
+    before = gcs.reads.copy()
+    opened(name, tmp_path).fetch(entries)
+    assert sum((gcs.reads - before).values()) == 3

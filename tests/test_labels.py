@@ -3,18 +3,19 @@ import pytest
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import TASKS, class_reader, patient_reader, read_labels, videos_of
+from simclr_rhd.split import make_groups
 from simclr_rhd.table import read_rows
 
 L, U = "lab", "un/lab"
 HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
 
 
-def read(table, names, unlabelled=(), header=HEADER, listed=None):
+def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop"):
     labelled = [f"{L}/{name}" for name in names]
     keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
     text = header + "\n" + table
     return keys, read_labels(
-        text.encode(), "table.csv", keys=keys, listed=listed or labelled, prefixes=(L, U)
+        text.encode(), "table.csv", files=keys, listed=listed or labelled, prefixes=(L, U), policy=policy
     )
 
 
@@ -73,16 +74,16 @@ def test_agreeing_rows_merge_and_disagreeing_ones_are_listed():
     assert label(labels, keys, "view", "a_frame1.png") == "Parasternal Long Axis (PLAX)"
     assert label(labels, keys, "severity", "a_frame1.png") == "Normal"
     assert label(labels, keys, "condition", "a_frame1.png") is None
-    assert labels.conflicts == [
-        (f"{L}/a_frame1.png", "condition", ["Mitral Valve Prolapse", "Not Applicable"])
-    ]
+    (conflict,) = labels.conflicts
+    assert (conflict.file, conflict.task) == (f"{L}/a_frame1.png", "condition")
+    assert conflict.readings == ["Not Applicable", "Mitral Valve Prolapse"] and conflict.used == ""
 
 
 def test_a_lesion_beside_not_applicable_is_a_contradiction():
     keys, labels = read(
         "a_frame1.png,PLAX,\"['Not Applicable', 'Mitral Valve Prolapse']\",Normal\n", ["a_frame1.png"]
     )
-    assert labels.values["condition"].tolist() == [-1] and labels.conflicts[0][1] == "condition"
+    assert labels.values["condition"].tolist() == [-1] and labels.conflicts[0].task == "condition"
 
 
 def test_rows_without_file_and_files_without_row_are_reported():
@@ -92,7 +93,7 @@ def test_rows_without_file_and_files_without_row_are_reported():
         ["u_frame1.png"],
     )
     assert labels.rows_without_file == ["gone_frame7.png"]
-    assert labels.frames_without_row == [f"{L}/extra_frame1.png"]
+    assert labels.files_without_row == [f"{L}/extra_frame1.png"]
 
 
 def test_a_rejected_file_is_not_reported_as_missing():
@@ -144,7 +145,7 @@ def test_a_frame_of_two_patients_is_not_used():
         header=HEADER + ",PATIENT",
     )
     assert labels.values["view"].tolist() == [-1, 0]
-    assert labels.conflicts == [(f"{L}/a_frame1.png", "patient", ["p1", "p2"])]
+    assert [(c.task, c.readings) for c in labels.conflicts] == [("patient", ["p1", "p2"])]
     assert labels.doubts == [("a", "p1"), ("a", "p2")]
 
 
@@ -274,3 +275,49 @@ def test_a_list_without_quotation_marks_shifts_no_cells():
     with pytest.raises(UserError, match="line 2 has more cells than there are columns.*quotation marks"):
         read_rows((HEADER + ",PATIENT\na.png,PLAX,['AR', 'MR'],Normal,P1\n").encode(), "table.csv")
     assert len(read_rows((HEADER + "\na.png,PLAX,,,,\n").encode(), "table.csv")) == 1
+
+
+def test_frames_of_a_clip_share_its_row():
+    files = [f"{L}/a.mp4", f"{L}/a.mp4", f"{U}/b.mp4", f"{L}/IM.0001", f"{L}/1.2.840.113", f"{L}/1.2.840.114"]
+    table = f"{HEADER}\na.mp4,PLAX,,\nIM.0001,PSAX,,\n".encode()
+    labels = read_labels(
+        table, "t", files=files, listed=sorted({f for f in files if f.startswith(L)}), prefixes=(L, U)
+    )
+    assert labels.values["view"].tolist() == [0, 0, -1, 1, -1, -1]
+    assert labels.videos == ["a", "a", "b", "IM.0001", "1.2.840.113", "1.2.840.114"]
+
+
+def test_a_dicom_patient_is_a_hash_and_the_tables_patient_comes_first():
+    files = [f"{L}/a.dcm", f"{L}/b.dcm"]
+    table = f"{HEADER},PATIENT\na.dcm,PLAX,,,P1\nb.dcm,PSAX,,,\n".encode()
+    hashed = dict.fromkeys(files, "0123")
+    labels = read_labels(table, "t", files=files, listed=files, prefixes=(L, U), hashed_patients=hashed)
+    assert labels.patients == ["P1", "dicom-0123"]
+    groups, _ = make_groups(labels.videos, labels.patients, "auto", doubts=labels.doubts)
+    assert groups == ["patient P1", "patient P1"], "the file says that both are of one patient"
+
+
+@pytest.mark.parametrize(
+    ("policy", "view", "condition"),
+    [("drop", None, None), ("latest", "PSAX", "MR"), ("majority", "PLAX", None)],
+)
+def test_policies_settle_disagreements(policy, view, condition):
+    keys, labels = read(
+        "a_frame1.png,PLAX,MVP,,ann,2024-01-01 10:00\n"
+        "a_frame1.png,PSAX,MR,,bob,2024-03-01 10:00\n"
+        "a_frame1.png,PLAX,,,cy,2024-02-01 10:00\n"
+        "b_frame1.png,PSAX,MR,,ann,2024-02-01 10:00\n"
+        "c_frame1.png,PLAX,MVP,,ann,2024-02-01 10:00\n",
+        ["a_frame1.png", "b_frame1.png", "c_frame1.png"],
+        header=HEADER + ",USER,TIMESTAMP",
+        policy=policy,
+    )
+    found = [label(labels, keys, task, "a_frame1.png") for task in ("view", "condition")]
+    wanted = [
+        class_reader(task, [text])(text) if text else {None}
+        for task, text in (("view", view), ("condition", condition))
+    ]
+    assert [{name} for name in found] == wanted
+    (views, _) = labels.conflicts
+    assert views.users == ["ann", "bob", "cy"] and views.times[1] == "2024-03-01 10:00"
+    assert views.used == (found[0] or "")

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"errors", "process", "bootstrap", "__init__"},
+    {"errors", "process", "bootstrap", "parallel", "__init__"},
     {
         "config",
         "files",
@@ -20,13 +20,15 @@ LAYERS = [
         "metrics",
         "split",
         "runtime",
-        "baselines",
         "projection",
         "table",
     },
-    {"demo", "checkpoint", "augment", "labels", "store", "bucket"},
-    {"model", "dataset", "sources", "runs"},
-    {"batches", "classifier"},
+    {"annotators", "demo", "checkpoint", "augment", "bucket", "clips", "shards"},
+    {"baselines", "dicom", "labels", "model", "sources"},
+    {"media", "runs"},
+    {"store"},
+    {"dataset"},
+    {"batches", "classifier", "inventory"},
     {"pretrain", "features", "heads", "evaluation"},
     {"plots", "report"},
     {"figures"},

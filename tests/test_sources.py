@@ -81,9 +81,22 @@ def test_what_is_missing_is_named_with_what_is_there(root, tmp_path):
         opened(root / "table.csv", tmp_path)
 
 
-def test_names_that_lead_elsewhere_are_left_out():
-    keys = ["ok.png", "a/../b.png", "../x.png", "/etc/x.png", "a//b.png", "a/", "a\x00b.png", ".hid/x.png"]
-    assert [entry.key for entry in visible([Entry(key, 1, "") for key in keys], "here")] == ["ok.png"]
+def test_names_that_cannot_be_used_are_refused_by_name_and_hidden_ones_passed_over():
+    keys = [
+        "ok.png",
+        "a/../b.png",
+        "../x.png",
+        "/etc/x.png",
+        "a\x00b.png",
+        "c/" + "n" * 300 + ".png",
+        "d/" * 600,
+    ]
+    hidden = ["a//b.png", "a/", ".hid/x.png"]
+    used, refused = visible([Entry(key, 1, "") for key in keys + hidden])
+    assert [entry.key for entry in used] == ["ok.png"] and len(refused) == len(keys) - 1
+    reasons = dict(refused)
+    assert "elsewhere" in reasons["a/../b.png"] and "control" in reasons["a\\x00b.png"]
+    assert all(reason.startswith("unusable name") for reason in reasons.values())
 
 
 def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -20,7 +22,7 @@ class Folder:
     """A source over a folder that counts what is fetched and can fail."""
 
     def __init__(self, root):
-        self.root, self.fetched, self.failing = root, 0, {}
+        self.root, self.fetched, self.failing, self.refused = root, 0, {}, []
 
     def entries(self):
         return [Entry(path.name, str(path.stat().st_mtime_ns)) for path in sorted(self.root.iterdir())]
@@ -42,15 +44,23 @@ def source(tmp_path):
     return Folder(folder)
 
 
-def build(source, tmp_path, side=18):
-    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache")
+def build(source, tmp_path, side=18, most=None):
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache", most=most)
+
+
+def pixels(store):
+    """All frames, (N, 3, S, S)."""
+    found = store.frames[np.arange(len(store.keys))]
+    return np.broadcast_to(found, (len(found), 3, *found.shape[2:]))
 
 
 def test_frames_stand_in_the_order_of_their_keys(source, tmp_path):
     store = build(source, tmp_path)
     assert store.keys == [f"v_frame{number}.png" for number in range(7)]
-    assert store.frames.shape == (7, 3, 18, 18) and store.frames.dtype == np.uint8
-    assert store.frames[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
+    assert store.files == store.keys
+    assert pixels(store).shape == (7, 3, 18, 18) and pixels(store).dtype == np.uint8
+    assert pixels(store)[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
 
 
 def test_bad_frames_are_named_and_the_rest_is_intact(source, tmp_path):
@@ -68,7 +78,7 @@ def test_bad_frames_are_named_and_the_rest_is_intact(source, tmp_path):
         "notes.txt",
     ]
     assert all(reason for _, reason in store.rejected)
-    assert store.frames[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
+    assert pixels(store)[:, 0, 9, 9].tolist() == [10 * number + 5 for number in range(7)]
 
 
 def test_the_second_time_nothing_is_fetched_or_decoded(source, tmp_path):
@@ -76,7 +86,8 @@ def test_the_second_time_nothing_is_fetched_or_decoded(source, tmp_path):
     fetched = source.fetched
     second = build(source, tmp_path)
     assert source.fetched == fetched
-    assert second.fingerprint == first.fingerprint and (second.frames == first.frames).all()
+    assert second.fingerprint == first.fingerprint and (pixels(second) == pixels(first)).all()
+    assert first.decoded == 7 and second.decoded == 0
 
 
 def test_a_changed_frame_or_size_is_never_confused_with_the_old_one(source, tmp_path):
@@ -84,9 +95,9 @@ def test_a_changed_frame_or_size_is_never_confused_with_the_old_one(source, tmp_
     Image.fromarray(np.full((20, 30), 250, np.uint8)).save(source.root / "v_frame3.png")
     os.utime(source.root / "v_frame3.png", ns=(1, 1))
     after = build(source, tmp_path)
-    assert after.frames[3, 0, 9, 9] == 250 and before.frames[3, 0, 9, 9] == 35
+    assert pixels(after)[3, 0, 9, 9] == 250 and pixels(before)[3, 0, 9, 9] == 35
     assert after.fingerprint != before.fingerprint
-    assert build(source, tmp_path, side=24).frames.shape == (7, 3, 24, 24)
+    assert pixels(build(source, tmp_path, side=24)).shape == (7, 3, 24, 24)
 
 
 def test_a_frame_that_could_not_be_fetched_is_tried_again_next_time(source, tmp_path):
@@ -97,17 +108,48 @@ def test_a_frame_that_could_not_be_fetched_is_tried_again_next_time(source, tmp_
     assert store.rejected == [] and len(store.keys) == 7
 
 
-def test_a_half_made_store_is_not_believed(source, tmp_path):
-    build(source, tmp_path)
+@pytest.mark.parametrize("name", ["grey-00000.u8", "colour-00000.u8", "index.json"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_store_is_not_believed(source, tmp_path, name, damage, caplog):
+    Image.fromarray(np.full((20, 30, 3), (9, 200, 30), np.uint8)).save(source.root / "w_frame1.png")
+    first = build(source, tmp_path)
+    before = pixels(first).copy()
     (folder,) = (tmp_path / "cache" / "stores").iterdir()
-    with (folder / "frames.u8").open("r+b") as stream:
-        stream.truncate(100)
-    assert build(source, tmp_path).frames[6, 0, 9, 9] == 65
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    if damage == "remove":
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(bytes(data) if damage == "flip" else bytes(data)[:-9])
+    second = build(source, tmp_path)
+    assert second.decoded == 8 and "damaged" in caplog.text
+    assert (pixels(second) == before).all() and second.fingerprint == first.fingerprint
 
 
 def test_a_crash_while_building_leaves_nothing_behind(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("simclr_rhd.store.colour_kind", lambda frame: 1 / 0)
+    monkeypatch.setattr("simclr_rhd.frames.colour_kind", lambda frame: 1 / 0)
     with pytest.raises(ZeroDivisionError):
+        build(source, tmp_path)
+    assert list((tmp_path / "cache" / "stores").iterdir()) == []
+
+
+def test_what_a_killed_run_was_building_is_removed_and_what_a_living_one_builds_is_not(source, tmp_path):
+    stores = tmp_path / "cache" / "stores"
+    for name in (".dead.1.building", ".alive.2.building"):
+        (stores / name).mkdir(parents=True)
+        (stores / name / ".lock").touch()
+    with (stores / ".alive.2.building" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        build(source, tmp_path)
+    assert not (stores / ".dead.1.building").exists() and (stores / ".alive.2.building").exists()
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_nothing_is_believed(source, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("simclr_rhd.store.ShardWriter.append", full)
+    with pytest.raises(UserError, match="the disk is full.*--cache-dir"):
         build(source, tmp_path)
     assert list((tmp_path / "cache" / "stores").iterdir()) == []
 
@@ -124,7 +166,7 @@ def test_too_many_unreadable_frames_stop_the_run(source, tmp_path):
     store = build(source, tmp_path)
     check_rejected(store, 0.125)
     with pytest.raises(
-        UserError, match=r"1 of 8 frames.*--max-rejected 0.13(?s:.*)a_frame1.png: not an image"
+        UserError, match=r"1 of 8 files.*--max-rejected 0.13(?s:.*)a_frame1.png: not an image"
     ):
         check_rejected(store, 0.05)
 
@@ -132,17 +174,17 @@ def test_too_many_unreadable_frames_stop_the_run(source, tmp_path):
 def test_no_readable_frame_at_all(tmp_path):
     folder = tmp_path / "frames"
     folder.mkdir()
-    (folder / "clip.mp4").write_bytes(b"x")
+    (folder / "clip.doc").write_bytes(b"x")
     source = Folder(folder)
-    with pytest.raises(UserError, match=r"none of the 1 files(?s:.*)clip.mp4: not a frame: .mp4"):
+    with pytest.raises(UserError, match=r"none of the 1 files(?s:.*)clip.doc: not a frame: .doc"):
         check_rejected(build(source, tmp_path), 1.0)
 
 
 def test_the_store_on_disk_is_bytes_and_json(source, tmp_path):
     store = build(source, tmp_path)
     (folder,) = Path(tmp_path / "cache" / "stores").iterdir()
-    assert (folder / "frames.u8").read_bytes() == np.asarray(store.frames).tobytes()
-    assert json.loads((folder / "index.json").read_text())["keys"] == store.keys
+    assert (folder / "grey-00000.u8").read_bytes() == pixels(store)[:, 0].tobytes()
+    assert [row[0] for row in json.loads((folder / "index.json").read_text())["files"]] == store.keys
 
 
 @pytest.mark.parametrize(("view", "stored"), [(224, 256), (64, 74), (96, 110)])

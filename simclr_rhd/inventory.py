@@ -1,0 +1,141 @@
+"""What was taken and what was left, as counts for the record and as sentences for the log."""
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from simclr_rhd.dataset import Dataset
+from simclr_rhd.labels import TASKS, Labels
+from simclr_rhd.listing import Source
+from simclr_rhd.media import CONSTANT, NEAR_BLACK, ORDINARY
+from simclr_rhd.split import HELD_OUT, PARTS, UNLABELLED
+
+
+def take(dataset: Dataset, source: Source) -> dict[str, Any]:
+    """The counts of a run's data."""
+    store, labels = dataset.store, dataset.labels
+    reasons = Counter(reason.split(" (")[0].split(":")[0] for _, reason in store.rejected)
+    listed, fetched = source.listed, source.fetched
+    return {
+        "files": {
+            "listed": listed,
+            "fetched": fetched,
+            "decoded": store.decoded,
+            "used": len(set(store.files)),
+        },
+        "frames": len(store.keys),
+        "rejected": dict(reasons),
+        "quality": quality(dataset),
+        "videos": len(set(labels.videos)),
+        "patients": len(set(labels.patients) - {""}),
+        "labelled": int(labels.annotated().sum()),
+        "conflicts": {
+            "found": len(labels.conflicts),
+            "settled": sum(bool(conflict.used) for conflict in labels.conflicts),
+        },
+        "agreement": labels.agreement,
+        "rows_without_file": len(labels.rows_without_file),
+        "files_without_row": len(labels.files_without_row),
+        "parts": {part: dataset.of_part(part) for part in (*PARTS, UNLABELLED, HELD_OUT)},
+        "watched": int(dataset.watched.sum()),
+        "classes": {
+            task: {
+                name: {part: int((labels.values[task][dataset.rows(part)] == number).sum()) for part in PARTS}
+                for number, name in enumerate(labels.classes[task])
+            }
+            for task in TASKS
+        },
+    }
+
+
+def quality(dataset: Dataset) -> dict[str, int]:
+    """Frames that show nothing, and frames that show the same as another."""
+    store = dataset.store
+    videos_of = defaultdict(set)
+    times: Counter[str] = Counter()
+    for video, digest, look in zip(dataset.labels.videos, store.digests, store.looks, strict=True):
+        if look == ORDINARY:
+            times[digest] += 1
+            videos_of[digest].add(video)
+    return {
+        "near_black": int((store.looks == NEAR_BLACK).sum()),
+        "constant": int((store.looks == CONSTANT).sum()),
+        "duplicates": sum(number - 1 for number in times.values()),
+        "pictures_in_several_videos": sum(len(videos) > 1 for videos in videos_of.values()),
+    }
+
+
+def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
+    """The data in sentences for the log, warnings included."""
+    labels, files, found = dataset.labels, counts["files"], counts["quality"]
+    lines = [
+        f"files: {files['listed']} listed, {files['fetched']} fetched now, {files['decoded']} decoded now, "
+        f"{files['used']} used; {len(dataset.store.rejected)} left out or not whole (rejected.csv)",
+        *(f"  {reason}: {number}" for reason, number in sorted(counts["rejected"].items())),
+        f"frames: {counts['frames']}, of {counts['videos']} videos; {counts['patients'] or 'no'} patients",
+    ]
+    if any(found.values()):
+        lines.append(
+            f"quality: {found['near_black']} near-black, {found['constant']} constant and "
+            f"{found['duplicates']} duplicate frames"
+        )
+    if found["pictures_in_several_videos"]:
+        lines.append(
+            f"NOTICE {found['pictures_in_several_videos']} pictures stand in several videos: such videos "
+            "are one group, and never on two sides of the split"
+        )
+    if labels.conflicts:
+        lines.append(
+            f"labels: {counts['conflicts']['found']} times rows of one file disagree (conflicts.csv); "
+            f"{counts['conflicts']['settled']} settled, the others not annotated there"
+        )
+    lines += [
+        f"labels: {row['task']}: {' and '.join(row['users'])} agree with Cohen's kappa "
+        f"{'-' if row['kappa'] is None else format(row['kappa'], '.2f')} on {row['files']} files"
+        for row in labels.agreement
+    ]
+    for what, names in (
+        ("rows name no file, or more than one", labels.rows_without_file),
+        ("files of the labelled folder have no row", labels.files_without_row),
+    ):
+        if names:
+            more = ", ..." if len(names) > 3 else ""
+            lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
+    lines += _single_frame_lines(labels)
+    for task in TASKS:
+        lines.append(class_line(dataset, task))
+        if task not in dataset.tasks():
+            lines.append(f"NOTICE {task} is skipped: fewer than two classes in the training part")
+        lines += [
+            f"NOTICE {task}: {row['class']} cannot be evaluated: {row['reason']}"
+            for row in dataset.not_evaluable[task]
+        ]
+    parts = ", ".join(
+        f"{name} {part['frames']} frames of {part['groups']} groups" for name, part in counts["parts"].items()
+    )
+    lines.append(f"split by {dataset.split_by}: {parts}")
+    if dataset.leaky:
+        lines.append(
+            "WARNING this split is LEAKY: frames of one patient or video stand on both sides, so "
+            "the scores say nothing about new patients"
+        )
+    return lines
+
+
+def class_line(dataset: Dataset, task: str) -> str:
+    """A task's classes and how many frames have them."""
+    values = dataset.labels.values[task]
+    found = [f"{name} {(values == number).sum()}" for number, name in enumerate(dataset.labels.classes[task])]
+    return f"{task}: {', '.join(found) or 'not annotated'}"
+
+
+def _single_frame_lines(labels: Labels) -> list[str]:
+    """A warning when file names do not seem to tell which frames are of one video."""
+    frames = Counter(labels.videos)
+    single = sum(number == 1 for number in frames.values())
+    if len(frames) < 10 or single <= len(frames) / 2:
+        return []
+    return [
+        f"WARNING {single} of {len(frames)} videos have a single frame. Frames are put together by their "
+        "names, <video>_frame<number>: if yours are called otherwise, frames of one video may stand on "
+        "both sides of the split"
+    ]

@@ -1,0 +1,125 @@
+"""A file, whatever it is, to stored frames: a still has one, a clip or a DICOM file many."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from simclr_rhd import clips, dicom, frames
+
+NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
+STILL, CLIP, DICOM = "frame", "clip", "DICOM file"
+ORDINARY, NEAR_BLACK, CONSTANT = 0, 1, 2
+BLACKEST = 16  # levels; where no pixel is above, there is no picture
+
+
+@dataclass
+class Stored:
+    """One frame as it goes to the disk.
+
+    Attributes:
+        number: in its clip, from 0; None for a still.
+        pixels: (3, S, S) uint8.
+        kind: GREY, TINTED or DOPPLER.
+        look: ORDINARY, NEAR_BLACK or CONSTANT.
+        digest: of the pixels; equal for equal pictures.
+    """
+
+    number: int | None
+    pixels: np.ndarray
+    kind: int
+    look: int
+    digest: str
+
+
+@dataclass
+class Prepared:
+    """What became of a file.
+
+    Attributes:
+        frames: in order.
+        reason: why there are none, or not all; "" if all is well.
+        content: hash of the file's bytes.
+        patient: of a DICOM file, a salted hash; else "".
+    """
+
+    frames: list[Stored] = field(default_factory=list)
+    reason: str = ""
+    content: str = ""
+    patient: str = ""
+
+
+def kind_of(name: str) -> str:
+    """What a file is by its name: STILL, CLIP, DICOM (also without an extension), or "" for none of these."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix in frames.EXTENSIONS:
+        return STILL
+    if suffix in clips.EXTENSIONS:
+        return CLIP
+    return DICOM if suffix in dicom.EXTENSIONS or not suffix or suffix[1:].isdigit() else ""
+
+
+def require_packages(names: Iterable[str]) -> None:
+    """Make sure that the packages are there which some files need.
+
+    Raises:
+        UserError: one is missing.
+    """
+    suffixes = {PurePosixPath(name).suffix.lower() for name in names}
+    if suffixes & (clips.EXTENSIONS - {".gif"}):
+        clips.require_pyav()
+    if suffixes & dicom.EXTENSIONS:
+        dicom.require_pydicom()
+
+
+def prepare(path: Path, name: str, *, side: int, most: int | None, salt: bytes) -> Prepared:
+    """Decode, check, square and resize all frames of a file.
+
+    Args:
+        path: where its bytes are.
+        name: its name in the source; the extension tells what it is.
+        side: S, pixels of a stored frame's side.
+        most: frames of a clip or DICOM file at most, evenly spaced; None for all.
+        salt: for the hash of a patient.
+    """
+    done = Prepared()
+    try:
+        with path.open("rb") as stream:
+            done.content = hashlib.file_digest(stream, "sha256").hexdigest()
+        for number, frame in _frames(path, name, done, most=most, salt=salt):
+            done.frames.append(_stored(number, frames.square(frame, side)))
+    except OSError as error:
+        done.reason = f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        broken = f"breaks off after {len(done.frames)} frames, which are used: " if done.frames else ""
+        done.reason = f"{broken}{error}"
+    return done
+
+
+def _frames(
+    path: Path, name: str, done: Prepared, *, most: int | None, salt: bytes
+) -> Iterator[tuple[int | None, np.ndarray]]:
+    kind = kind_of(name)
+    if path.stat().st_size == 0:
+        raise ValueError("empty file")
+    if kind == STILL:
+        yield None, frames.decode(path.read_bytes())
+    elif kind == CLIP:
+        yield from clips.clip_frames(path, PurePosixPath(name).suffix.lower(), most=most)
+    elif not dicom.is_dicom(path):
+        suffix = PurePosixPath(name).suffix
+        raise ValueError(
+            "not a DICOM file" if suffix in dicom.EXTENSIONS else f"{NO_FRAME}{suffix or 'no extension'}"
+        )
+    else:
+        done.patient, total, found = dicom.dicom_frames(path, most=most, salt=salt)
+        yield from (found if total > 1 else ((None, frame) for _, frame in found))
+
+
+def _stored(number: int | None, pixels: np.ndarray) -> Stored:
+    low, high = pixels.min(), pixels.max()
+    look = NEAR_BLACK if high <= BLACKEST else CONSTANT if low == high else ORDINARY
+    digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
+    return Stored(number, pixels, frames.colour_kind(pixels), look, digest)

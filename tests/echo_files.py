@@ -1,0 +1,73 @@
+"""Clips and DICOM files for tests, made here: of known pixels, and with a name that must never come out."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+PATIENT_NAME, PATIENT_ID = "Secretname^Person", "SECRET-4711"
+
+
+def picture(height=48, width=64, seed=0):
+    """Smooth random RGB, so that lossy formats keep it."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height)))
+
+
+def encoded(array, kind="PNG", **options):
+    stream = io.BytesIO()
+    Image.fromarray(array).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def write_clip(path, frames, *, codec="mpeg4", pixels="yuv420p"):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def write_gif(path, frames):
+    first, *others = (Image.fromarray(frame) for frame in frames)
+    first.save(path, "GIF", save_all=True, append_images=others)
+
+
+def dataset(pixels, photometric="RGB", *, bits=8, region=None, frames=1, signed=False):
+    """A DICOM data set of ultrasound, uncompressed."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
+
+    found = Dataset()
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    found.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    found.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    found.PatientName, found.PatientID = PATIENT_NAME, PATIENT_ID
+    found.SOPClassUID = UltrasoundMultiFrameImageStorage
+    found.Modality = "US"
+    one = pixels[0] if frames > 1 else pixels
+    found.Rows, found.Columns = one.shape[:2]
+    found.SamplesPerPixel = 3 if one.ndim == 3 else 1
+    found.PhotometricInterpretation = photometric
+    found.BitsAllocated = 8 * pixels.dtype.itemsize
+    found.BitsStored, found.HighBit, found.PixelRepresentation = bits, bits - 1, int(signed)
+    if one.ndim == 3:
+        found.PlanarConfiguration = 0
+    if frames > 1:
+        found.NumberOfFrames = frames
+    if region:
+        item = Dataset()
+        item.RegionSpatialFormat, item.RegionDataType = 1, 1
+        item.RegionLocationMinX0, item.RegionLocationMinY0 = region[:2]
+        item.RegionLocationMaxX1, item.RegionLocationMaxY1 = region[2:]
+        found.SequenceOfUltrasoundRegions = [item]
+    found.PixelData = pixels.tobytes()
+    return found
+
+
+def save(found, path):
+    found.save_as(path, enforce_file_format=True)

@@ -1,0 +1,70 @@
+"""A run that is killed, at whatever moment, leaves nothing that the next one believes."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from simclr_rhd import demo
+
+ROOT = Path(__file__).resolve().parents[1]
+INGEST = """
+import sys
+from pathlib import Path
+from simclr_rhd.sources import open_source
+from simclr_rhd.store import open_store
+data, cache = sys.argv[1], Path(sys.argv[2])
+source = open_source(data, cache_dir=cache, demo_patients=12)
+print("begun", flush=True)
+prefixes = ("supervised/annotated-final", "unsupervised-videos")
+entries = [entry for prefix in prefixes for entry in source.files(prefix, flag="-")]
+open_store(source, entries, side=64, cache_dir=cache)
+"""
+
+
+def run(data, cache, url):
+    environment = os.environ | {"STORAGE_EMULATOR_HOST": url}
+    return subprocess.Popen(
+        [sys.executable, "-c", INGEST, data, str(cache)], cwd=ROOT, env=environment, stdout=subprocess.PIPE
+    )
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.slow
+def test_a_store_is_the_same_after_twenty_kills(tmp_path, gcs):
+    demo.write_demo(tmp_path / "data", patients=12)
+    gcs.upload("kill-bucket", tmp_path / "data")
+    data = "gs://kill-bucket"
+    whole = run(data, tmp_path / "whole", gcs.url)
+    whole.stdout.readline()
+    began = time.perf_counter()
+    assert whole.wait(120) == 0
+    seconds = time.perf_counter() - began
+    rng, killed = random.Random(0), 0
+    for number in range(20):
+        process = run(data, tmp_path / f"cache{number % 4}", gcs.url)  # some go on where an earlier one was
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, seconds))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 10
+    for number in range(4):
+        cache = tmp_path / f"cache{number}"
+        assert run(data, cache, gcs.url).wait(120) == 0
+        assert contents(cache / "stores") == contents(tmp_path / "whole" / "stores")
+        assert contents(cache / "objects") == contents(tmp_path / "whole" / "objects") | {
+            name: found for name, found in contents(cache / "objects").items() if name.endswith(".part")
+        }

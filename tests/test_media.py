@@ -1,0 +1,201 @@
+"""Clips and DICOM files: every frame with the right pixels, and no name of a patient anywhere."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
+
+from simclr_rhd import media
+from simclr_rhd.clips import evenly
+from simclr_rhd.errors import UserError
+from simclr_rhd.frames import square
+
+pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
+pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
+SALT = b"salt"
+
+
+def prepare(path, *, side=48, most=None):
+    return media.prepare(path, path.name, side=side, most=most, salt=SALT)
+
+
+def same(stored, rgb, tolerance=0):
+    difference = np.abs(stored.pixels.astype(int) - square(rgb, stored.pixels.shape[-1]).astype(int))
+    assert difference.mean() <= tolerance, difference.mean()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".MPG"])
+def test_every_frame_of_a_clip_is_there_and_in_order(tmp_path, suffix):
+    frames = [picture(seed=number) for number in range(7)]
+    write_clip(
+        tmp_path / f"c{suffix}",
+        frames,
+        codec="mpeg2video" if "mp" in suffix[:4].lower() and suffix != ".mp4" else "mpeg4",
+    )
+    done = prepare(tmp_path / f"c{suffix}")
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(7))
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=12)
+
+
+def test_a_gif_keeps_its_frames(tmp_path):
+    frames = [picture(seed=number) for number in range(5)]
+    write_gif(tmp_path / "c.gif", frames)
+    done = prepare(tmp_path / "c.gif")
+    assert [frame.number for frame in done.frames] == list(range(5)) and done.reason == ""
+    same(done.frames[3], frames[3], tolerance=12)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_evenly_spaced_frames_of_a_clip(tmp_path, suffix):
+    frames = [picture(seed=number) for number in range(9)]
+    (write_gif if suffix == ".gif" else write_clip)(tmp_path / f"c{suffix}", frames)
+    for most, numbers in ((1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (99, list(range(9)))):
+        assert [frame.number for frame in prepare(tmp_path / f"c{suffix}", most=most).frames] == numbers
+
+
+def test_evenly():
+    assert evenly(0, 5) == [] and evenly(1, 5) == [0] and evenly(10, 4) == [0, 3, 6, 9]
+
+
+def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
+    path = tmp_path / "c.mpeg"
+    write_clip(path, [picture(seed=number) for number in range(30)], codec="mpeg2video")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = prepare(path)
+    assert 0 < len(done.frames) < 30
+
+
+def test_a_playlist_called_mp4_opens_nothing(tmp_path):
+    secret = tmp_path / "secret.mp4"
+    write_clip(secret, [picture()] * 3)
+    (tmp_path / "list.mp4").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"
+    )
+    done = prepare(tmp_path / "list.mp4")
+    assert done.frames == [] and "damaged clip" in done.reason
+
+
+@pytest.mark.parametrize("name", ["f.dcm", "IM_0001", "1.2.840.113619"])
+def test_a_dicom_file_is_known_by_what_it_is(tmp_path, name):
+    save(dataset(picture()), tmp_path / name)
+    (stored,) = prepare(tmp_path / name).frames
+    assert stored.number is None
+    same(stored, picture())
+
+
+def test_a_file_without_extension_that_is_not_dicom_was_never_a_frame(tmp_path):
+    (tmp_path / "README").write_text("hello" * 99)
+    assert prepare(tmp_path / "README").reason == "not a frame: no extension"
+
+
+def test_grey_and_inverted_and_deep_pixels(tmp_path):
+    grey = picture()[..., 0]
+    for photometric, wanted in (("MONOCHROME2", grey), ("MONOCHROME1", 255 - grey)):
+        save(dataset(grey, photometric), tmp_path / "g.dcm")
+        same(prepare(tmp_path / "g.dcm").frames[0], np.repeat(wanted[..., None], 3, axis=2))
+    deep = (grey.astype(np.uint16) * 16 + 8).clip(0, 4095)
+    save(dataset(deep, "MONOCHROME2", bits=12), tmp_path / "d.dcm")
+    same(prepare(tmp_path / "d.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
+    signed = (grey.astype(np.int16) - 128) * 256
+    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "s.dcm")
+    same(prepare(tmp_path / "s.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
+
+
+def test_ybr_and_palette_become_rgb(tmp_path):
+    from pydicom.pixels import convert_color_space
+
+    save(dataset(convert_color_space(picture(), "RGB", "YBR_FULL"), "YBR_FULL"), tmp_path / "y.dcm")
+    same(prepare(tmp_path / "y.dcm").frames[0], picture(), tolerance=2)
+    index = (picture()[..., 0] // 64).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    found = dataset(index, "PALETTE COLOR")
+    for number, name in enumerate(("Red", "Green", "Blue")):
+        setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = colours[:, number].astype(np.uint16) * 257
+        setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
+    save(found, tmp_path / "p.dcm")
+    done = prepare(tmp_path / "p.dcm")
+    same(done.frames[0], colours[index])
+
+
+@pytest.mark.parametrize("compression", ["raw", "RLE", "JPEG"])
+def test_cine_loops_raw_and_compressed(tmp_path, compression):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+
+    frames = np.stack([picture(seed=number) for number in range(6)])
+    found = dataset(frames, frames=6)
+    if compression == "RLE":
+        found.compress(RLELossless)
+    elif compression == "JPEG":
+        found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        found.PhotometricInterpretation = "YBR_FULL_422"
+        found.PixelData = encapsulate([encoded(frame, "JPEG", quality=95) for frame in frames])
+        found["PixelData"].is_undefined_length = True
+    save(found, tmp_path / "cine.dcm")
+    done = prepare(tmp_path / "cine.dcm")
+    assert [frame.number for frame in done.frames] == list(range(6)) and done.reason == ""
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=4 if compression == "JPEG" else 0)
+    assert [frame.number for frame in prepare(tmp_path / "cine.dcm", most=2).frames] == [0, 5]
+
+
+def test_the_banner_around_the_ultrasound_region_is_cut_off(tmp_path):
+    rgb = picture().copy()
+    rgb[:10] = 255  # the banner with a name
+    save(dataset(rgb, region=(4, 12, 59, 43)), tmp_path / "r.dcm")
+    same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:60])
+    save(dataset(rgb, region=(4, 12, 500, 43)), tmp_path / "r.dcm")
+    same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:])
+    save(dataset(rgb, region=(400, 300, 500, 350)), tmp_path / "r.dcm")
+    done = prepare(tmp_path / "r.dcm")
+    assert done.frames == [] and "regions lie outside" in done.reason, "rather no frame than a name"
+
+
+def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
+    found = dataset(picture())
+    found.add_new(0x00101000, "LO", PATIENT_NAME * 9)  # too long: a reader may warn, and quote it
+    save(found, tmp_path / "a.dcm")
+    save(dataset(picture(seed=3)), tmp_path / "b.dcm")
+    with caplog.at_level(logging.DEBUG):
+        one, other = prepare(tmp_path / "a.dcm"), prepare(tmp_path / "b.dcm")
+    assert one.patient == other.patient and len(one.patient) == 16
+    salted = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"other")
+    assert salted.patient != one.patient
+    for text in (repr(one.patient), caplog.text, *(str(warning.message) for warning in recwarn)):
+        assert "secret" not in text.lower() and PATIENT_ID not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "package"),
+    [("c.mp4", "av", "pip install av"), ("f.dcm", "pydicom", "pip install pydicom")],
+)
+def test_a_missing_package_is_named(name, missing, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=package):
+        media.require_packages([name])
+    media.require_packages(["a.png", "b.gif"])
+
+
+def test_looks_and_digests():
+    black, grey, speckle = (np.full((9, 9, 3), 12, np.uint8), np.full((8, 8, 3), 99, np.uint8), picture())
+    found = [media._stored(None, square(rgb, 8)) for rgb in (black, grey, speckle, speckle)]
+    assert [frame.look for frame in found] == [
+        media.NEAR_BLACK,
+        media.CONSTANT,
+        media.ORDINARY,
+        media.ORDINARY,
+    ]
+    assert found[2].digest == found[3].digest and len({frame.digest for frame in found}) == 3
+
+
+def test_the_modules_are_imported_only_where_they_are_needed():
+    code = "import sys, simclr_rhd.media; print([m for m in ('av', 'pydicom') if m in sys.modules])"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
