@@ -36,6 +36,7 @@ class Bucket:
     cache, and a changed object is another file. A file that stands under its final name was verified.
     """
 
+    remote = True
     page_size = 1000  # names in one answer to a listing
 
     def __init__(self, location: str, *, cache_dir: Path, offline: bool = False) -> None:
@@ -68,6 +69,7 @@ class Bucket:
                 f"--labels-csv {key}: no such object in {self.location}; in its folder: "
                 f"{self._beside(folder + slash)}"
             )
+        self.listed += 1
         return found[0]
 
     def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102

@@ -8,17 +8,19 @@ from simclr_rhd.labels import TASKS, Labels
 from simclr_rhd.listing import Source
 from simclr_rhd.media import CONSTANT, NEAR_BLACK, ORDINARY
 from simclr_rhd.split import HELD_OUT, PARTS, UNLABELLED
+from simclr_rhd.store import FETCH_FAILED
 
 
 def take(dataset: Dataset, source: Source) -> dict[str, Any]:
     """The counts of a run's data."""
     store, labels = dataset.store, dataset.labels
     reasons = Counter(reason.split(" (")[0].split(":")[0] for _, reason in store.rejected)
-    listed, fetched = source.listed, source.fetched
+    lost = sum(reason.startswith(FETCH_FAILED) for _, reason in store.rejected)
     return {
         "files": {
-            "listed": listed,
-            "fetched": fetched,
+            "listed": source.listed,
+            "fetched": source.fetched,
+            "from_cache": source.listed - source.fetched - lost if source.remote else 0,
             "decoded": store.decoded,
             "used": len(set(store.files)),
         },
@@ -68,7 +70,8 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
     """The data in sentences for the log, warnings included."""
     labels, files, found = dataset.labels, counts["files"], counts["quality"]
     lines = [
-        f"files: {files['listed']} listed, {files['fetched']} fetched now, {files['decoded']} decoded now, "
+        f"files: {files['listed']} listed, {files['fetched']} fetched, {files['from_cache']} from the cache, "
+        f"{files['decoded']} decoded, "
         f"{files['used']} used; {len(dataset.store.rejected)} left out or not whole (rejected.csv)",
         *(f"  {reason}: {number}" for reason, number in sorted(counts["rejected"].items())),
         f"frames: {counts['frames']}, of {counts['videos']} videos; {counts['patients'] or 'no'} patients",

@@ -25,8 +25,9 @@ class Source(Protocol):
     """Files below a root."""
 
     location: str
+    remote: bool  # whether files come over a network and are kept
     listed: int  # files found so far
-    fetched: int  # of these brought here over a network
+    fetched: int  # of these brought here by this run
     refused: list[tuple[str, str]]  # names that cannot be used, with the reason
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:

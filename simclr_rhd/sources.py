@@ -49,6 +49,8 @@ def make_demo(cache_dir: Path, patients: int) -> Path:
 class Folder:
     """A folder of this machine."""
 
+    remote = False
+
     def __init__(self, root: Path, *, location: str) -> None:
         self.root, self.location = root, location
         self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
@@ -92,6 +94,7 @@ class Folder:
         if not path.is_file():
             near = self._beside(path)
             raise UserError(f"--labels-csv {key}: no such file in {self.location}; in its folder: {near}")
+        self.listed += 1
         return self._entry(path)
 
     def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102

@@ -194,7 +194,7 @@ def test_offline_asks_nobody(name, tmp_path, gcs, monkeypatch):
     source = opened(name, tmp_path)
     entries = listed(source)
     paths, _ = source.fetch(entries)
-    assert source.fetched == 7 and source.listed == 7
+    assert source.fetched == 7 and source.listed == 7 and source.remote
     monkeypatch.setattr(Bucket, "_connect", lambda self: 1 / 0)
     again = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
     assert listed(again) == entries and again.fetch(entries) == (paths, {}) and again.fetched == 0
