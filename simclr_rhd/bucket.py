@@ -7,25 +7,22 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry, listed_names, visible
 from simclr_rhd.parallel import in_order
-from simclr_rhd.process import duration
+from simclr_rhd.process import progress
 
 logger = logging.getLogger("simclr_rhd")
 
 THREADS = 24  # requests at a time: a bucket answers in tens of milliseconds, whatever the bandwidth
 ATTEMPTS, BACKOFF = 5, 0.5  # tries per object whose bytes do not match the listing; seconds before the second
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
-LOG_EVERY = 5.0  # seconds between progress lines in a log
 ABANDONED = 86_400  # seconds after which a half-fetched file belongs to nobody
 
 
@@ -93,7 +90,14 @@ class Bucket:
                     left.unlink()
         failed = {}
         done = in_order(self._fetch_one, missing, workers=THREADS)
-        for entry, reason in _progress(zip(missing, done, strict=True), len(missing), size):
+        for entry, reason in progress(
+            zip(missing, done, strict=True),
+            total=len(missing),
+            where="bucket",
+            unit="files",
+            amount=lambda item: item[0].size / 1e6,
+            amount_unit="MB",
+        ):
             if reason:
                 failed[entry.key] = reason
             else:
@@ -231,24 +235,3 @@ class Bucket:
                 f"--data {self.location}: Google Cloud Storage does not answer "
                 f"({type(error).__name__}); what is fetched is kept, try again later"
             ) from None
-
-
-def _progress(done: Iterable[tuple[Entry, str]], total: int, size: int) -> Iterator[tuple[Entry, str]]:
-    """Pass on what is done: with a bar on a terminal, else with a log line every few seconds."""
-    start = last = time.perf_counter()
-    got = 0
-    bar = tqdm(done, total=total, desc="fetching", unit=" files", disable=None, leave=False)
-    for number, (entry, reason) in enumerate(bar, start=1):
-        got += entry.size
-        now = time.perf_counter()
-        if now - last > LOG_EVERY:
-            last, seconds = now, now - start
-            logger.info(
-                "bucket: %d of %d objects, %.0f files/s, %.1f MB/s, %s left",
-                number,
-                total,
-                number / seconds,
-                got / seconds / 1e6,
-                duration((size - got) / max(got / seconds, 1)),
-            )
-        yield entry, reason

@@ -21,7 +21,7 @@ class Stored:
 
     Attributes:
         number: in its clip, from 0; None for a still.
-        pixels: (3, S, S) uint8.
+        pixels: (C, S, S) uint8; C is 1 for a grey frame, else 3.
         kind: GREY, TINTED or DOPPLER.
         look: ORDINARY, NEAR_BLACK or CONSTANT.
         digest: of the pixels; equal for equal pictures.
@@ -119,7 +119,9 @@ def _frames(
 
 
 def _stored(number: int | None, pixels: np.ndarray) -> Stored:
-    low, high = pixels.min(), pixels.max()
+    low, high, kind = pixels.min(), pixels.max(), frames.colour_kind(pixels)
     look = NEAR_BLACK if high <= BLACKEST else CONSTANT if low == high else ORDINARY
+    if kind == frames.GREY:
+        pixels = pixels[:1].copy()  # a long clip waits in memory until its turn comes
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
-    return Stored(number, pixels, frames.colour_kind(pixels), look, digest)
+    return Stored(number, pixels, kind, look, digest)

@@ -4,13 +4,16 @@ import logging
 import logging.handlers
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 logger = logging.getLogger("simclr_rhd")
+T = TypeVar("T")
 
+LOG_EVERY = 5.0  # seconds between progress lines
 LINES_KEPT = 100_000  # log lines held in memory until their file is known
 
 
@@ -74,3 +77,35 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def progress(
+    items: Iterable[T], *, total: int, where: str, unit: str, amount: Callable[[T], float], amount_unit: str
+) -> Iterator[T]:
+    """Pass items on: with a bar on a terminal, else with a log line every few seconds.
+
+    Args:
+        items: what is done, one after another.
+        total: how many there will be.
+        where: begins the line.
+        unit: what the items are.
+        amount: how much an item is.
+        amount_unit: of what.
+    """
+    from tqdm import tqdm
+
+    start = last = time.perf_counter()
+    done = 0.0
+    bar = tqdm(items, total=total, desc=where, unit=f" {unit}", disable=None, leave=False)
+    for number, item in enumerate(bar, start=1):
+        done += amount(item)
+        now = time.perf_counter()
+        if now - last > LOG_EVERY:
+            last, seconds = now, now - start
+            logger.info(
+                "%s: %d of %d %s, %.0f %s/s, %.1f %s/s, %s left",
+                *(where, number, total, unit),
+                *(number / seconds, unit, done / seconds, amount_unit),
+                duration(seconds / number * (total - number)),
+            )
+        yield item

@@ -29,7 +29,7 @@ class ShardWriter:
         self.sums: dict[str, google_crc32c.Checksum] = {}
 
     def append(self, frame: np.ndarray, kind: int) -> None:
-        """Add a (3, S, S) uint8 frame; of a grey one the first channel is kept."""
+        """Add a (C, S, S) uint8 frame; of a grey one the first channel is kept."""
         name = GREY_FILES if kind == GREY else COLOUR_FILES
         number, place = divmod(self.counts[name], SHARD)
         path = self.folder / f"{name}-{number:05d}.u8"

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,17 +26,15 @@ from typing import Any, TypeGuard
 
 import google_crc32c
 import numpy as np
-from tqdm import tqdm
 
 from simclr_rhd import media
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building, write_json
-from simclr_rhd.frames import GREY
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
 from simclr_rhd.parallel import in_order
-from simclr_rhd.process import duration
+from simclr_rhd.process import progress
 from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
@@ -44,7 +42,6 @@ logger = logging.getLogger("simclr_rhd")
 VERSION = 2  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
-LOG_EVERY = 10.0  # seconds between progress lines in a log
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ def _check_room(place: Path, keys: list[str], work: Any) -> None:
     some = min(SAMPLE, math.ceil(SAMPLE_SHARE * len(keys)))
     sample = [keys[number] for number in evenly(len(keys), some)]
     bytes_of = [
-        sum(frame.pixels.size // (3 if frame.kind == GREY else 1) for frame in done.frames)
+        sum(frame.pixels.nbytes for frame in done.frames)
         for _, done in in_order(work, sample, workers=os.cpu_count() or 1)
     ]
     need = sum(bytes_of) / max(1, len(sample)) * len(keys)
@@ -204,7 +201,14 @@ def _write(
     files, kinds, looks, digests, content = [], [], [], [], hashlib.sha256()
     writer = ShardWriter(part)
     try:
-        for key, done in _progress(in_order(work, keys, workers=os.cpu_count() or 1), len(keys)):
+        for key, done in progress(
+            in_order(work, keys, workers=os.cpu_count() or 1),
+            total=len(keys),
+            where="store",
+            unit="files",
+            amount=lambda item: len(item[1].frames),
+            amount_unit="frames",
+        ):
             content.update(f"{key}\0{done.content}\0".encode())
             if done.reason:
                 rejected.append((key, done.reason))
@@ -232,21 +236,6 @@ def _write(
         "fingerprint": content.hexdigest(),
         "shards": shards,
     }
-
-
-def _progress(done: Iterator[tuple[str, media.Prepared]], total: int) -> Iterator[tuple[str, media.Prepared]]:
-    """Pass on what is done: with a bar on a terminal, else with a log line every few seconds."""
-    start = last = time.perf_counter()
-    frames = 0
-    bar = tqdm(done, total=total, desc="decoding", unit=" files", disable=None, leave=False)
-    for number, item in enumerate(bar, start=1):
-        frames += len(item[1].frames)
-        now = time.perf_counter()
-        if now - last > LOG_EVERY:
-            last, left = now, (now - start) / number * (total - number)
-            rate = frames / (now - start)
-            logger.info("store: %d of %d files, %.0f frames/s, %s left", number, total, rate, duration(left))
-        yield item
 
 
 def _checksum(index: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
 import logging
+import re
 
 from simclr_rhd import process
 
@@ -30,3 +31,14 @@ def test_a_resumed_run_goes_on_with_the_file(tmp_path):
         process.logger.info(text)
         process.stop_log()
     assert (tmp_path / "simclr_rhd.log").read_text().count("\n") == 2
+
+
+def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, caplog):
+    monkeypatch.setattr(process, "LOG_EVERY", -1)
+    with caplog.at_level(logging.INFO):
+        stream = process.progress(
+            range(1, 4), total=3, where="here", unit="files", amount=lambda item: item, amount_unit="MB"
+        )
+        assert list(stream) == [1, 2, 3]
+    assert len(caplog.messages) == 3
+    assert re.fullmatch(r"here: 2 of 3 files, \d+ files/s, [\d.]+ MB/s, 0 s left", caplog.messages[1])
