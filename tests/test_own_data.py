@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,15 @@ def test_folder_and_bucket_of_the_same_content_give_the_same_run(data, tmp_path,
         assert (tmp_path / "bucket" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes(), name
     records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("folder", "bucket")]
     assert records[0]["data"]["fingerprint"] == records[1]["data"]["fingerprint"]
+    environment["STORAGE_EMULATOR_HOST"] = "http://127.0.0.1:9"  # nobody answers there
+    shutil.rmtree(tmp_path / "cache bucket" / "stores")
+    command[-1] = str(tmp_path / "offline")
+    assert subprocess.run([*command, "--offline"], cwd=ROOT, env=environment).returncode == 0
+    assert (tmp_path / "offline" / "metrics.json").read_bytes() == (
+        tmp_path / "bucket" / "metrics.json"
+    ).read_bytes()
+    counts = json.loads((tmp_path / "offline" / "run.json").read_text())["counts"]["files"]
+    assert counts["fetched"] == 0 and counts["from_cache"] == counts["listed"]
 
 
 def test_a_first_attempt_that_failed_does_not_stand_in_the_way(data, tmp_path):
