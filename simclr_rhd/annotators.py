@@ -54,18 +54,22 @@ class Conflict:
 def settle(readings: Readings, policy: str) -> str:
     """The reading that a policy picks from rows that disagree, "" if it picks none.
 
-    'drop' picks none, 'latest' that of the row with the latest time, 'majority' that of most rows. A tie, or
-    a time that cannot be read, picks none.
+    'drop' picks none, 'latest' that of the row with the latest time, 'majority' that of most annotators (each
+    one's last word). A tie, or a time that cannot be read, picks none.
     """
-    plain = [(next(iter(said)), row) for said, row in readings if len(said) == 1]
     if policy == "majority":
-        counts = Counter(reading for reading, _ in plain).most_common(2)
+        votes = {}  # one for each annotator, the last
+        for number, (said, row) in enumerate(readings):
+            if len(said) == 1:
+                votes[(row.get(USER_COLUMN) or "").strip() or number] = next(iter(said))
+        counts = Counter(votes.values()).most_common(2)
         return counts[0][0] if len(counts) == 1 or (counts and counts[0][1] > counts[1][1]) else ""
     if policy == "latest":
-        times = [(_time(row.get(TIME_COLUMN) or ""), reading) for reading, row in plain]
-        if not times or any(math.isnan(when) for when, _ in times):
+        times = [(_time(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
+        if any(math.isnan(when) for when, _ in times):
             return ""
-        latest = {reading for when, reading in times if when == max(times)[0]}
+        last = max(when for when, _ in times)
+        latest = set().union(*(said for when, said in times if when == last))
         return latest.pop() if len(latest) == 1 else ""
     return ""
 
@@ -107,14 +111,14 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 
 
 def _time(text: str) -> float:
-    """Seconds since 1970 of a time in ISO 8601, or as seconds or milliseconds; NaN for anything else."""
+    """Seconds since 1970 of a time in ISO 8601, as day.month.year, or as (milli)seconds; NaN for others."""
     text = text.strip()
     try:
         number = float(text)
         return number / 1000 if number > 1e11 else number
     except ValueError:
         pass
-    for pattern in (None, "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"):
+    for pattern in (None, "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"):  # 02/03/2024 could be in March or February
         try:
             return (datetime.strptime(text, pattern) if pattern else datetime.fromisoformat(text)).timestamp()
         except ValueError:

@@ -165,11 +165,12 @@ class Bucket:
 
     def _have(self, entry: Entry) -> bool:
         path = self._path(entry)
-        return path.exists() and path.stat().st_size == entry.size
+        if not path.exists() or path.stat().st_size != entry.size:
+            return False
+        return _crc32c(path.read_bytes()) == entry.stamp.split("-", 1)[1]
 
     def _fetch_one(self, entry: Entry) -> str:
         """Bring one object into the cache; the reason if it cannot be had, else empty."""
-        import google_crc32c
         from google.api_core.exceptions import NotFound
         from google.cloud.storage.exceptions import DataCorruption
 
@@ -185,10 +186,7 @@ class Bucket:
             except DataCorruption:
                 continue
             # The client's own check misses a body that breaks off and goes on wrongly, so: the listing's.
-            if (
-                len(data) == entry.size
-                and base64.b64encode(google_crc32c.Checksum(data).digest()).decode() == crc32c
-            ):
+            if len(data) == entry.size and _crc32c(data) == crc32c:
                 path = self._path(entry)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as part:
@@ -235,3 +233,10 @@ class Bucket:
                 f"--data {self.location}: Google Cloud Storage does not answer "
                 f"({type(error).__name__}); what is fetched is kept, try again later"
             ) from None
+
+
+def _crc32c(data: bytes) -> str:
+    """As the bucket's listing writes it."""
+    import google_crc32c
+
+    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()

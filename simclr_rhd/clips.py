@@ -1,6 +1,5 @@
 """Clips: the frames of a video file, one after another."""
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import LARGEST_PIXELS
+from simclr_rhd.frames import LARGEST_PIXELS, to_rgb
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
@@ -77,8 +76,24 @@ def _video(path: Path) -> Iterator[np.ndarray]:
         stream = container.streams.video[0]
         if stream.width * stream.height > LARGEST_PIXELS:
             raise ValueError(f"too large ({stream.width}x{stream.height})")
+        number = 0
         for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise ValueError("damaged clip")
+            number += 1
             yield frame.to_ndarray(format="rgb24")
+        promised = _promised(container, stream)
+        if number < 0.95 * promised - 1:
+            raise ValueError(f"damaged clip: {promised} frames were to be there")
+
+
+def _promised(container: Any, stream: Any) -> int:
+    """How many frames a clip's header promises; 0 where it does not say (MPEG streams)."""
+    if stream.frames:
+        return int(stream.frames)
+    if "matroska" in container.format.name and container.duration and stream.average_rate:
+        return round(container.duration / 1e6 * float(stream.average_rate))
+    return 0
 
 
 def _video_count(path: Path) -> int:
@@ -94,10 +109,9 @@ def _video_count(path: Path) -> int:
 
 
 def _gif(path: Path) -> Iterator[np.ndarray]:
-    with warnings.catch_warnings(), Image.open(path, formats=["GIF"]) as image:
-        warnings.simplefilter("ignore")
+    with Image.open(path, formats=["GIF"]) as image:
         for frame in ImageSequence.Iterator(image):
-            yield np.asarray(frame.convert("RGB"))
+            yield np.asarray(to_rgb(frame))
 
 
 def _gif_count(path: Path) -> int:

@@ -182,7 +182,13 @@ def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, see
     )
     groups, labelled = np.array(names), labels.annotated()
     values = {task: labels.values[task][labelled] for task in TASKS}
-    parts = split_groups(groups[labelled], list(values.values()), seed=seed)
+    try:
+        parts = split_groups(groups[labelled], list(values.values()), seed=seed)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Videos with a patient or a picture in common are one group: a title card that stands "
+            "in every clip joins them all"
+        ) from None
     part, watched = part_of_all(names, labelled, parts, seed=seed)
     check_disjoint(groups, part)
     missing = {

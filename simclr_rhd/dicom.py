@@ -20,6 +20,11 @@ from simclr_rhd.frames import LARGEST_PIXELS, SMALLEST_SIDE
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
+MOST_FRAMES = 100_000  # a header that promises more is damaged
+# What stands for a patient whose number was taken away, reduced to letters and digits.
+NOBODY = frozenset(
+    {"", "0", "na", "nan", "none", "null", "unknown", "anon", "anonymous", "anonymized", "anonymised"}
+)
 TWO_DIMENSIONAL = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.8.5.5.1.1
 
 
@@ -42,6 +47,7 @@ def require_pydicom() -> Any:
             "there are DICOM files, and the package that reads them is missing: pip install pydicom"
         ) from None
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     for module in ("pydicom", __name__):
         warnings.filterwarnings("ignore", module=module)
     return pydicom
@@ -73,7 +79,7 @@ def dicom_frames(
         region = _region(header, rows, columns)
     except pydicom.errors.InvalidDicomError:
         raise ValueError("not a DICOM file") from None
-    except NoRegion as error:
+    except Unusable as error:
         raise ValueError(str(error)) from None
     except Exception as error:
         raise ValueError(f"damaged DICOM header ({type(error).__name__})") from None
@@ -83,7 +89,10 @@ def dicom_frames(
         raise ValueError(
             f"too {'small' if min(rows, columns) < SMALLEST_SIDE else 'large'} ({columns}x{rows})"
         )
-    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if patient else ""
+    if not 0 < total <= MOST_FRAMES:
+        raise ValueError(f"a DICOM header that promises {total} frames")
+    known = "".join(letter for letter in patient.lower() if letter.isalnum()) not in NOBODY
+    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if known else ""
     wanted = list(range(total)) if most is None else evenly(total, most)
     return name, total, _pixels(path, header, wanted, region)
 
@@ -96,13 +105,26 @@ def _pixels(
     try:
         for number, frame in zip(wanted, pixels.iter_pixels(path, indices=wanted), strict=True):
             yield number, np.ascontiguousarray(_to_rgb(pixels, frame, header)[region])
+    except Unusable as error:
+        raise ValueError(str(error)) from None
     except (RuntimeError, NotImplementedError):
+        if _decodable(header.file_meta.TransferSyntaxUID):
+            raise ValueError("damaged DICOM pixels") from None
         syntax = header.file_meta.TransferSyntaxUID.name
         raise ValueError(
             f"DICOM pixels that nothing here decodes ({syntax}): pip install python-gdcm"
         ) from None
     except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
         raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
+
+
+def _decodable(syntax: Any) -> bool:
+    from pydicom import pixels
+
+    try:
+        return bool(pixels.get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
 
 
 def _to_rgb(pixels: Any, frame: np.ndarray, header: Any) -> np.ndarray:
@@ -112,6 +134,8 @@ def _to_rgb(pixels: Any, frame: np.ndarray, header: Any) -> np.ndarray:
         frame = pixels.apply_color_lut(frame, header)
         bits = 8 * frame.dtype.itemsize
     if frame.dtype != np.uint8 or bits != 8:
+        if 0 < int(frame.max()) < 2 ** (bits - 4) and kind.startswith("MONO"):
+            raise Unusable(f"{bits}-bit pixels up to {frame.max()} only: of unknown depth")
         low = -(2 ** (bits - 1)) if int(header.get("PixelRepresentation") or 0) else 0
         frame = (
             np.clip((frame.astype(np.float64) - low) / (2**bits - 1) * 255, 0, 255).round().astype(np.uint8)
@@ -137,9 +161,9 @@ def _region(header: Any, rows: int, columns: int) -> tuple[slice, slice]:
     if found:
         return max(found, key=lambda region: region[:2])[2]
     if header.get("SequenceOfUltrasoundRegions"):  # the whole frame would show the banner
-        raise NoRegion("its ultrasound regions lie outside the frame")
+        raise Unusable("its ultrasound regions lie outside the frame")
     return slice(None), slice(None)
 
 
-class NoRegion(Exception):
-    """Regions are given, and none can be used."""
+class Unusable(Exception):
+    """A file that can be decoded, and must not be used."""

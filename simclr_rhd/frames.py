@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2.functional import resize
 
+# Pillow warns of odd metadata. Said once: to switch it for each frame would not be safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 LARGEST_PIXELS = 100_000_000
@@ -39,9 +42,7 @@ def decode(data: bytes) -> np.ndarray:
     if not data:
         raise ValueError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures
-            return np.asarray(_to_rgb(_opened(data)))
+        return np.asarray(to_rgb(_opened(data)))
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
     except Image.DecompressionBombError:
@@ -64,7 +65,12 @@ def _opened(data: bytes) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as 8-bit RGB; transparency is black.
+
+    Raises:
+        ValueError: its range is not known.
+    """
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
         wide = np.asarray(image, dtype=np.float64)
         if wide.min() < 0 or wide.max() > 65535:

@@ -1,5 +1,6 @@
 """What was taken and what was left, as counts for the record and as sentences for the log."""
 
+import re
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -14,7 +15,10 @@ from simclr_rhd.store import FETCH_FAILED
 def take(dataset: Dataset, source: Source) -> dict[str, Any]:
     """The counts of a run's data."""
     store, labels = dataset.store, dataset.labels
-    reasons = Counter(reason.split(" (")[0].split(":")[0] for _, reason in store.rejected)
+    reasons = Counter(
+        re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0]
+        for _, reason in store.rejected
+    )
     lost = sum(reason.startswith(FETCH_FAILED) for _, reason in store.rejected)
     return {
         "files": {

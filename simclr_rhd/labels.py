@@ -16,6 +16,7 @@ import numpy as np
 
 from simclr_rhd.annotators import Conflict, agreement, settle
 from simclr_rhd.errors import UserError
+from simclr_rhd.frames import is_frame
 from simclr_rhd.split import HASHED
 from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
 
@@ -219,25 +220,29 @@ def clinical_order(task: str, name: str) -> tuple:
 
 
 def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
-    """The video of each file: its name up to `_frame`, in any case, without the extension.
+    """The video of each file: a still's name up to `_frame`, in any case; a clip's without its extension.
 
     Folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
     video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
     that name apart: the names then start with them. In doubt, frames of one video name are one video.
     """
     stems: list[tuple[str, str]] = []
+    of_stills: set[str] = set()
     folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
     for path in map(PurePosixPath, files):
         prefix = next((prefix for prefix in prefixes if path.is_relative_to(prefix)), ".")
         name = path.name if path.suffix[1:].isdigit() else path.stem  # the numbers of a DICOM identifier
-        end = name.lower().rfind("_frame")
+        end = name.lower().rfind("_frame") if is_frame(path.name) else -1
         stem, folder = name[:end] if end > 0 else name, str(path.parent.relative_to(prefix))
+        if is_frame(path.name):
+            of_stills.add(stem)
         stems.append((stem, folder))
         folders[stem][prefix].add(folder)
 
     def told_apart(stem: str) -> bool:
         several = max(map(len, folders[stem].values())) > 1
-        return several and bool(set.intersection(*folders[stem].values()))
+        # Clips and DICOM files are whole: two of one name are two videos, whatever the folders are called.
+        return several and (stem not in of_stills or bool(set.intersection(*folders[stem].values())))
 
     return [f"{folder}/{stem}" if told_apart(stem) and folder != "." else stem for stem, folder in stems]
 

@@ -89,6 +89,8 @@ def prepare(path: Path, name: str, *, side: int, most: int | None, salt: bytes) 
         with path.open("rb") as stream:
             done.content = hashlib.file_digest(stream, "sha256").hexdigest()
         for number, frame in _frames(path, name, done, most=most, salt=salt):
+            if min(frame.shape[:2]) < frames.SMALLEST_SIDE:
+                raise ValueError(f"too small ({frame.shape[1]}x{frame.shape[0]})")
             done.frames.append(_stored(number, frames.square(frame, side)))
     except OSError as error:
         done.reason = f"cannot be read ({error.strerror})"

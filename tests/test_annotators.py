@@ -14,13 +14,14 @@ def test_a_tie_or_an_unreadable_time_settles_nothing():
     assert settle(two, "majority") == settle(two, "latest") == ""
     assert settle([({"a"}, row(time="2024-01-01")), ({"b"}, row(time="yesterday"))], "latest") == ""
     assert settle([({"a", "b"}, row())], "majority") == ""
+    slashes = [({"a"}, row(time="02/10/2024 09:00")), ({"b"}, row(time="03/01/2024 09:00"))]
+    assert settle(slashes, "latest") == "", "day or month first?"
 
 
 @pytest.mark.parametrize(
     ("early", "late"),
     [
         ("2024-01-31T23:59:59", "2024-02-01T00:00:00"),
-        ("31/01/2024 23:59", "01/02/2024 00:01"),
         ("31.01.2024 23:59:00", "01.02.2024 00:01:00"),
         ("1706745599", "1706745601"),
         ("1706745599000", "1706745601000"),
@@ -52,3 +53,10 @@ def test_agreement_is_of_each_pair_on_common_files_with_their_last_word():
         "f3": [({"a"}, row(""))],
     }
     assert agreement({"view": rows}) == [{"task": "view", "users": ["ann", "bob"], "files": 2, "kappa": 1.0}]
+
+
+def test_the_latest_row_must_be_plain_and_an_annotator_has_one_vote():
+    rows = [({"a"}, row(time="2024-01-01")), ({"a", "b"}, row(time="2024-01-02"))]
+    assert settle(rows, "latest") == ""
+    assert settle([({"a"}, row("x")), ({"a"}, row("x")), ({"b"}, row("y"))], "majority") == ""
+    assert settle([({"b"}, row("x")), ({"a"}, row("x")), ({"a"}, row("y"))], "majority") == "a"

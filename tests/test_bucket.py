@@ -212,3 +212,13 @@ def test_a_killed_run_goes_on_where_it_was(name, tmp_path, gcs):
     before = gcs.reads.copy()
     opened(name, tmp_path).fetch(entries)
     assert sum((gcs.reads - before).values()) == 3
+
+
+def test_a_cached_object_that_was_damaged_is_fetched_again(name, tmp_path, gcs):
+    source = opened(name, tmp_path)
+    entries = listed(source)
+    paths, _ = source.fetch(entries)
+    whole = paths[entries[1].key].read_bytes()
+    paths[entries[1].key].write_bytes(bytes(len(whole)))
+    again, failed = opened(name, tmp_path).fetch(entries)
+    assert failed == {} and again[entries[1].key].read_bytes() == whole

@@ -238,6 +238,13 @@ def test_folders_tell_only_those_videos_apart_whose_names_meet():
     assert videos_of(keys, (L, U)) == ["a/x", "b/x", "y", "a/x", "y"]
 
 
+def test_clips_of_one_name_in_several_folders_are_several_videos():
+    keys = [f"{prefix}/{p}{n}/IM_0001" for prefix, p in ((L, "P"), (U, "Q")) for n in range(3)]
+    assert len(set(videos_of(keys, (L, U)))) == 6
+    names = [f"{L}/echo_frames_{n}.mp4" for n in range(3)]
+    assert videos_of(names, (L, U)) == [f"echo_frames_{n}" for n in range(3)]
+
+
 def test_in_doubt_frames_of_one_name_are_one_video():
     """A labelled video at the top may be either of two unlabelled ones of its name: it must not meet them."""
     keys = [f"{L}/x_frame1.png", f"{U}/a/x_frame1.png", f"{U}/b/x_frame1.png", f"{U}/a/z_frame1.png"]

@@ -70,6 +70,16 @@ def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
     assert 0 < len(done.frames) < 30
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+@pytest.mark.parametrize("most", [None, 5])
+def test_a_clip_that_lacks_what_its_header_promises_is_named(tmp_path, suffix, most):
+    path = tmp_path / f"c{suffix}"
+    write_clip(path, [picture(seed=number) for number in range(40)])
+    assert prepare(path, most=most).reason == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "damaged clip" in prepare(path, most=most).reason
+
+
 def test_a_playlist_called_mp4_opens_nothing(tmp_path):
     secret = tmp_path / "secret.mp4"
     write_clip(secret, [picture()] * 3)
@@ -199,3 +209,40 @@ def test_the_modules_are_imported_only_where_they_are_needed():
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31 - 1])
+def test_a_number_of_frames_that_cannot_be(tmp_path, number):
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = number
+    save(found, tmp_path / "f.dcm")
+    for most in (None, 2):
+        done = prepare(tmp_path / "f.dcm", most=most)
+        assert (done.frames == [] and "promises" in done.reason) or number == 0
+
+
+@pytest.mark.parametrize("name", ["ANONYMOUS", "N/A", " ", "0"])
+def test_a_placeholder_is_no_patient(tmp_path, name):
+    found = dataset(picture())
+    found.PatientID = name
+    save(found, tmp_path / "f.dcm")
+    assert prepare(tmp_path / "f.dcm").patient == ""
+
+
+def test_pixels_of_unknown_depth_are_refused(tmp_path):
+    save(dataset(picture()[..., 0].astype(np.uint16) * 15, "MONOCHROME2", bits=16), tmp_path / "f.dcm")
+    assert "unknown depth" in prepare(tmp_path / "f.dcm").reason
+
+
+def test_damaged_jpeg_in_a_dicom_file_is_not_blamed_on_a_package(tmp_path):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    found.PhotometricInterpretation = "YBR_FULL_422"
+    found.PixelData = encapsulate([encoded(picture(), "JPEG"), b"garbage" * 20])
+    found["PixelData"].is_undefined_length = True
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert len(done.frames) == 1 and "damaged DICOM pixels" in done.reason and "pip" not in done.reason
