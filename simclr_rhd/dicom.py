@@ -16,7 +16,7 @@ import numpy as np
 
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import LARGEST_PIXELS, SMALLEST_SIDE
+from simclr_rhd.frames import DARKEST_16_BIT, LARGEST_PIXELS, SMALLEST_SIDE
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
@@ -134,9 +134,9 @@ def _to_rgb(pixels: Any, frame: np.ndarray, header: Any) -> np.ndarray:
         frame = pixels.apply_color_lut(frame, header)
         bits = 8 * frame.dtype.itemsize
     if frame.dtype != np.uint8 or bits != 8:
-        if 0 < int(frame.max()) < 2 ** (bits - 4) and kind.startswith("MONO"):
-            raise Unusable(f"{bits}-bit pixels up to {frame.max()} only: of unknown depth")
         low = -(2 ** (bits - 1)) if int(header.get("PixelRepresentation") or 0) else 0
+        if bits == 16 and kind.startswith("MONO") and 0 < int(frame.max()) - low < DARKEST_16_BIT:
+            raise Unusable(f"16-bit pixels up to {frame.max()} only: of unknown depth")
         frame = (
             np.clip((frame.astype(np.float64) - low) / (2**bits - 1) * 255, 0, 255).round().astype(np.uint8)
         )

@@ -15,10 +15,8 @@ import math
 import os
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +28,7 @@ import numpy as np
 from simclr_rhd import media
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import building, write_json
+from simclr_rhd.files import building, replacing, write_json
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
 from simclr_rhd.parallel import in_order
@@ -147,11 +145,9 @@ def _salt(cache_dir: Path) -> bytes:
     """Secret bytes of this cache folder, made once: without them a patient's number could be guessed."""
     path = cache_dir / "salt"
     if not path.exists():
-        with tempfile.NamedTemporaryFile(dir=cache_dir) as stream:  # readable for its owner alone
-            stream.write(secrets.token_bytes(32))
-            stream.flush()
-            with suppress(FileExistsError):  # a run that was faster
-                os.link(stream.name, path)
+        with replacing(path) as part:
+            part.touch(mode=0o600)
+            part.write_bytes(secrets.token_bytes(32))
     return path.read_bytes()
 
 

@@ -246,3 +246,13 @@ def test_damaged_jpeg_in_a_dicom_file_is_not_blamed_on_a_package(tmp_path):
     save(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert len(done.frames) == 1 and "damaged DICOM pixels" in done.reason and "pip" not in done.reason
+
+
+def test_dark_frames_of_a_known_depth_and_signed_ones_are_used(tmp_path):
+    dark = (picture()[..., 0] // 2).astype(np.uint16)
+    save(dataset(dark, "MONOCHROME2", bits=12), tmp_path / "dark.dcm")
+    signed = picture()[..., 0].astype(np.int16) - 300
+    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "signed.dcm")
+    for name in ("dark.dcm", "signed.dcm"):
+        done = prepare(tmp_path / name)
+        assert done.reason == "" and len(done.frames) == 1
