@@ -24,6 +24,38 @@ def epochs(n, **changes):
     return [record | {"epoch": number + 1, "best": number == 0} | changes for number in range(n)]
 
 
+def measured(n, every=5):
+    """Records with all diagnostics, the neighbours at every fifth epoch only."""
+    records = epochs(n)
+    for number, record in enumerate(records):
+        record |= {"alignment": 0.8 - number / (2 * n), "uniformity": -3 * number / n, "rank": 5.0 + number}
+        if number % every == 0:
+            record["knn"] = {"view": 0.5, "condition": 0.4, "severity": None if number < every else 0.3}
+    return records
+
+
+def drawn_on_pages(monkeypatch):
+    """The figures drawn from here on, as they were when they were saved."""
+    from matplotlib.figure import Figure
+
+    figures, save = [], Figure.savefig
+
+    def keep(figure, *arguments, **keywords):
+        figures.append(figure)
+        return save(figure, *arguments, **keywords)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def legend_of(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def foot_of(figure):
+    return figure.texts[-1].get_text()
+
+
 def size_in_inches(path):
     with Image.open(path) as image:
         image.load()
@@ -47,6 +79,7 @@ def draw_embedding(path, n, classes, **changes):
 
 DRAWINGS = {
     "simclr": lambda path: plots.simclr_loss(path, epochs(7), note="SYNTHETIC demo data"),
+    "diagnostics": lambda path: plots.simclr_diagnostics(path, measured(7), note="SYNTHETIC demo data"),
     "head": lambda path: plots.head_loss(path, "view", epochs(7), note="SYNTHETIC demo data"),
     "confusion": lambda path: draw_confusion(path, CONDITIONS, not_evaluable=CONDITIONS[1:2]),
     "embedding": lambda path: draw_embedding(path, 31, CONDITIONS),
@@ -128,6 +161,77 @@ def test_the_last_best_epoch_is_marked(tmp_path):
     plots.head_loss(tmp_path / "last.png", "view", records, note="")
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "last.png").read_bytes()
     assert (tmp_path / "first.png").read_bytes() != (tmp_path / "last.png").read_bytes()
+
+
+def test_the_perfect_loss_is_a_line_only_where_it_does_not_squash_the_curves(tmp_path, monkeypatch):
+    """The curves and the uniform values here go from 3.9 to 4.8: three times that is down to 2.1."""
+    figures = drawn_on_pages(monkeypatch)
+    for perfect in (2.2, 2.0, None, float("nan")):
+        plots.simclr_loss(tmp_path / "simclr.png", epochs(7, perfect=perfect), note="")
+    plots.simclr_loss(tmp_path / "without.png", epochs(7), note="")
+    near, far, *without = figures
+    label = "perfectly aligned and uniform: 2.200"
+    assert label in legend_of(near.axes[0]) and "2.200" not in foot_of(near)
+    assert near.axes[0].get_ylim()[0] < 2.2
+    assert not any("perfectly" in text for text in legend_of(far.axes[0])) and "2.000" in foot_of(far)
+    assert far.axes[0].get_ylim()[0] > 3.5
+    for figure in without:
+        assert "erfect" not in "".join([*legend_of(figure.axes[0]), foot_of(figure)])
+    assert (tmp_path / "simclr.png").read_bytes() == (tmp_path / "without.png").read_bytes()
+
+
+def test_the_perfect_loss_of_unknown_curves(tmp_path):
+    records = epochs(2, loss=None, val_loss=None, uniform=None, val_uniform=None, perfect=1.0)
+    plots.simclr_loss(tmp_path / "simclr.png", records, note="")
+    assert size_in_inches(tmp_path / "simclr.png")[0] == 8.5
+
+
+def test_diagnostics_are_drawn_where_measured(tmp_path, monkeypatch):
+    figures = drawn_on_pages(monkeypatch)
+    plots.simclr_diagnostics(tmp_path / "d.png", measured(17), note="")
+    *single, knn = figures[0].axes
+    assert [axes.get_title(loc="left") for axes in single] == [
+        "alignment",
+        "uniformity",
+        "effective rank of the embeddings",
+    ]
+    assert [len(axes.lines[0].get_xdata()) for axes in single] == [17, 17, 17]
+    assert {line.get_label(): line.get_xdata().tolist() for line in knn.lines} == {
+        "view": [1, 6, 11, 16],
+        "condition": [1, 6, 11, 16],
+        "severity": [6, 11, 16],
+    }
+    assert not any(axes.texts for axes in figures[0].axes)
+
+
+@pytest.mark.parametrize("n", [1, 3, 100])
+def test_diagnostics_do_not_overlap(n, tmp_path, monkeypatch):
+    figures = drawn_on_pages(monkeypatch)
+    plots.simclr_diagnostics(tmp_path / "d.png", measured(n), note="SYNTHETIC demo data")
+    (figure,) = figures
+    knn = figure.axes[3]
+    parts = [axes.get_tightbbox() for axes in figure.axes]
+    parts += [text.get_window_extent() for text in figure.texts]
+    for number, part in enumerate(parts):
+        assert figure.bbox.x0 <= part.x0 and part.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= part.y0 and part.y1 <= figure.bbox.y1
+        assert not any(part.overlaps(other) for other in parts[number + 1 :])
+    assert not knn._left_title.get_window_extent().overlaps(knn.get_legend().get_window_extent())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"alignment": None, "uniformity": None, "rank": None, "knn": None},
+        {"alignment": float("nan"), "rank": float("inf"), "knn": {}},
+        {"knn": {"view": None, "severity": None}},
+    ],
+)
+def test_diagnostics_say_what_was_not_measured(changes, tmp_path, monkeypatch):
+    figures = drawn_on_pages(monkeypatch)
+    plots.simclr_diagnostics(tmp_path / "d.png", epochs(3, **changes), note="")
+    assert [text.get_text() for axes in figures[0].axes for text in axes.texts] == ["not measured"] * 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""The optimizers and their learning rate: AdamW, and LARS for large batches.
+
+A parameter of two dimensions or more is a weight. Biases and the norms' scales and shifts have one; they get
+no weight decay and, in LARS, no rate of their own, as in SimCLR's published code.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Defaults(NamedTuple):
+    """A peak rate that suits one batch size, the power of the batch size by which it grows, and the decay."""
+
+    learning_rate: float
+    batch_size: int
+    power: float
+    weight_decay: float
+
+
+DEFAULTS = {
+    # by the square root (Krizhevsky 2014; for Adam: Malladi et al. 2022); the decay is AdamW's own default
+    "adamw": Defaults(1e-3, 64, 0.5, 0.01),
+    "lars": Defaults(0.3, 256, 1.0, 1e-6),  # Chen et al. 2020, section 2.3
+}
+
+
+class LARS(torch.optim.Optimizer):
+    """Momentum SGD with a rate for each layer (You et al. 2017, equation 6, with SimCLR's constants).
+
+    A parameter w with gradient g, weight decay included, moves as if its gradient were g · trust · ‖w‖ / ‖g‖:
+    by a share of its own length, whatever the gradient's. As in SimCLR's code the decay counts in ‖g‖ as it
+    acts, where equation 6 adds up the two norms. The rate multiplies the velocity, as in `torch.optim.SGD`.
+
+    Args:
+        params: parameters or groups of them; a group may set any of what follows for itself.
+        lr: learning rate.
+        momentum: share of the velocity that is kept, in [0, 1).
+        weight_decay: times w is added to the gradient.
+        trust: trust coefficient, η in the paper.
+        adapt: False makes it plain SGD with momentum.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        adapt: bool = True,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"trust": trust, "adapt": adapt})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move every parameter that has a gradient once.
+
+        Args:
+            closure: computes the loss and its gradients anew.
+
+        Returns:
+            What `closure` returned; None without one.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for w in group["params"]:
+                if w.grad is None:
+                    continue
+                g = w.grad.add(w, alpha=group["weight_decay"])
+                if group["adapt"]:
+                    g *= _ratio(w, g, group["trust"])
+                state = self.state[w]
+                if "velocity" not in state:
+                    state["velocity"] = torch.zeros_like(w)
+                velocity = state["velocity"].mul_(group["momentum"]).add_(g)
+                w.sub_(velocity, alpha=group["lr"])
+        return loss
+
+
+def _ratio(w: Tensor, g: Tensor, trust: float) -> Tensor:
+    """The factor trust · ‖w‖ / ‖g‖, or 1 where a norm is 0; without an `if`, which would wait for the GPU."""
+    w_norm, g_norm = torch.linalg.vector_norm(w), torch.linalg.vector_norm(g)
+    return torch.where((w_norm > 0) & (g_norm > 0), trust * w_norm / g_norm, 1.0)
+
+
+def make_optimizer(
+    model: nn.Module, name: str, *, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimizer of all parameters that are not frozen: the weights in one group, the rest in another.
+
+    Args:
+        model: whose parameters.
+        name: 'adamw' or 'lars'.
+        learning_rate: of both groups.
+        weight_decay: of the weights; the rest has none.
+
+    Raises:
+        ValueError: no optimizer has this name.
+    """
+    _defaults(name)
+    used = [p for p in model.parameters() if p.requires_grad]
+    weights = {"params": [p for p in used if p.ndim >= 2], "weight_decay": weight_decay}
+    rest = {"params": [p for p in used if p.ndim < 2], "weight_decay": 0.0}
+    if name == "lars":
+        return LARS([weights | {"adapt": True}, rest | {"adapt": False}], lr=learning_rate)
+    return torch.optim.AdamW([weights, rest], lr=learning_rate, fused=True)
+
+
+def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
+    """Linear warm-up to `peak`, then a half cosine to 0 (Loshchilov & Hutter 2017, equation 5)."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def default_learning_rate(name: str, batch_size: int) -> float:
+    """The peak rate for batches of `batch_size` frames, by the optimizer's own rule.
+
+    Raises:
+        ValueError: no optimizer has this name.
+    """
+    default = _defaults(name)
+    return default.learning_rate * (batch_size / default.batch_size) ** default.power
+
+
+def default_weight_decay(name: str) -> float:
+    """The weights' decay.
+
+    Raises:
+        ValueError: no optimizer has this name.
+    """
+    return _defaults(name).weight_decay
+
+
+def _defaults(name: str) -> Defaults:
+    if name not in DEFAULTS:
+        raise ValueError(f"wanted an optimizer out of {', '.join(DEFAULTS)}, got {name!r}")
+    return DEFAULTS[name]
