@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
 from simclr_rhd.config import IMAGE_SIZE, Config, parse
-from simclr_rhd.errors import UserError
+from simclr_rhd.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
     import numpy as np
     import torch
 
+    from simclr_rhd.augment import Strengths
+    from simclr_rhd.costs import Cost, Plan
     from simclr_rhd.dataset import Dataset
+    from simclr_rhd.listing import Source
     from simclr_rhd.model import Heads, SimCLR
+    from simclr_rhd.settle import Settled
 
 logger = logging.getLogger("simclr_rhd")
+
+REHEARSED = 8  # frames in a batch of the dress rehearsal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,18 +39,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
     again = "the same command" + ", without --overwrite," * config.overwrite
+    follows = process.rank() > 0
     process.start_log()
     try:
         from simclr_rhd import runs
 
-        with process.terminable(), runs.locked(Path(config.save_dir)):
-            return train(config, Path(config.save_dir), sys.argv[1:] if argv is None else list(argv))
+        save_dir, words = Path(config.save_dir), sys.argv[1:] if argv is None else list(argv)
+        with process.terminable(follows=follows):
+            if config.command == "estimate":
+                return estimate(config)
+            with nullcontext() if follows else runs.locked(save_dir):
+                return train(config, save_dir, words)
     except UserError as error:
-        logger.error("error: %s", error)
+        if not follows:  # which find the same mistake
+            logger.error("error: %s", error)
         return 2
     except (KeyboardInterrupt, process.Terminated) as stop:
         logger.error("stopped; what is finished is saved, and %s goes on from there", again)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
+    except Lost as error:
+        if process.stopping():  # the leader ends first, when all are told to
+            return 143
+        logger.error(
+            "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",
+            *(process.rank(), again, error),
+        )
+        return 1
     except OSError as error:  # a full disk, a folder that went away
         logger.error("error: %s; what is finished is saved, and %s goes on from there", error, again)
         return 1
@@ -54,40 +77,101 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(config: Config, save_dir: Path, argv: list[str]) -> int:
     """The stages of a run, in order."""
-    from simclr_rhd import runs, runtime
+    from simclr_rhd import ranks, runs, runtime
     from simclr_rhd.dataset import write_tables
-    from simclr_rhd.figures import draw
     from simclr_rhd.model import build
 
-    runtime.refuse_ranks()
-    before = runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
-    if before and before["status"] == "finished" and (config.no_figures or before["figures"]):
-        logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
-        for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
-            logger.info(line)
-        return 0
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
-    record = runs.RunRecord(
-        before,
-        argv=argv,
-        signature=config.signature(),
-        config=vars(config),
-        device=runtime.describe_device(device),
-    )
-    announce(config, record, device)
+    with ranks.joined(device):
+        claimed = (
+            runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
+            if ranks.leads()
+            else None
+        )
+        before = ranks.share(claimed)
+        if before and before["status"] == "finished" and (config.no_figures or before["figures"]):
+            return say_again(before)
+        record = runs.RunRecord(
+            before,
+            argv=argv,
+            signature=config.signature(),
+            config=vars(config),
+            device=runtime.describe_device(device),
+        )
+        announce(config, record, device)
 
-    model = build(config.init, seed=config.seed)
-    with record.stage("data"):
-        dataset = read_data(config, save_dir, record, before)
-    if before is None:  # only now, when the new run is known to be possible
-        runs.clear(save_dir)
-    process.log_to(save_dir)
-    record.write_to(save_dir / "run.json")
-    write_tables(dataset, save_dir)
+        model = build(config.init, seed=config.seed)
+        with record.stage("data"), ranks.one_first():
+            dataset = read_data(config, save_dir, record, before)
+        ranks.check_same(dataset.fingerprint)
+        if ranks.leads():
+            if before is None:  # only now, when the new run is known to be possible
+                runs.clear(save_dir)
+            process.log_to(save_dir)
+            record.write_to(save_dir / "run.json")
+            write_tables(dataset, save_dir)
+            if not config.no_rehearsal:
+                with record.stage("rehearsal"):
+                    rehearse(config, dataset, save_dir, device)
+        with record.stage("estimate"):
+            settled = foresee(config, dataset, record, save_dir, device)
+        with record.stage("pretraining"):
+            history = pretrain(config, settled, dataset, model, save_dir, device)
+    return conclude(config, dataset, model, history, record, save_dir, device) if ranks.leads() else 0
 
-    with record.stage("pretraining"):
-        history = pretrain(config, dataset, model, save_dir, device)
+
+def estimate(config: Config) -> int:
+    """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
+    from simclr_rhd import costs, runs, runtime
+    from simclr_rhd.dataset import look_ahead
+
+    runtime.prepare_torch()
+    device = runtime.pick_device(config.device)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ahead = look_ahead(
+            open_data(config),
+            cache_dir=cache_dir_of(config),
+            **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size"),
+            **config.pick("frames_per_clip"),
+        )
+        known = (
+            replace(config, data="demo", demo_patients=12) if ahead else config
+        )  # they stand in for the others
+        with process.quiet() if ahead else nullcontext():
+            dataset = read_data(known, folder, runs.RunRecord(None), None)
+        rows, watched = len(dataset.rows("unlabelled")), int(dataset.watched.sum())
+        labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
+        if ahead:
+            rows, watched, labelled, grey = ahead.rows, ahead.watched, ahead.labelled, ahead.grey
+            logger.info(
+                "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
+                "and %d unlabelled frames, %.2f GB in --cache-dir",
+                *(ahead.files, ahead.bytes / 1e9, process.duration(ahead.seconds), labelled),
+                *(rows + watched, ahead.decoded / 1e9),
+            )
+        cost = costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device)
+        rehearse(known, dataset, folder, device)
+        free = costs.available_memory(device)
+        settled = settle(config, rows, cost, free)
+        tell(cost, plan_of(config, settled, rows, watched, labelled), free, device)
+        logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
+    return 0
+
+
+def conclude(
+    config: Config,
+    dataset: Dataset,
+    model: SimCLR,
+    history: list[dict[str, Any]],
+    record: Any,
+    save_dir: Path,
+    device: torch.device,
+) -> int:
+    """What follows pretraining: heads, metrics, figures, report."""
+    from simclr_rhd.figures import draw
+
     with record.stage("heads"):  # the frozen features are extracted once, for all three
         features, heads, history = train_heads(config, dataset, model, history, save_dir, device)
     with record.stage("metrics"):
@@ -95,8 +179,58 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
     with record.stage("figures"):
         figures = {}
         if not config.no_figures:
-            figures = draw(dataset, features, history, metrics, seed=config.seed, save_dir=save_dir)
+            figures = draw(
+                dataset,
+                features,
+                history,
+                metrics,
+                size=config.image_size or 0,
+                strengths=strengths(config),
+                seed=config.seed,
+                save_dir=save_dir,
+            )
     return finish(record, metrics, figures, save_dir)
+
+
+def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.device) -> None:
+    """Every stage on a handful of frames, into a folder that is thrown away.
+
+    A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
+    class name that no picture can show, a folder that cannot be written to.
+    """
+    from simclr_rhd import ranks, runs
+    from simclr_rhd.journal import require_tensorboard
+    from simclr_rhd.model import build
+    from simclr_rhd.settle import Settled
+
+    handful, begun = dataset.handful(), time.perf_counter()
+    small = replace(config, epochs=1, linear_epochs=1, tensorboard=False)
+    settled = Settled(REHEARSED, REHEARSED // 2 if config.micro_batch else None, 1e-4, 0.0, 0.0)
+    try:
+        if config.tensorboard:
+            require_tensorboard()
+        with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=save_dir) as name:
+            folder, record = Path(name), runs.RunRecord(None, argv=[])
+            with process.quiet(), ranks.alone():
+                model = build("random", seed=config.seed)
+                record.write_to(folder / "run.json")
+                history = pretrain(small, settled, handful, model, folder, device)
+                conclude(small, handful, model, history, record, folder, device)
+    except Exception:
+        logger.error("the dress rehearsal failed, as the run would have after pretraining:")
+        raise
+    logger.info(
+        "rehearsal: every stage works, on a handful of frames (%d, in %s)",
+        *(len(handful.part), process.duration(time.perf_counter() - begun)),
+    )
+
+
+def say_again(before: dict[str, Any]) -> int:
+    """What a finished run found."""
+    logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
+    for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
+        logger.info(line)
+    return 0
 
 
 def announce(config: Config, record: Any, device: torch.device) -> None:
@@ -119,34 +253,37 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
         )
 
 
-def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
-    """Frames, labels, groups and parts; a resumed run must find the data it started with."""
+def cache_dir_of(config: Config) -> Path:
+    """Where fetched and decoded frames are kept."""
     import platformdirs
 
-    from simclr_rhd import inventory
-    from simclr_rhd.dataset import read_dataset
     from simclr_rhd.files import make_folder
-    from simclr_rhd.runs import WORTH_KEEPING
-    from simclr_rhd.sources import open_source
 
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
     make_folder(cache_dir, flag="--cache-dir")
+    return cache_dir
+
+
+def open_data(config: Config) -> Source:
+    """Where the files are: built in, in a folder or in a bucket."""
+    from simclr_rhd.sources import open_source
+
+    return open_source(config.data, cache_dir=cache_dir_of(config), **config.pick("demo_patients", "offline"))
+
+
+def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
+    """Frames, labels, groups and parts; a resumed run must find the data it started with."""
+    from simclr_rhd import inventory
+    from simclr_rhd.dataset import read_dataset
+    from simclr_rhd.runs import WORTH_KEEPING
+
+    cache_dir, source = cache_dir_of(config), open_data(config)
     taken = any((save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
-    source = open_source(
-        config.data, cache_dir=cache_dir, demo_patients=config.demo_patients, offline=config.offline
-    )
     dataset = read_dataset(
         source,
-        labelled_prefix=config.labelled_prefix,
-        labels_csv=config.labels_csv,
-        unlabelled_prefix=config.unlabelled_prefix,
-        image_size=config.image_size or 0,
+        **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size", "frames_per_clip"),
+        **config.pick("max_rejected", "label_conflict", "group_by", "seed"),
         cache_dir=cache_dir,
-        frames_per_clip=config.frames_per_clip,
-        max_rejected=config.max_rejected,
-        label_conflict=config.label_conflict,
-        group_by=config.group_by,
-        seed=config.seed,
         rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )
     counts = inventory.take(dataset, source)
@@ -164,78 +301,177 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     return dataset
 
 
-def pretrain(
-    config: Config, dataset: Dataset, model: SimCLR, save_dir: Path, device: torch.device
-) -> list[dict[str, Any]]:
-    """SimCLR on the unlabelled frames, from the last saved epoch on; leaves the best epoch's weights."""
-    import numpy as np
+def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
+    """What the data and the machine decide, where no flag does; and what the run will take."""
+    from simclr_rhd import costs, ranks
+    from simclr_rhd.settle import AUTO, Settled
 
-    from simclr_rhd import checkpoint, runtime
-    from simclr_rhd.augment import Strengths
-    from simclr_rhd.files import write_lines
-    from simclr_rhd.pretrain import Pretraining, epoch_line, fit
-
-    rows = dataset.rows("unlabelled")
-    if len(rows) < 2:
+    rows = len(dataset.rows("unlabelled"))
+    if rows < 2:
         raise UserError(
-            f"{len(rows)} unlabelled frames are left for pretraining outside the validation and "
+            f"{rows} unlabelled frames are left for pretraining outside the validation and "
             "test groups; add frames below --unlabelled-prefix"
         )
-    batch_size = min(config.batch_size, len(rows))
-    if batch_size < config.batch_size:
-        logger.info(
-            "NOTICE --batch-size %d is more than the %d frames to pretrain on: %d is used",
-            config.batch_size,
-            len(rows),
-            batch_size,
+    settled = None
+    if ranks.leads():
+        cost, free = None, costs.available_memory(device)
+        if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
+            grey = not dataset.store.kinds.any()
+            cost = costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device)
+        before = record.facts.get("settled")  # by the run that this one goes on with
+        settled = Settled(**before) if before else settle(config, rows, cost, free)
+        record.note(settled=vars(settled))
+        if cost:
+            costs.check_room(save_dir, cost)
+            labelled = len(dataset.rows("train", "val", "test"))
+            plan = plan_of(config, settled, rows, int(dataset.watched.sum()), labelled)
+            record.note(estimate=tell(cost, plan, free, device))
+    settled = Settled(**ranks.share(settled and vars(settled)))
+    if settled.batch_size % ranks.world():
+        raise UserError(
+            f"--batch-size {settled.batch_size} cannot be shared by {ranks.world()} processes; "
+            f"wanted a multiple of {ranks.world()}"
         )
-    watched = np.flatnonzero(dataset.watched)
-    if len(watched) < 2:
+    return settled
+
+
+def settle(config: Config, rows: int, cost: Cost | None, free: int) -> Settled:
+    """Batch sizes and the optimizer's figures, for `rows` frames and `free` bytes of memory."""
+    from simclr_rhd import settle as rules
+
+    given = config.pick(
+        "batch_size",
+        "micro_batch",
+        "optimizer",
+        "learning_rate",
+        "weight_decay",
+        "warmup_epochs",
+        "epochs",
+    )
+    return rules.settle(**given, rows=rows, cost=cost, free=free)
+
+
+def plan_of(config: Config, settled: Settled, rows: int, watched: int, labelled: int) -> Plan:
+    """The amounts that the time depends on."""
+    from simclr_rhd.costs import Plan
+
+    return Plan(
+        rows=rows,
+        watched=watched,
+        labelled=labelled,
+        batch=settled.batch_size,
+        micro_batch=settled.micro_batch,
+        figures=not config.no_figures,
+        **config.pick("epochs", "patience", "knn_every", "linear_epochs"),
+    )
+
+
+def tell(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
+    """Log what a run will take; the same figures for programs."""
+    from simclr_rhd import costs
+
+    used = costs.used_memory(device)
+    for line in costs.lines(cost, plan, used=used, free=free):
+        logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
+    return costs.facts(cost, plan, used=used)
+
+
+def pretrain(
+    config: Config,
+    settled: Settled,
+    dataset: Dataset,
+    model: SimCLR,
+    save_dir: Path,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's weights."""
+    import numpy as np
+
+    from simclr_rhd import checkpoint, ranks, runtime
+    from simclr_rhd.batches import Partners
+    from simclr_rhd.journal import Journal
+    from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.pretrain import BEST, LAST, Pretraining, fit
+    from simclr_rhd.step import Step
+    from simclr_rhd.watch import Watch
+
+    rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
+    step = Step(
+        runtime.wrap(model, device),
+        size=config.image_size or 0,
+        strengths=strengths(config),
+        temperature=config.temperature,
+        device=device,
+        micro_batch=settled.micro_batch,
+        videos_apart=config.positives == "video",
+        gathered=ranks.world() > 1,
+    )
+    run = Pretraining(
+        step,
+        make_optimizer(
+            step.model,
+            config.optimizer,
+            learning_rate=settled.learning_rate,
+            weight_decay=settled.weight_decay,
+        ),
+        dataset.store.frames,
+        dataset.store.kinds,
+        videos,
+        rows,
+        batch_size=settled.batch_size,
+        learning_rate=settled.learning_rate,
+        epochs=config.epochs,
+        warmup_epochs=settled.warmup_epochs,
+        partners=Partners(rows, videos) if config.positives == "video" else None,
+        seed=config.seed,
+        num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
+    )
+    last = save_dir / LAST
+    saved = ranks.share_state(checkpoint.load(last) if ranks.leads() and last.exists() else None)
+    if saved is not None:
+        run.load_state(saved)
+        logger.info("pretraining: resumed after epoch %d, step %d", len(run.history), run.steps_done)
+    watch = Watch(
+        run,
+        watched=np.flatnonzero(dataset.watched),
+        labelled=dataset.rows("train"),
+        values=dataset.labels.values,
+        n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
+        groups=dataset.groups,
+        knn_every=config.knn_every,
+    )
+    if not watch.held_out:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
             "training loss"
         )
-    workers = runtime.default_workers() if config.num_workers is None else config.num_workers
-    run = Pretraining(
-        runtime.wrap(model, device),
-        dataset.store.frames,
-        dataset.store.kinds,
-        batch_size=batch_size,
-        learning_rate=config.learning_rate,
-        epochs=config.epochs,
-        temperature=config.temperature,
-        size=config.image_size or 0,
-        strengths=Strengths(config.crop_min, config.flip, config.jitter, config.grayscale, config.blur),
-        seed=config.seed,
-        num_workers=workers,
-        device=device,
-    )
-    if (last := save_dir / "simclr_last.pt").exists():
-        run.load_state(checkpoint.load(last))
-        logger.info("pretraining: resumed after epoch %d", len(run.history))
-
-    def on_epoch(history: list[dict[str, Any]]) -> None:
-        write_lines(save_dir / "history.jsonl", history)
-        logger.info(epoch_line(history, config.epochs))
-
-    history = fit(
-        run,
-        rows,
-        watched,
-        patience=config.patience,
-        min_delta=config.min_delta,
-        save_dir=save_dir,
-        on_epoch=on_epoch,
-    )
-    best = checkpoint.load(save_dir / "simclr_best.pt")
-    model.load_state_dict(best["model"], strict=True)
-    logger.info(
-        "pretraining: %s after epoch %d; weights of epoch %d are kept",
-        "stopped early" if run.stale >= config.patience else "all epochs done",
-        len(history),
-        best["epoch"],
-    )
+    with Journal(save_dir, run.history, epochs=config.epochs, tensorboard=config.tensorboard) as journal:
+        history = fit(
+            run,
+            watch,
+            **config.pick("monitor", "patience", "min_delta", "checkpoint_minutes"),
+            names=dataset.store.keys,
+            save_dir=save_dir,
+            on_epoch=journal,
+        )
+    if ranks.leads():
+        best = checkpoint.load(save_dir / BEST)
+        model.load_state_dict(best["model"], strict=True)
+        logger.info(
+            "pretraining: %s after epoch %d; weights of epoch %d are kept",
+            "stopped early" if run.stale >= config.patience else "all epochs done",
+            len(history),
+            best["epoch"],
+        )
     return history
+
+
+def strengths(config: Config) -> Strengths:
+    """How strong the views differ: a preset, and what the flags change of it."""
+    from simclr_rhd.augment import PRESETS
+
+    given = config.pick("crop_min", "flip", "jitter", "grayscale", "blur")
+    return replace(PRESETS[config.augment], **{name: x for name, x in given.items() if x is not None})
 
 
 def train_heads(

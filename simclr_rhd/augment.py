@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_rhd.frames import DOPPLER, GREY
+from simclr_rhd.frames import DOPPLER, GREY, TINTED
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
 STD = (0.229, 0.224, 0.225)
@@ -50,24 +50,38 @@ class Strengths:
     blur: float
 
 
-def draws(seed: int, epoch: int, frames: np.ndarray) -> Tensor:
-    """Random numbers for two views of each frame: (B, 2, len(FACTORS)) float32, uniform in [0, 1)."""
-    rows = [
-        np.random.default_rng([seed, epoch, int(frame)]).random((2, len(FACTORS)), dtype=np.float32)
-        for frame in frames
-    ]
-    return torch.from_numpy(np.stack(rows))
+PRESETS = {  # of --augment
+    "light": Strengths(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
+    "standard": Strengths(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
+    "strong": Strengths(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
+    "simclr": Strengths(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
+}
+
+
+def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """Random numbers for each frame's two views, and for the choice of its partner; uniform in [0, 1).
+
+    Returns:
+        (B, 2, len(FACTORS)) float32 and (B,) float32.
+    """
+    views, partners = [], []
+    for frame in frames:
+        rng = np.random.default_rng([seed, epoch, int(frame)])
+        views.append(rng.random((2, len(FACTORS)), dtype=np.float32))
+        partners.append(rng.random(dtype=np.float32))
+    return torch.from_numpy(np.stack(views)), np.array(partners)
 
 
 def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
-    """Two random views of each frame.
+    """A random view of each frame, and one of the same frame or of its partner.
 
     Crop, flip, brightness, contrast, saturation, grayscale, blur, then ImageNet normalisation. Saturation and
     grayscale leave Doppler frames alone, where colour is the direction of flow; there is no hue jitter.
 
     Args:
-        frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey.
-        kinds: (B,) uint8, GREY, TINTED or DOPPLER.
+        frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey. Or (2B, C, S, S): the
+            frames, then the partners that their second views are made of.
+        kinds: (B,) or (2B,) uint8, GREY, TINTED or DOPPLER.
         u: (B, 2, len(FACTORS)) from `draws`.
         size: s.
         strengths: how strong.
@@ -76,10 +90,11 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
         (2B, 3, s, s) float32, channels last, normalised; the first views, then the second ones.
     """
     grey = bool((kinds == GREY).all())
-    x = (frames[:, :1] if grey else frames).float().div(255)  # (B, C, S, S)
+    x = (frames[:, :1] if grey else frames).float().div(255)  # (B or V, C, S, S)
     factor = dict(zip(FACTORS, u.permute(2, 1, 0).flatten(1), strict=True))  # each (V,), view-major like x
-    x = _crop(torch.cat([x, x]), factor, size, strengths)  # (V, C, s, s)
-    kinds = torch.cat([kinds, kinds])
+    if len(frames) == len(u):
+        x, kinds = torch.cat([x, x]), torch.cat([kinds, kinds])
+    x = _crop(x, factor, size, strengths)  # (V, C, s, s)
     x = _brightness_contrast(x, kinds, factor, strengths.jitter)
     if not grey:
         x = _chroma(x, kinds, factor, strengths)
@@ -97,6 +112,13 @@ def normalise(x: Tensor) -> Tensor:
     """(B, 1 or 3, s, s) in [0, 1] -> (B, 3, s, s), channels last, with ImageNet's mean and deviation."""
     mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def pictures(views: Tensor) -> np.ndarray:
+    """Undo `normalise`, to be looked at: (B, 3, s, s) -> (B, s, s, 3) uint8."""
+    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    x = (views * std + mean).mul(255).round().clamp(0, 255)
+    return x.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
 
 
 def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths) -> Tensor:
@@ -128,13 +150,13 @@ def _brightness_contrast(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], ji
         torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
         for name in ("brightness", "contrast")
     )
-    y = (x * brightness).clamp(0, 1)
-    mean = _luma(y).mean(dim=(1, 2, 3), keepdim=True)
-    y = (mean + contrast * (y - mean)).clamp(0, 1)
+    y = (x * brightness).clamp_(0, 1)
+    mean = _luma(y.mean(dim=(2, 3), keepdim=True), kinds)
+    y = torch.lerp(mean, y, contrast).clamp_(0, 1)
     doppler = (kinds == DOPPLER).nonzero().squeeze(1)
     if len(doppler) == 0:
         return y
-    before = _luma(x[doppler])
+    before = _luma(x[doppler], kinds[doppler])
     bright = (before * brightness[doppler]).clamp(0, 1)
     mean = bright.mean(dim=(1, 2, 3), keepdim=True)
     wanted = (mean + contrast[doppler] * (bright - mean)).clamp(0, 1)
@@ -144,13 +166,18 @@ def _brightness_contrast(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], ji
 
 
 def _chroma(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], strengths: Strengths) -> Tensor:
-    """Saturation and grayscale: both scale a pixel's distance from its brightness, grayscale to 0."""
+    """Saturation and grayscale: both scale a pixel's distance from its brightness, grayscale to 0.
+
+    Grey frames pass as they are, to the last bit, so that a frame's views do not depend on its batch.
+    """
     on = factor["jitter"] < JITTER_SHARE
     scale = torch.where(on, 1 + strengths.jitter * (2 * factor["saturation"] - 1), 1.0)
     scale = torch.where(factor["grayscale"] < strengths.grayscale, 0.0, scale)
-    scale = torch.where(kinds == DOPPLER, 1.0, scale).view(-1, 1, 1, 1)
-    luma = _luma(x)
-    return torch.where(scale == 1, x, (luma + scale * (x - luma)).clamp(0, 1))
+    scale = torch.where(kinds == TINTED, scale, 1.0).view(-1, 1, 1, 1)
+    changed = (scale != 1).view(-1).nonzero().squeeze(1)
+    some = x[changed]
+    some = torch.lerp(_luma(some, kinds[changed]), some, scale[changed]).clamp_(0, 1)
+    return x.index_copy_(0, changed, some)
 
 
 def _blur(x: Tensor, factor: dict[str, Tensor], share: float) -> Tensor:
@@ -166,13 +193,17 @@ def _blur(x: Tensor, factor: dict[str, Tensor], share: float) -> Tensor:
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(x.shape[1], 0)  # (n C, k)
     n, c, h, w = x[chosen].shape
     y = F.pad(x[chosen], [radius] * 4, mode="reflect").reshape(1, n * c, h + 2 * radius, w + 2 * radius)
-    y = F.conv2d(y, kernel[:, None, :, None], groups=n * c)
-    y = F.conv2d(y, kernel[:, None, None, :], groups=n * c)
-    return x.index_copy(0, chosen, y.reshape(n, c, h, w))
+    if n * c == 1:  # a lone channel is convolved by another routine, which rounds otherwise
+        y, kernel = y.repeat(1, 2, 1, 1), kernel.repeat(2, 1)
+    y = F.conv2d(y, kernel[:, None, :, None], groups=len(kernel))
+    y = F.conv2d(y, kernel[:, None, None, :], groups=len(kernel))
+    return x.index_copy(0, chosen, y[:, : n * c].reshape(n, c, h, w))
 
 
-def _luma(x: Tensor) -> Tensor:
-    """(V, C, s, s) -> (V, 1, s, s)."""
+def _luma(x: Tensor, kinds: Tensor) -> Tensor:
+    """(V, C, s, s) -> (V, 1, s, s); of grey frames exactly their one value."""
     if x.shape[1] == 1:
         return x
-    return (x * torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    red, green, blue = x.split(1, dim=1)
+    luma = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
+    return torch.where((kinds == GREY).view(-1, 1, 1, 1), red, luma)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -48,5 +48,7 @@ def digest(model: nn.Module) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside a DataParallel wrapper, so that saved names carry no `module.` prefix."""
-    return model.module if isinstance(model, nn.DataParallel) else model
+    """The model inside a wrapper for several devices, so that saved names carry no `module.` prefix."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return cast(nn.Module, model.module)
+    return model

@@ -15,9 +15,18 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-COMMANDS = ("train",)
+COMMANDS = ("train", "estimate")
+AUTO = "auto"
 DEMO_IMAGE_SIZE = 64
 IMAGE_SIZE = 224
+
+
+def count_or_auto(text: str) -> int | str:
+    """A whole number, or 'auto'."""
+    return AUTO if text == AUTO else int(text)
+
+
+count_or_auto.__name__ = "int or 'auto'"  # what argparse calls it in a message
 
 
 def flag(default: Any, help: str, **options: Any) -> Any:
@@ -54,12 +63,52 @@ class Config:
 
     epochs: int = flag(100, "pretraining epochs at most")
     linear_epochs: int = flag(50, "epochs of each linear head")
-    batch_size: int = flag(64, "frames in a contrastive batch, 2 views each")
-    learning_rate: float = flag(1e-3, "peak learning rate of pretraining (AdamW, warm-up, then cosine)")
+    batch_size: int | str = flag(
+        64,
+        "frames in a contrastive batch, 2 views each; 'auto': the largest that fits in memory and leaves "
+        "some 20 batches an epoch",
+        type=count_or_auto,
+    )
+    micro_batch: int | str | None = flag(
+        None,
+        "frames that go through the network at once, for large batches on small memory; 'auto': as many as "
+        "fit (default: the whole batch). BatchNorm's statistics are then those of each piece",
+        type=count_or_auto,
+    )
+    optimizer: str = flag("adamw", "'adamw', or 'lars' for large batches", choices=("adamw", "lars"))
+    learning_rate: float | None = flag(
+        None,
+        "peak learning rate of pretraining (default: by batch size B; adamw 0.001 sqrt(B/64), "
+        "lars 0.3 B/256)",
+    )
+    weight_decay: float | None = flag(
+        None, "of weights, not of biases and norms (default: adamw 0.01, lars 1e-6)"
+    )
+    warmup_epochs: float | None = flag(
+        None,
+        "epochs in which the learning rate rises before it falls as a cosine (default: a tenth, at most 10)",
+    )
     classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
-    patience: int = flag(5, "stop after this many epochs without a better held-out contrastive loss")
-    min_delta: float = flag(0.005, "by how much the held-out loss must fall to count as better")
+    positives: str = flag(
+        "frame",
+        "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
+        "is then a negative",
+        choices=("frame", "video"),
+    )
+    monitor: str = flag(
+        "held-out-loss",
+        "what early stopping watches: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' or "
+        "'knn'",
+        choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
+    )
+    patience: int = flag(5, "stop after this many epochs in which --monitor did not get better")
+    min_delta: float = flag(0.005, "by how much --monitor must change to count as better")
+    knn_every: int = flag(
+        5,
+        "epochs from one vote of the nearest neighbours among labelled training frames to the next; 0: none",
+    )
+    checkpoint_minutes: float = flag(10.0, "minutes between two checkpoints within a long epoch")
     image_size: int | None = flag(
         None,
         f"pixels of a view's side (default: {IMAGE_SIZE}; "
@@ -69,15 +118,23 @@ class Config:
         "random", "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program"
     )
 
-    crop_min: float = flag(0.5, "smallest share of a frame's area that a random crop keeps")
-    flip: float = flag(0.0, "probability of a horizontal flip (left and right carry meaning in echo views)")
-    jitter: float = flag(
-        0.4,
+    augment: str = flag(
+        "standard",
+        "how strong the views differ: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
+        "the five flags below change one part of it",
+        choices=("light", "standard", "strong", "simclr"),
+    )
+    crop_min: float | None = flag(None, "smallest share of a frame's area that a random crop keeps")
+    flip: float | None = flag(
+        None, "probability of a horizontal flip (left and right carry meaning in echo views)"
+    )
+    jitter: float | None = flag(
+        None,
         "strength of brightness, contrast and saturation jitter; saturation never for "
         "Doppler frames, hue never: it is the direction of flow",
     )
-    grayscale: float = flag(0.2, "probability of removing colour, never for Doppler frames")
-    blur: float = flag(0.5, "probability of a Gaussian blur")
+    grayscale: float | None = flag(None, "probability of removing colour, never for Doppler frames")
+    blur: float | None = flag(None, "probability of a Gaussian blur")
 
     group_by: str = flag(
         "auto",
@@ -96,12 +153,21 @@ class Config:
     )
     overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir")
     no_figures: bool = flag(False, "leave out the pictures; t-SNE and UMAP take most of the time at the end")
+    no_rehearsal: bool = flag(
+        False, "skip the dress rehearsal, which runs all stages on a handful of frames before the long one"
+    )
+    tensorboard: bool = flag(False, "write the curves for TensorBoard, too, below --save-dir")
     demo_patients: int = flag(96, "patients of the built-in data")
+    command: str = "train"
 
     @property
     def synthetic(self) -> bool:
         """Whether the run uses the built-in synthetic data."""
         return self.data == "demo"
+
+    def pick(self, *names: str) -> dict[str, Any]:
+        """Some fields, as keyword arguments."""
+        return {name: getattr(self, name) for name in names}
 
     def signature(self) -> dict[str, Any]:
         """The fields that decide a run's result, on the same data: equal signatures, the same run."""
@@ -113,7 +179,11 @@ class Config:
             "resume",
             "overwrite",
             "no_figures",
+            "no_rehearsal",
+            "tensorboard",
+            "checkpoint_minutes",
             "max_rejected",
+            "command",
         }
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
 
@@ -121,12 +191,12 @@ class Config:
 def parse(argv: Sequence[str] | None = None) -> Config:
     """Read the command line (`sys.argv` if None). Leaves with status 2 and one message on any mistake."""
     parser = build_parser()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, command = list(sys.argv[1:] if argv is None else argv), COMMANDS[0]
     if arguments and not arguments[0].startswith("-"):
         command = arguments.pop(0)
         if command not in COMMANDS:
             parser.error(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
-    config = Config(**vars(parser.parse_args(arguments)))
+    config = Config(**vars(parser.parse_args(arguments)), command=command)
     homes = {name: os.path.expanduser(getattr(config, name) or "") for name in ("save_dir", "cache_dir")}
     config = dataclasses.replace(config, save_dir=homes["save_dir"], cache_dir=homes["cache_dir"] or None)
     if config.image_size is None:
@@ -140,14 +210,16 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line: a flag for each field of `Config`, no abbreviations."""
     parser = argparse.ArgumentParser(
         prog="main.py",
-        usage="python3 main.py [train] [flags]",
+        usage="python3 main.py [train | estimate] [flags]",
         description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
         "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
-        "synthetic data.",
+        "synthetic data. `estimate` says what a run with these flags would take, without running it.",
         allow_abbrev=False,
     )
     hints = typing.get_type_hints(Config)
     for field in dataclasses.fields(Config):
+        if not field.metadata:
+            continue
         name, text = "--" + field.name.replace("_", "-"), field.metadata["help"].replace("%", "%%")
         default = (os.environ.get("SIMCLR_RHD_DATA") or "demo") if field.name == "data" else field.default
         if hints[field.name] is bool:
@@ -156,7 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
         shown = "" if default is None else " (default: %(default)s)"
         parser.add_argument(
             name,
-            type=_base_type(hints[field.name]),
+            type=field.metadata.get("type") or _base_type(hints[field.name]),
             default=default,
             help=text + shown,
             choices=field.metadata.get("choices"),
@@ -177,24 +249,35 @@ def contradictions(config: Config) -> Iterator[str]:
         "epochs": 1,
         "linear_epochs": 1,
         "batch_size": 2,
+        "micro_batch": 2,
         "patience": 1,
         "image_size": 32,
         "demo_patients": 12,
+        "knn_every": 0,
+        "frames_per_clip": 1,
+        "num_workers": 0,
     }.items():
-        wanted.append((name, getattr(config, name) >= least, f"at least {least}"))
+        value = getattr(config, name)
+        wanted.append((name, value is None or value == AUTO or value >= least, f"at least {least}"))
     for name in ("learning_rate", "classifier_lr", "temperature"):
         value = getattr(config, name)
-        wanted.append((name, 0 < value <= 1000, "above 0 and at most 1000"))
+        wanted.append((name, value is None or 0 < value <= 1000, "above 0 and at most 1000"))
     wanted.append(("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"))
     wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
-    wanted.append(
-        ("frames_per_clip", config.frames_per_clip is None or config.frames_per_clip >= 1, "at least 1")
-    )
-    wanted.append(("num_workers", (config.num_workers or 0) >= 0, "0 or more"))
-    wanted.append(("crop_min", 0 < config.crop_min <= 1, "above 0 and at most 1"))
-    wanted.append(("jitter", 0 <= config.jitter < 1, "at least 0 and below 1"))
-    for name in ("flip", "grayscale", "blur", "max_rejected"):
-        wanted.append((name, 0 <= getattr(config, name) <= 1, "between 0 and 1"))
+    wanted.append(("checkpoint_minutes", config.checkpoint_minutes > 0, "above 0"))
+    for name in ("weight_decay", "warmup_epochs"):
+        value = getattr(config, name)
+        wanted.append((name, value is None or 0 <= value < math.inf, "0 or more"))
+    for name, fits, want in (
+        ("crop_min", lambda x: 0 < x <= 1, "above 0 and at most 1"),
+        ("jitter", lambda x: 0 <= x < 1, "at least 0 and below 1"),
+        *(
+            (name, lambda x: 0 <= x <= 1, "between 0 and 1")
+            for name in ("flip", "grayscale", "blur", "max_rejected")
+        ),
+    ):
+        value = getattr(config, name)
+        wanted.append((name, value is None or fits(value), want))
     for name in ("labelled_prefix", "unlabelled_prefix", "labels_csv"):
         path = PurePosixPath(getattr(config, name))
         wanted.append(
@@ -224,5 +307,9 @@ def contradictions(config: Config) -> Iterator[str]:
     for name, holds, want in wanted:
         if not holds:
             yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"
+    if config.monitor == "knn" and config.knn_every != 1:
+        yield f"--monitor knn: wanted --knn-every 1, got {config.knn_every}: each epoch is judged by it"
+    if config.warmup_epochs is not None and config.warmup_epochs > config.epochs:
+        yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
     if config.demo_patients != Config.demo_patients and not config.synthetic:
         yield f"--demo-patients {config.demo_patients}: only --data demo has demo patients"

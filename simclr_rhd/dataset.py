@@ -5,8 +5,9 @@ Notation: M frames in all, n of a part.
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,15 +17,20 @@ from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import ORDINARY
 from simclr_rhd.split import (
+    PARTS,
+    UNLABELLED,
+    WATCHED_SHARE,
     check_disjoint,
     make_groups,
     not_evaluable,
     part_of_all,
     split_groups,
 )
-from simclr_rhd.store import Store, check_rejected, open_store, stored_side
+from simclr_rhd.store import Store, check_rejected, is_there, open_store, sample, stored_side
 
 logger = logging.getLogger("simclr_rhd")
+
+HANDFUL, GROUPS_OF_CLASS = 16, 3  # frames to pretrain on, and groups of each class, of a dress rehearsal
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,142 @@ class Dataset:
             if len(set(self.labels.values[task][train].tolist()) - {NOT_ANNOTATED}) >= 2
         ]
 
+    def video_codes(self) -> np.ndarray:
+        """(M,) int64: equal for frames of one video."""
+        return np.unique(self.labels.videos, return_inverse=True)[1]
+
+    def some(self, rows: np.ndarray) -> "Dataset":
+        """The data of some frames, with the split they have; the pictures are held in memory."""
+        store, labels = self.store, self.labels
+        few_store = replace(
+            store,
+            frames=store.frames[rows],
+            keys=[store.keys[row] for row in rows],
+            files=[store.files[row] for row in rows],
+            kinds=store.kinds[rows],
+            looks=store.looks[rows],
+            digests=[store.digests[row] for row in rows],
+        )
+        few_labels = replace(
+            labels,
+            values={task: values[rows] for task, values in labels.values.items()},
+            videos=[labels.videos[row] for row in rows],
+            patients=[labels.patients[row] for row in rows],
+        )
+        return replace(
+            self,
+            store=few_store,
+            labels=few_labels,
+            groups=self.groups[rows],
+            part=self.part[rows],
+            watched=self.watched[rows],
+        )
+
+    def handful(self) -> "Dataset":
+        """A few frames in which every part has each class that it has, from several groups."""
+        chosen = [*self.rows(UNLABELLED)[:HANDFUL], *np.flatnonzero(self.watched)[:HANDFUL]]
+        for part in PARTS:
+            for values in self.labels.values.values():
+                for number in np.unique(values[values >= 0]):
+                    here = np.flatnonzero((self.part == part) & (values == number))
+                    _, firsts = np.unique(self.groups[here], return_index=True)
+                    chosen += [*here[firsts[:GROUPS_OF_CLASS]]]
+        return self.some(np.unique(chosen))
+
     def of_part(self, part: str) -> dict[str, int]:
         """Frames and groups of a part."""
         rows = self.rows(part)
         return {"frames": len(rows), "groups": len(set(self.groups[rows].tolist()))}
+
+
+class Listed(NamedTuple):
+    """What a source has: labelled and unlabelled files, the table, and all files of frames, by key."""
+
+    labelled: list[Entry]
+    unlabelled: list[Entry]
+    table: Entry
+    frames: list[Entry]
+
+
+def list_files(source: Source, *, labelled_prefix: str, unlabelled_prefix: str, labels_csv: str) -> Listed:
+    """Find a source's files; arguments as of `read_dataset`.
+
+    Raises:
+        UserError: there are none, or no table.
+    """
+    labelled = source.files(labelled_prefix, flag="--labelled-prefix")
+    unlabelled = source.files(unlabelled_prefix, flag="--unlabelled-prefix")
+    table = source.entry(labels_csv)
+    entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table.key}
+    return Listed(labelled, unlabelled, table, [entries[key] for key in sorted(entries)])
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What is known of data that are not decoded yet, from their listing and a sample.
+
+    Attributes:
+        labelled: labelled frames, about.
+        rows: frames to pretrain on, about.
+        watched: frames held out of it, about.
+        grey: whether all frames seen are grey.
+        files: to be fetched and decoded.
+        bytes: of the files where they are.
+        decoded: bytes of the decoded frames.
+        seconds: to fetch and decode them.
+    """
+
+    labelled: int
+    rows: int
+    watched: int
+    grey: bool
+    files: int
+    bytes: int
+    decoded: float
+    seconds: float
+
+
+def look_ahead(
+    source: Source,
+    *,
+    labelled_prefix: str,
+    unlabelled_prefix: str,
+    labels_csv: str,
+    image_size: int,
+    cache_dir: Path,
+    frames_per_clip: int | None,
+) -> Ahead | None:
+    """What `read_dataset`, of these arguments, would have to do; None where the decoded frames are at hand.
+
+    Raises:
+        UserError: there are no files.
+    """
+    found = list_files(
+        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
+    )
+    how: dict[str, Any] = {
+        "side": stored_side(image_size),
+        "cache_dir": cache_dir,
+        "most": frames_per_clip,
+    }
+    if is_there(source, found.frames, **how):
+        return None
+    inside = {entry.key for entry in found.labelled}
+    parts = found.labelled, [entry for entry in found.unlabelled if entry.key not in inside]
+    samples = [sample(source, part, **how) for part in parts]
+    labelled, unlabelled = (
+        round(len(part) * of_file.frames) for part, of_file in zip(parts, samples, strict=True)
+    )
+    return Ahead(
+        labelled=labelled,
+        rows=round(unlabelled * (1 - WATCHED_SHARE)),
+        watched=round(unlabelled * WATCHED_SHARE),
+        grey=all(of_file.grey for of_file in samples),
+        files=len(found.frames),
+        bytes=sum(entry.size for entry in found.frames),
+        decoded=sum(len(part) * of_file.bytes for part, of_file in zip(parts, samples, strict=True)),
+        seconds=sum(len(part) * of_file.seconds for part, of_file in zip(parts, samples, strict=True)),
+    )
 
 
 def read_dataset(
@@ -106,16 +244,16 @@ def read_dataset(
     Raises:
         UserError: something of this cannot be used.
     """
-    labelled = source.files(labelled_prefix, flag="--labelled-prefix")
-    unlabelled = source.files(unlabelled_prefix, flag="--unlabelled-prefix")
-    table_entry = source.entry(labels_csv)
-    entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table_entry.key}
+    listed = list_files(
+        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
+    )
+    labelled, unlabelled = listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
-    table = _fetch_table(source, table_entry)
+    table = _fetch_table(source, listed.table)
 
     store = open_store(
         source,
-        [entries[key] for key in sorted(entries)],
+        listed.frames,
         side=stored_side(image_size),
         cache_dir=cache_dir,
         most=frames_per_clip,

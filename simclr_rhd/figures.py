@@ -6,8 +6,11 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd import plots
+from simclr_rhd.augment import Strengths, draws, pictures, plain_view, two_views
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.projection import project
+
+VIEWS = 16  # of one frame, to be looked at
 
 
 def draw(
@@ -16,6 +19,8 @@ def draw(
     history: list[dict[str, Any]],
     metrics: dict[str, Any],
     *,
+    size: int,
+    strengths: Strengths,
     seed: int,
     save_dir: Path,
 ) -> dict[str, Path]:
@@ -26,7 +31,9 @@ def draw(
         features: (n, 512) float32 of the labelled frames.
         history: all records of the run's epochs.
         metrics: the content of `metrics.json`.
-        seed: of t-SNE and UMAP.
+        size: pixels of a view's side.
+        strengths: of the views.
+        seed: of t-SNE, UMAP and the views that are shown.
         save_dir: where the pictures go.
 
     Returns:
@@ -40,8 +47,16 @@ def draw(
     curves = {
         phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *metrics["tasks"])
     }
-    figures = {"Pretraining loss": save_dir / "simclr_training_loss.png"}
-    plots.simclr_loss(figures["Pretraining loss"], curves["simclr"], note=note)
+    figures = {
+        "Pretraining loss": save_dir / "simclr_training_loss.png",
+        "Pretraining: is the loss fine?": save_dir / "simclr_diagnostics.png",
+        "What the encoder is shown": save_dir / "simclr_views.png",
+    }
+    loss, diagnostics, views = figures.values()
+    plots.simclr_loss(loss, curves["simclr"], note=note)
+    plots.simclr_diagnostics(diagnostics, curves["simclr"], note=note)
+    frame, of_it = some_views(dataset, size=size, strengths=strengths, seed=seed)
+    plots.views(views, frame, of_it, note=note)
 
     rows = dataset.rows("train", "val", "test")
     videos = np.array(dataset.labels.videos)[rows].tolist()
@@ -78,3 +93,23 @@ def draw(
             )
             figures[f"{task}: {method} of the features"] = path
     return figures
+
+
+def some_views(
+    dataset: Dataset, *, size: int, strengths: Strengths, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame of the pretraining and 16 of its random views.
+
+    Returns:
+        (s, s, 3) and (16, s, s, 3) uint8.
+    """
+    import torch
+
+    rows = dataset.rows("unlabelled")
+    row = rows[len(rows) // 2 : len(rows) // 2 + 1]
+    frame, kind = torch.from_numpy(dataset.store.frames[row]), torch.from_numpy(dataset.store.kinds[row])
+    u = torch.cat([draws(seed, epoch, row)[0] for epoch in range(1, VIEWS // 2 + 1)])
+    views = two_views(
+        frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, strengths=strengths
+    )
+    return pictures(plain_view(frame, size=size))[0], pictures(views)

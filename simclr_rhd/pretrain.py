@@ -1,190 +1,261 @@
-"""SimCLR pretraining: schedule, one epoch, the watched loss, early stopping, and the loop over epochs.
+"""SimCLR pretraining: the state of a run, one epoch, early stopping, and the loop over epochs.
 
-Everything random is drawn from (seed, epoch), so a run that is resumed at an epoch's end goes on bit for bit.
+Everything random is drawn from (seed, epoch, frame), and the state moves from one step's end to the next as a
+whole. So a run that is stopped, at whatever moment, is gone on with bit for bit.
 """
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from simclr_rhd import checkpoint
-from simclr_rhd.augment import Strengths, two_views
-from simclr_rhd.batches import Batch, Batches, epoch_batches, read_ahead, watched_batches
+from simclr_rhd import checkpoint, process, ranks
+from simclr_rhd.batches import Batch, Batches, Partners, epoch_batches, read_ahead
 from simclr_rhd.errors import UserError
-from simclr_rhd.loss import nt_xent, uniform_loss
-from simclr_rhd.process import duration
+from simclr_rhd.files import replacing
+from simclr_rhd.loss import candidates
+from simclr_rhd.optim import learning_rate_at
 from simclr_rhd.shards import Frames
+from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
 
-WEIGHT_DECAY = 0.01  # AdamW's own default
-WARMUP_SHARE, WARMUP_MOST = 0.1, 10  # warm up over a tenth of the epochs, at most 10
-WATCHED_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
-
-
-def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up to `peak`, then a half cosine to 0 (Loshchilov & Hutter 2017, equation 5)."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+FORMAT = "simclr-rhd-pretraining"
+# what early stopping may watch: the figure of an epoch's record, and whether less (1) or more (-1) is better
+MONITORS = {
+    "held-out-loss": ("val_loss", 1),
+    "training-loss": ("loss", 1),
+    "alignment": ("alignment", 1),
+    "uniformity": ("uniformity", 1),
+    "rank": ("rank", -1),
+    "knn": ("knn_mean", -1),
+}
+BEST, LAST, BAD_BATCH = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
+FEW_NAMES = 5  # of a bad batch's frames in the message; all are in the file
 
 
 class Pretraining:
     """The state of a pretraining run and the steps that change it.
 
     Args:
-        model: SimCLR, wrapped for its devices.
+        step: what is done with a batch; its model is what is trained.
+        optimizer: of the model's parameters.
         frames: (N, C, S, S) uint8.
         kinds: (N,) uint8.
-        batch_size: N of NT-Xent.
+        videos: (N,) int64 codes.
+        rows: (n,) the frames to learn from.
+        batch_size: pairs in a batch, of all ranks together, which share it equally.
         learning_rate: the peak.
         epochs: at most.
-        temperature: of NT-Xent.
-        size: pixels of a view's side.
-        strengths: of the views.
+        warmup_epochs: of these, while the learning rate rises.
+        partners: where second views come from; None: from the same frame.
         seed: seed.
         num_workers: threads that read ahead.
-        device: where the model is.
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
         frames: np.ndarray | Frames,
         kinds: np.ndarray,
+        videos: np.ndarray,
+        rows: np.ndarray,
         *,
         batch_size: int,
         learning_rate: float,
         epochs: int,
-        temperature: float,
-        size: int,
-        strengths: Strengths,
+        warmup_epochs: float,
+        partners: Partners | None,
         seed: int,
         num_workers: int,
-        device: torch.device,
     ) -> None:
-        self.model, self.frames, self.kinds = model, frames, kinds
+        self.step, self.optimizer, self.model = step, optimizer, step.model
+        self.frames, self.kinds, self.videos, self.rows = frames, kinds, videos, rows
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
-        self.temperature, self.size, self.strengths, self.seed = temperature, size, strengths, seed
-        self.num_workers, self.device = num_workers, device
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True
-        )
-        half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
-        self.precision = torch.float16 if half else torch.bfloat16
+        self.warmup_epochs, self.seed, self.num_workers = warmup_epochs, seed, num_workers
+        self.partners = partners
         self.history: list[dict[str, Any]] = []
-        self.best_loss, self.stale = math.inf, 0
+        self.best, self.stale = math.inf, 0  # the monitored figure, lower is better; epochs since it improved
+        self.steps_done, self.seconds = 0, 0.0  # of the epoch that is being trained
+        self.total: float | Tensor = 0.0  # sum of its batches' losses
+        self.buffers = self._copy_of_buffers()
+        self._moves = threading.RLock()
+        self._unchecked: tuple[Tensor, np.ndarray, int] | None = None
 
-    def loss(self, frames: Tensor, kinds: Tensor, u: Tensor) -> Tensor:
-        """NT-Xent of one batch; both views go through the model in one pass."""
-        frames, kinds, u = (tensor.to(self.device, non_blocking=True) for tensor in (frames, kinds, u))
-        views = two_views(frames, kinds, u, size=self.size, strengths=self.strengths)
-        with self._autocast():
-            z0, z1 = self.model(views).chunk(2)
-        return nt_xent(z0, z1, self.temperature)
+    def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> float:
+        """Go through the epoch's batches, from the first that is not done; the mean loss over pairs.
 
-    def train_epoch(self, rows: np.ndarray, epoch: int) -> tuple[float, float]:
-        """One pass over the training rows: mean loss over frames, and the last step's learning rate."""
+        Raises:
+            NotFinite: a batch's loss is not.
+        """
+        epoch = len(self.history) + 1
         self.model.train()
-        batches = epoch_batches(rows, self.batch_size, seed=self.seed, epoch=epoch)
-        steps, warmup = self.epochs * len(batches), self._warmup_epochs() * len(batches)
-        total = torch.zeros((), device=self.device)
-        lr = 0.0
-        for number, batch in enumerate(
-            tqdm(
-                self._load(batches, epoch),
-                total=len(batches),
-                unit=" batches",
-                desc=f"epoch {epoch}",
-                disable=None,
-                leave=False,
-            )
-        ):
-            lr = learning_rate_at(
-                (epoch - 1) * len(batches) + number, steps=steps, warmup=warmup, peak=self.learning_rate
-            )
+        batches = self.batches(epoch)
+        todo, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
+        shares = [ranks.share_of(rows) for rows in todo]
+        read = _bar(self.loaded(shares, epoch, self.partners), epoch, self.steps_done, len(batches))
+        for rows, batch in zip(todo, read, strict=True):
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = self.learning_rate_of(self.steps_done)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.loss(*batch)
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            total += loss.detach()
-        return float(total) / len(batches), lr
+            loss = self.step.backward(batch)
+            with self.moving():
+                self.step.scaler.step(self.optimizer)
+                self.step.scaler.update()
+                self.steps_done += 1
+                self.total = self.total + loss
+                self.seconds = before + time.perf_counter() - begun
+                self.buffers = self._copy_of_buffers()
+            self.check_finite()  # the batch before: its loss is known by now, and a GPU need not wait
+            self._unchecked = (loss, rows, epoch)
+            after_step()
+        self.check_finite()
+        return float(self.total) / len(batches)
 
-    @torch.inference_mode()
-    def watched_loss(self, rows: np.ndarray) -> float | None:
-        """Mean NT-Xent of the watched rows' fixed views in eval mode; None without at least two rows."""
-        if len(rows) < 2:
-            return None
-        self.model.eval()
-        batches = watched_batches(rows, self.batch_size)
-        losses = [
-            float(self.loss(*batch)) * len(some)
-            for some, batch in zip(batches, self._load(batches, WATCHED_EPOCH), strict=True)
-        ]
-        return sum(losses) / sum(map(len, batches))
+    def learning_rate_of(self, number: int) -> float:
+        """The learning rate of a step of the epoch that is being trained."""
+        per_epoch = len(self.rows) // self.batch_size
+        return learning_rate_at(
+            len(self.history) * per_epoch + number,
+            steps=self.epochs * per_epoch,
+            warmup=round(self.warmup_epochs * per_epoch),
+            peak=self.learning_rate,
+        )
+
+    def check_finite(self) -> None:
+        """Look at the last batch's loss.
+
+        Raises:
+            NotFinite: it is not finite.
+        """
+        if self._unchecked:
+            loss, rows, epoch = self._unchecked
+            if not math.isfinite(float(loss)):
+                raise NotFinite(rows, epoch)
+            self._unchecked = None
+
+    def end_epoch(self, record: dict[str, Any]) -> None:
+        """Put an epoch's record into the history; the next epoch is the one being trained."""
+        self.history.append(record)
+        self.steps_done, self.total, self.seconds = 0, 0.0, 0.0
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """What is inside moves the state: no signal and no other thread's `save` comes between."""
+        with self._moves, process.held():
+            yield
+
+    def save(self, path: Path) -> None:
+        """Save the state as it was after the last step that was done."""
+        with self.moving():
+            self.check_finite()
+            checkpoint.save(path, self.state())
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, in tensors and JSON types."""
         return {
-            "model": checkpoint.unwrapped(self.model).state_dict(),
+            "format": FORMAT,
+            "model": checkpoint.unwrapped(self.model).state_dict() | self.buffers,
             "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "history": self.history,
-            "best_loss": self.best_loss,
+            "best": self.best,
             "stale": self.stale,
+            "steps_done": self.steps_done,
+            "total": float(self.total),
+            "seconds": self.seconds,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go back to a `state`."""
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.history, self.best_loss, self.stale = state["history"], state["best_loss"], state["stale"]
+        self.step.scaler.load_state_dict(state["scaler"])
+        for name in ("history", "best", "stale", "steps_done", "total", "seconds"):
+            setattr(self, name, state[name])
+        self.buffers = self._copy_of_buffers()
 
-    def _warmup_epochs(self) -> int:
-        return min(WARMUP_MOST, round(WARMUP_SHARE * self.epochs))
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch of an epoch, of all ranks."""
+        return epoch_batches(self.rows, self.batch_size, seed=self.seed, epoch=epoch)
 
-    def _load(self, indices: list[np.ndarray], epoch: int) -> Iterator[Batch]:
-        batches = Batches(self.frames, self.kinds, seed=self.seed, epoch=epoch)
-        return read_ahead(batches, indices, workers=self.num_workers, pin=self.device.type == "cuda")
+    def candidates(self, rows: np.ndarray) -> np.ndarray:
+        """How many rows of a batch each of its rows chooses among: (B,) int64."""
+        return candidates(self.videos[rows] if self.step.videos_apart else None, len(rows))
 
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda")
+    def loaded(self, indices: list[np.ndarray], epoch: int, partners: Partners | None) -> Iterator[Batch]:
+        """Some batches, read ahead."""
+        batches = Batches(
+            self.frames, self.kinds, self.videos, seed=self.seed, epoch=epoch, partners=partners
+        )
+        return read_ahead(batches, indices, workers=self.num_workers, pin=self.step.device.type == "cuda")
+
+    def _copy_of_buffers(self) -> dict[str, Tensor]:
+        """BatchNorm's running statistics, which a forward pass changes before its step is done."""
+        return {name: x.clone() for name, x in checkpoint.unwrapped(self.model).named_buffers()}
+
+
+def _bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterator[Batch]:
+    """A progress bar on the leader's terminal."""
+    return tqdm(
+        batches,
+        initial=done,
+        total=total,
+        unit=" batches",
+        desc=f"epoch {epoch}",
+        disable=None if ranks.leads() else True,
+        leave=False,
+    )
+
+
+class NotFinite(Exception):
+    """A batch's loss is not finite.
+
+    Args:
+        rows: (B,) its frames.
+        epoch: in which.
+    """
+
+    def __init__(self, rows: np.ndarray, epoch: int) -> None:
+        super().__init__(f"epoch {epoch}")
+        self.rows, self.epoch = rows, epoch
 
 
 def fit(
     run: Pretraining,
-    rows: np.ndarray,
-    watched: np.ndarray,
+    measure: Callable[[int], dict[str, Any]],
     *,
+    monitor: str,
     patience: int,
     min_delta: float,
+    checkpoint_minutes: float,
+    names: Sequence[str],
     save_dir: Path,
     on_epoch: Callable[[list[dict[str, Any]]], None],
 ) -> list[dict[str, Any]]:
-    """Pretrain until the watched loss stops falling or the epochs are used up.
+    """Pretrain until the monitored figure stops getting better or the epochs are used up.
 
-    The best epoch's weights go to `simclr_best.pt`, the whole state after each epoch to `simclr_last.pt`.
+    The best epoch's weights go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after each epoch,
+    within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
 
     Args:
         run: a fresh or resumed state.
-        rows: training frames.
-        watched: held-out frames whose loss decides; without them the training loss does.
-        patience: epochs without a better loss before stopping.
-        min_delta: by how much a loss must be lower to be better.
+        measure: what else goes into an epoch's record.
+        monitor: a key of `MONITORS`.
+        patience: epochs without a better figure before stopping.
+        min_delta: by how much it must be better.
+        checkpoint_minutes: between two saves within an epoch.
+        names: N names of the frames, to name those of a batch whose loss is not finite.
         save_dir: where the checkpoints are.
         on_epoch: called with the history after each epoch, once its state is saved.
 
@@ -194,70 +265,68 @@ def fit(
     Raises:
         UserError: the loss is not finite.
     """
-    for epoch in range(len(run.history) + 1, run.epochs + 1):
-        if run.stale >= patience:
-            break
-        start = time.perf_counter()
-        loss, lr = run.train_epoch(rows, epoch)
-        trained = time.perf_counter() - start
-        watched_loss = run.watched_loss(watched)
-        deciding = loss if watched_loss is None else watched_loss
-        if not math.isfinite(loss) or not math.isfinite(deciding):
-            raise UserError(
-                f"the contrastive loss of epoch {epoch} is not finite ({loss}); the last good "
-                "state is kept. Try a lower --learning-rate or a higher --temperature"
-            )
-        better = deciding < run.best_loss - min_delta
-        run.best_loss, run.stale = (deciding, 0) if better else (run.best_loss, run.stale + 1)
-        seen = len(rows) // run.batch_size * run.batch_size
-        run.history.append(
-            {
-                "phase": "simclr",
-                "epoch": epoch,
-                "loss": loss,
-                "val_loss": watched_loss,
-                "uniform": uniform_loss(run.batch_size),
-                "val_uniform": _watched_uniform(watched, run.batch_size),
-                "learning_rate": lr,
-                "best": better,
-                "frames_per_s": round(seen / trained, 1),
-                "seconds": round(time.perf_counter() - start, 2),
-            }
-        )
-        if better:
-            checkpoint.save(
-                save_dir / "simclr_best.pt",
-                {
-                    "format": "simclr-rhd-pretraining",
-                    "epoch": epoch,
-                    "loss": deciding,
-                    "model": checkpoint.unwrapped(run.model).state_dict(),
-                },
-            )
-        checkpoint.save(save_dir / "simclr_last.pt", run.state())
+    last = save_dir / LAST
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        if ranks.leads():
+            run.save(last)
+        saved = time.monotonic()
+
+    def save_now_and_then() -> None:
+        if time.monotonic() - saved > 60 * checkpoint_minutes:
+            save()
+
+    while len(run.history) < run.epochs and run.stale < patience:
+        begun = time.perf_counter()
+        try:
+            with process.rescued(save):
+                record = _epoch(run, measure, save_now_and_then)
+        except (KeyboardInterrupt, process.Terminated):
+            save()
+            raise
+        except NotFinite as bad:
+            raise _not_finite(bad, names, save_dir) from None
+        figure, sign = MONITORS[monitor]
+        deciding = record["loss"] if record[figure] is None else sign * record[figure]
+        with run.moving():
+            better = deciding < run.best - min_delta
+            run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
+            seconds = round(run.seconds + time.perf_counter() - begun, 2)
+            run.end_epoch({**record, "best": better, "seconds": seconds})
+            if better and ranks.leads():
+                model = checkpoint.unwrapped(run.model).state_dict()
+                checkpoint.save(
+                    save_dir / BEST, {"format": FORMAT, "epoch": len(run.history), "model": model}
+                )
+            save()
         on_epoch(run.history)
     return run.history
 
 
-def _watched_uniform(watched: np.ndarray, batch_size: int) -> float | None:
-    if len(watched) < 2:
-        return None
-    sizes = [len(batch) for batch in watched_batches(watched, batch_size)]
-    return sum(size * uniform_loss(size) for size in sizes) / sum(sizes)
+def _epoch(
+    run: Pretraining, measure: Callable[[int], dict[str, Any]], after_step: Callable[[], None]
+) -> dict[str, Any]:
+    """Train one epoch; the leader measures, every rank has the record."""
+    epoch, per_epoch = len(run.history) + 1, len(run.rows) // run.batch_size
+    record = {"phase": "simclr", "epoch": epoch, "loss": run.train_epoch(after_step)}
+    if ranks.leads():
+        record |= measure(epoch)
+        record["learning_rate"] = run.learning_rate_of(per_epoch - 1)
+        record["frames_per_s"] = round(per_epoch * run.batch_size / run.seconds, 1)
+    return ranks.share(record)
 
 
-def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
-    """One readable line for the log, from the last record."""
-    last = history[-1]
-    left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
-    best = " best" if last["best"] else ""
-    held_out = (
-        ""
-        if last["val_loss"] is None
-        else (f", held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f}){best}")
-    )
-    return (
-        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform ln(2N-1) = "
-        f"{last['uniform']:.4f}){held_out}, {last['frames_per_s']:.0f} frames/s, "
-        f"{duration(last['seconds'])}, at most {duration(left)} left"
+def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserError:
+    """The error that names the batch's frames."""
+    frames = [names[row] for row in bad.rows]
+    if ranks.leads():
+        with replacing(save_dir / BAD_BATCH) as part:
+            part.write_text("\n".join(frames) + "\n", encoding="utf-8")
+    return UserError(
+        f"the contrastive loss of a batch in epoch {bad.epoch} is not finite. Its frames are "
+        f"{', '.join(frames[:FEW_NAMES])} and {max(0, len(frames) - FEW_NAMES)} more, all in "
+        f"{save_dir / BAD_BATCH}. The last good state is kept; try a lower --learning-rate or a higher "
+        "--temperature, in another --save-dir or with --overwrite"
     )

@@ -2,8 +2,11 @@
 
 import logging
 import logging.handlers
+import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,19 +18,26 @@ T = TypeVar("T")
 
 LOG_EVERY = 5.0  # seconds between progress lines
 LINES_KEPT = 100_000  # log lines held in memory until their file is known
+GRACE = 5.0  # seconds after a signal; pre-emptible machines allow some 30, a scheduler 10
 
 
 class Terminated(BaseException):
     """SIGTERM arrived: a pre-empted machine, or `kill`."""
 
 
+def rank() -> int:
+    """The number that torchrun gave this process, 0 without it; rank 0 leads, the others follow."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def start_log() -> None:
     """Log to standard output, which `nohup ... > file` keeps; errors to standard error.
 
-    The lines are also held in memory until `log_to` names their file.
+    The lines are also held in memory until `log_to` names their file. Of the ranks, the leader alone tells
+    what happens; all tell their errors.
     """
     logging.raiseExceptions = False  # a reader that went away, as in `| head`, must not end a run
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.ERROR if rank() else logging.INFO)
     logger.propagate = False
     to_stdout, to_stderr = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
     to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
@@ -50,6 +60,17 @@ def log_to(save_dir: Path) -> None:
     logger.addHandler(to_file)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Only errors are logged inside."""
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def stop_log() -> None:
     """Close what `start_log` and `log_to` opened."""
     for handler in logger.handlers[:]:
@@ -57,18 +78,93 @@ def stop_log() -> None:
         handler.close()
 
 
+class _Signals:
+    """What has arrived, and what is to be done about it."""
+
+    stop: type[BaseException] | None = None
+    raises = True  # the first one does, once
+    held = 0
+    rescue: Callable[[], object] | None = None
+
+
+def stopping() -> bool:
+    """Whether SIGINT or SIGTERM has arrived."""
+    return _Signals.stop is not None
+
+
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated` inside, so that it unwinds as Ctrl-C does."""
+def terminable(*, follows: bool = False) -> Iterator[None]:
+    """Let SIGTERM raise `Terminated` inside, as SIGINT raises KeyboardInterrupt; both once.
 
-    def terminate(*_: Any) -> None:
-        raise Terminated
+    Python runs a signal's handler between two of its own instructions, and one call of a library may take
+    minutes. So a thread watches, too: a process that has not ended after `GRACE` seconds is ended, after the
+    `rescue` that is set.
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    Args:
+        follows: this process follows a leader, and ends when that does: the signal does not raise.
+    """
+    over = threading.Event()
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+
+    def arrive(number: int, _: Any) -> None:
+        if _Signals.stop is None:
+            _Signals.stop = _STOPS[number]
+            _raise_if_due()
+
+    def watch() -> None:
+        number = next((byte for byte in iter(lambda: reading.recv(1)[0], 0) if byte in _STOPS), None)
+        if number is None or over.wait(GRACE + 4 * follows):
+            return
+        if _Signals.rescue:
+            _Signals.rescue()
+        if not follows:
+            logger.error("stopped in the middle of a long step; the same command goes on from what is saved")
+        os._exit(128 + number)
+
+    _Signals.stop, _Signals.raises, _Signals.held, _Signals.rescue = None, not follows, 0, None
+    before = {number: signal.signal(number, arrive) for number in _STOPS}
+    fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        over.set()
+        signal.set_wakeup_fd(fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        writing.send(b"\0")
+        writing.close()
+
+
+_STOPS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """A signal that arrives inside raises at the end: what is inside is done as a whole."""
+    _Signals.held += 1
+    try:
+        yield
+    finally:
+        _Signals.held -= 1
+    _raise_if_due()
+
+
+def _raise_if_due() -> None:
+    if _Signals.stop and _Signals.raises and not _Signals.held:
+        _Signals.raises = False
+        raise _Signals.stop
+
+
+@contextmanager
+def rescued(rescue: Callable[[], object]) -> Iterator[None]:
+    """Call `rescue`, in another thread, before the process is ended in the middle of what is inside."""
+    before, _Signals.rescue = _Signals.rescue, rescue
+    try:
+        yield
+    finally:
+        _Signals.rescue = before
 
 
 def duration(seconds: float) -> str:

@@ -38,6 +38,9 @@ OUTPUTS = (
     "predictions.csv",
     "report.html",
     "simclr_training_loss.png",
+    "simclr_diagnostics.png",
+    "simclr_views.png",
+    "bad_batch.txt",
     *(
         name.format(task)
         for name in ("classifier_{}_loss.png", "confusion_matrix_{}.png", "tsne_{}.png", "umap_{}.png")

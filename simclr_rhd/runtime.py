@@ -7,20 +7,8 @@ import platform
 import torch
 from torch import nn
 
+from simclr_rhd import ranks
 from simclr_rhd.errors import UserError
-
-
-def refuse_ranks() -> None:
-    """Stop under torchrun: each process would train the whole model and write the same files.
-
-    Raises:
-        UserError: this is one of several processes.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "several processes (torchrun) are not supported yet. Start one: python3 main.py ...; it "
-            "uses all GPUs of this machine"
-        )
 
 
 def pick_device(name: str) -> torch.device:
@@ -33,6 +21,8 @@ def pick_device(name: str) -> torch.device:
         raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and ranks.started() > 1:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(name)
 
 
@@ -59,20 +49,28 @@ def keep_freed_memory() -> None:
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` on `device`, spread over all GPUs of this machine when there are several."""
+    """`model` on `device`: over all ranks, else over all GPUs of this machine, else as it is."""
     model = model.to(device)
+    if ranks.world() > 1:
+        devices = [device] if device.type == "cuda" else None
+        model = ranks.synchronise(model, device)
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
     if device.type == "cuda" and torch.cuda.device_count() > 1:
         return nn.DataParallel(model)
     return model
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100'."""
+    """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100', '4 ranks, each CPU, 1 threads'."""
+    several = f"{ranks.started()} ranks, each " if ranks.started() > 1 else ""
     if device.type == "cuda":
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"CPU, {torch.get_num_threads()} threads"
+        n = 1 if several else torch.cuda.device_count()
+        return f"{several}{n} x {torch.cuda.get_device_name(device)}"
+    return f"{several}CPU, {torch.get_num_threads()} threads"
 
 
 def default_workers() -> int:
-    """Threads that read ahead: one for each core that the training step leaves over, at most 8."""
-    return max(0, min(8, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) - 2))
+    """Threads that read ahead: one for each core that the training steps leave over, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
+    return max(0, min(8, (cores - 2) // here))

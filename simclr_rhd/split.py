@@ -14,6 +14,7 @@ SHARES = np.array([0.70, 0.15, 0.15])
 UNLABELLED, HELD_OUT = "unlabelled", "held-out"
 HASHED = "dicom-"  # begins a patient's name that is a salted hash
 RESTARTS = 30
+WATCHED_SHARE = 0.1  # of the unlabelled frames, at least
 
 
 def make_groups(
@@ -170,7 +171,12 @@ def not_evaluable(
 
 
 def part_of_all(
-    groups: Sequence[str], labelled: np.ndarray, parts: np.ndarray, *, seed: int, share: float = 0.1
+    groups: Sequence[str],
+    labelled: np.ndarray,
+    parts: np.ndarray,
+    *,
+    seed: int,
+    share: float = WATCHED_SHARE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of every frame, and which frames the contrastive loss is watched on.
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import google_crc32c
 import numpy as np
@@ -29,6 +29,7 @@ from simclr_rhd import media
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building, replacing, write_json
+from simclr_rhd.frames import GREY
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
 from simclr_rhd.parallel import in_order
@@ -59,7 +60,7 @@ class Store:
         decoded: files that were decoded for this run; none when the store was found on disk.
     """
 
-    frames: Frames
+    frames: Frames | np.ndarray
     keys: list[str]
     files: list[str]
     kinds: np.ndarray
@@ -91,9 +92,7 @@ def open_store(
     Raises:
         UserError: the disk is too full, or a package is missing.
     """
-    named = [[entry.key, entry.stamp] for entry in entries]
-    recipe = json.dumps([VERSION, side, most, named, source.refused])
-    folder = cache_dir / "stores" / hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    folder = _folder(source, entries, side=side, cache_dir=cache_dir, most=most)
     if _complete(found := _read(folder)):
         logger.info("store: %d decoded frames reused from %s", len(found.keys), folder)
         return found
@@ -112,6 +111,54 @@ def open_store(
     store = _read(folder)
     assert store is not None, f"{folder} was built a moment ago"
     return replace(store, decoded=len(paths))
+
+
+class Sample(NamedTuple):
+    """What a file of a source holds, on the mean of some."""
+
+    frames: float
+    bytes: float  # decoded
+    seconds: float  # to fetch and decode
+    grey: bool  # whether all frames are
+
+
+def is_there(
+    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+) -> bool:
+    """Whether `open_store` would find a store; arguments as there."""
+    return _folder(source, entries, side=side, cache_dir=cache_dir, most=most).is_dir()
+
+
+def sample(
+    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+) -> Sample:
+    """Look into a few files; arguments as of `open_store`. Those of a remote source are kept.
+
+    Raises:
+        UserError: a package is missing, or nothing can be fetched.
+    """
+    used = [entry for entry in entries if media.kind_of(entry.key)]
+    media.require_packages(entry.key for entry in used)
+    begun = time.perf_counter()
+    paths, _ = source.fetch([used[number] for number in evenly(len(used), min(len(used), SAMPLE))])
+    work = partial(_prepare, paths, side=side, most=most, salt=_salt(cache_dir))
+    done = [found for _, found in in_order(work, sorted(paths), workers=os.cpu_count() or 1)]
+    frames, n = [frame for found in done for frame in found.frames], max(1, len(done))
+    return Sample(
+        len(frames) / n,
+        sum(frame.pixels.nbytes for frame in frames) / n,
+        (time.perf_counter() - begun) / n,
+        all(frame.kind == GREY for frame in frames),
+    )
+
+
+def _folder(
+    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None
+) -> Path:
+    """The folder of the store that has these files, prepared so."""
+    named = [[entry.key, entry.stamp] for entry in entries]
+    recipe = json.dumps([VERSION, side, most, named, source.refused])
+    return cache_dir / "stores" / hashlib.sha256(recipe.encode()).hexdigest()[:24]
 
 
 def check_rejected(store: Store, most: float) -> None:

@@ -22,7 +22,7 @@ def kinds(n, kind):
 
 def numbers(n=5, epoch=1, **fixed):
     """Random numbers with some factors set to a value."""
-    u = draws(0, epoch, np.arange(n))
+    u, _ = draws(0, epoch, np.arange(n))
     for name, value in fixed.items():
         u[..., FACTORS.index(name)] = value
     return u
@@ -61,28 +61,56 @@ def test_same_numbers_same_views_other_epoch_other_views():
 
 def test_draws_depend_on_seed_epoch_and_frame_only():
     rows = np.array([3, 11, 4])
-    together = draws(7, 2, rows)
+    together, partners = draws(7, 2, rows)
     assert together.shape == (3, 2, len(FACTORS)) and together.min() >= 0 and together.max() < 1
+    assert partners.shape == (3,) and partners.min() >= 0 and partners.max() < 1
     for position, row in enumerate(rows):
-        assert torch.equal(draws(7, 2, np.array([row]))[0], together[position])
-    assert not torch.equal(draws(8, 2, rows), together) and not torch.equal(draws(7, 3, rows), together)
+        alone, partner = draws(7, 2, np.array([row]))
+        assert torch.equal(alone[0], together[position]) and partner[0] == partners[position]
+    for other in (draws(8, 2, rows), draws(7, 3, rows)):
+        assert not torch.equal(other[0], together) and (other[1] != partners).all()
 
 
-def test_a_frames_views_do_not_depend_on_its_batch():
-    x, kind, u = frames(9), torch.tensor([GREY, TINTED, DOPPLER] * 3, dtype=torch.uint8), numbers(9)
+@pytest.mark.parametrize("size", [16, 64])
+def test_a_frames_views_do_not_depend_on_its_batch_to_the_last_bit(size):
+    x = frames(9, side=size + 11)
+    kind, u = torch.tensor([GREY, TINTED, DOPPLER] * 3, dtype=torch.uint8), numbers(9)
     x[kind == GREY] = x[kind == GREY][:, :1].expand(-1, 3, -1, -1)
-    together = two_views(x, kind, u, size=16, strengths=DEFAULT)
+    together = two_views(x, kind, u, size=size, strengths=DEFAULT)
     for row in range(9):
-        alone = two_views(x[row : row + 1], kind[row : row + 1], u[row : row + 1], size=16, strengths=DEFAULT)
-        torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
-        torch.testing.assert_close(alone[1], together[9 + row], atol=1e-5, rtol=0)
+        one = slice(row, row + 1)
+        alone = two_views(x[one], kind[one], u[one], size=size, strengths=DEFAULT)
+        assert torch.equal(alone[0], together[row]) and torch.equal(alone[1], together[9 + row])
 
 
-def test_the_grey_path_equals_the_colour_path_on_grey_frames():
+def test_the_grey_path_skips_the_colour_operations_exactly():
     x = frames(colour=False)
     one = two_views(x, kinds(5, GREY), numbers(), size=16, strengths=DEFAULT)
-    other = two_views(x, kinds(5, TINTED), numbers(), size=16, strengths=DEFAULT)
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    mixed = torch.cat([x, frames(1)]), torch.cat([kinds(5, GREY), kinds(1, TINTED)])
+    other = two_views(*mixed, numbers(6), size=16, strengths=DEFAULT)
+    assert torch.equal(one, torch.cat([other[:5], other[6:11]]))
+
+
+def test_second_views_may_come_from_partners():
+    x, partners, kind = frames(5), frames(5, seed=1), kinds(5, TINTED)
+    of_partners = two_views(
+        torch.cat([x, partners]), torch.cat([kind, kind]), numbers(), size=16, strengths=DEFAULT
+    )
+    assert torch.equal(of_partners[:5], two_views(x, kind, numbers(), size=16, strengths=DEFAULT)[:5])
+    assert torch.equal(of_partners[5:], two_views(partners, kind, numbers(), size=16, strengths=DEFAULT)[5:])
+
+
+@pytest.mark.parametrize("size", [24, 17, 40])
+@pytest.mark.parametrize(("place", "corner"), [(0.0, 0), (0.5, 4), (1.0, 8)])
+def test_a_crop_equals_torchvisions(size, place, corner):
+    """A box of 24 x 24 pixels in a frame of 32 x 32; at its own border ours sees what lies beyond."""
+    x, u = frames(5, side=32), numbers(aspect=0.5, x=place, y=place, area=0.0)
+    views = two_views(x, kinds(5, TINTED), u, size=size, strengths=Strengths((24 / 32) ** 2, 0, 0, 0, 0))
+    wanted = tv.resized_crop(x.float() / 255, corner, corner, 24, 24, [size, size], antialias=False)
+    inside = slice(1, -1) if size != 24 else slice(None)
+    torch.testing.assert_close(
+        pixels(views[:5])[..., inside, inside], wanted[..., inside, inside], atol=1e-4, rtol=0
+    )
 
 
 def test_with_everything_off_only_the_size_changes():

@@ -84,11 +84,12 @@ def test_every_promised_file_is_there_and_parses(done):
     folder = done[0]
     run = json.loads((folder / "run.json").read_text())
     assert run["status"] == "finished" and run["data"]["synthetic"] is True
-    assert set(run["wall_s"]) == {"data", "pretraining", "heads", "metrics", "figures"}
+    stages = {"data", "rehearsal", "estimate", "pretraining", "heads", "metrics", "figures"}
+    assert set(run["wall_s"]) == stages
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [row["phase"] for row in history].count("simclr") == 3
     assert all([row["phase"] for row in history].count(task) == 20 for task in TASKS)
-    pictures = ["simclr_training_loss.png"]
+    pictures = [f"simclr_{what}.png" for what in ("training_loss", "diagnostics", "views")]
     pictures += [f"classifier_{task}_loss.png" for task in TASKS]
     pictures += [f"{kind}_{task}.png" for kind in ("confusion_matrix", "tsne", "umap") for task in TASKS]
     for name in pictures:
@@ -172,7 +173,7 @@ def test_the_first_loss_is_the_one_it_always_was(done):
 
 
 def test_the_same_command_gives_the_same_metrics_and_weights(done, cache, tmp_path):
-    assert main.main(arguments(cache, tmp_path / "again", "--no-figures")) == 0
+    assert main.main(arguments(cache, tmp_path / "again", "--no-figures", "--no-rehearsal")) == 0
     assert not list((tmp_path / "again").glob("*.png"))
     for name in ("metrics.json", "predictions.csv", "split.csv"):
         assert (tmp_path / "again" / name).read_bytes() == (done[0] / name).read_bytes()
@@ -207,7 +208,9 @@ def test_another_configuration_is_refused_and_destroys_nothing(done, cache, capf
 def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp_path, number, status):
     text = tmp_path / "out.txt"
     with text.open("wb") as output:
-        process = start(cache, tmp_path / "models", output, "--no-figures", "--num-workers", "1")
+        process = start(
+            cache, tmp_path / "models", output, "--no-rehearsal", "--no-figures", "--num-workers", "1"
+        )
         while "epoch 1/3" not in text.read_text():
             assert process.poll() is None, text.read_text()
             time.sleep(0.05)
@@ -215,6 +218,8 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp
         assert process.wait(20) == status, text.read_text()
     assert "Traceback" not in text.read_text()
     with text.open("wb") as output:
-        assert start(cache, tmp_path / "models", output, "--no-figures").wait(120) == 0, text.read_text()
+        assert start(cache, tmp_path / "models", output, "--no-rehearsal", "--no-figures").wait(120) == 0, (
+            text.read_text()
+        )
     assert "resumed after epoch" in text.read_text()
     assert (tmp_path / "models" / "metrics.json").read_bytes() == (done[0] / "metrics.json").read_bytes()

@@ -1,9 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.loss import nt_xent, uniform_loss
+from simclr_rhd.loss import candidates, nt_xent, uniform_loss
 
 
 def explicit(z0, z1, temperature):
@@ -28,7 +29,7 @@ def pairs(n, d, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
 def test_equals_the_explicit_double_loop(n, d, temperature):
     z0, z1 = pairs(n, d)
-    torch.testing.assert_close(nt_xent(z0, z1, temperature), explicit(z0, z1, temperature).float())
+    torch.testing.assert_close(nt_xent(z0, z1, temperature), explicit(z0, z1, temperature))
 
 
 @pytest.mark.parametrize("n", [2, 5, 11])
@@ -86,6 +87,30 @@ def test_gradient_equals_the_explicit_one():
 def test_refuses_what_has_no_meaning(z0, z1, temperature):
     with pytest.raises(ValueError):
         nt_xent(z0, z1, temperature)
+
+
+def test_frames_of_one_video_are_not_negatives_of_each_other():
+    """Against an explicit loop over the rows that may be chosen."""
+    z0, z1 = pairs(5, 4)
+    video = [0, 1, 0, 2, 1]
+    z = torch.nn.functional.normalize(torch.cat([z0, z1]), dim=1)
+    total = 0.0
+    for i in range(10):
+        j = (i + 5) % 10
+        among = [k for k in range(10) if k == j or video[k % 5] != video[i % 5]]
+        total -= torch.log_softmax(z[among] @ z[i] / 0.4, dim=0)[among.index(j)]
+        assert len(among) == candidates(np.array(video), 5)[i % 5]
+    loss = nt_xent(z0, z1, 0.4, videos=torch.tensor(video))
+    torch.testing.assert_close(loss, total / 10)
+    assert candidates(None, 5).tolist() == [9] * 5
+
+
+def test_videos_that_all_differ_change_nothing_and_one_video_leaves_nothing_to_tell():
+    z0, z1 = pairs(5, 4)
+    torch.testing.assert_close(nt_xent(z0, z1, videos=torch.arange(5)), nt_xent(z0, z1))
+    assert nt_xent(z0, z1, videos=torch.zeros(5, dtype=torch.int64)).item() == 0.0
+    with pytest.raises(ValueError, match="5 videos"):
+        nt_xent(z0, z1, videos=torch.arange(4))
 
 
 def test_equals_lightly_where_installed():

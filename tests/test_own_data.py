@@ -15,7 +15,7 @@ import main
 from simclr_rhd import checkpoint, demo
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = "--no-figures --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
+SMALL = "--no-figures --no-rehearsal --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_names_that_tell_no_videos_are_warned_of(data, tmp_path, capfd):
 
 def interrupted(argv, monkeypatch):
     """A run that is stopped after its first epoch."""
-    monkeypatch.setattr("simclr_rhd.pretrain.epoch_line", stop)
+    monkeypatch.setattr("simclr_rhd.journal.epoch_line", stop)
     assert main.main(argv) == 130
     monkeypatch.undo()
 
@@ -236,9 +236,3 @@ def test_the_labels_of_the_test_part_do_not_change_the_model(data, tmp_path):
     for part in ("encoder", "heads"):
         for name, tensor in models[0][part].items():
             assert torch.equal(tensor, models[1][part][name]), name
-
-
-def test_several_processes_are_refused(data, tmp_path, monkeypatch, capfd):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 2
-    assert "torchrun" in capfd.readouterr().err

@@ -1,20 +1,29 @@
+import errno
 import json
 import math
+import os
+import threading
 
 import numpy as np
 import pytest
 import torch
 
-from simclr_rhd import checkpoint
-from simclr_rhd.augment import Strengths
-from simclr_rhd.batches import epoch_batches, watched_batches
+from simclr_rhd import checkpoint, process
+from simclr_rhd.augment import PRESETS
+from simclr_rhd.batches import Partners, epoch_batches, watched_batches
 from simclr_rhd.errors import UserError
 from simclr_rhd.features import extract
 from simclr_rhd.model import build
-from simclr_rhd.pretrain import Pretraining, fit, learning_rate_at
+from simclr_rhd.optim import make_optimizer
+from simclr_rhd.pretrain import BAD_BATCH, LAST, Pretraining, fit
+from simclr_rhd.step import Step
+from simclr_rhd.watch import Watch
 
 SIZE, SIDE, N = 32, 37, 21
+VIDEOS = np.arange(N) // 3
+NAMES = [f"clip{video}_frame{number}.png" for number, video in enumerate(VIDEOS)]
 GOLDEN_FIRST_LOSS = 2.2050  # of five frames of noise and untrained weights
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -22,33 +31,67 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (N, 3, SIDE, SIDE), np.uint8)
 
 
-def start(frames, *, epochs=3, seed=5, num_workers=0, learning_rate=1e-3):
+def start(
+    frames,
+    *,
+    epochs=3,
+    seed=5,
+    num_workers=0,
+    rows=16,
+    positives="frame",
+    optimizer="adamw",
+    micro_batch=None,
+):
+    model, rows = build("random", seed=seed), np.arange(rows)
+    step = Step(
+        model,
+        size=SIZE,
+        strengths=PRESETS["standard"],
+        temperature=0.5,
+        device=CPU,
+        micro_batch=micro_batch,
+        videos_apart=positives == "video",
+    )
     return Pretraining(
-        build("random", seed=seed),
+        step,
+        make_optimizer(model, optimizer, learning_rate=1e-3, weight_decay=0.01),
         frames,
         np.ones(len(frames), np.uint8),
+        VIDEOS,
+        rows,
         batch_size=5,
-        learning_rate=learning_rate,
+        learning_rate=1e-3,
         epochs=epochs,
-        temperature=0.5,
-        size=SIZE,
-        strengths=Strengths(0.5, 0.0, 0.4, 0.2, 0.5),
+        warmup_epochs=0.5,
+        partners=Partners(rows, VIDEOS) if positives == "video" else None,
         seed=seed,
         num_workers=num_workers,
-        device=torch.device("cpu"),
     )
 
 
-def go(run, folder, *, patience=5, min_delta=0.0, on_epoch=lambda history: None):
+def watch_of(run, *, watched=5, knn_every=2):
+    return Watch(
+        run,
+        watched=np.arange(16, 16 + watched),
+        labelled=np.arange(12),
+        values={"view": np.arange(N) % 2},
+        n_classes={"view": 2},
+        groups=VIDEOS.astype(str),
+        knn_every=knn_every,
+    )
+
+
+def go(run, folder, *, watched=5, monitor="held-out-loss", on_epoch=lambda history: None, **how):
     folder.mkdir(exist_ok=True)
+    settings = {"patience": 5, "min_delta": 0.0, "checkpoint_minutes": 60.0} | how
     return fit(
         run,
-        np.arange(16),
-        np.arange(16, N),
-        patience=patience,
-        min_delta=min_delta,
+        watch_of(run, watched=watched),
+        monitor=monitor,
+        names=NAMES,
         save_dir=folder,
         on_epoch=on_epoch,
+        **settings,
     )
 
 
@@ -57,13 +100,6 @@ def untimed(history):
         {name: value for name, value in row.items() if name not in ("seconds", "frames_per_s")}
         for row in history
     ]
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [learning_rate_at(step, steps=100, warmup=10, peak=2.0) for step in range(100)]
-    assert rates[0] == pytest.approx(0.2) and rates[9] == pytest.approx(2.0) == pytest.approx(max(rates))
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False)) and rates[-1] < 0.01
-    assert learning_rate_at(55, steps=100, warmup=10, peak=2.0) == pytest.approx(1.0)
 
 
 def test_epochs_shuffle_within_full_batches():
@@ -94,16 +130,26 @@ def test_history_says_what_happened(undisturbed):
     _, history, _ = undisturbed
     assert [row["epoch"] for row in history] == [1, 2, 3]
     assert history[0]["uniform"] == pytest.approx(math.log(9))
-    assert all(math.isfinite(row["loss"]) and row["frames_per_s"] > 0 for row in history)
+    for row in history:
+        assert row["perfect"] < row["uniform"] and row["frames_per_s"] > 0
+        assert 0 <= row["alignment"] <= 4 and -8 <= row["uniformity"] <= 0 and 1 <= row["rank"] <= 10
+    assert [row["knn"] is not None for row in history] == [True, True, False], "the first, then every second"
     json.dumps(history)
+
+
+class Killed(Exception):
+    pass
+
+
+def resumed(frames, folder, **how):
+    run = start(frames, **how)
+    run.load_state(checkpoint.load(folder / LAST))
+    return run
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(frames, undisturbed, tmp_path, num_workers):
     whole, history, _ = undisturbed
-
-    class Killed(Exception):
-        pass
 
     def kill(history):
         if len(history) == 2:
@@ -111,14 +157,93 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(frames, undistur
 
     with pytest.raises(Killed):
         go(start(frames, num_workers=num_workers), tmp_path, on_epoch=kill)
-    resumed = start(frames, num_workers=num_workers)
-    resumed.load_state(checkpoint.load(tmp_path / "simclr_last.pt"))
-    assert untimed(go(resumed, tmp_path)) == untimed(history)
-    assert checkpoint.digest(resumed.model) == checkpoint.digest(whole.model)
+    run = resumed(frames, tmp_path, num_workers=num_workers)
+    assert untimed(go(run, tmp_path)) == untimed(history)
+    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_run_stopped_within_an_epoch_ends_bit_for_bit_like_an_undisturbed_one(
+    frames, undisturbed, tmp_path, step
+):
+    """Stopped between forward and optimizer, where BatchNorm's statistics have moved and weights have not."""
+    whole, history, _ = undisturbed
+    run, done = start(frames), []
+    backward = run.step.backward
+
+    def interrupted(batch):
+        loss = backward(batch)
+        done.append(loss)
+        if len(done) == 3 + step:
+            raise KeyboardInterrupt
+        return loss
+
+    run.step.backward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        go(run, tmp_path)
+    again = resumed(frames, tmp_path)
+    assert (len(again.history), again.steps_done) == (1, step - 1)
+    assert untimed(go(again, tmp_path)) == untimed(history)
+    assert checkpoint.digest(again.model) == checkpoint.digest(whole.model)
+
+
+def test_a_long_epoch_is_saved_in_its_middle(frames, undisturbed, tmp_path):
+    saved = []
+
+    class Spying(Pretraining):
+        def save(self, path):
+            super().save(path)
+            saved.append((len(self.history), self.steps_done))
+
+    run = start(frames)
+    run.__class__ = Spying
+    go(run, tmp_path, checkpoint_minutes=1e-9)
+    assert saved[:4] == [(0, 1), (0, 2), (0, 3), (1, 0)]
+    assert checkpoint.digest(run.model) == checkpoint.digest(undisturbed[0].model)
+
+
+def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undisturbed, tmp_path):
+    """What happens when a signal arrives during one long call: the state of the last step's end is saved."""
+    run, number = start(frames), []
+    backward = run.step.backward
+
+    def rescued(batch):
+        loss = backward(batch)
+        number.append(loss)
+        if len(number) == 2:
+            thread = threading.Thread(target=process._Signals.rescue)
+            thread.start()
+            thread.join()
+            raise Killed
+        return loss
+
+    run.step.backward = rescued
+    with process.terminable(), pytest.raises(Killed):
+        go(run, tmp_path)
+    again = resumed(frames, tmp_path)
+    assert (len(again.history), again.steps_done) == (0, 1)
+    go(again, tmp_path)
+    assert checkpoint.digest(again.model) == checkpoint.digest(undisturbed[0].model)
+
+
+@pytest.mark.parametrize("how", [{"positives": "video"}, {"optimizer": "lars"}, {"micro_batch": 2}])
+def test_other_recipes_are_resumed_bit_for_bit_and_differ(frames, undisturbed, tmp_path, how):
+    whole = start(frames, epochs=2, **how)
+    history = go(whole, tmp_path / "whole")
+    assert checkpoint.digest(whole.model) != checkpoint.digest(undisturbed[0].model)
+
+    def kill(history):
+        raise Killed
+
+    with pytest.raises(Killed):
+        go(start(frames, epochs=2, **how), tmp_path, on_epoch=kill)
+    run = resumed(frames, tmp_path, epochs=2, **how)
+    assert untimed(go(run, tmp_path)) == untimed(history)
+    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
 
 
 def test_same_seed_same_weights_another_seed_others(frames, undisturbed, tmp_path):
-    whole, history, _ = undisturbed
+    whole, _, _ = undisturbed
     again, other = start(frames), start(frames, seed=6)
     go(again, tmp_path / "again")
     go(other, tmp_path / "other")
@@ -132,7 +257,8 @@ def test_the_best_checkpoint_is_the_epoch_of_lowest_watched_loss(frames, undistu
     assert best["epoch"] == min(history, key=lambda row: row["val_loss"])["epoch"]
     run = start(frames)
     run.model.load_state_dict(best["model"])
-    assert run.watched_loss(np.arange(16, N)) == pytest.approx(best["loss"], abs=1e-6)
+    found = watch_of(run)(best["epoch"])["val_loss"]
+    assert found == pytest.approx(history[best["epoch"] - 1]["val_loss"], abs=1e-6)
 
 
 def test_early_stopping_counts_epochs_without_a_better_loss(frames, tmp_path):
@@ -143,49 +269,73 @@ def test_early_stopping_counts_epochs_without_a_better_loss(frames, tmp_path):
     assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 3, "a stopped run stays stopped"
 
 
+@pytest.mark.parametrize(("monitor", "figure", "sign"), [("rank", "rank", -1), ("alignment", "alignment", 1)])
+def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
+    history = go(start(frames), tmp_path, monitor=monitor)
+    best = min(history, key=lambda row: sign * row[figure])["epoch"]
+    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == best
+
+
 def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
     run = start(frames, epochs=2)
-    history = fit(
-        run,
-        np.arange(16),
-        np.arange(0),
-        patience=5,
-        min_delta=0.0,
-        save_dir=tmp_path,
-        on_epoch=lambda history: None,
-    )
-    assert [row["val_loss"] for row in history] == [None, None] and run.best_loss == min(
-        r["loss"] for r in history
-    )
+    history = go(run, tmp_path, watched=0)
+    assert [row["val_loss"] for row in history] == [None, None]
+    assert run.best == min(row["loss"] for row in history) and history[0]["alignment"] > 0
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(frames, tmp_path):
+def test_a_loss_that_is_not_finite_stops_names_its_frames_and_keeps_the_last_good_state(frames, tmp_path):
     run = start(frames)
     go(run, tmp_path)
-    good = (tmp_path / "simclr_last.pt").read_bytes()
+    good = (tmp_path / LAST).read_bytes()
     run.epochs += 1
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
-    with pytest.raises(UserError, match="epoch 4 is not finite"):
-        go(run, tmp_path)
-    assert (tmp_path / "simclr_last.pt").read_bytes() == good
+    with pytest.raises(UserError, match=r"epoch 4 is not finite.*clip\d_frame") as stopped:
+        go(run, tmp_path, checkpoint_minutes=1e-9)
+    assert (tmp_path / LAST).read_bytes() == good
+    named = (tmp_path / BAD_BATCH).read_text().split()
+    assert named == [NAMES[row] for row in run.batches(4)[0]] and named[0] in str(stopped.value)
+
+
+def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_path, monkeypatch):
+    run = start(frames)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill(history):
+        monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        go(run, tmp_path, on_epoch=fill)
+    again = resumed(frames, tmp_path)
+    assert len(again.history) == 1 and sorted(path.name for path in tmp_path.iterdir()) == [
+        "simclr_best.pt",
+        LAST,
+    ]
 
 
 def test_watching_moves_nothing(frames):
     run = start(frames)
     before = checkpoint.digest(run.model)
-    assert run.watched_loss(np.arange(16, N)) == run.watched_loss(np.arange(16, N))
-    assert checkpoint.digest(run.model) == before
+    assert watch_of(run)(1) == watch_of(run)(1)
+    assert checkpoint.digest(run.model) == before and run.model.training
+
+
+def test_neighbours_are_sought_among_the_labelled_training_frames_only(frames):
+    run = start(frames)
+    watch, before = watch_of(run), watch_of(run)(2)["knn"]
+    run.frames = frames.copy()
+    run.frames[12:] = 0  # all others
+    assert watch(2)["knn"] == before
 
 
 def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(frames):
     model = build("random", seed=0).train()
     before = checkpoint.digest(model)
     rows = np.arange(N)
-    together = extract(model.encoder, frames, rows, size=SIZE, device=torch.device("cpu"))
-    alone = [
-        extract(model.encoder, frames, rows[i : i + 1], size=SIZE, device=torch.device("cpu")) for i in rows
-    ]
+    together = extract(model.encoder, frames, rows, size=SIZE, device=CPU)
+    alone = [extract(model.encoder, frames, rows[i : i + 1], size=SIZE, device=CPU) for i in rows]
     assert together.shape == (N, 512) and together.dtype == np.float32
     np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
     assert checkpoint.digest(model) == before and model.training
@@ -194,5 +344,5 @@ def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(fram
 def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(frames):
     run = start(frames)
     run.model.train()
-    (batch,) = run._load([np.arange(5)], 1)
-    assert float(run.loss(*batch).detach()) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)
+    (batch,) = run.loaded([np.arange(5)], 1, None)
+    assert float(run.step.backward(batch)) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)

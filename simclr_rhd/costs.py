@@ -1,0 +1,327 @@
+"""What a run will take, from steps that are measured before the long ones: memory, time, the best batch.
+
+On a CPU they are measured in a process of their own, where nothing else is in the way:
+`python -m simclr_rhd.costs`. What one pair costs does not depend on how many there are, so two sizes tell.
+
+Notation: n pairs, in the network at once.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from simclr_rhd.augment import PRESETS, draws
+from simclr_rhd.batches import WATCHED_MOST, Batch
+from simclr_rhd.errors import UserError
+from simclr_rhd.model import build
+from simclr_rhd.optim import make_optimizer
+from simclr_rhd.process import duration
+from simclr_rhd.runtime import prepare_torch
+from simclr_rhd.step import Step
+from simclr_rhd.store import stored_side
+from simclr_rhd.watch import KNN_MOST
+
+SIZES = (4, 16, 64)  # pairs of the measured steps
+ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones
+LOSS_BYTES = 4 * 4  # of one similarity: a float32 in each of four tables
+AGAIN = 4 / 3  # time of a step in pieces to that in one: the forward pass, a third, is done twice
+MARGIN = 0.85  # of the available memory may be used
+OTHER_FILES = 30 << 20  # bytes of pictures, tables, report
+# of the later stages, on a core of 2020s make; the pretraining is what counts
+HEAD_S, PROJECTION_S = 5e-5, 6e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
+METRICS_S, PICTURES_S = 5.0, 12.0
+BATCHES = tuple(2**k for k in range(4, 13))  # sizes that 'auto' chooses from, and the table shows
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What steps were measured to take.
+
+    Attributes:
+        parameters: numbers in the model.
+        weights: bytes of the parameters and their gradients.
+        optimizer: bytes of its state.
+        fixed: bytes that a step of any size adds, weights and optimizer among them.
+        per_pair: bytes for each pair in the network at once.
+        pair_s: seconds of a training step for each pair.
+        frame_s: seconds to extract a frame's features.
+    """
+
+    parameters: int
+    weights: int
+    optimizer: int
+    fixed: int
+    per_pair: int
+    pair_s: float
+    frame_s: float
+
+    def step_memory(self, batch: int, micro_batch: int | None = None) -> int:
+        """Bytes that steps add to the process."""
+        return self.fixed + self.per_pair * min(batch, micro_batch or batch) + LOSS_BYTES * (2 * batch) ** 2
+
+    def step_s(self, batch: int, micro_batch: int | None = None) -> float:
+        """Seconds of a step."""
+        return self.pair_s * batch * (AGAIN if micro_batch and micro_batch < batch else 1)
+
+    def largest(self, available: int, micro_batch: int | None = None) -> int:
+        """The largest of `BATCHES` that fits, the smallest if none does."""
+        fitting = [n for n in BATCHES if self.step_memory(n, micro_batch) <= MARGIN * available]
+        return max(fitting, default=BATCHES[0])
+
+    def largest_piece(self, available: int, batch: int) -> int:
+        """The largest of `BATCHES` up to `batch` that fits as a piece of it."""
+        return max(
+            (n for n in BATCHES if n <= batch and self.step_memory(batch, n) <= MARGIN * available),
+            default=min(batch, BATCHES[0]),
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The amounts that a run's time depends on.
+
+    Attributes:
+        rows: frames to pretrain on.
+        watched: frames whose loss is watched after each epoch.
+        labelled: labelled frames.
+        batch: pairs of a batch.
+        micro_batch: pairs of a piece of it, None for one piece.
+        epochs: at most.
+        patience: epochs without improvement after which it stops.
+        knn_every: epochs between two votes of the neighbours, 0 for none.
+        linear_epochs: of the heads.
+        figures: whether pictures are drawn.
+    """
+
+    rows: int
+    watched: int
+    labelled: int
+    batch: int
+    micro_batch: int | None
+    epochs: int
+    patience: int
+    knn_every: int
+    linear_epochs: int
+    figures: bool
+
+    def epoch_s(self, cost: Cost) -> float:
+        """Seconds of an epoch, with what is measured after it."""
+        knn = min(self.labelled, KNN_MOST) / self.knn_every if self.knn_every else 0
+        steps = max(1, self.rows // self.batch)
+        watched = 2 * min(self.watched or self.rows, WATCHED_MOST)
+        return steps * cost.step_s(self.batch, self.micro_batch) + cost.frame_s * (watched + knn)
+
+    def after_s(self, cost: Cost) -> float:
+        """Seconds of all that follows pretraining."""
+        return (
+            self.labelled * (cost.frame_s + self.linear_epochs * HEAD_S + PROJECTION_S * self.figures)
+            + METRICS_S
+            + PICTURES_S * self.figures
+        )
+
+    def least_s(self, cost: Cost) -> float:
+        """Seconds if the first epoch stays the best."""
+        return min(self.epochs, self.patience + 1) * self.epoch_s(cost) + self.after_s(cost)
+
+    def most_s(self, cost: Cost) -> float:
+        """Seconds if all epochs are used."""
+        return self.epochs * self.epoch_s(cost) + self.after_s(cost)
+
+
+def facts(cost: Cost, plan: Plan, *, used: int) -> dict[str, Any]:
+    """The foreseen figures: bytes and seconds."""
+    return {
+        "peak_bytes": used + cost.step_memory(plan.batch, plan.micro_batch),
+        "step_s": cost.step_s(plan.batch, plan.micro_batch),
+        "epoch_s": plan.epoch_s(cost),
+        "least_s": plan.least_s(cost),
+        "most_s": plan.most_s(cost),
+        **asdict(cost),
+    }
+
+
+def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
+    """What the run will take, for the log.
+
+    Args:
+        cost: of the steps.
+        plan: the amounts.
+        used: bytes that the process has without the steps.
+        free: bytes it may still take.
+    """
+    need = used + cost.step_memory(plan.batch, plan.micro_batch)
+    sizes = [n for n in BATCHES if n <= max(512, 2 * plan.batch)]
+    table = ", ".join(f"{n}: {(used + cost.step_memory(n)) / 1e9:.1f}" for n in sizes)
+    epoch = plan.epoch_s(cost)
+    found = [
+        f"model: {cost.parameters / 1e6:.1f} million parameters; weights and gradients "
+        f"{cost.weights / 1e6:.0f} MB, optimizer {cost.optimizer / 1e6:.0f} MB, activations "
+        f"{cost.per_pair / 1e6:.1f} MB for each frame of a batch",
+        f"memory: about {need / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
+        f"{table} GB",
+        f"time: a step {cost.step_s(plan.batch, plan.micro_batch):.2f} s, an epoch {duration(epoch)}, "
+        f"{plan.epochs} epochs {duration(plan.most_s(cost))} at most with all that follows, "
+        f"{duration(plan.least_s(cost))} if it stops as early as it can",
+    ]
+    if cost.step_memory(plan.batch, plan.micro_batch) > MARGIN * free:
+        piece = cost.largest_piece(free, plan.batch)
+        found.append(
+            f"WARNING that is more than there is: --batch-size {cost.largest(free)} fits, or "
+            f"--micro-batch {piece} with this batch size"
+        )
+    return found
+
+
+def measure(size: int, optimizer: str, *, grey: bool, device: torch.device) -> Cost:
+    """Take a few steps and see.
+
+    Args:
+        size: pixels of a view's side.
+        optimizer: 'adamw' or 'lars'.
+        grey: whether frames are grey.
+        device: where.
+    """
+    how: dict[str, Any] = {
+        "size": size,
+        "grey": grey,
+        "optimizer": optimizer,
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        return _probe(**how, device=device)
+    done = subprocess.run(
+        [sys.executable, "-m", "simclr_rhd.costs", json.dumps(how)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return Cost(**json.loads(done.stdout))
+
+
+def _probe(*, size: int, grey: bool, optimizer: str, threads: int, device: torch.device) -> Cost:
+    torch.set_num_threads(threads)
+    prepare_torch()
+    model = build("random", seed=0).to(device).train()
+    parameters = sum(p.numel() for p in model.parameters())
+    before = peak_memory(device) - 4 * parameters * (device.type == "cuda")
+    optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
+    step = Step(model, size=size, strengths=PRESETS["standard"], temperature=0.5, device=device)
+    peaks, seconds = {}, {}
+    for n in SIZES:
+        batch = _batch(n, size=size, grey=grey)
+        for _ in range(2):  # the first one is slower: it takes its memory
+            begun = time.perf_counter()
+            optimize.zero_grad(set_to_none=True)
+            float(step.backward(batch))
+            optimize.step()
+            seconds[n] = time.perf_counter() - begun
+        peaks[n] = peak_memory(device)
+        if n > SIZES[0] and seconds[n] > ENOUGH_S:
+            break
+    few, many = min(peaks), max(peaks)
+    per_pair = (peaks[many] - peaks[few]) / (many - few)
+    step.embed_plainly(batch)
+    begun = time.perf_counter()
+    step.embed_plainly(batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    frame_s = (time.perf_counter() - begun) / (2 * many)
+    return Cost(
+        parameters=parameters,
+        weights=8 * parameters,
+        optimizer=sum(
+            x.nbytes for of_one in optimize.state.values() for x in of_one.values() if torch.is_tensor(x)
+        ),
+        fixed=max(0, round(peaks[few] - before - per_pair * few)),
+        per_pair=round(per_pair),
+        pair_s=seconds[many] / many,
+        frame_s=frame_s,
+    )
+
+
+def _batch(n: int, *, size: int, grey: bool) -> Batch:
+    side, rng = stored_side(size), np.random.default_rng(0)
+    frames = rng.integers(0, 256, (n, 1 if grey else 3, side, side), dtype=np.uint8)
+    return Batch(
+        torch.from_numpy(frames),
+        torch.full((n,), 0 if grey else 1, dtype=torch.uint8),
+        draws(0, 1, np.arange(n))[0],
+        torch.arange(n),
+    )
+
+
+def check_room(save_dir: Path, cost: Cost) -> None:
+    """See that the disk has room for the checkpoints.
+
+    Raises:
+        UserError: it has not.
+    """
+    need = disk(cost)
+    free = shutil.disk_usage(save_dir).free
+    if need > free:
+        raise UserError(
+            f"--save-dir {save_dir}: the run's files need about {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are "
+            "free; make room, or name another folder"
+        )
+
+
+def disk(cost: Cost) -> int:
+    """Bytes of a run's files: two checkpoints and the model, the largest twice while it is replaced."""
+    weights = cost.weights // 2
+    return 2 * (weights + cost.optimizer) + 2 * weights + OTHER_FILES
+
+
+def used_memory(device: torch.device) -> int:
+    """Bytes that this process has now; on a GPU none, since steps are measured with all that is there."""
+    if device.type == "cuda":
+        return 0
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return peak_memory(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that this process has had so far, on a GPU the most that was in use there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # on Linux ru_maxrss begins with what the process that started this one had
+        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of the GPU, else of the machine or of its control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        free = 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
+    except OSError:  # no Linux: half of what the machine has
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # no such group, or 'max'
+            continue
+    return max(0, free)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(_probe(**json.loads(sys.argv[1]), device=torch.device("cpu")))))

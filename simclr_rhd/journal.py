@@ -1,0 +1,100 @@
+"""What is told after each epoch of pretraining: a line for people, one for programs, and TensorBoard."""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from simclr_rhd import ranks
+from simclr_rhd.diagnostics import concerns
+from simclr_rhd.errors import UserError
+from simclr_rhd.files import write_lines
+from simclr_rhd.model import EMBEDDING
+from simclr_rhd.process import duration
+
+logger = logging.getLogger("simclr_rhd")
+
+
+class Journal:
+    """Called with the history after each epoch; the leader alone writes.
+
+    Args:
+        save_dir: of `history.jsonl` and of `tensorboard/`.
+        before: the history of a run that is gone on with.
+        epochs: at most.
+        tensorboard: write event files, too.
+
+    Raises:
+        UserError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self, save_dir: Path, before: list[dict[str, Any]], *, epochs: int, tensorboard: bool
+    ) -> None:
+        self.path, self.epochs = save_dir / "history.jsonl", epochs
+        self.events = None
+        if tensorboard and ranks.leads():
+            require_tensorboard()
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.events = SummaryWriter(save_dir / "tensorboard", purge_step=len(before) + 1)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.events:
+            self.events.close()
+
+    def __call__(self, history: list[dict[str, Any]]) -> None:
+        """Tell the last epoch."""
+        if not ranks.leads():
+            return
+        write_lines(self.path, history)
+        logger.info(epoch_line(history, self.epochs))
+        for concern in concerns(history[-1], dim=EMBEDDING):
+            logger.warning("WARNING %s", concern)
+        if self.events:
+            last = history[-1]
+            figures = {**last, **{f"knn/{task}": score for task, score in (last["knn"] or {}).items()}}
+            for name, value in figures.items():
+                if isinstance(value, float):
+                    self.events.add_scalar(f"simclr/{name}", value, last["epoch"])
+            self.events.flush()
+
+
+def require_tensorboard() -> None:
+    """Stop when the package is missing.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs a package that is not installed: pip install tensorboard"
+        ) from None
+
+
+def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
+    """One readable line for the log, from the last record."""
+    last = history[-1]
+    left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
+    whole = math.isclose(math.exp(last["uniform"]) % 2, 1, abs_tol=1e-6)  # no negative was left out
+    parts = [
+        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform {'ln(2N-1) = ' * whole}"
+        f"{last['uniform']:.4f}, perfect {last['perfect']:.4f})"
+    ]
+    if last["val_loss"] is not None:
+        parts.append(f"held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f})")
+    parts[-1] += " best" * last["best"]
+    parts.append(
+        f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, rank {last['rank']:.1f}"
+    )
+    if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
+        parts.append(f"kNN {' '.join(votes)}")
+    parts.append(
+        f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, at most {duration(left)} left"
+    )
+    return ", ".join(parts)

@@ -1,0 +1,287 @@
+"""Several processes that train one model together, started by torchrun: each is a rank, rank 0 leads.
+
+Without torchrun there is one process, of rank 0, and nothing here does anything. The leader alone writes
+files and decides; the others compute their share of each batch.
+
+Notation: W ranks.
+"""
+
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclr_rhd.errors import Lost, UserError
+from simclr_rhd.process import rank
+
+logger = logging.getLogger("simclr_rhd")
+
+PATIENCE = timedelta(hours=12)  # the leader may decode a bucket while the others wait; dead ones are noticed
+BEAT_EVERY, DEAD_AFTER = 3.0, 30.0  # seconds between signs of life, and without one from a rank
+
+
+def started() -> int:
+    """How many processes torchrun started, this one among them; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def world() -> int:
+    """W: the processes that have met; 1 before, and inside `alone`."""
+    return dist.get_world_size() if dist.is_initialized() and not _Alone.now else 1
+
+
+def leads() -> bool:
+    """Whether this is rank 0."""
+    return rank() == 0
+
+
+class _Alone:
+    now = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Do what is inside as if there were no other ranks."""
+    _Alone.now = True
+    try:
+        yield
+    finally:
+        _Alone.now = False
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Meet the other ranks, and part when all have come to the end. A rank that dies ends the others.
+
+    Raises:
+        Lost: a rank went away.
+    """
+    if started() == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    over = threading.Event()
+    try:
+        with lost_is_said():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE
+            )
+            threading.Thread(target=_watch, args=[over], daemon=True).start()
+            yield
+            dist.barrier()
+    finally:
+        over.set()
+    dist.destroy_process_group()
+
+
+@contextmanager
+def lost_is_said() -> Iterator[None]:
+    """Turn what the backends raise when a rank goes away into `Lost`."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if not isinstance(error, dist.DistError) and not any(
+            word in said for word in ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
+        ):
+            raise
+        raise Lost(said.splitlines()[0]) from error
+
+
+def _watch(over: threading.Event) -> None:
+    """Give signs of life and look for those of the others: a machine that vanishes closes no connection."""
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
+    )
+    me, everyone = rank(), range(world())
+    last = {other: (b"", time.monotonic()) for other in everyone}
+    beat = 0
+    while not over.wait(BEAT_EVERY):
+        beat += 1
+        try:
+            store.set(f"simclr-rhd/alive/{me}", str(beat))
+            for other in everyone:
+                name = f"simclr-rhd/alive/{other}"
+                sign = store.get(name) if store.check([name]) else b""
+                if sign != last[other][0]:
+                    last[other] = (sign, time.monotonic())
+            silent = [o for o in everyone if time.monotonic() - last[o][1] > DEAD_AFTER]
+        except (RuntimeError, OSError):  # the store went away with the machine that held it
+            silent = [0]
+        if silent and not over.is_set():
+            logger.error(
+                "error: rank %d has not heard from rank %s for %.0f seconds and stops; the same command goes "
+                "on from the last checkpoint",
+                *(me, ", ".join(map(str, silent)), DEAD_AFTER),
+            )
+            os._exit(1)
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """The first rank of each machine does what is inside before its other ranks do."""
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if world() > 1 and not first:
+        dist.barrier()
+    yield
+    if world() > 1 and first:
+        dist.barrier()
+
+
+def share(value: Any) -> Any:
+    """The leader's `value` (JSON's types) at every rank."""
+    return json.loads(_share_bytes(lambda: json.dumps(value).encode())) if world() > 1 else value
+
+
+def share_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The leader's checkpoint (tensors and JSON's types, or None) at every rank, on the CPU."""
+    if world() == 1:
+        return state
+
+    def written() -> bytes:
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        return stream.getvalue()
+
+    return torch.load(io.BytesIO(_share_bytes(written)), map_location="cpu", weights_only=True)
+
+
+def _share_bytes(make: Callable[[], bytes]) -> bytes:
+    data = torch.frombuffer(bytearray(make()), dtype=torch.uint8) if leads() else torch.empty(0)
+    size = torch.tensor([len(data)])
+    dist.broadcast(size, 0)
+    if not leads():
+        data = torch.empty(int(size), dtype=torch.uint8)
+    dist.broadcast(data, 0)
+    return data.numpy().tobytes()
+
+
+def check_same(fingerprint: str) -> None:
+    """Stop all ranks when one found other data than the leader.
+
+    Raises:
+        UserError: one did.
+    """
+    if world() == 1:
+        return
+    found = torch.tensor([share(fingerprint) != fingerprint], dtype=torch.int64)
+    dist.all_reduce(found)
+    if found:
+        raise UserError(
+            f"{int(found)} of {world()} processes found other data than the first: --data must name the same "
+            "content on every machine"
+        )
+
+
+def share_of(rows: Any) -> Any:
+    """This rank's part of a batch's rows, whose number W divides."""
+    n = len(rows) // world()
+    return rows[rank() * n : (rank() + 1) * n]
+
+
+def gather(x: Tensor) -> Tensor:
+    """The ranks' `x`, one after another: (n, ...) -> (W n, ...), with exact gradients."""
+    return x if world() == 1 else _Gather.apply(x)
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean of the ranks' `x`, without gradients."""
+    if world() > 1:
+        x = x.detach().clone()
+        dist.all_reduce(x)
+        x /= world()
+    return x
+
+
+class _Gather(torch.autograd.Function):
+    """Every rank's loss depends on every rank's rows, so the gradients of all of them are summed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(world())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return share_of(gradient)
+
+
+def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let BatchNorm take its statistics over all ranks' samples, so that W ranks compute what one would."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                synchronised = _BatchNorm(child.num_features, child.eps, child.momentum).to(
+                    child.weight.dtype
+                )
+                synchronised.load_state_dict(child.state_dict())
+                setattr(module, name, synchronised.train(child.training))
+    return model
+
+
+class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+    """`nn.SyncBatchNorm` for the CPU, where PyTorch has none; every rank has equally many samples."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        y, mean, var = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        n = input.numel() // input.shape[1] * world()
+        with torch.no_grad():
+            assert self.num_batches_tracked is not None
+            assert self.running_mean is not None and self.running_var is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum or 0.0)
+            self.running_var.lerp_(var * n / max(1, n - 1), self.momentum or 0.0)
+        return y
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation by the statistics of all ranks (Ioffe & Szegedy 2015), and its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dims = [d for d in range(x.ndim) if d != 1]
+        var, mean = torch.var_mean(x, dims, correction=0)  # (C,) of this rank
+        parts = torch.empty(world(), 2, len(mean), dtype=x.dtype)
+        dist.all_gather(list(parts.unbind()), torch.stack([mean, var]))
+        mean = parts[:, 0].mean(dim=0)
+        var = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(dim=0)
+        ctx.save_for_backward(x, weight, mean, (var + eps).rsqrt())
+        ctx.mark_non_differentiable(mean, var)
+        return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, scale = ctx.saved_tensors
+        dims = [d for d in range(x.ndim) if d != 1]
+        shape = [-1 if d == 1 else 1 for d in range(x.ndim)]
+        normal = (x - mean.view(shape)) * scale.view(shape)
+        own = torch.stack([dy.sum(dims), (dy * normal).sum(dims)])  # (2, C) gradients of bias and weight
+        total = own.clone()
+        dist.all_reduce(total)
+        total /= x.numel() // x.shape[1] * world()
+        dx = (weight * scale).view(shape) * (dy - total[0].view(shape) - normal * total[1].view(shape))
+        return dx, own[1], own[0], None

@@ -1,0 +1,116 @@
+"""One training step up to its gradients: views, embeddings, loss; in one go or in pieces.
+
+Notation: B pairs of a batch, D the embeddings' dimension.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from simclr_rhd import ranks
+from simclr_rhd.augment import Strengths, two_views
+from simclr_rhd.batches import Batch
+from simclr_rhd.checkpoint import unwrapped
+from simclr_rhd.loss import nt_xent
+
+PLAIN_PIECE = 64  # pairs that go through the model at once where no gradient is wanted
+
+
+class Step:
+    """What is done with a batch.
+
+    In pieces (gradient caching, Gao et al. 2021) the embeddings of all pieces are computed without keeping
+    what the backward pass needs, then the loss and its gradient at the embeddings, then each piece once more
+    to bring that gradient to the parameters. The memory is that of a piece, the negatives are those of the
+    whole batch. BatchNorm's statistics are those of each piece.
+
+    Args:
+        model: SimCLR, wrapped for its devices.
+        size: pixels of a view's side.
+        strengths: of the views.
+        temperature: of NT-Xent.
+        device: where the model is.
+        micro_batch: pairs of a piece; None for one piece.
+        videos_apart: pairs of one video are not negatives of each other.
+        gathered: the negatives are those of all ranks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: int,
+        strengths: Strengths,
+        temperature: float,
+        device: torch.device,
+        micro_batch: int | None = None,
+        videos_apart: bool = False,
+        gathered: bool = False,
+    ) -> None:
+        self.model, self.size, self.strengths = model, size, strengths
+        self.temperature, self.device, self.micro_batch = temperature, device, micro_batch
+        self.videos_apart, self.gathered = videos_apart, gathered
+        half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
+        self.precision = torch.float16 if half else torch.bfloat16
+
+    def backward(self, batch: Batch) -> Tensor:
+        """Add a batch's gradients to the parameters' own; the loss of all ranks' batches, detached."""
+        batch = batch.map(lambda x: x.to(self.device, non_blocking=True))
+        n = len(batch.u)
+        if self.micro_batch is None or n <= self.micro_batch:
+            loss = self.loss(*self.embed(batch), batch.videos, gathered=self.gathered)
+            self.scaler.scale(loss).backward()
+            return ranks.mean(loss.detach())
+        pieces = [batch.piece(first, self.micro_batch) for first in range(0, n, self.micro_batch)]
+        z0, z1 = self._embed_without_graph(pieces)
+        loss = self.loss(z0, z1, batch.videos, gathered=self.gathered)
+        self.scaler.scale(loss).backward()
+        for number, piece in enumerate(pieces):
+            of_piece = slice(number * self.micro_batch, (number + 1) * self.micro_batch)
+            with self._ranks_wait(until=number == len(pieces) - 1):
+                torch.autograd.backward(self.embed(piece), [z0.grad[of_piece], z1.grad[of_piece]])  # type: ignore[index]
+        return ranks.mean(loss.detach())
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
+        views = two_views(batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths)
+        with torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda"):
+            z0, z1 = self.model(views).chunk(2)
+        return z0, z1
+
+    def loss(self, z0: Tensor, z1: Tensor, videos: Tensor, *, gathered: bool = False) -> Tensor:
+        """NT-Xent of a batch's embeddings."""
+        apart = videos if self.videos_apart else None
+        return nt_xent(z0, z1, self.temperature, videos=apart, gathered=gathered)
+
+    @torch.no_grad()
+    def _embed_without_graph(self, pieces: list[Batch]) -> tuple[Tensor, Tensor]:
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        embedded = [self.embed(piece) for piece in pieces]
+        for name, buffer in self.model.named_buffers():  # each piece counts once in BatchNorm's running means
+            buffer.copy_(buffers[name])
+        z0, z1 = (torch.cat(parts).requires_grad_() for parts in zip(*embedded, strict=True))
+        return z0, z1
+
+    def _ranks_wait(self, *, until: bool) -> AbstractContextManager:
+        """Ranks average their gradients once, with the last piece."""
+        if until or not isinstance(self.model, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return self.model.no_sync()
+
+    @torch.inference_mode()
+    def embed_plainly(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`embed` in evaluation mode and float32, by this process alone; nothing is changed."""
+        model = unwrapped(self.model)
+        was_training = model.training
+        model.eval()
+        parts = []
+        for first in range(0, len(batch.u), PLAIN_PIECE):
+            some = batch.piece(first, PLAIN_PIECE).map(lambda x: x.to(self.device))
+            views = two_views(some.frames, some.kinds, some.u, size=self.size, strengths=self.strengths)
+            parts.append(model(views).float().chunk(2))
+        model.train(was_training)
+        z0, z1 = (torch.cat(views) for views in zip(*parts, strict=True))
+        return z0, z1
