@@ -136,9 +136,7 @@ def estimate(config: Config) -> int:
             **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size"),
             **config.pick("frames_per_clip"),
         )
-        known = (
-            replace(config, data="demo", demo_patients=12) if ahead else config
-        )  # they stand in for the others
+        known = stand_in(config, folder) if ahead else config
         with process.quiet() if ahead else nullcontext():
             dataset = read_data(known, folder, runs.RunRecord(None), None)
         rows, watched = len(dataset.rows("unlabelled")), int(dataset.watched.sum())
@@ -158,6 +156,13 @@ def estimate(config: Config) -> int:
         tell(cost, plan_of(config, settled, rows, watched, labelled), free, device)
         logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
     return 0
+
+
+def stand_in(config: Config, cache_dir: Path) -> Config:
+    """The same run on built-in data, which take the place of data that are not at hand."""
+    names = ("labelled_prefix", "unlabelled_prefix", "labels_csv", "group_by", "offline", "frames_per_clip")
+    default = {name: getattr(Config, name) for name in names}
+    return replace(config, data="demo", demo_patients=12, cache_dir=str(cache_dir), **default)
 
 
 def conclude(

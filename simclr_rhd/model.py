@@ -71,17 +71,30 @@ def build(init: str, *, seed: int) -> SimCLR:
 
 
 def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18."""
+    """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18.
+
+    Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
+    """
     saved = checkpoint.load(path)
     tensors = next((saved[name] for name in ("encoder", "model") if isinstance(saved.get(name), dict)), saved)
-    weights = {name.removeprefix("encoder."): tensors[name] for name in tensors}
-    weights = {name: weights.get(name) for name in like}
-    wrong = [name for name in like if getattr(weights[name], "shape", None) != like[name].shape]
-    if wrong:
-        raise UserError(
-            f"--init {path}: not a ResNet-18 encoder: {len(wrong)} of its {len(like)} tensors are missing "
-            f"or of another shape, the first: {wrong[0]}"
-        )
+    weights = {}
+    for name, value in tensors.items():
+        name = str(name).removeprefix("module.").removeprefix("encoder.")
+        if not name.startswith(("projector.", "fc.")):
+            weights[name] = value
+    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    differences = {
+        "missing": [name for name in like if name not in weights],
+        "not of a ResNet-18": [name for name in weights if name not in like],
+        "of another shape": [
+            f"{name} is {shapes[name]}, wanted {tuple(like[name].shape)}"
+            for name in like
+            if name in weights and shapes[name] != tuple(like[name].shape)
+        ],
+    }
+    if any(differences.values()):
+        told = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
+        raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {told}")
     return weights
 
 

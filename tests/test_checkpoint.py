@@ -92,8 +92,28 @@ def test_weights_come_from_a_state_dict_of_torchvision(tmp_path):
 )
 def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path, content):
     checkpoint.save(tmp_path / "other.pt", content)
-    with pytest.raises(UserError, match="--init .*other.pt: not a ResNet-18 encoder: 120 of its 120"):
+    with pytest.raises(UserError, match="--init .*other.pt: not the weights of a ResNet-18 encoder: 1"):
         build(str(tmp_path / "other.pt"), seed=0)
+
+
+def test_weights_that_differ_are_named_with_their_differences(tmp_path):
+    state = {
+        f"module.{name}": x for name, x in torchvision.models.resnet18(weights=None).state_dict().items()
+    }
+    torch.save(state, tmp_path / "wrapped.pth")
+    build(str(tmp_path / "wrapped.pth"), seed=0)
+    del state["module.bn1.weight"]
+    state["module.conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    state["module.attention"] = torch.zeros(3)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(UserError) as refused:
+        build(str(tmp_path / "other.pth"), seed=0)
+    for part in (
+        "1 missing: bn1.weight",
+        "1 not of a ResNet-18: attention",
+        "1 of another shape: conv1.weight is (64, 1, 7, 7), wanted (64, 3, 7, 7)",
+    ):
+        assert part in str(refused.value)
 
 
 def test_imagenet_weights_replace_the_encoder_only(monkeypatch):

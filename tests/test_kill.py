@@ -1,6 +1,7 @@
 """A run that is killed, at whatever moment, leaves nothing that the next one believes."""
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from simclr_rhd import demo
 
@@ -75,3 +77,67 @@ def test_a_store_is_the_same_after_twenty_kills(tmp_path, gcs):
         assert contents(cache / "objects") == contents(tmp_path / "whole" / "objects") | {
             name: found for name, found in contents(cache / "objects").items() if name.endswith(".part")
         }
+
+
+TRAIN = "--demo-patients 12 --image-size 32 --epochs 4 --linear-epochs 5 --batch-size 16 --patience 9".split()
+QUIET = "--no-figures --no-rehearsal --checkpoint-minutes 1e-6".split()
+
+
+def train(cache, save_dir):
+    command = [
+        sys.executable,
+        "main.py",
+        *TRAIN,
+        *QUIET,
+        "--cache-dir",
+        str(cache),
+        "--save-dir",
+        str(save_dir),
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def untimed(path):
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "frames_per_s")} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_run_ends_the_same_after_twenty_kills(tmp_path):
+    """Killed after a random time of pretraining, within epochs and in the middle of a save."""
+    cache, rng, killed, runs = tmp_path / "cache", random.Random(1), 0, 0
+    whole = train(cache, tmp_path / "whole")
+    for line in whole.stdout:
+        if "adamw:" in line:
+            began = time.perf_counter()
+        if "pretraining: all epochs" in line:
+            seconds = time.perf_counter() - began
+    assert whole.wait(120) == 0
+    wanted = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
+    while killed < 20:
+        runs += 1
+        assert runs < 60
+        process = train(cache, tmp_path / "run")
+        if any("adamw:" in line or "resumed" in line or "finished on" in line for line in process.stdout):
+            time.sleep(rng.uniform(0, seconds / 3))
+            process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if killed < 20 and (tmp_path / "run" / "metrics.json").exists():
+            assert same(tmp_path, wanted)
+            shutil.rmtree(tmp_path / "run")
+    while train(cache, tmp_path / "run").wait(120) != 0:
+        pass
+    assert same(tmp_path, wanted)
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".part")]
+
+
+def same(folder, wanted):
+    found = torch.load(folder / "run" / "model.pt", weights_only=True)
+    weights = all(
+        torch.equal(found[part][name], value)
+        for part in ("encoder", "heads")
+        for name, value in wanted[part].items()
+    )
+    return weights and untimed(folder / "run" / "history.jsonl") == untimed(
+        folder / "whole" / "history.jsonl"
+    )

@@ -1,0 +1,127 @@
+import json
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+
+from simclr_rhd import costs
+from simclr_rhd.costs import Cost, Plan
+from simclr_rhd.errors import UserError
+from simclr_rhd.settle import settle
+
+COST = Cost(
+    parameters=10,
+    weights=80,
+    optimizer=80,
+    fixed=1 << 28,
+    per_pair=1 << 24,
+    pair_s=0.01,
+    frame_s=0.002,
+)
+PLAN = Plan(
+    rows=1000,
+    watched=100,
+    labelled=500,
+    batch=64,
+    micro_batch=None,
+    epochs=20,
+    patience=5,
+    knn_every=0,
+    linear_epochs=0,
+    figures=False,
+)
+
+
+def settled(**how):
+    given = {
+        "batch_size": 64,
+        "micro_batch": None,
+        "optimizer": "adamw",
+        "learning_rate": None,
+        "weight_decay": None,
+        "warmup_epochs": None,
+        "epochs": 300,
+        "rows": 10_000,
+        "cost": COST,
+        "free": 4 << 30,
+    }
+    return settle(**(given | how))
+
+
+def test_memory_grows_with_what_is_in_the_network_at_once_and_with_the_similarities():
+    assert COST.step_memory(64) == (1 << 28) + 64 * (1 << 24) + 16 * 128**2
+    assert COST.step_memory(512, 64) - COST.step_memory(64) == 16 * (1024**2 - 128**2)
+
+
+def test_the_largest_batch_fits_and_the_next_one_does_not():
+    n = COST.largest(4 << 30)
+    assert COST.step_memory(n) <= costs.MARGIN * (4 << 30) < COST.step_memory(2 * n)
+    piece = COST.largest_piece(4 << 30, 4096)
+    assert COST.step_memory(4096, piece) <= costs.MARGIN * (4 << 30) < COST.step_memory(4096, 2 * piece)
+    assert COST.largest(0) == 16
+
+
+def test_times_add_up():
+    assert PLAN.epoch_s(COST) == pytest.approx(15 * 64 * 0.01 + 2 * 100 * 0.002)
+    after = 500 * 0.002 + costs.METRICS_S
+    assert PLAN.after_s(COST) == pytest.approx(after)
+    assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
+    assert PLAN.least_s(COST) == pytest.approx(6 * PLAN.epoch_s(COST) + after)
+
+
+def test_what_does_not_fit_is_said_with_what_does():
+    lines = costs.lines(COST, PLAN, used=1 << 30, free=1 << 30)
+    assert any("64: 2.4" in line for line in lines)
+    assert lines[-1].startswith("WARNING") and "--batch-size 32 fits" in lines[-1]
+    assert not any(line.startswith("WARNING") for line in costs.lines(COST, PLAN, used=0, free=8 << 30))
+
+
+def test_steps_are_measured_in_a_process_of_their_own():
+    """One pair more takes more memory and time; the weights are exactly those of the model."""
+    small, large = (costs.measure(size, "adamw", grey=True, device=torch.device("cpu")) for size in (32, 96))
+    assert small.parameters == 11_505_344 and small.weights == 8 * small.parameters
+    assert small.optimizer == pytest.approx(8 * small.parameters, rel=0.01)
+    assert 4 < large.per_pair / small.per_pair < 20, "nine times the pixels"
+    assert large.pair_s > 2 * small.pair_s and large.frame_s < large.pair_s
+    assert large.step_memory(16) > large.weights + large.optimizer + 8 * large.per_pair
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 1 << 40, 1000))
+    with pytest.raises(UserError, match="--save-dir .* need about"):
+        costs.check_room(tmp_path, COST)
+
+
+def test_defaults_follow_the_batch_size():
+    assert settled() == settled(learning_rate=1e-3, weight_decay=0.01, warmup_epochs=10)
+    assert settled(batch_size=256).learning_rate == pytest.approx(2e-3)
+    lars = settled(optimizer="lars", batch_size=256)
+    assert (lars.learning_rate, lars.weight_decay) == (pytest.approx(0.3), 1e-6)
+    assert settled(epochs=20).warmup_epochs == 2
+    assert settled(weight_decay=0.0, warmup_epochs=0.0).weight_decay == 0.0
+
+
+def test_auto_takes_the_largest_batch_that_fits_and_leaves_an_epoch_its_batches():
+    assert settled(batch_size="auto").batch_size == 128 == COST.largest(4 << 30)
+    assert settled(batch_size="auto", rows=700).batch_size == 32, "700 frames are 20 batches of 35"
+    assert settled(batch_size="auto", rows=11).batch_size == 11
+    in_pieces = settled(batch_size="auto", micro_batch="auto", rows=100_000)
+    assert (
+        in_pieces.batch_size > 1000
+        and COST.step_memory(in_pieces.batch_size, in_pieces.micro_batch) < 4 << 30
+    )
+
+
+def test_a_batch_is_no_larger_than_the_data_and_says_so(caplog):
+    import logging
+
+    logging.getLogger("simclr_rhd").propagate = True
+    with caplog.at_level(logging.INFO, "simclr_rhd"):
+        assert settled(rows=40).batch_size == 40
+    assert "--batch-size 64 is more than the 40 frames" in caplog.text
+
+
+def test_figures_for_programs_are_plain():
+    assert json.loads(json.dumps(costs.facts(COST, PLAN, used=5)))["peak_bytes"] == 5 + COST.step_memory(64)
