@@ -21,9 +21,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev  ## the training loop against its bare step, ingest against simple loops
+bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, loss, memory, estimate
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/augment.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/estimate.py
 
 install: $(VENV)/installed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import tempfile
@@ -153,8 +154,10 @@ def estimate(config: Config) -> int:
         rehearse(known, dataset, folder, device)
         free = costs.available_memory(device)
         settled = settle(config, rows, cost, free)
-        tell(cost, plan_of(config, settled, rows, watched, labelled), free, device)
+        plan = plan_of(config, settled, rows, watched, labelled, data_s=ahead.seconds if ahead else 0.0)
+        found = tell(cost, plan, free, device)
         logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
+        logger.info("the same for programs: %s", json.dumps(found))
     return 0
 
 
@@ -356,8 +359,11 @@ def settle(config: Config, rows: int, cost: Cost | None, free: int) -> Settled:
     return rules.settle(**given, rows=rows, cost=cost, free=free)
 
 
-def plan_of(config: Config, settled: Settled, rows: int, watched: int, labelled: int) -> Plan:
-    """The amounts that the time depends on."""
+def plan_of(
+    config: Config, settled: Settled, rows: int, watched: int, labelled: int, *, data_s: float = 0.0
+) -> Plan:
+    """The amounts that the time depends on; `data_s` seconds for data that are not at hand."""
+    from simclr_rhd import ranks
     from simclr_rhd.costs import Plan
 
     return Plan(
@@ -367,6 +373,8 @@ def plan_of(config: Config, settled: Settled, rows: int, watched: int, labelled:
         batch=settled.batch_size,
         micro_batch=settled.micro_batch,
         figures=not config.no_figures,
+        before_s=process.elapsed() + data_s,
+        ranks=ranks.started(),
         **config.pick("epochs", "patience", "knn_every", "linear_epochs"),
     )
 

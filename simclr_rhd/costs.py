@@ -101,6 +101,8 @@ class Plan:
         knn_every: epochs between two votes of the neighbours, 0 for none.
         linear_epochs: of the heads.
         figures: whether pictures are drawn.
+        before_s: seconds until pretraining begins.
+        ranks: processes that share a batch.
     """
 
     rows: int
@@ -113,13 +115,20 @@ class Plan:
     knn_every: int
     linear_epochs: int
     figures: bool
+    before_s: float = 0.0
+    ranks: int = 1
+
+    @property
+    def pairs(self) -> int:
+        """Of a batch, at each rank."""
+        return max(1, self.batch // self.ranks)
 
     def epoch_s(self, cost: Cost) -> float:
         """Seconds of an epoch, with what is measured after it."""
         knn = min(self.labelled, KNN_MOST) / self.knn_every if self.knn_every else 0
         steps = max(1, self.rows // self.batch)
         watched = 2 * min(self.watched or self.rows, WATCHED_MOST)
-        return steps * cost.step_s(self.batch, self.micro_batch) + cost.frame_s * (watched + knn)
+        return steps * cost.step_s(self.pairs, self.micro_batch) + cost.frame_s * (watched + knn)
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
@@ -130,19 +139,20 @@ class Plan:
         )
 
     def least_s(self, cost: Cost) -> float:
-        """Seconds if the first epoch stays the best."""
-        return min(self.epochs, self.patience + 1) * self.epoch_s(cost) + self.after_s(cost)
+        """Seconds of the run if the first epoch stays the best."""
+        epochs = min(self.epochs, self.patience + 1)
+        return self.before_s + epochs * self.epoch_s(cost) + self.after_s(cost)
 
     def most_s(self, cost: Cost) -> float:
-        """Seconds if all epochs are used."""
-        return self.epochs * self.epoch_s(cost) + self.after_s(cost)
+        """Seconds of the run if all epochs are used."""
+        return self.before_s + self.epochs * self.epoch_s(cost) + self.after_s(cost)
 
 
 def facts(cost: Cost, plan: Plan, *, used: int) -> dict[str, Any]:
     """The foreseen figures: bytes and seconds."""
     return {
-        "peak_bytes": used + cost.step_memory(plan.batch, plan.micro_batch),
-        "step_s": cost.step_s(plan.batch, plan.micro_batch),
+        "peak_bytes": used + cost.step_memory(plan.pairs, plan.micro_batch),
+        "step_s": cost.step_s(plan.pairs, plan.micro_batch),
         "epoch_s": plan.epoch_s(cost),
         "least_s": plan.least_s(cost),
         "most_s": plan.most_s(cost),
@@ -159,7 +169,7 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
         used: bytes that the process has without the steps.
         free: bytes it may still take.
     """
-    need = used + cost.step_memory(plan.batch, plan.micro_batch)
+    need = used + cost.step_memory(plan.pairs, plan.micro_batch)
     sizes = [n for n in BATCHES if n <= max(512, 2 * plan.batch)]
     table = ", ".join(f"{n}: {(used + cost.step_memory(n)) / 1e9:.1f}" for n in sizes)
     epoch = plan.epoch_s(cost)
@@ -169,12 +179,12 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
         f"{cost.per_pair / 1e6:.1f} MB for each frame of a batch",
         f"memory: about {need / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
         f"{table} GB",
-        f"time: a step {cost.step_s(plan.batch, plan.micro_batch):.2f} s, an epoch {duration(epoch)}, "
-        f"{plan.epochs} epochs {duration(plan.most_s(cost))} at most with all that follows, "
+        f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch {duration(epoch)}; "
+        f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs, "
         f"{duration(plan.least_s(cost))} if it stops as early as it can",
     ]
-    if cost.step_memory(plan.batch, plan.micro_batch) > MARGIN * free:
-        piece = cost.largest_piece(free, plan.batch)
+    if cost.step_memory(plan.pairs, plan.micro_batch) > MARGIN * free:
+        piece = cost.largest_piece(free, plan.pairs)
         found.append(
             f"WARNING that is more than there is: --batch-size {cost.largest(free)} fits, or "
             f"--micro-batch {piece} with this batch size"
@@ -219,7 +229,7 @@ def _probe(*, size: int, grey: bool, optimizer: str, threads: int, device: torch
     step = Step(model, size=size, strengths=PRESETS["standard"], temperature=0.5, device=device)
     peaks, seconds = {}, {}
     for n in SIZES:
-        batch = _batch(n, size=size, grey=grey)
+        batch = make_batch(n, size=size, grey=grey)
         for _ in range(2):  # the first one is slower: it takes its memory
             begun = time.perf_counter()
             optimize.zero_grad(set_to_none=True)
@@ -250,7 +260,8 @@ def _probe(*, size: int, grey: bool, optimizer: str, threads: int, device: torch
     )
 
 
-def _batch(n: int, *, size: int, grey: bool) -> Batch:
+def make_batch(n: int, *, size: int, grey: bool) -> Batch:
+    """`n` pairs of noise, to be measured with."""
     side, rng = stored_side(size), np.random.default_rng(0)
     frames = rng.integers(0, 256, (n, 1 if grey else 3, side, side), dtype=np.uint8)
     return Batch(

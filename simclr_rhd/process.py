@@ -30,12 +30,22 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+class _Start:
+    time = time.perf_counter()
+
+
+def elapsed() -> float:
+    """Seconds since `start_log`."""
+    return time.perf_counter() - _Start.time
+
+
 def start_log() -> None:
     """Log to standard output, which `nohup ... > file` keeps; errors to standard error.
 
     The lines are also held in memory until `log_to` names their file. Of the ranks, the leader alone tells
     what happens; all tell their errors.
     """
+    _Start.time = time.perf_counter()
     logging.raiseExceptions = False  # a reader that went away, as in `| head`, must not end a run
     logger.setLevel(logging.ERROR if rank() else logging.INFO)
     logger.propagate = False

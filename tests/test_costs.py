@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +69,9 @@ def test_times_add_up():
     assert PLAN.after_s(COST) == pytest.approx(after)
     assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
     assert PLAN.least_s(COST) == pytest.approx(6 * PLAN.epoch_s(COST) + after)
+    shared = replace(PLAN, ranks=2, before_s=9.0)
+    assert shared.epoch_s(COST) == pytest.approx(15 * 32 * 0.01 + 2 * 100 * 0.002)
+    assert shared.most_s(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
 
 
 def test_what_does_not_fit_is_said_with_what_does():

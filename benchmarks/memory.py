@@ -1,0 +1,63 @@
+"""Peak memory of training steps with and without pieces, each in a process of its own.
+
+    python benchmarks/memory.py [--image-size 96] [--batch-size 64 512] [--micro-batch 64]
+
+Prints the peak of each batch size, of the largest one in pieces, and what that is of the smallest one's.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = """
+import sys, time, torch, numpy as np
+sys.path.insert(0, {root!r})
+from simclr_rhd import costs, runtime
+from simclr_rhd.augment import PRESETS
+from simclr_rhd.model import build
+from simclr_rhd.optim import make_optimizer
+from simclr_rhd.step import Step
+runtime.prepare_torch()
+device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+model = build("random", seed=0).to(device).train()
+optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
+step = Step(
+    model, size={size}, strengths=PRESETS["standard"], temperature=0.5, device=device, micro_batch={piece}
+)
+for _ in range(2):
+    begun = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    float(step.backward(costs.make_batch({batch}, size={size}, grey=True)))
+    optimizer.step()
+print(costs.peak_memory(device), time.perf_counter() - begun)
+"""
+
+
+def measure(size, batch, piece):
+    code = STEPS.format(root=str(ROOT), size=size, batch=batch, piece=piece)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    peak, seconds = map(float, done.stdout.split())
+    pieces = f" in pieces of {piece}" if piece else ""
+    print(f"batch {batch}{pieces}: {peak / 1e9:.2f} GB, {seconds:.1f} s a step", flush=True)
+    return peak
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--batch-size", type=int, nargs=2, default=[64, 512])
+    parser.add_argument("--micro-batch", type=int, default=64)
+    options = parser.parse_args()
+    small, large = options.batch_size
+    peak = measure(options.image_size, small, None)
+    in_pieces = measure(options.image_size, large, options.micro_batch)
+    print(f"{large} in pieces of {options.micro_batch}: {in_pieces / peak:.2f} times the memory of {small}")
+    measure(options.image_size, large, None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""Draws docs/views_<preset>.png: a frame of the built-in data and 16 of its views, for each `--augment`.
+
+    python docs/draw_views.py
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from simclr_rhd import plots
+from simclr_rhd.augment import PRESETS, draws, pictures, plain_view, two_views
+from simclr_rhd.demo import write_demo
+from simclr_rhd.frames import colour_kind, decode, square
+
+SIZE, VIEWS = 112, 16
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        write_demo(Path(folder), patients=12)
+        path = sorted(Path(folder).rglob("*_frame*.png"))[40]
+        frame = square(decode(path.read_bytes()), SIZE * 8 // 7)[None]
+    kind = torch.tensor([colour_kind(frame[0])], dtype=torch.uint8)
+    shown = torch.from_numpy(np.repeat(frame, VIEWS // 2, axis=0))
+    u = torch.cat([draws(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
+    for name, strengths in PRESETS.items():
+        views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, strengths=strengths)
+        plots.views(
+            ROOT / "docs" / f"views_{name}.png",
+            pictures(plain_view(torch.from_numpy(frame), size=SIZE))[0],
+            pictures(views),
+            note=f"--augment {name}: {strengths}",
+        )
+
+
+if __name__ == "__main__":
+    main()
