@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.config import IMAGE_SIZE, Config, parse
+from simclr_rhd.config import AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
@@ -52,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with nullcontext() if follows else runs.locked(save_dir):
                 return train(config, save_dir, words)
     except UserError as error:
-        if not follows:  # which find the same mistake
-            logger.error("error: %s", error)
+        logger.error("error: %s%s", f"rank {process.rank()}: " * follows, error)
         return 2
     except (KeyboardInterrupt, process.Terminated) as stop:
         logger.error("stopped; what is finished is saved, and %s goes on from there", again)
@@ -80,10 +79,13 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
     """The stages of a run, in order."""
     from simclr_rhd import ranks, runs, runtime
     from simclr_rhd.dataset import write_tables
+    from simclr_rhd.journal import require_tensorboard
     from simclr_rhd.model import build
 
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
+    if config.tensorboard:
+        require_tensorboard()
     with ranks.joined(device):
         claimed = (
             runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
@@ -106,17 +108,17 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
         with record.stage("data"), ranks.one_first():
             dataset = read_data(config, save_dir, record, before)
         ranks.check_same(dataset.fingerprint)
+        if ranks.leads() and not config.no_rehearsal:
+            with record.stage("rehearsal"):
+                rehearse(config, dataset, save_dir, device)
+        with record.stage("estimate"):
+            settled = foresee(config, dataset, record, save_dir, device)
         if ranks.leads():
             if before is None:  # only now, when the new run is known to be possible
                 runs.clear(save_dir)
             process.log_to(save_dir)
             record.write_to(save_dir / "run.json")
             write_tables(dataset, save_dir)
-            if not config.no_rehearsal:
-                with record.stage("rehearsal"):
-                    rehearse(config, dataset, save_dir, device)
-        with record.stage("estimate"):
-            settled = foresee(config, dataset, record, save_dir, device)
         with record.stage("pretraining"):
             history = pretrain(config, settled, dataset, model, save_dir, device)
     return conclude(config, dataset, model, history, record, save_dir, device) if ranks.leads() else 0
@@ -124,11 +126,15 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
 
 def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
-    from simclr_rhd import costs, runs, runtime
+    from simclr_rhd import costs, ranks, runs, runtime
     from simclr_rhd.dataset import look_ahead
+    from simclr_rhd.model import build
 
+    if not ranks.leads():
+        return 0
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
+    build(config.init, seed=config.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ahead = look_ahead(
@@ -140,8 +146,9 @@ def estimate(config: Config) -> int:
         known = stand_in(config, folder) if ahead else config
         with process.quiet() if ahead else nullcontext():
             dataset = read_data(known, folder, runs.RunRecord(None), None)
-        rows, watched = len(dataset.rows("unlabelled")), int(dataset.watched.sum())
-        labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
+            rows, watched = rows_to_pretrain(known, dataset), int(dataset.watched.sum())
+            labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
+            rehearse(known, dataset, folder, device)  # for the memory that the later stages take
         if ahead:
             rows, watched, labelled, grey = ahead.rows, ahead.watched, ahead.labelled, ahead.grey
             logger.info(
@@ -150,12 +157,13 @@ def estimate(config: Config) -> int:
                 *(ahead.files, ahead.bytes / 1e9, process.duration(ahead.seconds), labelled),
                 *(rows + watched, ahead.decoded / 1e9),
             )
-        cost = costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device)
-        rehearse(known, dataset, folder, device)
-        free = costs.available_memory(device)
-        settled = settle(config, rows, cost, free)
-        plan = plan_of(config, settled, rows, watched, labelled, data_s=ahead.seconds if ahead else 0.0)
-        found = tell(cost, plan, free, device)
+            if min(rows, labelled) < 2:
+                raise UserError("the sample has too few readable frames for a run")
+        cost = measure(config, device, grey=grey)
+        settled = settle(config, rows, cost, device, grey=grey)
+        data_s = ahead.seconds if ahead else 0.0
+        plan = plan_of(config, settled, rows, watched, labelled, data_s=data_s)
+        found = tell(cost, plan, costs.available_memory(device), device)
         logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
         logger.info("the same for programs: %s", json.dumps(found))
     return 0
@@ -207,23 +215,25 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
     class name that no picture can show, a folder that cannot be written to.
     """
     from simclr_rhd import ranks, runs
-    from simclr_rhd.journal import require_tensorboard
     from simclr_rhd.model import build
     from simclr_rhd.settle import Settled
 
     handful, begun = dataset.handful(), time.perf_counter()
     small = replace(config, epochs=1, linear_epochs=1, tensorboard=False)
-    settled = Settled(REHEARSED, REHEARSED // 2 if config.micro_batch else None, 1e-4, 0.0, 0.0)
+    batch_size = min(REHEARSED, rows_to_pretrain(config, handful))
+    settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
     try:
-        if config.tensorboard:
-            require_tensorboard()
-        with tempfile.TemporaryDirectory(prefix=".rehearsal-", dir=save_dir) as name:
+        with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
             folder, record = Path(name), runs.RunRecord(None, argv=[])
             with process.quiet(), ranks.alone():
                 model = build("random", seed=config.seed)
                 record.write_to(folder / "run.json")
                 history = pretrain(small, settled, handful, model, folder, device)
                 conclude(small, handful, model, history, record, folder, device)
+    except ModuleNotFoundError as error:
+        raise UserError(f"a package is missing: pip install {error.name}, or -r requirements.txt") from None
+    except UserError:
+        raise
     except Exception:
         logger.error("the dress rehearsal failed, as the run would have after pretraining:")
         raise
@@ -309,25 +319,34 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     return dataset
 
 
+def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
+    """How many frames there are to pretrain on, if they are enough."""
+    rows = dataset.rows("unlabelled")
+    if len(rows) < 2:
+        raise UserError(
+            f"{len(rows)} unlabelled frames are left for pretraining outside the validation and "
+            "test groups; add frames below --unlabelled-prefix"
+        )
+    if config.positives == "video" and len(set(dataset.video_codes()[rows].tolist())) < 2:
+        raise UserError(
+            "--positives video: all frames to pretrain on are of one video: there are no negatives"
+        )
+    return len(rows)
+
+
 def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
     """What the data and the machine decide, where no flag does; and what the run will take."""
     from simclr_rhd import costs, ranks
-    from simclr_rhd.settle import AUTO, Settled
+    from simclr_rhd.settle import Settled
 
-    rows = len(dataset.rows("unlabelled"))
-    if rows < 2:
-        raise UserError(
-            f"{rows} unlabelled frames are left for pretraining outside the validation and "
-            "test groups; add frames below --unlabelled-prefix"
-        )
-    settled = None
+    settled, rows = None, rows_to_pretrain(config, dataset)
     if ranks.leads():
         cost, free = None, costs.available_memory(device)
-        if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
-            grey = not dataset.store.kinds.any()
-            cost = costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device)
+        grey = not dataset.store.kinds.any()
+        if needs_measuring(config):
+            cost = measure(config, device, grey=grey)
         before = record.facts.get("settled")  # by the run that this one goes on with
-        settled = Settled(**before) if before else settle(config, rows, cost, free)
+        settled = Settled(**before) if before else settle(config, rows, cost, device, grey=grey)
         record.note(settled=vars(settled))
         if cost:
             costs.check_room(save_dir, cost)
@@ -335,18 +354,38 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
             plan = plan_of(config, settled, rows, int(dataset.watched.sum()), labelled)
             record.note(estimate=tell(cost, plan, free, device))
     settled = Settled(**ranks.share(settled and vars(settled)))
-    if settled.batch_size % ranks.world():
+    if settled.batch_size % ranks.world():  # a run that began with fewer
         raise UserError(
-            f"--batch-size {settled.batch_size} cannot be shared by {ranks.world()} processes; "
-            f"wanted a multiple of {ranks.world()}"
+            f"the batches of {settled.batch_size} frames that this run began with cannot be shared by "
+            f"{ranks.world()} processes"
         )
     return settled
 
 
-def settle(config: Config, rows: int, cost: Cost | None, free: int) -> Settled:
-    """Batch sizes and the optimizer's figures, for `rows` frames and `free` bytes of memory."""
+def needs_measuring(config: Config) -> bool:
+    """Whether steps are measured before the run."""
+    return not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch)
+
+
+def measure(config: Config, device: torch.device, *, grey: bool) -> Cost:
+    """What a step takes, with no more frames at once than the run will have."""
+    from simclr_rhd import costs, ranks
+
+    sizes = [size for size in (config.batch_size, config.micro_batch) if isinstance(size, int)]
+    most = max(2, min([costs.SIZES[-1], *(size // ranks.started() for size in sizes)]))
+    return costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
+
+
+def settle(config: Config, rows: int, cost: Cost | None, device: torch.device, *, grey: bool) -> Settled:
+    """Batch sizes and the optimizer's figures, for `rows` frames."""
+    from simclr_rhd import costs, ranks
     from simclr_rhd import settle as rules
 
+    fits = None
+    if device.type == "cuda":
+        fits = costs.fits_by_trying(config.image_size or 0, config.optimizer, grey=grey, device=device)
+    elif cost:
+        fits = costs.fits_by_model(cost, costs.available_memory(device) // ranks.started())
     given = config.pick(
         "batch_size",
         "micro_batch",
@@ -356,7 +395,7 @@ def settle(config: Config, rows: int, cost: Cost | None, free: int) -> Settled:
         "warmup_epochs",
         "epochs",
     )
-    return rules.settle(**given, rows=rows, cost=cost, free=free)
+    return rules.settle(**given, rows=rows, ranks=ranks.started(), fits=fits)
 
 
 def plan_of(
@@ -453,16 +492,22 @@ def pretrain(
         groups=dataset.groups,
         knn_every=config.knn_every,
     )
-    if not watch.held_out:
+    monitor = config.monitor
+    if monitor == "held-out-loss" and not watch.held_out:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
             "training loss"
         )
-    with Journal(save_dir, run.history, epochs=config.epochs, tensorboard=config.tensorboard) as journal:
+        monitor = "training-loss"
+    told = Journal(
+        save_dir, run.history, epochs=config.epochs, monitor=monitor, tensorboard=config.tensorboard
+    )
+    with told as journal:
         history = fit(
             run,
             watch,
-            **config.pick("monitor", "patience", "min_delta", "checkpoint_minutes"),
+            monitor=monitor,
+            **config.pick("patience", "min_delta", "checkpoint_minutes"),
             names=dataset.store.keys,
             save_dir=save_dir,
             on_epoch=journal,

@@ -66,7 +66,7 @@ def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray
     """
     views, partners = [], []
     for frame in frames:
-        rng = np.random.default_rng([seed, epoch, int(frame)])
+        rng = np.random.default_rng([seed, epoch, int(frame), 1])
         views.append(rng.random((2, len(FACTORS)), dtype=np.float32))
         partners.append(rng.random(dtype=np.float32))
     return torch.from_numpy(np.stack(views)), np.array(partners)
@@ -122,7 +122,10 @@ def pictures(views: Tensor) -> np.ndarray:
 
 
 def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths) -> Tensor:
-    """Random resized crop and flip in one bilinear sampling; the box is always inside the frame."""
+    """Random resized crop and flip in one bilinear sampling; the box is always inside the frame.
+
+    Without antialiasing: a stored frame's side, and so a box's, is at most 8/7 of a view's.
+    """
     area = strengths.crop_min + (1 - strengths.crop_min) * factor["area"]
     low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
     aspect = torch.exp(low + (high - low) * factor["aspect"])

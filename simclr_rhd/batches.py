@@ -133,7 +133,7 @@ def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin
 
 def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
     """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
-    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    order = np.random.default_rng([seed, epoch, 0, 2]).permutation(rows)
     full = len(order) // batch_size
     return np.split(order[: full * batch_size], full)
 

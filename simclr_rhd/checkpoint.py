@@ -1,7 +1,9 @@
 """Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code."""
 
 import hashlib
+import io
 import os
+import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,9 +16,11 @@ from simclr_rhd.files import replacing
 
 def save(path: Path, payload: dict[str, Any]) -> None:
     """Write `payload` to `path`; a crash in the middle leaves the old file good."""
+    content = io.BytesIO()
+    torch.save(payload, content)  # straight into a file it would not say that the disk is full
     with replacing(path) as part:
         with part.open("wb") as stream:
-            torch.save(payload, stream)
+            stream.write(content.getbuffer())
             stream.flush()
             os.fsync(stream.fileno())  # the move must not reach the disk before the bytes do
 
@@ -33,6 +37,8 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # whose own text advises to run what is in the file
+            reason = "it holds more than tensors and plain values"
         raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
     if not isinstance(payload, dict):
         raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")

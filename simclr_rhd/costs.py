@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,15 @@ from simclr_rhd.step import Step
 from simclr_rhd.store import stored_side
 from simclr_rhd.watch import KNN_MOST
 
-SIZES = (4, 16, 64)  # pairs of the measured steps
+SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
 ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones
 LOSS_BYTES = 4 * 4  # of one similarity: a float32 in each of four tables
 AGAIN = 4 / 3  # time of a step in pieces to that in one: the forward pass, a third, is done twice
 MARGIN = 0.85  # of the available memory may be used
 OTHER_FILES = 30 << 20  # bytes of pictures, tables, report
 # of the later stages, on a core of 2020s make; the pretraining is what counts
-HEAD_S, PROJECTION_S = 5e-5, 6e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
-METRICS_S, PICTURES_S = 5.0, 12.0
+HEAD_S, PROJECTION_S = 5e-5, 4e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
+METRICS_S, PICTURES_S, SAVE_S = 2.0, 3.0, 0.5  # once; the last for an epoch's checkpoints
 BATCHES = tuple(2**k for k in range(4, 13))  # sizes that 'auto' chooses from, and the table shows
 
 
@@ -73,17 +74,51 @@ class Cost:
         """Seconds of a step."""
         return self.pair_s * batch * (AGAIN if micro_batch and micro_batch < batch else 1)
 
-    def largest(self, available: int, micro_batch: int | None = None) -> int:
-        """The largest of `BATCHES` that fits, the smallest if none does."""
-        fitting = [n for n in BATCHES if self.step_memory(n, micro_batch) <= MARGIN * available]
-        return max(fitting, default=BATCHES[0])
 
-    def largest_piece(self, available: int, batch: int) -> int:
-        """The largest of `BATCHES` up to `batch` that fits as a piece of it."""
-        return max(
-            (n for n in BATCHES if n <= batch and self.step_memory(batch, n) <= MARGIN * available),
-            default=min(batch, BATCHES[0]),
-        )
+Fits = Callable[[int, int | None], bool]
+
+
+def fits_by_model(cost: Cost, free: int) -> Fits:
+    """Whether a batch, in pieces or not, fits into `free` bytes with a margin, by what was measured."""
+    return lambda batch, piece: cost.step_memory(batch, piece) <= MARGIN * free
+
+
+def fits_by_trying(size: int, optimizer: str, *, grey: bool, device: torch.device) -> Fits:
+    """Whether a batch fits on a GPU with a margin: a step is taken. Arguments as of `measure`."""
+
+    def fits(batch: int, piece: int | None) -> bool:
+        torch.cuda.empty_cache()
+        most = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            _steps(size, optimizer, [batch], piece, grey=grey, device=device)
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            torch.cuda.empty_cache()
+        return torch.cuda.max_memory_allocated(device) <= MARGIN * most
+
+    return fits
+
+
+def largest_batch(fits: Fits, *, in_pieces: int | None = None) -> int:
+    """The largest of `BATCHES` that fits, the smallest if none does."""
+    return _largest(lambda n: fits(n, in_pieces), BATCHES)
+
+
+def largest_piece(fits: Fits, batch: int) -> int:
+    """The largest piece out of `BATCHES` in which a batch fits."""
+    return min(batch, _largest(lambda n: fits(batch, n), [n for n in BATCHES if n <= batch] or [batch]))
+
+
+def _largest(fits: Callable[[int], bool], sizes: Sequence[int]) -> int:
+    """The last size before the first that does not fit, at least the first one."""
+    found = sizes[0]
+    for n in sizes:
+        if not fits(n):
+            break
+        found = n
+    return found
 
 
 @dataclass(frozen=True)
@@ -128,7 +163,7 @@ class Plan:
         knn = min(self.labelled, KNN_MOST) / self.knn_every if self.knn_every else 0
         steps = max(1, self.rows // self.batch)
         watched = 2 * min(self.watched or self.rows, WATCHED_MOST)
-        return steps * cost.step_s(self.pairs, self.micro_batch) + cost.frame_s * (watched + knn)
+        return steps * cost.step_s(self.pairs, self.micro_batch) + cost.frame_s * (watched + knn) + SAVE_S
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
@@ -184,15 +219,15 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
         f"{duration(plan.least_s(cost))} if it stops as early as it can",
     ]
     if cost.step_memory(plan.pairs, plan.micro_batch) > MARGIN * free:
-        piece = cost.largest_piece(free, plan.pairs)
+        fits = fits_by_model(cost, free)
         found.append(
-            f"WARNING that is more than there is: --batch-size {cost.largest(free)} fits, or "
-            f"--micro-batch {piece} with this batch size"
+            f"WARNING that is more than there is: --batch-size {largest_batch(fits)} fits, or "
+            f"--micro-batch {largest_piece(fits, plan.pairs)} with this batch size"
         )
     return found
 
 
-def measure(size: int, optimizer: str, *, grey: bool, device: torch.device) -> Cost:
+def measure(size: int, optimizer: str, *, grey: bool, device: torch.device, most: int = SIZES[-1]) -> Cost:
     """Take a few steps and see.
 
     Args:
@@ -200,53 +235,48 @@ def measure(size: int, optimizer: str, *, grey: bool, device: torch.device) -> C
         optimizer: 'adamw' or 'lars'.
         grey: whether frames are grey.
         device: where.
+        most: pairs that a step may have at once.
+
+    Raises:
+        UserError: not even these steps could be taken.
     """
-    how: dict[str, Any] = {
-        "size": size,
-        "grey": grey,
-        "optimizer": optimizer,
-        "threads": torch.get_num_threads(),
-    }
+    how: dict[str, Any] = {"size": size, "grey": grey, "optimizer": optimizer, "most": most}
     if device.type == "cuda":
         return _probe(**how, device=device)
+    how["threads"] = torch.get_num_threads()
     done = subprocess.run(
         [sys.executable, "-m", "simclr_rhd.costs", json.dumps(how)],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
-        check=True,
     )
+    if done.returncode:
+        why = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}, as of too little memory"]
+        raise UserError(
+            f"a training step of {min(most, SIZES[1])} frames at --image-size {size} could not be taken: "
+            f"{why[0]}; use a smaller --image-size, or --batch-size"
+        )
     return Cost(**json.loads(done.stdout))
 
 
-def _probe(*, size: int, grey: bool, optimizer: str, threads: int, device: torch.device) -> Cost:
-    torch.set_num_threads(threads)
-    prepare_torch()
-    model = build("random", seed=0).to(device).train()
-    parameters = sum(p.numel() for p in model.parameters())
-    before = peak_memory(device) - 4 * parameters * (device.type == "cuda")
-    optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
-    step = Step(model, size=size, strengths=PRESETS["standard"], temperature=0.5, device=device)
-    peaks, seconds = {}, {}
-    for n in SIZES:
-        batch = make_batch(n, size=size, grey=grey)
-        for _ in range(2):  # the first one is slower: it takes its memory
-            begun = time.perf_counter()
-            optimize.zero_grad(set_to_none=True)
-            float(step.backward(batch))
-            optimize.step()
-            seconds[n] = time.perf_counter() - begun
-        peaks[n] = peak_memory(device)
-        if n > SIZES[0] and seconds[n] > ENOUGH_S:
-            break
+def _probe(*, size: int, grey: bool, optimizer: str, most: int, device: torch.device) -> Cost:
+    sizes = [n for n in SIZES if n <= most]
+    if len(sizes) < 2:
+        sizes = sorted({max(1, most // 4), max(2, most)})
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = peak_memory(device)
+    step, optimize, peaks, seconds = _steps(size, optimizer, sizes, None, grey=grey, device=device)
     few, many = min(peaks), max(peaks)
     per_pair = (peaks[many] - peaks[few]) / (many - few)
+    batch = make_batch(many, size=size, grey=grey)
     step.embed_plainly(batch)
     begun = time.perf_counter()
     step.embed_plainly(batch)
     if device.type == "cuda":
         torch.cuda.synchronize()
     frame_s = (time.perf_counter() - begun) / (2 * many)
+    parameters = sum(p.numel() for p in step.model.parameters())
     return Cost(
         parameters=parameters,
         weights=8 * parameters,
@@ -258,6 +288,35 @@ def _probe(*, size: int, grey: bool, optimizer: str, threads: int, device: torch
         pair_s=seconds[many] / many,
         frame_s=frame_s,
     )
+
+
+def _steps(
+    size: int,
+    optimizer: str,
+    sizes: Sequence[int],
+    piece: int | None,
+    *,
+    grey: bool,
+    device: torch.device,
+) -> tuple[Step, torch.optim.Optimizer, dict[int, int], dict[int, float]]:
+    """Two steps of each size, until they take long: the peak memory so far, and the seconds of the second."""
+    model = build("random", seed=0).to(device).train()
+    optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
+    how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
+    step = Step(model, **how, device=device, micro_batch=piece)
+    peaks, seconds = {}, {}
+    for n in sizes:
+        batch = make_batch(n, size=size, grey=grey)
+        for _ in range(2):  # the first one is slower: it takes its memory
+            begun = time.perf_counter()
+            optimize.zero_grad(set_to_none=True)
+            float(step.backward(batch))
+            optimize.step()
+            seconds[n] = time.perf_counter() - begun
+        peaks[n] = peak_memory(device)
+        if len(peaks) > 1 and seconds[n] > ENOUGH_S:
+            break
+    return step, optimize, peaks, seconds
 
 
 def make_batch(n: int, *, size: int, grey: bool) -> Batch:
@@ -323,16 +382,40 @@ def available_memory(device: torch.device) -> int:
         free = 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
     except OSError:  # no Linux: half of what the machine has
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
-        except (OSError, ValueError):  # no such group, or 'max'
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space != resource.RLIM_INFINITY:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        free = min(free, address_space - taken)
+    return max(0, min([free, *_left_in_control_groups()]))
+
+
+def _left_in_control_groups() -> Iterator[int]:
+    """Bytes that each control group of this process (a container, a scheduler's job) may still take."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        if kinds not in ("", "memory"):
             continue
-    return max(0, free)
+        root = Path("/sys/fs/cgroup", *kinds.split(), path.strip("/"))
+        limit, used = (
+            ("memory.max", "memory.current")
+            if not kinds
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        for folder in (root, *root.parents[: len(root.parents) - 3]):
+            try:
+                stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                cached = int(stat.get("inactive_file", 0))  # given back when it is needed
+                yield int((folder / limit).read_text()) - int((folder / used).read_text()) + cached
+            except (OSError, ValueError):  # no such group, or 'max'
+                continue
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(_probe(**json.loads(sys.argv[1]), device=torch.device("cpu")))))
+    how = json.loads(sys.argv[1])
+    torch.set_num_threads(how.pop("threads"))
+    prepare_torch()
+    print(json.dumps(asdict(_probe(**how, device=torch.device("cpu")))))

@@ -178,7 +178,7 @@ def concerns(record: Mapping[str, Any], *, dim: int, n: int | None = None) -> li
     early = (known.get("epoch") or 0) <= EARLY
     most = dim if n is None else min(dim, n)
     found = []
-    if spread is not None and spread > ALIKE:
+    if spread is not None and spread > ALIKE and not early:
         return [
             f"uniformity {spread:.2f}: all embeddings are nearly alike (collapse), they tell no frame from "
             "another. Try a lower --learning-rate or a larger --batch-size."

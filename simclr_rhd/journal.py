@@ -11,6 +11,7 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_lines
 from simclr_rhd.model import EMBEDDING
 from simclr_rhd.process import duration
+from simclr_rhd.runs import TENSORBOARD
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -22,6 +23,7 @@ class Journal:
         save_dir: of `history.jsonl` and of `tensorboard/`.
         before: the history of a run that is gone on with.
         epochs: at most.
+        monitor: what early stopping watches.
         tensorboard: write event files, too.
 
     Raises:
@@ -29,15 +31,15 @@ class Journal:
     """
 
     def __init__(
-        self, save_dir: Path, before: list[dict[str, Any]], *, epochs: int, tensorboard: bool
+        self, save_dir: Path, before: list[dict[str, Any]], *, epochs: int, monitor: str, tensorboard: bool
     ) -> None:
-        self.path, self.epochs = save_dir / "history.jsonl", epochs
+        self.path, self.epochs, self.monitor = save_dir / "history.jsonl", epochs, monitor
         self.events = None
         if tensorboard and ranks.leads():
             require_tensorboard()
             from torch.utils.tensorboard import SummaryWriter
 
-            self.events = SummaryWriter(save_dir / "tensorboard", purge_step=len(before) + 1)
+            self.events = SummaryWriter(save_dir / TENSORBOARD, purge_step=len(before) + 1)
 
     def __enter__(self) -> "Journal":
         return self
@@ -51,8 +53,8 @@ class Journal:
         if not ranks.leads():
             return
         write_lines(self.path, history)
-        logger.info(epoch_line(history, self.epochs))
-        for concern in concerns(history[-1], dim=EMBEDDING):
+        logger.info(epoch_line(history, self.epochs, self.monitor))
+        for concern in concerns(history[-1], dim=EMBEDDING, n=2 * history[-1]["watched"]):
             logger.warning("WARNING %s", concern)
         if self.events:
             last = history[-1]
@@ -77,7 +79,7 @@ def require_tensorboard() -> None:
         ) from None
 
 
-def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
+def epoch_line(history: list[dict[str, Any]], epochs: int, monitor: str) -> str:
     """One readable line for the log, from the last record."""
     last = history[-1]
     left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
@@ -88,12 +90,14 @@ def epoch_line(history: list[dict[str, Any]], epochs: int) -> str:
     ]
     if last["val_loss"] is not None:
         parts.append(f"held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f})")
-    parts[-1] += " best" * last["best"]
     parts.append(
-        f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, rank {last['rank']:.1f}"
+        f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, "
+        f"rank {last['rank']:.1f} of {min(EMBEDDING, 2 * last['watched'])}"
     )
     if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
         parts.append(f"kNN {' '.join(votes)}")
+    if last["best"]:
+        parts.append(f"best {monitor.replace('-', ' ')}")
     parts.append(
         f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, at most {duration(left)} left"
     )

@@ -16,6 +16,7 @@ class SimCLR(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.precision: torch.dtype | None = None  # of a GPU's faster arithmetic, None for float32
         self.encoder = torchvision.models.resnet18(weights=None)
         self.encoder.fc = nn.Identity()
         self.projector = nn.Sequential(
@@ -27,7 +28,9 @@ class SimCLR(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """(B, 3, H, W) normalised views -> (B, 128) embeddings, not normalised."""
-        return self.projector(self.encoder(views))
+        # here and not around the call, since DataParallel's threads would not know the precision
+        with torch.autocast(views.device.type, self.precision, enabled=self.precision is not None):
+            return self.projector(self.encoder(views))
 
 
 class Heads(nn.Module):
@@ -76,12 +79,16 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
     Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
     """
     saved = checkpoint.load(path)
-    tensors = next((saved[name] for name in ("encoder", "model") if isinstance(saved.get(name), dict)), saved)
+    places = ("encoder", "model", "state_dict")
+    tensors = next((saved[name] for name in places if isinstance(saved.get(name), dict)), saved)
     weights = {}
     for name, value in tensors.items():
         name = str(name).removeprefix("module.").removeprefix("encoder.")
         if not name.startswith(("projector.", "fc.")):
             weights[name] = value
+    for name, value in like.items():
+        if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
+            weights.setdefault(name, value)
     shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
     differences = {
         "missing": [name for name in like if name not in weights],
@@ -95,6 +102,9 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(differences.values()):
         told = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
         raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {told}")
+    for name, value in weights.items():
+        if value.is_floating_point() != like[name].is_floating_point() or not value.isfinite().all():
+            raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
     return weights
 
 

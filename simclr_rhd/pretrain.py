@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from simclr_rhd import checkpoint, process, ranks
 from simclr_rhd.batches import Batch, Batches, Partners, epoch_batches, read_ahead
-from simclr_rhd.errors import UserError
+from simclr_rhd.errors import Lost, UserError
 from simclr_rhd.files import replacing
 from simclr_rhd.loss import candidates
 from simclr_rhd.optim import learning_rate_at
@@ -29,7 +29,7 @@ from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
 
-FORMAT = "simclr-rhd-pretraining"
+FORMAT, VERSION = "simclr-rhd-pretraining", 2
 # what early stopping may watch: the figure of an epoch's record, and whether less (1) or more (-1) is better
 MONITORS = {
     "held-out-loss": ("val_loss", 1),
@@ -91,6 +91,8 @@ class Pretraining:
         self.buffers = self._copy_of_buffers()
         self._moves = threading.RLock()
         self._unchecked: tuple[Tensor, np.ndarray, int] | None = None
+        self._rows: np.ndarray | None = None  # of the last batch
+        self._saved: tuple[Path, int, int] | None = None
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> float:
         """Go through the epoch's batches, from the first that is not done; the mean loss over pairs.
@@ -117,7 +119,7 @@ class Pretraining:
                 self.seconds = before + time.perf_counter() - begun
                 self.buffers = self._copy_of_buffers()
             self.check_finite()  # the batch before: its loss is known by now, and a GPU need not wait
-            self._unchecked = (loss, rows, epoch)
+            self._unchecked, self._rows = (loss, rows, epoch), rows
             after_step()
         self.check_finite()
         return float(self.total) / len(batches)
@@ -156,15 +158,26 @@ class Pretraining:
             yield
 
     def save(self, path: Path) -> None:
-        """Save the state as it was after the last step that was done."""
+        """Save the state as it was after the last step that was done, if it is not saved yet.
+
+        Raises:
+            NotFinite: it is not worth it.
+        """
         with self.moving():
+            where = path, len(self.history), self.steps_done
+            if where == self._saved:
+                return
             self.check_finite()
+            if self._rows is not None and not all(p.isfinite().all() for p in self.model.parameters()):
+                raise NotFinite(self._rows, len(self.history) + 1)
             checkpoint.save(path, self.state())
+            self._saved = where
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, in tensors and JSON types."""
         return {
             "format": FORMAT,
+            "version": VERSION,
             "model": checkpoint.unwrapped(self.model).state_dict() | self.buffers,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
@@ -177,7 +190,16 @@ class Pretraining:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go back to a `state`."""
+        """Go back to a `state`.
+
+        Raises:
+            UserError: it is not one of this version.
+        """
+        if state.get("format") != FORMAT or state.get("version") != VERSION:
+            raise UserError(
+                f"{LAST} is of another version of this program; --overwrite starts anew, another --save-dir "
+                "leaves it as it is"
+            )
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step.scaler.load_state_dict(state["scaler"])
@@ -219,16 +241,17 @@ def _bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterato
 
 
 class NotFinite(Exception):
-    """A batch's loss is not finite.
+    """What was computed from some frames is not finite.
 
     Args:
-        rows: (B,) its frames.
+        rows: (B,) the frames.
         epoch: in which.
+        what: was computed.
     """
 
-    def __init__(self, rows: np.ndarray, epoch: int) -> None:
+    def __init__(self, rows: np.ndarray, epoch: int, what: str = "the contrastive loss of a batch") -> None:
         super().__init__(f"epoch {epoch}")
-        self.rows, self.epoch = rows, epoch
+        self.rows, self.epoch, self.what = rows, epoch, what
 
 
 def fit(
@@ -278,30 +301,33 @@ def fit(
         if time.monotonic() - saved > 60 * checkpoint_minutes:
             save()
 
-    while len(run.history) < run.epochs and run.stale < patience:
-        begun = time.perf_counter()
-        try:
-            with process.rescued(save):
-                record = _epoch(run, measure, save_now_and_then)
-        except (KeyboardInterrupt, process.Terminated):
-            save()
-            raise
-        except NotFinite as bad:
-            raise _not_finite(bad, names, save_dir) from None
-        figure, sign = MONITORS[monitor]
-        deciding = record["loss"] if record[figure] is None else sign * record[figure]
-        with run.moving():
-            better = deciding < run.best - min_delta
-            run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
-            seconds = round(run.seconds + time.perf_counter() - begun, 2)
-            run.end_epoch({**record, "best": better, "seconds": seconds})
-            if better and ranks.leads():
-                model = checkpoint.unwrapped(run.model).state_dict()
-                checkpoint.save(
-                    save_dir / BEST, {"format": FORMAT, "epoch": len(run.history), "model": model}
-                )
-            save()
-        on_epoch(run.history)
+    with process.rescued(save):
+        while len(run.history) < run.epochs and run.stale < patience:
+            begun, earlier = time.perf_counter(), run.seconds
+            try:
+                with ranks.lost_is_said():
+                    record = _epoch(run, measure, save_now_and_then)
+            except (KeyboardInterrupt, process.Terminated, Lost):
+                save()
+                raise
+            except NotFinite as bad:
+                raise _not_finite(bad, names, save_dir) from None
+            figure, sign = MONITORS[monitor]
+            if record[figure] is None:
+                raise UserError(f"--monitor {monitor}: it cannot be computed from these data; name another")
+            deciding = sign * record[figure]
+            with run.moving():
+                better = deciding < run.best - min_delta
+                run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
+                seconds = round(earlier + time.perf_counter() - begun, 2)
+                run.end_epoch({**record, "best": better, "seconds": seconds})
+                if better and ranks.leads():
+                    model = checkpoint.unwrapped(run.model).state_dict()
+                    checkpoint.save(
+                        save_dir / BEST, {"format": FORMAT, "epoch": len(run.history), "model": model}
+                    )
+                save()
+            on_epoch(run.history)
     return run.history
 
 
@@ -325,7 +351,7 @@ def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserErr
         with replacing(save_dir / BAD_BATCH) as part:
             part.write_text("\n".join(frames) + "\n", encoding="utf-8")
     return UserError(
-        f"the contrastive loss of a batch in epoch {bad.epoch} is not finite. Its frames are "
+        f"{bad.what} in epoch {bad.epoch} is not finite. Its frames are "
         f"{', '.join(frames[:FEW_NAMES])} and {max(0, len(frames) - FEW_NAMES)} more, all in "
         f"{save_dir / BAD_BATCH}. The last good state is kept; try a lower --learning-rate or a higher "
         "--temperature, in another --save-dir or with --overwrite"

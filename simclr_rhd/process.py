@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 LOG_EVERY = 5.0  # seconds between progress lines
 LINES_KEPT = 100_000  # log lines held in memory until their file is known
+LONGEST_SAVE = 20.0  # seconds, on a slow disk
 GRACE = 5.0  # seconds after a signal; pre-emptible machines allow some 30, a scheduler 10
 
 
@@ -95,6 +96,21 @@ class _Signals:
     raises = True  # the first one does, once
     held = 0
     rescue: Callable[[], object] | None = None
+    ending = False
+
+
+def end(status: int) -> None:
+    """End the process from another thread than the main one, whatever that does: rescue what can be."""
+    _Signals.ending = True
+    try:
+        if _Signals.rescue:
+            rescue = threading.Thread(target=_Signals.rescue, daemon=True)
+            rescue.start()
+            rescue.join(LONGEST_SAVE)
+        for handler in logger.handlers:
+            handler.flush()
+    finally:
+        os._exit(status)
 
 
 def stopping() -> bool:
@@ -126,13 +142,12 @@ def terminable(*, follows: bool = False) -> Iterator[None]:
         number = next((byte for byte in iter(lambda: reading.recv(1)[0], 0) if byte in _STOPS), None)
         if number is None or over.wait(GRACE + 4 * follows):
             return
-        if _Signals.rescue:
-            _Signals.rescue()
         if not follows:
             logger.error("stopped in the middle of a long step; the same command goes on from what is saved")
-        os._exit(128 + number)
+        end(128 + number)
 
-    _Signals.stop, _Signals.raises, _Signals.held, _Signals.rescue = None, not follows, 0, None
+    _Signals.stop, _Signals.raises, _Signals.held = None, not follows, 0
+    _Signals.rescue, _Signals.ending = None, False
     before = {number: signal.signal(number, arrive) for number in _STOPS}
     fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=watch, daemon=True).start()
@@ -140,6 +155,8 @@ def terminable(*, follows: bool = False) -> Iterator[None]:
         yield
     finally:
         over.set()
+        if _Signals.ending:  # another thread saves and ends the process: let it
+            time.sleep(LONGEST_SAVE)
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)

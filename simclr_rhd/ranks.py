@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,13 +23,14 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simclr_rhd import process
 from simclr_rhd.errors import Lost, UserError
 from simclr_rhd.process import rank
 
 logger = logging.getLogger("simclr_rhd")
 
 PATIENCE = timedelta(hours=12)  # the leader may decode a bucket while the others wait; dead ones are noticed
-BEAT_EVERY, DEAD_AFTER = 3.0, 30.0  # seconds between signs of life, and without one from a rank
+BEAT_EVERY, DEAD_AFTER = 1.0, 30.0  # seconds between signs of life, and without one from a rank
 
 
 def started() -> int:
@@ -72,17 +74,18 @@ def joined(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    over = threading.Event()
+    life = None
     try:
         with lost_is_said():
             dist.init_process_group(
                 "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE
             )
-            threading.Thread(target=_watch, args=[over], daemon=True).start()
+            life = _Life()
             yield
             dist.barrier()
     finally:
-        over.set()
+        if life:
+            life.over.set()
     dist.destroy_process_group()
 
 
@@ -100,33 +103,54 @@ def lost_is_said() -> Iterator[None]:
         raise Lost(said.splitlines()[0]) from error
 
 
-def _watch(over: threading.Event) -> None:
-    """Give signs of life and look for those of the others: a machine that vanishes closes no connection."""
-    store = dist.TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, wait_for_workers=False
-    )
-    me, everyone = rank(), range(world())
-    last = {other: (b"", time.monotonic()) for other in everyone}
-    beat = 0
-    while not over.wait(BEAT_EVERY):
-        beat += 1
+class _Life:
+    """Signs of life, to and from the other ranks: a machine that vanishes closes no connection.
+
+    One thread talks to the store, which may block for ever where the store's machine has vanished; another
+    one judges by the clock alone.
+    """
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.heard = dict.fromkeys(range(world()), time.monotonic())  # when each rank was last heard of
+        for work in (self._talk, self._judge):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _talk(self) -> None:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         try:
-            store.set(f"simclr-rhd/alive/{me}", str(beat))
-            for other in everyone:
-                name = f"simclr-rhd/alive/{other}"
-                sign = store.get(name) if store.check([name]) else b""
-                if sign != last[other][0]:
-                    last[other] = (sign, time.monotonic())
-            silent = [o for o in everyone if time.monotonic() - last[o][1] > DEAD_AFTER]
-        except (RuntimeError, OSError):  # the store went away with the machine that held it
-            silent = [0]
-        if silent and not over.is_set():
-            logger.error(
-                "error: rank %d has not heard from rank %s for %.0f seconds and stops; the same command goes "
-                "on from the last checkpoint",
-                *(me, ", ".join(map(str, silent)), DEAD_AFTER),
-            )
-            os._exit(1)
+            store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
+            signs, beat = dict.fromkeys(self.heard, b""), 0
+            while not self.over.wait(BEAT_EVERY):
+                beat += 1
+                store.set(f"simclr-rhd/alive/{rank()}", str(beat))
+                for other in self.heard:
+                    name = f"simclr-rhd/alive/{other}"
+                    sign = store.get(name) if store.check([name]) else b""
+                    if sign != signs[other]:
+                        signs[other], self.heard[other] = sign, time.monotonic()
+                if process.stopping() and not leads():  # this machine is taken away: the leader saves
+                    store.set("simclr-rhd/stop", "1")
+                if leads() and not process.stopping() and store.check(["simclr-rhd/stop"]):
+                    os.kill(os.getpid(), signal.SIGTERM)
+        except (RuntimeError, OSError):
+            return  # nothing is heard any more
+
+    def _judge(self) -> None:
+        before = time.monotonic()
+        while not self.over.wait(BEAT_EVERY):
+            now = time.monotonic()
+            if now - before > DEAD_AFTER / 2:  # this process itself was asleep
+                self.heard = dict.fromkeys(self.heard, now)
+            before = now
+            silent = [other for other, when in self.heard.items() if now - when > DEAD_AFTER]
+            if silent:
+                logger.error(
+                    "error: rank %d has heard nothing from rank %s for %.0f seconds and stops; the same "
+                    "command goes on from the last checkpoint",
+                    *(rank(), ", ".join(str(other) for other in silent if other != rank()), DEAD_AFTER),
+                )
+                process.end(1)
 
 
 @contextmanager
@@ -187,6 +211,8 @@ def check_same(fingerprint: str) -> None:
 
 def share_of(rows: Any) -> Any:
     """This rank's part of a batch's rows, whose number W divides."""
+    if world() == 1:
+        return rows
     n = len(rows) // world()
     return rows[rank() * n : (rank() + 1) * n]
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ PACKAGES = (
     "google-cloud-storage",
 )
 WORTH_KEEPING = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
+REHEARSAL, TENSORBOARD = ".rehearsal-", "tensorboard"  # folders
 # All that a run writes; a new run removes these and nothing else.
 OUTPUTS = (
     *WORTH_KEEPING,
@@ -70,6 +72,8 @@ def locked(save_dir: Path) -> Iterator[None]:
             ) from None
         for path in save_dir.glob(".*.part"):  # of a run that was killed while it saved
             path.unlink()
+        for path in save_dir.glob(f"{REHEARSAL}*"):  # or while it rehearsed
+            shutil.rmtree(path, ignore_errors=True)
         yield
 
 
@@ -123,6 +127,7 @@ def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
     for name in OUTPUTS:
         (save_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(save_dir / TENSORBOARD, ignore_errors=True)
 
 
 class RunRecord:

@@ -55,7 +55,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
         devices = [device] if device.type == "cuda" else None
         model = ranks.synchronise(model, device)
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
-    if device.type == "cuda" and torch.cuda.device_count() > 1:
+    if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.started() == 1:
         return nn.DataParallel(model)
     return model
 

@@ -3,7 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from simclr_rhd.costs import BATCHES, Cost
+from simclr_rhd.costs import BATCHES, Fits, largest_batch, largest_piece
+from simclr_rhd.errors import UserError
 from simclr_rhd.optim import default_learning_rate, default_weight_decay
 
 logger = logging.getLogger("simclr_rhd")
@@ -42,8 +43,8 @@ def settle(
     warmup_epochs: float | None,
     epochs: int,
     rows: int,
-    cost: Cost | None,
-    free: int,
+    ranks: int,
+    fits: Fits | None,
 ) -> Settled:
     """Fill in what is 'auto' or None.
 
@@ -56,32 +57,47 @@ def settle(
         warmup_epochs: None: a tenth of the epochs, at most 10.
         epochs: at most.
         rows: frames to pretrain on.
-        cost: of the steps; None where nothing is 'auto'.
-        free: bytes of memory that steps may take.
+        ranks: processes that share a batch.
+        fits: whether a process can take so many pairs at once; None where nothing is 'auto'.
+
+    Raises:
+        UserError: the ranks cannot share the batch.
     """
     if batch_size == AUTO:
-        assert cost is not None
-        fits = cost.largest(free, BATCHES[0] if micro_batch == AUTO else _number(micro_batch))
-        chosen = min(fits, max(BATCHES[0], rows // STEPS_OF_EPOCH), rows)
-        chosen = max((n for n in BATCHES if n <= chosen), default=chosen)
-        why = "the largest that fits" if chosen == fits else f"{fits} would fit, an epoch has {rows} frames"
-        logger.info("--batch-size auto: %d (%s)", chosen, why)
+        assert fits is not None
+        fitting = ranks * largest_batch(
+            fits, in_pieces=BATCHES[0] if micro_batch == AUTO else _number(micro_batch)
+        )
+        leaves = max(BATCHES[0], rows // STEPS_OF_EPOCH)  # for an epoch to have its batches
+        chosen = max((n for n in BATCHES if n <= min(fitting, leaves, rows)), default=rows)
+        chosen = chosen // ranks * ranks
+        logger.info(
+            "--batch-size auto: %d; %d fit in memory, and %d frames make %d such batches an epoch",
+            *(chosen, fitting, rows, rows // max(1, chosen)),
+        )
     else:
-        chosen = min(int(batch_size), rows)
-        if chosen < int(batch_size):
+        chosen = int(batch_size)
+        if chosen % ranks:
+            raise UserError(
+                f"--batch-size {chosen} cannot be shared by {ranks} processes; wanted a multiple of {ranks}"
+            )
+        if chosen > rows:
+            chosen = rows // ranks * ranks
             logger.info(
                 "NOTICE --batch-size %s is more than the %d frames to pretrain on: %d is used",
                 *(batch_size, rows, chosen),
             )
+    if chosen < 2 * ranks:
+        raise UserError(f"{rows} frames to pretrain on are too few for {ranks} process(es)")
     piece = _number(micro_batch)
     if micro_batch == AUTO:
-        assert cost is not None
-        piece = cost.largest_piece(free, chosen)
-    if piece and piece < chosen:
+        assert fits is not None
+        piece = largest_piece(fits, chosen // ranks)
+    if piece and piece < chosen // ranks:
         logger.info(
-            "pieces of %d frames: BatchNorm's statistics are those of a piece, as with --batch-size %d; "
-            "the negatives and the gradient are those of the whole batch",
-            *(piece, piece),
+            "pieces of at most %d frames: BatchNorm's statistics are those of a piece; the negatives and the "
+            "gradient are those of the whole batch",
+            piece,
         )
     warmup = min(WARMUP_MOST, WARMUP_SHARE * epochs) if warmup_epochs is None else warmup_epochs
     settled = Settled(

@@ -4,6 +4,8 @@ Notation: B pairs of a batch, D the embeddings' dimension.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from simclr_rhd.augment import Strengths, two_views
 from simclr_rhd.batches import Batch
 from simclr_rhd.checkpoint import unwrapped
 from simclr_rhd.loss import nt_xent
+from simclr_rhd.model import SimCLR
 
 PLAIN_PIECE = 64  # pairs that go through the model at once where no gradient is wanted
 
@@ -51,9 +54,10 @@ class Step:
         self.model, self.size, self.strengths = model, size, strengths
         self.temperature, self.device, self.micro_batch = temperature, device, micro_batch
         self.videos_apart, self.gathered = videos_apart, gathered
-        half = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        half = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
-        self.precision = torch.float16 if half else torch.bfloat16
+        if device.type == "cuda":
+            cast(SimCLR, unwrapped(model)).precision = torch.float16 if half else torch.bfloat16
 
     def backward(self, batch: Batch) -> Tensor:
         """Add a batch's gradients to the parameters' own; the loss of all ranks' batches, detached."""
@@ -63,21 +67,25 @@ class Step:
             loss = self.loss(*self.embed(batch), batch.videos, gathered=self.gathered)
             self.scaler.scale(loss).backward()
             return ranks.mean(loss.detach())
-        pieces = [batch.piece(first, self.micro_batch) for first in range(0, n, self.micro_batch)]
+        count = -(-n // self.micro_batch)
+        bounds = [number * n // count for number in range(count + 1)]  # as even as can be, for BatchNorm
+        pieces = [batch.piece(first, end - first) for first, end in pairwise(bounds)]
         z0, z1 = self._embed_without_graph(pieces)
         loss = self.loss(z0, z1, batch.videos, gathered=self.gathered)
         self.scaler.scale(loss).backward()
-        for number, piece in enumerate(pieces):
-            of_piece = slice(number * self.micro_batch, (number + 1) * self.micro_batch)
-            with self._ranks_wait(until=number == len(pieces) - 1):
+        for piece, (first, end) in zip(pieces, pairwise(bounds), strict=True):
+            of_piece = slice(first, end)
+            with self._ranks_wait(until=end == n):
                 torch.autograd.backward(self.embed(piece), [z0.grad[of_piece], z1.grad[of_piece]])  # type: ignore[index]
         return ranks.mean(loss.detach())
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
         views = two_views(batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths)
-        with torch.autocast(self.device.type, self.precision, enabled=self.device.type == "cuda"):
-            z0, z1 = self.model(views).chunk(2)
+        if isinstance(self.model, nn.DataParallel):  # both views of a frame to the same GPU
+            views = views.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
+            return self.model(views).unflatten(0, (-1, 2)).unbind(1)
+        z0, z1 = self.model(views).chunk(2)
         return z0, z1
 
     def loss(self, z0: Tensor, z1: Tensor, videos: Tensor, *, gathered: bool = False) -> Tensor:
@@ -103,14 +111,16 @@ class Step:
     @torch.inference_mode()
     def embed_plainly(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """`embed` in evaluation mode and float32, by this process alone; nothing is changed."""
-        model = unwrapped(self.model)
-        was_training = model.training
+        model = cast(SimCLR, unwrapped(self.model))
+        was_training, precision = model.training, model.precision
         model.eval()
+        model.precision = None
         parts = []
         for first in range(0, len(batch.u), PLAIN_PIECE):
             some = batch.piece(first, PLAIN_PIECE).map(lambda x: x.to(self.device))
             views = two_views(some.frames, some.kinds, some.u, size=self.size, strengths=self.strengths)
-            parts.append(model(views).float().chunk(2))
+            parts.append(model(views).chunk(2))
         model.train(was_training)
+        model.precision = precision
         z0, z1 = (torch.cat(views) for views in zip(*parts, strict=True))
         return z0, z1

@@ -57,7 +57,7 @@ class Watch:
         for rows, batch in zip(self.batches, batches, strict=True):
             z0, z1 = step.embed_plainly(batch)
             if not (z0.isfinite().all() and z1.isfinite().all()):
-                raise NotFinite(rows, epoch)
+                raise NotFinite(rows, epoch, "the embedding of frames that are watched")
             losses.append(float(step.loss(z0, z1, batch.videos.to(z0.device))))
             among.append(run.candidates(rows))
             embedded.append((z0.cpu(), z1.cpu()))
@@ -74,6 +74,7 @@ class Watch:
             "alignment": alignment(z0, z1),
             "uniformity": (uniformity(z0) + uniformity(z1)) / 2,
             "rank": effective_rank(torch.cat([z0, z1])),
+            "watched": len(z0),
             "knn": knn,
             "knn_mean": float(np.mean(scores)) if scores else None,
         }

@@ -21,10 +21,7 @@ from simclr_rhd.step import Step
 
 RECIPES = {
     "plain": {},
-    "video": {"videos_apart": True},
-    "pieces": {"micro_batch": 2},  # of four of a rank: pieces of four of both
-    "pieces of one process": {"micro_batch": 4},
-    "lars": {},
+    "video, pieces, lars": {"videos_apart": True, "micro_batch": 2},  # of four of a rank: four of both
 }
 
 
@@ -41,11 +38,11 @@ def train(recipe, device):
         temperature=0.5,
         device=device,
         gathered=ranks.world() > 1,
-        **RECIPES[recipe],
+        **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world() == 1 else {})),
     )
-    partners = Partners(np.arange(24), videos) if recipe == "video" else None
+    partners = Partners(np.arange(24), videos) if "video" in recipe else None
     batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, partners=partners)
-    name, rate = ("lars", 0.3) if recipe == "lars" else ("adamw", 1e-3)
+    name, rate = ("lars", 0.3) if "lars" in recipe else ("adamw", 1e-3)
     optimizer = make_optimizer(step.model, name, learning_rate=rate, weight_decay=0.01)
     found = {"losses": [], "gradients": []}
     step.model.train()

@@ -90,3 +90,41 @@ def test_a_missing_tensorboard_is_named_at_once(cache, tmp_path, monkeypatch, ca
     assert main.main(arguments(cache, tmp_path, "--tensorboard")) == 2
     said = capfd.readouterr()
     assert "pip install tensorboard" in said.err and "epoch 1/1" not in said.out
+
+
+def test_what_cannot_be_run_does_not_destroy_the_run_before_it(cache, tmp_path, monkeypatch):
+    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
+
+    def broken(*_, **__):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(plots, "confusion", broken)
+    assert main.main(arguments(cache, tmp_path, "--overwrite")) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
+
+
+def test_what_a_killed_rehearsal_left_is_removed(cache, tmp_path):
+    (tmp_path / ".rehearsal-abc").mkdir()
+    (tmp_path / ".rehearsal-abc" / "model.pt").touch()
+    (tmp_path / "tensorboard").mkdir()
+    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
+    assert not (tmp_path / ".rehearsal-abc").exists() and not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("unlabelled", [2, 5])
+def test_a_rehearsal_does_with_few_frames(cache, tmp_path, unlabelled, capfd):
+    from simclr_rhd import demo
+
+    demo.write_demo(tmp_path / "data", patients=12)
+    folder = tmp_path / "data" / "unsupervised-videos" / "unlabelled-frames"
+    for path in sorted(folder.iterdir())[unlabelled + 1 :]:
+        path.unlink()
+    argv = [*SMALL[2:], "--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache")]
+    status = main.main(
+        [*argv, "--save-dir", str(tmp_path / "run"), "--no-figures", "--monitor", "training-loss"]
+    )
+    said = capfd.readouterr()
+    assert status in (0, 2) and "internal error" not in said.err, said.err
+    if status == 2:
+        assert "unlabelled frames are left for pretraining" in said.err

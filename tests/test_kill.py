@@ -141,3 +141,41 @@ def same(folder, wanted):
     return weights and untimed(folder / "run" / "history.jsonl") == untimed(
         folder / "whole" / "history.jsonl"
     )
+
+
+def test_a_full_disk_is_said_in_words(tmp_path):
+    """No file may be larger than 50 MB: the weights fit, the optimizer's state does not."""
+    command = f"ulimit -f 50000; exec {sys.executable} main.py {' '.join(TRAIN + QUIET)}"
+    folders = f"--cache-dir {tmp_path / 'cache'} --save-dir {tmp_path / 'run'}"
+    done = subprocess.run(["bash", "-c", f"{command} {folders}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "File too large" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and "the same command goes on" in done.stderr
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".part")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_in_the_middle_of_a_long_step_saves_and_ends_within_ten_seconds(tmp_path, number):
+    """Steps of some 20 seconds, most of it in single calls that no signal interrupts."""
+    words = (
+        "--demo-patients 12 --image-size 224 --epochs 2 --batch-size 64 --no-figures --no-rehearsal".split()
+    )
+    folders = ["--cache-dir", str(tmp_path / "cache"), "--save-dir", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *words, *folders],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if "adamw:" in line:
+            break
+    time.sleep(10)
+    process.send_signal(number)
+    began = time.monotonic()
+    said, _ = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10 and process.returncode == 128 + number, said
+    assert torch.load(tmp_path / "run" / "simclr_last.pt", weights_only=True)["format"]

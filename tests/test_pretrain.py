@@ -3,6 +3,7 @@ import json
 import math
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from simclr_rhd.watch import Watch
 SIZE, SIDE, N = 32, 37, 21
 VIDEOS = np.arange(N) // 3
 NAMES = [f"clip{video}_frame{number}.png" for number, video in enumerate(VIDEOS)]
-GOLDEN_FIRST_LOSS = 2.2050  # of five frames of noise and untrained weights
+GOLDEN_FIRST_LOSS = 2.2869  # of five frames of noise and untrained weights
 CPU = torch.device("cpu")
 
 
@@ -276,9 +277,23 @@ def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
     assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == best
 
 
+def test_epochs_take_the_time_that_passes(frames, tmp_path):
+    begun = time.perf_counter()
+    history = go(start(frames), tmp_path)
+    assert 0 < sum(row["seconds"] for row in history) <= time.perf_counter() - begun + 0.03
+
+
+def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
+    run = start(frames)
+    with pytest.raises(UserError, match="another version of this program"):
+        run.load_state(run.state() | {"version": 1})
+
+
 def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
     run = start(frames, epochs=2)
-    history = go(run, tmp_path, watched=0)
+    with pytest.raises(UserError, match="--monitor held-out-loss: it cannot be computed"):
+        go(start(frames), tmp_path, watched=0)
+    history = go(run, tmp_path, watched=0, monitor="training-loss")
     assert [row["val_loss"] for row in history] == [None, None]
     assert run.best == min(row["loss"] for row in history) and history[0]["alignment"] > 0
 

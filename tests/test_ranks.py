@@ -73,10 +73,10 @@ def test_the_gathered_loss_has_the_exact_gradient_of_the_whole_batch(results):
     torch.testing.assert_close(gradient, one["alone"]["gradient"], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "pieces of one process"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_two_ranks_equal_one_process_of_the_same_batch_for_three_steps(results, recipe):
     one, two = results
-    of_one = one["pieces of one process" if recipe == "pieces" else recipe]
+    of_one = one[recipe]
     for step in range(3):
         for found in two:
             assert found[recipe]["losses"][step] == pytest.approx(of_one["losses"][step], abs=1e-5)
@@ -133,23 +133,41 @@ def test_torchrun_ends_with_the_files_of_one_process(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize(("number", "within"), [(signal.SIGKILL, 30), (signal.SIGSTOP, 60)])
-def test_a_rank_that_is_killed_or_falls_silent_ends_the_other_with_a_message(tmp_path, number, within):
+def test_a_rank_that_is_killed_or_falls_silent_ends_the_other_with_a_message(
+    tmp_path, number, within, victim
+):
     command = train_command(tmp_path / "cache", tmp_path / "run", "--epochs", "500", "--patience", "500")
-    leader, follower = launch(2, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    both = launch(2, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        for line in leader.stdout:
+        for line in both[0].stdout:
             if "epoch 2/500" in line:
                 break
-        follower.send_signal(number)
+        both[victim].send_signal(number)
         begun = time.monotonic()
-        said, _ = leader.communicate(timeout=within)
-        assert time.monotonic() - begun < within and leader.returncode == 1
-        assert "rank 0" in said and "goes on from the last checkpoint" in said and "Traceback" not in said
+        other = both[1 - victim]
+        said, _ = other.communicate(timeout=within)
+        assert time.monotonic() - begun < within and other.returncode == 1
+        assert f"rank {1 - victim}" in said and "from the last checkpoint" in said and "Traceback" not in said
     finally:
-        leader.kill()
-        follower.kill()
+        for process in both:
+            process.kill()
     assert (tmp_path / "run" / "simclr_last.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_follower_whose_machine_is_taken_away_lets_the_leader_save(tmp_path):
+    command = train_command(tmp_path / "cache", tmp_path / "run", "--epochs", "500", "--patience", "500")
+    both = launch(2, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in both[0].stdout:
+        if "epoch 2/500" in line:
+            break
+    begun = time.monotonic()
+    both[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=20)[0] for process in both]
+    assert time.monotonic() - begun < 10 and [process.returncode for process in both] == [143, 143], said
+    assert torch.load(tmp_path / "run" / "simclr_last.pt", weights_only=True)["steps_done"] > 0
 
 
 @pytest.mark.slow
