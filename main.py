@@ -126,7 +126,7 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
 
 def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
-    from simclr_rhd import costs, ranks, runs, runtime
+    from simclr_rhd import costs, probe, ranks, runs, runtime
     from simclr_rhd.dataset import look_ahead
     from simclr_rhd.model import build
 
@@ -163,7 +163,7 @@ def estimate(config: Config) -> int:
         settled = settle(config, rows, cost, device, grey=grey)
         data_s = ahead.seconds if ahead else 0.0
         plan = plan_of(config, settled, rows, watched, labelled, data_s=data_s)
-        found = tell(cost, plan, costs.available_memory(device), device)
+        found = tell(cost, plan, probe.available_memory(device), device)
         logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
         logger.info("the same for programs: %s", json.dumps(found))
     return 0
@@ -336,12 +336,12 @@ def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
 
 def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
     """What the data and the machine decide, where no flag does; and what the run will take."""
-    from simclr_rhd import costs, ranks
+    from simclr_rhd import costs, probe, ranks
     from simclr_rhd.settle import Settled
 
     settled, rows = None, rows_to_pretrain(config, dataset)
     if ranks.leads():
-        cost, free = None, costs.available_memory(device)
+        cost, free = None, probe.available_memory(device)
         grey = not dataset.store.kinds.any()
         if needs_measuring(config):
             cost = measure(config, device, grey=grey)
@@ -369,23 +369,23 @@ def needs_measuring(config: Config) -> bool:
 
 def measure(config: Config, device: torch.device, *, grey: bool) -> Cost:
     """What a step takes, with no more frames at once than the run will have."""
-    from simclr_rhd import costs, ranks
+    from simclr_rhd import probe, ranks
 
     sizes = [size for size in (config.batch_size, config.micro_batch) if isinstance(size, int)]
-    most = max(2, min([costs.SIZES[-1], *(size // ranks.started() for size in sizes)]))
-    return costs.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
+    most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
+    return probe.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
 
 
 def settle(config: Config, rows: int, cost: Cost | None, device: torch.device, *, grey: bool) -> Settled:
     """Batch sizes and the optimizer's figures, for `rows` frames."""
-    from simclr_rhd import costs, ranks
+    from simclr_rhd import costs, probe, ranks
     from simclr_rhd import settle as rules
 
     fits = None
     if device.type == "cuda":
-        fits = costs.fits_by_trying(config.image_size or 0, config.optimizer, grey=grey, device=device)
+        fits = probe.fits_by_trying(config.image_size or 0, config.optimizer, grey=grey, device=device)
     elif cost:
-        fits = costs.fits_by_model(cost, costs.available_memory(device) // ranks.started())
+        fits = costs.fits_by_model(cost, probe.available_memory(device) // ranks.started())
     given = config.pick(
         "batch_size",
         "micro_batch",
@@ -420,9 +420,9 @@ def plan_of(
 
 def tell(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
     """Log what a run will take; the same figures for programs."""
-    from simclr_rhd import costs
+    from simclr_rhd import costs, probe
 
-    used = costs.used_memory(device)
+    used = probe.used_memory(device)
     for line in costs.lines(cost, plan, used=used, free=free):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     return costs.facts(cost, plan, used=used)

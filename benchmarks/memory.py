@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = """
 import sys, time, torch, numpy as np
 sys.path.insert(0, {root!r})
-from simclr_rhd import costs, runtime
+from simclr_rhd import probe, runtime
 from simclr_rhd.augment import PRESETS
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
@@ -29,9 +29,9 @@ step = Step(
 for _ in range(2):
     begun = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
-    float(step.backward(costs.make_batch({batch}, size={size}, grey=True)))
+    float(step.backward(probe.make_batch({batch}, size={size}, grey=True)))
     optimizer.step()
-print(costs.peak_memory(device), time.perf_counter() - begun)
+print(probe.peak_memory(device), time.perf_counter() - begun)
 """
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from simclr_rhd import ranks
 from simclr_rhd.errors import UserError
+from simclr_rhd.syncnorm import synchronise
 
 
 def pick_device(name: str) -> torch.device:
@@ -53,7 +54,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     model = model.to(device)
     if ranks.world() > 1:
         devices = [device] if device.type == "cuda" else None
-        model = ranks.synchronise(model, device)
+        model = synchronise(model, device)
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
     if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.started() == 1:
         return nn.DataParallel(model)

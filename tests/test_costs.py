@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from simclr_rhd import costs
+from simclr_rhd import costs, probe
 from simclr_rhd.costs import Cost, Plan
 from simclr_rhd.errors import UserError
 from simclr_rhd.settle import settle
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_said_with_what_does():
 def test_steps_are_measured_in_a_process_of_their_own():
     """One pair more takes more memory and time; the weights are exactly those of the model."""
     small, large = (
-        costs.measure(size, "adamw", grey=True, device=torch.device("cpu"), most=16) for size in (32, 64)
+        probe.measure(size, "adamw", grey=True, device=torch.device("cpu"), most=16) for size in (32, 64)
     )
     assert small.parameters == 11_505_344 and small.weights == 8 * small.parameters
     assert small.optimizer == pytest.approx(8 * small.parameters, rel=0.01)
@@ -145,9 +145,9 @@ def test_ranks_share_a_batch_that_they_can_share():
 
 def test_steps_that_cannot_be_taken_are_an_error_in_words(monkeypatch):
     done = namedtuple("done", "returncode stdout stderr")(-9, "", "")
-    monkeypatch.setattr(costs.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(UserError, match="could not be taken: status -9, as of too little memory"):
-        costs.measure(224, "adamw", grey=True, device=torch.device("cpu"))
+        probe.measure(224, "adamw", grey=True, device=torch.device("cpu"))
 
 
 def test_figures_for_programs_are_plain():
