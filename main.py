@@ -220,7 +220,7 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
 
     handful, begun = dataset.handful(), time.perf_counter()
     small = replace(config, epochs=1, linear_epochs=1, tensorboard=False)
-    batch_size = min(REHEARSED, rows_to_pretrain(config, handful))
+    batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
     settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
     try:
         with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:

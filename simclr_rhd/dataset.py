@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
@@ -105,7 +106,9 @@ class Dataset:
 
     def handful(self) -> "Dataset":
         """A few frames in which every part has each class that it has, from several groups."""
-        chosen = [*self.rows(UNLABELLED)[:HANDFUL], *np.flatnonzero(self.watched)[:HANDFUL]]
+        chosen: list[int] = []
+        for rows in (self.rows(UNLABELLED), np.flatnonzero(self.watched)):
+            chosen += [*rows[evenly(len(rows), min(len(rows), HANDFUL))]]  # of many videos
         for part in PARTS:
             for values in self.labels.values.values():
                 for number in np.unique(values[values >= 0]):
