@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error("stopped; what is finished is saved, and %s goes on from there", again)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except Lost as error:
-        if process.stopping():  # the leader ends first, when all are told to
-            return 143
+        if stopped := process.stopping():  # the leader ends first, when all are told to
+            return stopped
         logger.error(
             "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",
             *(process.rank(), again, error),
@@ -145,7 +145,7 @@ def estimate(config: Config) -> int:
         )
         known = stand_in(config, folder) if ahead else config
         with process.quiet() if ahead else nullcontext():
-            dataset = read_data(known, folder, runs.RunRecord(None), None)
+            dataset = read_data(known, cache_dir_of(known), runs.RunRecord(None), None)
             rows, watched = rows_to_pretrain(known, dataset), int(dataset.watched.sum())
             labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
             rehearse(known, dataset, folder, device)  # for the memory that the later stages take
@@ -159,7 +159,7 @@ def estimate(config: Config) -> int:
             )
             if min(rows, labelled) < 2:
                 raise UserError("the sample has too few readable frames for a run")
-        cost = measure(config, device, grey=grey)
+        cost = measure(config, rows, device, grey=grey)
         settled = settle(config, rows, cost, device, grey=grey)
         data_s = ahead.seconds if ahead else 0.0
         plan = plan_of(config, settled, rows, watched, labelled, data_s=data_s)
@@ -219,7 +219,8 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
     from simclr_rhd.settle import Settled
 
     handful, begun = dataset.handful(), time.perf_counter()
-    small = replace(config, epochs=1, linear_epochs=1, tensorboard=False)
+    monitor = "training-loss" if config.monitor == "knn" else config.monitor  # a handful may not do for it
+    small = replace(config, epochs=1, linear_epochs=1, tensorboard=False, monitor=monitor)
     batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
     settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
     try:
@@ -344,7 +345,7 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
         cost, free = None, probe.available_memory(device)
         grey = not dataset.store.kinds.any()
         if needs_measuring(config):
-            cost = measure(config, device, grey=grey)
+            cost = measure(config, rows, device, grey=grey)
         before = record.facts.get("settled")  # by the run that this one goes on with
         settled = Settled(**before) if before else settle(config, rows, cost, device, grey=grey)
         record.note(settled=vars(settled))
@@ -367,11 +368,11 @@ def needs_measuring(config: Config) -> bool:
     return not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch)
 
 
-def measure(config: Config, device: torch.device, *, grey: bool) -> Cost:
+def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> Cost:
     """What a step takes, with no more frames at once than the run will have."""
     from simclr_rhd import probe, ranks
 
-    sizes = [size for size in (config.batch_size, config.micro_batch) if isinstance(size, int)]
+    sizes = [size for size in (config.batch_size, config.micro_batch, rows) if isinstance(size, int)]
     most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
     return probe.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
 
@@ -385,7 +386,7 @@ def settle(config: Config, rows: int, cost: Cost | None, device: torch.device, *
     if device.type == "cuda":
         fits = probe.fits_by_trying(config.image_size or 0, config.optimizer, grey=grey, device=device)
     elif cost:
-        fits = costs.fits_by_model(cost, probe.available_memory(device) // ranks.started())
+        fits = costs.fits_by_model(cost, probe.available_memory(device))
     given = config.pick(
         "batch_size",
         "micro_batch",

@@ -115,7 +115,9 @@ class Config:
         f"{DEMO_IMAGE_SIZE} for the small frames of the demo)",
     )
     init: str = flag(
-        "random", "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program"
+        "random",
+        "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program "
+        "or of a ResNet-18 state dict",
     )
 
     augment: str = flag(

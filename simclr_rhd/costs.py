@@ -180,11 +180,13 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
         f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs, "
         f"{duration(plan.least_s(cost))} if it stops as early as it can",
     ]
-    if cost.step_memory(plan.pairs, plan.micro_batch) > MARGIN * free:
-        fits = fits_by_model(cost, free)
+    fits = fits_by_model(cost, free)
+    if not fits(plan.pairs, plan.micro_batch):
+        batch, piece = largest_batch(fits), largest_piece(fits, plan.pairs)
+        ways = [f"--batch-size {plan.ranks * batch}"] * fits(batch, None)
+        ways += [f"--micro-batch {piece} with this batch size"] * fits(plan.pairs, piece)
         found.append(
-            f"WARNING that is more than there is: --batch-size {largest_batch(fits)} fits, or "
-            f"--micro-batch {largest_piece(fits, plan.pairs)} with this batch size"
+            f"WARNING that is more than there is; what fits: {' or '.join(ways) or 'a smaller --image-size'}"
         )
     return found
 
@@ -196,7 +198,8 @@ def check_room(save_dir: Path, cost: Cost) -> None:
         UserError: it has not.
     """
     need = disk(cost)
-    free = shutil.disk_usage(save_dir).free
+    there = sum(path.stat().st_size for path in save_dir.glob("*.pt"))  # which are replaced
+    free = shutil.disk_usage(save_dir).free + there
     if need > free:
         raise UserError(
             f"--save-dir {save_dir}: the run's files need about {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are "

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, told in the user's words."""
+"""The two exceptions that are told in the user's words."""
 
 
 class UserError(Exception):

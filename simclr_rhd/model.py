@@ -58,7 +58,8 @@ def build(init: str, *, seed: int) -> SimCLR:
     """A SimCLR model: weights drawn from `seed`, the encoder's then replaced as `init` says.
 
     Args:
-        init: 'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program.
+        init: 'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program or of
+            a ResNet-18 state dict.
         seed: seed of the random weights.
 
     Raises:
@@ -89,7 +90,7 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in like.items():
         if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
             weights.setdefault(name, value)
-    shapes = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    shapes = {name: tuple(x.shape) if torch.is_tensor(x) else type(x).__name__ for name, x in weights.items()}
     differences = {
         "missing": [name for name in like if name not in weights],
         "not of a ResNet-18": [name for name in weights if name not in like],

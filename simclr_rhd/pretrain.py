@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -307,27 +307,27 @@ def fit(
             try:
                 with ranks.lost_is_said():
                     record = _epoch(run, measure, save_now_and_then)
+                figure, sign = MONITORS[monitor]
+                if record[figure] is None:
+                    raise UserError(
+                        f"--monitor {monitor}: it cannot be computed from these data; name another"
+                    )
+                deciding = sign * record[figure]
+                with run.moving():
+                    better = deciding < run.best - min_delta
+                    run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
+                    seconds = round(earlier + time.perf_counter() - begun, 2)
+                    run.end_epoch({**record, "best": better, "seconds": seconds})
+                    if better and ranks.leads():
+                        _save_best(run, save_dir / BEST)
+                    save()
+                    on_epoch(run.history)
             except (KeyboardInterrupt, process.Terminated, Lost):
-                save()
+                with suppress(NotFinite):  # then the state before it is the one to go on from
+                    save()
                 raise
             except NotFinite as bad:
                 raise _not_finite(bad, names, save_dir) from None
-            figure, sign = MONITORS[monitor]
-            if record[figure] is None:
-                raise UserError(f"--monitor {monitor}: it cannot be computed from these data; name another")
-            deciding = sign * record[figure]
-            with run.moving():
-                better = deciding < run.best - min_delta
-                run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
-                seconds = round(earlier + time.perf_counter() - begun, 2)
-                run.end_epoch({**record, "best": better, "seconds": seconds})
-                if better and ranks.leads():
-                    model = checkpoint.unwrapped(run.model).state_dict()
-                    checkpoint.save(
-                        save_dir / BEST, {"format": FORMAT, "epoch": len(run.history), "model": model}
-                    )
-                save()
-            on_epoch(run.history)
     return run.history
 
 
@@ -342,6 +342,11 @@ def _epoch(
         record["learning_rate"] = run.learning_rate_of(per_epoch - 1)
         record["frames_per_s"] = round(per_epoch * run.batch_size / run.seconds, 1)
     return ranks.share(record)
+
+
+def _save_best(run: Pretraining, path: Path) -> None:
+    model = checkpoint.unwrapped(run.model).state_dict()
+    checkpoint.save(path, {"format": FORMAT, "epoch": len(run.history), "model": model})
 
 
 def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserError:

@@ -157,7 +157,7 @@ def fits_by_trying(size: int, optimizer: str, *, grey: bool, device: torch.devic
 
 
 def used_memory(device: torch.device) -> int:
-    """Bytes that this process has now; on a GPU none, since steps are measured with all that is there."""
+    """Bytes that this process has now; on a GPU 0: it holds next to nothing there before the steps."""
     if device.type == "cuda":
         return 0
     try:
@@ -190,7 +190,8 @@ def available_memory(device: torch.device) -> int:
     if address_space != resource.RLIM_INFINITY:
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         free = min(free, address_space - taken)
-    return max(0, min([free, *_left_in_control_groups()]))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks of this machine share it
+    return max(0, min([free, *_left_in_control_groups()])) // here
 
 
 def _left_in_control_groups() -> Iterator[int]:
@@ -212,7 +213,9 @@ def _left_in_control_groups() -> Iterator[int]:
         for folder in (root, *root.parents[: len(root.parents) - 3]):
             try:
                 stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
-                cached = int(stat.get("inactive_file", 0))  # given back when it is needed
+                cached = int(
+                    stat.get("total_inactive_file", stat.get("inactive_file", 0))
+                )  # given back when it is needed
                 yield int((folder / limit).read_text()) - int((folder / used).read_text()) + cached
             except (OSError, ValueError):  # no such group, or 'max'
                 continue

@@ -104,7 +104,7 @@ def end(status: int) -> None:
     _Signals.ending = True
     try:
         if _Signals.rescue:
-            rescue = threading.Thread(target=_Signals.rescue, daemon=True)
+            rescue = threading.Thread(target=_rescue, args=[_Signals.rescue], daemon=True)
             rescue.start()
             rescue.join(LONGEST_SAVE)
         for handler in logger.handlers:
@@ -113,9 +113,16 @@ def end(status: int) -> None:
         os._exit(status)
 
 
-def stopping() -> bool:
-    """Whether SIGINT or SIGTERM has arrived."""
-    return _Signals.stop is not None
+def _rescue(rescue: Callable[[], object]) -> None:
+    try:
+        rescue()
+    except Exception as error:  # a full disk, a state that is not worth it
+        logger.error("error: the last steps could not be saved (%s: %s)", type(error).__name__, error)
+
+
+def stopping() -> int:
+    """The exit status that a signal asks for, 130 for SIGINT and 143 for SIGTERM; 0 if none has arrived."""
+    return next((128 + number for number, stop in _STOPS.items() if stop is _Signals.stop), 0)
 
 
 @contextmanager
@@ -169,13 +176,18 @@ _STOPS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, sign
 
 @contextmanager
 def held() -> Iterator[None]:
-    """A signal that arrives inside raises at the end: what is inside is done as a whole."""
-    _Signals.held += 1
+    """A signal that arrives inside raises at the end: what is inside is done as a whole.
+
+    Signals raise in the main thread alone; in another one this does nothing.
+    """
+    here = int(threading.current_thread() is threading.main_thread())
+    _Signals.held += here
     try:
         yield
     finally:
-        _Signals.held -= 1
-    _raise_if_due()
+        _Signals.held -= here
+    if here:
+        _raise_if_due()
 
 
 def _raise_if_due() -> None:

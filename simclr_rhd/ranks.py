@@ -99,7 +99,7 @@ def lost_is_said() -> Iterator[None]:
             word in said for word in ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
         ):
             raise
-        raise Lost(said.splitlines()[0]) from error
+        raise Lost(said.partition("\n")[0]) from error
 
 
 class _Life:

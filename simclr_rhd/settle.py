@@ -99,6 +99,11 @@ def settle(
             "gradient are those of the whole batch",
             piece,
         )
+    if AUTO in (batch_size, micro_batch) and fits is not None and not fits(chosen // ranks, piece):
+        raise UserError(
+            f"not even {piece or chosen} frames at once fit into the memory that is free; use a smaller "
+            "--image-size"
+        )
     warmup = min(WARMUP_MOST, WARMUP_SHARE * epochs) if warmup_epochs is None else warmup_epochs
     settled = Settled(
         batch_size=chosen,

@@ -82,11 +82,15 @@ class Step:
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
         views = two_views(batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths)
-        if isinstance(self.model, nn.DataParallel):  # both views of a frame to the same GPU
-            views = views.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
-            return self.model(views).unflatten(0, (-1, 2)).unbind(1)
-        z0, z1 = self.model(views).chunk(2)
-        return z0, z1
+        if not isinstance(self.model, nn.DataParallel):
+            z0, z1 = self.model(views).chunk(2)
+            return z0, z1
+        # both views of a frame to the same GPU; one GPU takes what cannot be shared equally
+        shared = len(batch.u) % max(1, len(self.model.device_ids)) == 0
+        views = views.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
+        views = views.contiguous(memory_format=torch.channels_last)
+        z = (self.model if shared else self.model.module)(views)
+        return z.unflatten(0, (-1, 2)).unbind(1)
 
     def loss(self, z0: Tensor, z1: Tensor, videos: Tensor, *, gathered: bool = False) -> Tensor:
         """NT-Xent of a batch's embeddings."""

@@ -31,6 +31,7 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, 
     assert not list(tmp_path.glob(".rehearsal*")), "nothing of it is left"
 
 
+@pytest.mark.slow
 def test_a_rehearsal_changes_nothing_of_the_run(cache, tmp_path):
     found = []
     for name, more in (("with", []), ("without", ["--no-rehearsal"])):

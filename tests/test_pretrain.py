@@ -312,6 +312,28 @@ def test_a_loss_that_is_not_finite_stops_names_its_frames_and_keeps_the_last_goo
     assert named == [NAMES[row] for row in run.batches(4)[0]] and named[0] in str(stopped.value)
 
 
+def test_a_stop_on_top_of_a_loss_that_is_not_finite_keeps_the_last_good_state(frames, tmp_path):
+    run = start(frames)
+    go(run, tmp_path)
+    good = (tmp_path / LAST).read_bytes()
+    run.epochs += 1
+    with torch.no_grad():
+        run.model.projector[0].weight.fill_(math.nan)
+
+    backward, done = run.step.backward, []
+
+    def interrupted(batch):
+        done.append(0)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return backward(batch)
+
+    run.step.backward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        go(run, tmp_path)
+    assert (tmp_path / LAST).read_bytes() == good
+
+
 def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_path, monkeypatch):
     run = start(frames)
 

@@ -72,3 +72,14 @@ def test_embedding_plainly_changes_nothing_and_does_not_depend_on_the_batch():
             torch.testing.assert_close(alone[0], view[row], atol=1e-5, rtol=1e-5)
     assert one.model.training
     assert all(torch.equal(before[name], x) for name, x in one.model.state_dict().items())
+
+
+def test_data_parallel_keeps_a_frames_views_together_and_changes_nothing():
+    """Without a GPU it has one replica, which computes the same."""
+    plain, wrapped, some = step(), step(), batch()
+    wrapped.model = torch.nn.DataParallel(wrapped.model)
+    torch.testing.assert_close(wrapped.backward(some), plain.backward(some))
+    found = {name.removeprefix("module."): g for name, g in gradients(wrapped).items()}
+    scale = max(float(g.abs().max()) for g in found.values())
+    for name, gradient in gradients(plain).items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-4 * scale, rtol=1e-3, msg=name)
