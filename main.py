@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the ar
     from simclr_rhd.dataset import Dataset
     from simclr_rhd.listing import Source
     from simclr_rhd.model import Heads, SimCLR
+    from simclr_rhd.pretrain import Pretraining
     from simclr_rhd.settle import Settled
+    from simclr_rhd.watch import Watch
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -438,62 +440,17 @@ def pretrain(
     device: torch.device,
 ) -> list[dict[str, Any]]:
     """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's weights."""
-    import numpy as np
-
-    from simclr_rhd import checkpoint, ranks, runtime
-    from simclr_rhd.batches import Partners
+    from simclr_rhd import checkpoint, ranks
     from simclr_rhd.journal import Journal
-    from simclr_rhd.optim import make_optimizer
-    from simclr_rhd.pretrain import BEST, LAST, Pretraining, fit
-    from simclr_rhd.step import Step
-    from simclr_rhd.watch import Watch
+    from simclr_rhd.pretrain import BEST, LAST, fit
 
-    rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
-    step = Step(
-        runtime.wrap(model, device),
-        size=config.image_size or 0,
-        strengths=strengths(config),
-        temperature=config.temperature,
-        device=device,
-        micro_batch=settled.micro_batch,
-        videos_apart=config.positives == "video",
-        gathered=ranks.world() > 1,
-    )
-    run = Pretraining(
-        step,
-        make_optimizer(
-            step.model,
-            config.optimizer,
-            learning_rate=settled.learning_rate,
-            weight_decay=settled.weight_decay,
-        ),
-        dataset.store.frames,
-        dataset.store.kinds,
-        videos,
-        rows,
-        batch_size=settled.batch_size,
-        learning_rate=settled.learning_rate,
-        epochs=config.epochs,
-        warmup_epochs=settled.warmup_epochs,
-        partners=Partners(rows, videos) if config.positives == "video" else None,
-        seed=config.seed,
-        num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
-    )
+    run = make_run(config, settled, dataset, model, device)
     last = save_dir / LAST
     saved = ranks.share_state(checkpoint.load(last) if ranks.leads() and last.exists() else None)
     if saved is not None:
         run.load_state(saved)
         logger.info("pretraining: resumed after epoch %d, step %d", len(run.history), run.steps_done)
-    watch = Watch(
-        run,
-        watched=np.flatnonzero(dataset.watched),
-        labelled=dataset.rows("train"),
-        values=dataset.labels.values,
-        n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
-        groups=dataset.groups,
-        knn_every=config.knn_every,
-    )
-    monitor = config.monitor
+    watch, monitor = make_watch(config, dataset, run), config.monitor
     if monitor == "held-out-loss" and not watch.held_out:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
@@ -523,6 +480,67 @@ def pretrain(
             best["epoch"],
         )
     return history
+
+
+def make_run(
+    config: Config, settled: Settled, dataset: Dataset, model: SimCLR, device: torch.device
+) -> Pretraining:
+    """A pretraining run that has not begun."""
+    from simclr_rhd import ranks, runtime
+    from simclr_rhd.batches import Partners
+    from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.pretrain import Pretraining
+    from simclr_rhd.step import Step
+
+    rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
+    step = Step(
+        runtime.wrap(model, device),
+        size=config.image_size or 0,
+        strengths=strengths(config),
+        temperature=config.temperature,
+        device=device,
+        micro_batch=settled.micro_batch,
+        videos_apart=config.positives == "video",
+        gathered=ranks.world() > 1,
+    )
+    optimizer = make_optimizer(
+        step.model,
+        config.optimizer,
+        learning_rate=settled.learning_rate,
+        weight_decay=settled.weight_decay,
+    )
+    return Pretraining(
+        step,
+        optimizer,
+        dataset.store.frames,
+        dataset.store.kinds,
+        videos,
+        rows,
+        batch_size=settled.batch_size,
+        learning_rate=settled.learning_rate,
+        epochs=config.epochs,
+        warmup_epochs=settled.warmup_epochs,
+        partners=Partners(rows, videos) if config.positives == "video" else None,
+        seed=config.seed,
+        num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
+    )
+
+
+def make_watch(config: Config, dataset: Dataset, run: Pretraining) -> Watch:
+    """What measures a run after each epoch: on held-out frames, and on labelled ones of the training part."""
+    import numpy as np
+
+    from simclr_rhd.watch import Watch
+
+    return Watch(
+        run,
+        watched=np.flatnonzero(dataset.watched),
+        labelled=dataset.rows("train"),
+        values=dataset.labels.values,
+        n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
+        groups=dataset.groups,
+        knn_every=config.knn_every,
+    )
 
 
 def strengths(config: Config) -> Strengths:

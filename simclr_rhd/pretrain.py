@@ -103,10 +103,10 @@ class Pretraining:
         epoch = len(self.history) + 1
         self.model.train()
         batches = self.batches(epoch)
-        todo, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
-        shares = [ranks.share_of(rows) for rows in todo]
+        rest, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
+        shares = [ranks.share_of(rows) for rows in rest]
         read = _bar(self.loaded(shares, epoch, self.partners), epoch, self.steps_done, len(batches))
-        for rows, batch in zip(todo, read, strict=True):
+        for rows, batch in zip(rest, read, strict=True):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate_of(self.steps_done)
             self.optimizer.zero_grad(set_to_none=True)
