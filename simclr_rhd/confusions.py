@@ -1,0 +1,89 @@
+"""Scores of many confusion matrices at once, one of each resample.
+
+Notation: n samples, C classes, C' of them that count, K degrees of a scale, G groups, R matrices.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+AVERAGED = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+
+
+def counted(
+    true: np.ndarray, predicted: np.ndarray, group: np.ndarray, n_groups: int, n_classes: int
+) -> np.ndarray:
+    """(G, C, C) int64, each group's confusion matrix, true by predicted; (n,) indices of each."""
+    confusions = np.zeros((n_groups, n_classes, n_classes), dtype=np.int64)
+    np.add.at(confusions, (group, true, predicted), 1)
+    return confusions
+
+
+def per_class(confusions: np.ndarray, shown: Sequence[int]) -> dict[str, np.ndarray]:
+    """Each class that counts against the rest.
+
+    Args:
+        confusions: (R, C, C) float64, true by predicted.
+        shown: the C' classes.
+
+    Returns:
+        {figure: (R, C')}; NaN where a matrix has no sample of the class, and where a quotient is 0 / 0.
+    """
+    shown = list(shown)
+    total = confusions.sum(axis=(1, 2))[:, None]
+    support, said = confusions.sum(axis=2)[:, shown], confusions.sum(axis=1)[:, shown]
+    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, shown]
+    negatives = total - support
+    with np.errstate(divide="ignore", invalid="ignore"):
+        figures = {
+            "accuracy": (total - support - said + 2 * hits) / total,
+            "precision": hits / said,
+            "recall": hits / support,
+            "f1": 2 * hits / (support + said),
+            "specificity": (negatives - said + hits) / negatives,
+        }
+    return {name: np.where(support > 0, values, np.nan) for name, values in figures.items()}
+
+
+def averaged(figures: Mapping[str, np.ndarray], support: np.ndarray) -> dict[str, np.ndarray]:
+    """Averages over classes, plain (`_macro`) and weighted by support (`_weighted`).
+
+    A class without samples does not count, nor one whose figure is not defined; only the precision of a class
+    that is never predicted counts 0.
+
+    Args:
+        figures: {figure: (..., C')}, some or all of AVERAGED; others are not averaged.
+        support: (..., C') samples of each class.
+
+    Returns:
+        {average: (...)}; NaN where no class counts.
+    """
+    found = {}
+    for name in (name for name in AVERAGED if name in figures):
+        values = figures[name]
+        counts = (support > 0) & (~np.isnan(values) | (name == "precision"))
+        for how, weight in (("macro", counts), ("weighted", counts * support)):
+            with np.errstate(invalid="ignore"):
+                found[f"{name}_{how}"] = (np.nan_to_num(values) * weight).sum(axis=-1) / weight.sum(axis=-1)
+    return found
+
+
+def balanced_accuracy(confusions: np.ndarray, shown: Sequence[int]) -> np.ndarray:
+    """Mean recall of the classes that count, (R, C, C) -> (R,)."""
+    return averaged(per_class(confusions, shown), confusions.sum(axis=2)[:, list(shown)])["recall_macro"]
+
+
+def kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarray:
+    """Cohen's kappa of each matrix, (R, K, K) -> (R,); NaN where chance alone agrees fully.
+
+    1 less the disagreement over that expected by chance, each weighted by the squared distance of the degrees
+    if `quadratic` (Cohen 1968), else alike.
+    """
+    degrees = np.arange(confusions.shape[1])
+    apart = degrees[:, None] - degrees
+    weight = apart**2 if quadratic else apart != 0  # (K, K)
+    rows, columns = confusions.sum(axis=2), confusions.sum(axis=1)  # (R, K)
+    found = (confusions * weight).sum(axis=(1, 2))
+    expected = np.einsum("rt,tp,rp->r", rows, weight.astype(np.float64), columns)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 - found * rows.sum(axis=1) / expected

@@ -1,0 +1,69 @@
+"""From frames to what they are of: one row per video, one per patient.
+
+Notation: n samples, C classes, G groups.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Rows = tuple[np.ndarray, np.ndarray, list[str]]  # class, probabilities and group of each
+
+
+def levels_of(
+    true: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence[str],
+    videos: Sequence[str],
+    patients: Sequence[str],
+) -> dict[str, Rows]:
+    """`{"frame": ROWS, "video": ROWS, "patient": ROWS}`; of patients only those of a single class.
+
+    Args:
+        true: (n,) class indices, no -1.
+        probabilities: (n, C).
+        groups: n groups.
+        videos: n videos.
+        patients: n patients, "" where unknown.
+    """
+    single = np.flatnonzero(of_one_class(true, patients)[0]).tolist()
+    return {
+        "frame": (true, probabilities, list(groups)),
+        "video": pool(true, probabilities, groups, videos),
+        "patient": pool(
+            true[single],
+            probabilities[single],
+            [groups[index] for index in single],
+            [patients[index] for index in single],
+        ),
+    }
+
+
+def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], units: Sequence[str]) -> Rows:
+    """One row per unit: its most frequent class (the first in order on a tie), mean probabilities, group."""
+    names, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    votes = np.zeros((len(names), probabilities.shape[1]))
+    np.add.at(votes, (unit, true), 1)
+    sums = np.zeros_like(votes)
+    np.add.at(sums, unit, probabilities)
+    return votes.argmax(axis=1), sums / votes.sum(axis=1, keepdims=True), [groups[index] for index in first]
+
+
+def of_one_class(true: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, int, int]:
+    """Whose frames are all of one class: a patient's own class is known only then.
+
+    Args:
+        true: (n,) class indices.
+        patients: n patients, "" where unknown.
+
+    Returns:
+        (n,) bool, whether a frame is of such a patient; how many patients are known; and how many of them
+        have frames of several classes.
+    """
+    seen: dict[str, set[int]] = {}
+    for patient, number in zip(patients, true.tolist(), strict=True):
+        if patient:
+            seen.setdefault(patient, set()).add(number)
+    mixed = {patient for patient, numbers in seen.items() if len(numbers) > 1}
+    single = np.array([patient in seen and patient not in mixed for patient in patients], dtype=bool)
+    return single, len(seen), len(mixed)
