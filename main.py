@@ -22,12 +22,15 @@ if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the ar
     import torch
 
     from simclr_rhd.augment import Strengths
+    from simclr_rhd.cohort import Table
     from simclr_rhd.costs import Cost, Plan
     from simclr_rhd.dataset import Dataset
+    from simclr_rhd.heads import Trained
     from simclr_rhd.listing import Source
     from simclr_rhd.model import Heads, SimCLR
     from simclr_rhd.pretrain import Pretraining
     from simclr_rhd.settle import Settled
+    from simclr_rhd.study import Encoded, Study
     from simclr_rhd.watch import Watch
 
 logger = logging.getLogger("simclr_rhd")
@@ -123,7 +126,8 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
             write_tables(dataset, save_dir)
         with record.stage("pretraining"):
             history = pretrain(config, settled, dataset, model, save_dir, device)
-    return conclude(config, dataset, model, history, record, save_dir, device) if ranks.leads() else 0
+            models = [model, *pretrain_folds(config, settled, dataset, save_dir, device)]
+    return conclude(config, dataset, models, history, record, save_dir, device) if ranks.leads() else 0
 
 
 def estimate(config: Config) -> int:
@@ -181,25 +185,44 @@ def stand_in(config: Config, cache_dir: Path) -> Config:
 def conclude(
     config: Config,
     dataset: Dataset,
-    model: SimCLR,
+    models: list[SimCLR],
     history: list[dict[str, Any]],
     record: Any,
     save_dir: Path,
     device: torch.device,
 ) -> int:
-    """What follows pretraining: heads, metrics, figures, report."""
-    from simclr_rhd.figures import draw
+    """What follows pretraining: heads, metrics, figures, report.
 
-    with record.stage("heads"):  # the frozen features are extracted once, for all three
-        features, heads, history = train_heads(config, dataset, model, history, save_dir, device)
+    `models` are the one that is kept and, where each fold has its own, those of the folds.
+    """
+    from simclr_rhd import checkpoint
+    from simclr_rhd.cohort import cohort_of
+    from simclr_rhd.figures import draw
+    from simclr_rhd.study import Study
+
+    before = [checkpoint.digest(model.encoder) for model in models]
+    with record.stage("features"):  # once, for all that follows
+        encoded = encode(config, dataset, models, device)
+    study = Study(cohort_of(dataset, **config.pick("multilabel")), encoded, head_options(config))
+    with record.stage("heads"):
+        trained = study.fit_folds(encoded.folds)
+        kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
+        history = keep(config, dataset, models[0], kept, history, save_dir)
+    with record.stage("comparators"):
+        said = study.said(trained)
+    if config.finetune:
+        with record.stage("finetuning"):
+            said |= finetune(config, dataset, study, models, kept, trained, save_dir, device)
     with record.stage("metrics"):
-        metrics = evaluate(config, dataset, features, heads, save_dir)
+        metrics = evaluate(config, dataset, study, trained, said, save_dir)
+    if [checkpoint.digest(model.encoder) for model in models] != before:
+        raise RuntimeError("the frozen encoder changed while the heads were trained")
+    figures = {}
     with record.stage("figures"):
-        figures = {}
         if not config.no_figures:
             figures = draw(
                 dataset,
-                features,
+                encoded.kept,
                 history,
                 metrics,
                 size=config.image_size or 0,
@@ -232,7 +255,7 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
                 model = build("random", seed=config.seed)
                 record.write_to(folder / "run.json")
                 history = pretrain(small, settled, handful, model, folder, device)
-                conclude(small, handful, model, history, record, folder, device)
+                conclude(small, handful, [model], history, record, folder, device)
     except ModuleNotFoundError as error:
         raise UserError(f"a package is missing: pip install {error.name}, or -r requirements.txt") from None
     except UserError:
@@ -303,7 +326,7 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
     dataset = read_dataset(
         source,
         **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size", "frames_per_clip"),
-        **config.pick("max_rejected", "label_conflict", "group_by", "seed"),
+        **config.pick("max_rejected", "label_conflict", "group_by", "folds", "pretrain_per_fold", "seed"),
         cache_dir=cache_dir,
         rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )
@@ -323,12 +346,28 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
 
 
 def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
-    """How many frames there are to pretrain on, if they are enough."""
+    """How many frames there are to pretrain on, if they are enough; of folds, the fewest."""
+    if not dataset.pretrained_once:
+        return min(rows_to_pretrain_on(config, divided) for divided in (dataset, *every_fold(dataset)))
+    return rows_to_pretrain_on(config, dataset)
+
+
+def every_fold(dataset: Dataset) -> list[Dataset]:
+    """The data as each fold divides them."""
+    return [dataset.in_fold(number) for number in range(len(dataset.folds))]
+
+
+def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
+    """How many frames one pretraining has."""
     rows = dataset.rows("unlabelled")
     if len(rows) < 2:
+        outside = (
+            "groups without labels; pass --pretrain-per-fold, or add frames of other patients"
+            if config.folds > 1 and not config.pretrain_per_fold
+            else "groups outside validation and test; add frames"
+        )
         raise UserError(
-            f"{len(rows)} unlabelled frames are left for pretraining outside the validation and "
-            "test groups; add frames below --unlabelled-prefix"
+            f"{len(rows)} unlabelled frames are left for pretraining, of {outside} below --unlabelled-prefix"
         )
     if config.positives == "video" and len(set(dataset.video_codes()[rows].tolist())) < 2:
         raise UserError(
@@ -417,8 +456,19 @@ def plan_of(
         figures=not config.no_figures,
         before_s=process.elapsed() + data_s,
         ranks=ranks.started(),
-        **config.pick("epochs", "patience", "knn_every", "linear_epochs"),
+        pretrainings=config.folds + 1 if config.pretrain_per_fold else 1,
+        fits=fits_of(config),
+        finetune_epochs=config.finetune_epochs if config.finetune else 0,
+        **config.pick("epochs", "patience", "knn_every", "linear_epochs", "folds"),
     )
+
+
+def fits_of(config: Config) -> int:
+    """How often heads are trained: for each fold, on our encoder, an untrained one, and what is asked."""
+    from simclr_rhd.efficiency import draws_of
+
+    of_fractions = sum(2 * draws_of(fraction) for fraction in config.label_fractions or ())
+    return config.folds * (2 + of_fractions + config.show_leak) + (config.folds > 1)
 
 
 def tell(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
@@ -551,56 +601,92 @@ def strengths(config: Config) -> Strengths:
     return replace(PRESETS[config.augment], **{name: x for name, x in given.items() if x is not None})
 
 
-def train_heads(
+def pretrain_folds(
+    config: Config, settled: Settled, dataset: Dataset, save_dir: Path, device: torch.device
+) -> list[SimCLR]:
+    """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
+    from simclr_rhd.files import make_folder
+    from simclr_rhd.model import build
+    from simclr_rhd.runs import FOLD
+
+    models = []
+    for number, divided in enumerate(every_fold(dataset) if not dataset.pretrained_once else [], start=1):
+        logger.info("fold %d/%d: its own pretraining, without its test groups", number, config.folds)
+        folder = save_dir / FOLD.format(number)
+        make_folder(folder, flag="--save-dir")
+        models.append(build(config.init, seed=config.seed))
+        pretrain(config, settled, divided, models[-1], folder, device)
+    return models
+
+
+def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch.device) -> Encoded:
+    """What each encoder makes of the labelled frames: ours, a random one, ImageNet's where it is at hand."""
+    from simclr_rhd import comparators, model
+    from simclr_rhd.features import extract
+    from simclr_rhd.study import Encoded
+
+    rows, size, frames = dataset.labelled(), config.image_size or 0, dataset.store.frames
+
+    def of(encoder: torch.nn.Module) -> np.ndarray:
+        return extract(encoder.to(device), frames, rows, size=size, device=device)
+
+    ours = [of(trained.encoder) for trained in models]
+    rivals = {"random encoder": of(model.build("random", seed=config.seed).encoder)}
+    if model.imagenet_at_hand():
+        rivals["imagenet encoder"] = of(model.build("imagenet", seed=config.seed).encoder)
+    folds = ours[1:] or ours * len(dataset.folds)
+    return Encoded(ours[0], folds, rivals, comparators.pixels(frames, rows))
+
+
+def head_options(config: Config) -> dict[str, Any]:
+    """How heads are trained, whatever they are trained on."""
+    from simclr_rhd.heads import STRENGTHS
+
+    return {
+        "epochs": config.linear_epochs,
+        "learning_rate": config.classifier_lr,
+        "seed": config.seed,
+        "seeds": config.head_seeds,
+        "l2": STRENGTHS if config.head_l2 == AUTO else (config.head_l2,),
+        "weighting": config.class_weights,
+    }
+
+
+def keep(
     config: Config,
     dataset: Dataset,
     model: SimCLR,
+    kept: Trained,
     history: list[dict[str, Any]],
     save_dir: Path,
-    device: torch.device,
-) -> tuple[np.ndarray, Heads, list[dict[str, Any]]]:
-    """Features of all labelled frames, and a linear head per task on them; saves `model.pt`."""
-    import numpy as np
-
-    from simclr_rhd import checkpoint, classifier
-    from simclr_rhd import heads as linear
-    from simclr_rhd.features import extract
+) -> list[dict[str, Any]]:
+    """Save `model.pt` and the heads' history; returns all records."""
     from simclr_rhd.files import write_lines
 
-    before = checkpoint.digest(model.encoder)
-    rows, size = dataset.rows("train", "val", "test"), config.image_size or 0
-    features = extract(model.encoder, dataset.store.frames, rows, size=size, device=device)
-    part, labels = dataset.part[rows], dataset.labels
-    heads, head_history = linear.train_heads(
-        features,
-        {task: labels.values[task][rows] for task in dataset.tasks()},
-        {task: len(labels.classes[task]) for task in dataset.tasks()},
-        np.flatnonzero(part == "train"),
-        np.flatnonzero(part == "val"),
-        epochs=config.linear_epochs,
-        learning_rate=config.classifier_lr,
-        seed=config.seed,
-    )
-    if checkpoint.digest(model.encoder) != before:
-        raise RuntimeError("the frozen encoder changed while the heads were trained")
-    write_lines(save_dir / "history.jsonl", [*history, *head_history])
-    for task in dataset.tasks():
-        kept = [row for row in head_history if row["phase"] == task and row["best"]][-1]
-        val = "no validation frames" if kept["val_loss"] is None else f"validation {kept['val_loss']:.4f}"
+    for task, l2 in kept.l2.items():
+        of_task = [row for row in kept.history if row["phase"] == task]
+        best = [row for row in of_task if row["best"]][-1]
+        val = "no validation frames" if best["val_loss"] is None else f"validation {best['val_loss']:.4f}"
         logger.info(
-            "%s head: epoch %d/%d kept, loss %.4f, %s",
-            task,
-            kept["epoch"],
-            config.linear_epochs,
-            kept["loss"],
-            val,
+            "%s head: epoch %d/%d kept, L2 %g, loss %.4f, %s",
+            *(task, best["epoch"], config.linear_epochs, l2, best["loss"], val),
         )
+    write_lines(save_dir / "history.jsonl", [*history, *kept.history])
+    save_classifier(config, dataset, save_dir / "model.pt", model.encoder, kept.heads)
+    return history + kept.history
+
+
+def save_classifier(config: Config, dataset: Dataset, path: Path, encoder: Any, heads: Heads) -> None:
+    """Write an encoder and its heads as one file."""
+    from simclr_rhd import classifier
+    from simclr_rhd.cohort import cohort_of
+
     classifier.save(
-        save_dir / "model.pt",
-        model.encoder,
+        path,
+        encoder,
         heads,
-        classes={task: labels.classes[task] for task in dataset.tasks()},
-        image_size=size,
+        classes=cohort_of(dataset, multilabel=config.condition_mode == "multilabel").outputs(),
+        image_size=config.image_size or 0,
         synthetic=config.synthetic,
         trained_on={
             "fingerprint": dataset.fingerprint,
@@ -608,42 +694,159 @@ def train_heads(
             "leaky": dataset.leaky,
         },
     )
-    return features, heads, history + head_history
+
+
+def finetune(
+    config: Config,
+    dataset: Dataset,
+    study: Study,
+    models: list[SimCLR],
+    kept: Trained,
+    trained: list[Trained],
+    save_dir: Path,
+    device: torch.device,
+) -> dict[str, list[Table]]:
+    """Encoder and heads trained together, in each fold; saves `model_finetuned.pt`."""
+    import numpy as np
+
+    from simclr_rhd.evaluation import FINETUNED
+    from simclr_rhd.finetune import finetune as fit
+    from simclr_rhd.runs import MODEL_FINETUNED
+
+    part = dataset.part[dataset.labelled()]
+    ways = [(models[0], kept, part)] * (config.folds > 1)
+    ways += [
+        (models[fold + 1 if models[1:] else 0], trained[fold], of_fold)
+        for fold, of_fold in enumerate(study.cohort.folds)
+    ]
+    found = []
+    for number, (model, heads, part) in enumerate(ways, start=1):
+        logger.info("fine-tuning %d/%d", number, len(ways))
+        found.append(
+            fit(
+                model.encoder,
+                heads.heads,
+                dataset.store.frames,
+                dataset.store.kinds,
+                dataset.labelled(),
+                study.cohort.targets(),
+                np.flatnonzero(part == "train"),
+                np.flatnonzero(part == "val"),
+                size=config.image_size or 0,
+                strengths=strengths(config),
+                epochs=config.finetune_epochs,
+                learning_rate=config.finetune_lr,
+                head_learning_rate=config.classifier_lr,
+                weighting=config.class_weights,
+                seed=config.seed,
+                device=device,
+            )
+        )
+    save_classifier(config, dataset, save_dir / MODEL_FINETUNED, found[0].encoder, found[0].heads)
+    return {FINETUNED: [of_way.probabilities for of_way in found[-config.folds :]]}
 
 
 def evaluate(
-    config: Config, dataset: Dataset, features: np.ndarray, heads: Heads, save_dir: Path
+    config: Config,
+    dataset: Dataset,
+    study: Study,
+    trained: list[Trained],
+    said: dict[str, list[Table]],
+    save_dir: Path,
 ) -> dict[str, Any]:
-    """Scores on validation and test, beside the baselines: `metrics.json`, `predictions.csv`."""
+    """Scores beside what is to be beaten, and what a leak would do: `metrics.json`, `predictions.csv`."""
     from simclr_rhd import evaluation
-    from simclr_rhd import heads as linear
+    from simclr_rhd.efficiency import curves
     from simclr_rhd.files import write_json, write_rows
+    from simclr_rhd.study import OURS
 
-    rows = dataset.rows("train", "val", "test")
-    probabilities = linear.predict(heads, features)
-    metrics = evaluation.evaluate(dataset, rows, probabilities, seed=config.seed, synthetic=config.synthetic)
+    cohort = study.cohort
+    results = evaluation.evaluate(cohort, said, seed=config.seed)
+    for name, facts in evaluation.head_facts(cohort, trained, study.encoded.folds).items():
+        results[name]["head"] = facts
+    if config.label_fractions:
+        for name, points in curves(study, config.label_fractions).items():
+            results[name]["label_efficiency"] = points
+    if config.show_leak:
+        for name, found in evaluation.leak(study).items():
+            results[name]["leak"] = found
+    metrics = {
+        "synthetic": config.synthetic,
+        "split": {
+            "by": dataset.split_by,
+            "leaky": dataset.leaky,
+            "folds": config.folds,
+            "parts": dataset.parts(),
+            "pretraining": pretraining_in_words(config, dataset),
+        },
+        "tasks": evaluation.by_task(cohort, results, dataset.known()),
+        "audit": audit(dataset, study, save_dir),
+    }
     write_json(save_dir / "metrics.json", metrics)
     write_rows(
         save_dir / "predictions.csv",
-        evaluation.prediction_header(dataset),
-        evaluation.prediction_rows(dataset, rows, probabilities),
+        evaluation.prediction_header(cohort),
+        evaluation.prediction_rows(cohort, said[OURS]),
     )
     return metrics
 
 
+def pretraining_in_words(config: Config, dataset: Dataset) -> str:
+    """Which frames the encoder was pretrained on, and why it matters."""
+    if config.folds == 1:
+        return "once, without the unlabelled frames of validation and test groups"
+    if dataset.pretrained_once:
+        return (
+            "once, on unlabelled frames of groups without any label: no fold's encoder has seen a frame of a "
+            "group that it is tested on"
+        )
+    return (
+        "anew for each fold, without the unlabelled frames of its validation and test groups; the model that "
+        "is kept has seen all groups, and is itself tested on none"
+    )
+
+
+def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
+    """What may have leaked between the parts: `leak_audit.csv`, and the gist of it."""
+    import numpy as np
+
+    from simclr_rhd import audit as leaks
+    from simclr_rhd.files import write_rows
+
+    found = leaks.audit(
+        study.encoded.folds,
+        study.cohort.folds,
+        leaks.thumbnails(dataset.store.frames, np.arange(len(dataset.part))),
+        dataset.labelled(),
+        paths=dataset.store.keys,
+        groups=dataset.groups,
+        part=dataset.told_part(),
+    )
+    write_rows(save_dir / "leak_audit.csv", leaks.HEADER, found.rows)
+    alike = found.gist["near_identical"]["found"]
+    if alike:
+        logger.warning(
+            "WARNING %d pairs of frames in different parts look nearly identical (leak_audit.csv): if they "
+            "are of one patient, the scores are too good",
+            alike,
+        )
+    return found.gist
+
+
 def finish(record: Any, metrics: dict[str, Any], figures: dict[str, Path], save_dir: Path) -> int:
     """The report and the short table; marks the run as finished."""
-    from simclr_rhd import report
+    from simclr_rhd.report import write_html
+    from simclr_rhd.summary import summary
 
-    summary = report.summary(metrics, save_dir=save_dir)
-    report.write_html(save_dir / "report.html", metrics=metrics, run=record.facts, figures=figures)
+    said = summary(metrics, save_dir=save_dir)
+    write_html(save_dir / "report.html", metrics=metrics, run=record.facts, figures=figures)
     record.note(
-        summary=summary,
+        summary=said,
         figures=bool(figures),
         status="finished",
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),
     )
-    for line in summary.splitlines():
+    for line in said.splitlines():
         logger.info(line)
     return 0
 

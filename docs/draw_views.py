@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from simclr_rhd import plots
+from simclr_rhd import plots_pretraining
 from simclr_rhd.augment import PRESETS, draws, pictures, plain_view, two_views
 from simclr_rhd.demo import write_demo
 from simclr_rhd.frames import colour_kind, decode, square
@@ -30,7 +30,7 @@ def main():
     u = torch.cat([draws(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
     for name, strengths in PRESETS.items():
         views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, strengths=strengths)
-        plots.views(
+        plots_pretraining.views(
             ROOT / "docs" / f"views_{name}.png",
             pictures(plain_view(torch.from_numpy(frame), size=SIZE))[0],
             pictures(views),

@@ -1,7 +1,7 @@
 """The views: batched on the device, each sample with its own random numbers.
 
-All randomness is drawn by `draws`, from (seed, epoch, frame) alone, and only used by `two_views`: a frame's
-views do not depend on the batch it is in, nor on who computes them.
+All randomness is drawn by `draws`, from (seed, epoch, frame) alone, and only used by `two_views`
+and `random_views`: a frame's views do not depend on the batch it is in, nor on who computes them.
 
 Notation: B frames, C channels (1 when every frame is grey, else 3), S pixels of a stored frame's side,
 V = 2B views, s pixels of a view's side.
@@ -89,14 +89,28 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     Returns:
         (2B, 3, s, s) float32, channels last, normalised; the first views, then the second ones.
     """
-    grey = bool((kinds == GREY).all())
-    x = (frames[:, :1] if grey else frames).float().div(255)  # (B or V, C, S, S)
-    factor = dict(zip(FACTORS, u.permute(2, 1, 0).flatten(1), strict=True))  # each (V,), view-major like x
+    x = _levels(frames, kinds)
     if len(frames) == len(u):
         x, kinds = torch.cat([x, x]), torch.cat([kinds, kinds])
+    return _drawn(x, kinds, u.transpose(0, 1).flatten(0, 1), size=size, strengths=strengths)
+
+
+def random_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
+    """One random view of each frame: as `two_views`, of B frames and (B, len(FACTORS)) numbers."""
+    return _drawn(_levels(frames, kinds), kinds, u, size=size, strengths=strengths)
+
+
+def _levels(frames: Tensor, kinds: Tensor) -> Tensor:
+    """(B, C, S, S) uint8 -> the same in [0, 1], with one channel where all frames are grey."""
+    return (frames[:, :1] if (kinds == GREY).all() else frames).float().div(255)
+
+
+def _drawn(x: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
+    """The views of (V, C, S, S) frames in [0, 1] by (V, len(FACTORS)) numbers."""
+    factor = dict(zip(FACTORS, u.unbind(1), strict=True))  # each (V,)
     x = _crop(x, factor, size, strengths)  # (V, C, s, s)
     x = _brightness_contrast(x, kinds, factor, strengths.jitter)
-    if not grey:
+    if x.shape[1] > 1:
         x = _chroma(x, kinds, factor, strengths)
     x = _blur(x, factor, strengths.blur)
     return normalise(x)

@@ -10,7 +10,7 @@ from simclr_rhd.augment import MEAN, STD
 from simclr_rhd.model import Heads
 from simclr_rhd.store import stored_side
 
-FORMAT, VERSION = "simclr-rhd-model", 1
+FORMAT, VERSION = "simclr-rhd-model", 2  # 1 had no temperatures and no lesions
 
 
 def save(
@@ -29,7 +29,7 @@ def save(
         path: the file.
         encoder: (B, 3, s, s) -> (B, 512).
         heads: on its features.
-        classes: names of each task's classes, in the order of the logits.
+        classes: names of each task's classes, or lesions, in the order of the logits.
         image_size: s, pixels of a view's side.
         synthetic: whether it learnt from the built-in data.
         trained_on: the data's fingerprint and how they were split.
@@ -43,6 +43,7 @@ def save(
             "encoder": encoder.state_dict(),
             "heads": heads.state_dict(),
             "classes": classes,
+            "multilabel": sorted(heads.multilabel),
             "preprocessing": {
                 "pad": "square",
                 "stored_side": stored_side(image_size),

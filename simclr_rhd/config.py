@@ -26,7 +26,19 @@ def count_or_auto(text: str) -> int | str:
     return AUTO if text == AUTO else int(text)
 
 
-count_or_auto.__name__ = "int or 'auto'"  # what argparse calls it in a message
+def number_or_auto(text: str) -> float | str:
+    """A number, or 'auto'."""
+    return AUTO if text == AUTO else float(text)
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, in rising order."""
+    return tuple(sorted({float(part) for part in text.split(",")}))
+
+
+count_or_auto.__name__ = "int or 'auto'"  # what argparse calls them in a message
+number_or_auto.__name__ = "number or 'auto'"
+fractions.__name__ = "list of numbers"
 
 
 def flag(default: Any, help: str, **options: Any) -> Any:
@@ -144,6 +156,50 @@ class Config:
         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
         choices=("auto", "patient", "video", "frame"),
     )
+    folds: int = flag(
+        1,
+        "1: one split, 70 % to learn, 15 % to choose, 15 % to test; K > 1: cross-validation, each group is "
+        "tested once; the model that is kept learns from all groups then",
+    )
+    pretrain_per_fold: bool = flag(
+        False,
+        "with --folds: an encoder for each fold, pretrained without its test groups (K + 1 pretrainings), "
+        "instead of one that never sees a frame of a labelled group",
+    )
+    class_weights: str = flag(
+        "balanced",
+        "weight of a class in the heads' loss: 'balanced' (inverse to its frames), 'sqrt' (to their root), "
+        "'none'",
+        choices=("balanced", "sqrt", "none"),
+    )
+    head_l2: float | str = flag(
+        AUTO,
+        "L2 penalty of the heads; 'auto': chosen on the validation groups",
+        type=number_or_auto,
+    )
+    head_seeds: int = flag(3, "heads that are trained from different starts and averaged")
+    condition_mode: str = flag(
+        "classes",
+        "'classes': a frame has one condition, pairs are classes of their own; 'multilabel': each valve "
+        "lesion is there or not",
+        choices=("classes", "multilabel"),
+    )
+    finetune: bool = flag(
+        False, "train encoder and heads together on the labelled frames, too, and tell that beside the heads"
+    )
+    finetune_epochs: int = flag(20, "epochs of --finetune at most")
+    finetune_lr: float = flag(
+        1e-4, "learning rate of the encoder in --finetune; the heads' is --classifier-lr"
+    )
+    label_fractions: tuple[float, ...] | None = flag(
+        None,
+        "what the heads would reach with a part of the labelled groups, such as 0.1,0.25,0.5,1, beside raw "
+        "pixels and a random encoder",
+        type=fractions,
+    )
+    show_leak: bool = flag(
+        False, "train the heads under a split over frames, too: how much a leak would flatter them"
+    )
     max_rejected: float = flag(0.05, "share of unreadable frames above which the run stops")
     seed: int = flag(42, "seed of everything random")
     num_workers: int | None = flag(None, "threads that read batches ahead (default: by cores)")
@@ -161,6 +217,11 @@ class Config:
     tensorboard: bool = flag(False, "write the curves for TensorBoard, too, below --save-dir")
     demo_patients: int = flag(96, "patients of the built-in data")
     command: str = "train"
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether conditions are asked lesion by lesion."""
+        return self.condition_mode == "multilabel"
 
     @property
     def synthetic(self) -> bool:
@@ -258,12 +319,19 @@ def contradictions(config: Config) -> Iterator[str]:
         "knn_every": 0,
         "frames_per_clip": 1,
         "num_workers": 0,
+        "folds": 1,
+        "head_seeds": 1,
+        "finetune_epochs": 1,
     }.items():
         value = getattr(config, name)
         wanted.append((name, value is None or value == AUTO or value >= least, f"at least {least}"))
-    for name in ("learning_rate", "classifier_lr", "temperature"):
+    for name in ("learning_rate", "classifier_lr", "finetune_lr", "temperature"):
         value = getattr(config, name)
         wanted.append((name, value is None or 0 < value <= 1000, "above 0 and at most 1000"))
+    l2 = config.head_l2
+    wanted.append(("head_l2", isinstance(l2, str) or 0 <= l2 < math.inf, "'auto', or 0 or more"))
+    parts = config.label_fractions or ()
+    wanted.append(("label_fractions", all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"))
     wanted.append(("seed", 0 <= config.seed < 2**32, "between 0 and 4294967295"))
     wanted.append(("min_delta", math.isfinite(config.min_delta) and config.min_delta >= 0, "0 or more"))
     wanted.append(("checkpoint_minutes", config.checkpoint_minutes > 0, "above 0"))
@@ -311,6 +379,13 @@ def contradictions(config: Config) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"
     if config.monitor == "knn" and config.knn_every != 1:
         yield f"--monitor knn: wanted --knn-every 1, got {config.knn_every}: each epoch is judged by it"
+    if config.pretrain_per_fold and config.folds == 1:
+        yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
+    if config.monitor == "knn" and config.folds > 1 and not config.pretrain_per_fold:
+        yield (
+            "--monitor knn: all labelled groups are tested by some fold, so their labels must not stop the "
+            "pretraining; wanted --pretrain-per-fold, or another monitor"
+        )
     if config.warmup_epochs is not None and config.warmup_epochs > config.epochs:
         yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
     if config.demo_patients != Config.demo_patients and not config.synthetic:

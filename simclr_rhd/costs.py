@@ -20,7 +20,8 @@ MARGIN = 0.85  # of the available memory may be used
 OTHER_FILES = 30 << 20  # bytes of pictures, tables, report
 # of the later stages, as measured on two cores; against the pretraining they count for little
 HEAD_S, PROJECTION_S = 5e-5, 4e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
-METRICS_S, PICTURES_S, SAVE_S = 2.0, 3.0, 0.5  # once; the last for an epoch's checkpoints
+METRICS_S, FOLD_S, PICTURES_S = 5.0, 1.0, 6.0  # once; for the comparators of a fold; once
+SAVE_S = 0.5  # for an epoch's checkpoints
 BATCHES = tuple(2**k for k in range(4, 13))  # sizes that 'auto' chooses from, and the table shows
 
 
@@ -97,6 +98,10 @@ class Plan:
         patience: epochs without improvement after which it stops.
         knn_every: epochs between two votes of the neighbours, 0 for none.
         linear_epochs: of the heads.
+        fits: times that heads are trained: in folds, on each encoder, on parts of the labels.
+        folds: of the cross-validation, 1 for a single split.
+        pretrainings: 1, or one for each fold and one for the model that is kept.
+        finetune_epochs: of each fine-tuning at most, 0 for none.
         figures: whether pictures are drawn.
         before_s: seconds until pretraining begins.
         ranks: processes that share a batch.
@@ -112,6 +117,10 @@ class Plan:
     knn_every: int
     linear_epochs: int
     figures: bool
+    fits: int = 2
+    folds: int = 1
+    pretrainings: int = 1
+    finetune_epochs: int = 0
     before_s: float = 0.0
     ranks: int = 1
 
@@ -129,20 +138,24 @@ class Plan:
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
+        encoders = self.pretrainings + 1  # an untrained one beside ours
+        finetuned = self.finetune_epochs * (self.folds + (self.folds > 1)) * cost.pair_s / 2
+        heads = self.linear_epochs * self.fits * HEAD_S
         return (
-            self.labelled * (cost.frame_s + self.linear_epochs * HEAD_S + PROJECTION_S * self.figures)
+            self.labelled * (encoders * cost.frame_s + heads + finetuned + PROJECTION_S * self.figures)
             + METRICS_S
+            + FOLD_S * self.folds
             + PICTURES_S * self.figures
         )
 
     def least_s(self, cost: Cost) -> float:
         """Seconds of the run if the first epoch stays the best."""
         epochs = min(self.epochs, self.patience + 1)
-        return self.before_s + epochs * self.epoch_s(cost) + self.after_s(cost)
+        return self.before_s + self.pretrainings * epochs * self.epoch_s(cost) + self.after_s(cost)
 
     def most_s(self, cost: Cost) -> float:
         """Seconds of the run if all epochs are used."""
-        return self.before_s + self.epochs * self.epoch_s(cost) + self.after_s(cost)
+        return self.before_s + self.pretrainings * self.epochs * self.epoch_s(cost) + self.after_s(cost)
 
 
 def facts(cost: Cost, plan: Plan, *, used: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
+from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import ORDINARY
@@ -22,7 +23,8 @@ from simclr_rhd.split import (
     UNLABELLED,
     WATCHED_SHARE,
     check_disjoint,
-    make_groups,
+    choosing_split,
+    fold_groups,
     not_evaluable,
     part_of_all,
     split_groups,
@@ -35,6 +37,19 @@ HANDFUL, GROUPS_OF_CLASS = 16, 3  # frames to pretrain on, and groups of each cl
 
 
 @dataclass(frozen=True)
+class Parts:
+    """One way to divide the frames.
+
+    Attributes:
+        part: (M,) 'train', 'val', 'test', 'unlabelled' (for pretraining) or 'held-out'.
+        watched: (M,) bool, held-out frames on which the contrastive loss is watched.
+    """
+
+    part: np.ndarray
+    watched: np.ndarray
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Everything that is known of the frames before anything is learnt.
 
@@ -43,9 +58,13 @@ class Dataset:
         labels: their labels, videos and patients.
         groups: (M,) names; frames of one group never stand on two sides.
         split_by: what the groups are: 'patient', 'video' or 'frame'.
-        part: (M,) 'train', 'val', 'test', 'unlabelled' (for pretraining) or 'held-out'.
+        part: (M,) 'train', 'val', 'test', 'unlabelled' (for pretraining) or 'held-out': of the model that is
+            kept. In cross-validation that model is tested on nothing, but learns from all groups.
         watched: (M,) bool, held-out frames on which the contrastive loss is watched.
-        leaky: whether frames of one patient or video stand in two of train, val and test.
+        folds: how the frames are divided in each fold; a single split is one fold, with the parts above.
+        pretrained_once: whether all folds have one encoder, which has seen no frame of a labelled group
+            (True for a single split).
+        leaky: whether frames of one patient or video stand on two sides.
         not_evaluable: {task: [{"class", "reason"}]}.
         fingerprint: hash of all frames' contents and of the label table.
     """
@@ -56,6 +75,8 @@ class Dataset:
     split_by: str
     part: np.ndarray
     watched: np.ndarray
+    folds: tuple[Parts, ...]
+    pretrained_once: bool
     leaky: bool
     not_evaluable: dict[str, list[dict[str, str]]]
     fingerprint: str
@@ -64,14 +85,31 @@ class Dataset:
         """(n,) indices of the frames of some parts."""
         return np.flatnonzero(np.isin(self.part, parts))
 
+    def labelled(self) -> np.ndarray:
+        """(N,) indices of the frames with a label, of whatever part."""
+        return self.rows(*PARTS)
+
+    def in_fold(self, number: int) -> "Dataset":
+        """The same data, divided as in a fold."""
+        return replace(self, part=self.folds[number].part, watched=self.folds[number].watched)
+
+    def told_part(self) -> np.ndarray:
+        """(M,) parts as `split.csv` tells them: of labelled frames, with folds, the one that tests it."""
+        told = self.part.copy()
+        if len(self.folds) > 1:
+            for number, fold in enumerate(self.folds, start=1):
+                told[fold.part == "test"] = str(number)
+        return told
+
     def tasks(self) -> list[str]:
-        """The tasks that can be learnt: at least two classes in the training part."""
-        train = self.rows("train")
-        return [
-            task
-            for task in TASKS
-            if len(set(self.labels.values[task][train].tolist()) - {NOT_ANNOTATED}) >= 2
-        ]
+        """The tasks that can be learnt: at least two classes in the training part, of every fold, too."""
+        return [task for task in TASKS if all(self._classes_of(task, part) >= 2 for part in self._trained())]
+
+    def _trained(self) -> list[np.ndarray]:
+        return [self.part, *(fold.part for fold in self.folds)]
+
+    def _classes_of(self, task: str, part: np.ndarray) -> int:
+        return len(set(self.labels.values[task][part == "train"].tolist()) - {NOT_ANNOTATED})
 
     def video_codes(self) -> np.ndarray:
         """(M,) int64: equal for frames of one video."""
@@ -102,25 +140,39 @@ class Dataset:
             groups=self.groups[rows],
             part=self.part[rows],
             watched=self.watched[rows],
+            folds=tuple(Parts(fold.part[rows], fold.watched[rows]) for fold in self.folds),
         )
 
     def handful(self) -> "Dataset":
-        """A few frames in which every part has each class that it has, from several groups."""
+        """A few frames in which every part, or fold, has each class that it has, from several groups."""
         chosen: list[int] = []
         for rows in (self.rows(UNLABELLED), np.flatnonzero(self.watched)):
             chosen += [*rows[evenly(len(rows), min(len(rows), HANDFUL))]]  # of many videos
-        for part in PARTS:
+        told, labelled = self.told_part(), self.labelled()
+        for part in np.unique(told[labelled]):
             for values in self.labels.values.values():
                 for number in np.unique(values[values >= 0]):
-                    here = np.flatnonzero((self.part == part) & (values == number))
+                    here = labelled[(told[labelled] == part) & (values[labelled] == number)]
                     _, firsts = np.unique(self.groups[here], return_index=True)
                     chosen += [*here[firsts[:GROUPS_OF_CLASS]]]
         return self.some(np.unique(chosen))
 
-    def of_part(self, part: str) -> dict[str, int]:
-        """Frames and groups of a part."""
-        rows = self.rows(part)
-        return {"frames": len(rows), "groups": len(set(self.groups[rows].tolist()))}
+    def parts(self, *more: str) -> dict[str, dict[str, int]]:
+        """Frames and groups of each part of `told_part` that has labels, and of `more` parts."""
+        told = self.told_part()
+        folds = range(1, len(self.folds) + 1)
+        names = list(PARTS) if len(self.folds) == 1 else [str(number) for number in folds]
+        return {
+            part: {"frames": int((told == part).sum()), "groups": len(np.unique(self.groups[told == part]))}
+            for part in (*names, *more)
+        }
+
+    def known(self) -> dict[str, dict[str, Any]]:
+        """{task: its classes, and those that cannot be evaluated}."""
+        return {
+            task: {"classes": self.labels.classes[task], "not_evaluable": self.not_evaluable[task]}
+            for task in TASKS
+        }
 
 
 class Listed(NamedTuple):
@@ -225,6 +277,8 @@ def read_dataset(
     max_rejected: float,
     label_conflict: str,
     group_by: str,
+    folds: int,
+    pretrain_per_fold: bool,
     seed: int,
     rejected_csv: Path,
 ) -> Dataset:
@@ -241,6 +295,8 @@ def read_dataset(
         max_rejected: share of unreadable files allowed.
         label_conflict: what to do where rows of one file disagree.
         group_by: what never stands on two sides.
+        folds: of the cross-validation; 1 for a single split.
+        pretrain_per_fold: whether each fold has an encoder of its own.
         seed: of the split.
         rejected_csv: where the unreadable frames are listed if they are too many.
 
@@ -277,7 +333,15 @@ def read_dataset(
         policy=label_conflict,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
-    dataset = _split(store, labels, fingerprint, group_by=group_by, seed=seed)
+    dataset = _split(
+        store,
+        labels,
+        fingerprint,
+        group_by=group_by,
+        folds=folds,
+        pretrain_per_fold=pretrain_per_fold,
+        seed=seed,
+    )
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
@@ -301,7 +365,7 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
     write_rows(
         save_dir / "split.csv",
         ["path", "video", "patient", "group", "part"],
-        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.part, strict=True),
+        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.told_part(), strict=True),
     )
 
 
@@ -309,7 +373,16 @@ def _write_rejected(store: Store, path: Path) -> None:
     write_rows(path, ["path", "reason"], store.rejected)
 
 
-def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, seed: int) -> Dataset:
+def _split(
+    store: Store,
+    labels: Labels,
+    fingerprint: str,
+    *,
+    group_by: str,
+    folds: int,
+    pretrain_per_fold: bool,
+    seed: int,
+) -> Dataset:
     names, split_by = make_groups(
         labels.videos,
         labels.patients,
@@ -322,21 +395,76 @@ def _split(store: Store, labels: Labels, fingerprint: str, *, group_by: str, see
         ],
     )
     groups, labelled = np.array(names), labels.annotated()
-    values = {task: labels.values[task][labelled] for task in TASKS}
     try:
-        parts = split_groups(groups[labelled], list(values.values()), seed=seed)
+        kept, divided = _divide(
+            groups,
+            labelled,
+            [labels.values[task][labelled] for task in TASKS],
+            folds=folds,
+            pretrain_per_fold=pretrain_per_fold,
+            seed=seed,
+        )
     except UserError as error:
         raise UserError(
             f"{error}. Videos with a patient or a picture in common are one group: a title card that stands "
             "in every clip joins them all"
         ) from None
-    part, watched = part_of_all(names, labelled, parts, seed=seed)
-    check_disjoint(groups, part)
+    for parts in (kept, *divided):
+        check_disjoint(groups, parts.part)
+    of_labelled = [parts.part[labelled] for parts in divided]
     missing = {
-        task: not_evaluable(values[task], labels.classes[task], groups[labelled], parts) for task in TASKS
+        task: not_evaluable(
+            labels.values[task][labelled], labels.classes[task], groups[labelled], of_labelled
+        )
+        for task in TASKS
     }
-    leaky = any(_spans_parts(np.array(of)[labelled], parts) for of in (labels.videos, labels.patients))
-    return Dataset(store, labels, groups, split_by, part, watched, leaky, missing, fingerprint)
+    dataset = Dataset(
+        store=store,
+        labels=labels,
+        groups=groups,
+        split_by=split_by,
+        part=kept.part,
+        watched=kept.watched,
+        folds=divided,
+        pretrained_once=folds == 1 or not pretrain_per_fold,
+        leaky=False,
+        not_evaluable=missing,
+        fingerprint=fingerprint,
+    )
+    told = dataset.told_part()[labelled]
+    leaky = any(_spans_parts(np.array(of)[labelled], told) for of in (labels.videos, labels.patients))
+    return replace(dataset, leaky=leaky)
+
+
+def _divide(
+    groups: np.ndarray,
+    labelled: np.ndarray,
+    values: list[np.ndarray],
+    *,
+    folds: int,
+    pretrain_per_fold: bool,
+    seed: int,
+) -> tuple[Parts, tuple[Parts, ...]]:
+    """The parts of the model that is kept, and those of each fold; `values` are of the labelled frames."""
+    of_labelled = groups[labelled].tolist()
+    if folds == 1:
+        kept = Parts(*part_of_all(groups, labelled, split_groups(of_labelled, values, seed=seed), seed=seed))
+        return kept, (kept,)
+    ways = [
+        choosing_split(of_labelled, values, seed=[seed, 9]),
+        *fold_groups(of_labelled, values, folds, seed=seed),
+    ]
+    if pretrain_per_fold:
+        divided = [Parts(*part_of_all(groups, labelled, parts, seed=seed)) for parts in ways]
+    else:  # every labelled group is tested by some fold, so the one encoder may see none of them
+        tested = np.full(len(of_labelled), "test")
+        part, watched = part_of_all(groups, labelled, tested, seed=seed)
+        divided = []
+        for parts in ways:
+            part = part.copy()
+            part[labelled] = parts
+            divided.append(Parts(part, watched))
+    return divided[0], tuple(divided[1:])
 
 
 def _spans_parts(names: np.ndarray, parts: np.ndarray) -> bool:

@@ -1,126 +1,304 @@
-"""From probabilities to `metrics.json` and `predictions.csv`: validation and test, with baselines beside.
+"""From answers to the content of `metrics.json` and `predictions.csv`.
 
-Notation: n labelled frames, in the order of the probabilities.
+Notation: n labelled frames, C classes of a question, K folds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, recall_score
 
-from simclr_rhd import baselines
-from simclr_rhd.dataset import Dataset
-from simclr_rhd.labels import TASKS
-from simclr_rhd.metrics import levels, margins
-from simclr_rhd.split import PARTS
+from simclr_rhd.calibration import expected_calibration_error, reliability
+from simclr_rhd.cohort import CONDITION, Cohort, Question, Table
+from simclr_rhd.heads import Trained
+from simclr_rhd.labels import PAIR, TASKS
+from simclr_rhd.metrics import levels, margins, scores
+from simclr_rhd.pooling import pool
+from simclr_rhd.study import OURS, UNCALIBRATED, Study, answers, pooled
+
+FINETUNED = "finetuned"
+SKIPPED = "fewer than two classes in the training part"
+NO_LESION = "no lesion"
+TYPICAL = 0.8  # accuracy of the power note where there is none yet
+WIDTH = 0.1  # half an interval's width that a power note asks the groups for
 
 
-def evaluate(
-    dataset: Dataset, rows: np.ndarray, probabilities: dict[str, np.ndarray], *, seed: int, synthetic: bool
-) -> dict[str, Any]:
-    """The content of `metrics.json`.
+def evaluate(cohort: Cohort, said: Mapping[str, Sequence[Table]], *, seed: int) -> dict[str, dict[str, Any]]:
+    """The result of each question.
 
     Args:
-        dataset: the data and its split.
-        rows: (n,) indices of the labelled frames.
-        probabilities: {task: (n, C)} of the tasks that were learnt.
-        seed: of the bootstrap and of the pixel baseline.
-        synthetic: whether the data are the built-in ones.
+        cohort: the frames.
+        said: {who answers: K tables}: "simclr" (ours), "uncalibrated" (ours, before temperature scaling), and
+            those to compare with; "finetuned", where it is among them, is told apart.
+        seed: of the bootstrap.
+
+    Returns:
+        {question's name: result as in `metrics.json`}.
     """
-    split = {
-        "by": dataset.split_by,
-        "leaky": dataset.leaky,
-        "folds": 1,
-        "parts": {part: dataset.of_part(part) for part in PARTS},
-    }
-    pixels = baselines.pixels(dataset.store.frames, rows)
-    tasks = {}
-    for task in TASKS:
-        classes = dataset.labels.classes[task]
-        if task not in probabilities:
-            tasks[task] = {
-                "classes": classes,
-                "not_evaluable": dataset.not_evaluable[task],
-                "skipped": "fewer than two classes in the training part",
-            }
-            continue
-        tasks[task] = _task(dataset, task, rows, probabilities[task], pixels, seed=seed)
-    return {"synthetic": synthetic, "split": split, "tasks": tasks}
+    tables = {(who, part): pooled(cohort, said[who], part) for who in said for part in ("test", "val")}
+    return {question.name: _result(cohort, question, tables, seed=seed) for question in cohort.questions()}
 
 
-def _task(
-    dataset: Dataset, task: str, rows: np.ndarray, probabilities: np.ndarray, pixels: np.ndarray, *, seed: int
+def _result(
+    cohort: Cohort, question: Question, tables: Mapping[tuple[str, str], Table], *, seed: int
 ) -> dict[str, Any]:
-    classes, true = dataset.labels.classes[task], dataset.labels.values[task][rows]
-    missing = {row["class"] for row in dataset.not_evaluable[task]}
-    evaluable = [number for number, name in enumerate(classes) if name not in missing]
-    groups, videos = dataset.groups[rows], np.array(dataset.labels.videos)[rows]
-    at = {part: np.flatnonzero((dataset.part[rows] == part) & (true >= 0)) for part in PARTS}
+    evaluable = question.evaluable()
+    at = {part: annotated(cohort, question, part) for part in ("test", "val")}
 
-    def scored(part: str, predicted: np.ndarray) -> dict[str, Any]:
-        here = at[part]
+    def who_they_are(part: str) -> list[list[str]]:
+        return [of[at[part]].tolist() for of in (cohort.groups, cohort.videos, cohort.patients)]
+
+    def by(who: str, part: str = "test") -> np.ndarray:
+        return question.probabilities(tables[who, part])[at[part]]
+
+    def scored(who: str, part: str = "test") -> dict[str, Any]:
         return levels(
-            true[here],
-            predicted,
-            classes,
-            groups[here].tolist(),
-            videos[here].tolist(),
+            question.true[at[part]],
+            by(who, part),
+            question.classes,
+            *who_they_are(part),
             evaluable=evaluable,
+            ordered=question.ordered(),
             seed=seed,
         )
 
-    train, test = at["train"], at["test"]
-    comparators = {
-        "majority": baselines.majority(true[train][np.isin(true[train], evaluable)], len(test), len(classes)),
-        "pixels": baselines.fit_pixels(pixels[train], true[train], len(classes), pixels[test], seed=seed),
-    }
-    test_levels = {name: scored("test", predicted) for name, predicted in comparators.items()}
-    return {
-        "classes": classes,
-        "not_evaluable": dataset.not_evaluable[task],
-        "val": scored("val", probabilities[at["val"]]),
-        "test": scored("test", probabilities[test]),
+    def margin(who: str, over: str) -> dict[str, Any]:
+        true = question.true[at["test"]]
+        return margins(true, by(who), by(over), *who_they_are("test"), evaluable=evaluable, seed=seed)
+
+    ours = scored(OURS)
+    rivals = [who for who, part in tables if part == "test" and who not in (OURS, UNCALIBRATED, FINETUNED)]
+    flat = {who: scored(who) for who in rivals}
+    result = {
+        "classes": question.classes,
+        "not_evaluable": question.not_evaluable,
+        "groups": groups_of_classes(cohort, question),
+        "power": power(ours),
+        "val": scored(OURS, "val"),
+        "test": ours,
         "baselines": {
-            name: found["frame"] | {"video": found["video"]} for name, found in test_levels.items()
+            who: of["frame"] | {"video": of["video"], "patient": of["patient"]} for who, of in flat.items()
         },
-        "margins": {
-            name: margins(
-                true[test],
-                probabilities[test],
-                predicted,
-                groups[test].tolist(),
-                videos[test].tolist(),
-                evaluable=evaluable,
-                seed=seed,
-            )
-            for name, predicted in comparators.items()
-        },
+        "margins": {who: margin(OURS, who) for who in rivals},
+        "folds": spread(cohort, question, tables[OURS, "test"]),
     }
+    if (UNCALIBRATED, "test") in tables:
+        counted = np.isin(question.true[at["test"]], evaluable)
+        true = question.true[at["test"]][counted]
+        result["calibration"] = {
+            when: _calibration(true, by(who)[counted])
+            for when, who in (("before", UNCALIBRATED), ("after", OURS))
+        }
+    if (FINETUNED, "test") in tables:
+        result["finetuned"] = {"test": scored(FINETUNED), "margin": margin(FINETUNED, OURS)}
+    return result
 
 
-def prediction_header(dataset: Dataset) -> list[str]:
-    """Columns of `predictions.csv`: one probability column per class name of any task."""
-    names = dict.fromkeys(name for task in TASKS for name in dataset.labels.classes[task])
-    return ["path", "video", "group", "task", "true", "predicted", *(f"p:{name}" for name in names)]
+def annotated(cohort: Cohort, question: Question, part: str) -> np.ndarray:
+    """Rows annotated for a question that stand in a part of some fold."""
+    inside = np.any([of_fold == part for of_fold in cohort.folds], axis=0)
+    return np.flatnonzero(inside & (question.true >= 0))
 
 
-def prediction_rows(
-    dataset: Dataset, rows: np.ndarray, probabilities: dict[str, np.ndarray]
-) -> Iterator[list[Any]]:
-    """One row per test frame and task; `true` is empty where the frame is not annotated for the task."""
-    header, labels = prediction_header(dataset), dataset.labels
-    for index, row in enumerate(rows):
-        if dataset.part[row] != "test":
-            continue
-        for task, table in probabilities.items():
-            classes, true = labels.classes[task], labels.values[task][row]
-            by_column = {f"p:{name}": float(p) for name, p in zip(classes, table[index], strict=True)}
+def _calibration(true: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    if len(true) == 0:
+        return {"ece": None}
+    return {"ece": expected_calibration_error(true, probabilities)} | reliability(true, probabilities)
+
+
+def groups_of_classes(cohort: Cohort, question: Question) -> dict[str, dict[str, int]]:
+    """Frames and groups of each class: in all, and in each part (with folds: groups that each one tests)."""
+    found = {}
+    for number, name in enumerate(question.classes):
+        here = question.true == number
+        of_class = {"frames": int(here.sum()), "groups": _n_groups(cohort, here)}
+        if len(cohort.folds) == 1:
+            for part in ("train", "val", "test"):
+                of_class[part] = _n_groups(cohort, here & (cohort.folds[0] == part))
+        else:
+            for fold, part_of in enumerate(cohort.folds, start=1):
+                of_class[f"fold {fold}"] = _n_groups(cohort, here & (part_of == "test"))
+        found[name] = of_class
+    return found
+
+
+def _n_groups(cohort: Cohort, here: np.ndarray) -> int:
+    return len(np.unique(cohort.groups[here]))
+
+
+def power(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How exact an accuracy can be with the groups that are tested, each counted as one trial.
+
+    Wilson's interval (1927): frames of a group add little, so the groups are what counts.
+
+    Args:
+        found: LEVELS of the test part.
+
+    Returns:
+        groups, accuracy (the one found per video, else 0.8), half_width of its 95 % interval, and the
+        groups_needed for a half width of 0.1; the last two are None without groups.
+    """
+    scores = found["video"]
+    groups = scores["groups"]
+    accuracy = TYPICAL if scores["accuracy"] is None else scores["accuracy"]
+    needed = next(n for n in range(1, 1000) if _half_width(accuracy, n) <= WIDTH)
+    half = _half_width(accuracy, groups) if groups else None
+    return {"groups": groups, "accuracy": accuracy, "half_width": half, "groups_needed": needed}
+
+
+def _half_width(accuracy: float, n: int) -> float:
+    interval = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
+    return float(interval.high - interval.low) / 2
+
+
+def spread(cohort: Cohort, question: Question, table: Table) -> list[dict[str, Any]]:
+    """Accuracy and balanced accuracy per video of each fold alone, over the classes that it tests."""
+    found = []
+    for number, part in enumerate(cohort.folds, start=1):
+        rows = np.flatnonzero((part == "test") & np.isin(question.true, question.evaluable()))
+        accuracy, balanced = _per_video(cohort, question, table, rows)
+        groups = len(np.unique(cohort.groups[rows]))
+        row = {"fold": number, "n": len(rows), "groups": groups}
+        found.append(row | {"accuracy": accuracy, "balanced_accuracy": balanced})
+    return found
+
+
+def balanced_accuracy(cohort: Cohort, question: Question, table: Table) -> float | None:
+    """Per video, of all tested frames of classes that count; None with fewer than two classes."""
+    rows = annotated(cohort, question, "test")
+    rows = rows[np.isin(question.true[rows], question.evaluable())]
+    return _per_video(cohort, question, table, rows)[1]
+
+
+def _per_video(
+    cohort: Cohort, question: Question, table: Table, rows: np.ndarray
+) -> tuple[float | None, float | None]:
+    """Accuracy and balanced accuracy of some rows; None where fewer than two classes are."""
+    probabilities = question.probabilities(table)[rows]
+    groups, videos = cohort.groups[rows].tolist(), cohort.videos[rows].tolist()
+    true, probabilities, _ = pool(question.true[rows], probabilities, groups, videos)
+    shown = np.unique(true)
+    if len(shown) < 2:
+        return None, None
+    said = probabilities.argmax(axis=1)
+    recall = recall_score(true, said, labels=shown, average="macro")
+    return float(accuracy_score(true, said)), float(recall)
+
+
+def head_facts(
+    cohort: Cohort, trained: Sequence[Trained], features: Sequence[np.ndarray]
+) -> dict[str, dict[str, Any]]:
+    """{question's name: the penalty and temperature of each fold, and what each seed alone would score}."""
+    tasks = list(cohort.values)
+    alone = [
+        pooled(cohort, answers([of_fold.of_seeds[seed] for of_fold in trained], features), "test")
+        for seed in range(len(trained[0].of_seeds))
+    ]
+    found = {}
+    for question in cohort.questions():
+        place = tasks.index(question.task)
+        found[question.name] = {
+            "l2": [of_fold.l2[question.task] for of_fold in trained],
+            "temperature": [float(of_fold.heads.temperature[place]) for of_fold in trained],
+            "balanced_accuracy_of_seeds": [balanced_accuracy(cohort, question, table) for table in alone],
+        }
+    return found
+
+
+def leak(study: Study) -> dict[str, dict[str, Any]]:
+    """What the same heads would score under a split over frames of the same sizes, each frame a group.
+
+    Returns:
+        {question's name: {"leaky": True, "frame": SCORES}}: frames of one patient stand on both sides, so the
+        figures show how much that flatters, and nothing else.
+    """
+    other = study.shuffled()
+    cohort, seed = other.cohort, study.heads["seed"]
+    tables = answers([of_fold.heads for of_fold in other.fit_folds(other.encoded.folds)], other.encoded.folds)
+    table, found = pooled(cohort, tables, "test"), {}
+    for question in cohort.questions():
+        rows = annotated(cohort, question, "test")
+        found[question.name] = {
+            "leaky": True,
+            "frame": scores(
+                question.true[rows],
+                question.probabilities(table)[rows],
+                question.classes,
+                cohort.groups[rows].tolist(),
+                evaluable=question.evaluable(),
+                ordered=question.ordered(),
+                seed=seed,
+            ),
+        }
+    return found
+
+
+def by_task(
+    cohort: Cohort, results: Mapping[str, dict[str, Any]], known: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """`metrics.json`'s "tasks": the results under their tasks, lesions below the condition.
+
+    Args:
+        cohort: the frames.
+        results: {question's name: result}.
+        known: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+    """
+    tasks: dict[str, Any] = {}
+    for task in TASKS:
+        if task not in cohort.values:
+            tasks[task] = known[task] | {"skipped": SKIPPED}
+        elif task == CONDITION and cohort.lesions():
+            asked = [question for question in cohort.questions() if question.task == task]
+            tasks[task] = {
+                "mode": "multilabel",
+                "classes": cohort.lesions(),
+                "not_evaluable": [
+                    row | {"class": lesion}
+                    for lesion, question in zip(cohort.lesions(), asked, strict=True)
+                    for row in question.not_evaluable[:1]
+                ],
+                "lesions": {
+                    lesion: results[question.name]
+                    for lesion, question in zip(cohort.lesions(), asked, strict=True)
+                },
+            }
+        else:
+            tasks[task] = results[task]
+    return tasks
+
+
+def prediction_header(cohort: Cohort) -> list[str]:
+    """Columns of `predictions.csv`: one probability column per class or lesion of any task, and the fold."""
+    names = dict.fromkeys(name for outputs in cohort.outputs().values() for name in outputs)
+    of_row = ["path", "video", "group", "task", "true", "predicted"]
+    return [*of_row, *(f"p:{name}" for name in names), "fold"]
+
+
+def prediction_rows(cohort: Cohort, tables: Sequence[Table]) -> Iterator[list[Any]]:
+    """One row per tested frame and task; `true` is empty where the frame is not annotated for the task."""
+    header, outputs, targets = prediction_header(cohort), cohort.outputs(), cohort.targets()
+    for row, fold in enumerate(cohort.tested_by()):
+        for task, names in outputs.items() if fold >= 0 else ():
+            found = tables[fold][task][row]
+            by_column = {f"p:{name}": float(p) for name, p in zip(names, found, strict=True)}
+            said = (found >= 0.5).astype(int) if targets[task].ndim == 2 else found.argmax()
             yield [
-                dataset.store.keys[row],
-                labels.videos[row],
-                dataset.groups[row],
-                task,
-                classes[true] if true >= 0 else "",
-                classes[int(table[index].argmax())],
-                *(by_column.get(column, "") for column in header[6:]),
+                *(cohort.paths[row], cohort.videos[row], cohort.groups[row], task),
+                *(_in_words(value, names) for value in (targets[task][row], said)),
+                *(by_column.get(column, "") for column in header[6:-1]),
+                fold + 1,
             ]
+
+
+def _in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
+    """The class of an index, or the lesions that are present; "" for what is not annotated."""
+    if np.min(value) < 0:
+        return ""
+    if np.ndim(value) == 0:
+        return names[int(value)]
+    return (
+        PAIR.join(name for name, present in zip(names, np.atleast_1d(value), strict=True) if present)
+        or NO_LESION
+    )

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd import plots
+from simclr_rhd import plots_evaluation, plots_pretraining, plots_tasks
 from simclr_rhd.augment import Strengths, draws, pictures, plain_view, two_views
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.projection import project
+from simclr_rhd.summary import RIVALS, baseline, judged, results
 
 VIEWS = 16  # of one frame, to be looked at
+WORDS = RIVALS | {"simclr": "this program", "neighbours": "nearest neighbours of the same features"}
 
 
 def draw(
@@ -47,51 +49,136 @@ def draw(
     curves = {
         phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *metrics["tasks"])
     }
+    figures = _of_pretraining(
+        dataset, curves["simclr"], size=size, strengths=strengths, seed=seed, save_dir=save_dir, note=note
+    )
+    points = dict(zip(("t-SNE", "UMAP"), project(features, seed=seed), strict=True))
+    for task, result in metrics["tasks"].items():
+        if "skipped" in result:
+            continue
+        loss = save_dir / f"classifier_{task}_loss.png"
+        plots_tasks.head_loss(loss, task, curves[task], note=note)
+        figures[f"{task}: head loss"] = loss
+        tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
+        draw = _of_lesions if "lesions" in result else _of_classes
+        figures |= draw(task, result, tested, save_dir=save_dir, note=note)
+        figures |= _maps(dataset, points, task, save_dir=save_dir, note=note)
+    by_groups = {
+        name: {WORDS.get(who, who): points for who, points in result["label_efficiency"].items()}
+        for name, result in results(metrics)
+        if "label_efficiency" in result
+    }
+    if by_groups:
+        path = save_dir / "label_efficiency.png"
+        plots_evaluation.label_efficiency(path, by_groups, level="videos", note=note)
+        figures["What labels are worth"] = path
+    return figures
+
+
+def _of_pretraining(
+    dataset: Dataset,
+    epochs: list[dict[str, Any]],
+    *,
+    size: int,
+    strengths: Strengths,
+    seed: int,
+    save_dir: Path,
+    note: str,
+) -> dict[str, Path]:
     figures = {
         "Pretraining loss": save_dir / "simclr_training_loss.png",
         "Pretraining: is the loss fine?": save_dir / "simclr_diagnostics.png",
         "What the encoder is shown": save_dir / "simclr_views.png",
     }
     loss, diagnostics, views = figures.values()
-    plots.simclr_loss(loss, curves["simclr"], note=note)
-    plots.simclr_diagnostics(diagnostics, curves["simclr"], note=note)
+    plots_pretraining.simclr_loss(loss, epochs, note=note)
+    plots_pretraining.simclr_diagnostics(diagnostics, epochs, note=note)
     frame, of_it = some_views(dataset, size=size, strengths=strengths, seed=seed)
-    plots.views(views, frame, of_it, note=note)
+    plots_pretraining.views(views, frame, of_it, note=note)
+    return figures
 
-    rows = dataset.rows("train", "val", "test")
-    videos = np.array(dataset.labels.videos)[rows].tolist()
-    points = dict(zip(("t-SNE", "UMAP"), project(features, seed=seed), strict=True))
-    for task, result in metrics["tasks"].items():
-        if "skipped" in result:
-            continue
-        loss, confusion = (
-            save_dir / name for name in (f"classifier_{task}_loss.png", f"confusion_matrix_{task}.png")
-        )
-        plots.head_loss(loss, task, curves[task], note=note)
-        plots.confusion(
-            confusion,
+
+def _of_classes(
+    task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str
+) -> dict[str, Path]:
+    names = ("confusion_matrix", "comparison", "reliability")
+    confusion, comparison, reliability = (save_dir / f"{name}_{task}.png" for name in names)
+    missing = [row["class"] for row in result["not_evaluable"]]
+    plots_tasks.confusion(
+        confusion,
+        task,
+        result["test"]["frame"]["confusion"],
+        result["classes"],
+        level=tested,
+        note=note,
+        not_evaluable=missing,
+    )
+    figures = {f"{task}: confusion matrix": confusion}
+    if level := judged(result):
+        rows = [("this program", result["test"][level])]
+        rows += [("fine-tuned", result["finetuned"]["test"][level])] if "finetuned" in result else []
+        rows += [(WORDS.get(who, who), baseline(result, who, level)) for who in result["baselines"]]
+        shown = sum(row["support"] > 0 for row in result["test"][level]["per_class"].values())
+        plots_evaluation.forest(
+            comparison,
             task,
-            result["test"]["frame"]["confusion"],
-            result["classes"],
-            level="frames of the test part",
+            [
+                (
+                    name,
+                    scores["balanced_accuracy"],
+                    *(scores["ci95"].get("balanced_accuracy") or (None, None)),
+                )
+                for name, scores in rows
+            ],
+            chance=1 / max(1, shown - len(missing)),
+            level=f"per {level}",
             note=note,
-            not_evaluable=[row["class"] for row in result["not_evaluable"]],
         )
-        figures |= {f"{task}: head loss": loss, f"{task}: confusion matrix": confusion}
-        for method, xy in points.items():
-            path = save_dir / f"{method.lower().replace('-', '')}_{task}.png"
-            plots.embedding(
-                path,
-                method,
-                xy,
-                task,
-                dataset.labels.values[task][rows],
-                result["classes"],
-                videos,
-                parts=dataset.part[rows].tolist(),
-                note=note,
-            )
-            figures[f"{task}: {method} of the features"] = path
+        figures[f"{task}: what must be beaten"] = comparison
+        plots_evaluation.reliability(
+            reliability,
+            task,
+            result["calibration"]["before"],
+            result["calibration"]["after"],
+            temperatures=result["head"]["temperature"],
+            note=note,
+        )
+        figures[f"{task}: reliability of the probabilities"] = reliability
+    return figures
+
+
+def _of_lesions(
+    task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str
+) -> dict[str, Path]:
+    path = save_dir / f"confusion_matrix_{task}.png"
+    plots_evaluation.lesions(
+        path,
+        {name: of_lesion["test"]["frame"]["confusion"] for name, of_lesion in result["lesions"].items()},
+        level=tested,
+        not_evaluable=[row["class"] for row in result["not_evaluable"]],
+        note=note,
+    )
+    return {f"{task}: lesions found and missed": path}
+
+
+def _maps(
+    dataset: Dataset, points: dict[str, np.ndarray], task: str, *, save_dir: Path, note: str
+) -> dict[str, Path]:
+    rows, figures = dataset.labelled(), {}
+    for method, xy in points.items():
+        path = save_dir / f"{method.lower().replace('-', '')}_{task}.png"
+        plots_tasks.embedding(
+            path,
+            method,
+            xy,
+            task,
+            dataset.labels.values[task][rows],
+            dataset.labels.classes[task],
+            np.array(dataset.labels.videos)[rows].tolist(),
+            parts=dataset.part[rows].tolist(),
+            note=note,
+        )
+        figures[f"{task}: {method} of the features"] = path
     return figures
 
 

@@ -4,17 +4,19 @@ import re
 from collections import Counter, defaultdict
 from typing import Any
 
+import numpy as np
+
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.labels import TASKS, Labels
 from simclr_rhd.listing import Source
 from simclr_rhd.media import CONSTANT, NEAR_BLACK, ORDINARY
-from simclr_rhd.split import HELD_OUT, PARTS, UNLABELLED
+from simclr_rhd.split import HELD_OUT, UNLABELLED
 from simclr_rhd.store import FETCH_FAILED
 
 
 def take(dataset: Dataset, source: Source) -> dict[str, Any]:
     """The counts of a run's data."""
-    store, labels = dataset.store, dataset.labels
+    store, labels, told = dataset.store, dataset.labels, dataset.told_part()
     reasons = Counter(
         re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0]
         for _, reason in store.rejected
@@ -41,11 +43,13 @@ def take(dataset: Dataset, source: Source) -> dict[str, Any]:
         "agreement": labels.agreement,
         "rows_without_file": len(labels.rows_without_file),
         "files_without_row": len(labels.files_without_row),
-        "parts": {part: dataset.of_part(part) for part in (*PARTS, UNLABELLED, HELD_OUT)},
+        "parts": dataset.parts(UNLABELLED, HELD_OUT),
         "watched": int(dataset.watched.sum()),
         "classes": {
             task: {
-                name: {part: int((labels.values[task][dataset.rows(part)] == number).sum()) for part in PARTS}
+                name: {
+                    part: int((labels.values[task][told == part] == number).sum()) for part in dataset.parts()
+                }
                 for number, name in enumerate(labels.classes[task])
             }
             for task in TASKS
@@ -108,16 +112,19 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
             more = ", ..." if len(names) > 3 else ""
             lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
     lines += _single_frame_lines(labels)
+    several = len(dataset.folds) > 1
     for task in TASKS:
         lines.append(class_line(dataset, task))
         if task not in dataset.tasks():
-            lines.append(f"NOTICE {task} is skipped: fewer than two classes in the training part")
+            which = "a" if several else "the"
+            lines.append(f"NOTICE {task} is skipped: fewer than two classes in {which} training part")
         lines += [
             f"NOTICE {task}: {row['class']} cannot be evaluated: {row['reason']}"
             for row in dataset.not_evaluable[task]
         ]
     parts = ", ".join(
-        f"{name} {part['frames']} frames of {part['groups']} groups" for name, part in counts["parts"].items()
+        f"{'fold ' * (several and name.isdigit())}{name} {part['frames']} frames of {part['groups']} groups"
+        for name, part in counts["parts"].items()
     )
     lines.append(f"split by {dataset.split_by}: {parts}")
     if dataset.leaky:
@@ -129,10 +136,13 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
 
 
 def class_line(dataset: Dataset, task: str) -> str:
-    """A task's classes and how many frames have them."""
+    """A task's classes, and how many frames of how many groups have them."""
     values = dataset.labels.values[task]
-    found = [f"{name} {(values == number).sum()}" for number, name in enumerate(dataset.labels.classes[task])]
-    return f"{task}: {', '.join(found) or 'not annotated'}"
+    found = [
+        f"{name} {(values == number).sum()}/{len(np.unique(dataset.groups[values == number]))}"
+        for number, name in enumerate(dataset.labels.classes[task])
+    ]
+    return f"{task} (frames/{dataset.split_by}s): {', '.join(found)}" if found else f"{task}: not annotated"
 
 
 def _single_frame_lines(labels: Labels) -> list[str]:

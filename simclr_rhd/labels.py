@@ -17,7 +17,7 @@ import numpy as np
 from simclr_rhd.annotators import Conflict, agreement, settle
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import is_frame
-from simclr_rhd.split import HASHED
+from simclr_rhd.groups import HASHED
 from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
 
 TASKS = ("view", "condition", "severity")
@@ -217,6 +217,13 @@ def clinical_order(task: str, name: str) -> tuple:
     order = [known.removesuffix(" RHD") for known in KNOWN[task]]
     parts = [part.removesuffix(" RHD") for part in name.split(PAIR)]
     return len(parts), [order.index(part) if part in order else len(order) for part in parts], name
+
+
+def ordinal(classes: Sequence[str]) -> list[int]:
+    """Numbers of the severities that are degrees, lowest first; 'Not Applicable' and others are none."""
+    degrees = [known.removesuffix(" RHD") for known in KNOWN["severity"] if known != NOT_APPLICABLE]
+    found = [number for number, name in enumerate(classes) if name.removesuffix(" RHD") in degrees]
+    return sorted(found, key=lambda number: degrees.index(classes[number].removesuffix(" RHD")))
 
 
 def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:

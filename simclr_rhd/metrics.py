@@ -1,23 +1,39 @@
-"""Scores of a classifier: per class and averaged, per frame and per video, with intervals over groups.
+"""Scores of a classifier: per class and averaged, per frame, video and patient, with intervals over groups.
 
-A figure that cannot be computed is None, never 0; only in averages of the precision a class that is never
-predicted counts 0, as in scikit-learn: it must not pay never to say a class. A class counts only if it is
-evaluable (it stands in both training and test); frames of other classes are counted and shown, but falsify no
-score.
+A figure that cannot be computed is None, never 0, and "reasons" says why; only in averages of the precision a
+class that is never predicted counts 0, as in scikit-learn: it must not pay never to say a class. A class
+counts only if it is evaluable (it stands in both training and test); samples of other classes are counted and
+shown, but falsify no score.
 
-Notation: n samples, C classes, G groups.
+Notation: n samples, C classes, C' of them that count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    cohen_kappa_score,
+    precision_recall_fscore_support,
+    recall_score,
+    roc_auc_score,
+)
 
-from simclr_rhd.bootstrap import SCORES, bounds, from_confusions, intervals, resampled
+from simclr_rhd.bootstrap import bounds, draws, totals
+from simclr_rhd.calibration import expected_calibration_error, squared_errors
+from simclr_rhd.confusions import AVERAGED, averaged, balanced_accuracy, counted
+from simclr_rhd.intervals import intervals, on_scale, rest_on
+from simclr_rhd.pooling import levels_of, of_one_class
 
-AVERAGES = (*SCORES, "auroc_macro")
-PER_CLASS = ("accuracy", "precision", "recall", "f1", "specificity", "auroc", "support")
+PER_CLASS = ("accuracy", *AVERAGED)
+AVERAGES = (
+    "accuracy",
+    "balanced_accuracy",
+    *(f"{name}_{how}" for name in AVERAGED for how in ("macro", "weighted")),
+    *("kappa", "quadratic_kappa", "brier", "ece"),
+)
 
 
 def levels(
@@ -26,11 +42,16 @@ def levels(
     classes: Sequence[str],
     groups: Sequence[str],
     videos: Sequence[str],
+    patients: Sequence[str],
     *,
     evaluable: Sequence[int],
+    ordered: Sequence[int] = (),
     seed: int,
-) -> dict[str, Any]:
-    """`{"frame": SCORES, "video": SCORES}`; a video has the mean probability of its annotated frames.
+) -> dict[str, dict[str, Any]]:
+    """`{"frame": SCORES, "video": SCORES, "patient": SCORES}`.
+
+    A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
+    all of one class; "left_out" says how many known patients do not.
 
     Args:
         true: (n,) class indices, no -1.
@@ -38,27 +59,22 @@ def levels(
         classes: C names.
         groups: n groups, the units of the intervals.
         videos: n videos.
+        patients: n patients, "" where unknown.
         evaluable: indices of the classes that count.
+        ordered: indices of the classes that form a scale, lowest first; may be none.
         seed: of the bootstrap.
     """
-    by_video = pool_videos(true, probabilities, groups, videos)
-    return {
-        "frame": scores(true, probabilities, classes, groups, evaluable=evaluable, seed=seed),
-        "video": scores(*by_video[:2], classes, by_video[2], evaluable=evaluable, seed=seed),
-    }
-
-
-def pool_videos(
-    true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], videos: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """One row per video: its most frequent class (the first in order on a tie), mean probabilities, group."""
-    names, first, video = np.unique(videos, return_index=True, return_inverse=True)
-    votes = np.zeros((len(names), probabilities.shape[1]))
-    np.add.at(votes, (video, true), 1)
-    sums = np.zeros_like(votes)
-    np.add.at(sums, video, probabilities)
-    frames = np.bincount(video, minlength=len(names))[:, None]
-    return votes.argmax(axis=1), sums / np.maximum(frames, 1), [groups[index] for index in first]
+    found = {}
+    for level, (of, p, names) in levels_of(true, probabilities, groups, videos, patients).items():
+        found[level] = scores(of, p, classes, names, evaluable=evaluable, ordered=ordered, seed=seed)
+    _, known, mixed = of_one_class(true, patients)
+    by_patient = found["patient"]
+    by_patient["left_out"] = mixed
+    if "reason" in by_patient and not known:
+        by_patient["reason"] = "no patient is known"
+    elif "reason" in by_patient and mixed:
+        by_patient["reason"] += f"; {mixed} of {known} patients have frames of several classes"
+    return found
 
 
 def scores(
@@ -68,37 +84,37 @@ def scores(
     groups: Sequence[str],
     *,
     evaluable: Sequence[int],
+    ordered: Sequence[int] = (),
     seed: int,
 ) -> dict[str, Any]:
     """SCORES of the metrics file; see `levels` for the arguments.
 
-    With fewer than two evaluable classes among the samples every score is None and "reason" says why.
+    "reasons" is {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
+    a class's figures, "Normal". With fewer than two evaluable classes among the samples every score is None
+    and "reason" says why.
     """
-    predicted = probabilities.argmax(axis=1) if len(true) else np.zeros(0, dtype=np.int64)
-    confusion = (
-        confusion_matrix(true, predicted, labels=range(len(classes)))
-        if len(true)
-        else (np.zeros((len(classes), len(classes)), dtype=np.int64))
-    )
     counts = np.isin(true, evaluable)
-    shown = [number for number in evaluable if (true == number).any()]
-    result: dict[str, Any] = {"n": int(counts.sum()), "groups": len(set(np.asarray(groups)[counts].tolist()))}
-    result |= dict.fromkeys(AVERAGES)
-    result["ci95"] = {}
+    shown, names = np.unique(true[counts]).tolist(), np.asarray(groups)[counts]
+    confusion = counted(true, probabilities.argmax(axis=1), np.zeros_like(true), 1, len(classes))[0]
+    result: dict[str, Any] = {"n": len(names), "groups": len(np.unique(names))}
+    result |= dict.fromkeys(AVERAGES) | {"ci95": dict.fromkeys(AVERAGES)}
     result["per_class"] = {
-        name: dict.fromkeys(PER_CLASS) | {"support": int((true == number).sum())}
-        for number, name in enumerate(classes)
+        name: dict.fromkeys(PER_CLASS) | {"support": int(support), "ci95": dict.fromkeys(PER_CLASS)}
+        for name, support in zip(classes, confusion.sum(axis=1), strict=True)
     }
-    result["confusion"] = confusion.tolist()
+    result |= {"confusion": confusion.tolist(), "reasons": {}}
     if len(shown) < 2:
-        found = ", ".join(classes[number] for number in shown) or "none"
-        result["reason"] = f"fewer than two classes can be evaluated here ({found})"
+        which = ", ".join(classes[number] for number in shown) or "none"
+        result["reason"] = f"fewer than two classes can be evaluated here ({which})"
         return result
-    true, predicted, probabilities = true[counts], predicted[counts], probabilities[counts]
-    for number in shown:
-        result["per_class"][classes[number]] |= _one_class(true, predicted, probabilities, number)
-    result |= _averages(true, predicted, [result["per_class"][classes[number]] for number in shown], shown)
-    result["ci95"] = intervals(true, predicted, np.asarray(groups)[counts], shown, len(classes), seed=seed)
+    true, probabilities = true[counts], probabilities[counts]
+    figures, averages = _figures(true, probabilities, shown, ordered)
+    of_classes, of_averages = intervals(true, probabilities, names, shown=shown, ordered=ordered, seed=seed)
+    _fill(result, AVERAGES, averages, of_averages)
+    for row, number in enumerate(shown):
+        values, ranges = ({name: of[name][row] for name in PER_CLASS} for of in (figures, of_classes))
+        _fill(result["per_class"][classes[number]], PER_CLASS, values, ranges)
+    result["reasons"] = dict(_reasons(result, [classes[number] for number in evaluable], ordered))
     return result
 
 
@@ -108,6 +124,7 @@ def margins(
     theirs: np.ndarray,
     groups: Sequence[str],
     videos: Sequence[str],
+    patients: Sequence[str],
     *,
     evaluable: Sequence[int],
     seed: int,
@@ -122,73 +139,106 @@ def margins(
         theirs: (n, C) probabilities.
         groups: n groups.
         videos: n videos.
+        patients: n patients, "" where unknown.
         evaluable: indices of the classes that count.
         seed: of the bootstrap.
 
     Returns:
         {level: {"balanced_accuracy": difference, "ci95": [low, high]}}, None where it cannot be computed.
     """
-    found = {}
-    for level in ("frame", "video"):
-        pooled = [
-            (true, p, groups) if level == "frame" else pool_videos(true, p, groups, videos)
-            for p in (ours, theirs)
-        ]
-        of, names = pooled[0][0], np.asarray(pooled[0][2])
-        counts = np.isin(of, evaluable)
-        shown = np.unique(of[counts]).tolist()
-        difference: dict[str, Any] = {"balanced_accuracy": None, "ci95": None}
-        if len(shown) >= 2:
-            classes = range(ours.shape[1])
-            said = [p.argmax(axis=1)[counts] for _, p, _ in pooled]
-            once = [
-                from_confusions(confusion_matrix(of[counts], s, labels=classes)[None], shown) for s in said
-            ]
-            difference["balanced_accuracy"] = float(
-                once[0]["balanced_accuracy"][0] - once[1]["balanced_accuracy"][0]
-            )
-            if len(np.unique(names[counts])) >= 2:
-                a, b = (resampled(of[counts], s, names[counts], shown, len(classes), seed=seed) for s in said)
-                difference["ci95"] = bounds(a["balanced_accuracy"] - b["balanced_accuracy"])
-        found[level] = difference
-    return found
+    one, other = (levels_of(true, p, groups, videos, patients) for p in (ours, theirs))
+    return {
+        level: _margin(of, p, other[level][1], names, evaluable=evaluable, seed=seed)
+        for level, (of, p, names) in one.items()
+    }
 
 
-def _one_class(
-    true: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, number: int
-) -> dict[str, float | None]:
-    """One class against the rest; precision is None where nothing was predicted so."""
-    is_so, said_so = true == number, predicted == number
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        is_so, said_so, average="binary", zero_division=np.nan
+def _margin(
+    true: np.ndarray,
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    groups: Sequence[str],
+    *,
+    evaluable: Sequence[int],
+    seed: int,
+) -> dict[str, Any]:
+    counts = np.isin(true, evaluable)
+    shown = np.unique(true[counts]).tolist()
+    if len(shown) < 2:
+        return {"balanced_accuracy": None, "ci95": None}
+    names, group = np.unique(np.asarray(groups)[counts], return_inverse=True)
+    once = np.ones((1, len(names)), dtype=np.uint16)  # the samples themselves, before their resamples
+    drawn = np.vstack([once, draws(len(names), seed)])
+    of_groups = [
+        counted(true[counts], p[counts].argmax(axis=1), group, len(names), p.shape[1]) for p in (ours, theirs)
+    ]
+    a, b = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    resting = rest_on(of_groups[0], shown)[1]["recall_macro"]
+    return {"balanced_accuracy": float(a[0] - b[0]), "ci95": bounds(a[1:] - b[1:], resting)}
+
+
+def _figures(
+    true: np.ndarray, probabilities: np.ndarray, shown: Sequence[int], ordered: Sequence[int]
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """{figure: (C',)} and {average: value}; NaN where it is not defined."""
+    predicted = probabilities.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true, predicted, labels=shown, zero_division=np.nan
     )
-    values = {
-        "accuracy": accuracy_score(is_so, said_so),
+    is_so, said_so = true[:, None] == shown, predicted[:, None] == shown  # (n, C')
+    figures = {
+        "accuracy": (is_so == said_so).mean(axis=0),
         "precision": precision,
         "recall": recall,
         "f1": f1,
-        "specificity": (~is_so & ~said_so).sum() / (~is_so).sum(),
-        "auroc": roc_auc_score(is_so, probabilities[:, number]),
+        "specificity": recall_score(~is_so, ~said_so, average=None),
+        "auroc": roc_auc_score(is_so, probabilities[:, shown], average=None),
+        "average_precision": average_precision_score(is_so, probabilities[:, shown], average=None),
     }
-    return {name: None if np.isnan(value) else float(value) for name, value in values.items()}
-
-
-def _averages(
-    true: np.ndarray, predicted: np.ndarray, per_class: list[dict[str, Any]], shown: list[int]
-) -> dict[str, float]:
-    """Averages over the classes that occur."""
-
-    def macro(name: str) -> float:
-        return float(np.mean([row[name] or 0.0 for row in per_class]))
-
-    weighted = precision_recall_fscore_support(
-        true, predicted, labels=shown, average="weighted", zero_division=0
-    )
-    averages = {f"{name}_macro": macro(name) for name in PER_CLASS[1:-1]}
-    averages |= dict(
-        zip(("precision_weighted", "recall_weighted", "f1_weighted"), map(float, weighted[:3]), strict=True)
-    )
-    return averages | {
-        "accuracy": float(accuracy_score(true, predicted)),
+    averages = {name: float(value) for name, value in averaged(figures, support).items()}
+    return figures, averages | {
+        "accuracy": accuracy_score(true, predicted),
         "balanced_accuracy": averages["recall_macro"],
+        "kappa": cohen_kappa_score(true, predicted),
+        "quadratic_kappa": _quadratic_kappa(true, probabilities, ordered),
+        "brier": squared_errors(true, probabilities).mean(),
+        "ece": expected_calibration_error(true, probabilities),
     }
+
+
+def _quadratic_kappa(true: np.ndarray, probabilities: np.ndarray, ordered: Sequence[int]) -> float:
+    if np.isin(ordered, true).sum() < 2:
+        return np.nan
+    degrees, said, _ = on_scale(true, probabilities, ordered)
+    return cohen_kappa_score(degrees, said, labels=range(len(ordered)), weights="quadratic")
+
+
+def _fill(row: dict[str, Any], names: Sequence[str], values: Any, ranges: Any) -> None:
+    """Put the figures that are defined, and their intervals, in place of None."""
+    for name in names:
+        if not np.isnan(values[name]):
+            row[name] = float(values[name])
+            row["ci95"][name] = ranges[name]
+
+
+def _reasons(
+    result: dict[str, Any], evaluable: Sequence[str], ordered: Sequence[int]
+) -> Iterator[tuple[str, str]]:
+    if result["quadratic_kappa"] is None:
+        scale = "fewer than two classes of the scale can be evaluated here"
+        yield "quadratic_kappa", scale if ordered else "the classes have no order"
+    if result["groups"] < 2:
+        yield "intervals", "fewer than two groups"
+    rows = {"": (result, AVERAGES)}
+    for name, row in result["per_class"].items():
+        if name not in evaluable:
+            yield name, "cannot be evaluated"
+        elif row["support"] == 0:
+            yield name, "no sample of it here"
+        elif row["precision"] is None:
+            yield f"precision of {name}", "never predicted"
+        rows[f" of {name}"] = (row, PER_CLASS)
+    for of, (row, names) in rows.items():
+        for name in names:
+            if row[name] is not None and row["ci95"][name] is None and result["groups"] >= 2:
+                yield f"interval of {name}{of}", "rests on one group"

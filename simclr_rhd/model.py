@@ -1,5 +1,8 @@
 """ResNet-18 encoder, SimCLR projector, linear heads."""
 
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -34,24 +37,42 @@ class SimCLR(nn.Module):
 
 
 class Heads(nn.Module):
-    """One linear classifier per task on standardised features.
+    """One linear classifier per task on standardised features, its logits divided by a temperature.
 
-    The mean and deviation of the training features are buffers, so a head travels with its scaling.
+    The mean and deviation of the training features and the temperatures are buffers, so a head travels with
+    its scaling and its calibration.
+
+    Args:
+        n_outputs: {task: classes, or lesions}.
+        multilabel: the tasks of which each output is a yes or no of its own (a sigmoid, not a softmax).
     """
 
     mean: Tensor
     std: Tensor
+    temperature: Tensor
 
-    def __init__(self, n_classes: dict[str, int]) -> None:
+    def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
         super().__init__()
+        self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("std", torch.ones(FEATURES))
-        self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_classes.items()})
+        self.register_buffer("temperature", torch.ones(len(n_outputs)))
+        self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_outputs.items()})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, 512) features -> {task: (B, C) logits}."""
+        """(B, 512) features -> {task: (B, C) calibrated logits}."""
         scaled = (features - self.mean) / self.std
-        return {task: linear(scaled) for task, linear in self.linear.items()}
+        return {
+            task: linear(scaled) / temperature
+            for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
+        }
+
+    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
+        return {
+            task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
+            for task, logits in self(features).items()
+        }
 
 
 def build(init: str, *, seed: int) -> SimCLR:
@@ -107,6 +128,12 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
         if value.is_floating_point() != like[name].is_floating_point() or not value.isfinite().all():
             raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
     return weights
+
+
+def imagenet_at_hand() -> bool:
+    """Whether torchvision's weights are on this machine, so that nothing must be fetched."""
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file()
 
 
 def _imagenet_weights() -> dict[str, Tensor]:

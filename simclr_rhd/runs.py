@@ -27,10 +27,13 @@ PACKAGES = (
     "google-cloud-storage",
 )
 WORTH_KEEPING = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
+MODEL_FINETUNED = "model_finetuned.pt"
+FOLD = "fold-{}"  # folder of the pretraining of a fold
 REHEARSAL, TENSORBOARD = ".rehearsal-", "tensorboard"  # folders
 # All that a run writes; a new run removes these and nothing else.
 OUTPUTS = (
     *WORTH_KEEPING,
+    MODEL_FINETUNED,
     "run.json",
     "simclr_rhd.log",
     "history.jsonl",
@@ -38,6 +41,8 @@ OUTPUTS = (
     "conflicts.csv",
     "split.csv",
     "predictions.csv",
+    "leak_audit.csv",
+    "label_efficiency.png",
     "report.html",
     "simclr_training_loss.png",
     "simclr_diagnostics.png",
@@ -45,7 +50,14 @@ OUTPUTS = (
     "bad_batch.txt",
     *(
         name.format(task)
-        for name in ("classifier_{}_loss.png", "confusion_matrix_{}.png", "tsne_{}.png", "umap_{}.png")
+        for name in (
+            "classifier_{}_loss.png",
+            "confusion_matrix_{}.png",
+            "comparison_{}.png",
+            "reliability_{}.png",
+            "tsne_{}.png",
+            "umap_{}.png",
+        )
         for task in TASKS
     ),
 )
@@ -127,7 +139,9 @@ def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
     for name in OUTPUTS:
         (save_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(save_dir / TENSORBOARD, ignore_errors=True)
+    folds = [path for path in save_dir.glob(FOLD.format("*")) if path.name[len(FOLD.format("")) :].isdigit()]
+    for folder in (save_dir / TENSORBOARD, *folds):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class RunRecord:

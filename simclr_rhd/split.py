@@ -1,9 +1,9 @@
-"""The split: whole groups to training, validation and test, balanced over the classes of all tasks.
+"""The split: whole groups to training, validation and test, or to folds, balanced over all tasks' classes.
 
-Notation: N labelled frames, M frames in all, G groups, C classes of all tasks together.
+Notation: N labelled frames, M frames in all, G groups, C classes of all tasks together, P parts.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,76 +11,24 @@ from simclr_rhd.errors import UserError
 
 PARTS = ("train", "val", "test")
 SHARES = np.array([0.70, 0.15, 0.15])
+VAL_OF_TRAINING = 0.15 / 0.85  # of the groups that a fold does not test
 UNLABELLED, HELD_OUT = "unlabelled", "held-out"
-HASHED = "dicom-"  # begins a patient's name that is a salted hash
 RESTARTS = 30
 WATCHED_SHARE = 0.1  # of the unlabelled frames, at least
 
-
-def make_groups(
-    videos: Sequence[str],
-    patients: Sequence[str],
-    by: str,
-    *,
-    doubts: Iterable[tuple[str, str]] = (),
-    pictures: Iterable[tuple[str, str]] = (),
-) -> tuple[list[str], str]:
-    """The group of each frame: frames of one group never stand on two sides.
-
-    By patient, a video without a patient is a group of its own, frames of a video have one patient, and
-    patients that share a video are one group. Videos that share a picture are one group, too.
-
-    Args:
-        videos: N names.
-        patients: N names, "" where unknown.
-        by: 'auto' (patient where any is known, else video), 'patient', 'video', 'frame'.
-        doubts: (video, patient) that may belong together: where it is in doubt, one group.
-        pictures: (video, hash of a picture in it).
-
-    Returns:
-        N names of groups, and what they were made by.
-
-    Raises:
-        UserError: by patient, and no patient is known.
-    """
-    if by == "patient" and not any(patients):
-        raise UserError("--group-by patient: the label table has no PATIENT column, or it is empty")
-    if by == "auto":
-        by = "patient" if any(patients) else "video"
-    if by == "frame":
-        return [f"{video} #{number}" for number, video in enumerate(videos)], by
-    parent: dict[str, str] = {}  # union-find over videos and patients; roots are the smallest names
-
-    def root(node: str) -> str:
-        while parent.setdefault(node, node) != node:
-            node = parent[node]
-        return node
-
-    shared = {(video, f"~picture {digest}") for video, digest in pictures}
-    if by == "patient":
-        named = {*zip(videos, patients, strict=True), *doubts}
-        shared |= {(video, _node(patient)) for video, patient in named if patient}
-    for video, other in shared:
-        roots = root(f"video {video}"), root(other)
-        parent[max(roots)] = min(roots)
-    return [root(f"video {video}") for video in videos], by
-
-
-def _node(patient: str) -> str:
-    """A patient's node. Hashes sort last and so name no group: they differ from machine to machine."""
-    return f"{'~' if patient.startswith(HASHED) else ''}patient {patient}"
+Weights = tuple[np.ndarray, np.ndarray]  # (G, 2C+1) shares of what each group holds, (G, C) bool
+Assigned = tuple[tuple[int, int, float], np.ndarray]  # cost, (G,) part of each group
 
 
 def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: int) -> np.ndarray:
     """Assign whole groups to parts so that each class has its share of frames and groups in each part.
 
-    Greedy, the rarest class first as in iterative stratification (Sechidis et al. 2011), from several seeded
-    orders; the best is kept. The result does not depend on the order of the frames.
+    A class is of use in training first, then in test, then in validation.
 
     Args:
         groups: N names.
         values: (N,) class indices of each task, -1 = not annotated.
-        seed: seed of the orders.
+        seed: of the orders that are tried.
 
     Returns:
         (N,) parts: 'train', 'val' or 'test'.
@@ -88,12 +36,77 @@ def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: i
     Raises:
         UserError: fewer groups than parts.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    if len(names) < len(PARTS):
-        raise UserError(
-            f"the labelled frames come from {len(names)} group(s) ({', '.join(names)}); "
-            f"training, validation and test need at least {len(PARTS)}"
+    _enough(groups, len(PARTS), "training, validation and test need")
+    train, val, test = range(len(PARTS))
+    return np.array(PARTS)[_best(groups, values, SHARES, (train, test, val), seed=[seed, 3])]
+
+
+def fold_groups(
+    groups: Sequence[str], values: Sequence[np.ndarray], folds: int, *, seed: int
+) -> list[np.ndarray]:
+    """Cross-validation: every group is tested once, by what is learnt from the groups of the other folds.
+
+    A class of two groups or more stands in two folds or more, so that it can be tested. The groups that a
+    fold does not test are split once more: some are for choosing (validation), the others to learn from.
+
+    Args:
+        groups: N names.
+        values: (N,) class indices of each task, -1 = not annotated.
+        folds: K, at least 2.
+        seed: of the orders that are tried.
+
+    Returns:
+        K times (N,) parts: 'train', 'val' or 'test'.
+
+    Raises:
+        UserError: fewer groups than folds, or than three.
+    """
+    _enough(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
+    fold = _best(groups, values, np.full(folds, 1 / folds), (), seed=[seed, 8])
+    parts = []
+    for number in range(folds):
+        others = np.flatnonzero(fold != number)
+        part = np.full(len(fold), "test", dtype="<U5")
+        part[others] = choosing_split(
+            np.asarray(groups)[others], [task[others] for task in values], seed=[seed, 9, number]
         )
+        parts.append(part)
+    return parts
+
+
+def choosing_split(
+    groups: Sequence[str] | np.ndarray, values: Sequence[np.ndarray], *, seed: Sequence[int]
+) -> np.ndarray:
+    """(N,) 'train' and 'val': groups to learn from, and some to choose on where there are two or more."""
+    if len(np.unique(groups)) < 2:
+        return np.full(len(groups), "train", dtype="<U5")
+    shares = np.array([1 - VAL_OF_TRAINING, VAL_OF_TRAINING])
+    return np.array(PARTS[:2])[_best(groups, values, shares, (0, 1), seed=seed)]
+
+
+def _enough(groups: Sequence[str], wanted: int, who: str) -> None:
+    names = sorted(set(np.asarray(groups).tolist()))
+    if len(names) < wanted:
+        some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+        raise UserError(
+            f"the labelled frames come from {len(names)} group(s) ({some}); {who} at least {wanted}"
+        )
+
+
+def _best(
+    groups: Sequence[str] | np.ndarray,
+    values: Sequence[np.ndarray],
+    shares: np.ndarray,
+    chain: tuple[int, ...],
+    *,
+    seed: Sequence[int],
+) -> np.ndarray:
+    """(N,) part of each frame, of the best assignment out of several seeded orders.
+
+    Greedy, the rarest class first as in iterative stratification (Sechidis et al. 2011). The result does not
+    depend on the order of the frames.
+    """
+    names, group = np.unique(groups, return_inverse=True)
     onehot = np.concatenate([task[:, None] == np.unique(task[task >= 0]) for task in values], 1)  # (N, C)
     frames = np.zeros((len(names), onehot.shape[1]))
     np.add.at(frames, group, onehot)
@@ -101,61 +114,97 @@ def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: i
     sizes = np.bincount(group)[:, None]
     weights = np.concatenate([held / held.sum(axis=0) for held in (frames, present, sizes)], axis=1)
     rarity = np.where(present, present.sum(axis=0), len(names)).min(axis=1)  # groups of its rarest class
-    rng = np.random.default_rng([seed, 3])
+    rng = np.random.default_rng(seed)
+    assign: Callable[[np.ndarray], Assigned] = (
+        (lambda order: _assign_in_turn((weights, present), shares, chain, order))
+        if chain
+        else (lambda order: _assign_apart((weights, present), shares, order))
+    )
     candidates = []
     for _ in range(RESTARTS):
         order = rng.permutation(len(names))
-        candidates.append(_assign(weights, present, order[np.argsort(rarity[order], kind="stable")]))
+        candidates.append(assign(order[np.argsort(rarity[order], kind="stable")]))
     _, part_of = min(candidates, key=lambda candidate: candidate[0])
-    return np.array(PARTS)[part_of[group]]
+    return part_of[group]
 
 
-def _assign(
-    weights: np.ndarray, present: np.ndarray, order: np.ndarray
-) -> tuple[tuple[int, int, float], np.ndarray]:
-    """One greedy assignment of the groups in `order`: its cost, and the part of each group, (G,) int.
+def _assign_in_turn(held: Weights, shares: np.ndarray, chain: tuple[int, ...], order: np.ndarray) -> Assigned:
+    """One greedy assignment of the groups in `order` to parts in which a class is of use one after the other.
 
-    A class is of use in training first, then in test, then in validation: a group that brings a class to the
-    next of these goes there, any other to the part that lacks most of what the group holds.
+    A group that brings a class to the next part of the chain goes there, any other to the part that lacks
+    most of what the group holds.
     """
-    train, val, test = range(len(PARTS))
-    chain = np.array([train, test, val])
+    weights, present = held
+    turns = np.array(chain)
     reached = np.zeros(present.shape[1], dtype=np.int64)  # (C,) how far along the chain each class is
-    filled = np.zeros((len(PARTS), weights.shape[1]))
+    filled = np.zeros((len(shares), weights.shape[1]))
     part_of = np.empty(len(order), dtype=np.int64)
     for g in order:
-        step = reached[present[g]].min(initial=len(chain))
-        if step < len(chain):
-            part = int(chain[step])
-        else:
-            gap = (filled + weights[g] - SHARES[:, None]) ** 2 - (filled - SHARES[:, None]) ** 2
-            part = int((gap.sum(axis=1) / SHARES).argmin())
+        step = reached[present[g]].min(initial=len(turns))
+        part = int(turns[step]) if step < len(turns) else int(_gaps(filled, weights[g], shares).argmin())
         part_of[g] = part
         filled[part] += weights[g]
-        reached += present[g] & (chain[np.minimum(reached, len(chain) - 1)] == part) & (reached < len(chain))
-    empty = len(PARTS) - len(np.unique(part_of))
-    missing = int((len(chain) - reached).sum())
-    return (empty, missing, float(((filled - SHARES[:, None]) ** 2).sum())), part_of
+        reached += present[g] & (turns[np.minimum(reached, len(turns) - 1)] == part) & (reached < len(turns))
+    return _cost(part_of, filled, shares, missing=int((len(turns) - reached).sum())), part_of
+
+
+def _assign_apart(held: Weights, shares: np.ndarray, order: np.ndarray) -> Assigned:
+    """One greedy assignment of the groups in `order` to parts of equal standing.
+
+    A group goes to the part that lacks most of what it holds, if it can to another one than the only part in
+    which a class of it stands.
+    """
+    weights, present = held
+    has = np.zeros((len(shares), present.shape[1]), dtype=bool)  # (P, C)
+    filled = np.zeros((len(shares), weights.shape[1]))
+    part_of = np.empty(len(order), dtype=np.int64)
+    for g in order:
+        alone = has[:, present[g] & (has.sum(axis=0) == 1)].any(axis=1)
+        gaps = _gaps(filled, weights[g], shares)
+        part = int(np.where(alone & ~alone.all(), np.inf, gaps).argmin())
+        part_of[g] = part
+        filled[part] += weights[g]
+        has[part] |= present[g]
+    short = np.minimum(present.sum(axis=0), 2) - np.minimum(has.sum(axis=0), 2)
+    return _cost(part_of, filled, shares, missing=int(short.sum())), part_of
+
+
+def _gaps(filled: np.ndarray, more: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """(P,) how much worse (or, below 0, better) the balance gets if `more` goes to each part."""
+    gap = (filled + more - shares[:, None]) ** 2 - (filled - shares[:, None]) ** 2
+    return gap.sum(axis=1) / shares
+
+
+def _cost(
+    part_of: np.ndarray, filled: np.ndarray, shares: np.ndarray, *, missing: int
+) -> tuple[int, int, float]:
+    """Empty parts, then classes that are missing where they are of use, then how far from balance."""
+    empty = len(shares) - len(np.unique(part_of))
+    return empty, missing, float(((filled - shares[:, None]) ** 2).sum())
 
 
 def not_evaluable(
-    values: np.ndarray, classes: Sequence[str], groups: np.ndarray, parts: np.ndarray
+    values: np.ndarray, classes: Sequence[str], groups: np.ndarray, folds: Sequence[np.ndarray]
 ) -> list[dict[str, str]]:
-    """The classes of a task that the split cannot have in both training and test, with the reason.
+    """The classes of a task that cannot be both learnt and tested, with the reason and what would be needed.
+
+    A class counts if it is tested somewhere, and learnt wherever it is tested.
 
     Args:
         values: (N,) class indices, -1 = not annotated.
         classes: names.
         groups: (N,) groups.
-        parts: (N,) parts.
+        folds: (N,) parts of each fold; one fold for a single split.
     """
     reasons = []
     for number, name in enumerate(classes):
         here = values == number
         n = len(np.unique(groups[here]))
-        absent = [part for part in ("train", "test") if not (here & (parts == part)).any()]
+        tested = [part for part in folds if (here & (part == "test")).any()]
+        learnt = [(here & (part == "train")).any() for part in tested or folds]
+        absent = ["training"] * (not all(learnt)) + ["test"] * (not tested)
         if absent:
-            where = " and ".join({"train": "training", "test": "test"}[part] for part in absent)
+            where = " and ".join(absent) + (" when it is tested" if len(folds) > 1 and tested else "")
             why = (
                 "at least 2 groups are needed, 10 or more are better"
                 if n < 2
@@ -171,7 +220,7 @@ def not_evaluable(
 
 
 def part_of_all(
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
     labelled: np.ndarray,
     parts: np.ndarray,
     *,

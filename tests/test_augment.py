@@ -3,7 +3,17 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from simclr_rhd.augment import FACTORS, MEAN, STD, Strengths, draws, normalise, plain_view, two_views
+from simclr_rhd.augment import (
+    FACTORS,
+    MEAN,
+    STD,
+    Strengths,
+    draws,
+    normalise,
+    plain_view,
+    random_views,
+    two_views,
+)
 from simclr_rhd.frames import DOPPLER, GREY, TINTED
 
 DEFAULT = Strengths(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)
@@ -50,6 +60,14 @@ def test_views_differ_from_each_other_and_between_samples_of_the_same_frame():
     for i in range(10):
         for j in range(i):
             assert (views[i] - views[j]).abs().max() > 0.05
+
+
+def test_one_view_of_each_frame_is_one_of_the_two():
+    x, kind, u = frames(), kinds(5, TINTED), numbers()
+    both = two_views(x, kind, u, size=16, strengths=DEFAULT).split(5)
+    for number, wanted in enumerate(both):
+        one = random_views(x, kind, u[:, number], size=16, strengths=DEFAULT)
+        torch.testing.assert_close(one, wanted)
 
 
 def test_same_numbers_same_views_other_epoch_other_views():

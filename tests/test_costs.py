@@ -66,10 +66,14 @@ def test_the_largest_batch_fits_and_the_next_one_does_not():
 
 def test_times_add_up():
     assert PLAN.epoch_s(COST) == pytest.approx(15 * 64 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
-    after = 500 * 0.002 + costs.METRICS_S
+    after = 2 * 500 * 0.002 + costs.METRICS_S + costs.FOLD_S
     assert PLAN.after_s(COST) == pytest.approx(after)
     assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
     assert PLAN.least_s(COST) == pytest.approx(6 * PLAN.epoch_s(COST) + after)
+    folds = replace(PLAN, folds=3, pretrainings=4, fits=7, linear_epochs=10, finetune_epochs=2)
+    encoders, heads, finetuned = 5 * 500 * 0.002, 7 * 10 * 500 * costs.HEAD_S, 4 * 2 * 500 * 0.01 / 2
+    of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.FOLD_S
+    assert folds.most_s(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
     shared = replace(PLAN, ranks=2, before_s=9.0)
     assert shared.epoch_s(COST) == pytest.approx(15 * 32 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
     assert shared.most_s(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)

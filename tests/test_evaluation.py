@@ -1,91 +1,183 @@
-"""What stands beside the model must be honest, too: nothing of the test part decides about a score."""
-
-from types import SimpleNamespace
+"""The figures of a study are those of its truth: nothing of the test part decides, no leak is hidden."""
 
 import numpy as np
 import pytest
+from simulated import cohort, features_of, study
+from sklearn.metrics import balanced_accuracy_score
 
-from simclr_rhd import baselines, evaluation
-from simclr_rhd.labels import TASKS
+from simclr_rhd import evaluation
+from simclr_rhd.cohort import Question
+from simclr_rhd.study import OURS, pooled
 
-N, CLASSES = 240, ["a", "b"]
+
+def evaluated(a_study, seed=0):
+    said = a_study.said(a_study.fit_folds(a_study.encoded.folds))
+    return said, evaluation.evaluate(a_study.cohort, said, seed=seed)
 
 
-def dataset(frames, true, *, missing=()):
-    """240 frames of 60 patients; every fourth patient is in the test part."""
-    patient = np.arange(N) // 4
-    part = np.where(patient % 4 == 0, "test", np.where(patient % 4 == 1, "val", "train"))
-    rows = {name: np.flatnonzero(part == name) for name in ("train", "val", "test")}
-    return SimpleNamespace(
-        store=SimpleNamespace(frames=frames, keys=[f"f{number}.png" for number in range(N)]),
-        labels=SimpleNamespace(
-            classes=dict.fromkeys(TASKS, CLASSES),
-            values=dict.fromkeys(TASKS, true),
-            videos=[f"v{number // 2}" for number in range(N)],
-        ),
-        groups=np.array([f"p{number}" for number in patient]),
-        part=part,
-        split_by="patient",
-        leaky=False,
-        not_evaluable={task: [{"class": name, "reason": "few"} for name in missing] for task in TASKS},
-        of_part=lambda name: {"frames": len(rows[name]), "groups": 15},
+@pytest.mark.parametrize("folds", [1, 4])
+def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_leak_hides_that(folds):
+    """The truth is 0.5; a split over frames finds 0.9 and more, and says that it is a leak."""
+    a_cohort = cohort(patients=60, folds=folds)
+    a_study = study(a_cohort, features_of(a_cohort.groups))
+    result = evaluated(a_study)[1]["view"]
+    for level in ("frame", "video", "patient"):
+        low, high = result["test"][level]["ci95"]["balanced_accuracy"]
+        assert low <= 0.5 <= high, f"chance is outside the interval per {level}: {low:.2f} to {high:.2f}"
+    leak = evaluation.leak(a_study)["view"]
+    assert leak["leaky"] is True and leak["frame"]["balanced_accuracy"] >= 0.9
+    assert leak["frame"]["ci95"]["balanced_accuracy"][0] > 0.85, "and an interval that is too narrow"
+
+
+def test_features_that_know_the_class_are_found_in_every_fold():
+    a_cohort = cohort(folds=4)
+    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    said, results = evaluated(study(a_cohort, x))
+    result = results["view"]
+    assert result["test"]["frame"]["balanced_accuracy"] > 0.95
+    assert result["test"]["frame"]["n"] == len(a_cohort.paths), "every frame is tested once"
+    assert [fold["fold"] for fold in result["folds"]] == [1, 2, 3, 4]
+    assert sum(fold["n"] for fold in result["folds"]) == len(a_cohort.paths)
+    table = pooled(a_cohort, said[OURS], "test")["view"]
+    expected = balanced_accuracy_score(a_cohort.values["view"], table.argmax(axis=1))
+    assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
+
+
+def test_what_is_pooled_was_learnt_without_the_frame():
+    """The labels of a fold's test groups are turned round: what is said of them must not change."""
+    a_cohort = cohort(folds=3)
+    x = features_of(a_cohort.groups, signal=1.0, true=a_cohort.values["view"])
+    said, _ = evaluated(study(a_cohort, x))
+    rows = a_cohort.rows(1, "test")
+    a_cohort.values["view"][rows] = 1 - a_cohort.values["view"][rows]
+    other, _ = evaluated(study(a_cohort, x))
+    for who in said:
+        assert np.array_equal(said[who][1]["view"], other[who][1]["view"]), who
+    assert not np.array_equal(said[OURS][0]["view"], other[OURS][0]["view"]), "there they are learnt from"
+
+
+def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
+    a_cohort = cohort(patients=12, folds=3)
+    tables = [{"view": np.full((len(a_cohort.paths), 2), float(fold))} for fold in range(3)]
+    table = pooled(a_cohort, tables, "test")["view"]
+    for fold in range(3):
+        assert (table[a_cohort.rows(fold, "test")] == fold).all()
+    times = np.sum([part == "val" for part in a_cohort.folds], axis=0)
+    val = pooled(a_cohort, tables, "val")["view"][:, 0]
+    assert np.isnan(val[times == 0]).all() and not np.isnan(val[times > 0]).any()
+
+
+def test_margins_and_verdict_levels_are_beside_every_comparator():
+    a_cohort = cohort(patients=60, folds=2)
+    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    noise = features_of(a_cohort.groups, seed=9)
+    _, results = evaluated(study(a_cohort, x, rivals={"random encoder": noise}))
+    result = results["view"]
+    assert set(result["baselines"]) == {"majority", "pixels", "neighbours", "random encoder"}
+    margin = result["margins"]["random encoder"]["frame"]
+    gap = (
+        result["test"]["frame"]["balanced_accuracy"]
+        - result["baselines"]["random encoder"]["balanced_accuracy"]
     )
+    assert margin["balanced_accuracy"] == pytest.approx(gap)
+    assert margin["ci95"][0] > 0, "the same groups are drawn for both"
+    assert result["baselines"]["majority"]["balanced_accuracy"] == pytest.approx(0.5)
 
 
-@pytest.fixture
-def study():
-    """Frames whose brightness tells the class."""
-    rng = np.random.default_rng(0)
-    true = rng.integers(0, 2, N)
-    frames = (rng.integers(0, 100, (N, 3, 16, 16)) + 60 * true[:, None, None, None]).astype(np.uint8)
-    return frames, true
+def test_a_class_of_one_patient_is_named_and_has_no_figure():
+    a_cohort = cohort(patients=21, classes=2, folds=3)
+    a_cohort.values["view"][a_cohort.groups == "p004"] = 2
+    a_cohort.classes["view"].append("rare")
+    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    result = evaluated(study(a_cohort, x))[1]["view"]
+    (named,) = result["not_evaluable"]
+    assert named["class"] == "rare" and "at least 2 groups are needed" in named["reason"]
+    assert result["test"]["frame"]["per_class"]["rare"]["recall"] is None
+    assert result["test"]["frame"]["n"] == len(a_cohort.paths) - 6
+    assert result["groups"]["rare"]["groups"] == 1 and result["groups"]["rare"]["frames"] == 6
 
 
-def evaluated(frames, true, **options):
-    found = dataset(frames, true, **options)
-    probabilities = {"view": np.eye(2)[true] * 0.8 + 0.1}
-    return found, evaluation.evaluate(found, np.arange(N), probabilities, seed=0, synthetic=False)
-
-
-def test_pixels_learn_from_the_training_part_alone(study):
-    frames, true = study
-    found, metrics = evaluated(frames, true)
-    assert metrics["tasks"]["view"]["baselines"]["pixels"]["balanced_accuracy"] > 0.9
-    test = found.part == "test"
-    flipped = np.where(test, 1 - true, true)
-    metrics = evaluated(frames, flipped)[1]
-    assert metrics["tasks"]["view"]["baselines"]["pixels"]["balanced_accuracy"] < 0.1
-
-
-def test_the_majority_is_that_of_the_training_part(study):
-    frames, _ = study
-    part = dataset(frames, np.zeros(N, int)).part
-    true = np.where(part == "test", np.arange(N) % 6 == 0, np.arange(N) % 6 > 0).astype(int)
-    majority = evaluated(frames, true)[1]["tasks"]["view"]["baselines"]["majority"]
-    assert majority["accuracy"] < 0.3 and majority["balanced_accuracy"] == pytest.approx(0.5)
-
-
-def test_the_majority_is_a_class_that_can_be_evaluated(study):
+def test_the_majority_is_a_class_that_can_be_evaluated():
     """The commonest class of all, when it is in no test frame, would be right never and look beaten."""
-    assert baselines.majority(np.array([0, 0, 1]), 2, 3).argmax(axis=1).tolist() == [0, 0]
-    frames, true = study
-    found = dataset(frames, true, missing=["a"])
-    metrics = evaluation.evaluate(found, np.arange(N), {"view": np.eye(2)[true]}, seed=0, synthetic=False)
-    majority = metrics["tasks"]["view"]["baselines"]["majority"]
-    assert np.array(majority["confusion"])[:, 0].sum() == 0
+    a_cohort = cohort(patients=20)
+    part = a_cohort.folds[0]
+    a_cohort.values["view"][part == "train"] = np.where(np.arange((part == "train").sum()) < 10, [0], 2)
+    a_cohort.values["view"][part == "train"][10:20] = 1
+    a_cohort.classes["view"].append("only in training")
+    a_study = study(a_cohort, features_of(a_cohort.groups))
+    said = a_study.said(a_study.fit_folds(a_study.encoded.folds))
+    assert set(said["majority"][0]["view"].argmax(axis=1)) <= {0, 1}
 
 
-def test_predictions_are_of_the_test_part_and_agree_with_the_probabilities(study):
-    found, _ = evaluated(*study)
-    header = evaluation.prediction_header(found)
-    probabilities = {"view": np.tile([0.2, 0.8], (N, 1))}
-    rows = list(evaluation.prediction_rows(found, np.arange(N), probabilities))
-    assert {row[0] for row in rows} == {f"f{number}.png" for number in np.flatnonzero(found.part == "test")}
-    for row in rows:
-        named = dict(zip(header, row, strict=True))
-        assert named["predicted"] == "b" and named["p:a"] == 0.2 and named["true"] in CLASSES
+def test_power_is_wilsons_interval():
+    def levels(accuracy, groups):
+        return {"video": {"accuracy": accuracy, "groups": groups}}
+
+    note = evaluation.power(levels(0.8, 25))
+    # z = 1.96, n = 25, p = 0.8: half width z sqrt(p q / n + z^2 / 4 n^2) / (1 + z^2 / n)
+    z = 1.959964
+    half = z * np.sqrt(0.8 * 0.2 / 25 + z**2 / (4 * 25**2)) / (1 + z**2 / 25)
+    assert note["half_width"] == pytest.approx(half, abs=1e-6)
+    assert 50 < note["groups_needed"] < 65
+    assert evaluation.power(levels(None, 0)) == {
+        "groups": 0,
+        "accuracy": 0.8,
+        "half_width": None,
+        "groups_needed": note["groups_needed"],
+    }
 
 
-def test_a_task_without_predictions_says_why(study):
-    _, metrics = evaluated(*study)
-    assert "fewer than two classes" in metrics["tasks"]["severity"]["skipped"]
+def test_calibration_is_told_before_and_after():
+    a_cohort = cohort(patients=60)
+    x = features_of(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
+    a_study = study(a_cohort, x, l2=(1e-4,), epochs=40)
+    trained = a_study.fit_folds(a_study.encoded.folds)
+    result = evaluation.evaluate(a_cohort, a_study.said(trained), seed=0)["view"]
+    before, after = result["calibration"]["before"], result["calibration"]["after"]
+    assert after["ece"] == pytest.approx(result["test"]["frame"]["ece"])
+    assert before["ece"] > after["ece"]
+    assert sum(after["count"]) == result["test"]["frame"]["n"]
+    facts = evaluation.head_facts(a_cohort, trained, a_study.encoded.folds)["view"]
+    assert facts["temperature"][0] != 1 and facts["l2"] == [1e-4]
+
+
+def test_each_seed_alone_is_told():
+    a_cohort = cohort(patients=30, folds=3)
+    a_study = study(a_cohort, features_of(a_cohort.groups), seeds=3)
+    trained = a_study.fit_folds(a_study.encoded.folds)
+    facts = evaluation.head_facts(a_cohort, trained, a_study.encoded.folds)["view"]
+    assert len(facts["balanced_accuracy_of_seeds"]) == 3 and len(facts["l2"]) == 3
+
+
+def test_predictions_have_one_row_a_tested_frame_and_task():
+    a_cohort = cohort(patients=12, folds=3)
+    tables = [{"view": np.tile([0.25, 0.75], (len(a_cohort.paths), 1))} for _ in range(3)]
+    header, rows = evaluation.prediction_header(a_cohort), list(evaluation.prediction_rows(a_cohort, tables))
+    assert header == ["path", "video", "group", "task", "true", "predicted", "p:class 0", "p:class 1", "fold"]
+    assert [row[0] for row in rows] == a_cohort.paths
+    assert rows[0][4:8] == [f"class {a_cohort.values['view'][0]}", "class 1", 0.25, 0.75]
+    assert {row[-1] for row in rows} == {1, 2, 3}
+
+
+def test_lesions_are_told_below_their_task_and_in_words():
+    names = ["Not Applicable", "Mitral Valve Regurgitation", "Mitral Valve Regurgitation + X"]
+    a_cohort = cohort(patients=30, classes=3, multilabel=True, names=names)
+    x = features_of(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
+    said, results = evaluated(study(a_cohort, x))
+    assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
+    tasks = evaluation.by_task(a_cohort, results, {"view": {"classes": []}, "severity": {"classes": []}})
+    assert list(tasks["condition"]["lesions"]) == ["Mitral Valve Regurgitation", "X"]
+    found = tasks["condition"]["lesions"]["X"]
+    assert found["classes"] == ["absent", "present"]
+    assert found["test"]["frame"]["per_class"]["present"]["recall"] > 0.9
+    rows = list(evaluation.prediction_rows(a_cohort, said[OURS]))
+    assert {row[4] for row in rows} == {"no lesion", *names[1:]}
+    right = np.mean([row[4] == row[5] for row in rows])
+    assert right > 0.9
+
+
+def test_a_question_knows_the_order_of_degrees():
+    classes = ["Not Applicable", "Normal", "Borderline RHD", "Definite RHD"]
+    question = Question("severity", "severity", None, classes, np.zeros(1, int), [])
+    assert question.ordered() == [1, 2, 3]
+    assert Question("view", "view", None, classes, np.zeros(1, int), []).ordered() == []

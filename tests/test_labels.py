@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import TASKS, class_reader, patient_reader, read_labels, videos_of
-from simclr_rhd.split import make_groups
 from simclr_rhd.table import read_rows
 
 L, U = "lab", "un/lab"

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"errors", "process", "bootstrap", "parallel", "diagnostics", "optim", "__init__"},
+    {"errors", "process", "bootstrap", "calibration", "confusions", "parallel", "pooling", "ranking"},
+    {"diagnostics", "groups", "optim", "__init__"},
     {
         "config",
         "files",
@@ -17,23 +18,27 @@ LAYERS = [
         "phantom",
         "listing",
         "ranks",
-        "metrics",
+        "intervals",
         "split",
         "projection",
         "table",
     },
     {"loss", "syncnorm", "annotators", "demo", "checkpoint", "augment", "bucket", "clips", "shards"},
-    {"runtime", "baselines", "dicom", "labels", "model", "sources"},
+    {"metrics", "runtime", "audit", "canvas", "comparators", "dicom", "labels", "model", "sources"},
     {"media", "runs"},
     {"store"},
     {"dataset"},
     {"batches", "classifier", "inventory"},
-    {"step", "features", "heads", "evaluation"},
+    {"step", "features", "heads", "cohort"},
+    {"finetune", "study"},
+    {"evaluation"},
+    {"efficiency"},
     {"pretrain", "journal"},
     {"watch"},
     {"costs"},
     {"probe", "settle"},
-    {"plots", "report"},
+    {"plots_pretraining", "plots_tasks", "plots_evaluation", "summary"},
+    {"report"},
     {"figures"},
 ]
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
@@ -67,7 +72,9 @@ def test_only_main_sees_the_configuration(module):
         ("config", ["torch", "numpy", "PIL"]),
         ("process", ["torch", "numpy", "PIL"]),
         ("sources", ["google.cloud", "torch", "matplotlib"]),
-        ("plots", ["matplotlib", "seaborn", "umap", "sklearn"]),
+        ("plots_pretraining", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("plots_tasks", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("plots_evaluation", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
         ("pretrain", ["matplotlib", "sklearn", "google.cloud", "umap"]),
     ],
 )

@@ -44,7 +44,7 @@ def arguments(data, cache, save_dir, *more):
 def test_a_frame_split_is_marked_as_leaky_wherever_it_shows(data, tmp_path):
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", "--group-by", "frame")) == 0
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert found["split"] | {"parts": None} == {"by": "frame", "leaky": True, "folds": 1, "parts": None}
+    assert found["split"]["by"] == "frame" and found["split"]["leaky"] is True
     assert found["synthetic"] is False
     for name in ("simclr_rhd.log", "report.html"):
         assert "leaky" in (tmp_path / "out" / name).read_text().lower()

@@ -7,42 +7,47 @@ from pathlib import Path
 import pytest
 
 from simclr_rhd import report
+from simclr_rhd import summary as words
+from simclr_rhd.metrics import AVERAGES, PER_CLASS
 
-AVERAGES = [
-    *("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", "specificity_macro"),
-    *("precision_weighted", "recall_weighted", "f1_weighted", "auroc_macro"),
-]
-PER_CLASS = ("accuracy", "precision", "recall", "f1", "specificity", "auroc")
 HOSTILE = "<script>alert(1)</script>"
 PICTURE = b"\x89PNG not really"
 
 
 def scores(value, classes, low=None):
     """SCORES in which every figure is `value`, with an interval from `low` where that is given."""
-    bounds = {} if low is None else {name: [low, 1.0] for name in AVERAGES[:-1]}
+    bounds = {} if low is None else {name: [low, 1.0] for name in AVERAGES}
     return {"n": 40, "groups": 7, **dict.fromkeys(AVERAGES, value), "ci95": bounds} | {
         "per_class": {name: dict.fromkeys(PER_CLASS, value) | {"support": 5} for name in classes},
         "confusion": [[1] * len(classes)] * len(classes),
+        "reasons": {},
     }
 
 
 def task(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), not_evaluable=()):
-    def both(value, low=None):
-        return {"frame": scores(value, classes, low), "video": scores(value, classes, low)}
+    def all_levels(value, low=None):
+        found = {level: scores(value, classes, low) for level in ("frame", "video", "patient")}
+        return found | {"patient": scores(None, classes) | {"reason": "no patient is known"}}
 
+    rivals = {"majority": 0.5, "pixels": pixels, "random encoder": 0.5}
+    tables = {name: all_levels(value) for name, value in rivals.items()}
     return {
         "classes": list(classes),
         "not_evaluable": [{"class": name, "reason": "one group only"} for name in not_evaluable],
-        "val": both(ours),
-        "test": both(ours, low),
+        "groups": {name: {"frames": 40, "groups": 7, "train": 5, "val": 1, "test": 1} for name in classes},
+        "power": {"groups": 7, "accuracy": 0.9, "half_width": 0.26, "groups_needed": 38},
+        "val": all_levels(ours),
+        "test": all_levels(ours, low),
         "baselines": {
-            name: found["frame"] | {"video": found["video"]}
-            for name, found in (("majority", both(0.5)), ("pixels", both(pixels)))
+            name: of["frame"] | {"video": of["video"], "patient": of["patient"]}
+            for name, of in tables.items()
         },
         "margins": {
-            name: dict.fromkeys(("frame", "video"), margin(ours, theirs, low))
-            for name, theirs in (("majority", 0.5), ("pixels", pixels))
+            name: dict.fromkeys(("frame", "video", "patient"), margin(ours, theirs, low))
+            for name, theirs in rivals.items()
         },
+        "folds": [{"fold": 1, "n": 40, "groups": 7, "accuracy": ours, "balanced_accuracy": ours}],
+        "head": {"l2": [0.01], "temperature": [1.5], "balanced_accuracy_of_seeds": [ours]},
     }
 
 
@@ -54,8 +59,16 @@ def margin(ours, theirs, low):
 
 def metrics(**tasks):
     parts = {part: {"frames": 40, "groups": 7} for part in ("train", "val", "test")}
-    split = {"by": "patient", "leaky": False, "folds": 1, "parts": parts}
-    return {"synthetic": False, "split": split, "tasks": tasks}
+    split = {"by": "patient", "leaky": False, "folds": 1, "parts": parts, "pretraining": "once, on others"}
+    pair = {
+        "test_path": "a.png",
+        "test_group": "g",
+        "other_path": "b.png",
+        "other_group": "h",
+        "value": 0.9876,
+    }
+    audit = {"closest": [pair], "near_identical": {"found": 0, "listed": 0, "threshold": 5.0}}
+    return {"synthetic": False, "split": split, "tasks": tasks, "audit": audit}
 
 
 RUN = {
@@ -102,7 +115,7 @@ def write(tmp_path, found, **changes):
 
 
 def summary(found):
-    text = report.summary(found, save_dir=Path("models"))
+    text = words.summary(found, save_dir=Path("models"))
     assert max(map(len, text.splitlines())) <= 110
     return text
 
@@ -110,7 +123,7 @@ def summary(found):
 def test_summary_has_both_levels_intervals_and_comparators():
     text = summary(metrics(view=task(0.91234, 0.72, low=0.85), severity=task(0.8, 0.6, low=0.7)))
     row = next(line for line in text.splitlines() if line.startswith("view per video"))
-    assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72".split()
+    assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 0.50".split()
     assert sum(line.startswith(("view per", "severity per")) for line in text.splitlines()) == 4
     assert "Look at models/report.html" in text
     assert "SYNTHETIC" not in text and "LEAKY" not in text
@@ -124,38 +137,92 @@ def test_summary_says_dash_for_what_is_null():
         )
     text = summary(found)
     row = next(line for line in text.splitlines() if line.startswith("view per frame"))
-    assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-"]
+    assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-", "0.50"]
     assert "fewer than two classes" in text and "0.00" not in text and "None" not in text
-    assert report.verdicts(found) == []
+    assert words.verdicts(found) == []
 
 
 @pytest.mark.parametrize(
     ("ours", "pixels", "low", "says", "not_says"),
     [
-        (0.70, 0.85, 0.60, "does NOT beat raw pixels (0.85).", "frequent"),
-        (0.85, 0.85, 0.80, "does NOT beat raw pixels (0.85).", "frequent"),
-        (0.45, 0.40, 0.40, "does NOT beat the most frequent class (0.50).", "pixels"),
+        (0.70, 0.85, 0.60, "does NOT beat raw pixels (0.85); beats an encoder that has", "or raw"),
+        (0.85, 0.85, 0.80, "does NOT beat raw pixels (0.85);", "chance"),
+        (
+            0.45,
+            0.40,
+            0.40,
+            "does NOT beat an untrained encoder (0.50) or the most",
+            "raw pixels;",
+        ),
         (0.90, 0.85, 0.80, "is above raw pixels (0.85), but that may be chance", "NOT"),
-        (0.90, 0.70, 0.80, "beats raw pixels (0.70) and the most frequent class (0.50).", "NOT"),
+        (
+            *(0.90, 0.70, 0.80),
+            "beats raw pixels (0.70), an untrained encoder (0.50) and the most frequent class (0.50).",
+            "NOT",
+        ),
     ],
 )
 def test_verdict_in_plain_words(ours, pixels, low, says, not_says, tmp_path):
     found = metrics(view=task(ours, pixels, low=low))
-    (verdict,) = report.verdicts(found)
+    (verdict,) = words.verdicts(found)
     assert says in verdict and not_says not in verdict
     assert verdict in " ".join(summary(found).split()) and verdict in Page(write(tmp_path, found)).text
+
+
+@pytest.mark.parametrize(
+    ("ours", "low", "says"),
+    [
+        (0.80, 0.70, "NOT BETTER THAN RAW PIXELS: view."),
+        (0.90, 0.80, "NOT SHOWN TO BE BETTER THAN RAW PIXELS: view."),
+        (0.95, 0.90, None),
+    ],
+)
+def test_what_does_not_beat_raw_pixels_is_said_at_the_top(ours, low, says, tmp_path):
+    found = metrics(view=task(ours, 0.85, low=low), severity=task(0.99, 0.5, low=0.9))
+    text, page = summary(found), Page(write(tmp_path, found)).text
+    if says is None:
+        assert "RAW PIXELS" not in text and "RAW PIXELS" not in page
+    else:
+        assert text.startswith(says)
+        assert page.index(says) < page.index("Results")
+
+
+def test_lesions_are_told_one_by_one():
+    lesions = {name: task(0.9, 0.8, low=0.85, classes=("absent", "present")) for name in ("MR", "A" * 40)}
+    found = metrics(condition={"mode": "multilabel", "classes": [], "not_evaluable": [], "lesions": lesions})
+    text = summary(found)
+    assert "condition: MR: balanced accuracy per video 0.90" in text
+    rows = [line[:30].rstrip() for line in text.splitlines() if " per frame" in line[:30]]
+    assert rows == ["condition: MR per frame", f"{'A' * 17}… per frame"]
+
+
+def test_folds_and_how_exact_a_figure_can_be_are_told():
+    found = metrics(view=task(0.9, 0.8, low=0.85))
+    found["split"] |= {"folds": 2, "pretraining": "anew for each fold"}
+    found["tasks"]["view"]["folds"] *= 2
+    text = " ".join(summary(found).split())
+    assert "2 folds; balanced accuracy per video by fold: view 0.90 0.90" in text
+    assert "with 7 patients an accuracy of 0.90 has an interval of about ± 0.26; ± 0.10 would take 38" in text
+    assert "pretrained anew for each fold" in text
+
+
+def test_pairs_that_look_nearly_identical_are_an_alarm(tmp_path):
+    found = metrics(view=task(0.9, 0.8))
+    assert "nearly identical to a frame" in Page(write(tmp_path, found)).text
+    found["audit"]["near_identical"]["found"] = 3
+    assert "3 pairs of frames in different parts look nearly identical" in Page(write(tmp_path, found)).text
 
 
 def test_few_groups_cannot_tell():
     found = metrics(view=task(0.90, 0.70, low=0.80))
     found["tasks"]["view"]["test"]["video"]["groups"] = 4
-    assert "too few groups" in report.verdicts(found)[0] and "beats" not in report.verdicts(found)[0]
+    assert "too few groups" in words.verdicts(found)[0] and "beats" not in words.verdicts(found)[0]
 
 
 def test_verdict_falls_back_to_frames():
     found = metrics(view=task(0.9, 0.8))
     found["tasks"]["view"]["test"]["video"]["balanced_accuracy"] = None
-    assert "per frame" in report.verdicts(found)[0]
+    assert "per frame" in words.verdicts(found)[0]
 
 
 def test_warnings_come_first_and_what_is_left_out_is_named(tmp_path):

@@ -67,7 +67,12 @@ def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
     kept = [".gitkeep", ".lock", "my_notes.txt", "tsne_of_my_own.png"]
     for name in ("model.pt", "tsne_view.png", *kept):
         (tmp_path / name).touch()
+    (tmp_path / "fold-2").mkdir()
+    (tmp_path / "fold-2" / "simclr_best.pt").touch()
+    (tmp_path / "fold-of-mine").mkdir()
     clear(tmp_path)
+    assert not (tmp_path / "fold-2").exists() and (tmp_path / "fold-of-mine").is_dir()
+    (tmp_path / "fold-of-mine").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 

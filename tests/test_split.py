@@ -7,7 +7,8 @@ from simclr_rhd.split import (
     PARTS,
     UNLABELLED,
     check_disjoint,
-    make_groups,
+    choosing_split,
+    fold_groups,
     not_evaluable,
     part_of_all,
     split_groups,
@@ -74,66 +75,78 @@ def test_a_class_of_one_group_is_named_and_put_into_training():
     rare[5] = 1
     part = split_groups(groups, [rare], seed=0)
     assert part[5] == "train"
-    (named,) = not_evaluable(rare, ["common", "rare"], groups, part)
+    (named,) = not_evaluable(rare, ["common", "rare"], groups, [part])
     assert named["class"] == "rare" and "1 group(s), none in test; at least 2" in named["reason"]
 
 
 def test_a_class_that_no_split_has_room_for_is_named_with_another_reason():
     groups, parts = np.array(["g", "h", "i"]), np.array(["train", "train", "test"])
-    (named,) = not_evaluable(np.array([1, 1, 0]), ["common", "rare"], groups, parts)[1:]
+    (named,) = not_evaluable(np.array([1, 1, 0]), ["common", "rare"], groups, [parts])[1:]
     assert "2 group(s), none in test" in named["reason"] and "at least 2" not in named["reason"]
 
 
 def test_too_few_groups():
-    with pytest.raises(UserError, match=r"2 group\(s\) \(a, b\)"):
+    with pytest.raises(UserError, match=r"2 group\(s\) \(a, b\); training, validation and test need"):
         split_groups(["a", "b", "b"], [np.array([0, 1, 1])], seed=0)
 
 
-def test_groups_by_patient_join_videos_and_patients():
-    videos = ["v1", "v1", "v2", "v3", "v4", "v4", "v5"]
-    patients = ["p1", "", "p1", "", "p2", "p3", "p3"]
-    groups, by = make_groups(videos, patients, "auto")
-    assert by == "patient"
-    assert groups[0] == groups[1] == groups[2], "v1 and v2 are of p1"
-    assert groups[4] == groups[5] == groups[6], "p2 and p3 share v4"
-    assert len(set(groups)) == 3
+@pytest.mark.parametrize("seed", range(50))
+def test_folds_test_every_group_once_and_learn_from_no_frame_of_it(seed):
+    groups, values = study(seed=seed)
+    folds = 2 + seed % 4
+    parts = fold_groups(groups, values, folds, seed=seed)
+    assert (np.sum([part == "test" for part in parts], axis=0) == 1).all()
+    for part in parts:
+        sides = [set(groups[part == name]) for name in PARTS]
+        assert all(sides) and not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
 
 
-def test_a_frame_of_two_patients_joins_them():
-    videos, patients = ["v1", "v2", "still"], ["p1", "p2", ""]
-    groups, _ = make_groups(videos, patients, "patient", doubts=[("still", "p1"), ("still", "p2")])
-    assert len(set(groups)) == 1
+def test_folds_are_balanced_and_the_groups_to_choose_on_are_a_fair_share():
+    groups, values = study(n_groups=150)
+    for part in fold_groups(groups, values, 5, seed=0):
+        assert abs((part == "test").mean() - 0.2) < 0.04
+        assert abs((part == "val").mean() - 0.8 * 0.15 / 0.85) < 0.04
+        for task in values:
+            for number in np.unique(task[task >= 0]):
+                assert abs((part == "test")[task == number].mean() - 0.2) < 0.08
 
 
-def test_a_patient_and_a_video_of_one_name_are_two_groups():
-    groups, _ = make_groups(["a", "1"], ["1", ""], "auto")
-    assert groups == ["patient 1", "video 1"]
+@pytest.mark.parametrize("seed", range(20))
+def test_a_class_of_two_groups_stands_in_two_folds_and_is_learnt_when_it_is_tested(seed):
+    groups = np.array([f"g{number}" for number in range(20)])
+    rare, other = np.zeros(20, dtype=np.int64), np.arange(20) % 3
+    rare[[3, 11]] = 1
+    parts = fold_groups(groups, [rare, other], 5, seed=seed)
+    tested = [set(np.flatnonzero(part == "test")) & {3, 11} for part in parts]
+    assert sorted(map(len, tested)) == [0, 0, 0, 1, 1]
+    assert not not_evaluable(rare, ["common", "rare"], groups, parts)
 
 
-@pytest.mark.parametrize("by", ["patient", "video"])
-def test_videos_that_share_a_picture_are_one_group(by):
-    videos, patients = ["v1", "v2", "v3"], ["p1", "p2", "p3"]
-    groups, _ = make_groups(videos, patients, by, pictures=[("v1", "aa"), ("v2", "bb"), ("v3", "aa")])
-    assert groups[0] == groups[2] != groups[1]
+def test_a_class_of_one_group_is_named_with_what_would_be_needed():
+    groups = np.array([f"g{number}" for number in range(20)])
+    rare = np.zeros(20, dtype=np.int64)
+    rare[5] = 1
+    parts = fold_groups(groups, [rare], 4, seed=0)
+    (named,) = not_evaluable(rare, ["common", "rare"], groups, parts)
+    assert "1 group(s), none in training when it is tested; at least 2" in named["reason"]
 
 
-def test_a_hashed_patient_joins_and_names_nothing():
-    """The hash differs from machine to machine, the split must not."""
-    found = [
-        make_groups(["v2", "v1", "v3"], [hashed, hashed, ""], "patient") for hashed in ("dicom-0", "dicom-f")
-    ]
-    assert found[0] == found[1] == (["video v1", "video v1", "video v3"], "patient")
+def test_folds_do_not_depend_on_the_order_of_the_rows():
+    groups, values = study()
+    order = np.random.default_rng(1).permutation(len(groups))
+    there = fold_groups(groups[order], [value[order] for value in values], 3, seed=5)
+    for one, other in zip(fold_groups(groups, values, 3, seed=5), there, strict=True):
+        assert (one[order] == other).all()
 
 
-def test_groups_by_video_and_by_frame():
-    videos, nobody = ["v1", "v1", "v2"], ["", "", ""]
-    by_video = (["video v1", "video v1", "video v2"], "video")
-    assert make_groups(videos, nobody, "auto") == by_video
-    assert make_groups(videos, ["p", "p", "p"], "video") == by_video
-    groups, by = make_groups(videos, nobody, "frame")
-    assert by == "frame" and len(set(groups)) == 3
-    with pytest.raises(UserError, match="--group-by patient"):
-        make_groups(videos, nobody, "patient")
+def test_too_few_groups_for_the_folds():
+    with pytest.raises(UserError, match=r"4 group\(s\) .*; --folds 5 needs at least 5"):
+        fold_groups(list("abcd"), [np.array([0, 1, 0, 1])], 5, seed=0)
+    assert len(fold_groups(list("abc"), [np.array([0, 1, 0])], 2, seed=0)) == 2
+
+
+def test_one_group_is_learnt_from_and_nothing_is_left_to_choose_on():
+    assert set(choosing_split(["a", "a"], [np.array([0, 1])], seed=[0])) == {"train"}
 
 
 @pytest.mark.parametrize("seed", range(10))

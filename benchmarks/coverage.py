@@ -1,0 +1,71 @@
+"""How often the 95 % intervals of `intervals.py` hold the true figure, in simulated studies.
+
+    python benchmarks/coverage.py [--groups 10 20 40] [--studies 200]
+
+A study has groups of ten frames. A group is of one of three classes, and each of its frames is found with
+the group's own chance, drawn from Beta(1.5, 0.5): frames of a group are alike (intraclass correlation 1/3).
+The true accuracy and the true balanced accuracy are 0.75. Three intervals from the same frames are compared:
+ours, over groups; the plain percentiles of the same resamples; and ours as if each frame were a group of its
+own. An honest one holds the truth in 95 % of the studies; one standard error of 200 studies is 1.5 %.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from simclr_rhd.bootstrap import draws
+from simclr_rhd.intervals import intervals, resampled
+
+FRAMES, CLASSES = 10, 3
+BETA, TRUTH = (1.5, 0.5), 0.75
+FIGURES = ("accuracy", "balanced_accuracy")
+METHODS = ("over groups", "plain percentiles", "over frames")
+
+
+def study(n_groups, generator):
+    """True classes (n,), probabilities (n, 3) that are 0 or 1, and groups (n,)."""
+    group = np.repeat(np.arange(n_groups), FRAMES)
+    true = group % CLASSES
+    found = generator.random(len(true)) < generator.beta(*BETA, n_groups)[group]
+    other = (true + generator.integers(1, CLASSES, len(true))) % CLASSES
+    return true, np.eye(CLASSES)[np.where(found, true, other)], group
+
+
+def coverage(n_groups, studies, seed=0):
+    """{figure: {method: share of the studies whose interval holds the truth}}."""
+    holds = {name: dict.fromkeys(METHODS, 0) for name in FIGURES}
+    options = {"shown": range(CLASSES), "ordered": ()}
+    drawn = draws(n_groups, seed)
+    for number in range(studies):
+        true, probabilities, group = study(n_groups, np.random.default_rng([seed, n_groups, number]))
+        resamples = resampled(true, probabilities, group, drawn, **options)[1]
+        found = {
+            "over groups": intervals(true, probabilities, group, seed=seed, **options)[1],
+            "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
+            "over frames": intervals(true, probabilities, np.arange(len(true)), seed=seed, **options)[1],
+        }
+        for method, of_method in found.items():
+            for name in FIGURES:
+                low, high = of_method[name]
+                holds[name][method] += (low <= TRUTH <= high) / studies
+    return holds
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--groups", type=int, nargs="+", default=[10, 20, 40])
+    parser.add_argument("--studies", type=int, default=200)
+    options = parser.parse_args()
+    print(f"{'groups':>6}  {'figure':<18}" + "".join(f"{method:>19}" for method in METHODS))
+    for n_groups in options.groups:
+        for name, shares in coverage(n_groups, options.studies).items():
+            print(f"{n_groups:>6}  {name:<18}" + "".join(f"{share:>19.3f}" for share in shares.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""A study: the heads and what they are compared with, each learnt and tested in every fold.
+
+What answers for frames is a list of tables, one for each fold: the probabilities of all labelled frames by
+what was learnt from that fold's training part.
+
+Notation: n labelled frames, K folds, D features, P pixels.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd import comparators
+from simclr_rhd.cohort import Cohort, Table
+from simclr_rhd.heads import Trained, predict, train_heads
+from simclr_rhd.model import Heads
+
+OURS, UNCALIBRATED = "simclr", "uncalibrated"
+MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What encoders make of the labelled frames, each frame once.
+
+    Attributes:
+        kept: (n, D) float32, of the encoder that is kept.
+        folds: K times (n, D): of the encoder that a fold is tested with; the same array where there is one.
+        rivals: {name: (n, D)} of encoders to compare with.
+        pixels: (n, P) float32, the small pictures themselves.
+    """
+
+    kept: np.ndarray
+    folds: Sequence[np.ndarray]
+    rivals: dict[str, np.ndarray]
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is learnt from the features of a cohort.
+
+    Attributes:
+        cohort: the frames, and how they are tested.
+        encoded: their features.
+        heads: how heads are trained: options of `heads.train_heads`, `seed` among them.
+    """
+
+    cohort: Cohort
+    encoded: Encoded
+    heads: dict[str, Any]
+
+    def folds(self) -> range:
+        """Numbers of the folds."""
+        return range(len(self.cohort.folds))
+
+    def fit(self, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Trained:
+        """Heads on (n, D) features that learn from some rows and choose on others."""
+        return train_heads(x, self.cohort.targets(), self.cohort.n_outputs(), train, val, **self.heads)
+
+    def fit_folds(self, features: Sequence[np.ndarray]) -> list[Trained]:
+        """The heads of each fold."""
+        rows = self.cohort.rows
+        return [self.fit(features[fold], rows(fold, "train"), rows(fold, "val")) for fold in self.folds()]
+
+    def fit_kept(self, part: np.ndarray) -> Trained:
+        """The heads of the model that is kept, on its own (n,) parts."""
+        return self.fit(self.encoded.kept, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
+
+    def said(self, trained: Sequence[Trained]) -> dict[str, list[Table]]:
+        """{who: K tables} of our heads, with and without temperature, and of all they are compared with."""
+        heads, features = [of_fold.heads for of_fold in trained], self.encoded.folds
+        found = {
+            OURS: answers(heads, features),
+            UNCALIBRATED: answers([uncalibrated(of_fold) for of_fold in heads], features),
+            **{name: [] for name in (MAJORITY, PIXELS, NEIGHBOURS)},
+        }
+        for fold in self.folds():
+            rows = self.cohort.rows(fold, "train"), self.cohort.rows(fold, "val")
+            found[MAJORITY].append(
+                self._compared(comparators.majority, self.cohort.evaluable_targets(), *rows)
+            )
+            found[PIXELS].append(self.by_pixels(*rows))
+            votes = comparators.neighbours(features[fold])
+            found[NEIGHBOURS].append(self._compared(votes, self.cohort.targets(), *rows))
+        for name, x in self.encoded.rivals.items():
+            same = [x for _ in self.folds()]
+            found[name] = answers([of_fold.heads for of_fold in self.fit_folds(same)], same)
+        return found
+
+    def by_pixels(self, train: np.ndarray, val: np.ndarray) -> Table:
+        """The table of a logistic regression on the principal components of the pixels."""
+        x = comparators.components(self.encoded.pixels, train, seed=self.heads["seed"])
+        return self._compared(comparators.regression(x), self.cohort.targets(), train, val)
+
+    def shuffled(self) -> "Study":
+        """The same study under a split over frames: what a leak would make of it."""
+        return replace(self, cohort=self.cohort.shuffled(seed=self.heads["seed"]))
+
+    def _compared(
+        self, fit: comparators.Fit, targets: Table, train: np.ndarray, val: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        return comparators.answer(fit, targets, self.cohort.n_outputs(), train, val)
+
+
+def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Table]:
+    """The tables of heads, one for each fold."""
+    return [predict(of_fold, x) for of_fold, x in zip(heads, features, strict=True)]
+
+
+def uncalibrated(heads: Heads) -> Heads:
+    """The same heads without their temperatures."""
+    bare = copy.deepcopy(heads)
+    bare.temperature.fill_(1)
+    return bare
+
+
+def pooled(cohort: Cohort, tables: Sequence[Table], part: str) -> Table:
+    """One table: each frame's mean over the folds in which it stands in a part, NaN where in none.
+
+    For 'test' that is one fold at most: out-of-fold predictions.
+    """
+    here = np.stack([of_fold == part for of_fold in cohort.folds])  # (K, n)
+    times = here.sum(axis=0)[:, None]
+    with np.errstate(invalid="ignore"):
+        return {
+            task: sum(table[task] * rows[:, None] for table, rows in zip(tables, here, strict=True)) / times
+            for task in tables[0]
+        }

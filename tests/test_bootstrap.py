@@ -1,0 +1,60 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, norm, t
+
+from simclr_rhd.bootstrap import RESAMPLES, bounds, draws, totals
+
+
+def test_a_resample_draws_as_many_groups_as_there_are():
+    drawn = draws(7, seed=0)
+    assert drawn.shape == (RESAMPLES, 7) and (drawn.sum(axis=1) == 7).all()
+    np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.1)
+    np.testing.assert_allclose(drawn.var(axis=0), 6 / 7, atol=0.15)
+    assert (draws(7, seed=0) == drawn).all() and (draws(7, seed=1) != drawn).any()
+    whole = np.random.default_rng([0, 6]).multinomial(7, np.full(7, 1 / 7), size=RESAMPLES)
+    assert (drawn == whole).all()
+
+
+def test_totals_are_sums_over_the_groups_drawn():
+    drawn, of_groups = draws(5, seed=0)[:33], np.random.default_rng(0).random((5, 3, 2))
+    explicit = [sum(n * table for n, table in zip(row, of_groups, strict=True)) for row in drawn.tolist()]
+    np.testing.assert_allclose(totals(drawn, of_groups), explicit)
+
+
+@pytest.mark.parametrize("n_groups", [3, 8, 20, 400])
+def test_percentiles_are_expanded_by_what_few_groups_make_too_narrow(n_groups):
+    """Of a normal figure they are t √(G / (G-1)) standard deviations away, not 1.96."""
+    values = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
+    far = t.ppf(0.975, n_groups - 1) * np.sqrt(n_groups / (n_groups - 1))
+    far = min(far, values[-1])
+    np.testing.assert_allclose(bounds(values, n_groups), [-far, far], atol=0.03)
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 40])
+def test_where_all_is_right_the_bound_is_that_of_one_trial_a_group(n_groups):
+    for value in (0, 1):
+        exact = binomtest(value * n_groups, n_groups).proportion_ci(method="exact")
+        found = bounds(np.full(RESAMPLES, float(value)), n_groups, proportion=True)
+        np.testing.assert_allclose(found, [exact.low, exact.high])
+        assert bounds(np.full(RESAMPLES, float(value)), n_groups) == [value, value], "no proportion"
+    assert bounds(np.array([1.0, 0.5]), 2, proportion=True) == [0.5, 1.0], "not all right"
+
+
+def test_there_is_no_interval_of_one_group_or_of_nothing():
+    assert bounds(np.array([0.1, 0.2]), 1) is None
+    assert bounds(np.full(9, np.nan), 20) is None
+    assert bounds(np.array([0.5, np.nan, 0.5]), 20) == [0.5, 0.5], "undefined resamples are left out"
+
+
+@pytest.mark.slow
+def test_intervals_over_groups_hold_the_truth_as_often_as_they_say():
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    from coverage import coverage
+
+    for n_groups in (20, 40):
+        for shares in coverage(n_groups, 200).values():
+            assert 0.90 <= shares["over groups"] <= 0.98
+            assert shares["over frames"] < 0.90
