@@ -21,12 +21,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, loss, memory, estimate
+bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, memory, estimate, coverage
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/estimate.py
+	$(BIN)/python benchmarks/coverage.py
 
 install: $(VENV)/installed
 

@@ -15,16 +15,20 @@ TAIL = 0.025  # on each side of an interval
 Bounds = list[float] | None  # low and high
 
 
-@lru_cache(maxsize=8)
 def draws(n_groups: int, seed: int) -> np.ndarray:
     """How often each group is in each resample: (R, G) uint16, rows sum to G.
 
     The same arguments give the same resamples, so that what is compared is scored on the same ones. They are
     not to be written to.
     """
+    return _drawn(n_groups, seed, RESAMPLES)
+
+
+@lru_cache(maxsize=8)  # every figure of a run is scored on the same few
+def _drawn(n_groups: int, seed: int, resamples: int) -> np.ndarray:
     generator = np.random.default_rng([seed, 6])
     shares = np.full(n_groups, 1 / n_groups)
-    pieces = (generator.multinomial(n_groups, shares, size=RESAMPLES // PIECES) for _ in range(PIECES))
+    pieces = (generator.multinomial(n_groups, shares, size=resamples // PIECES) for _ in range(PIECES))
     drawn = np.concatenate([piece.astype(np.uint16) for piece in pieces])
     drawn.flags.writeable = False
     return drawn

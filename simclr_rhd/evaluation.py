@@ -3,11 +3,11 @@
 Notation: n labelled frames, C classes of a question, K folds.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, recall_score
 
 from simclr_rhd.calibration import expected_calibration_error, reliability
@@ -22,6 +22,7 @@ FINETUNED = "finetuned"
 SKIPPED = "fewer than two classes in the training part"
 NO_LESION = "no lesion"
 TYPICAL = 0.8  # accuracy of the power note where there is none yet
+Z = 1.959964  # of 95 %
 WIDTH = 0.1  # half an interval's width that a power note asks the groups for
 
 
@@ -149,8 +150,7 @@ def power(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _half_width(accuracy: float, n: int) -> float:
-    interval = binomtest(round(accuracy * n), n).proportion_ci(method="wilson")
-    return float(interval.high - interval.low) / 2
+    return Z * math.sqrt(accuracy * (1 - accuracy) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
 
 
 def spread(cohort: Cohort, question: Question, table: Table) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import main
-from simclr_rhd import plots_tasks
+from simclr_rhd import plots_pretraining
 
 SMALL = "--demo-patients 24 --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
@@ -23,7 +23,7 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, 
     def broken(*_, **__):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr(plots_tasks, "confusion", broken)
+    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
     assert main.main(arguments(cache, tmp_path)) == 1
     said = capfd.readouterr()
     assert "the dress rehearsal failed" in said.err and "no such font" in said.err
@@ -100,7 +100,7 @@ def test_what_cannot_be_run_does_not_destroy_the_run_before_it(cache, tmp_path, 
     def broken(*_, **__):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr(plots_tasks, "confusion", broken)
+    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
     assert main.main(arguments(cache, tmp_path, "--overwrite")) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
 
@@ -113,7 +113,7 @@ def test_what_a_killed_rehearsal_left_is_removed(cache, tmp_path):
     assert not (tmp_path / ".rehearsal-abc").exists() and not (tmp_path / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("unlabelled", [2, 5])
+@pytest.mark.parametrize("unlabelled", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_a_rehearsal_does_with_few_frames(cache, tmp_path, unlabelled, capfd):
     from simclr_rhd import demo
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from simulated import cohort, features_of, study
 from sklearn.metrics import balanced_accuracy_score
 
@@ -114,10 +115,8 @@ def test_power_is_wilsons_interval():
         return {"video": {"accuracy": accuracy, "groups": groups}}
 
     note = evaluation.power(levels(0.8, 25))
-    # z = 1.96, n = 25, p = 0.8: half width z sqrt(p q / n + z^2 / 4 n^2) / (1 + z^2 / n)
-    z = 1.959964
-    half = z * np.sqrt(0.8 * 0.2 / 25 + z**2 / (4 * 25**2)) / (1 + z**2 / 25)
-    assert note["half_width"] == pytest.approx(half, abs=1e-6)
+    interval = binomtest(20, 25).proportion_ci(method="wilson")
+    assert note["half_width"] == pytest.approx((interval.high - interval.low) / 2, abs=1e-6)
     assert 50 < note["groups_needed"] < 65
     assert evaluation.power(levels(None, 0)) == {
         "groups": 0,

@@ -4,8 +4,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ import torch
 import main
 from simclr_rhd import checkpoint, demo
 
-ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--no-figures --no-rehearsal --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
 
@@ -86,22 +83,20 @@ def test_a_users_mistake_is_one_message_without_a_traceback(data, tmp_path, capf
     assert all(word in said for word in words) and "Traceback" not in said
 
 
-def test_folder_and_bucket_of_the_same_content_give_the_same_run(data, tmp_path, gcs):
+def test_folder_and_bucket_of_the_same_content_give_the_same_run(data, tmp_path, gcs, monkeypatch):
     (data / "supervised" / "annotated-final" / "bad_frame1.png").write_text("not a picture")
     gcs.upload("echo-bucket", data, prefix="study 1/")
-    environment = os.environ | {"STORAGE_EMULATOR_HOST": gcs.url}
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
     for name, source in (("folder", data), ("bucket", "gs://echo-bucket/study 1")):
-        command = [sys.executable, "main.py", *arguments(source, tmp_path / f"cache {name}", tmp_path / name)]
-        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert main.main(arguments(source, tmp_path / f"cache {name}", tmp_path / name)) == 0
     for name in ("split.csv", "rejected.csv", "metrics.json", "predictions.csv"):
         assert (tmp_path / "bucket" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes(), name
     records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("folder", "bucket")]
     assert records[0]["data"]["fingerprint"] == records[1]["data"]["fingerprint"]
-    environment["STORAGE_EMULATOR_HOST"] = "http://127.0.0.1:9"  # nobody answers there
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")  # nobody answers there
     shutil.rmtree(tmp_path / "cache bucket" / "stores")
-    command[-1] = str(tmp_path / "offline")
-    assert subprocess.run([*command, "--offline"], cwd=ROOT, env=environment).returncode == 0
+    again = arguments("gs://echo-bucket/study 1", tmp_path / "cache bucket", tmp_path / "offline")
+    assert main.main([*again, "--offline"]) == 0
     assert (tmp_path / "offline" / "metrics.json").read_bytes() == (
         tmp_path / "bucket" / "metrics.json"
     ).read_bytes()

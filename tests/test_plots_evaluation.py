@@ -75,7 +75,7 @@ def test_reliability_shows_each_bin_that_is_not_empty(tmp_path, monkeypatch):
     draw_reliability(tmp_path / "r.png", after=BINS | {"ece": None})
     before, after, bars, _ = figures[0].axes
     assert before.get_title(loc="left") == "before: ECE 0.123"
-    assert after.get_title(loc="left") == "after, temperature 1.50: ECE cannot be computed"
+    assert after.get_title(loc="left") == "after (T = 1.50): ECE cannot be computed"
     points = before.collections[-1]
     np.testing.assert_array_equal(points.get_offsets(), [[0.5, 0.25], [0.7, 0.7], [0.95, 1.0]])
     assert (np.diff(points.get_sizes()) > 0).all()
