@@ -133,8 +133,8 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
 def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
     from simclr_rhd import costs, probe, ranks, runs, runtime
-    from simclr_rhd.dataset import look_ahead
     from simclr_rhd.model import build
+    from simclr_rhd.reading import look_ahead
 
     if not ranks.leads():
         return 0
@@ -246,6 +246,7 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
     handful, begun = dataset.handful(), time.perf_counter()
     monitor = "training-loss" if config.monitor == "knn" else config.monitor  # a handful may not do for it
     small = replace(config, epochs=1, linear_epochs=1, tensorboard=False, monitor=monitor)
+    small = replace(small, finetune_epochs=1, head_seeds=1)
     batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
     settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
     try:
@@ -318,7 +319,7 @@ def open_data(config: Config) -> Source:
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
     """Frames, labels, groups and parts; a resumed run must find the data it started with."""
     from simclr_rhd import inventory
-    from simclr_rhd.dataset import read_dataset
+    from simclr_rhd.reading import read_dataset
     from simclr_rhd.runs import WORTH_KEEPING
 
     cache_dir, source = cache_dir_of(config), open_data(config)
@@ -347,14 +348,7 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
 
 def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
     """How many frames there are to pretrain on, if they are enough; of folds, the fewest."""
-    if not dataset.pretrained_once:
-        return min(rows_to_pretrain_on(config, divided) for divided in (dataset, *every_fold(dataset)))
-    return rows_to_pretrain_on(config, dataset)
-
-
-def every_fold(dataset: Dataset) -> list[Dataset]:
-    """The data as each fold divides them."""
-    return [dataset.in_fold(number) for number in range(len(dataset.folds))]
+    return min(rows_to_pretrain_on(config, divided) for divided in (dataset, *dataset.with_own_encoder()))
 
 
 def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
@@ -610,7 +604,7 @@ def pretrain_folds(
     from simclr_rhd.runs import FOLD
 
     models = []
-    for number, divided in enumerate(every_fold(dataset) if not dataset.pretrained_once else [], start=1):
+    for number, divided in enumerate(dataset.with_own_encoder(), start=1):
         logger.info("fold %d/%d: its own pretraining, without its test groups", number, config.folds)
         folder = save_dir / FOLD.format(number)
         make_folder(folder, flag="--save-dir")
@@ -777,7 +771,7 @@ def evaluate(
             "leaky": dataset.leaky,
             "folds": config.folds,
             "parts": dataset.parts(),
-            "pretraining": pretraining_in_words(config, dataset),
+            "pretraining": dataset.pretraining(),
         },
         "tasks": evaluation.by_task(cohort, results, dataset.known()),
         "audit": audit(dataset, study, save_dir),
@@ -789,21 +783,6 @@ def evaluate(
         evaluation.prediction_rows(cohort, said[OURS]),
     )
     return metrics
-
-
-def pretraining_in_words(config: Config, dataset: Dataset) -> str:
-    """Which frames the encoder was pretrained on, and why it matters."""
-    if config.folds == 1:
-        return "once, without the unlabelled frames of validation and test groups"
-    if dataset.pretrained_once:
-        return (
-            "once, on unlabelled frames of groups without any label: no fold's encoder has seen a frame of a "
-            "group that it is tested on"
-        )
-    return (
-        "anew for each fold, without the unlabelled frames of its validation and test groups; the model that "
-        "is kept has seen all groups, and is itself tested on none"
-    )
 
 
 def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:

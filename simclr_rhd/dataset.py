@@ -3,11 +3,9 @@
 Notation: M frames in all, n of a part.
 """
 
-import hashlib
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +13,11 @@ from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
 from simclr_rhd.groups import make_groups
-from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels, read_labels
-from simclr_rhd.listing import Entry, Source
+from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.media import ORDINARY
 from simclr_rhd.split import (
     PARTS,
     UNLABELLED,
-    WATCHED_SHARE,
     check_disjoint,
     choosing_split,
     fold_groups,
@@ -29,9 +25,7 @@ from simclr_rhd.split import (
     part_of_all,
     split_groups,
 )
-from simclr_rhd.store import Store, check_rejected, is_there, open_store, sample, stored_side
-
-logger = logging.getLogger("simclr_rhd")
+from simclr_rhd.store import Store
 
 HANDFUL, GROUPS_OF_CLASS = 16, 3  # frames to pretrain on, and groups of each class, of a dress rehearsal
 
@@ -92,6 +86,24 @@ class Dataset:
     def in_fold(self, number: int) -> "Dataset":
         """The same data, divided as in a fold."""
         return replace(self, part=self.folds[number].part, watched=self.folds[number].watched)
+
+    def with_own_encoder(self) -> list["Dataset"]:
+        """The data as each fold divides them, where each fold has an encoder of its own."""
+        return [] if self.pretrained_once else [self.in_fold(number) for number in range(len(self.folds))]
+
+    def pretraining(self) -> str:
+        """On which frames the encoder is pretrained, in words, and why that matters."""
+        if len(self.folds) == 1:
+            return "once, without the unlabelled frames of validation and test groups"
+        if self.pretrained_once:
+            return (
+                "once, on unlabelled frames of groups without any label: no fold's encoder has seen a frame "
+                "of a group that it is tested on"
+            )
+        return (
+            "anew for each fold, without the unlabelled frames of its validation and test groups; the model "
+            "that is kept has seen all groups, and is itself tested on none"
+        )
 
     def told_part(self) -> np.ndarray:
         """(M,) parts as `split.csv` tells them: of labelled frames, with folds, the one that tests it."""
@@ -175,205 +187,7 @@ class Dataset:
         }
 
 
-class Listed(NamedTuple):
-    """What a source has: labelled and unlabelled files, the table, and all files of frames, by key."""
-
-    labelled: list[Entry]
-    unlabelled: list[Entry]
-    table: Entry
-    frames: list[Entry]
-
-
-def list_files(source: Source, *, labelled_prefix: str, unlabelled_prefix: str, labels_csv: str) -> Listed:
-    """Find a source's files; arguments as of `read_dataset`.
-
-    Raises:
-        UserError: there are none, or no table.
-    """
-    labelled = source.files(labelled_prefix, flag="--labelled-prefix")
-    unlabelled = source.files(unlabelled_prefix, flag="--unlabelled-prefix")
-    table = source.entry(labels_csv)
-    entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table.key}
-    return Listed(labelled, unlabelled, table, [entries[key] for key in sorted(entries)])
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """What is known of data that are not decoded yet, from their listing and a sample.
-
-    Attributes:
-        labelled: labelled frames, about.
-        rows: frames to pretrain on, about.
-        watched: frames held out of it, about.
-        grey: whether all frames seen are grey.
-        files: to be fetched and decoded.
-        bytes: of the files where they are.
-        decoded: bytes of the decoded frames.
-        seconds: to fetch and decode them.
-    """
-
-    labelled: int
-    rows: int
-    watched: int
-    grey: bool
-    files: int
-    bytes: int
-    decoded: float
-    seconds: float
-
-
-def look_ahead(
-    source: Source,
-    *,
-    labelled_prefix: str,
-    unlabelled_prefix: str,
-    labels_csv: str,
-    image_size: int,
-    cache_dir: Path,
-    frames_per_clip: int | None,
-) -> Ahead | None:
-    """What `read_dataset`, of these arguments, would have to do; None where the decoded frames are at hand.
-
-    Raises:
-        UserError: there are no files.
-    """
-    found = list_files(
-        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
-    )
-    how: dict[str, Any] = {
-        "side": stored_side(image_size),
-        "cache_dir": cache_dir,
-        "most": frames_per_clip,
-    }
-    if is_there(source, found.frames, **how):
-        return None
-    inside = {entry.key for entry in found.labelled}
-    parts = found.labelled, [entry for entry in found.unlabelled if entry.key not in inside]
-    samples = [sample(source, part, **how) for part in parts]
-    labelled, unlabelled = (
-        round(len(part) * of_file.frames) for part, of_file in zip(parts, samples, strict=True)
-    )
-    return Ahead(
-        labelled=labelled,
-        rows=round(unlabelled * (1 - WATCHED_SHARE)),
-        watched=round(unlabelled * WATCHED_SHARE),
-        grey=all(of_file.grey for of_file in samples),
-        files=len(found.frames),
-        bytes=sum(entry.size for entry in found.frames),
-        decoded=sum(len(part) * of_file.bytes for part, of_file in zip(parts, samples, strict=True)),
-        seconds=sum(len(part) * of_file.seconds for part, of_file in zip(parts, samples, strict=True)),
-    )
-
-
-def read_dataset(
-    source: Source,
-    *,
-    labelled_prefix: str,
-    unlabelled_prefix: str,
-    labels_csv: str,
-    image_size: int,
-    cache_dir: Path,
-    frames_per_clip: int | None,
-    max_rejected: float,
-    label_conflict: str,
-    group_by: str,
-    folds: int,
-    pretrain_per_fold: bool,
-    seed: int,
-    rejected_csv: Path,
-) -> Dataset:
-    """List, fetch, decode, label, group and split.
-
-    Args:
-        source: a folder or a bucket.
-        labelled_prefix: folder of the labelled frames.
-        unlabelled_prefix: folder of the unlabelled frames.
-        labels_csv: the label table.
-        image_size: pixels of a view's side.
-        cache_dir: where fetched and decoded frames are kept.
-        frames_per_clip: evenly spaced frames of a clip or DICOM file at most; None for all.
-        max_rejected: share of unreadable files allowed.
-        label_conflict: what to do where rows of one file disagree.
-        group_by: what never stands on two sides.
-        folds: of the cross-validation; 1 for a single split.
-        pretrain_per_fold: whether each fold has an encoder of its own.
-        seed: of the split.
-        rejected_csv: where the unreadable frames are listed if they are too many.
-
-    Raises:
-        UserError: something of this cannot be used.
-    """
-    listed = list_files(
-        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
-    )
-    labelled, unlabelled = listed.labelled, listed.unlabelled
-    logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
-    table = _fetch_table(source, listed.table)
-
-    store = open_store(
-        source,
-        listed.frames,
-        side=stored_side(image_size),
-        cache_dir=cache_dir,
-        most=frames_per_clip,
-    )
-    try:
-        check_rejected(store, max_rejected)
-    except UserError as error:
-        _write_rejected(store, rejected_csv)
-        raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
-
-    labels = read_labels(
-        table,
-        labels_csv,
-        files=store.files,
-        listed=[entry.key for entry in labelled],
-        prefixes=(labelled_prefix, unlabelled_prefix),
-        hashed_patients=store.patients,
-        policy=label_conflict,
-    )
-    fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
-    dataset = _split(
-        store,
-        labels,
-        fingerprint,
-        group_by=group_by,
-        folds=folds,
-        pretrain_per_fold=pretrain_per_fold,
-        seed=seed,
-    )
-    if not dataset.tasks():
-        raise UserError(
-            f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
-            f"two classes. Found: {labels.classes}"
-        )
-    return dataset
-
-
-def write_tables(dataset: Dataset, save_dir: Path) -> None:
-    """`rejected.csv`, `conflicts.csv` and `split.csv`: what was left out, what disagrees, what went where."""
-    store, labels = dataset.store, dataset.labels
-    _write_rejected(store, save_dir / "rejected.csv")
-    write_rows(
-        save_dir / "conflicts.csv",
-        ["path", "task", "readings", "users", "times", "used"],
-        [
-            (c.file, c.task, " | ".join(c.readings), " | ".join(c.users), " | ".join(c.times), c.used)
-            for c in labels.conflicts
-        ],
-    )
-    write_rows(
-        save_dir / "split.csv",
-        ["path", "video", "patient", "group", "part"],
-        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.told_part(), strict=True),
-    )
-
-
-def _write_rejected(store: Store, path: Path) -> None:
-    write_rows(path, ["path", "reason"], store.rejected)
-
-
-def _split(
+def divide(
     store: Store,
     labels: Labels,
     fingerprint: str,
@@ -383,6 +197,11 @@ def _split(
     pretrain_per_fold: bool,
     seed: int,
 ) -> Dataset:
+    """Groups and parts; the arguments as of `reading.read_dataset`.
+
+    Raises:
+        UserError: there are too few groups.
+    """
     names, split_by = make_groups(
         labels.videos,
         labels.patients,
@@ -396,7 +215,7 @@ def _split(
     )
     groups, labelled = np.array(names), labels.annotated()
     try:
-        kept, divided = _divide(
+        kept, divided = _ways(
             groups,
             labelled,
             [labels.values[task][labelled] for task in TASKS],
@@ -436,7 +255,7 @@ def _split(
     return replace(dataset, leaky=leaky)
 
 
-def _divide(
+def _ways(
     groups: np.ndarray,
     labelled: np.ndarray,
     values: list[np.ndarray],
@@ -473,11 +292,25 @@ def _spans_parts(names: np.ndarray, parts: np.ndarray) -> bool:
     return len(pairs) > len({name for name, _ in pairs})
 
 
-def _fetch_table(source: Source, entry: Entry) -> bytes:
-    paths, failed = source.fetch([entry])
-    if failed:
-        raise UserError(f"--labels-csv {entry.key}: could not be fetched: {failed[entry.key]}")
-    try:
-        return paths[entry.key].read_bytes()
-    except OSError as error:
-        raise UserError(f"--labels-csv {entry.key}: {error.strerror}") from None
+def write_tables(dataset: Dataset, save_dir: Path) -> None:
+    """`rejected.csv`, `conflicts.csv` and `split.csv`: what was left out, what disagrees, what went where."""
+    store, labels = dataset.store, dataset.labels
+    write_rejected(store, save_dir / "rejected.csv")
+    write_rows(
+        save_dir / "conflicts.csv",
+        ["path", "task", "readings", "users", "times", "used"],
+        [
+            (c.file, c.task, " | ".join(c.readings), " | ".join(c.users), " | ".join(c.times), c.used)
+            for c in labels.conflicts
+        ],
+    )
+    write_rows(
+        save_dir / "split.csv",
+        ["path", "video", "patient", "group", "part"],
+        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.told_part(), strict=True),
+    )
+
+
+def write_rejected(store: Store, path: Path) -> None:
+    """`rejected.csv`: what could not be read, and why."""
+    write_rows(path, ["path", "reason"], store.rejected)

@@ -28,7 +28,7 @@ LAYERS = [
     {"media", "runs"},
     {"store"},
     {"dataset"},
-    {"batches", "classifier", "inventory"},
+    {"batches", "classifier", "inventory", "reading"},
     {"step", "features", "heads", "cohort"},
     {"finetune", "study"},
     {"evaluation"},
