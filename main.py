@@ -198,6 +198,7 @@ def conclude(
     from simclr_rhd import checkpoint
     from simclr_rhd.cohort import cohort_of
     from simclr_rhd.figures import draw
+    from simclr_rhd.files import write_lines
     from simclr_rhd.study import Study
 
     before = [checkpoint.digest(model.encoder) for model in models]
@@ -212,7 +213,11 @@ def conclude(
         said = study.said(trained)
     if config.finetune:
         with record.stage("finetuning"):
-            said |= finetune(config, dataset, study, models, kept, trained, save_dir, device)
+            said["finetuned"], more = finetune(
+                config, dataset, study, models, kept, trained, save_dir, device
+            )
+            history += more
+            write_lines(save_dir / "history.jsonl", history)
     with record.stage("metrics"):
         metrics = evaluate(config, dataset, study, trained, said, save_dir)
     if [checkpoint.digest(model.encoder) for model in models] != before:
@@ -699,11 +704,10 @@ def finetune(
     trained: list[Trained],
     save_dir: Path,
     device: torch.device,
-) -> dict[str, list[Table]]:
-    """Encoder and heads trained together, in each fold; saves `model_finetuned.pt`."""
+) -> tuple[list[Table], list[dict[str, Any]]]:
+    """Encoder and heads trained together, in each fold: answers and epochs; saves `model_finetuned.pt`."""
     import numpy as np
 
-    from simclr_rhd.evaluation import FINETUNED
     from simclr_rhd.finetune import finetune as fit
     from simclr_rhd.runs import MODEL_FINETUNED
 
@@ -737,7 +741,8 @@ def finetune(
             )
         )
     save_classifier(config, dataset, save_dir / MODEL_FINETUNED, found[0].encoder, found[0].heads)
-    return {FINETUNED: [of_way.probabilities for of_way in found[-config.folds :]]}
+    history = [row | {"way": number} for number, of in enumerate(found, start=1) for row in of.history]
+    return [of.probabilities for of in found[-config.folds :]], history
 
 
 def evaluate(

@@ -66,6 +66,11 @@ def test_all_that_was_asked_for_is_beside_the_scores(everything):
         assert [fold["fold"] for fold in result["folds"]] == [1, 2, 3]
         assert result["leak"]["leaky"] is True and result["leak"]["frame"]["accuracy"] is not None
         assert set(result["finetuned"]) == {"test", "margin"}
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    tuned = [(row["way"], row["epoch"]) for row in history if row["phase"] == "finetune"]
+    assert tuned == [(way, epoch) for way in (1, 2, 3, 4) for epoch in (0, 1)], "the kept one, then each fold"
+    for task in TASKS:
+        result = metrics["tasks"][task]
         assert [point["fraction"] for point in result["label_efficiency"]["simclr"]] == [0.5, 1.0]
         full = result["label_efficiency"]["simclr"][1]["balanced_accuracy"]
         assert full == pytest.approx(result["test"]["video"]["balanced_accuracy"]), (
