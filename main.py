@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.config import AUTO, IMAGE_SIZE, Config, parse
+from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
@@ -93,7 +93,13 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
         require_tensorboard()
     with ranks.joined(device):
         claimed = (
-            runs.claim(save_dir, config.signature(), resume=config.resume, overwrite=config.overwrite)
+            runs.claim(
+                save_dir,
+                config.signature(),
+                changeable=AFTER_PRETRAINING,
+                again=config.evaluate_again,
+                **config.pick("resume", "overwrite"),
+            )
             if ranks.leads()
             else None
         )
@@ -132,7 +138,7 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
 
 def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
-    from simclr_rhd import costs, probe, ranks, runs, runtime
+    from simclr_rhd import probe, ranks, runs, runtime
     from simclr_rhd.model import build
     from simclr_rhd.reading import look_ahead
 
@@ -170,7 +176,7 @@ def estimate(config: Config) -> int:
         data_s = ahead.seconds if ahead else 0.0
         plan = plan_of(config, settled, rows, watched, labelled, data_s=data_s)
         found = tell(cost, plan, probe.available_memory(device), device)
-        logger.info("disk: about %.0f MB in --save-dir", costs.disk(cost) / 1e6)
+        logger.info("disk: about %.0f MB in --save-dir", disk_of(config, cost) / 1e6)
         logger.info("the same for programs: %s", json.dumps(found))
     return 0
 
@@ -179,7 +185,8 @@ def stand_in(config: Config, cache_dir: Path) -> Config:
     """The same run on built-in data, which take the place of data that are not at hand."""
     names = ("labelled_prefix", "unlabelled_prefix", "labels_csv", "group_by", "offline", "frames_per_clip")
     default = {name: getattr(Config, name) for name in names}
-    return replace(config, data="demo", demo_patients=12, cache_dir=str(cache_dir), **default)
+    folds = min(config.folds, 3)  # of nine patients
+    return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=str(cache_dir), **default)
 
 
 def conclude(
@@ -197,6 +204,7 @@ def conclude(
     """
     from simclr_rhd import checkpoint
     from simclr_rhd.cohort import cohort_of
+    from simclr_rhd.evaluation import FINETUNED
     from simclr_rhd.figures import draw
     from simclr_rhd.files import write_lines
     from simclr_rhd.study import Study
@@ -211,15 +219,14 @@ def conclude(
         history = keep(config, dataset, models[0], kept, history, save_dir)
     with record.stage("comparators"):
         said = study.said(trained)
+    tuned: list[dict[str, Any]] = []
     if config.finetune:
         with record.stage("finetuning"):
-            said["finetuned"], more = finetune(
-                config, dataset, study, models, kept, trained, save_dir, device
-            )
-            history += more
+            said[FINETUNED], tuned = finetune(config, dataset, study, models, kept, trained, save_dir, device)
+            history += tuned
             write_lines(save_dir / "history.jsonl", history)
     with record.stage("metrics"):
-        metrics = evaluate(config, dataset, study, trained, said, save_dir)
+        metrics = evaluate(config, dataset, study, trained, said, tuned, save_dir)
     if [checkpoint.digest(model.encoder) for model in models] != before:
         raise RuntimeError("the frozen encoder changed while the heads were trained")
     figures = {}
@@ -390,7 +397,7 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
         settled = Settled(**before) if before else settle(config, rows, cost, device, grey=grey)
         record.note(settled=vars(settled))
         if cost:
-            costs.check_room(save_dir, cost)
+            costs.check_room(save_dir, disk_of(config, cost))
             labelled = len(dataset.rows("train", "val", "test"))
             plan = plan_of(config, settled, rows, int(dataset.watched.sum()), labelled)
             record.note(estimate=tell(cost, plan, free, device))
@@ -455,11 +462,23 @@ def plan_of(
         figures=not config.no_figures,
         before_s=process.elapsed() + data_s,
         ranks=ranks.started(),
-        pretrainings=config.folds + 1 if config.pretrain_per_fold else 1,
+        pretrainings=pretrainings_of(config),
         fits=fits_of(config),
         finetune_epochs=config.finetune_epochs if config.finetune else 0,
         **config.pick("epochs", "patience", "knn_every", "linear_epochs", "folds"),
     )
+
+
+def pretrainings_of(config: Config) -> int:
+    """How often the encoder is pretrained: once, or for each fold and for the model that is kept."""
+    return config.folds + 1 if config.pretrain_per_fold else 1
+
+
+def disk_of(config: Config, cost: Cost) -> int:
+    """Bytes of the run's files."""
+    from simclr_rhd import costs
+
+    return costs.disk(cost, pretrainings=pretrainings_of(config), models=1 + config.finetune)
 
 
 def fits_of(config: Config) -> int:
@@ -751,16 +770,21 @@ def evaluate(
     study: Study,
     trained: list[Trained],
     said: dict[str, list[Table]],
+    tuned: list[dict[str, Any]],
     save_dir: Path,
 ) -> dict[str, Any]:
     """Scores beside what is to be beaten, and what a leak would do: `metrics.json`, `predictions.csv`."""
     from simclr_rhd import evaluation
     from simclr_rhd.efficiency import curves
+    from simclr_rhd.evaluation import FINETUNED
     from simclr_rhd.files import write_json, write_rows
     from simclr_rhd.study import OURS
 
     cohort = study.cohort
     results = evaluation.evaluate(cohort, said, seed=config.seed)
+    epochs_kept = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
+    for name in results if tuned else ():
+        results[name][FINETUNED]["epochs_kept"] = list(epochs_kept.values())[-config.folds :]
     for name, facts in evaluation.head_facts(cohort, trained, study.encoded.folds).items():
         results[name]["head"] = facts
     if config.label_fractions:
@@ -776,7 +800,9 @@ def evaluate(
             "leaky": dataset.leaky,
             "folds": config.folds,
             "parts": dataset.parts(),
-            "pretraining": dataset.pretraining(),
+            "pretraining": dataset.pretraining()
+            + f"; it began with the weights of {config.init}, and what those have seen is not known here"
+            * (config.init not in ("random", "imagenet")),
         },
         "tasks": evaluation.by_task(cohort, results, dataset.known()),
         "audit": audit(dataset, study, save_dir),
@@ -799,12 +825,11 @@ def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
 
     found = leaks.audit(
         study.encoded.folds,
-        study.cohort.folds,
         leaks.thumbnails(dataset.store.frames, np.arange(len(dataset.part))),
         dataset.labelled(),
         paths=dataset.store.keys,
         groups=dataset.groups,
-        part=dataset.told_part(),
+        folds=[fold.part for fold in dataset.folds],
     )
     write_rows(save_dir / "leak_audit.csv", leaks.HEADER, found.rows)
     alike = found.gist["near_identical"]["found"]

@@ -7,6 +7,7 @@ the group's own chance, drawn from Beta(1.5, 0.5): frames of a group are alike (
 The true accuracy and the true balanced accuracy are 0.75. Three intervals from the same frames are compared:
 ours, over groups; the plain percentiles of the same resamples; and ours as if each frame were a group of its
 own. An honest one holds the truth in 95 % of the studies; one standard error of 200 studies is 1.5 %.
+The last table is of groups of unequal size, few of them of one of two classes: intervals of its recall, too.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from simclr_rhd.intervals import intervals, resampled
 FRAMES, CLASSES = 10, 3
 BETA, TRUTH = (1.5, 0.5), 0.75
 FIGURES = ("accuracy", "balanced_accuracy")
+RARE, RARE_FIGURES = ((10, 3), (20, 3), (20, 6), (40, 4)), (*FIGURES, "recall of the rare class")
 METHODS = ("over groups", "plain percentiles", "over frames")
 
 
@@ -54,6 +56,22 @@ def coverage(n_groups, studies, seed=0):
     return holds
 
 
+def rare_coverage(n_groups, n_rare, studies, seed=0):
+    """{figure: share} of ours, where sizes are geometric and `n_rare` groups are of the second class."""
+    holds = dict.fromkeys(RARE_FIGURES, 0)
+    for number in range(studies):
+        generator = np.random.default_rng([seed, n_groups, n_rare, number])
+        group = np.repeat(np.arange(n_groups), generator.geometric(1 / FRAMES, n_groups))
+        true = (group < n_rare).astype(np.int64)
+        right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
+        said = np.eye(2)[np.where(right, true, 1 - true)]
+        of_classes, averages = intervals(true, said, group, shown=[0, 1], ordered=(), seed=seed)
+        found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
+        for name, (low, high) in zip(holds, found, strict=True):
+            holds[name] += (low <= TRUTH <= high) / studies
+    return holds
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -65,6 +83,10 @@ def main():
     for n_groups in options.groups:
         for name, shares in coverage(n_groups, options.studies).items():
             print(f"{n_groups:>6}  {name:<18}" + "".join(f"{share:>19.3f}" for share in shares.values()))
+    print(f"\n{'groups':>6}  {'of the rare class':<18}" + "".join(f"{name:>26}" for name in RARE_FIGURES))
+    for n_groups, n_rare in RARE:
+        shares = rare_coverage(n_groups, n_rare, options.studies)
+        print(f"{n_groups:>6}  {n_rare:<18}" + "".join(f"{share:>26.3f}" for share in shares.values()))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Notation: M frames in all, n labelled ones, S pixels of a stored frame's side, D
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,45 +56,54 @@ class Pair:
         row: of the tested one.
         other: row of the one it is like.
         value: cosine similarity of features, or grey levels between thumbnails.
+        fold: number of the fold that tests the first.
     """
 
     row: int
     other: int
     value: float
+    fold: int = 0
 
 
 def audit(
     features: Sequence[np.ndarray],
-    folds: Sequence[np.ndarray],
     thumbs: np.ndarray,
     labelled: np.ndarray,
     *,
     paths: Sequence[str],
     groups: np.ndarray,
-    part: np.ndarray,
+    folds: Sequence[np.ndarray],
 ) -> Audit:
-    """Both looks at a data set.
+    """Both looks at a data set, in each fold by its own parts.
 
     Args:
         features: K times (n, D) float32 of the labelled frames.
-        folds: K times (n,) 'train', 'val' or 'test'.
         thumbs: (M, P) float32 of `thumbnails`.
         labelled: (n,) which of the M frames are labelled.
         paths: M names.
         groups: (M,) names.
-        part: (M,) parts; with folds, the number of the one that tests a labelled frame.
+        folds: K times (M,) parts.
     """
-    near = closest_pairs(features, groups[labelled], [_sides(of_fold) for of_fold in folds], most=CLOSEST)
-    near = [Pair(int(labelled[pair.row]), int(labelled[pair.other]), pair.value) for pair in near]
-    tested = np.unique(part[labelled[np.any([of_fold == "test" for of_fold in folds], axis=0)]]).tolist()
-    alike, total = near_identical(thumbs, part, tested=tested)
-    of: dict[str, Any] = {"paths": paths, "groups": groups, "part": part}
-    closest, identical = list(table_rows(NEAREST, near, **of)), list(table_rows(IDENTICAL, alike, **of))
+    sides = [_sides(part[labelled]) for part in folds]
+    near = closest_pairs(features, groups[labelled], sides, most=CLOSEST)
+    near = [Pair(int(labelled[pair.row]), int(labelled[pair.other]), pair.value, pair.fold) for pair in near]
+    alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
+    total = 0
+    for number, part in enumerate(folds):
+        found, more = near_identical(thumbs, part, tested=["test"])
+        total += more
+        for pair in found:
+            if frozenset((pair.row, pair.other)) in alike:
+                total -= 1
+            alike.setdefault(frozenset((pair.row, pair.other)), replace(pair, fold=number))
+    identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MOST]
+    of: dict[str, Any] = {"paths": paths, "groups": groups, "folds": folds}
+    rows = [*table_rows(NEAREST, near, **of), *table_rows(IDENTICAL, identical, **of)]
     gist = {
-        "closest": [dict(zip(HEADER, row, strict=True)) for row in closest],
+        "closest": [dict(zip(HEADER, row, strict=True)) for row in rows[: len(near)]],
         "near_identical": {"found": total, "listed": len(identical), "threshold": ALIKE},
     }
-    return Audit(closest + identical, gist)
+    return Audit(rows, gist)
 
 
 def _sides(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +130,8 @@ def closest_pairs(
         decimals. Of equals the first rows.
     """
     nearest = [
-        pair
-        for x, (train, test) in zip(features, folds, strict=True)
+        replace(pair, fold=number)
+        for number, (x, (train, test)) in enumerate(zip(features, folds, strict=True))
         for pair in _nearest(x, np.sort(train), test)
     ]
     found: dict[frozenset[str], Pair] = {}
@@ -190,7 +199,12 @@ def near_identical(
 
 
 def table_rows(
-    kind: str, pairs: Sequence[Pair], *, paths: Sequence[str], groups: Sequence[str], part: Sequence[str]
+    kind: str,
+    pairs: Sequence[Pair],
+    *,
+    paths: Sequence[str],
+    groups: Sequence[str],
+    folds: Sequence[np.ndarray],
 ) -> Iterator[list[Any]]:
     """Rows of `leak_audit.csv`, columns as HEADER.
 
@@ -199,11 +213,11 @@ def table_rows(
         pairs: of that kind.
         paths: of the frames that the pairs' rows count.
         groups: theirs.
-        part: theirs.
+        folds: their parts in each fold.
     """
     for pair in pairs:
         tested, other = ((paths[row], groups[row]) for row in (pair.row, pair.other))
-        yield [kind, *tested, *other, part[pair.other], round(pair.value, 5)]
+        yield [kind, *tested, *other, folds[pair.fold][pair.other], round(pair.value, 5)]
 
 
 def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Iterator[Pair]:

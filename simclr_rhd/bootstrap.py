@@ -7,10 +7,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
+from scipy.special import betaincinv, ndtr, stdtrit
 
 RESAMPLES, PIECES = 2000, 20  # worked on a piece at a time: bounds the memory
 TAIL = 0.025  # on each side of an interval
+FEW = 10  # groups below which an interval by resamples is not wide enough (benchmarks/coverage.py)
 
 Bounds = list[float] | None  # low and high
 
@@ -45,9 +46,9 @@ def bounds(values: np.ndarray, n_groups: float, *, proportion: bool = False) -> 
     """The 95 % interval of a figure by its expanded percentiles (Hesterberg 2015).
 
     The plain percentiles are too narrow with few groups: by the factor √((G-1)/G) of a variance divided by G,
-    and by that of the normal to Student's distribution. Where a proportion is 1 (or 0) in every resample, the
-    resamples cannot tell how far from it the truth may be. Then the other bound is the exact binomial one
-    (Clopper & Pearson 1934) of G trials, one a group, that all end so.
+    and by that of the normal to Student's distribution. Of very few groups even these say too little, and
+    where a proportion is 1 (or 0) in every resample, they say nothing. Then a proportion's interval also
+    holds the exact binomial one (Clopper & Pearson 1934) of G trials, one a group.
 
     Args:
         values: (R,) of the resamples; those that are not defined (NaN) are left out.
@@ -55,13 +56,24 @@ def bounds(values: np.ndarray, n_groups: float, *, proportion: bool = False) -> 
         proportion: whether 0 and 1 are the ends of the figure's scale.
 
     Returns:
-        [low, high]; None with fewer than two groups, or where no resample has a value.
+        [low, high]; None with fewer than two groups, where no resample has a value, or where all have the
+        same and it is no proportion.
     """
     values = values[~np.isnan(values)]
     if n_groups < 2 or len(values) == 0:
         return None
-    if proportion and values.min() == values.max() and values[0] in (0, 1):
-        least = float(TAIL ** (1 / n_groups))
-        return [least, 1.0] if values[0] == 1 else [0.0, 1 - least]
+    alike = values.min() == values.max()
+    if alike and not proportion:
+        return None
     tail = ndtr(math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, TAIL))
-    return np.quantile(values, [tail, 1 - tail]).tolist()
+    low, high = np.quantile(values, [tail, 1 - tail]).tolist()
+    if proportion and (n_groups < FEW or (alike and low in (0, 1))):
+        exact = _binomial(values.mean() * n_groups, n_groups)
+        low, high = min(low, exact[0]), max(high, exact[1])
+    return [low, high]
+
+
+def _binomial(hits: float, n: float) -> tuple[float, float]:
+    """The exact binomial interval of a share of n trials; neither need be whole."""
+    low = float(betaincinv(hits, n - hits + 1, TAIL)) if hits > 0 else 0.0
+    return low, float(betaincinv(hits + 1, n - hits, 1 - TAIL)) if hits < n else 1.0

@@ -5,6 +5,7 @@ Every comparator learns from a fold's training frames, chooses on its validation
 Notation: n labelled frames, C outputs of a task (classes or lesions), P pixels.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -60,23 +61,22 @@ def majority(true: np.ndarray, n_classes: int, train: np.ndarray, val: np.ndarra
 
 
 def pixels(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
-    """(N, C, S, S) uint8 store -> (n, 3 * 48 * 48) float32 in [0, 1], for some rows."""
-    small = [
-        F.interpolate(
-            torch.from_numpy(frames[some]).float().div(255),
-            size=(PIXELS, PIXELS),
-            mode="bilinear",
-            antialias=True,
-        )
-        .expand(-1, 3, -1, -1)
-        .flatten(1)
-        for some in np.array_split(rows, max(1, len(rows) // 256))
-    ]
-    return torch.cat(small).numpy()
+    """(N, C, S, S) uint8 store -> (n, C * 48 * 48) float32, for some rows.
+
+    A grey level counts as three equal ones, √3 times, so that distances are those of three channels.
+    """
+    small = []
+    for some in np.array_split(rows, max(1, len(rows) // 256)):
+        x = torch.from_numpy(frames[some]).float()
+        x = F.interpolate(x, size=(PIXELS, PIXELS), mode="bilinear", antialias=True)
+        small.append((x.flatten(1) * (math.sqrt(3 / x.shape[1]) / 255)).numpy())
+    return np.concatenate(small)
 
 
 def components(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:
-    """(n, P) -> (n, 64) float32 principal components of the training rows."""
+    """(n, P) -> (n, 64) float32 principal components of the training rows; of a single row, nothing."""
+    if len(train) < 2:
+        return np.zeros((len(x), 1), dtype=np.float32)
     pca = PCA(min(COMPONENTS, len(train) - 1, x.shape[1]), svd_solver="randomized", random_state=seed)
     return pca.fit(x[train]).transform(x).astype(np.float32)
 
@@ -106,6 +106,8 @@ def regression(x: np.ndarray) -> Fit:
 def neighbours(features: np.ndarray) -> Fit:
     """Votes of the 20 most similar training frames, by the cosine of centred features: a second opinion.
 
+    Training frames themselves have no answer (probabilities 0).
+
     A vote counts the less, the more frames its class has in training, so that rare classes have a say.
     """
 
@@ -116,8 +118,9 @@ def neighbours(features: np.ndarray) -> Fit:
         x = features - features[train].mean(axis=0)
         model = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine")
         model.fit(x[train], true[train])
-        votes = model.predict_proba(x) / np.bincount(true[train])[model.classes_]
-        probabilities[:, model.classes_] = votes / votes.sum(axis=1, keepdims=True)
+        asked = np.setdiff1d(np.arange(len(x)), train)  # a training frame would vote for itself
+        votes = model.predict_proba(x[asked]) / np.bincount(true[train])[model.classes_]
+        probabilities[np.ix_(asked, model.classes_)] = votes / votes.sum(axis=1, keepdims=True)
         return probabilities
 
     return fit

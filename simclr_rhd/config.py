@@ -18,6 +18,19 @@ from typing import Any
 COMMANDS = ("train", "estimate")
 AUTO = "auto"
 DEMO_IMAGE_SIZE = 64
+AFTER_PRETRAINING = (  # what --evaluate-again may change
+    "linear_epochs",
+    "classifier_lr",
+    "class_weights",
+    "head_l2",
+    "head_seeds",
+    "condition_mode",
+    "finetune",
+    "finetune_epochs",
+    "finetune_lr",
+    "label_fractions",
+    "show_leak",
+)
 IMAGE_SIZE = 224
 
 
@@ -209,6 +222,11 @@ class Config:
         "'auto': go on with an unfinished run of the same configuration; 'never'",
         choices=("auto", "never"),
     )
+    evaluate_again: bool = flag(
+        False,
+        "keep the pretraining of the run in --save-dir and repeat what follows it, with other flags of heads "
+        "and evaluation",
+    )
     overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir")
     no_figures: bool = flag(False, "leave out the pictures; t-SNE and UMAP take most of the time at the end")
     no_rehearsal: bool = flag(
@@ -233,7 +251,10 @@ class Config:
         return {name: getattr(self, name) for name in names}
 
     def signature(self) -> dict[str, Any]:
-        """The fields that decide a run's result, on the same data: equal signatures, the same run."""
+        """The fields that decide a run's result, on the same data: equal signatures, the same run.
+
+        As JSON would give them back, since they are compared with those of an earlier run.
+        """
         aside = {
             "cache_dir",
             "save_dir",
@@ -246,9 +267,11 @@ class Config:
             "tensorboard",
             "checkpoint_minutes",
             "max_rejected",
+            "evaluate_again",
             "command",
         }
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in aside}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def parse(argv: Sequence[str] | None = None) -> Config:
@@ -379,6 +402,11 @@ def contradictions(config: Config) -> Iterator[str]:
             yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"
     if config.monitor == "knn" and config.knn_every != 1:
         yield f"--monitor knn: wanted --knn-every 1, got {config.knn_every}: each epoch is judged by it"
+    for name in ("finetune_epochs", "finetune_lr"):
+        if getattr(config, name) != getattr(Config, name) and not config.finetune:
+            yield f"--{name.replace('_', '-')} {getattr(config, name)}: only --finetune reads it"
+    if config.evaluate_again and config.overwrite:
+        yield "--evaluate-again keeps what --overwrite would remove: wanted one of them"
     if config.pretrain_per_fold and config.folds == 1:
         yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
     if config.monitor == "knn" and config.folds > 1 and not config.pretrain_per_fold:

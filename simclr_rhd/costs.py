@@ -204,14 +204,13 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
     return found
 
 
-def check_room(save_dir: Path, cost: Cost) -> None:
-    """See that the disk has room for the checkpoints.
+def check_room(save_dir: Path, need: int) -> None:
+    """See that the disk has room for `need` bytes, those of the files that are replaced included.
 
     Raises:
         UserError: it has not.
     """
-    need = disk(cost)
-    there = sum(path.stat().st_size for path in save_dir.glob("*.pt"))  # which are replaced
+    there = sum(path.stat().st_size for path in (*save_dir.glob("*.pt"), *save_dir.glob("fold-*/*.pt")))
     free = shutil.disk_usage(save_dir).free + there
     if need > free:
         raise UserError(
@@ -220,7 +219,8 @@ def check_room(save_dir: Path, cost: Cost) -> None:
         )
 
 
-def disk(cost: Cost) -> int:
-    """Bytes of a run's files: two checkpoints and the model, the largest twice while it is replaced."""
+def disk(cost: Cost, *, pretrainings: int = 1, models: int = 1) -> int:
+    """Bytes of a run's files: two checkpoints of each pretraining, the largest twice while it is replaced."""
     weights = cost.weights // 2
-    return 2 * (weights + cost.optimizer) + 2 * weights + OTHER_FILES
+    checkpoints = pretrainings * (2 * weights + cost.optimizer)
+    return checkpoints + weights + cost.optimizer + models * weights + OTHER_FILES

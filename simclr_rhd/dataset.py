@@ -102,7 +102,7 @@ class Dataset:
             )
         return (
             "anew for each fold, without the unlabelled frames of its validation and test groups; the model "
-            "that is kept has seen all groups, and is itself tested on none"
+            "that is kept has one of its own, and is itself tested on none"
         )
 
     def told_part(self) -> np.ndarray:
@@ -224,9 +224,11 @@ def divide(
             seed=seed,
         )
     except UserError as error:
+        joined = len(set(labels.videos)) > 2 * len(set(names))
         raise UserError(
-            f"{error}. Videos with a patient or a picture in common are one group: a title card that stands "
-            "in every clip joins them all"
+            f"{error}."
+            + " Videos with a patient or a picture in common are one group: a title card that stands in "
+            "every clip joins them all" * joined
         ) from None
     for parts in (kept, *divided):
         check_disjoint(groups, parts.part)
@@ -250,9 +252,8 @@ def divide(
         not_evaluable=missing,
         fingerprint=fingerprint,
     )
-    told = dataset.told_part()[labelled]
-    leaky = any(_spans_parts(np.array(of)[labelled], told) for of in (labels.videos, labels.patients))
-    return replace(dataset, leaky=leaky)
+    known = labels.videos, labels.patients
+    return replace(dataset, leaky=any(_on_two_sides(of, parts.part) for of in known for parts in divided))
 
 
 def _ways(
@@ -286,10 +287,13 @@ def _ways(
     return divided[0], tuple(divided[1:])
 
 
-def _spans_parts(names: np.ndarray, parts: np.ndarray) -> bool:
-    """Whether frames of one video or patient stand in two parts."""
-    pairs = {(name, part) for name, part in zip(names.tolist(), parts.tolist(), strict=True) if name}
-    return len(pairs) > len({name for name, _ in pairs})
+def _on_two_sides(names: list[str], part: np.ndarray) -> bool:
+    """Whether frames of one video or patient are both learnt from (labelled or not) and tested on."""
+    sides = [
+        {name for name, on in zip(names, np.isin(part, side), strict=True) if on and name}
+        for side in (("train", UNLABELLED), ("val",), ("test",))
+    ]
+    return bool(sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
 
 
 def write_tables(dataset: Dataset, save_dir: Path) -> None:

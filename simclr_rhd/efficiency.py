@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.cohort import Cohort, Table
+from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.evaluation import balanced_accuracy
 from simclr_rhd.heads import predict
+from simclr_rhd.labels import NOT_ANNOTATED
 from simclr_rhd.study import OURS, PIXELS, Study, pooled
 
 DRAWS = 3  # times that the groups of a fraction are drawn
@@ -57,7 +58,12 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
                 for of_draw in used
             ]
             for question in cohort.questions():
-                point = _point([balanced_accuracy(cohort, question, table) for table in draws])
+                point = _point(
+                    [
+                        balanced_accuracy(cohort, question, table) if _can_learn(question, of_draw) else None
+                        for table, of_draw in zip(draws, used, strict=True)
+                    ]
+                )
                 found[question.name][name].append({"fraction": fraction, "groups": groups} | point)
     return found
 
@@ -65,6 +71,11 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
 def draws_of(fraction: float) -> int:
     """How often the groups of a fraction are drawn: all of them, once."""
     return DRAWS if fraction < 1 else 1
+
+
+def _can_learn(question: Question, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether two classes are there to learn from in every fold."""
+    return all(len(set(question.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
 
 
 def _heads(study: Study, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Table:
@@ -88,14 +99,13 @@ def _some(cohort: Cohort, fold: int, fraction: float, *, seed: list[int]) -> tup
 
 def some_groups(cohort: Cohort, rows: np.ndarray, fraction: float, *, seed: Sequence[int]) -> np.ndarray:
     """The rows of a share of their groups, rounded up; first come groups that bring the rarest classes."""
-    names = np.random.default_rng(list(seed)).permutation(np.unique(cohort.groups[rows]))
-    of_group = {name: rows[cohort.groups[rows] == name] for name in names}
-    held = {
-        (task, number): [name for name in names if (values[of_group[name]] == number).any()]
-        for task, values in cohort.values.items()
-        for number in np.unique(values[rows][values[rows] >= 0])
-    }
-    first = [homes[0] for homes in sorted(held.values(), key=len)]
-    order = list(dict.fromkeys([*first, *names]))
-    chosen = order[: math.ceil(fraction * len(order))]
-    return rows[np.isin(cohort.groups[rows], chosen)]
+    names, group = np.unique(cohort.groups[rows], return_inverse=True)
+    place = np.argsort(np.random.default_rng(list(seed)).permutation(len(names)))  # of each group in the draw
+    first = []  # of each class, the rarest first
+    for values in cohort.values.values():
+        for number in np.unique(values[rows][values[rows] >= 0]):
+            homes = np.unique(group[values[rows] == number])
+            first.append((len(homes), homes[place[homes].argmin()]))
+    order = dict.fromkeys([*(home for _, home in sorted(first)), *np.argsort(place).tolist()])
+    chosen = list(order)[: math.ceil(fraction * len(names))]
+    return rows[np.isin(group, chosen)]

@@ -85,7 +85,7 @@ def _result(
         "margins": {who: margin(OURS, who) for who in rivals},
         "folds": spread(cohort, question, tables[OURS, "test"]),
     }
-    if (UNCALIBRATED, "test") in tables:
+    if (UNCALIBRATED, "test") in tables and ours["frame"]["accuracy"] is not None:
         counted = np.isin(question.true[at["test"]], evaluable)
         true = question.true[at["test"]][counted]
         result["calibration"] = {
@@ -104,8 +104,6 @@ def annotated(cohort: Cohort, question: Question, part: str) -> np.ndarray:
 
 
 def _calibration(true: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    if len(true) == 0:
-        return {"ece": None}
     return {"ece": expected_calibration_error(true, probabilities)} | reliability(true, probabilities)
 
 
@@ -138,15 +136,21 @@ def power(found: Mapping[str, Any]) -> dict[str, Any]:
         found: LEVELS of the test part.
 
     Returns:
-        groups, accuracy (the one found per video, else 0.8), half_width of its 95 % interval, and the
-        groups_needed for a half width of 0.1; the last two are None without groups.
+        groups, accuracy (the one found per video; where it cannot be computed 0.8, "assumed"), half_width of
+        its 95 % interval (None without groups), and the groups_needed for a half width of 0.1.
     """
     scores = found["video"]
     groups = scores["groups"]
     accuracy = TYPICAL if scores["accuracy"] is None else scores["accuracy"]
     needed = next(n for n in range(1, 1000) if _half_width(accuracy, n) <= WIDTH)
     half = _half_width(accuracy, groups) if groups else None
-    return {"groups": groups, "accuracy": accuracy, "half_width": half, "groups_needed": needed}
+    return {
+        "groups": groups,
+        "accuracy": accuracy,
+        "assumed": scores["accuracy"] is None,
+        "half_width": half,
+        "groups_needed": needed,
+    }
 
 
 def _half_width(accuracy: float, n: int) -> float:

@@ -7,6 +7,7 @@ import numpy as np
 
 from simclr_rhd import plots_evaluation, plots_pretraining, plots_tasks
 from simclr_rhd.augment import Strengths, draws, pictures, plain_view, two_views
+from simclr_rhd.canvas import short_names
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.projection import project
 from simclr_rhd.summary import RIVALS, baseline, judged, results
@@ -70,7 +71,7 @@ def draw(
     }
     if by_groups:
         path = save_dir / "label_efficiency.png"
-        plots_evaluation.label_efficiency(path, by_groups, level="videos", note=note)
+        plots_evaluation.label_efficiency(path, by_groups, level="video", note=note)
         figures["What labels are worth"] = path
     return figures
 
@@ -101,9 +102,7 @@ def _of_pretraining(
 def _of_classes(
     task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str
 ) -> dict[str, Path]:
-    names = ("confusion_matrix", "comparison", "reliability")
-    confusion, comparison, reliability = (save_dir / f"{name}_{task}.png" for name in names)
-    missing = [row["class"] for row in result["not_evaluable"]]
+    confusion = save_dir / f"confusion_matrix_{task}.png"
     plots_tasks.confusion(
         confusion,
         task,
@@ -111,40 +110,10 @@ def _of_classes(
         result["classes"],
         level=tested,
         note=note,
-        not_evaluable=missing,
+        not_evaluable=[row["class"] for row in result["not_evaluable"]],
     )
     figures = {f"{task}: confusion matrix": confusion}
-    if level := judged(result):
-        rows = [("this program", result["test"][level])]
-        rows += [("fine-tuned", result["finetuned"]["test"][level])] if "finetuned" in result else []
-        rows += [(WORDS.get(who, who), baseline(result, who, level)) for who in result["baselines"]]
-        shown = sum(row["support"] > 0 for row in result["test"][level]["per_class"].values())
-        plots_evaluation.forest(
-            comparison,
-            task,
-            [
-                (
-                    name,
-                    scores["balanced_accuracy"],
-                    *(scores["ci95"].get("balanced_accuracy") or (None, None)),
-                )
-                for name, scores in rows
-            ],
-            chance=1 / max(1, shown - len(missing)),
-            level=f"per {level}",
-            note=note,
-        )
-        figures[f"{task}: what must be beaten"] = comparison
-        plots_evaluation.reliability(
-            reliability,
-            task,
-            result["calibration"]["before"],
-            result["calibration"]["after"],
-            temperatures=result["head"]["temperature"],
-            note=note,
-        )
-        figures[f"{task}: reliability of the probabilities"] = reliability
-    return figures
+    return figures | _of_questions(task, {"": result}, save_dir=save_dir, note=note)
 
 
 def _of_lesions(
@@ -158,7 +127,75 @@ def _of_lesions(
         not_evaluable=[row["class"] for row in result["not_evaluable"]],
         note=note,
     )
-    return {f"{task}: lesions found and missed": path}
+    figures = {f"{task}: lesions found and missed": path}
+    shorts = dict(zip(short_names(list(result["lesions"])), result["lesions"].values(), strict=True))
+    return figures | _of_questions(task, shorts, save_dir=save_dir, note=note)
+
+
+def _of_questions(
+    task: str, questions: dict[str, dict[str, Any]], *, save_dir: Path, note: str
+) -> dict[str, Path]:
+    """What must be beaten, and how reliable probabilities are: of a task, or of its lesions together."""
+    known = {name: result for name, result in questions.items() if judged(result)}
+    if not known:
+        return {}
+    comparison, reliability = (save_dir / f"{name}_{task}.png" for name in ("comparison", "reliability"))
+    level = judged(next(iter(known.values()))) or ""
+    rows: list[tuple[str, float | None, float | None, float | None]] = []
+    ours, chances = [], []
+    for question, result in known.items():
+        ours.append(len(rows))
+        rows += [
+            (f"{question}: {name}" if question else name, *_score(of)) for name, of in _beside(result, level)
+        ]
+        support = [row["support"] for row in result["test"][level]["per_class"].values()]
+        chances.append(1 / max(1, sum(n > 0 for n in support) - len(result["not_evaluable"])))
+    plots_evaluation.forest(
+        comparison, task, rows, ours=ours, chance=chances[0], level=f"per {level}", note=note
+    )
+    first = next(iter(known.values()))
+    before, after = (
+        _together([of["calibration"][when] for of in known.values()]) for when in ("before", "after")
+    )
+    plots_evaluation.reliability(
+        reliability, task, before, after, temperatures=first["head"]["temperature"], note=note
+    )
+    return {
+        f"{task}: what must be beaten": comparison,
+        f"{task}: reliability of the probabilities": reliability,
+    }
+
+
+def _beside(result: dict[str, Any], level: str) -> list[tuple[str, dict[str, Any]]]:
+    """Names and scores of the model and of what it is compared with."""
+    rows = [("this program", result["test"][level])]
+    rows += [("fine-tuned", result["finetuned"]["test"][level])] if "finetuned" in result else []
+    return rows + [(WORDS.get(who, who), baseline(result, who, level)) for who in result["baselines"]]
+
+
+def _score(scores: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+    low, high = scores["ci95"].get("balanced_accuracy") or (None, None)
+    return scores["balanced_accuracy"], low, high
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reliability of several questions' predictions: means over all of a bin."""
+    counts = np.array([part["count"] for part in parts])  # (questions, bins)
+
+    def mean(name: str) -> list[float | None]:
+        values = np.array([[value or 0.0 for value in part[name]] for part in parts])
+        sums, n = (values * counts).sum(axis=0), counts.sum(axis=0)
+        return [float(total / k) if k else None for total, k in zip(sums, n, strict=True)]
+
+    found = {name: mean(name) for name in ("confidence", "accuracy")}
+    gaps = [
+        abs(a - c)
+        for a, c in zip(found["accuracy"], found["confidence"], strict=True)
+        if a is not None and c is not None
+    ]
+    used = counts.sum(axis=0)[counts.sum(axis=0) > 0]
+    ece = float(np.dot(gaps, used) / used.sum()) if len(used) else None
+    return found | {"count": counts.sum(axis=0).tolist(), "ece": ece}
 
 
 def _maps(

@@ -99,9 +99,8 @@ def resampled(
     averages["accuracy"] = np.trace(confusions, axis1=1, axis2=2) / size
     averages["kappa"] = kappa(confusions)
     if ordered:
-        degrees, said, kept = on_scale(true, probabilities, ordered)
-        of_scale = counted(degrees, said, group[kept], n_groups, len(ordered))
-        averages["quadratic_kappa"] = kappa(totals(drawn, of_scale), quadratic=True)
+        of_scale = confusions[:, ordered][:, :, ordered]
+        averages["quadratic_kappa"] = kappa(of_scale, quadratic=True)
     squares = np.bincount(group, weights=squared_errors(true, probabilities), minlength=n_groups)
     averages["brier"] = totals(drawn, squares) / size
     bin_of, confidence, right = top_labels(true, probabilities)
@@ -144,12 +143,3 @@ def rest_on(of_groups: np.ndarray, shown: Sequence[int]) -> tuple[dict[str, np.n
         if name in AVERAGED
     }
     return figures, averages | {"balanced_accuracy": averages["recall_macro"]}
-
-
-def on_scale(
-    true: np.ndarray, probabilities: np.ndarray, ordered: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Degree and most probable degree, (m,) each, of the samples on the scale; (n,) bool, which these are."""
-    kept = np.isin(true, ordered)
-    degrees = (true[kept, None] == np.asarray(ordered)).argmax(axis=1)
-    return degrees, probabilities[kept][:, list(ordered)].argmax(axis=1), kept

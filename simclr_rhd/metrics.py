@@ -24,7 +24,7 @@ from sklearn.metrics import (
 from simclr_rhd.bootstrap import bounds, draws, totals
 from simclr_rhd.calibration import expected_calibration_error, squared_errors
 from simclr_rhd.confusions import AVERAGED, averaged, balanced_accuracy, counted
-from simclr_rhd.intervals import intervals, on_scale, rest_on
+from simclr_rhd.intervals import intervals, rest_on
 from simclr_rhd.pooling import levels_of, of_one_class
 
 PER_CLASS = ("accuracy", *AVERAGED)
@@ -207,10 +207,11 @@ def _figures(
 
 
 def _quadratic_kappa(true: np.ndarray, probabilities: np.ndarray, ordered: Sequence[int]) -> float:
-    if np.isin(ordered, true).sum() < 2:
+    predicted = probabilities.argmax(axis=1)
+    kept = np.isin(true, ordered) & np.isin(predicted, ordered)
+    if np.isin(ordered, true).sum() < 2 or len(np.unique([true[kept], predicted[kept]])) < 2:
         return np.nan
-    degrees, said, _ = on_scale(true, probabilities, ordered)
-    return cohen_kappa_score(degrees, said, labels=range(len(ordered)), weights="quadratic")
+    return cohen_kappa_score(true[kept], predicted[kept], labels=list(ordered), weights="quadratic")
 
 
 def _fill(row: dict[str, Any], names: Sequence[str], values: Any, ranges: Any) -> None:
@@ -225,7 +226,7 @@ def _reasons(
     result: dict[str, Any], evaluable: Sequence[str], ordered: Sequence[int]
 ) -> Iterator[tuple[str, str]]:
     if result["quadratic_kappa"] is None:
-        scale = "fewer than two classes of the scale can be evaluated here"
+        scale = "fewer than two classes of the scale can be evaluated, or are said, here"
         yield "quadratic_kappa", scale if ordered else "the classes have no order"
     if result["groups"] < 2:
         yield "intervals", "fewer than two groups"
@@ -241,4 +242,4 @@ def _reasons(
     for of, (row, names) in rows.items():
         for name in names:
             if row[name] is not None and row["ci95"][name] is None and result["groups"] >= 2:
-                yield f"interval of {name}{of}", "rests on one group"
+                yield f"interval of {name}{of}", "rests on one group, or is the same in every resample"

@@ -6,7 +6,7 @@ Notation: B bins.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,12 @@ def label_efficiency(
     """Balanced accuracy by the number of labelled training groups, one panel a task.
 
     `curves` are {task: {name: [{"fraction", "groups", "balanced_accuracy", "low", "high"}]}}; `level` says
-    what is counted, such as 'frames of the test part'.
+    what is counted, 'video' or 'frame'.
     """
     foot = [
         "Each point is a head trained on some of the labelled training groups (patients, or videos where no "
         "patient is known) and tested on the same groups as all others. Bars: the range over three "
-        "draws of these groups. Marks of one "
+        "draws of these groups, the rarest classes' first; none where all draws come out alike. Marks of one "
         "number of groups stand side by side.",
     ]
     columns = min(len(curves), 3)
@@ -96,7 +96,7 @@ def label_efficiency(
     looks = dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False), strict=False))
     texts = [textwrap.fill(name.lstrip("_ "), 24) for name in names]  # "_" would hide it
     height = max(3.6 * rows, 1 + sum(0.12 + 0.16 * (1 + text.count("\n")) for text in texts))  # inches
-    title = f"Balanced accuracy by number of labelled groups, {level}"
+    title = f"What labels are worth: balanced accuracy per {level} by number of labelled groups"
     with page(path, title, size=(3.3 * columns + 2.9, height), note=note, foot=foot) as figure:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):
@@ -153,14 +153,15 @@ def forest(
     task: str,
     rows: Sequence[tuple[str, float | None, float | None, float | None]],
     *,
+    ours: Collection[int] = (0,),
     chance: float,
     level: str,
     note: str,
 ) -> None:
-    """Balanced accuracy of the model, the first of `rows`, and of what it is compared with.
+    """Balanced accuracy of the model and of what it is compared with.
 
-    `rows` are (name, value, low, high), figures in [0, 1] or None; `chance` is the value of a model that
-    guesses; `level` says what is counted.
+    `rows` are (name, value, low, high), figures in [0, 1] or None; `ours` are those of the model; `chance`
+    is the value of a model that guesses; `level` says what is counted.
     """
     foot = [
         "Higher is better. Bars: 95 % interval. Dashed: chance, what guessing or one class for all gives."
@@ -173,7 +174,7 @@ def forest(
         axes = figure.subplots()
         axes.axvline(chance, color=MUTED, linestyle="--", linewidth=1.2)
         for place, (_, value, low, high) in zip(places, rows, strict=True):
-            colour, marker = (COLOURS[0], "D") if place == 0 else (MUTED, "o")
+            colour, marker = (COLOURS[0], "D") if place in ours else (MUTED, "o")
             if value is not None:
                 axes.plot(value, place, marker, color=colour, clip_on=False)
             if value is not None and low is not None and high is not None:

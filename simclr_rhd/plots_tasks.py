@@ -28,7 +28,7 @@ HUES = 12  # more cannot be told apart
 
 def head_loss(path: Path, task: str, epochs: Epochs, *, note: str) -> None:
     """Loss of one task's linear head by epoch; records as of `canvas.losses`."""
-    foot = "Lower is better. Cross-entropy, weighted so that each class counts alike."
+    foot = "Lower is better. Cross-entropy, classes weighted as --class-weights says; of lesions, yes or no."
     title = f"{task.capitalize()}: loss of the linear head"
     losses(path, title, epochs, held_out="validation", bounds={}, note=note, foot=[foot])
 

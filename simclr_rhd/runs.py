@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +29,7 @@ PACKAGES = (
 WORTH_KEEPING = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
 MODEL_FINETUNED = "model_finetuned.pt"
 FOLD = "fold-{}"  # folder of the pretraining of a fold
+OF_A_FOLD = ("simclr_best.pt", "simclr_last.pt", "history.jsonl", "bad_batch.txt")  # files in it
 REHEARSAL, TENSORBOARD = ".rehearsal-", "tensorboard"  # folders
 # All that a run writes; a new run removes these and nothing else.
 OUTPUTS = (
@@ -90,7 +91,13 @@ def locked(save_dir: Path) -> Iterator[None]:
 
 
 def claim(
-    save_dir: Path, signature: dict[str, Any], *, resume: str, overwrite: bool
+    save_dir: Path,
+    signature: dict[str, Any],
+    *,
+    resume: str,
+    overwrite: bool,
+    changeable: Collection[str] = (),
+    again: bool = False,
 ) -> dict[str, Any] | None:
     """Decide what a run with this signature does in `save_dir`; changes nothing there.
 
@@ -101,6 +108,8 @@ def claim(
         signature: what decides the run's result.
         resume: 'auto' goes on with an unfinished run of the same signature; 'never' refuses.
         overwrite: whatever is there may be replaced.
+        changeable: names in a signature that only decide about what follows pretraining.
+        again: what follows pretraining is repeated, and may be of other values of these.
 
     Returns:
         The record of the run of this signature that is there, finished or not; None for a new run.
@@ -120,6 +129,8 @@ def claim(
             "folder, or pass --overwrite to replace what is there"
         ) from None
     differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
+    if again and set(differing) <= set(changeable):
+        return record | {"status": "unfinished", "wall_s": {}}
     if differing or resume == "never":
         differences = (
             ", ".join(
@@ -128,9 +139,11 @@ def claim(
             )
             or "the same configuration, and --resume never"
         )
+        keeping = set(differing) <= set(changeable) and bool(differing)
         raise UserError(
             f"--save-dir {save_dir} holds another run ({differences}); name another folder, or "
-            "pass --overwrite to replace it"
+            + "pass --evaluate-again to keep its pretraining and replace the rest, or " * keeping
+            + "pass --overwrite to replace it"
         )
     return record
 
@@ -139,9 +152,12 @@ def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
     for name in OUTPUTS:
         (save_dir / name).unlink(missing_ok=True)
-    folds = [path for path in save_dir.glob(FOLD.format("*")) if path.name[len(FOLD.format("")) :].isdigit()]
-    for folder in (save_dir / TENSORBOARD, *folds):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(save_dir / TENSORBOARD, ignore_errors=True)
+    for folder in {path.parent for name in OF_A_FOLD for path in save_dir.glob(f"{FOLD.format('*')}/{name}")}:
+        for name in OF_A_FOLD:
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 class RunRecord:

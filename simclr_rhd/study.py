@@ -78,11 +78,12 @@ class Study:
             UNCALIBRATED: answers([uncalibrated(of_fold) for of_fold in heads], features),
             **{name: [] for name in (MAJORITY, PIXELS, NEIGHBOURS)},
         }
+        # One majority for all folds: that of a fold's training groups is the class its test groups lack.
+        anywhere = np.flatnonzero(np.any([part == "train" for part in self.cohort.folds], axis=0))
         for fold in self.folds():
             rows = self.cohort.rows(fold, "train"), self.cohort.rows(fold, "val")
-            found[MAJORITY].append(
-                self._compared(comparators.majority, self.cohort.evaluable_targets(), *rows)
-            )
+            counting = self.cohort.evaluable_targets()
+            found[MAJORITY].append(self._compared(comparators.majority, counting, anywhere, rows[1]))
             found[PIXELS].append(self.by_pixels(*rows))
             votes = comparators.neighbours(features[fold])
             found[NEIGHBOURS].append(self._compared(votes, self.cohort.targets(), *rows))

@@ -22,7 +22,7 @@ RIVALS = {
 }
 SYNTHETIC = "SYNTHETIC demo data: nothing here says anything about patients."
 LEAKY = (
-    "LEAKY split: frames of one patient or video stand in both training and test, so these figures are "
+    "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
     "too good and say nothing about new patients."
 )
 
@@ -80,24 +80,38 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
 def headlines(metrics: dict[str, Any]) -> list[str]:
     """What must be known before any figure is believed, the worst first."""
     found = [SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"])
-    unbeaten, unsure = [], []
-    for name, result in results(metrics):
-        if level := judged(result):
-            margin = result["margins"]["pixels"][level]
-            if (margin["balanced_accuracy"] or 0) <= 0:
-                unbeaten.append(name)
-            elif (margin["ci95"] or [0])[0] <= 0:
-                unsure.append(name)
+    unbeaten, unsure = _against(metrics, "pixels")
     if unbeaten:
         found.append(
             f"NOT BETTER THAN RAW PIXELS: {', '.join(unbeaten)}. A logistic regression on small pictures "
-            "does as well or better there: on these data the pretraining has not paid."
+            "does as well or better there."
         )
     if unsure:
         found.append(
             f"NOT SHOWN TO BE BETTER THAN RAW PIXELS: {', '.join(unsure)}. The difference may be chance."
         )
+    unbeaten, _ = _against(metrics, "random encoder")
+    if unbeaten:
+        found.append(
+            f"NOT BETTER THAN AN UNTRAINED ENCODER: {', '.join(unbeaten)}. On these data the pretraining has "
+            "not paid there."
+        )
     return found
+
+
+def _against(metrics: dict[str, Any], rival: str) -> tuple[list[str], list[str]]:
+    """The questions in which a rival is not beaten, and those in which that may be chance."""
+    unbeaten, unsure = [], []
+    for name, result in results(metrics):
+        level = judged(result)
+        margin = result["margins"].get(rival, {}).get(level, {}) if level else {}
+        if margin.get("balanced_accuracy") is None:
+            continue
+        if margin["balanced_accuracy"] <= 0:
+            unbeaten.append(name)
+        elif (margin["ci95"] or [0])[0] <= 0:
+            unsure.append(name)
+    return unbeaten, unsure
 
 
 def judged(result: dict[str, Any]) -> str | None:
@@ -185,24 +199,54 @@ def _scores_row(name: str, level: str, result: dict[str, Any]) -> str:
 
 def remarks(metrics: dict[str, Any]) -> list[str]:
     """What the figures leave out and why, how exact they can be, and what an encoder has seen."""
-    split = metrics["split"]
+    split, noted = metrics["split"], set[str]()
     found = [f"{task}: skipped, {of['skipped']}" for task, of in metrics["tasks"].items() if "skipped" in of]
     for name, result in results(metrics):
         left_out = [row["class"] for row in result["not_evaluable"]]
         if left_out:
             found.append(
                 f"{name}: {len(result['classes']) - len(left_out)} of {len(result['classes'])} classes are "
-                f"evaluated; this split cannot evaluate {', '.join(left_out)}"
+                f"evaluated; this split cannot evaluate {', '.join(left_out)} (a frame of another class that "
+                "is said to be one of these counts as wrong)"
             )
         reasons = {result["test"][level].get("reason"): level for level in LEVELS if level != "patient"}
         found += [f"{name}: no scores per {level}, {why}" for why, level in reasons.items() if why]
-        found += [power_note(name, result, split["by"])] * (result["test"]["video"]["accuracy"] is not None)
+        if result["test"]["video"]["accuracy"] is not None and name.split(":")[0] not in noted:
+            noted.add(name.split(":")[0])  # lesions are of the same groups
+            found.append(power_note(name, result, split["by"]))
+        found += _asked_for(name, result)
     if split["folds"] > 1:
         found += [
-            f"{split['folds']} folds; balanced accuracy per video by fold: " + "; ".join(_by_fold(metrics)),
+            f"{split['folds']} folds; balanced accuracy per video of the classes that each tests: "
+            + "; ".join(_by_fold(metrics)),
             f"the encoder is pretrained {split['pretraining']}",
         ]
     return found
+
+
+def _asked_for(name: str, result: dict[str, Any]) -> Iterator[str]:
+    """What flags have asked for, beside the linear heads."""
+    if not (level := judged(result)):
+        return
+    honest = result["test"]
+    if "finetuned" in result:
+        tuned = result["finetuned"]
+        yield (
+            f"{name}: fine-tuned, balanced accuracy per {level} "
+            f"{interval(tuned['test'][level], 'balanced_accuracy')}, {difference(tuned['margin'][level])} to "
+            f"the linear head; epochs kept: {', '.join(map(str, tuned['epochs_kept']))} (0: as it was)"
+        )
+    if "leak" in result and result["leak"]["frame"]["balanced_accuracy"] is not None:
+        leaky, ours = result["leak"]["frame"]["balanced_accuracy"], honest["frame"]["balanced_accuracy"]
+        yield (
+            f"{name}: LEAKY, under a split over frames the same heads would score {leaky:.2f} per frame "
+            f"instead of {ours:.2f}: a leak would flatter them by {leaky - ours:+.2f}"
+        )
+    for point in result.get("label_efficiency", {}).get("simclr", []):
+        yield (
+            f"{name}: with {point['fraction']:.0%} of the labelled groups ({point['groups']:.0f} to learn "
+            f"from) balanced accuracy per video {figure(point['balanced_accuracy'])}"
+        )
 
 
 def power_note(name: str, result: dict[str, Any], by: str) -> str:

@@ -189,10 +189,14 @@ def test_frames_that_hardly_vary_are_left_out():
 
 
 def test_the_table_names_both_frames(tmp_path):
-    frames = {"paths": ["a.png", "b, c.png"], "groups": ["p1", "p2"], "part": ["train", "test"]}
+    frames = {
+        "paths": ["a.png", "b, c.png"],
+        "groups": ["p1", "p2"],
+        "folds": [["val", "val"], ["train", "test"]],
+    }
     rows = [
-        *table_rows(audit.NEAREST, [Pair(1, 0, 0.98)], **frames),
-        *table_rows(audit.IDENTICAL, [Pair(1, 0, 1 / 3)], **frames),
+        *table_rows(audit.NEAREST, [Pair(1, 0, 0.98, fold=1)], **frames),
+        *table_rows(audit.IDENTICAL, [Pair(1, 0, 1 / 3, fold=1)], **frames),
     ]
     write_rows(tmp_path / "leak_audit.csv", audit.HEADER, rows)
     with (tmp_path / "leak_audit.csv").open(newline="") as stream:
@@ -203,3 +207,21 @@ def test_the_table_names_both_frames(tmp_path):
         {"kind": "nearest in feature space", **shared, "value": "0.98"},
         {"kind": "nearly identical", **shared, "value": "0.33333"},
     ]
+
+
+def test_each_fold_is_audited_by_its_own_parts(pictures):
+    """A tested frame's own unlabelled neighbours are held out where it is tested, and no leak."""
+    first, second = pictures
+    thumbs = thumbs_of([first, jpeg(first), second, second])
+    groups = np.array(["p1", "p1", "p2", "p3"])
+    folds = [
+        np.array(["test", "held-out", "train", "unlabelled"]),
+        np.array(["train", "unlabelled", "test", "unlabelled"]),
+    ]
+    features = [np.eye(2, 5, dtype=np.float32)] * 2
+    names = [f"{number}.png" for number in range(4)]
+    found = audit.audit(features, thumbs, np.array([0, 2]), paths=names, groups=groups, folds=folds)
+    assert found.gist["near_identical"]["found"] == found.gist["near_identical"]["listed"] == 1
+    (row,) = [row for row in found.rows if row[0] == audit.IDENTICAL]
+    assert row[1:6] == ["2.png", "p2", "3.png", "p3", "unlabelled"]
+    assert len(found.gist["closest"]) == 1 and found.gist["closest"][0]["other_part"] == "train"

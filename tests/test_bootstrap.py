@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, norm, t
+from scipy.stats import beta, binomtest, norm, t
 
 from simclr_rhd.bootstrap import RESAMPLES, bounds, draws, totals
 
@@ -39,22 +39,35 @@ def test_where_all_is_right_the_bound_is_that_of_one_trial_a_group(n_groups):
         exact = binomtest(value * n_groups, n_groups).proportion_ci(method="exact")
         found = bounds(np.full(RESAMPLES, float(value)), n_groups, proportion=True)
         np.testing.assert_allclose(found, [exact.low, exact.high])
-        assert bounds(np.full(RESAMPLES, float(value)), n_groups) == [value, value], "no proportion"
-    assert bounds(np.array([1.0, 0.5]), 2, proportion=True) == [0.5, 1.0], "not all right"
+        assert bounds(np.full(RESAMPLES, float(value)), n_groups) is None, "no proportion"
+
+
+@pytest.mark.parametrize("n_groups", [2, 4, 9])
+def test_of_very_few_groups_a_proportion_is_no_surer_than_as_many_trials(n_groups):
+    values = np.random.default_rng(0).normal(0.5, 0.01, RESAMPLES)
+    hits = np.full(n_groups, 0.5).sum()
+    found = bounds(values, n_groups, proportion=True)
+    exact = beta.ppf(0.025, hits, n_groups - hits + 1), beta.ppf(0.975, hits + 1, n_groups - hits)
+    np.testing.assert_allclose(found, exact, atol=1e-3)
+    narrow = bounds(values, 10, proportion=True)
+    assert narrow[1] - narrow[0] < 0.06, "ten groups are not that few"
 
 
 def test_there_is_no_interval_of_one_group_or_of_nothing():
     assert bounds(np.array([0.1, 0.2]), 1) is None
     assert bounds(np.full(9, np.nan), 20) is None
-    assert bounds(np.array([0.5, np.nan, 0.5]), 20) == [0.5, 0.5], "undefined resamples are left out"
+    found = bounds(np.array([0.5, np.nan, 0.5]), 20, proportion=True)
+    assert found == [0.5, 0.5], "undefined resamples are left out"
 
 
 @pytest.mark.slow
 def test_intervals_over_groups_hold_the_truth_as_often_as_they_say():
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-    from coverage import coverage
+    from coverage import coverage, rare_coverage
 
     for n_groups in (20, 40):
         for shares in coverage(n_groups, 200).values():
             assert 0.90 <= shares["over groups"] <= 0.98
             assert shares["over frames"] < 0.90
+    for share in rare_coverage(20, 3, 200).values():
+        assert share >= 0.90, "few groups of a class: too wide rather than too narrow"

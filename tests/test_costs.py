@@ -104,7 +104,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, mo
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 1 << 40, 1000))
     with pytest.raises(UserError, match="--save-dir .* need about"):
-        costs.check_room(tmp_path, COST)
+        costs.check_room(tmp_path, costs.disk(COST))
 
 
 def test_defaults_follow_the_batch_size():

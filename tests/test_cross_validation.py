@@ -65,7 +65,8 @@ def test_all_that_was_asked_for_is_beside_the_scores(everything):
         result = metrics["tasks"][task]
         assert [fold["fold"] for fold in result["folds"]] == [1, 2, 3]
         assert result["leak"]["leaky"] is True and result["leak"]["frame"]["accuracy"] is not None
-        assert set(result["finetuned"]) == {"test", "margin"}
+        assert set(result["finetuned"]) == {"test", "margin", "epochs_kept"}
+        assert len(result["finetuned"]["epochs_kept"]) == 3
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     tuned = [(row["way"], row["epoch"]) for row in history if row["phase"] == "finetune"]
     assert tuned == [(way, epoch) for way in (1, 2, 3, 4) for epoch in (0, 1)], "the kept one, then each fold"
@@ -133,6 +134,35 @@ def test_pictures_of_folds_of_lesions_and_of_label_efficiency(cache, tmp_path):
     for name in names:
         Image.open(tmp_path / name).verify()
     assert (tmp_path / "report.html").read_text().count("<img") == len(names)
+
+
+def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_path, capfd):
+    first = ["--demo-patients", "12", "--no-figures", "--label-fractions", "0.5,1"]
+    assert run(cache, tmp_path, *first) == 0
+    weights = (tmp_path / "simclr_best.pt").read_bytes()
+    assert run(cache, tmp_path, *first) == 0
+    assert "This run was finished" in capfd.readouterr().out, "a list of numbers is the same list again"
+    other = ["--demo-patients", "12", "--no-figures", "--class-weights", "none", "--show-leak"]
+    assert run(cache, tmp_path, *other) == 2
+    assert "pass --evaluate-again to keep its pretraining" in capfd.readouterr().err
+    assert run(cache, tmp_path, *other, "--evaluate-again") == 0
+    said = capfd.readouterr().out
+    assert "resumed after epoch 1" in said and "LEAKY, under a split over frames" in said
+    assert (tmp_path / "simclr_best.pt").read_bytes() == weights
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["signature"]["class_weights"] == "none" and record["wall_s"]["pretraining"] < 60
+    assert run(cache, tmp_path, *other, "--evaluate-again", "--seed", "7") == 2
+    refusal = capfd.readouterr().err
+    assert "--seed was 42, is 7" in refusal and "keep its pretraining" not in refusal
+
+
+def test_weights_of_unknown_past_are_told(cache, tmp_path):
+    assert run(cache, tmp_path / "one", "--demo-patients", "12", "--no-figures") == 0
+    start = str(tmp_path / "one" / "simclr_best.pt")
+    more = ["--demo-patients", "12", "--no-figures", "--folds", "3", "--init", start]
+    assert run(cache, tmp_path / "two", *more) == 0
+    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert metrics["split"]["pretraining"].endswith("what those have seen is not known here")
 
 
 def real_layout(root, *, thin):

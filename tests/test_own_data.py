@@ -47,6 +47,25 @@ def test_a_frame_split_is_marked_as_leaky_wherever_it_shows(data, tmp_path):
         assert "leaky" in (tmp_path / "out" / name).read_text().lower()
 
 
+def test_a_patient_who_is_tested_and_pretrained_on_is_a_leak(data, tmp_path):
+    """Groups by video, one labelled video a patient: the others are only in pretraining."""
+    table = data / "supervised" / "sorted_file.csv"
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        if "-c1_" not in row["FILENAME"]:
+            row |= dict.fromkeys(("VIEW-APP", "CONDITION", "SEVERITY"), "")
+    table.unlink()
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for by, leaky in (("video", True), ("patient", False)):
+        assert main.main(arguments(data, tmp_path / "cache", tmp_path / by, "--group-by", by)) == 0
+        found = json.loads((tmp_path / by / "metrics.json").read_text())
+        assert found["split"]["leaky"] is leaky
+
+
 def test_too_many_unreadable_frames_stop_the_run_and_are_listed(data, tmp_path, capfd):
     frames = sorted((data / "supervised" / "annotated-final").iterdir())
     spoilt = frames[: len(frames) // 2]

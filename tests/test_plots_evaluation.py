@@ -36,7 +36,7 @@ def draw_reliability(path, task="view", before=BINS, after=BINS):
 
 
 def draw_efficiency(path, curves):
-    plots_evaluation.label_efficiency(path, curves, level="frames of the test part", note="")
+    plots_evaluation.label_efficiency(path, curves, level="video", note="")
 
 
 def draw_lesions(path, names, tables=None, **changes):

@@ -145,7 +145,7 @@ def test_summary_says_dash_for_what_is_null():
 @pytest.mark.parametrize(
     ("ours", "pixels", "low", "says", "not_says"),
     [
-        (0.70, 0.85, 0.60, "does NOT beat raw pixels (0.85); beats an encoder that has", "or raw"),
+        (0.70, 0.85, 0.60, "does NOT beat raw pixels (0.85); beats an untrained", "or raw"),
         (0.85, 0.85, 0.80, "does NOT beat raw pixels (0.85);", "chance"),
         (
             0.45,
@@ -187,6 +187,39 @@ def test_what_does_not_beat_raw_pixels_is_said_at_the_top(ours, low, says, tmp_p
         assert page.index(says) < page.index("Results")
 
 
+def test_a_task_without_any_figure_is_told_without_one(tmp_path):
+    found = metrics(view=task(0.9, 0.8), severity=task(None, None))
+    found["tasks"]["severity"]["power"] |= {"groups": 0, "half_width": None}
+    text = summary(found)
+    assert "severity: with" not in text and "view: with 7 patients" in text
+    assert "severity" in Page(write(tmp_path, found)).text
+
+
+def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
+    found = metrics(view=task(0.45, 0.3, low=0.4))
+    assert summary(found).startswith("NOT BETTER THAN AN UNTRAINED ENCODER: view.")
+
+
+def test_what_was_asked_for_is_in_the_log():
+    found = metrics(view=task(0.6, 0.5, low=0.55))
+    of_view = found["tasks"]["view"]
+    of_view["leak"] = {"leaky": True, "frame": scores(0.97, ("a", "b"))}
+    of_view["finetuned"] = {
+        "test": of_view["test"],
+        "margin": of_view["margins"]["pixels"],
+        "epochs_kept": [0],
+    }
+    of_view["finetuned"]["margin"] = dict.fromkeys(("frame", "video"), margin(0.7, 0.6, 0.5))
+    points = [{"fraction": 0.25, "groups": 12.5, "balanced_accuracy": None, "low": None, "high": None}]
+    of_view["label_efficiency"] = {"simclr": points}
+    text = " ".join(summary(found).split())
+    assert (
+        "LEAKY, under a split over frames the same heads would score 0.97 per frame instead of 0.60" in text
+    )
+    assert "flatter them by +0.37" in text and "epochs kept: 0 (0: as it was)" in text
+    assert "with 25% of the labelled groups (12 to learn from) balanced accuracy per video -" in text
+
+
 def test_lesions_are_told_one_by_one():
     lesions = {name: task(0.9, 0.8, low=0.85, classes=("absent", "present")) for name in ("MR", "A" * 40)}
     found = metrics(condition={"mode": "multilabel", "classes": [], "not_evaluable": [], "lesions": lesions})
@@ -201,7 +234,7 @@ def test_folds_and_how_exact_a_figure_can_be_are_told():
     found["split"] |= {"folds": 2, "pretraining": "anew for each fold"}
     found["tasks"]["view"]["folds"] *= 2
     text = " ".join(summary(found).split())
-    assert "2 folds; balanced accuracy per video by fold: view 0.90 0.90" in text
+    assert "2 folds; balanced accuracy per video of the classes that each tests: view 0.90 0.90" in text
     assert "with 7 patients an accuracy of 0.90 has an interval of about ± 0.26; ± 0.10 would take 38" in text
     assert "pretrained anew for each fold" in text
 

@@ -73,6 +73,13 @@ def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
     clear(tmp_path)
     assert not (tmp_path / "fold-2").exists() and (tmp_path / "fold-of-mine").is_dir()
     (tmp_path / "fold-of-mine").rmdir()
+    (tmp_path / "fold-1").mkdir()
+    for name in ("simclr_last.pt", "my_patients.csv"):
+        (tmp_path / "fold-1" / name).touch()
+    clear(tmp_path)
+    assert [path.name for path in (tmp_path / "fold-1").iterdir()] == ["my_patients.csv"]
+    (tmp_path / "fold-1" / "my_patients.csv").unlink()
+    (tmp_path / "fold-1").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
