@@ -757,6 +757,7 @@ def finetune(
                 weighting=config.class_weights,
                 seed=config.seed,
                 device=device,
+                groups=study.cohort.groups,
             )
         )
     save_classifier(config, dataset, save_dir / MODEL_FINETUNED, found[0].encoder, found[0].heads)

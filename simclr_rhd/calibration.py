@@ -13,9 +13,12 @@ from scipy.special import log_softmax
 
 BINS = 10
 HIGHEST = 20.0  # temperature; the lowest is 1 / 20
+PRIOR = 0.5  # standard deviation of log T before anything is seen: 95 % of temperatures within 0.4 to 2.7
 
 
-def fit_temperature(logits: np.ndarray, true: np.ndarray, *, doubt: float = 0.0) -> float:
+def fit_temperature(
+    logits: np.ndarray, true: np.ndarray, *, doubt: float = 0.0, units: int | None = None
+) -> float:
     """The temperature T by which to divide logits, so that the validation data are likeliest (section 4.2).
 
     It minimises the mean negative log likelihood, which has one minimum in log T.
@@ -25,6 +28,8 @@ def fit_temperature(logits: np.ndarray, true: np.ndarray, *, doubt: float = 0.0)
         true: (n,) class indices of the softmax, or (n, L) 0 or 1 of the sigmoids.
         doubt: share of each label that is spread over all classes, 0 to 1. Without any, data that are told
             apart without a mistake would make every probability 0 or 1 (Platt 1999, section 2.2).
+        units: independent observations that the rows amount to, such as patients. The fewer, the more T is
+            held to 1, by a normal prior on log T; None for no prior.
 
     Returns:
         1 / 20 to 20; 1 with n = 0.
@@ -34,11 +39,13 @@ def fit_temperature(logits: np.ndarray, true: np.ndarray, *, doubt: float = 0.0)
     logits = np.asarray(logits, dtype=np.float64)
 
     def loss(log_temperature: float) -> float:
+        prior = log_temperature**2 / (2 * PRIOR**2 * units) if units else 0.0
         scaled = logits * math.exp(-log_temperature)
         if true.ndim == 1:
             said = log_softmax(scaled, axis=1)
-            return -((1 - doubt) * said[np.arange(len(true)), true] + doubt * said.mean(axis=1)).mean()
-        return (np.logaddexp(0, scaled) - ((1 - doubt) * true + doubt / 2) * scaled).mean()
+            right = (1 - doubt) * said[np.arange(len(true)), true] + doubt * said.mean(axis=1)
+            return prior - right.mean()
+        return prior + (np.logaddexp(0, scaled) - ((1 - doubt) * true + doubt / 2) * scaled).mean()
 
     most = math.log(HIGHEST)
     found = minimize_scalar(loss, bounds=(-most, most), method="bounded", options={"xatol": 1e-8})

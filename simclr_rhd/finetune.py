@@ -67,6 +67,7 @@ def finetune(
     weighting: str,
     seed: int,
     device: torch.device,
+    groups: np.ndarray | None = None,
     patience: int = 5,
 ) -> Finetuned:
     """Fine-tune copies of a trained encoder and of its heads, with the heads' class-weighted cross-entropy.
@@ -93,6 +94,7 @@ def finetune(
         weighting: of classes, as of `heads.class_weights`.
         seed: of the order of the frames and of their views.
         device: where the encoder is.
+        groups: (n,) groups, for the calibration.
         patience: epochs without a lower validation loss before stopping.
 
     Raises:
@@ -146,7 +148,7 @@ def finetune(
             break
     best_encoder, best_heads = best
     table = features(best_encoder, np.arange(len(rows)))
-    calibrate(best_heads, table, targets, learner.weights, val)
+    calibrate(best_heads, table, targets, learner.weights, val, groups)
     return Finetuned(best_encoder, best_heads, predict(best_heads, table), history)
 
 

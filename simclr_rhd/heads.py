@@ -64,6 +64,7 @@ def train_heads(
     seeds: int = 1,
     l2: Sequence[float] = STRENGTHS,
     weighting: str = "balanced",
+    groups: np.ndarray | None = None,
 ) -> Trained:
     """Train one linear head per task with class-weighted cross-entropy and an L2 penalty.
 
@@ -84,6 +85,7 @@ def train_heads(
         seeds: S, how many heads are averaged.
         l2: strengths λ of the penalty λ/2 ‖W‖², one of which is chosen.
         weighting: of classes: 'balanced' (inverse to their count), 'sqrt' (to its root) or 'none'.
+        groups: (n,) groups, for the calibration.
 
     Raises:
         UserError: a loss is not finite.
@@ -120,7 +122,7 @@ def train_heads(
             linear.load_state_dict({"weight": weight[:, number].T, "bias": bias[number]})
         of_seeds.append(heads.eval())
     heads = _averaged(of_seeds, _empty(n_outputs, y, mean, std))
-    calibrate(heads, features, targets, weights, val)
+    calibrate(heads, features, targets, weights, val, groups)
     for of_seed in of_seeds:
         of_seed.temperature.copy_(heads.temperature)
     history = [row for task, of_task in course.items() for row in of_task.records(chosen[task])]
@@ -230,6 +232,7 @@ def calibrate(
     targets: dict[str, np.ndarray],
     weights: dict[str, Tensor],
     val: np.ndarray,
+    groups: np.ndarray | None = None,
 ) -> None:
     """Set the temperature of each task whose validation rows have two of the classes that were learnt.
 
@@ -239,6 +242,7 @@ def calibrate(
         targets: as of `train_heads`, in the heads' order.
         weights: {task: `class_weights` of the training rows}.
         val: validation rows.
+        groups: (n,) groups, each of which counts as one observation; None if every row is its own.
     """
     logits = heads(torch.from_numpy(features[val]))
     for number, (task, values) in enumerate(targets.items()):
@@ -246,8 +250,9 @@ def calibrate(
         known = true != NOT_ANNOTATED
         known = known & (weights[task].numpy()[true] > 0) if true.ndim == 1 else known.all(axis=1)
         if len(np.unique(true[known])) >= 2:
+            units = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
             heads.temperature[number] = fit_temperature(
-                logits[task][known].double().numpy(), true[known], doubt=1 / (known.sum() + 2)
+                logits[task][known].double().numpy(), true[known], doubt=1 / (units + 2), units=units
             )
 
 

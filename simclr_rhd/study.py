@@ -59,7 +59,10 @@ class Study:
 
     def fit(self, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Trained:
         """Heads on (n, D) features that learn from some rows and choose on others."""
-        return train_heads(x, self.cohort.targets(), self.cohort.n_outputs(), train, val, **self.heads)
+        cohort = self.cohort
+        return train_heads(
+            x, cohort.targets(), cohort.n_outputs(), train, val, groups=cohort.groups, **self.heads
+        )
 
     def fit_folds(self, features: Sequence[np.ndarray]) -> list[Trained]:
         """The heads of each fold."""

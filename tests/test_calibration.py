@@ -56,6 +56,22 @@ def test_doubt_keeps_probabilities_away_from_certainty_where_all_is_right(doubt)
     assert fit_temperature(logits, true) < 0.1, "without doubt, as sure as it gets"
 
 
+@pytest.mark.parametrize("units", [1, 5, 50, 100_000])
+def test_the_fewer_units_the_nearer_to_one(units):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(300, 3))
+    true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((300, 1))).argmax(axis=1)
+
+    def loss(temperature):
+        likely = np.log(softmax(4 * logits / temperature, axis=1)[np.arange(300), true]).mean()
+        return np.log(temperature) ** 2 / (2 * 0.5**2 * units) - likely
+
+    held, free = fit_temperature(4 * logits, true, units=units), fit_temperature(4 * logits, true)
+    assert held == pytest.approx(brute_force(loss), rel=1e-3)
+    assert 1 < held < free and (units < 100_000 or held == pytest.approx(free, rel=1e-3))
+    assert units > 1 or held < 0.9 * free
+
+
 def samples(seed, n=97):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 4, n), np.round(rng.dirichlet(np.ones(4) / 2, n), 2)

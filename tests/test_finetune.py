@@ -172,7 +172,10 @@ def test_the_epoch_of_lowest_validation_loss_is_kept(tuned):
     assert float(balanced_loss(logits, targets, VAL)) == pytest.approx(min(losses), rel=1e-4)
     known = targets["view"][VAL] != -1
     fitted = fit_temperature(
-        logits["view"][known].double().numpy(), targets["view"][VAL][known], doubt=1 / (known.sum() + 2)
+        logits["view"][known].double().numpy(),
+        targets["view"][VAL][known],
+        doubt=1 / (known.sum() + 2),
+        units=known.sum(),
     )
     assert float(tuned.heads.temperature[0]) == pytest.approx(fitted, rel=1e-4)
     for task, table in predict(tuned.heads, features).items():

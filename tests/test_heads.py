@@ -142,7 +142,9 @@ def test_temperatures_make_validation_likelier():
 
     def loss(value):
         trained.heads.temperature[0] = value
-        return -np.log(predict(trained.heads, features)["easy"][val, true[val]]).mean()
+        doubt, said = 1 / 142, np.log(predict(trained.heads, features)["easy"][val])
+        likely = (1 - doubt) * said[np.arange(140), true[val]] + doubt * said.mean(axis=1)
+        return np.log(value) ** 2 / (2 * 0.5**2 * 140) - likely.mean()
 
     assert loss(temperature[0]) < min(loss(1.0), loss(temperature[0] * 1.1), loss(temperature[0] / 1.1))
 
@@ -154,6 +156,16 @@ def test_same_seed_same_heads_another_seed_others():
         fit(features, values, train, val, seed=seed).heads.linear["easy"].weight for seed in (0, 0, 1)
     )
     assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_a_temperature_of_few_groups_is_held_near_one():
+    features, values = problem()
+    train, val = np.arange(60), np.arange(60, 90)
+    one, all_alone = (
+        abs(np.log(float(fit(features, values, train, val, groups=groups).heads.temperature[0])))
+        for groups in (np.zeros(90), None)
+    )
+    assert one < 0.8 * all_alone
 
 
 def test_features_are_standardised_by_the_training_rows_only():
