@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
+from simclr_rhd.split import fold_groups, split_groups
 
 
 def test_groups_by_patient_join_videos_and_patients():
@@ -49,3 +51,27 @@ def test_groups_by_video_and_by_frame():
     assert by == "frame" and len(set(groups)) == 3
     with pytest.raises(UserError, match="--group-by patient"):
         make_groups(videos, nobody, "patient")
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_no_patient_and_no_copy_of_a_frame_stands_on_two_sides(seed):
+    """Patients with several videos; some frames are in another patient's video, too, under another name."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(30), rng.integers(2, 9, 30))
+    n = len(patient)
+    video = patient * 3 + rng.integers(0, 3, n)
+    picture = np.arange(n)
+    copied = rng.choice(n, 8, replace=False)
+    picture[copied[:4]] = picture[copied[4:]]
+    groups, _ = make_groups(
+        [f"v{number}" for number in video],
+        [f"p{number}" for number in patient],
+        "auto",
+        pictures=[(f"v{v}", f"{p}") for v, p in zip(video, picture, strict=True)],
+    )
+    values = [rng.integers(0, 3, n), rng.integers(-1, 2, n)]
+    folds = fold_groups(groups, values, 2 + seed % 4, seed=seed)
+    for part in (split_groups(groups, values, seed=seed), *folds):
+        for unit in (patient, video, picture):
+            sides = [set(unit[part == name]) for name in ("train", "val", "test")]
+            assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
