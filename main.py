@@ -8,13 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
+from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Comparison, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
@@ -23,12 +23,14 @@ if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the ar
 
     from simclr_rhd.augment import Strengths
     from simclr_rhd.cohort import Table
+    from simclr_rhd.contents import Contents
     from simclr_rhd.costs import Cost, Plan
     from simclr_rhd.dataset import Dataset
     from simclr_rhd.heads import Trained
     from simclr_rhd.listing import Source
     from simclr_rhd.model import Heads, SimCLR
     from simclr_rhd.pretrain import Pretraining
+    from simclr_rhd.projection import Projection
     from simclr_rhd.settle import Settled
     from simclr_rhd.study import Encoded, Study
     from simclr_rhd.watch import Watch
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
+    if isinstance(config, Comparison):
+        return compare(config)
     again = "the same command" + ", without --overwrite," * config.overwrite
     follows = process.rank() > 0
     process.start_log()
@@ -73,6 +77,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that went away
         logger.error("error: %s; what is finished is saved, and %s goes on from there", error, again)
         return 1
+    except Exception:
+        logger.exception("internal error, please report it with these lines")
+        return 1
+    finally:
+        process.stop_log()
+
+
+def compare(config: Comparison) -> int:
+    """Finished runs beside each other, on one page; returns the exit status, as `main`."""
+    process.start_log()
+    try:
+        with process.terminable():
+            from simclr_rhd import comparison
+            from simclr_rhd.compare import named
+            from simclr_rhd.earlier import read_runs
+
+            runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
+            comparison.write_html(out, runs)
+            for line in [*comparison.in_words(runs), f"Look at {out}"]:
+                logger.info(line)
+            return 0
+    except UserError as error:
+        logger.error("error: %s", error)
+        return 2
+    except (KeyboardInterrupt, process.Terminated) as stop:
+        logger.error("stopped")
+        return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except Exception:
         logger.exception("internal error, please report it with these lines")
         return 1
@@ -205,44 +236,81 @@ def conclude(
     from simclr_rhd import checkpoint
     from simclr_rhd.cohort import cohort_of
     from simclr_rhd.evaluation import FINETUNED
-    from simclr_rhd.figures import draw
     from simclr_rhd.files import write_lines
-    from simclr_rhd.study import Study
+    from simclr_rhd.study import OURS, Study, pooled
 
     before = [checkpoint.digest(model.encoder) for model in models]
     with record.stage("features"):  # once, for all that follows
         encoded = encode(config, dataset, models, device)
-    study = Study(cohort_of(dataset, **config.pick("multilabel")), encoded, head_options(config))
-    with record.stage("heads"):
-        trained = study.fit_folds(encoded.folds)
-        kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
-        history = keep(config, dataset, models[0], kept, history, save_dir)
-    with record.stage("comparators"):
-        said = study.said(trained)
-    tuned: list[dict[str, Any]] = []
-    if config.finetune:
-        with record.stage("finetuning"):
-            said[FINETUNED], tuned = finetune(config, dataset, study, models, kept, trained, save_dir, device)
-            history += tuned
-            write_lines(save_dir / "history.jsonl", history)
-    with record.stage("metrics"):
-        metrics = evaluate(config, dataset, study, trained, said, tuned, save_dir)
-    if [checkpoint.digest(model.encoder) for model in models] != before:
-        raise RuntimeError("the frozen encoder changed while the heads were trained")
-    figures = {}
-    with record.stage("figures"):
-        if not config.no_figures:
-            figures = draw(
-                dataset,
-                encoded.kept,
-                history,
-                metrics,
-                size=config.image_size or 0,
-                strengths=strengths(config),
-                seed=config.seed,
-                save_dir=save_dir,
+    with start_maps(config, encoded) as maps:
+        study = Study(cohort_of(dataset, **config.pick("multilabel")), encoded, head_options(config))
+        with record.stage("heads"):
+            trained = study.fit_folds(encoded.folds)
+            kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
+            history = keep(config, dataset, models[0], kept, history, save_dir)
+        with record.stage("comparators"):
+            said = study.said(trained)
+        tuned: list[dict[str, Any]] = []
+        if config.finetune:
+            with record.stage("finetuning"):
+                said[FINETUNED], tuned = finetune(
+                    config, dataset, study, models, kept, trained, save_dir, device
+                )
+                history += tuned
+                write_lines(save_dir / "history.jsonl", history)
+        with record.stage("metrics"):
+            metrics = evaluate(config, dataset, study, trained, said, tuned, save_dir)
+        if [checkpoint.digest(model.encoder) for model in models] != before:
+            raise RuntimeError("the frozen encoder changed while the heads were trained")
+        shown = None
+        if maps:
+            answers = pooled(study.cohort, said[OURS], "test")
+            shown = picture(
+                config, dataset, study, models, trained, answers, history, metrics, maps, record, save_dir
             )
-    return finish(record, metrics, figures, save_dir)
+    return finish(dataset, record, metrics, shown, save_dir)
+
+
+def start_maps(config: Config, encoded: Encoded) -> AbstractContextManager[Projection | None]:
+    """t-SNE and UMAP, from now on and beside all else; nothing without figures."""
+    from simclr_rhd.contents import on_maps
+    from simclr_rhd.projection import Projection
+
+    if config.no_figures:
+        return nullcontext()
+    return Projection(encoded.kept[on_maps(len(encoded.kept))], seed=config.seed)
+
+
+def picture(
+    config: Config,
+    dataset: Dataset,
+    study: Study,
+    models: list[SimCLR],
+    trained: list[Trained],
+    answers: Table,
+    history: list[dict[str, Any]],
+    metrics: dict[str, Any],
+    maps: Projection,
+    record: Any,
+    save_dir: Path,
+) -> Contents:
+    """The pictures in `save_dir`, and what the report shows; the maps last, which are computed meanwhile."""
+    from simclr_rhd import contents, figures
+
+    size, cohort = config.image_size or 0, study.cohort
+    with record.stage("figures"):
+        views = figures.some_views(dataset, size=size, strengths=strengths(config), seed=config.seed)
+        figures.draw(dataset, history, metrics, views, save_dir=save_dir)
+    with record.stage("report"):
+        encoders = [model.encoder for model in models[1:] or models * len(trained)]
+        explain = contents.explainer(
+            dataset, cohort, encoders, [of_fold.heads for of_fold in trained], size=size
+        )
+        shown = contents.gather(dataset, cohort, answers, history, metrics, views, explain)
+    with record.stage("maps"):
+        points, rows = maps.maps(), contents.on_maps(len(cohort.paths))
+        figures.draw_maps(dataset, points, rows, metrics, save_dir=save_dir)
+        return contents.with_maps(shown, dataset, cohort, answers, points, rows)
 
 
 def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.device) -> None:
@@ -843,16 +911,26 @@ def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
     return found.gist
 
 
-def finish(record: Any, metrics: dict[str, Any], figures: dict[str, Path], save_dir: Path) -> int:
+def finish(
+    dataset: Dataset, record: Any, metrics: dict[str, Any], shown: Contents | None, save_dir: Path
+) -> int:
     """The report and the short table; marks the run as finished."""
+    from simclr_rhd.pseudonyms import Pseudonyms
     from simclr_rhd.report import write_html
     from simclr_rhd.summary import summary
 
-    said = summary(metrics, save_dir=save_dir)
-    write_html(save_dir / "report.html", metrics=metrics, run=record.facts, figures=figures)
+    said, names = summary(metrics, save_dir=save_dir), Pseudonyms(dataset.store.keys, dataset.labels.patients)
+    with record.stage("report"):
+        write_html(
+            save_dir / "report.html",
+            metrics=metrics,
+            run=record.facts,
+            shown=shown,
+            rejected=[(names.file(path), reason) for path, reason in dataset.store.rejected],
+        )
     record.note(
         summary=said,
-        figures=bool(figures),
+        figures=shown is not None,
         status="finished",
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),
     )

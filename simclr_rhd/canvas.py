@@ -1,15 +1,17 @@
 """What all pictures have in common: the page, how it looks, and names short enough for it.
 
-Every picture has a title, below it the `note` that qualifies it ("" for none), and a foot that explains what
-is abbreviated. It is written to its path, whole or not at all; the same input gives the same bytes. Classes
+A picture on disk has a title, below it the `note` that qualifies it ("" for none), and a foot that explains
+what is abbreviated; it is written to its path, whole or not at all. A chart of the report is an SVG as wide
+as a phone, whose title and explanation are the report's text. The same input gives the same bytes. Classes
 differ in colour and in marker. What builds on matplotlib is imported where a picture is drawn, so that no
 module of pictures costs anything to import.
 """
 
+import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,17 @@ STYLE: dict[Any, Any] = {
 # Okabe & Ito (2008) without black and yellow, used for outlines and too pale; two of Paul Tol's
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933")
 MARKERS = "os^DvPX<>p*h8d"  # 14 markers, 8 colours: no two of 56 classes look alike
-PALE, MUTED, ALARM = "#C8C8C8", "#595959", "#B03A00"
+PALE, MUTED, ALARM, GRID = "#C8C8C8", "#595959", "#B03A00", "#E4E4E4"
+INK, PAPER = "#1B1F24", "#FFFFFF"
+# What each colour is for a reader whose system is dark; as far apart for colour-blind eyes as the light ones
+DARK = dict(
+    zip(
+        COLOURS,
+        ("#3D9BE9", "#F2B134", "#1FB98A", "#E39AC6", "#F0723C", "#A3DCFF", "#C0458A", "#D6D67A"),
+        strict=True,
+    )
+) | {PALE: "#4A525B", MUTED: "#A7AFB8", ALARM: "#FF9D73", GRID: "#2E353C", INK: "#E4E7EB", PAPER: "#15181C"}
+PANEL = (3.75, 2.7)  # inches of a chart in the report: 360 pixels, the width of a phone
 ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9])\)$")
 LESION = re.compile(r"(?i)(aortic|mitral|pulmonary|tricuspid) (?:valve )?(regurgitation|stenosis|prolapse)")
 
@@ -97,6 +109,47 @@ def page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: 
             figure.savefig(part, format="png", metadata={"Software": None})
 
 
+def svg(draw: Callable[[Any], object], *, size: tuple[float, float] = PANEL) -> str:
+    """A chart for the report, of `size` inches: what `draw` puts on a figure, and a legend below.
+
+    Letters are outlines, so it looks the same everywhere; its colours follow the reader's theme.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    of_panel = {"font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "svg.hashsalt": "simclr-rhd"}
+    of_panel |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK)
+    of_panel |= dict.fromkeys(("xtick.color", "ytick.color"), INK)
+    with (
+        matplotlib.rc_context(STYLE | of_panel),
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+    ):
+        figure: Any = Figure(figsize=size, layout="constrained", facecolor="none")
+        draw(figure)
+        for axes in figure.axes:
+            axes.set_facecolor("none")
+        if labels := figure.axes[0].get_legend_handles_labels()[1]:
+            columns = 2 if max(map(len, labels)) <= LONGEST else 1
+            figure.legend(loc="outside lower left", ncols=columns, fontsize=8.5, handlelength=1.8)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _themed(stream.getvalue())
+
+
+def _themed(text: str) -> str:
+    """An SVG in which the colours of `DARK` are what the reader's theme makes of them."""
+    names = {light.lower(): f"--c{number}" for number, light in enumerate(DARK)}
+    text = re.sub(
+        "#[0-9a-f]{6}", lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], text
+    )
+    light, dark = (
+        "".join(f"{name}:{colour};" for name, colour in zip(names.values(), colours, strict=True))
+        for colours in (DARK, DARK.values())
+    )
+    style = f"<style>svg{{{light}}}@media (prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    return text[text.index("<svg") :].replace(">", ">" + style, 1)
+
+
 def losses(
     path: Path,
     title: str,
@@ -112,23 +165,28 @@ def losses(
     `epochs` are records with epoch, loss, val_loss (None where not known) and best; the last one marked as
     best is the one whose weights were kept. `bounds` are drawn as dashed lines with their names.
     """
-    numbers = [row["epoch"] for row in epochs]
-    marker = "o" if len(epochs) < 30 else ""  # one epoch makes no line
     with page(path, title, size=(8.5, 4.8), note=note, foot=foot) as figure:
         axes = figure.subplots()
-        for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", held_out, COLOURS[1])):
-            curve = np.array([row[key] for row in epochs], dtype=float)  # None becomes NaN
-            if np.isfinite(curve).any():
-                axes.plot(numbers, curve, color=colour, label=f"{part} frames", marker=marker, ms=3.5)
-        for (label, bound), colour in zip(bounds.items(), (*COLOURS[:2], MUTED), strict=False):
-            axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
-            axes.update_datalim([(numbers[0], bound)])
-        if best := [row["epoch"] for row in epochs if row.get("best")]:
-            axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
-        axes.autoscale_view()
-        axes.set(ylabel="loss")
-        by_epoch(axes, numbers)
+        draw_losses(axes, epochs, held_out=held_out, bounds=bounds)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9)
+
+
+def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, float]) -> None:
+    """The curves of `losses`, without their legend."""
+    numbers = [row["epoch"] for row in epochs]
+    marker = "o" if len(epochs) < 30 else ""  # one epoch makes no line
+    for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", held_out, COLOURS[1])):
+        curve = np.array([row[key] for row in epochs], dtype=float)  # None becomes NaN
+        if np.isfinite(curve).any():
+            axes.plot(numbers, curve, color=colour, label=f"{part} frames", marker=marker, ms=3.5)
+    for (label, bound), colour in zip(bounds.items(), (*COLOURS[:2], MUTED), strict=False):
+        axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
+        axes.update_datalim([(numbers[0], bound)])
+    if best := [row["epoch"] for row in epochs if row.get("best")]:
+        axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
+    axes.autoscale_view()
+    axes.set(ylabel="loss")
+    by_epoch(axes, numbers)
 
 
 def by_epoch(axes: Any, numbers: Sequence[int]) -> None:
@@ -137,7 +195,7 @@ def by_epoch(axes: Any, numbers: Sequence[int]) -> None:
 
     axes.set(xlabel="epoch", xlim=(numbers[0] - 0.5, numbers[-1] + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.grid(color="#E4E4E4", linewidth=0.7)
+    axes.grid(color=GRID, linewidth=0.7)
 
 
 def whole_percent(value: float) -> str:

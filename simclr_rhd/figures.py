@@ -1,5 +1,6 @@
 """Which pictures a run draws, and from what."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,99 +10,56 @@ from simclr_rhd import plots_evaluation, plots_pretraining, plots_tasks
 from simclr_rhd.augment import Strengths, draws, pictures, plain_view, two_views
 from simclr_rhd.canvas import short_names
 from simclr_rhd.dataset import Dataset
-from simclr_rhd.projection import project
-from simclr_rhd.summary import RIVALS, baseline, judged, results
+from simclr_rhd.summary import WORDS, baseline, chance, judged, label_curves
 
 VIEWS = 16  # of one frame, to be looked at
-WORDS = RIVALS | {"simclr": "this program", "neighbours": "nearest neighbours of the same features"}
 
 
 def draw(
     dataset: Dataset,
-    features: np.ndarray,
     history: list[dict[str, Any]],
     metrics: dict[str, Any],
+    views: tuple[np.ndarray, np.ndarray],
     *,
-    size: int,
-    strengths: Strengths,
-    seed: int,
     save_dir: Path,
-) -> dict[str, Path]:
-    """Draw all pictures of a run.
+) -> None:
+    """Draw all pictures of a run but the maps.
 
     Args:
         dataset: the data.
-        features: (n, 512) float32 of the labelled frames.
         history: all records of the run's epochs.
         metrics: the content of `metrics.json`.
-        size: pixels of a view's side.
-        strengths: of the views.
-        seed: of t-SNE, UMAP and the views that are shown.
+        views: of `some_views`.
         save_dir: where the pictures go.
-
-    Returns:
-        {title: path}, in the order of the report.
     """
+    note = note_of(metrics)
+    epochs = [row for row in history if row["phase"] == "simclr"]
+    plots_pretraining.simclr_loss(save_dir / "simclr_training_loss.png", epochs, note=note)
+    plots_pretraining.simclr_diagnostics(save_dir / "simclr_diagnostics.png", epochs, note=note)
+    plots_pretraining.views(save_dir / "simclr_views.png", *views, note=note)
+    for task, result in metrics["tasks"].items():
+        if "skipped" in result:
+            continue
+        of_head = [row for row in history if row["phase"] == task]
+        plots_tasks.head_loss(save_dir / f"classifier_{task}_loss.png", task, of_head, note=note)
+        tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
+        draw = _of_lesions if "lesions" in result else _of_classes
+        draw(task, result, tested, save_dir=save_dir, note=note)
+    if by_groups := label_curves(metrics):
+        path = save_dir / "label_efficiency.png"
+        plots_evaluation.label_efficiency(path, by_groups, level="video", note=note)
+
+
+def note_of(metrics: dict[str, Any]) -> str:
+    """What must stand on every picture of a run."""
     marks = {
         "SYNTHETIC demo data": metrics["synthetic"],
         "LEAKY split: says nothing about new patients": metrics["split"]["leaky"],
     }
-    note = " · ".join(text for text, holds in marks.items() if holds)
-    curves = {
-        phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *metrics["tasks"])
-    }
-    figures = _of_pretraining(
-        dataset, curves["simclr"], size=size, strengths=strengths, seed=seed, save_dir=save_dir, note=note
-    )
-    points = dict(zip(("t-SNE", "UMAP"), project(features, seed=seed), strict=True))
-    for task, result in metrics["tasks"].items():
-        if "skipped" in result:
-            continue
-        loss = save_dir / f"classifier_{task}_loss.png"
-        plots_tasks.head_loss(loss, task, curves[task], note=note)
-        figures[f"{task}: head loss"] = loss
-        tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
-        draw = _of_lesions if "lesions" in result else _of_classes
-        figures |= draw(task, result, tested, save_dir=save_dir, note=note)
-        figures |= _maps(dataset, points, task, save_dir=save_dir, note=note)
-    by_groups = {
-        name: {WORDS.get(who, who): points for who, points in result["label_efficiency"].items()}
-        for name, result in results(metrics)
-        if "label_efficiency" in result
-    }
-    if by_groups:
-        path = save_dir / "label_efficiency.png"
-        plots_evaluation.label_efficiency(path, by_groups, level="video", note=note)
-        figures["What labels are worth"] = path
-    return figures
+    return " · ".join(text for text, holds in marks.items() if holds)
 
 
-def _of_pretraining(
-    dataset: Dataset,
-    epochs: list[dict[str, Any]],
-    *,
-    size: int,
-    strengths: Strengths,
-    seed: int,
-    save_dir: Path,
-    note: str,
-) -> dict[str, Path]:
-    figures = {
-        "Pretraining loss": save_dir / "simclr_training_loss.png",
-        "Pretraining: is the loss fine?": save_dir / "simclr_diagnostics.png",
-        "What the encoder is shown": save_dir / "simclr_views.png",
-    }
-    loss, diagnostics, views = figures.values()
-    plots_pretraining.simclr_loss(loss, epochs, note=note)
-    plots_pretraining.simclr_diagnostics(diagnostics, epochs, note=note)
-    frame, of_it = some_views(dataset, size=size, strengths=strengths, seed=seed)
-    plots_pretraining.views(views, frame, of_it, note=note)
-    return figures
-
-
-def _of_classes(
-    task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str
-) -> dict[str, Path]:
+def _of_classes(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
     confusion = save_dir / f"confusion_matrix_{task}.png"
     plots_tasks.confusion(
         confusion,
@@ -112,13 +70,10 @@ def _of_classes(
         note=note,
         not_evaluable=[row["class"] for row in result["not_evaluable"]],
     )
-    figures = {f"{task}: confusion matrix": confusion}
-    return figures | _of_questions(task, {"": result}, save_dir=save_dir, note=note)
+    _of_questions(task, {"": result}, save_dir=save_dir, note=note)
 
 
-def _of_lesions(
-    task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str
-) -> dict[str, Path]:
+def _of_lesions(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
     path = save_dir / f"confusion_matrix_{task}.png"
     plots_evaluation.lesions(
         path,
@@ -127,18 +82,15 @@ def _of_lesions(
         not_evaluable=[row["class"] for row in result["not_evaluable"]],
         note=note,
     )
-    figures = {f"{task}: lesions found and missed": path}
     shorts = dict(zip(short_names(list(result["lesions"])), result["lesions"].values(), strict=True))
-    return figures | _of_questions(task, shorts, save_dir=save_dir, note=note)
+    _of_questions(task, shorts, save_dir=save_dir, note=note)
 
 
-def _of_questions(
-    task: str, questions: dict[str, dict[str, Any]], *, save_dir: Path, note: str
-) -> dict[str, Path]:
+def _of_questions(task: str, questions: dict[str, dict[str, Any]], *, save_dir: Path, note: str) -> None:
     """What must be beaten, and how reliable probabilities are: of a task, or of its lesions together."""
     known = {name: result for name, result in questions.items() if judged(result)}
     if not known:
-        return {}
+        return
     comparison, reliability = (save_dir / f"{name}_{task}.png" for name in ("comparison", "reliability"))
     level = judged(next(iter(known.values()))) or ""
     rows: list[tuple[str, float | None, float | None, float | None]] = []
@@ -148,8 +100,7 @@ def _of_questions(
         rows += [
             (f"{question}: {name}" if question else name, *_score(of)) for name, of in _beside(result, level)
         ]
-        support = [row["support"] for row in result["test"][level]["per_class"].values()]
-        chances.append(1 / max(1, sum(n > 0 for n in support) - len(result["not_evaluable"])))
+        chances.append(chance(result, level))
     plots_evaluation.forest(
         comparison, task, rows, ours=ours, chance=chances[0], level=f"per {level}", note=note
     )
@@ -160,10 +111,6 @@ def _of_questions(
     plots_evaluation.reliability(
         reliability, task, before, after, temperatures=first["head"]["temperature"], note=note
     )
-    return {
-        f"{task}: what must be beaten": comparison,
-        f"{task}: reliability of the probabilities": reliability,
-    }
 
 
 def _beside(result: dict[str, Any], level: str) -> list[tuple[str, dict[str, Any]]]:
@@ -198,25 +145,38 @@ def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return found | {"count": counts.sum(axis=0).tolist(), "ece": ece}
 
 
-def _maps(
-    dataset: Dataset, points: dict[str, np.ndarray], task: str, *, save_dir: Path, note: str
-) -> dict[str, Path]:
-    rows, figures = dataset.labelled(), {}
-    for method, xy in points.items():
-        path = save_dir / f"{method.lower().replace('-', '')}_{task}.png"
-        plots_tasks.embedding(
-            path,
-            method,
-            xy,
-            task,
-            dataset.labels.values[task][rows],
-            dataset.labels.classes[task],
-            np.array(dataset.labels.videos)[rows].tolist(),
-            parts=dataset.part[rows].tolist(),
-            note=note,
-        )
-        figures[f"{task}: {method} of the features"] = path
-    return figures
+def draw_maps(
+    dataset: Dataset,
+    maps: Mapping[str, np.ndarray],
+    shown: np.ndarray,
+    metrics: dict[str, Any],
+    *,
+    save_dir: Path,
+) -> None:
+    """Draw the maps of the features.
+
+    Args:
+        dataset: the data.
+        maps: {method: (m, 2)}.
+        shown: (m,) which of the labelled frames the points are.
+        metrics: the content of `metrics.json`.
+        save_dir: where the pictures go.
+    """
+    rows, labels = dataset.labelled()[shown], dataset.labels
+    for task in (task for task, result in metrics["tasks"].items() if "skipped" not in result):
+        for method, points in maps.items():
+            plots_tasks.embedding(
+                save_dir / f"{method.lower().replace('-', '')}_{task}.png",
+                method,
+                points,
+                task,
+                labels.values[task][rows],
+                labels.classes[task],
+                np.array(labels.videos)[rows].tolist(),
+                parts=dataset.part[rows].tolist(),
+                left_out=len(dataset.labelled()) - len(rows),
+                note=note_of(metrics),
+            )
 
 
 def some_views(

@@ -16,9 +16,11 @@ from numpy.typing import ArrayLike
 
 from simclr_rhd.canvas import (
     COLOURS,
+    GRID,
     MARKERS,
     MUTED,
     PALE,
+    PAPER,
     Names,
     explained,
     page,
@@ -64,16 +66,22 @@ def reliability(
             (above[1], below[1], after, f"after (T = {divided})"),
         ):
             error = NOTHING if bins["ece"] is None else f"{bins['ece']:.3f}"
-            axes.set(title=f"{heading}: ECE {error}", xlim=(0, 1), ylim=(0, 1))
+            axes.set(title=f"{heading}: ECE {error}")
             axes.set_box_aspect(0.8)
-            axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2)
-            _calibration_marks(axes, bins)
-            counts = np.asarray(bins["count"])
-            edges = np.linspace(0, 1, len(counts) + 1)
-            bars.bar(edges[:-1], counts, np.diff(edges), align="edge", color=PALE, edgecolor="white")
-            bars.set(xlabel="confidence")
+            draw_reliability(axes, bars, bins)
         above[0].set(ylabel="share that is right")
         below[0].set(ylabel="predictions")
+
+
+def draw_reliability(axes: Any, bars: Any, bins: dict[str, Any]) -> None:
+    """The share that is right by confidence on `axes`, below it on `bars` how many predictions there are."""
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2)
+    _calibration_marks(axes, bins)
+    counts = np.asarray(bins["count"])
+    edges = np.linspace(0, 1, len(counts) + 1)
+    bars.bar(edges[:-1], counts, np.diff(edges), align="edge", color=PALE, edgecolor=PAPER)
+    bars.set(xlabel="confidence", xlim=(0, 1))
 
 
 def label_efficiency(
@@ -92,25 +100,38 @@ def label_efficiency(
     ]
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
-    names = list(dict.fromkeys(name for of_task in curves.values() for name in of_task))
-    looks = dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False), strict=False))
+    looks = looks_of(curves)
+    names = list(looks)
     texts = [textwrap.fill(name.lstrip("_ "), 24) for name in names]  # "_" would hide it
     height = max(3.6 * rows, 1 + sum(0.12 + 0.16 * (1 + text.count("\n")) for text in texts))  # inches
     title = f"What labels are worth: balanced accuracy per {level} by number of labelled groups"
     with page(path, title, size=(3.3 * columns + 2.9, height), note=note, foot=foot) as figure:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):
-            axes.set(title=textwrap.fill(task.capitalize(), 28), ylim=(0, 1))
-            axes.set(xlabel="training groups", ylabel="balanced accuracy")
-            for number, (name, points) in enumerate(of_task.items()):
-                shift = (number - (len(of_task) - 1) / 2) * min(3.5, 14 / len(of_task))
-                _with_range(axes, points, looks[name], shift=shift)
-            _by_groups(axes, [point["groups"] for points in of_task.values() for point in points])
+            axes.set(title=textwrap.fill(task.capitalize(), 28))
+            draw_efficiency(axes, of_task, looks)
         for axes in panels[len(curves) :]:
             axes.set_axis_off()
         handles = [_mark(panels[0], look) for look in looks.values()]
         look = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "fontsize": 9, "handlelength": 3}
         panels[columns - 1].legend(handles, texts, **look)
+
+
+def looks_of(curves: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    """{name: colour, marker and line} of all names in {task: {name: ...}}."""
+    names = dict.fromkeys(name for of_task in curves.values() for name in of_task)
+    return dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False), strict=False))
+
+
+def draw_efficiency(
+    axes: Any, of_task: dict[str, list[dict[str, Any]]], looks: dict[str, tuple[str, str, str]]
+) -> None:
+    """The curves of one task of `label_efficiency`, without a legend."""
+    axes.set(xlabel="training groups", ylabel="balanced accuracy", ylim=(0, 1))
+    for number, (name, points) in enumerate(of_task.items()):
+        shift = (number - (len(of_task) - 1) / 2) * min(3.5, 14 / len(of_task))
+        _with_range(axes, name, points, looks[name], shift=shift)
+    _by_groups(axes, [point["groups"] for points in of_task.values() for point in points])
 
 
 def lesions(path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluable: Names, note: str) -> None:
@@ -142,7 +163,7 @@ def lesions(path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluab
         for axes, (title, values, texts, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
             nothing = np.isnan(values)
             seaborn.heatmap(values, ax=axes, annot=texts, fmt="", vmin=0, vmax=most, mask=nothing, **look)
-            axes.set(title=title, facecolor="#E4E4E4")
+            axes.set(title=title, facecolor=GRID)
             axes.tick_params(length=0, labelsize=9)
             axes.set_yticks(np.arange(len(counts)) + 0.5, rows, rotation=0)
             axes.set_xticks(np.arange(4) + 0.5, OUTCOMES)
@@ -180,7 +201,7 @@ def forest(
             if value is not None and low is not None and high is not None:
                 axes.hlines(place, low, high, color=colour, linewidth=2)
         axes.set(xlabel="balanced accuracy", xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
-        axes.grid(axis="x", color="#E4E4E4", linewidth=0.7)
+        axes.grid(axis="x", color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_yticks(places, names)
         look: Any = {"color": MUTED, "ha": "center", "transform": axes.get_xaxis_transform()}
@@ -201,10 +222,12 @@ def _calibration_marks(axes: Any, bins: dict[str, Any]) -> None:
         return
     axes.vlines(confidence, confidence, accuracy, color=COLOURS[0], linewidth=1)
     sizes = 15 + 150 * count / count.max()  # square points
-    axes.scatter(confidence, accuracy, s=sizes, color=COLOURS[0], edgecolors="white", clip_on=False, zorder=3)
+    axes.scatter(confidence, accuracy, s=sizes, color=COLOURS[0], edgecolors=PAPER, clip_on=False, zorder=3)
 
 
-def _with_range(axes: Any, points: list[dict[str, Any]], look: tuple[str, str, str], *, shift: float) -> None:
+def _with_range(
+    axes: Any, name: str, points: list[dict[str, Any]], look: tuple[str, str, str], *, shift: float
+) -> None:
     """A line through the known points, with bars, all `shift` points (1/72 inch) to the right."""
     from matplotlib.transforms import ScaledTranslation
 
@@ -216,7 +239,7 @@ def _with_range(axes: Any, points: list[dict[str, Any]], look: tuple[str, str, s
     place = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     colour, marker, line = look
     shared = {"color": colour, "transform": place}
-    axes.plot(groups, value, marker=marker, linestyle=line, ms=4.5, clip_on=False, **shared)
+    axes.plot(groups, value, label=name, marker=marker, linestyle=line, ms=4.5, clip_on=False, **shared)
     ranged = np.isfinite(low) & np.isfinite(high)
     axes.vlines(groups[ranged], low[ranged], high[ranged], linewidth=1, alpha=0.6, **shared)
 
@@ -231,7 +254,7 @@ def _by_groups(axes: Any, groups: Sequence[int]) -> None:
     """The axis of group numbers, logarithmic where they span a factor of ten."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    axes.grid(color="#E4E4E4", linewidth=0.7)
+    axes.grid(color=GRID, linewidth=0.7)
     if not axes.lines:
         axes.text(0.5, 0.5, NOTHING, color=MUTED, ha="center", transform=axes.transAxes)
         axes.set(xticks=[])

@@ -11,13 +11,40 @@ from numpy.typing import ArrayLike
 
 from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, losses, page
 
+DIAGNOSTICS = {
+    "alignment": (
+        "Alignment",
+        "mean squared distance of a frame's views on the unit sphere, at best 0; lower is better.",
+    ),
+    "uniformity": (
+        "Uniformity",
+        "how alike frames are: 0 if all are, near -4 if evenly spread; lower is better.",
+    ),
+    "rank": ("Effective rank", "how many directions the embeddings use; higher is better."),
+    "knn": (
+        "kNN",
+        "balanced accuracy, each training frame classified by its nearest frames of other groups; higher is "
+        "better.",
+    ),
+}
+
 
 def simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
     """Contrastive loss by epoch, beside the loss of a model that tells no frame from another.
 
     `epochs` are records with epoch, loss, val_loss, uniform, val_uniform and best, and where it was computed
-    perfect; figures may be None. The last one marked as best is the one whose weights were kept. The perfect
-    loss is a line where that leaves the curves at least a third of the height, else it stands in the foot.
+    perfect; figures may be None. The last one marked as best is the one whose weights were kept.
+    """
+    bounds, foot = loss_bounds(epochs)
+    title = "Pretraining: contrastive loss (NT-Xent)"
+    losses(path, title, epochs, held_out="held-out", bounds=bounds, note=note, foot=foot)
+
+
+def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
+    """What the contrastive loss is to be held against, {name: loss}, and sentences that explain it.
+
+    The perfect loss is among the bounds where, as a line, it leaves the curves at least a third of the
+    height; else it stands in the sentences.
     """
     bounds = {
         f"no knowledge, {part}: {epochs[-1][key]:.3f}": epochs[-1][key]
@@ -36,8 +63,7 @@ def simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
             bounds[f"perfectly aligned and uniform: {perfect:.3f}"] = perfect
         else:
             foot[-1] += f" The training loss would be {perfect:.3f}."
-    title = "Pretraining: contrastive loss (NT-Xent)"
-    losses(path, title, epochs, held_out="held-out", bounds=bounds, note=note, foot=foot)
+    return bounds, foot
 
 
 def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
@@ -46,30 +72,26 @@ def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
     `epochs` are records with epoch, alignment, uniformity, rank and knn ({task: balanced accuracy}), measured
     at some epochs only; what is missing or None was not measured.
     """
-    foot = [
-        "Alignment: mean squared distance of a frame's views on the unit sphere, at best 0; lower is better.",
-        "Uniformity: how alike frames are: 0 if all are, near -4 if evenly spread; lower is better.",
-        "Effective rank: how many directions the embeddings use; higher is better.",
-        "kNN: balanced accuracy, each training frame classified by its nearest frames of other groups; "
-        "higher is better.",
-    ]
-    knn = [row.get("knn") or {} for row in epochs]
-    tasks = list(dict.fromkeys(task for scores in knn for task in scores))
-    panels = [
-        (title, {"": [row.get(key) for row in epochs]})
-        for title, key in (
-            ("alignment", "alignment"),
-            ("uniformity", "uniformity"),
-            ("effective rank of the embeddings", "rank"),
-        )
-    ]
-    panels += [("kNN", {task: [scores.get(task) for scores in knn] for task in tasks})]
+    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()]
     title = "Pretraining: what the embeddings are like"
     with page(path, title, size=(10, 6.4), note=note, foot=foot) as figure:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
-        for axes, (heading, curves) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-            axes.set(title=heading)
-            _sparse_curves(axes, [row["epoch"] for row in epochs], curves)
+        for axes, name in zip(figure.subplots(2, 2).flat, DIAGNOSTICS, strict=True):
+            axes.set(title=DIAGNOSTICS[name][0])
+            curves = diagnostic(epochs, name)
+            draw_diagnostic(axes, [row["epoch"] for row in epochs], curves)
+            if axes.lines and any(curves):
+                look = {"fontsize": 9, "handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
+                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), **look)
+
+
+def diagnostic(epochs: Epochs, name: str) -> dict[str, list[float | None]]:
+    """{curve: its value at each epoch} of one of DIAGNOSTICS: one curve, of kNN one for each task."""
+    if name != "knn":
+        return {"": [row.get(name) for row in epochs]}
+    votes = [row.get("knn") or {} for row in epochs]
+    tasks = dict.fromkeys(task for scores in votes for task in scores)
+    return {task: [scores.get(task) for scores in votes] for task in tasks}
 
 
 def views(path: Path, frame: ArrayLike, of_it: ArrayLike, *, note: str) -> None:
@@ -92,21 +114,18 @@ def views(path: Path, frame: ArrayLike, of_it: ArrayLike, *, note: str) -> None:
             axes.set_axis_off()
 
 
-def _sparse_curves(axes: Any, numbers: Sequence[int], curves: dict[str, list[float | None]]) -> None:
-    """Lines through what was measured, at some epochs only; their names beside the title."""
+def draw_diagnostic(axes: Any, numbers: Sequence[int], curves: dict[str, list[float | None]]) -> None:
+    """Lines through what was measured, at some epochs only; no legend."""
     look: dict[str, Any] = {"ms": 3.5, "clip_on": False}  # marks on the frame are whole
     for (name, values), colour, marker in zip(curves.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
         points = np.array([numbers, values], dtype=float)  # None becomes NaN
         points = points[:, np.isfinite(points[1])]
         every = 1 + points.shape[1] // 30
         if points.size:
-            axes.plot(*points, color=colour, label=name, marker=marker, markevery=every, **look)
+            axes.plot(*points, color=colour, label=name or None, marker=marker, markevery=every, **look)
     by_epoch(axes, numbers)
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would be in the title's place
     if not axes.lines:
         axes.set(yticks=[])
         axes.grid(False)
         axes.text(0.5, 0.5, "not measured", color=MUTED, ha="center", transform=axes.transAxes)
-    elif any(curves):
-        look = {"fontsize": 9, "handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), **look)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from simclr_rhd.canvas import (
     COLOURS,
+    GRID,
     MARKERS,
     PALE,
     Epochs,
@@ -65,7 +66,7 @@ def confusion(
         for axes, (title, values, cells, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
             nothing = np.isnan(values)
             seaborn.heatmap(values, ax=axes, annot=cells, fmt="", vmin=0, vmax=most, mask=nothing, **look)
-            axes.set(xlabel="predicted", ylabel="true", title=title, facecolor="#E4E4E4")
+            axes.set(xlabel="predicted", ylabel="true", title=title, facecolor=GRID)
             axes.tick_params(length=0, labelsize=9)
             axes.set_yticks(middles, rows, rotation=0)
             axes.set_xticks(middles, ticks, rotation=40, ha="right", rotation_mode="anchor")
@@ -81,12 +82,13 @@ def embedding(
     videos: Names,
     *,
     parts: Names,
+    left_out: int = 0,
     note: str,
 ) -> None:
     """A map of the features by 't-SNE' or 'UMAP', coloured by class and by video.
 
     `points` is (n, 2), `labels` (n,) class indices with -1 for not annotated, `videos` n names, `parts` n
-    parts of the split, of which 'test' is outlined.
+    parts of the split, of which 'test' is outlined; `left_out` frames have no mark.
     """
     import seaborn
 
@@ -99,6 +101,7 @@ def embedding(
     foot = [
         "Each mark is one frame. Near marks look alike to the model; distances between islands say little."
     ]
+    foot += [f"{len(points)} of {len(points) + left_out} labelled frames, evenly chosen."] * bool(left_out)
     foot += explained(shorts, classes)
     title = f"{task.capitalize()}: {method} of the frozen features"
     with page(path, title, size=(13, 5.5), note=note, foot=foot) as figure:

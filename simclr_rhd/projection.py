@@ -1,8 +1,21 @@
-"""Two-dimensional maps of the features: t-SNE (van der Maaten & Hinton 2008), UMAP (McInnes et al. 2018)."""
+"""Two-dimensional maps of the features: t-SNE (van der Maaten & Hinton 2008), UMAP (McInnes et al. 2018).
 
+UMAP compiles itself at its first use, some ten seconds. So both are computed in a process of their own,
+beside whatever else is done once there are features: the maps are wanted last.
+
+Notation: n rows of features, D dimensions.
+"""
+
+import multiprocessing
+import signal
 import warnings
+from multiprocessing.connection import Connection
+from types import TracebackType
 
 import numpy as np
+
+METHODS = ("t-SNE", "UMAP")
+MOST = 4000  # rows of a map; t-SNE of that many takes some 20 s, and UMAP's neighbours are exact below 4,096
 
 
 def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,3 +47,66 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
             tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=1e-4 * start, random_state=seed)
             umap = UMAP(n_neighbors=min(15, len(x) - 1), init=start, random_state=seed, n_jobs=1)
             return tsne.fit_transform(x), umap.fit_transform(x)
+
+
+class Projection:
+    """`project` in a process of its own, from the moment this is made; leaving the block ends the process.
+
+    Args:
+        features: (n, D) float32.
+        seed: seed.
+    """
+
+    def __init__(self, features: np.ndarray, *, seed: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
+        self.receiving, sending = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(sending, features, seed), daemon=True)
+        # a terminal's Ctrl-C reaches all its processes: this one is ended by its parent
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sending.close()
+
+    def __enter__(self) -> "Projection":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.join()
+        self.receiving.close()
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """{method: (n, 2) float32}, once they are there.
+
+        Raises:
+            RuntimeError: the process ended without them.
+            Exception: what `project` raised.
+        """
+        try:
+            found = self.receiving.recv()
+        except EOFError:
+            self.process.join()
+            raise RuntimeError(
+                f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
+                "perhaps for want of memory; --no-figures leaves them out"
+            ) from None
+        if isinstance(found, Exception):
+            raise found
+        return dict(zip(METHODS, found, strict=True))
+
+
+def _work(sending: Connection, features: np.ndarray, seed: int) -> None:
+    """What the process does; it tells nobody but its parent, which may be gone by then."""
+    found: object
+    try:
+        found = project(features, seed=seed)
+    except Exception as error:
+        found = error
+    try:
+        sending.send(found)
+    except BrokenPipeError:
+        pass

@@ -1,24 +1,30 @@
 """`report.html`: all that a run found on one page, in one file."""
 
-import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simclr_rhd.files import replacing
+from simclr_rhd.canvas import short_names
+from simclr_rhd.contents import Contents
 from simclr_rhd.metrics import AVERAGES
 from simclr_rhd.summary import (
+    LEAKY,
     LEVELS,
-    RIVALS,
+    SYNTHETIC,
+    WORDS,
     baseline,
+    chance,
     difference,
-    figure,
-    headlines,
-    interval,
+    judged,
     remarks,
     results,
     verdicts,
 )
+from simclr_rhd.verdict import verdict
+from simclr_rhd.webpage import write_page
+
+MOST_REJECTED = 50  # files that are listed
+LATER = ("signature", "summary", "status", "finished", "figures")  # of run.json, known once this is written
 
 
 def write_html(
@@ -26,62 +32,116 @@ def write_html(
     *,
     metrics: dict[str, Any],
     run: dict[str, Any],
-    figures: Mapping[str, Path],
+    shown: Contents | None,
+    rejected: Sequence[tuple[str, str]],
 ) -> None:
-    """Write one self-contained page: no script, nothing fetched; all names are escaped.
+    """Write one self-contained page: nothing is fetched; all names are escaped; no patient is named.
 
     Args:
         path: the file to write.
         metrics: the content of `metrics.json`.
-        run: the content of `run.json`; shown as it is.
-        figures: PNG files by title, in order.
+        run: the content of `run.json`.
+        shown: charts, frames and maps; None to leave them out.
+        rejected: names, without patients' identifiers, and reasons of files left out.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {"figure": figure, "interval": interval, "difference": difference}
-    pictures = {title: base64.b64encode(picture.read_bytes()).decode() for title, picture in figures.items()}
-    facts: dict[str, Any] = {"run": {}}
-    for name, value in run.items():
-        if isinstance(value, Mapping) and name != "signature":  # the configuration says that, too
-            facts[name] = value
-        elif name not in (
-            "signature",
-            "summary",
-            "status",
-            "finished",
-            "figures",
-        ):  # known once this is written
-            facts["run"][name] = value
-    text = page.get_template("report.html").render(
+    found = dict(results(metrics))
+    write_page(
+        path,
+        "report.html",
+        script="map.js" if shown else "",
         metrics=metrics,
-        run=facts,
-        pictures=pictures,
-        headlines=headlines(metrics),
+        run=_facts(run),
+        shown=shown,
+        atlas=_for_script(shown) if shown else None,
+        rejected=rejected[:MOST_REJECTED],
+        n_rejected=len(rejected),
+        alarms=[SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"]),
+        verdict=verdict(metrics),
         verdicts=verdicts(metrics),
-        baseline=baseline,
-        results=dict(results(metrics)),
         remarks=remarks(metrics),
-        rivals=RIVALS | {"neighbours": "nearest neighbours"},
+        questions=found,
+        of_task={task: [name for name in found if name.split(": ")[0] == task] for task in metrics["tasks"]},
         levels=LEVELS,
         averages=AVERAGES,
-        is_table=_is_table,
+        words=WORDS,
+        baseline=baseline,
+        judged=judged,
+        chance=chance,
+        comparison=comparison,
+        recalls=recalls,
+        matrix=matrix,
     )
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
-def _is_table(value: Mapping[str, Any]) -> bool:
-    """Whether the values are records with the same names, so that they make rows of one table."""
-    rows = list(value.values())
-    flat = all(
-        isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
-        for row in rows
-    )
-    return flat and len(rows) > 1 and len({tuple(row) for row in rows}) == 1
+def _for_script(shown: Contents) -> dict[str, Any]:
+    """The maps and their marks for the page's script; the sheet of thumbnails is an image of the page."""
+    sheet = {name: value for name, value in shown.atlas["sheet"].items() if name != "image"}
+    marks = {name: of.marks for name, of in shown.questions.items()}
+    return shown.atlas | {"sheet": sheet, "marks": marks}
+
+
+def _facts(run: dict[str, Any]) -> dict[str, Any]:
+    """The run's record, as it is shown: records by their names, all else together."""
+    facts: dict[str, Any] = {"run": {}}
+    for name, value in run.items():
+        if name in LATER:
+            continue
+        if isinstance(value, Mapping):
+            facts[name] = value
+        else:
+            facts["run"][name] = value
+    return facts
+
+
+def comparison(result: dict[str, Any], level: str) -> list[dict[str, Any]]:
+    """Rows of balanced accuracy for `macros.forest`: the model, and what it must beat."""
+    rows = [bar("this program", result["test"][level], "balanced_accuracy") | {"ours": True}]
+    if "finetuned" in result:
+        tuned = result["finetuned"]
+        rows.append(bar("fine-tuned", tuned["test"][level], "balanced_accuracy") | {"ours": True})
+        rows[-1]["note"] = f"{difference(tuned['margin'][level])} over the linear head"
+    for rival, margin in result["margins"].items():
+        row = bar(WORDS.get(rival, rival), baseline(result, rival, level), "balanced_accuracy")
+        rows.append(row | {"note": f"difference {difference(margin[level])}"})
+    return rows
+
+
+def recalls(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]]]:
+    """{class that counts, with its support: rows of sensitivity and specificity for `macros.forest`}."""
+    left_out = {row["class"] for row in result["not_evaluable"]}
+    return {
+        f"{name} ({of['support']} {level}s)": [
+            bar("sensitivity", of, "recall") | {"ours": True},
+            bar("specificity", of, "specificity"),
+        ]
+        for name, of in result["test"][level]["per_class"].items()
+        if name not in left_out
+    }
+
+
+def bar(name: str, scores: Mapping[str, Any], score: str) -> dict[str, Any]:
+    """A row for `macros.forest`: a score with its interval, None where they cannot be computed."""
+    low, high = (scores.get("ci95") or {}).get(score) or (None, None)
+    return {"name": name, "value": scores.get(score), "low": low, "high": high, "ours": False, "note": ""}
+
+
+def matrix(result: dict[str, Any], level: str) -> dict[str, Any]:
+    """A confusion matrix for the page.
+
+    Returns:
+        {"names", "shorts", "rows": [{"total", "cells": [{"count", "share"}]}], "none": whether there is no
+        sample}; shares are of the row, None where it is empty.
+    """
+    rows = []
+    for counts in result["test"][level]["confusion"]:
+        total = sum(counts)
+        shares = [count / total if total else None for count in counts]
+        cells = [{"count": count, "share": share} for count, share in zip(counts, shares, strict=True)]
+        rows.append({"total": total, "cells": cells})
+    names = list(result["classes"])
+    return {
+        "names": names,
+        "shorts": short_names(names),
+        "rows": rows,
+        "none": not any(row["total"] for row in rows),
+    }

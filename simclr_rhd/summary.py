@@ -20,6 +20,11 @@ RIVALS = {
     "imagenet encoder": "an encoder trained on ImageNet",
     "majority": "the most frequent class",
 }
+WORDS = RIVALS | {
+    "simclr": "this program",
+    "finetuned": "fine-tuned",
+    "neighbours": "nearest neighbours of the same features",
+}
 SYNTHETIC = "SYNTHETIC demo data: nothing here says anything about patients."
 LEAKY = (
     "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
@@ -148,6 +153,22 @@ def baseline(result: dict[str, Any], name: str, level: str) -> dict[str, Any]:
     return scores if level == "frame" else scores.get(level, {})
 
 
+def chance(result: dict[str, Any], level: str) -> float:
+    """Balanced accuracy of guessing: 1 / number of the classes that are tested and count."""
+    left_out = {row["class"] for row in result["not_evaluable"]}
+    rows = result["test"][level]["per_class"].items()
+    return 1 / max(1, sum(row["support"] > 0 and name not in left_out for name, row in rows))
+
+
+def label_curves(metrics: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """{question: {who, in words: points}} of what labels are worth, where that was asked for."""
+    return {
+        name: {WORDS.get(who, who): points for who, points in result["label_efficiency"].items()}
+        for name, result in results(metrics)
+        if "label_efficiency" in result
+    }
+
+
 def _verdict(result: dict[str, Any], level: str) -> str:
     """How the model stands to each rival, the worst first."""
     unbeaten, close, beaten = [], [], []
@@ -163,18 +184,18 @@ def _verdict(result: dict[str, Any], level: str) -> str:
         else:
             beaten.append(named)
     if beaten and result["test"][level]["groups"] < FEWEST_GROUPS:
-        return f", above {_all(close + beaten)}, but too few groups are tested to tell" + (
-            f"; does NOT beat {_all(unbeaten, 'or')}" if unbeaten else ""
+        return f", above {listed(close + beaten)}, but too few groups are tested to tell" + (
+            f"; does NOT beat {listed(unbeaten, 'or')}" if unbeaten else ""
         )
-    parts = [f" does NOT beat {_all(unbeaten, 'or')}"] * bool(unbeaten)
-    parts += [f" is above {_all(close)}, but that may be chance (95 % interval of the difference)"] * bool(
+    parts = [f" does NOT beat {listed(unbeaten, 'or')}"] * bool(unbeaten)
+    parts += [f" is above {listed(close)}, but that may be chance (95 % interval of the difference)"] * bool(
         close
     )
-    parts += [f" beats {_all(beaten)}"] * bool(beaten)
+    parts += [f" beats {listed(beaten)}"] * bool(beaten)
     return ";".join(parts) or " has nothing to be compared with"
 
 
-def _all(words: Sequence[str], joint: str = "and") -> str:
+def listed(words: Sequence[str], joint: str = "and") -> str:
     """The words as a list: 'a, b and c'."""
     return f" {joint} ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
 

@@ -85,7 +85,7 @@ def test_every_promised_file_is_there_and_parses(done):
     run = json.loads((folder / "run.json").read_text())
     assert run["status"] == "finished" and run["data"]["synthetic"] is True
     stages = ["data", "estimate", "pretraining", "features", "heads", "comparators", "metrics"]
-    assert list(run["wall_s"]) == [*stages, "figures"]
+    assert list(run["wall_s"]) == [*stages, "figures", "report", "maps"]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [row["phase"] for row in history].count("simclr") == 3
     assert all([row["phase"] for row in history].count(task) == 20 for task in TASKS)
@@ -96,7 +96,8 @@ def test_every_promised_file_is_there_and_parses(done):
     for name in pictures:
         Image.open(folder / name).verify()
     assert rows(folder / "rejected.csv") == []
-    assert "SYNTHETIC" in (folder / "report.html").read_text().upper()
+    report = (folder / "report.html").read_text()
+    assert "SYNTHETIC demo data" in report and 'id="atlas"' in report and len(report) < 8e6
     for name in ("simclr_best.pt", "simclr_last.pt", "model.pt"):
         assert torch.load(folder / name, weights_only=True)
     assert not [path for path in folder.iterdir() if path.name.endswith(".part")]

@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"errors", "process", "bootstrap", "calibration", "confusions", "parallel", "pooling", "ranking"},
-    {"diagnostics", "groups", "optim", "__init__"},
+    {"pseudonyms"},
+    {"diagnostics", "groups", "optim", "records", "__init__"},
     {
         "config",
         "files",
@@ -22,15 +23,27 @@ LAYERS = [
         "split",
         "projection",
         "table",
+        "answers",
     },
-    {"loss", "syncnorm", "annotators", "demo", "checkpoint", "augment", "bucket", "clips", "shards"},
+    {
+        "loss",
+        "syncnorm",
+        "annotators",
+        "demo",
+        "checkpoint",
+        "augment",
+        "bucket",
+        "clips",
+        "earlier",
+        "shards",
+    },
     {"metrics", "runtime", "audit", "canvas", "comparators", "dicom", "labels", "model", "sources"},
-    {"media", "runs"},
+    {"earlier", "media", "runs"},
     {"store"},
     {"dataset"},
     {"batches", "classifier", "inventory", "reading"},
-    {"step", "features", "heads", "cohort"},
-    {"finetune", "study"},
+    {"step", "features", "heads", "cohort", "saliency"},
+    {"finetune", "study", "curves"},
     {"evaluation"},
     {"efficiency"},
     {"pretrain", "journal"},
@@ -38,8 +51,11 @@ LAYERS = [
     {"costs"},
     {"probe", "settle"},
     {"plots_pretraining", "plots_tasks", "plots_evaluation", "summary"},
+    {"webpage", "verdict", "figures", "compare"},
+    {"images", "panels", "plots_comparison"},
+    {"gallery", "atlas", "comparison"},
+    {"contents"},
     {"report"},
-    {"figures"},
 ]
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path.stem for path in (ROOT / "simclr_rhd").glob("*.py"))
@@ -75,6 +91,7 @@ def test_only_main_sees_the_configuration(module):
         ("plots_pretraining", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
         ("plots_tasks", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
         ("plots_evaluation", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("comparison", ["torch", "matplotlib", "seaborn", "umap"]),
         ("pretrain", ["matplotlib", "sklearn", "google.cloud", "umap"]),
     ],
 )

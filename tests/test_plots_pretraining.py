@@ -71,9 +71,9 @@ def test_diagnostics_are_drawn_where_measured(tmp_path, monkeypatch):
     plots_pretraining.simclr_diagnostics(tmp_path / "d.png", measured(17), note="")
     *single, knn = figures[0].axes
     assert [axes.get_title(loc="left") for axes in single] == [
-        "alignment",
-        "uniformity",
-        "effective rank of the embeddings",
+        "Alignment",
+        "Uniformity",
+        "Effective rank",
     ]
     assert [len(axes.lines[0].get_xdata()) for axes in single] == [17, 17, 17]
     assert {line.get_label(): line.get_xdata().tolist() for line in knn.lines} == {

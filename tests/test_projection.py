@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from simclr_rhd.projection import project
+from simclr_rhd import projection
+from simclr_rhd.projection import Projection, project
 
 
 def test_too_few_rows_for_a_map():
@@ -27,3 +28,30 @@ def test_embed_is_repeatable_finite_and_parts_what_is_apart():
         centres = [first[method][kind == number].mean(axis=0) for number in (0, 1)]
         nearest = np.argmin([np.linalg.norm(first[method] - centre, axis=1) for centre in centres], axis=0)
         np.testing.assert_array_equal(nearest, kind)
+
+
+def test_what_goes_wrong_in_the_other_process_is_told_here():
+    with Projection(np.zeros((2, 512), np.float32), seed=0) as maps:
+        with pytest.raises(ValueError, match="at least 3"):
+            maps.maps()
+    assert maps.process.exitcode is not None
+
+
+def test_a_process_that_dies_is_told_of_and_one_that_is_left_is_ended():
+    with Projection(np.zeros((400, 512), np.float32), seed=0) as maps:
+        maps.process.kill()
+        with pytest.raises(RuntimeError, match="ended with status -9.*--no-figures"):
+            maps.maps()
+    with pytest.raises(KeyboardInterrupt), Projection(np.zeros((400, 512), np.float32), seed=0) as maps:
+        raise KeyboardInterrupt
+    assert maps.process.exitcode == -9
+
+
+@pytest.mark.slow
+def test_the_other_process_gives_the_same_maps():
+    x = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
+    with Projection(x, seed=3) as maps:
+        found = maps.maps()
+    assert list(found) == list(projection.METHODS)
+    for ours, theirs in zip(project(x, seed=3), found.values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,76 +1,15 @@
-import base64
 import copy
+import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
+from a_run import conclude, make_dataset
+from results import metrics, scores, task
 
 from simclr_rhd import report
-from simclr_rhd import summary as words
-from simclr_rhd.metrics import AVERAGES, PER_CLASS
 
 HOSTILE = "<script>alert(1)</script>"
-PICTURE = b"\x89PNG not really"
-
-
-def scores(value, classes, low=None):
-    """SCORES in which every figure is `value`, with an interval from `low` where that is given."""
-    bounds = {} if low is None else {name: [low, 1.0] for name in AVERAGES}
-    return {"n": 40, "groups": 7, **dict.fromkeys(AVERAGES, value), "ci95": bounds} | {
-        "per_class": {name: dict.fromkeys(PER_CLASS, value) | {"support": 5} for name in classes},
-        "confusion": [[1] * len(classes)] * len(classes),
-        "reasons": {},
-    }
-
-
-def task(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), not_evaluable=()):
-    def all_levels(value, low=None):
-        found = {level: scores(value, classes, low) for level in ("frame", "video", "patient")}
-        return found | {"patient": scores(None, classes) | {"reason": "no patient is known"}}
-
-    rivals = {"majority": 0.5, "pixels": pixels, "random encoder": 0.5}
-    tables = {name: all_levels(value) for name, value in rivals.items()}
-    return {
-        "classes": list(classes),
-        "not_evaluable": [{"class": name, "reason": "one group only"} for name in not_evaluable],
-        "groups": {name: {"frames": 40, "groups": 7, "train": 5, "val": 1, "test": 1} for name in classes},
-        "power": {"groups": 7, "accuracy": 0.9, "half_width": 0.26, "groups_needed": 38},
-        "val": all_levels(ours),
-        "test": all_levels(ours, low),
-        "baselines": {
-            name: of["frame"] | {"video": of["video"], "patient": of["patient"]}
-            for name, of in tables.items()
-        },
-        "margins": {
-            name: dict.fromkeys(("frame", "video", "patient"), margin(ours, theirs, low))
-            for name, theirs in rivals.items()
-        },
-        "folds": [{"fold": 1, "n": 40, "groups": 7, "accuracy": ours, "balanced_accuracy": ours}],
-        "head": {"l2": [0.01], "temperature": [1.5], "balanced_accuracy_of_seeds": [ours]},
-    }
-
-
-def margin(ours, theirs, low):
-    if ours is None or theirs is None:
-        return {"balanced_accuracy": None, "ci95": None}
-    return {"balanced_accuracy": ours - theirs, "ci95": None if low is None else [low - theirs, 0.5]}
-
-
-def metrics(**tasks):
-    parts = {part: {"frames": 40, "groups": 7} for part in ("train", "val", "test")}
-    split = {"by": "patient", "leaky": False, "folds": 1, "parts": parts, "pretraining": "once, on others"}
-    pair = {
-        "test_path": "a.png",
-        "test_group": "g",
-        "other_path": "b.png",
-        "other_group": "h",
-        "value": 0.9876,
-    }
-    audit = {"closest": [pair], "near_identical": {"found": 0, "listed": 0, "threshold": 5.0}}
-    return {"synthetic": False, "split": split, "tasks": tasks, "audit": audit}
-
-
 RUN = {
     "status": "finished",
     "argv": ["main.py", "--save-dir", HOSTILE],
@@ -80,13 +19,40 @@ RUN = {
     "counts": {
         "rejected": {},
         "classes": {"view": {"a": {"train": 61, "test": 0}, "b": {"train": 62, "test": 1}}},
+        "agreement": [{"users": ["A", HOSTILE], "kappa": 0.5}],
     },
     "wall_s": {"pretraining": 12.5},
 }
+# What a file, a class, a label or a reason may be called, for harm or by accident.
+NASTY = [
+    HOSTILE,
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</script><script>alert(1)</script>",
+    "<!-- comment",
+    "]]>",
+    "{{ 7 * 7 }}",
+    "{% raise %}",
+    "${alert(1)}",
+    "javascript:alert(1)",
+    "<iframe src=//x>",
+    "<style>*{display:none}</style>",
+    "<base href=//x>",
+    "&lt;b&gt;",
+    "\\u003cb>",
+    "</title><b>",
+    "<math><mtext></mtext>",
+    "data:text/html,<script>",
+    "\u202egnp.exe",
+    "<a href=x>",
+]
 
 
 class Page(HTMLParser):
     """Tags with their attributes, and the text; fails on a tag that is closed but not open."""
+
+    VOID = ("meta", "img", "br", "wbr", "path")
 
     def __init__(self, text):
         super().__init__()
@@ -96,166 +62,145 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img", "br"):
+        if tag not in self.VOID:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def write(tmp_path, found, **changes):
-    picture = tmp_path / "loss.png"
-    picture.write_bytes(PICTURE)
-    keywords = {"run": RUN, "figures": {"Loss": picture}} | changes
+    keywords = {"run": RUN, "shown": None, "rejected": []} | changes
     report.write_html(tmp_path / "report.html", metrics=found, **keywords)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def summary(found):
-    text = words.summary(found, save_dir=Path("models"))
-    assert max(map(len, text.splitlines())) <= 110
-    return text
-
-
-def test_summary_has_both_levels_intervals_and_comparators():
-    text = summary(metrics(view=task(0.91234, 0.72, low=0.85), severity=task(0.8, 0.6, low=0.7)))
-    row = next(line for line in text.splitlines() if line.startswith("view per video"))
-    assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 0.50".split()
-    assert sum(line.startswith(("view per", "severity per")) for line in text.splitlines()) == 4
-    assert "Look at models/report.html" in text
-    assert "SYNTHETIC" not in text and "LEAKY" not in text
-
-
-def test_summary_says_dash_for_what_is_null():
-    found = metrics(view=task(None, None))
-    for level in ("frame", "video"):
-        found["tasks"]["view"]["test"][level]["reason"] = (
-            "fewer than two classes can be evaluated here (Normal)"
-        )
-    text = summary(found)
-    row = next(line for line in text.splitlines() if line.startswith("view per frame"))
-    assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-", "0.50"]
-    assert "fewer than two classes" in text and "0.00" not in text and "None" not in text
-    assert words.verdicts(found) == []
-
-
-@pytest.mark.parametrize(
-    ("ours", "pixels", "low", "says", "not_says"),
-    [
-        (0.70, 0.85, 0.60, "does NOT beat raw pixels (0.85); beats an untrained", "or raw"),
-        (0.85, 0.85, 0.80, "does NOT beat raw pixels (0.85);", "chance"),
-        (
-            0.45,
-            0.40,
-            0.40,
-            "does NOT beat an untrained encoder (0.50) or the most",
-            "raw pixels;",
-        ),
-        (0.90, 0.85, 0.80, "is above raw pixels (0.85), but that may be chance", "NOT"),
-        (
-            *(0.90, 0.70, 0.80),
-            "beats raw pixels (0.70), an untrained encoder (0.50) and the most frequent class (0.50).",
-            "NOT",
-        ),
-    ],
-)
-def test_verdict_in_plain_words(ours, pixels, low, says, not_says, tmp_path):
-    found = metrics(view=task(ours, pixels, low=low))
-    (verdict,) = words.verdicts(found)
-    assert says in verdict and not_says not in verdict
-    assert verdict in " ".join(summary(found).split()) and verdict in Page(write(tmp_path, found)).text
-
-
-@pytest.mark.parametrize(
-    ("ours", "low", "says"),
-    [
-        (0.80, 0.70, "NOT BETTER THAN RAW PIXELS: view."),
-        (0.90, 0.80, "NOT SHOWN TO BE BETTER THAN RAW PIXELS: view."),
-        (0.95, 0.90, None),
-    ],
-)
-def test_what_does_not_beat_raw_pixels_is_said_at_the_top(ours, low, says, tmp_path):
-    found = metrics(view=task(ours, 0.85, low=low), severity=task(0.99, 0.5, low=0.9))
-    text, page = summary(found), Page(write(tmp_path, found)).text
-    if says is None:
-        assert "RAW PIXELS" not in text and "RAW PIXELS" not in page
-    else:
-        assert text.startswith(says)
-        assert page.index(says) < page.index("Results")
-
-
-def test_a_task_without_any_figure_is_told_without_one(tmp_path):
-    found = metrics(view=task(0.9, 0.8), severity=task(None, None))
-    found["tasks"]["severity"]["power"] |= {"groups": 0, "half_width": None}
-    text = summary(found)
-    assert "severity: with" not in text and "view: with 7 patients" in text
-    assert "severity" in Page(write(tmp_path, found)).text
-
-
-def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
-    found = metrics(view=task(0.45, 0.3, low=0.4))
-    assert summary(found).startswith("NOT BETTER THAN AN UNTRAINED ENCODER: view.")
-
-
-def test_what_was_asked_for_is_in_the_log():
-    found = metrics(view=task(0.6, 0.5, low=0.55))
-    of_view = found["tasks"]["view"]
-    of_view["leak"] = {"leaky": True, "frame": scores(0.97, ("a", "b"))}
-    of_view["finetuned"] = {
-        "test": of_view["test"],
-        "margin": of_view["margins"]["pixels"],
-        "epochs_kept": [0],
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The report of a run whose files, classes and reasons all have nasty names."""
+    folder = tmp_path_factory.mktemp("run")
+    names = iter(name.replace("/", "|") for name in NASTY)  # a file's name has no slash
+    classes = {
+        "view": [next(names) for _ in range(3)],
+        "condition": [next(names) for _ in range(6)],
+        "severity": [next(names) for _ in range(4)],
     }
-    of_view["finetuned"]["margin"] = dict.fromkeys(("frame", "video"), margin(0.7, 0.6, 0.5))
-    points = [{"fraction": 0.25, "groups": 12.5, "balanced_accuracy": None, "low": None, "high": None}]
-    of_view["label_efficiency"] = {"simclr": points}
-    text = " ".join(summary(found).split())
-    assert (
-        "LEAKY, under a split over frames the same heads would score 0.97 per frame instead of 0.60" in text
+    rejected = [(f"labelled/{name}_p3_frame1.png", f"cannot be read: {name}") for name in names]
+    dataset = make_dataset(classes, prefix=HOSTILE.replace("/", "|"), rejected=rejected)
+    with pytest.MonkeyPatch.context() as patch:
+        assert conclude(dataset, folder, patch) == 0
+    return (folder / "report.html").read_text(encoding="utf-8"), folder
+
+
+def test_nasty_names_are_text(whole):
+    text, folder = whole
+    page = Page(text)
+    ours = page.all("script")
+    assert [script.get("type") for script in ours] == ["application/json", None]
+    assert not {"iframe", "object", "embed", "base", "link", "form", "math"} & {tag for tag, _ in page.tags}
+    handlers = [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert handlers == []
+    shown = page.text + " ".join(image["alt"] for image in page.all("img"))
+    for name in NASTY:
+        assert " ".join(name.replace("/", "|").split()) in " ".join(shown.split()), name
+    assert "7 * 7" in shown and "49" not in {word for word in shown.split() if word == "{{ 49 }}"}
+
+
+def test_the_maps_survive_nasty_names(whole):
+    (data,) = re.findall(r'<script type="application/json" id="atlas">(.*?)</script>', whole[0], re.DOTALL)
+    atlas = json.loads(data)
+    assert "<" not in data and HOSTILE.replace("/", "|") in atlas["names"][0]
+    n = len(atlas["names"])
+    assert {len(points) for points in atlas["methods"].values()} == {n} and list(atlas["methods"])[
+        0
+    ] == "t-SNE"
+    for of in atlas["questions"].values():
+        assert len(of["true"]) == len(of["said"]) == len(of["p"]) == n
+        tested = [part == "test" for part in atlas["parts"]]
+        assert tested == [said >= 0 for said in of["said"]], (
+            "answers are of tested frames, and of all of them"
+        )
+
+
+def test_no_patient_is_named(whole):
+    """The identifiers are p0 to p29; each stands in the names of its patient's files."""
+    shown = re.sub(r"data:image/[^\"]*", "", whole[0])
+    found = re.findall(r"(?<![A-Za-z0-9])p[0-9]+(?![A-Za-z0-9])", shown)
+    assert found == []
+    assert re.search(r"_P[0-9]+-labelled_", shown) and "P4_frame1.png" in shown
+
+
+def test_all_that_was_promised_is_there(whole):
+    page = Page(whole[0])
+    order = [attributes["id"] for attributes in page.all("h2")]
+    assert order == ["results", "data", "pretraining", "view", "condition", "severity", "failures", "run"]
+    alts = [image["alt"] for image in page.all("img")]
+    for start, least in {
+        "Contrastive loss": 1,
+        "Alignment": 1,
+        "Uniformity": 1,
+        "Effective rank": 1,
+        "kNN": 1,
+        "Loss of the linear head": 3,
+        "ROC per video": 3,
+        "Precision and recall per video": 3,
+        "Reliability, uncalibrated": 3,
+        "Reliability, calibrated": 3,
+        "A random view of it": 16,
+        "A frame of": 13,
+        "An error": 3,
+        "A doubtful frame": 3,
+        "The same with what speaks for": 3,
+        "Tested, patient P": 1,
+        "Trained on, patient P": 1,
+        "t-SNE map": 3,
+        "UMAP map": 3,
+    }.items():
+        assert sum(alt.startswith(start) for alt in alts) >= least, start
+    matrices = [table["aria-label"] for table in page.all("table") if "aria-label" in table]
+    assert len(matrices) == 12  # of three tasks, per frame and per video, counts and per cent
+    assert len(whole[0]) < 8e6
+
+
+def test_the_only_script_is_the_one_that_the_policy_allows(whole):
+    import base64
+    import hashlib
+
+    page = Page(whole[0])
+    (policy,) = (
+        meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
     )
-    assert "flatter them by +0.37" in text and "epochs kept: 0 (0: as it was)" in text
-    assert "with 25% of the labelled groups (12 to learn from) balanced accuracy per video -" in text
+    (code,) = re.findall(r"<script>(.*?)</script>", whole[0], re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and policy.startswith("default-src 'none'")
 
 
-def test_lesions_are_told_one_by_one():
-    lesions = {name: task(0.9, 0.8, low=0.85, classes=("absent", "present")) for name in ("MR", "A" * 40)}
-    found = metrics(condition={"mode": "multilabel", "classes": [], "not_evaluable": [], "lesions": lesions})
-    text = summary(found)
-    assert "condition: MR: balanced accuracy per video 0.90" in text
-    rows = [line[:30].rstrip() for line in text.splitlines() if " per frame" in line[:30]]
-    assert rows == ["condition: MR per frame", f"{'A' * 17}… per frame"]
+def test_a_page_without_figures_has_all_figures_in_words(tmp_path):
+    text = write(tmp_path, metrics(view=task(0.9, 0.8, low=0.7), condition=task(None, None)))
+    page = Page(text)
+    assert page.all("img") == [] and page.all("script") == [] and "script-src 'none'" in text
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
+    for shown in ("0.90 [0.70, 1.00]", "pretraining", "12.5", "61", "62", "Definite RHD", "--no-figures"):
+        assert shown in page.text
+    assert "None:" in page.text and not re.search(r"None[^:]|nan|said above", page.text)
 
 
-def test_folds_and_how_exact_a_figure_can_be_are_told():
-    found = metrics(view=task(0.9, 0.8, low=0.85))
-    found["split"] |= {"folds": 2, "pretraining": "anew for each fold"}
-    found["tasks"]["view"]["folds"] *= 2
-    text = " ".join(summary(found).split())
-    assert "2 folds; balanced accuracy per video of the classes that each tests: view 0.90 0.90" in text
-    assert "with 7 patients an accuracy of 0.90 has an interval of about ± 0.26; ± 0.10 would take 38" in text
-    assert "pretrained anew for each fold" in text
-
-
-def test_pairs_that_look_nearly_identical_are_an_alarm(tmp_path):
-    found = metrics(view=task(0.9, 0.8))
-    assert "nearly identical to a frame" in Page(write(tmp_path, found)).text
-    found["audit"]["near_identical"]["found"] = 3
-    assert "3 pairs of frames in different parts look nearly identical" in Page(write(tmp_path, found)).text
-
-
-def test_few_groups_cannot_tell():
-    found = metrics(view=task(0.90, 0.70, low=0.80))
-    found["tasks"]["view"]["test"]["video"]["groups"] = 4
-    assert "too few groups" in words.verdicts(found)[0] and "beats" not in words.verdicts(found)[0]
-
-
-def test_verdict_falls_back_to_frames():
-    found = metrics(view=task(0.9, 0.8))
-    found["tasks"]["view"]["test"]["video"]["balanced_accuracy"] = None
-    assert "per frame" in words.verdicts(found)[0]
+def test_nasty_runs_and_classes_are_text_without_figures_too(tmp_path):
+    found = metrics(view=task(0.9, 0.8, classes=(HOSTILE, "b"), not_evaluable=[HOSTILE]))
+    text = write(tmp_path, found, rejected=[(HOSTILE, HOSTILE)])
+    assert "<script" not in text.lower()
+    assert Page(text).text.count(HOSTILE) >= 6
 
 
 def test_warnings_come_first_and_what_is_left_out_is_named(tmp_path):
@@ -265,52 +210,38 @@ def test_warnings_come_first_and_what_is_left_out_is_named(tmp_path):
         condition=task(0.9, 0.8, classes=classes, not_evaluable=classes[2:]),
     )
     found["synthetic"] = found["split"]["leaky"] = True
-    text, page = summary(found), Page(write(tmp_path, found)).text
-    assert text.startswith("SYNTHETIC") and "LEAKY" in text.splitlines()[1]
-    for shown in (" ".join(text.split()), page):
-        assert "one class in training" in shown
-        assert all(name in shown for name in classes[2:])
-        assert shown.index("SYNTHETIC") < shown.index("LEAKY") < shown.index("skipped")
-    assert "condition: 2 of 14 classes are evaluated" in text
-    assert "one group only" in page
-    assert "Research use only" in page and "Not a medical device" in page
-
-
-def test_html_shows_hostile_names_as_text(tmp_path):
-    found = metrics(view=task(0.9, 0.8, classes=(HOSTILE, "b"), not_evaluable=[HOSTILE]))
-    text = write(tmp_path, found, figures={f'"{HOSTILE}': tmp_path / "loss.png"})
-    page = Page(text)
-    assert "<script" not in text.lower()
-    assert page.text.count(HOSTILE) >= 4
-    assert [attributes["alt"] for tag, attributes in page.tags if tag == "img"] == [f'"{HOSTILE}']
-
-
-def test_html_holds_all_it_needs(tmp_path):
-    text = write(tmp_path, metrics(view=task(0.9, 0.8)))
-    page = Page(text)
-    (image,) = (attributes for tag, attributes in page.tags if tag == "img")
-    assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == PICTURE
-    assert not re.search(r"https?://|url\(|@import", text)
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
-    assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
-    assert "prefers-color-scheme: dark" in text and "max-width: 100%" in text
-    around = [
-        attributes.get("class")
-        for (tag, attributes), (inner, _) in zip(page.tags, page.tags[1:], strict=False)
-        if inner == "table"
-    ]
-    assert set(around) == {"scroll"}, "a table without a box to scroll in"
-
-
-def test_html_shows_results_facts_and_null_as_dash(tmp_path):
-    found = metrics(view=task(0.9, 0.8, low=0.7), condition=task(None, None))
     page = Page(write(tmp_path, found)).text
-    for shown in ("0.90 [0.70, 1.00]", "pretraining", "12.5", "61", "62", "Definite RHD"):
-        assert shown in page
-    assert "None" not in page and "nan" not in page and "said above" not in page
-    assert (
-        page.index("Results") < page.index("Per class") < page.index("Pictures") < page.index("Data and run")
-    )
+    assert page.index("Research use only") < page.index("SYNTHETIC") < page.index("LEAKY")
+    assert page.index("LEAKY") < page.index("What is good") < page.index("one class in training")
+    assert all(name in page for name in classes[2:]) and "one group only" in page
+
+
+def test_what_was_asked_for_stands_beside_the_heads(tmp_path):
+    found = metrics(view=task(0.6, 0.5, low=0.55))
+    of_view = found["tasks"]["view"]
+    of_view["leak"] = {"leaky": True, "frame": scores(0.97, ("a", "b"))}
+    of_view["finetuned"] = {
+        "test": of_view["test"],
+        "margin": dict.fromkeys(("frame", "video", "patient"), of_view["margins"]["pixels"]["video"]),
+        "epochs_kept": [0],
+    }
+    page = " ".join(Page(write(tmp_path, found)).text.split())
+    assert "LEAKY: the same heads under a split over frames" in page and "0.97" in page
+    assert "fine-tuned" in page and "+0.10 [+0.05, +0.50] over the linear head" in page
+
+
+def test_pairs_that_look_nearly_identical_are_an_alarm(tmp_path):
+    found = metrics(view=task(0.9, 0.8))
+    assert "nearly identical to a frame" in Page(write(tmp_path, found)).text
+    found["audit"]["near_identical"]["found"] = 3
+    assert "3 pairs of frames in different parts look nearly identical" in Page(write(tmp_path, found)).text
+
+
+def test_more_rejected_files_than_are_listed_are_counted(tmp_path):
+    rejected = [(f"f{number}.png", "truncated") for number in range(51)]
+    page = " ".join(Page(write(tmp_path, metrics(view=task(0.9, 0.8)), rejected=rejected)).text.split())
+    assert "51 files could not be used, of which the first 50" in page
+    assert "f49.png" in page and "f50.png" not in page
 
 
 def test_html_leaves_its_arguments_alone_and_is_written_whole(tmp_path):
@@ -318,12 +249,16 @@ def test_html_leaves_its_arguments_alone_and_is_written_whole(tmp_path):
     before, run = copy.deepcopy(found), copy.deepcopy(RUN)
     old = write(tmp_path, found)
     assert found == before and run == RUN
-    with pytest.raises(FileNotFoundError):
-        write(tmp_path, found, figures={"lost": tmp_path / "lost.png"})
+    del found["audit"]
+    with pytest.raises(KeyError):
+        write(tmp_path, found)
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["loss.png", "report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_summary_breaks_a_name_without_blanks():
-    classes = ("x" * 300, "b", "c")
-    assert "x" * 100 in summary(metrics(view=task(0.9, 0.8, classes=classes, not_evaluable=classes[:1])))
+def test_a_matrix_has_shares_of_its_rows_and_none_of_an_empty_one():
+    result = {"classes": ["a", "b"], "test": {"frame": {"confusion": [[3, 1], [0, 0]]}}}
+    found = report.matrix(result, "frame")
+    assert [row["total"] for row in found["rows"]] == [4, 0] and not found["none"]
+    shares = [[cell["share"] for cell in row["cells"]] for row in found["rows"]]
+    assert shares == [[0.75, 0.25], [None, None]]

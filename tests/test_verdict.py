@@ -1,0 +1,100 @@
+import pytest
+from results import metrics, task
+
+from simclr_rhd.verdict import verdict
+
+
+def said(**tasks):
+    return verdict(metrics(**tasks))
+
+
+def test_what_beats_everything_is_good():
+    found = said(view=task(0.9, 0.7, low=0.8), severity=task(0.8, 0.6, low=0.7))
+    assert found["good"] == (
+        "On patients that the model has never seen, view (balanced accuracy per video 0.90 [0.80, 1.00]) and "
+        "severity (balanced accuracy per video 0.80 [0.70, 1.00]) are above everything that must be beaten, "
+        "by more than chance."
+    )
+    assert (
+        found["cannot"] == "This run cannot tell how it would do on patients of another hospital or machine."
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "pixels", "low", "cannot"),
+    [
+        (0.60, 0.70, 0.55, "whether view was learnt at all"),  # pixels are better
+        (0.90, 0.85, 0.80, "whether view is better than a simpler method, or that is chance"),
+        (0.45, 0.30, 0.40, "whether view was learnt at all"),  # an untrained encoder has 0.50
+    ],
+)
+def test_what_does_not_beat_everything_is_not_called_good(ours, pixels, low, cannot):
+    found = said(view=task(ours, pixels, low=low))
+    assert found["good"].startswith("Nothing is shown to be better")
+    assert f"{ours:.2f}" in found["good"] and f"{pixels:.2f} of raw pixels" in found["good"]
+    assert cannot in found["cannot"]
+
+
+def test_too_few_groups_show_nothing():
+    of_view = task(0.9, 0.7, low=0.8)
+    of_view["test"]["video"]["groups"] = 4
+    assert said(view=of_view)["good"].startswith("Nothing is shown")
+
+
+def test_without_an_interval_nothing_is_shown():
+    assert said(view=task(0.9, 0.7))["good"].startswith("Nothing is shown")
+
+
+def test_a_leak_spoils_everything():
+    found = metrics(view=task(0.99, 0.7, low=0.98))
+    found["split"]["leaky"] = True
+    sentences = verdict(found)
+    assert sentences["good"].startswith("Nothing can be called good")
+    assert "0.99" not in " ".join(sentences.values())
+    assert "--group-by" in sentences["next"]
+
+
+def test_classes_of_too_few_groups_are_named_and_asked_for():
+    names = [f"class {number}" for number in range(9)]
+    found = said(condition=task(0.9, 0.7, low=0.8, classes=names, not_evaluable=names[2:]))
+    for sentence in (found["cannot"], found["next"]):
+        assert "class 2, class 3, class 4, class 5 and 3 other classes" in sentence
+    assert found["next"].startswith("Label frames of at least 10 patients with class 2")
+
+
+def test_what_to_do_next_depends_on_what_was_done():
+    found = metrics(view=task(0.9, 0.7, low=0.8))
+    assert (
+        verdict(found)["next"] == "Use --folds 5, which tests every labelled group and narrows the intervals."
+    )
+    found["split"]["folds"] = 5
+    assert verdict(found)["next"] == "Label 38 patients or more, for intervals of ± 0.10."
+    found["tasks"]["view"]["power"]["half_width"] = 0.05
+    assert "another hospital" in verdict(found)["next"]
+    found["audit"]["near_identical"]["found"] = 2
+    assert "may be one patient under two names" in verdict(found)["next"]
+
+
+def test_synthetic_data_say_nothing_about_patients():
+    found = metrics(view=task(0.9, 0.7, low=0.8))
+    found["synthetic"] = True
+    sentences = verdict(found)
+    assert sentences["good"].startswith("On synthetic patients") and "real patients" in sentences["cannot"]
+    assert sentences["next"].startswith("On your own data: ")
+
+
+def test_nothing_tested_nothing_good():
+    skipped = {"classes": ["a"], "not_evaluable": [], "skipped": "one class in training"}
+    found = said(view=skipped, severity=task(None, None))
+    assert found["good"] == "No task could be tested, so there is nothing to call good."
+    assert "anything about view (one class in training)" in found["cannot"]
+
+
+def test_each_is_one_sentence():
+    names = [f"class {number}" for number in range(9)]
+    tasks = {
+        "view": task(0.9, 0.85, low=0.8),
+        "condition": task(0.4, 0.7, classes=names, not_evaluable=names[2:]),
+    }
+    for sentence in said(**tasks).values():
+        assert sentence.endswith(".") and sentence[0].isupper() and ". " not in sentence
