@@ -16,7 +16,7 @@ from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.pseudonyms import Pseudonyms
 
-OF_A_CLASS, ERRORS, DOUBTFUL, EXPLAINED, PAIRS = 6, 12, 12, 4, 6  # frames, or pairs, that are shown at most
+OF_A_CLASS, ERRORS, DOUBTFUL, EXPLAINED, PAIRS = 6, 8, 8, 3, 6  # frames, or pairs, that are shown at most
 OF_A_VIDEO = 1  # frames of one video among the errors, or the doubtful ones
 SPOKEN = 3  # probabilities beside a frame
 

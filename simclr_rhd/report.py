@@ -70,6 +70,7 @@ def write_html(
         comparison=comparison,
         recalls=recalls,
         matrix=matrix,
+        counted=counted,
     )
 
 
@@ -110,13 +111,18 @@ def recalls(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]
     """{class that counts, with its support: rows of sensitivity and specificity for `macros.forest`}."""
     left_out = {row["class"] for row in result["not_evaluable"]}
     return {
-        f"{name} ({of['support']} {level}s)": [
+        f"{name} ({counted(of['support'], level)})": [
             bar("sensitivity", of, "recall") | {"ours": True},
             bar("specificity", of, "specificity"),
         ]
         for name, of in result["test"][level]["per_class"].items()
         if name not in left_out
     }
+
+
+def counted(n: int, what: str) -> str:
+    """'1 video', '2 videos'."""
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def bar(name: str, scores: Mapping[str, Any], score: str) -> dict[str, Any]:

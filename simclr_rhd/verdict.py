@@ -81,7 +81,8 @@ def _cannot(metrics: dict[str, Any], unsure: Sequence[str], unbeaten: Sequence[s
         return "How well the model would do on new patients cannot be said at all."
     parts = []
     if unbeaten:
-        parts.append(f"whether {listed(unbeaten)} was learnt at all (a simpler method does as well)")
+        was = "was" if len(unbeaten) == 1 else "were"
+        parts.append(f"whether {listed(unbeaten)} {was} learnt at all (a simpler method does as well)")
     if unsure:
         parts.append(
             f"whether {listed(unsure)} {_is(unsure)} better than a simpler method, or that is chance"

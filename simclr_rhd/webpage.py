@@ -41,6 +41,7 @@ def write_page(path: Path, template: str, *, script: str = "", **values: Any) ->
         "difference": difference,
         "is_table": is_table,
         "breakable": breakable,
+        "heading": lambda name: name[:1].upper() + name[1:],
         "percent": lambda share: whole_percent(100 * share),
     }
     code = (TEMPLATES / script).read_text(encoding="utf-8") if script else ""

@@ -25,11 +25,11 @@
     const circle = "M0.5 0A0.5 0.5 0 1 0 -0.5 0A0.5 0.5 0 1 0 0.5 0Z";
     const cross = "M-0.5 -0.3L-0.3 -0.5L0 -0.2L0.3 -0.5L0.5 -0.3L0.2 0L0.5 0.3L0.3 0.5L0 0.2L-0.3 0.5L-0.5 0.3L-0.2 0Z";
     const ways = {
-      [`${name}: class`]: {
+      "class": {
         rows: asked.classes.map((of, number) => [of, marks[number].colour, marks[number].path]),
         of: point => asked.true[point],
       },
-      [`${name}: right or wrong`]: {
+      "right or wrong": {
         rows: [["right", RIGHT, circle], ["wrong", WRONG, cross]],
         of: point => asked.said[point] === UNKNOWN || asked.true[point] === UNKNOWN
           ? UNKNOWN : +(asked.said[point] !== asked.true[point]),
@@ -90,8 +90,8 @@
       order.sort((a, b) => (how.of(a) !== UNKNOWN) - (how.of(b) !== UNKNOWN));
       for (const point of order) mark(point);
       if (chosen !== UNKNOWN) mark(chosen, 1.7, getComputedStyle(document.body).color);
-      canvas.setAttribute("aria-label", `${method.value} map of ${points.length} labelled frames, coloured by ` +
-        `${way.value}. With the arrow keys you go from frame to frame.`);
+      canvas.setAttribute("aria-label", `${method.value} map of ${points.length} labelled frames for ${name}, ` +
+        `coloured by ${way.value}. With the arrow keys you go from frame to frame.`);
     };
 
     const legend = () => {
