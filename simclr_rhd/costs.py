@@ -12,6 +12,7 @@ from typing import Any
 from simclr_rhd.batches import WATCHED_MOST
 from simclr_rhd.errors import UserError
 from simclr_rhd.process import duration
+from simclr_rhd.projection import MOST
 from simclr_rhd.watch import KNN_MOST
 
 LOSS_BYTES = 4 * 4  # of one similarity: a float32 in each of four tables
@@ -19,8 +20,9 @@ AGAIN = 4 / 3  # time of a step in pieces to that in one: the forward pass, a th
 MARGIN = 0.85  # of the available memory may be used
 OTHER_FILES = 30 << 20  # bytes of pictures, tables, report
 # of the later stages, as measured on two cores; against the pretraining they count for little
-HEAD_S, PROJECTION_S = 5e-5, 4e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
-METRICS_S, FOLD_S, PICTURES_S = 5.0, 1.0, 6.0  # once; for the comparators of a fold; once
+HEAD_S, MAP_S = 5e-5, 5e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
+METRICS_S, FOLD_S, PICTURES_S = 5.0, 1.0, 7.0  # once; for the comparators of a fold; once
+MAPS_S = 12.0  # until t-SNE and UMAP are imported and compiled
 SAVE_S = 0.5  # for an epoch's checkpoints
 BATCHES = tuple(2**k for k in range(4, 13))  # sizes that 'auto' chooses from, and the table shows
 
@@ -141,12 +143,9 @@ class Plan:
         encoders = self.pretrainings + 1  # an untrained one beside ours
         finetuned = self.finetune_epochs * (self.folds + (self.folds > 1)) * cost.pair_s / 2
         heads = self.linear_epochs * self.fits * HEAD_S
-        return (
-            self.labelled * (encoders * cost.frame_s + heads + finetuned + PROJECTION_S * self.figures)
-            + METRICS_S
-            + FOLD_S * self.folds
-            + PICTURES_S * self.figures
-        )
+        studied = self.labelled * (heads + finetuned) + METRICS_S + FOLD_S * self.folds
+        maps = self.figures * (MAPS_S + MAP_S * min(self.labelled, MOST))  # beside all but the features
+        return self.labelled * encoders * cost.frame_s + max(studied + PICTURES_S * self.figures, maps)
 
     def least_s(self, cost: Cost) -> float:
         """Seconds of the run if the first epoch stays the best."""

@@ -1,0 +1,91 @@
+"""The report: how large it is, how long it takes, and what maps in a process of their own save.
+
+One epoch of the built-in data (334 patients: some 3,000 labelled frames), or of a folder, then `--runs` times
+the same end of the run, once with t-SNE and UMAP beside the rest and once with both where they are wanted.
+
+    python benchmarks/report.py [--data FOLDER] [--image-size 64] [--runs 3]
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("features", "heads", "comparators", "metrics", "figures", "report", "maps")
+# The same program, but the maps are computed only once they are asked for, in the run's own process.
+IN_TURN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import main
+from simclr_rhd import projection
+
+class InTurn(projection.Projection):
+    def __init__(self, features, *, seed):
+        self.features, self.seed = features, seed
+    def __exit__(self, *_):
+        pass
+    def maps(self):
+        return dict(zip(projection.METHODS, projection.project(self.features, seed=self.seed)))
+
+projection.Projection = InTurn
+raise SystemExit(main.main())
+"""
+
+
+def end_of_run(command: list[str], save_dir: Path) -> float:
+    """Seconds from the features to the end, by the run's own record."""
+    record = save_dir / "run.json"
+    if record.exists():
+        facts = json.loads(record.read_text())
+        record.write_text(json.dumps(facts | {"status": "unfinished", "wall_s": {}}))
+    subprocess.run([*command, "--save-dir", str(save_dir)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    found = json.loads(record.read_text())["wall_s"]
+    return sum(found[stage] for stage in STAGES)
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="demo")
+    parser.add_argument("--image-size", default="64")
+    parser.add_argument("--runs", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        flags = [
+            "--data",
+            options.data,
+            "--image-size",
+            options.image_size,
+            "--cache-dir",
+            str(folder / "cache"),
+        ]
+        flags += ["--epochs", "1", "--linear-epochs", "60", "--no-rehearsal"]
+        flags += ["--demo-patients", "334"] if options.data == "demo" else []
+        beside = [sys.executable, "main.py", *flags]
+        in_turn = [sys.executable, "-c", IN_TURN, str(ROOT), *flags]
+        begun = time.perf_counter()
+        end_of_run(beside, folder / "out")
+        print(f"one epoch and all that follows: {time.perf_counter() - begun:.0f} s")
+        pairs = [
+            (end_of_run(beside, folder / "out"), end_of_run(in_turn, folder / "out"))
+            for _ in range(options.runs)
+        ]
+        record = json.loads((folder / "out" / "run.json").read_text())
+        size = (folder / "out" / "report.html").stat().st_size
+        print(f"report.html of {record['counts']['labelled']} labelled frames: {size / 1e6:.2f} MB")
+        for what, times in zip(("beside the rest", "in turn"), zip(*pairs, strict=True), strict=True):
+            told = ", ".join(f"{seconds:.1f}" for seconds in sorted(times))
+            print(f"from the features to the end, maps {what}: {statistics.median(times):.1f} s of {told}")
+        ratio = statistics.median(b / a for a, b in pairs)
+        print(f"in turn ÷ beside: median {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    run()
