@@ -48,7 +48,7 @@ def test_points_in_one_place_are_in_the_middle():
 
 
 def test_what_is_told_of_a_point_is_of_its_frame():
-    shown = np.array([20, 3, 11])
+    shown = np.array([19, 3, 11])
     found, dataset, cohort, tested = made(shown, np.random.default_rng(0).random((3, 2)))
     rows = dataset.labelled()[shown]
     assert found["lines"] == [row + 2 for row in rows] and found["parts"] == dataset.part[rows].tolist()

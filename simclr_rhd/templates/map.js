@@ -21,18 +21,20 @@
   for (const box of document.querySelectorAll(".map")) {
     const name = box.dataset.question, asked = atlas.questions[name], marks = atlas.marks[name];
     const parts = [...new Set(atlas.parts)].sort();
-    // What a mark is by each way to colour: a number of a legend's row, in [name, colour, mark's outline].
+    // By each way to colour, what a mark is: the number of a row of the legend, [name, colour, outline].
     const circle = "M0.5 0A0.5 0.5 0 1 0 -0.5 0A0.5 0.5 0 1 0 0.5 0Z";
     const cross = "M-0.5 -0.3L-0.3 -0.5L0 -0.2L0.3 -0.5L0.5 -0.3L0.2 0L0.5 0.3L0.3 0.5L0 0.2L-0.3 0.5L-0.5 0.3L-0.2 0Z";
     const ways = {
       "class": {
         rows: asked.classes.map((of, number) => [of, marks[number].colour, marks[number].path]),
         of: point => asked.true[point],
+        unknown: "not annotated",
       },
       "right or wrong": {
         rows: [["right", RIGHT, circle], ["wrong", WRONG, cross]],
         of: point => asked.said[point] === UNKNOWN || asked.true[point] === UNKNOWN
           ? UNKNOWN : +(asked.said[point] !== asked.true[point]),
+        unknown: "not tested",
       },
       "video": { rows: null, of: point => atlas.videos[point] },
       "part": {
@@ -49,7 +51,7 @@
     const [methodLabel, method] = choice("Map", Object.keys(atlas.methods));
     const [wayLabel, way] = choice("Coloured by", Object.keys(ways));
     const form = element("form", {}, methodLabel, wayLabel);
-    const key = box.querySelector(".key"), firstKey = [...key.children];
+    const key = box.querySelector(".key");
     for (const still of box.querySelectorAll("figure")) still.classList.add("printed");
     box.insertBefore(form, key);
     key.after(live, said);
@@ -95,9 +97,9 @@
     };
 
     const legend = () => {
-      const how = ways[way.value];
-      if (way.selectedIndex === 0) return key.replaceChildren(...firstKey);
-      const rows = how.rows ?? [];
+      const how = ways[way.value], rows = [...how.rows ?? []];
+      const unknown = atlas.names.some((_, point) => how.of(point) === UNKNOWN);
+      if (unknown) rows.push([how.unknown, PALE, circle]);
       key.replaceChildren(...rows.map(([of, number, path]) => {
         const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
         const shape = document.createElementNS("http://www.w3.org/2000/svg", "path");
@@ -123,6 +125,7 @@
       chosen = point;
       tip.hidden = point === UNKNOWN;
       draw();
+      said.textContent = "";
       if (point === UNKNOWN) return;
       const frame = element("canvas", { width: atlas.sheet.side, height: atlas.sheet.side }), s = atlas.sheet.side;
       const column = point % atlas.sheet.columns, row = Math.floor(point / atlas.sheet.columns);
@@ -167,6 +170,7 @@
     for (const select of [method, way]) select.addEventListener("change", () => { legend(); show(UNKNOWN); });
     new ResizeObserver(() => { if (live.clientWidth !== side) show(UNKNOWN); }).observe(live);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+    legend();
     draw();
   }
 })();
