@@ -152,7 +152,7 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
         ranks.check_same(dataset.fingerprint)
         if ranks.leads() and not config.no_rehearsal:
             with record.stage("rehearsal"):
-                rehearse(config, dataset, save_dir, device)
+                rehearse(config, dataset, record.facts["counts"], save_dir, device)
         with record.stage("estimate"):
             settled = foresee(config, dataset, record, save_dir, device)
         if ranks.leads():
@@ -188,10 +188,12 @@ def estimate(config: Config) -> int:
         )
         known = stand_in(config, folder) if ahead else config
         with process.quiet() if ahead else nullcontext():
-            dataset = read_data(known, cache_dir_of(known), runs.RunRecord(None), None)
+            record = runs.RunRecord(None)
+            dataset = read_data(known, cache_dir_of(known), record, None)
             rows, watched = rows_to_pretrain(known, dataset), int(dataset.watched.sum())
             labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
-            rehearse(known, dataset, folder, device)  # for the memory that the later stages take
+            # for the memory that the later stages take
+            rehearse(known, dataset, record.facts["counts"], folder, device)
         if ahead:
             rows, watched, labelled, grey = ahead.rows, ahead.watched, ahead.labelled, ahead.grey
             logger.info(
@@ -313,7 +315,9 @@ def picture(
         return contents.with_maps(shown, dataset, cohort, answers, points, rows)
 
 
-def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.device) -> None:
+def rehearse(
+    config: Config, dataset: Dataset, counts: dict[str, Any], save_dir: Path, device: torch.device
+) -> None:
     """Every stage on a handful of frames, into a folder that is thrown away.
 
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
@@ -331,7 +335,7 @@ def rehearse(config: Config, dataset: Dataset, save_dir: Path, device: torch.dev
     settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
     try:
         with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
-            folder, record = Path(name), runs.RunRecord(None, argv=[])
+            folder, record = Path(name), runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
             with process.quiet(), ranks.alone():
                 model = build("random", seed=config.seed)
                 record.write_to(folder / "run.json")

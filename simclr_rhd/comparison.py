@@ -119,7 +119,9 @@ def verdict(runs: Runs, found: Found) -> dict[str, str]:
     return {
         "shown": f"Against {reference},{leaky} {'; '.join(shown)}."
         if shown
-        else f"No run is shown to be better or worse than {reference} at anything.",
+        else f"No run is shown to be better or worse than {reference} at anything."
+        if unsure
+        else "No result could be compared.",
         "chance": f"Differences to {reference} that are not shown: {'; '.join(unsure)}." if unsure else "",
         "cannot": f"Cannot be compared with {reference}: "
         + "; ".join(f"{listed(who)} at {why}" for why, who in reasons.items())

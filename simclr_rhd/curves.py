@@ -42,7 +42,7 @@ def curves(
         fpr, tpr, _ = roc_curve(is_so, probabilities[:, number])
         precision, recall, _ = precision_recall_curve(is_so, probabilities[:, number])
         found["roc"][classes[number]] = _thinned(fpr, tpr)
-        found["precision-recall"][classes[number]] = _thinned(recall[::-1], precision[::-1])
+        found["precision-recall"][classes[number]] = _thinned(*_reached(recall[::-1], precision[::-1]))
     return found
 
 
@@ -63,6 +63,16 @@ def of_question(
     of_rows = question.true[rows], question.probabilities(table)[rows]
     true, probabilities, _ = levels_of(*of_rows, groups[rows].tolist(), videos[rows].tolist(), nobody)[level]
     return curves(true, probabilities, question.classes, evaluable=question.evaluable())
+
+
+def _reached(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a curve in which something is found, up to where all is; recalls rise.
+
+    Before, precision is 1 by convention or 0 by one wrong sample; after, it only falls to the class's share.
+    """
+    first, last = int(np.argmax(recall > 0)), int(np.argmax(recall == 1))
+    recall, precision = recall[first : last + 1], precision[first : last + 1]
+    return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> Curve:

@@ -101,7 +101,8 @@ class Gallery:
         """Right and wrong frames, the surest first, with what speaks for the class said.
 
         Returns:
-            {"shots": (the frame, the same with heat) of each, "fields": of the map's side}; None without any.
+            {"shots": (the frame, the same with heat, whether anything is hot) of each, "fields": of the map's
+            side}; None without any.
         """
         p = question.probabilities(table)[rows]
         said = p.argmax(axis=1)
@@ -123,7 +124,7 @@ class Gallery:
         for at, warm in zip(chosen, heat, strict=True):
             shot = self._asked(at, question, table, "A frame")
             picture = self.frames[self.rows[[at]]][0]
-            shots.append((shot, images.heated(picture, warm)))
+            shots.append((shot, images.heated(picture, warm), bool(warm.any())))
         return {"shots": shots, "fields": fields}
 
     def pairs(self, closest: Sequence[dict[str, Any]]) -> list[tuple[Shot, Shot, float]]:

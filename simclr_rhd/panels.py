@@ -13,6 +13,7 @@ from simclr_rhd.summary import figure
 from simclr_rhd.webpage import svg_uri
 
 TALL = (PANEL[0], 3.4)  # inches, with a legend below
+FEWEST = 5  # samples of a class whose curve is drawn: of one or two it is a step that says nothing
 LINE = 0.17  # inches of a line of a legend
 
 
@@ -75,12 +76,16 @@ def of_answers(
         level: 'video' or 'frame'.
     """
     scores = result["test"][level]["per_class"]
-    roc, pr = curves["roc"], curves["precision-recall"]
+    roc, pr = (
+        {name: curve for name, curve in of_kind.items() if scores[name]["support"] >= FEWEST}
+        for of_kind in (curves["roc"], curves["precision-recall"])
+    )
+    few = f" Classes of fewer than {FEWEST} {level}s are left out." * (len(roc) < len(curves["roc"]))
     found = [
         _curves_panel(
             f"ROC per {level}",
             "Each class against the rest at every threshold; the further up and left, the better. On the "
-            "dashed line lies guessing.",
+            f"dashed line lies guessing.{few}",
             roc,
             {name: scores[name]["auroc"] for name in roc},
             axes=("1 - specificity", "sensitivity"),
@@ -91,7 +96,7 @@ def of_answers(
         _curves_panel(
             f"Precision and recall per {level}",
             "Of the samples said to be of a class, the share that is; by the share of the class that is "
-            "found. The further up and right, the better.",
+            f"found. The further up and right, the better.{few}",
             pr,
             {name: scores[name]["average_precision"] for name in pr},
             axes=("recall", "precision"),
@@ -174,7 +179,7 @@ def _curves_panel(
         on.set(xlabel=axes[0], ylabel=axes[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         on.grid(color=GRID, linewidth=0.7)
         if not curves:
-            on.text(0.5, 0.5, "cannot be computed", color=MUTED, ha="center")
+            on.text(0.5, 0.5, "too few samples", color=MUTED, ha="center")
 
     columns = 2 if max(map(len, labels), default=0) <= LONGEST else 1
     lines = -(-len(labels) // columns)
@@ -209,8 +214,11 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
         )
         if count
     )
+    worse = result["calibration"]["after"]["ece"] >= result["calibration"]["before"]["ece"]
     caption = (
         "Per frame. On the dashed line, 80 of 100 predictions of confidence 0.8 are right; below it the "
         f"model is too sure. Expected calibration error {figure(bins['ece'], 3)}; lower is better."
+        + " Calibration has not helped on these frames."
+        * (when == "after" and worse)
     )
     return Panel(f"Reliability, {how}", caption, said, svg_uri(svg(draw, size=TALL)))

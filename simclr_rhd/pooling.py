@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+DECIMALS = 12  # of a mean probability
+
 Rows = tuple[np.ndarray, np.ndarray, list[str]]  # class, probabilities and group of each
 
 
@@ -46,7 +48,9 @@ def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], uni
     np.add.at(votes, (unit, true), 1)
     sums = np.zeros_like(votes)
     np.add.at(sums, unit, probabilities)
-    return votes.argmax(axis=1), sums / votes.sum(axis=1, keepdims=True), [groups[index] for index in first]
+    # Rounded, since the mean of equal numbers depends on how many there are, and a rank must not.
+    means = (sums / votes.sum(axis=1, keepdims=True)).round(DECIMALS)
+    return votes.argmax(axis=1), means, [groups[index] for index in first]
 
 
 def of_one_class(true: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, int, int]:

@@ -1,5 +1,6 @@
 """`report.html`: all that a run found on one page, in one file."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from simclr_rhd.canvas import short_names
 from simclr_rhd.contents import Contents
 from simclr_rhd.metrics import AVERAGES
+from simclr_rhd.panels import FEWEST
 from simclr_rhd.summary import (
     LEAKY,
     LEVELS,
@@ -63,6 +65,11 @@ def write_html(
         of_task={task: [name for name in found if name.split(": ")[0] == task] for task in metrics["tasks"]},
         levels=LEVELS,
         averages=AVERAGES,
+        name=path.resolve().parent.name,
+        written=time.strftime("%Y-%m-%d"),
+        mistake=mistake,
+        errors=errors,
+        without=without,
         words=WORDS,
         baseline=baseline,
         judged=judged,
@@ -103,21 +110,49 @@ def comparison(result: dict[str, Any], level: str) -> list[dict[str, Any]]:
         rows[-1]["note"] = f"{difference(tuned['margin'][level])} over the linear head"
     for rival, margin in result["margins"].items():
         row = bar(WORDS.get(rival, rival), baseline(result, rival, level), "balanced_accuracy")
-        rows.append(row | {"note": f"difference {difference(margin[level])}"})
+        if rival == "majority":  # the interval of a constant answer tells only of classes that were not drawn
+            row |= {"low": None, "high": None}
+        rows.append(row | {"note": f"this program minus it: {difference(margin[level])}"})
     return rows
 
 
 def recalls(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]]]:
     """{class that counts, with its support: rows of sensitivity and specificity for `macros.forest`}."""
     left_out = {row["class"] for row in result["not_evaluable"]}
-    return {
-        f"{name} ({counted(of['support'], level)})": [
-            bar("sensitivity", of, "recall") | {"ours": True},
-            bar("specificity", of, "specificity"),
-        ]
-        for name, of in result["test"][level]["per_class"].items()
-        if name not in left_out
-    }
+    found = {}
+    for name, of in result["test"][level]["per_class"].items():
+        if name not in left_out:
+            few = f"of {counted(of['support'], level)}: too few to tell" * (0 < of["support"] < FEWEST)
+            found[f"{name} ({counted(of['support'], level)})"] = [
+                bar("sensitivity", of, "recall") | {"ours": True, "note": few},
+                bar("specificity", of, "specificity"),
+            ]
+    return found
+
+
+def mistake(result: dict[str, Any], level: str) -> str:
+    """The most frequent mistake in words, "" without any: 'Normal taken for Mild, 3 of 18 videos'."""
+    names, counts = result["classes"], result["test"][level]["confusion"]
+    wrong = [(n, true, said) for true, row in enumerate(counts) for said, n in enumerate(row) if true != said]
+    n, true, said = max(wrong, key=lambda found: found[0])
+    if not n:
+        return ""
+    return f"{names[true]} taken for {names[said]}, {n} of {counted(sum(counts[true]), level)}"
+
+
+def errors(result: dict[str, Any]) -> tuple[int, int]:
+    """How many of the tested and annotated frames are said to be of another class, and of how many."""
+    counts = result["test"]["frame"]["confusion"]
+    total = sum(map(sum, counts))
+    return total - sum(row[number] for number, row in enumerate(counts)), total
+
+
+def without(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """{why figures could not be computed: which}, of {figure: why}."""
+    found: dict[str, list[str]] = {}
+    for what, why in reasons.items():
+        found.setdefault(why, []).append(what)
+    return found
 
 
 def counted(n: int, what: str) -> str:

@@ -13,6 +13,8 @@ from simclr_rhd.canvas import short_name
 WIDTH = 110  # columns of the short table
 LEVELS = ("patient", "video", "frame")
 FEWEST_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
+TIE = 0.005  # a smaller difference is 0.00 on the page
+WORSE, NOT_BETTER, UNSURE, BETTER = "worse", "not better", "unsure", "better"
 SHORT = {"majority": "majority", "pixels": "pixels", "random encoder": "random"}  # in the short table
 RIVALS = {
     "pixels": "raw pixels",
@@ -85,18 +87,23 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
 def headlines(metrics: dict[str, Any]) -> list[str]:
     """What must be known before any figure is believed, the worst first."""
     found = [SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"])
-    unbeaten, unsure = _against(metrics, "pixels")
-    if unbeaten:
+    against = _against(metrics, "pixels")
+    if worse := against[WORSE]:
+        found.append(
+            f"WORSE THAN RAW PIXELS: {', '.join(worse)}. A logistic regression on small pictures does better "
+            "there, by more than chance."
+        )
+    if unbeaten := against[NOT_BETTER]:
         found.append(
             f"NOT BETTER THAN RAW PIXELS: {', '.join(unbeaten)}. A logistic regression on small pictures "
             "does as well or better there."
         )
-    if unsure:
+    if unsure := against[UNSURE]:
         found.append(
             f"NOT SHOWN TO BE BETTER THAN RAW PIXELS: {', '.join(unsure)}. The difference may be chance."
         )
-    unbeaten, _ = _against(metrics, "random encoder")
-    if unbeaten:
+    against = _against(metrics, "random encoder")
+    if unbeaten := against[WORSE] + against[NOT_BETTER]:
         found.append(
             f"NOT BETTER THAN AN UNTRAINED ENCODER: {', '.join(unbeaten)}. On these data the pretraining has "
             "not paid there."
@@ -104,19 +111,29 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
-def _against(metrics: dict[str, Any], rival: str) -> tuple[list[str], list[str]]:
-    """The questions in which a rival is not beaten, and those in which that may be chance."""
-    unbeaten, unsure = [], []
+def _against(metrics: dict[str, Any], rival: str) -> dict[str, list[str]]:
+    """{how the model stands to a rival: in which questions}."""
+    found: dict[str, list[str]] = {WORSE: [], NOT_BETTER: [], UNSURE: [], BETTER: []}
     for name, result in results(metrics):
         level = judged(result)
-        margin = result["margins"].get(rival, {}).get(level, {}) if level else {}
-        if margin.get("balanced_accuracy") is None:
-            continue
-        if margin["balanced_accuracy"] <= 0:
-            unbeaten.append(name)
-        elif (margin["ci95"] or [0])[0] <= 0:
-            unsure.append(name)
-    return unbeaten, unsure
+        if level and (how := standing(result, rival, level)):
+            found[how].append(name)
+    return found
+
+
+def standing(result: dict[str, Any], rival: str, level: str) -> str | None:
+    """How the model stands to a rival, by the interval of their difference; None where that is not known.
+
+    WORSE and BETTER by more than chance; else NOT_BETTER where it is equal or below, UNSURE where above.
+    """
+    margin = result["margins"].get(rival, {}).get(level, {})
+    if margin.get("balanced_accuracy") is None:
+        return None
+    low, high = margin["ci95"] or (-1, 1)
+    enough = result["test"][level]["groups"] >= FEWEST_GROUPS
+    if enough and (low > 0 or high < 0):
+        return BETTER if low > 0 else WORSE
+    return UNSURE if margin["balanced_accuracy"] >= TIE else NOT_BETTER
 
 
 def judged(result: dict[str, Any]) -> str | None:
@@ -171,27 +188,24 @@ def label_curves(metrics: dict[str, Any]) -> dict[str, dict[str, list[dict[str, 
 
 def _verdict(result: dict[str, Any], level: str) -> str:
     """How the model stands to each rival, the worst first."""
-    unbeaten, close, beaten = [], [], []
-    for rival, words in RIVALS.items():
-        margin = result["margins"].get(rival, {}).get(level, {})
-        if margin.get("balanced_accuracy") is None:
-            continue
-        named = f"{words} ({figure(baseline(result, rival, level)['balanced_accuracy'])})"
-        if margin["balanced_accuracy"] <= 0:
-            unbeaten.append(named)
-        elif (margin["ci95"] or [0])[0] <= 0:
-            close.append(named)
-        else:
-            beaten.append(named)
-    if beaten and result["test"][level]["groups"] < FEWEST_GROUPS:
-        return f", above {listed(close + beaten)}, but too few groups are tested to tell" + (
-            f"; does NOT beat {listed(unbeaten, 'or')}" if unbeaten else ""
-        )
-    parts = [f" does NOT beat {listed(unbeaten, 'or')}"] * bool(unbeaten)
-    parts += [f" is above {listed(close)}, but that may be chance (95 % interval of the difference)"] * bool(
-        close
+    few = result["test"][level]["groups"] < FEWEST_GROUPS
+    doubt = (
+        "too few groups are tested to tell" if few else "that may be chance (95 % interval of the difference)"
     )
-    parts += [f" beats {listed(beaten)}"] * bool(beaten)
+    told = {
+        WORSE: ("is WORSE than {}, by more than chance", "and"),
+        NOT_BETTER: ("does NOT beat {}", "or"),
+        UNSURE: (f"is above {{}}, but {doubt}", "and"),
+        BETTER: ("beats {}", "and"),
+    }
+    named: dict[str, list[str]] = {how: [] for how in told}
+    for rival, words in RIVALS.items():
+        if how := standing(result, rival, level):
+            score = baseline(result, rival, level)["balanced_accuracy"]
+            named[how].append(f"{words} ({figure(score)})")
+    parts = [
+        f" {text.format(listed(named[how], joint))}" for how, (text, joint) in told.items() if named[how]
+    ]
     return ";".join(parts) or " has nothing to be compared with"
 
 

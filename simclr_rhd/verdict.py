@@ -3,7 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from simclr_rhd.summary import FEWEST_GROUPS, RIVALS, baseline, figure, interval, judged, listed, results
+from simclr_rhd.summary import (
+    BETTER,
+    NOT_BETTER,
+    RIVALS,
+    UNSURE,
+    WORSE,
+    baseline,
+    chance,
+    figure,
+    interval,
+    judged,
+    listed,
+    results,
+    standing,
+)
 
 MUST_BEAT = {name: RIVALS[name] for name in ("pixels", "random encoder", "majority")}
 WIDE = 0.1  # half the width of an interval that more groups should narrow
@@ -13,33 +27,22 @@ WANTED = 10  # groups of a class; with fewer its interval is hardly narrower tha
 
 def verdict(metrics: dict[str, Any]) -> dict[str, str]:
     """{"good", "cannot", "next"}: one sentence each, of the content of `metrics.json`."""
-    shown, unsure, unbeaten = _sorted(metrics)
+    names = _sorted(metrics)
     return {
-        "good": _good(metrics, shown, unsure + unbeaten),
-        "cannot": _cannot(metrics, unsure, unbeaten),
-        "next": _next(metrics, shown, unsure + unbeaten),
+        "good": _good(metrics, names[BETTER], names[UNSURE] + names[NOT_BETTER] + names[WORSE]),
+        "cannot": _cannot(metrics, names[WORSE], names[UNSURE], names[NOT_BETTER]),
+        "next": _next(metrics, names[UNSURE] + names[NOT_BETTER] + names[WORSE]),
     }
 
 
-def _sorted(metrics: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
-    """The questions in which all comparators are beaten, those where that may be chance, and the others."""
-    shown, unsure, unbeaten = [], [], []
+def _sorted(metrics: dict[str, Any]) -> dict[str, list[str]]:
+    """{how a question stands to what must be beaten, by the comparator it does worst against: questions}."""
+    found: dict[str, list[str]] = {WORSE: [], NOT_BETTER: [], UNSURE: [], BETTER: []}
     for name, result in results(metrics):
-        if not (level := judged(result)):
-            continue
-        margins = [result["margins"].get(rival, {}).get(level, {}) for rival in MUST_BEAT]
-        known = [margin for margin in margins if margin.get("balanced_accuracy") is not None]
-        if any(margin["balanced_accuracy"] <= 0 for margin in known):
-            unbeaten.append(name)
-        elif (
-            not known
-            or result["test"][level]["groups"] < FEWEST_GROUPS
-            or any((margin["ci95"] or [0])[0] <= 0 for margin in known)
-        ):
-            unsure.append(name)
-        else:
-            shown.append(name)
-    return shown, unsure, unbeaten
+        if level := judged(result):
+            against = {standing(result, rival, level) for rival in MUST_BEAT} - {None} or {UNSURE}
+            found[next(how for how in found if how in against)].append(name)
+    return found
 
 
 def _good(metrics: dict[str, Any], shown: Sequence[str], others: Sequence[str]) -> str:
@@ -54,16 +57,22 @@ def _good(metrics: dict[str, Any], shown: Sequence[str], others: Sequence[str]) 
         )
     if not others:
         return "No task could be tested, so there is nothing to call good."
-    best = max(others, key=lambda name: found[name]["test"][judged(found[name])]["balanced_accuracy"])
-    result, level = found[best], judged(found[best])
+    best = max(others, key=lambda name: _above_chance(found[name]))
+    result, level = found[best], judged(found[best]) or ""
     beside = [
-        f"{figure(baseline(result, rival, level or '').get('balanced_accuracy'))} of {words}"
+        f"{figure(baseline(result, rival, level).get('balanced_accuracy'))} of {words}"
         for rival, words in MUST_BEAT.items()
     ]
     return (
-        f"Nothing is shown to be better than what must be beaten; the best is {best}, {_told(result)}, "
-        f"beside {listed(beside)}."
+        f"{best[:1].upper()}{best[1:]} is told best, {_told(result)} where guessing has "
+        f"{figure(chance(result, level))}; but nothing is shown to be better than what must be beaten, "
+        f"there {listed(beside)}."
     )
+
+
+def _above_chance(result: dict[str, Any]) -> float:
+    level = judged(result) or ""
+    return float(result["test"][level]["balanced_accuracy"]) - chance(result, level)
 
 
 def _whose(metrics: dict[str, Any]) -> str:
@@ -76,13 +85,14 @@ def _told(result: dict[str, Any]) -> str:
     return f"balanced accuracy per {level} {interval(result['test'][level], 'balanced_accuracy')}"
 
 
-def _cannot(metrics: dict[str, Any], unsure: Sequence[str], unbeaten: Sequence[str]) -> str:
+def _cannot(
+    metrics: dict[str, Any], worse: Sequence[str], unsure: Sequence[str], unbeaten: Sequence[str]
+) -> str:
     if metrics["split"]["leaky"]:
         return "How well the model would do on new patients cannot be said at all."
     parts = []
     if unbeaten:
-        was = "was" if len(unbeaten) == 1 else "were"
-        parts.append(f"whether {listed(unbeaten)} {was} learnt at all (a simpler method does as well)")
+        parts.append(f"whether training helps to tell {listed(unbeaten)} (a simpler method does as well)")
     if unsure:
         parts.append(
             f"whether {listed(unsure)} {_is(unsure)} better than a simpler method, or that is chance"
@@ -97,10 +107,15 @@ def _cannot(metrics: dict[str, Any], unsure: Sequence[str], unbeaten: Sequence[s
         if metrics["synthetic"]
         else "how it would do on patients of another hospital or machine"
     )
-    return f"This run cannot tell {'; nor '.join(parts)}."
+    bad = (
+        f"At {listed(worse)} a simpler method is better, by more than chance; beyond that this"
+        if worse
+        else ""
+    )
+    return f"{bad or 'This'} run cannot tell {'; nor '.join(parts)}."
 
 
-def _next(metrics: dict[str, Any], shown: Sequence[str], others: Sequence[str]) -> str:
+def _next(metrics: dict[str, Any], others: Sequence[str]) -> str:
     split, missing = metrics["split"], _missing(metrics)
     if split["leaky"]:
         return "Run it again with --group-by patient (or video), so that no patient stands on both sides."
@@ -110,12 +125,16 @@ def _next(metrics: dict[str, Any], shown: Sequence[str], others: Sequence[str]) 
     if missing:
         parts.append(f"label frames of at least {WANTED} {split['by']}s with {_some(missing)}")
     notes = [(result["power"], name) for name, result in results(metrics) if result["power"]["half_width"]]
-    wide = [note for note, _ in notes if note["half_width"] > WIDE]
+    wide = [(note, name) for note, name in notes if note["half_width"] > WIDE]
     if wide and split["folds"] == 1:
         parts.append("use --folds 5, which tests every labelled group and narrows the intervals")
     elif wide:
-        most = max(wide, key=lambda note: note["groups_needed"])
-        parts.append(f"label {most['groups_needed']} {split['by']}s or more, for intervals of ± 0.10")
+        most, name = max(wide, key=lambda pair: pair[0]["groups_needed"] - pair[0]["groups"])
+        more = max(1, most["groups_needed"] - most["groups"])
+        parts.append(
+            f"label the {name} of some {more} more {split['by']}{'s' * (more != 1)} (now {most['groups']}), "
+            "for an accuracy to ± 0.10"
+        )
     if not parts and others:
         parts.append("look at the failures below, and pretrain longer or on more unlabelled frames")
     if not parts:

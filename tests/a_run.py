@@ -1,12 +1,13 @@
 """A run's end on data that a test makes in memory: any names, any classes, no training of the encoder."""
 
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 import main
-from simclr_rhd import runs
+from simclr_rhd import inventory, runs
 from simclr_rhd.config import parse
 from simclr_rhd.dataset import divide
 from simclr_rhd.frames import GREY
@@ -89,7 +90,10 @@ def conclude(dataset, save_dir, monkeypatch, *flags):
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)
-    record = runs.RunRecord(None, argv=words, config=vars(config), data={"location": "in memory"})
+    counts = inventory.take(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
+    record = runs.RunRecord(
+        None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts
+    )
     record.write_to(save_dir / "run.json")
     history = [
         {"phase": "simclr", "epoch": epoch, "loss": 4 / epoch, "val_loss": 4.1 / epoch, "uniform": 4.0}

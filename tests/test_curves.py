@@ -37,3 +37,12 @@ def test_long_curves_are_thinned_and_keep_their_ends():
     p = rng.random((5000, 2))
     x, y = curves(rng.integers(0, 2, 5000), p, ["a", "b"], evaluable=[0, 1])["roc"]["a"]
     assert len(x) <= 120 and (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+
+
+def test_precision_is_drawn_from_where_something_is_found_to_where_all_is():
+    true = np.array([1, 0, 1, 0, 0])
+    p = np.array([0.1, 0.9, 0.5, 0.3, 0.05])  # of class 0: a wrong one of class 1 is surer than no other
+    recall, precision = curves(true, np.stack([1 - p, p], 1), ["a", "b"], evaluable=[0, 1])[
+        "precision-recall"
+    ]["b"]
+    assert recall == [0, 0.5, 0.5, 1] and precision == pytest.approx([0.5, 0.5, 1 / 3, 0.5])

@@ -78,13 +78,13 @@ def test_every_class_said_has_its_turn_among_the_explained(data):
 
     def explain(question, rows, classes):
         asked.append((rows, classes))
-        return np.zeros((len(rows), 8, 8), np.float32), 2
+        return np.ones((len(rows), 8, 8), np.float32), 2
 
     found = Gallery(dataset, cohort).explained(
         cohort.questions()[0], answers(cohort, wrong=[5, 30]), np.arange(len(cohort.paths)), explain
     )
     ((rows, classes),) = asked
-    shots = [shot for shot, _ in found["shots"]]
+    shots = [shot for shot, _, hot in found["shots"] if hot]
     assert [shot.said == shot.true for shot in shots] == [True] * 3 + [False] * 2 and found["fields"] == 2
     assert set(classes[:3]) == {0, 1, 2}
     assert [CLASSES["view"][number] for number in classes] == [shot.said for shot in shots]

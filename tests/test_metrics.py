@@ -268,3 +268,10 @@ def test_a_margin_that_cannot_be_computed_is_none():
     assert margins(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"] == nothing
     one = margins(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)["frame"]
     assert one == {"balanced_accuracy": 0.0, "ci95": None}
+
+
+def test_a_constant_answer_is_constant_in_videos_of_any_length():
+    videos = [f"v{n}" for n in range(12) for _ in range(n + 1)]
+    p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
+    _, pooled, _ = pool(np.zeros(len(videos), dtype=int), p, videos, videos)
+    assert len(np.unique(pooled, axis=0)) == 1

@@ -15,8 +15,14 @@ RUN = {
     "argv": ["main.py", "--save-dir", HOSTILE],
     "commit": None,
     "summary": "said above",
-    "config": {"epochs": 3},
+    "config": {"epochs": 3, "image_size": 64},
     "counts": {
+        "frames": 120,
+        "labelled": 40,
+        "videos": 20,
+        "patients": 7,
+        "parts": {"train": {"frames": 40, "groups": 7}, "unlabelled": {"frames": 80, "groups": 12}},
+        "quality": {"pictures_in_several_videos": 1},
         "rejected": {},
         "classes": {"view": {"a": {"train": 61, "test": 0}, "b": {"train": 62, "test": 1}}},
         "agreement": [{"users": ["A", HOSTILE], "kappa": 0.5}],
@@ -262,3 +268,13 @@ def test_a_matrix_has_shares_of_its_rows_and_none_of_an_empty_one():
     assert [row["total"] for row in found["rows"]] == [4, 0] and not found["none"]
     shares = [[cell["share"] for cell in row["cells"]] for row in found["rows"]]
     assert shares == [[0.75, 0.25], [None, None]]
+
+
+def test_the_most_frequent_mistake_is_told_and_none_where_there_is_none():
+    result = task(0.7, 0.6, classes=["a", "b"])
+    result["test"]["video"]["confusion"] = [[15, 3], [1, 4]]
+    assert report.mistake(result, "video") == "a taken for b, 3 of 18 videos"
+    result["test"]["video"]["confusion"] = [[15, 0], [0, 4]]
+    assert report.mistake(result, "video") == ""
+    result["test"]["frame"]["confusion"] = [[15, 3], [1, 4]]
+    assert report.errors(result) == (4, 23)

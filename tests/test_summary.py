@@ -159,3 +159,32 @@ def test_warnings_come_first_and_what_is_left_out_is_named():
 def test_summary_breaks_a_name_without_blanks():
     classes = ("x" * 300, "b", "c")
     assert "x" * 100 in summary(metrics(view=task(0.9, 0.8, classes=classes, not_evaluable=classes[:1])))
+
+
+@pytest.mark.parametrize(
+    ("margin", "ci95", "groups", "how"),
+    [
+        (-0.2, [-0.3, -0.1], 20, "worse"),
+        (-0.2, [-0.3, -0.1], 4, "not better"),  # too few groups to be sure of
+        (-0.1, [-0.3, 0.1], 20, "not better"),
+        (1e-16, [-0.1, 0.1], 20, "not better"),
+        (0.1, [-0.1, 0.3], 20, "unsure"),
+        (0.1, None, 20, "unsure"),
+        (0.2, [0.1, 0.3], 4, "unsure"),
+        (0.2, [0.1, 0.3], 20, "better"),
+        (None, None, 20, None),
+    ],
+)
+def test_how_the_model_stands_to_a_rival(margin, ci95, groups, how):
+    result = task(0.7, 0.6, low=0.6)
+    result["test"]["video"]["groups"] = groups
+    result["margins"]["pixels"]["video"] = {"balanced_accuracy": margin, "ci95": ci95}
+    assert words.standing(result, "pixels", "video") == how
+
+
+def test_worse_than_raw_pixels_stands_first():
+    of_view = task(0.5, 0.7, low=0.4)
+    of_view["margins"]["pixels"]["video"] = {"balanced_accuracy": -0.2, "ci95": [-0.3, -0.1]}
+    found = metrics(view=of_view)
+    assert words.headlines(found)[0].startswith("WORSE THAN RAW PIXELS: view.")
+    assert "is WORSE than raw pixels (0.70), by more than chance" in words.verdicts(found)[0]

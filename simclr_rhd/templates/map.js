@@ -89,7 +89,8 @@
         pen.restore();
       };
       const order = points.map((_, point) => point);
-      order.sort((a, b) => (how.of(a) !== UNKNOWN) - (how.of(b) !== UNKNOWN));
+      const rank = point => way.value === "right or wrong" ? how.of(point) : Math.min(how.of(point), 0);
+      order.sort((a, b) => rank(a) - rank(b));  // what is unknown below, what is wrong on top
       for (const point of order) mark(point);
       if (chosen !== UNKNOWN) mark(chosen, 1.7, getComputedStyle(document.body).color);
       canvas.setAttribute("aria-label", `${method.value} map of ${points.length} labelled frames for ${name}, ` +
@@ -116,7 +117,7 @@
       const lines = [`${atlas.names[point]}, line ${atlas.lines[point]}`, `part: ${atlas.parts[point]}`];
       const of = number => number === UNKNOWN ? "not annotated" : asked.classes[number];
       lines.push(`true: ${of(asked.true[point])}`);
-      lines.push(asked.said[point] === UNKNOWN ? "predicted: not tested, the model learnt from it"
+      lines.push(asked.said[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
         : `predicted: ${of(asked.said[point])} (${(asked.p[point] / 100).toFixed(2)})`);
       return lines;
     };
