@@ -77,11 +77,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that went away
         logger.error("error: %s; what is finished is saved, and %s goes on from there", error, again)
         return 1
+    except ModuleNotFoundError as error:
+        logger.error("error: %s", missing(error))
+        return 2
     except Exception:
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:
         process.stop_log()
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install."""
+    packages = {"umap": "umap-learn", "sklearn": "scikit-learn", "PIL": "pillow"}
+    name = (error.name or "").split(".")[0]
+    return f"a package is missing: pip install {packages.get(name, name)}, or -r requirements.txt"
 
 
 def compare(config: Comparison) -> int:
@@ -298,6 +308,7 @@ def picture(
 ) -> Contents:
     """The pictures in `save_dir`, and what the report shows; the maps last, which are computed meanwhile."""
     from simclr_rhd import contents, figures
+    from simclr_rhd.projection import Ended
 
     size, cohort = config.image_size or 0, study.cohort
     with record.stage("figures"):
@@ -310,7 +321,11 @@ def picture(
         )
         shown = contents.gather(dataset, cohort, answers, history, metrics, views, explain)
     with record.stage("maps"):
-        points, rows = maps.maps(), contents.on_maps(len(cohort.paths))
+        try:
+            points, rows = maps.maps(), contents.on_maps(len(cohort.paths))
+        except Ended as error:
+            logger.warning("WARNING there are no maps: %s; all else is there", error)
+            return shown
         figures.draw_maps(dataset, points, rows, metrics, save_dir=save_dir)
         return contents.with_maps(shown, dataset, cohort, answers, points, rows)
 
@@ -341,9 +356,7 @@ def rehearse(
                 record.write_to(folder / "run.json")
                 history = pretrain(small, settled, handful, model, folder, device)
                 conclude(small, handful, [model], history, record, folder, device)
-    except ModuleNotFoundError as error:
-        raise UserError(f"a package is missing: pip install {error.name}, or -r requirements.txt") from None
-    except UserError:
+    except (ModuleNotFoundError, UserError):
         raise
     except Exception:
         logger.error("the dress rehearsal failed, as the run would have after pretraining:")
@@ -919,18 +932,18 @@ def finish(
     dataset: Dataset, record: Any, metrics: dict[str, Any], shown: Contents | None, save_dir: Path
 ) -> int:
     """The report and the short table; marks the run as finished."""
-    from simclr_rhd.pseudonyms import Pseudonyms
-    from simclr_rhd.report import write_html
+    from simclr_rhd.report import MOST_REJECTED, write_html
     from simclr_rhd.summary import summary
 
-    said, names = summary(metrics, save_dir=save_dir), Pseudonyms(dataset.store.keys, dataset.labels.patients)
+    said, names = summary(metrics, save_dir=save_dir), dataset.pseudonyms()
     with record.stage("report"):
         write_html(
             save_dir / "report.html",
             metrics=metrics,
             run=record.facts,
             shown=shown,
-            rejected=[(names.file(path), reason) for path, reason in dataset.store.rejected],
+            rejected=[(names.file(path), reason) for path, reason in dataset.store.rejected[:MOST_REJECTED]],
+            n_rejected=len(dataset.store.rejected),
         )
     record.note(
         summary=said,

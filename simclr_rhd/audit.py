@@ -31,6 +31,7 @@ NEAREST, IDENTICAL = "nearest in feature space", "nearly identical"
 HEADER = ["kind", "test_path", "test_group", "other_path", "other_group", "other_part", "value"]
 
 
+SHOWN = 6  # pairs that look nearly identical whose frames the report shows
 CLOSEST = 20  # pairs in feature space that are listed
 
 
@@ -101,7 +102,12 @@ def audit(
     rows = [*table_rows(NEAREST, near, **of), *table_rows(IDENTICAL, identical, **of)]
     gist = {
         "closest": [dict(zip(HEADER, row, strict=True)) for row in rows[: len(near)]],
-        "near_identical": {"found": total, "listed": len(identical), "threshold": ALIKE},
+        "near_identical": {
+            "found": total,
+            "listed": len(identical),
+            "threshold": ALIKE,
+            "pairs": [dict(zip(HEADER, row, strict=True)) for row in rows[len(near) :][:SHOWN]],
+        },
     }
     return Audit(rows, gist)
 

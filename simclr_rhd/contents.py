@@ -21,7 +21,6 @@ from simclr_rhd.labels import TASKS
 from simclr_rhd.model import Heads
 from simclr_rhd.panels import Panel
 from simclr_rhd.projection import MOST
-from simclr_rhd.pseudonyms import Pseudonyms
 from simclr_rhd.saliency import grad_cam
 from simclr_rhd.summary import judged, label_curves, results
 from simclr_rhd.webpage import data_uri
@@ -58,7 +57,8 @@ class Contents:
         heads: {task: chart of its loss}.
         questions: {question's name: what is shown of it}.
         efficiency: charts of what labels are worth.
-        pairs: the leak audit's closest pairs and their similarities.
+        identical: the leak audit's pairs that look nearly identical, and how far they are apart.
+        pairs: its closest pairs, and their similarities.
         atlas: the maps, for the page's script.
         mapped: how many of how many labelled frames are on them.
     """
@@ -68,6 +68,7 @@ class Contents:
     heads: dict[str, Panel]
     questions: dict[str, OfQuestion]
     efficiency: list[Panel]
+    identical: list[tuple[Shot, Shot, float]]
     pairs: list[tuple[Shot, Shot, float]]
     atlas: dict[str, Any] = field(default_factory=dict)
     mapped: tuple[int, int] = (0, 0)
@@ -101,6 +102,7 @@ def gather(
     gallery, of_run, found = Gallery(dataset, cohort), dict(results(dict(metrics))), {}
     for question in cohort.questions():
         result, rows = of_run[question.name], annotated(cohort, question, "test")
+        rows = rows[np.isin(question.true[rows], question.evaluable())]
         level = judged(result) or "frame"
         answers = curves.of_question(question, table, rows, level, groups=cohort.groups, videos=cohort.videos)
         found[question.name] = OfQuestion(
@@ -118,6 +120,7 @@ def gather(
         {task: panels.of_head(epochs[task]) for task in TASKS if epochs[task]},
         found,
         panels.efficiency(label_curves(dict(metrics))),
+        gallery.pairs(metrics["audit"]["near_identical"]["pairs"]),
         gallery.pairs(metrics["audit"]["closest"]),
     )
 
@@ -146,7 +149,7 @@ def with_maps(
         dataset.told_part()[dataset.labelled()],
         frames=dataset.store.frames,
         rows=dataset.labelled(),
-        names=Pseudonyms(dataset.store.keys, dataset.labels.patients),
+        names=dataset.pseudonyms(),
     )
     return replace(shown, questions=questions, atlas=found, mapped=(len(rows), len(cohort.paths)))
 
@@ -167,7 +170,9 @@ def explainer(
 
     def explain(question: Question, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
         heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
+        # An answer on a lesion is one number: what speaks for "absent" is what speaks against the lesion.
         outputs = classes if question.lesion is None else np.full_like(classes, question.lesion)
+        signs = np.ones(len(classes)) if question.lesion is None else np.where(classes == 1, 1.0, -1.0)
         for fold in np.unique(tested_by[at]):
             here = np.flatnonzero(tested_by[at] == fold)
             heat[here], fields = grad_cam(
@@ -176,6 +181,7 @@ def explainer(
                 frames[rows[at[here]]],
                 question.task,
                 outputs[here],
+                signs[here],
                 size=size,
             )
         return heat, fields

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Question, Table
 from simclr_rhd.pooling import levels_of
 
@@ -76,5 +75,9 @@ def _reached(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> Curve:
-    kept = evenly(len(x), MOST)
+    """As many points as are drawn, evenly spaced along the curve: what is steep has its share."""
+    if len(x) <= MOST:
+        return x.tolist(), y.tolist()
+    along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], MOST)).clip(max=len(x) - 1))
     return x[kept].tolist(), y[kept].tolist()

@@ -15,6 +15,7 @@ from simclr_rhd.files import write_rows
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.media import ORDINARY
+from simclr_rhd.pseudonyms import Pseudonyms
 from simclr_rhd.split import (
     PARTS,
     UNLABELLED,
@@ -104,6 +105,10 @@ class Dataset:
             "anew for each fold, without the unlabelled frames of its validation and test groups; the model "
             "that is kept has one of its own, and is itself tested on none"
         )
+
+    def pseudonyms(self) -> Pseudonyms:
+        """What frames and patients are called where others may look."""
+        return Pseudonyms(self.store.keys, self.labels.patients, self.labels.named)
 
     def told_part(self) -> np.ndarray:
         """(M,) parts as `split.csv` tells them: of labelled frames, with folds, the one that tests it."""

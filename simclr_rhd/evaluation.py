@@ -13,14 +13,13 @@ from sklearn.metrics import accuracy_score, recall_score
 from simclr_rhd.calibration import expected_calibration_error, reliability
 from simclr_rhd.cohort import CONDITION, Cohort, Question, Table
 from simclr_rhd.heads import Trained
-from simclr_rhd.labels import PAIR, TASKS
+from simclr_rhd.labels import TASKS, in_words
 from simclr_rhd.metrics import levels, margins, scores
 from simclr_rhd.pooling import pool
 from simclr_rhd.study import OURS, UNCALIBRATED, Study, answers, pooled
 
 FINETUNED = "finetuned"
 SKIPPED = "fewer than two classes in the training part"
-NO_LESION = "no lesion"
 TYPICAL = 0.8  # accuracy of the power note where there is none yet
 Z = 1.959964  # of 95 %
 WIDTH = 0.1  # half an interval's width that a power note asks the groups for
@@ -290,19 +289,7 @@ def prediction_rows(cohort: Cohort, tables: Sequence[Table]) -> Iterator[list[An
             said = (found >= 0.5).astype(int) if targets[task].ndim == 2 else found.argmax()
             yield [
                 *(cohort.paths[row], cohort.videos[row], cohort.groups[row], task),
-                *(_in_words(value, names) for value in (targets[task][row], said)),
+                *(in_words(value, names) for value in (targets[task][row], said)),
                 *(by_column.get(column, "") for column in header[6:-1]),
                 fold + 1,
             ]
-
-
-def _in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
-    """The class of an index, or the lesions that are present; "" for what is not annotated."""
-    if np.min(value) < 0:
-        return ""
-    if np.ndim(value) == 0:
-        return names[int(value)]
-    return (
-        PAIR.join(name for name, present in zip(names, np.atleast_1d(value), strict=True) if present)
-        or NO_LESION
-    )

@@ -14,7 +14,6 @@ from simclr_rhd.canvas import short_names
 from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.dataset import Dataset
-from simclr_rhd.pseudonyms import Pseudonyms
 
 OF_A_CLASS, ERRORS, DOUBTFUL, EXPLAINED, PAIRS = 6, 8, 8, 3, 6  # frames, or pairs, that are shown at most
 OF_A_VIDEO = 1  # frames of one video among the errors, or the doubtful ones
@@ -59,7 +58,7 @@ class Gallery:
     def __init__(self, dataset: Dataset, cohort: Cohort) -> None:
         self.frames, self.rows = dataset.store.frames, dataset.labelled()
         self.cohort = cohort
-        self.names = Pseudonyms(dataset.store.keys, dataset.labels.patients)
+        self.names = dataset.pseudonyms()
 
     def classes(self, question: Question) -> dict[str, list[Shot]]:
         """{class: frames of it}, of as many groups and parts as can be."""
@@ -128,14 +127,14 @@ class Gallery:
         return {"shots": shots, "fields": fields}
 
     def pairs(self, closest: Sequence[dict[str, Any]]) -> list[tuple[Shot, Shot, float]]:
-        """The leak audit's closest pairs: the tested frame, the one it is like, and how much."""
+        """Pairs of the leak audit: the tested frame, the one it is like, and how much."""
         places = {key: row for row, key in enumerate(self.names.keys)}
         found = []
         for pair in closest[:PAIRS]:
             rows = places[pair["test_path"]], places[pair["other_path"]]
             one, other = (
-                self._of_all(row, f"{what}, patient {self.names.patient(row) or 'unknown'}")
-                for row, what in zip(rows, ("Tested", "Trained on"), strict=True)
+                self._of_all(row, f"{what}, {self.names.patient(row) or 'patient unknown'}")
+                for row, what in zip(rows, ("Tested", "Of another part"), strict=True)
             )
             found.append((one, other, pair["value"]))
         return found

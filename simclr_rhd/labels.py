@@ -26,6 +26,7 @@ NOT_APPLICABLE = "Not Applicable"
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 LONGEST_CELL = 2_000  # characters that are parsed as a list
+NO_LESION = "no lesion"
 PAIR = " + "  # joins the lesions of a condition with several
 
 # The known classes of each task in clinical order, each with the spellings that stand for it, reduced to
@@ -69,6 +70,7 @@ class Labels:
         values: {task: (N,) int64 index into `classes`, -1 = not annotated}.
         videos: N names of videos.
         patients: N patients: of the table, else of the DICOM file, "" where unknown.
+        named: all patients of the table, those without a frame, too.
         doubts: (video, patient) that may belong together: of frames whose rows name several patients, and of
             those that have a patient in the table and another name for it in the file.
         conflicts: where rows of one file disagree. Not annotated for that task, unless the policy finds a
@@ -82,6 +84,7 @@ class Labels:
     values: dict[str, np.ndarray]
     videos: list[str]
     patients: list[str]
+    named: list[str]
     doubts: list[tuple[str, str]]
     conflicts: list[Conflict]
     rows_without_file: list[str]
@@ -156,6 +159,7 @@ def read_labels(
         values=values,
         videos=videos,
         patients=[found["patient"].get(file) or hashed.get(file, "") for file in files],
+        named=sorted(set().union(*(readers["patient"](row.get(PATIENT_COLUMN) or "") for row in rows))),
         doubts=[(video[file], patient) for file, patient in [*named, *hashed.items()] if file in video],
         conflicts=conflicts,
         rows_without_file=rows_without_file,
@@ -226,6 +230,24 @@ def ordinal(classes: Sequence[str]) -> list[int]:
     return sorted(found, key=lambda number: degrees.index(classes[number].removesuffix(" RHD")))
 
 
+def stem_of(name: str) -> str:
+    """The name of the video that a file of this name is of, or is."""
+    path = PurePosixPath(name)
+    stem = name if path.suffix[1:].isdigit() else path.stem  # the numbers of a DICOM identifier
+    end = stem.lower().rfind("_frame") if is_frame(name) else -1
+    return stem[:end] if end > 0 else stem
+
+
+def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
+    """The class of an index, or the lesions of (L,) that are present; "" for what is not annotated."""
+    if np.min(value) < 0:
+        return ""
+    if np.ndim(value) == 0:
+        return names[int(value)]
+    found = [name for name, present in zip(names, np.atleast_1d(value), strict=True) if present]
+    return PAIR.join(found) or NO_LESION
+
+
 def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     """The video of each file: a still's name up to `_frame`, in any case; a clip's without its extension.
 
@@ -238,9 +260,7 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
     for path in map(PurePosixPath, files):
         prefix = next((prefix for prefix in prefixes if path.is_relative_to(prefix)), ".")
-        name = path.name if path.suffix[1:].isdigit() else path.stem  # the numbers of a DICOM identifier
-        end = name.lower().rfind("_frame") if is_frame(path.name) else -1
-        stem, folder = name[:end] if end > 0 else name, str(path.parent.relative_to(prefix))
+        stem, folder = stem_of(path.name), str(path.parent.relative_to(prefix))
         if is_frame(path.name):
             of_stills.add(stem)
         stems.append((stem, folder))

@@ -49,6 +49,10 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
             return tsne.fit_transform(x), umap.fit_transform(x)
 
 
+class Ended(Exception):
+    """The process of the maps ended without them; the message says how."""
+
+
 class Projection:
     """`project` in a process of its own, from the moment this is made; leaving the block ends the process.
 
@@ -83,16 +87,16 @@ class Projection:
         """{method: (n, 2) float32}, once they are there.
 
         Raises:
-            RuntimeError: the process ended without them.
+            Ended: the process ended without them.
             Exception: what `project` raised.
         """
         try:
             found = self.receiving.recv()
         except EOFError:
             self.process.join()
-            raise RuntimeError(
+            raise Ended(
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
-                "perhaps for want of memory; --no-figures leaves them out"
+                "perhaps for want of memory"
             ) from None
         if isinstance(found, Exception):
             raise found

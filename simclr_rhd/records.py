@@ -15,7 +15,7 @@ WANTED = "wanted the folder of a finished run of this program"
 AGAIN = "name another folder, or repeat the run with --overwrite"
 LONGEST = 40  # characters of a wrong value in a message
 # Codes that steer a terminal, unusual ends of lines, turns of the direction of reading, halves of characters
-UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Record:

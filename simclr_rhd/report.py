@@ -36,6 +36,7 @@ def write_html(
     run: dict[str, Any],
     shown: Contents | None,
     rejected: Sequence[tuple[str, str]],
+    n_rejected: int,
 ) -> None:
     """Write one self-contained page: nothing is fetched; all names are escaped; no patient is named.
 
@@ -44,19 +45,20 @@ def write_html(
         metrics: the content of `metrics.json`.
         run: the content of `run.json`.
         shown: charts, frames and maps; None to leave them out.
-        rejected: names, without patients' identifiers, and reasons of files left out.
+        rejected: names, without patients' identifiers, and reasons of the first files left out.
+        n_rejected: how many were left out.
     """
     found = dict(results(metrics))
     write_page(
         path,
         "report.html",
-        script="map.js" if shown else "",
+        script="report.js" if shown else "",
         metrics=metrics,
         run=_facts(run),
         shown=shown,
-        atlas=_for_script(shown) if shown else None,
-        rejected=rejected[:MOST_REJECTED],
-        n_rejected=len(rejected),
+        atlas=_for_script(shown) if shown and shown.atlas else None,
+        rejected=rejected,
+        n_rejected=n_rejected,
         alarms=[SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"]),
         verdict=verdict(metrics),
         verdicts=verdicts(metrics),
@@ -132,7 +134,7 @@ def recalls(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]
 
 def mistake(result: dict[str, Any], level: str) -> str:
     """The most frequent mistake in words, "" without any: 'Normal taken for Mild, 3 of 18 videos'."""
-    names, counts = result["classes"], result["test"][level]["confusion"]
+    names, counts = result["classes"], _counting(result, level)
     wrong = [(n, true, said) for true, row in enumerate(counts) for said, n in enumerate(row) if true != said]
     n, true, said = max(wrong, key=lambda found: found[0])
     if not n:
@@ -141,10 +143,17 @@ def mistake(result: dict[str, Any], level: str) -> str:
 
 
 def errors(result: dict[str, Any]) -> tuple[int, int]:
-    """How many of the tested and annotated frames are said to be of another class, and of how many."""
-    counts = result["test"]["frame"]["confusion"]
+    """How many of the tested frames of a class that counts are said to be of another one, and of how many."""
+    counts = _counting(result, "frame")
     total = sum(map(sum, counts))
     return total - sum(row[number] for number, row in enumerate(counts)), total
+
+
+def _counting(result: dict[str, Any], level: str) -> list[list[int]]:
+    """The confusion matrix, empty in the rows of classes that cannot be evaluated."""
+    left_out = {row["class"] for row in result["not_evaluable"]}
+    rows = zip(result["classes"], result["test"][level]["confusion"], strict=True)
+    return [[0] * len(row) if name in left_out else row for name, row in rows]
 
 
 def without(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -14,7 +14,14 @@ from simclr_rhd.model import Heads
 
 @torch.inference_mode()
 def grad_cam(
-    encoder: nn.Module, heads: Heads, frames: np.ndarray, task: str, outputs: np.ndarray, *, size: int
+    encoder: nn.Module,
+    heads: Heads,
+    frames: np.ndarray,
+    task: str,
+    outputs: np.ndarray,
+    signs: np.ndarray,
+    *,
+    size: int,
 ) -> tuple[np.ndarray, int]:
     """Grad-CAM of some frames on the last block, for one logit of each.
 
@@ -28,6 +35,7 @@ def grad_cam(
         frames: (B, C, S, S) uint8.
         task: of the head.
         outputs: (B,) the class, or the lesion, that is asked for.
+        signs: (B,) 1 for what speaks for it, -1 for what speaks against it.
         size: s.
 
     Returns:
@@ -46,6 +54,7 @@ def grad_cam(
     activations = maps[0].float().cpu()  # (B, D, h, h)
     weights = heads.get_submodule(f"linear.{task}").get_parameter("weight").cpu()  # (C, D)
     slopes = weights[torch.from_numpy(outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
+    slopes = slopes * torch.from_numpy(signs).float()[:, None]
     cam = torch.einsum("bd,bdhw->bhw", slopes, activations).relu()
     cam = F.interpolate(cam[:, None], size=(size, size), mode="bicubic", antialias=False)[:, 0].clamp(min=0)
     most = cam.amax(dim=(1, 2), keepdim=True)

@@ -18,8 +18,8 @@ NEEDED = (FILE_COLUMN, *COLUMNS.values())
 Row = dict[str, str]  # cells by column name
 
 
-def read_rows(table: bytes, name: str) -> list[Row]:
-    """The table's rows by column name.
+def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> list[Row]:
+    """The table's rows by column name; `needed` are the columns without which it is refused.
 
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
@@ -32,7 +32,7 @@ def read_rows(table: bytes, name: str) -> list[Row]:
         reader.fieldnames = [column.strip().upper() for column in reader.fieldnames or []]
         rows = []
         for row in reader:
-            if any("\n" in (row.get(column) or "") for column in NEEDED):
+            if any("\n" in (row.get(column) or "") for column in needed):
                 raise UserError(
                     f"{name}: the row that ends in line {reader.line_num} has a cell of several lines; "
                     "a quotation mark is missing or too many there"
@@ -46,13 +46,16 @@ def read_rows(table: bytes, name: str) -> list[Row]:
                 rows.append(row)
     except csv.Error as error:
         raise UserError(f"{name}: not a CSV table ({error})") from None
-    if missing := [column for column in NEEDED if column not in reader.fieldnames]:
+    if missing := [column for column in needed if column not in reader.fieldnames]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
-            f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(NEEDED)} (and "
-            f"{PATIENT_COLUMN} where known)"
+            f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)}"
+            + f" (and {PATIENT_COLUMN} where known)"
+            * (PATIENT_COLUMN not in needed)
         )
-    if twice := [column for column in (*NEEDED, PATIENT_COLUMN) if reader.fieldnames.count(column) > 1]:
+    if twice := [
+        column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if reader.fieldnames.count(column) > 1
+    ]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
     if not rows:
         raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
@@ -68,7 +71,9 @@ def _decoded(table: bytes) -> str:
             text = table.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = table.decode("cp1252", errors="replace")
-    return re.sub(r"\Asep=.\r?\n", "", text)
+    text = re.sub(r"\Asep=.\r?\n", "", text)
+    # What is not seen must not make two names of one, nor turn the direction in which figures are read.
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
 def match(rows: list[Row], listed: Sequence[str]) -> tuple[dict[str, list[Row]], list[str]]:

@@ -19,7 +19,6 @@ from simclr_rhd.summary import (
     standing,
 )
 
-MUST_BEAT = {name: RIVALS[name] for name in ("pixels", "random encoder", "majority")}
 WIDE = 0.1  # half the width of an interval that more groups should narrow
 NAMED = 4  # classes in a sentence
 WANTED = 10  # groups of a class; with fewer its interval is hardly narrower than that of as many trials
@@ -40,7 +39,7 @@ def _sorted(metrics: dict[str, Any]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {WORSE: [], NOT_BETTER: [], UNSURE: [], BETTER: []}
     for name, result in results(metrics):
         if level := judged(result):
-            against = {standing(result, rival, level) for rival in MUST_BEAT} - {None} or {UNSURE}
+            against = {standing(result, rival, level) for rival in RIVALS} - {None} or {UNSURE}
             found[next(how for how in found if how in against)].append(name)
     return found
 
@@ -61,7 +60,8 @@ def _good(metrics: dict[str, Any], shown: Sequence[str], others: Sequence[str]) 
     result, level = found[best], judged(found[best]) or ""
     beside = [
         f"{figure(baseline(result, rival, level).get('balanced_accuracy'))} of {words}"
-        for rival, words in MUST_BEAT.items()
+        for rival, words in RIVALS.items()
+        if baseline(result, rival, level)
     ]
     return (
         f"{best[:1].upper()}{best[1:]} is told best, {_told(result)} where guessing has "
@@ -126,8 +126,9 @@ def _next(metrics: dict[str, Any], others: Sequence[str]) -> str:
         parts.append(f"label frames of at least {WANTED} {split['by']}s with {_some(missing)}")
     notes = [(result["power"], name) for name, result in results(metrics) if result["power"]["half_width"]]
     wide = [(note, name) for note, name in notes if note["half_width"] > WIDE]
-    if wide and split["folds"] == 1:
-        parts.append("use --folds 5, which tests every labelled group and narrows the intervals")
+    folds = min(5, sum(part["groups"] for part in split["parts"].values()))
+    if wide and split["folds"] == 1 and folds >= 3:
+        parts.append(f"use --folds {folds}, which tests every labelled group and narrows the intervals")
     elif wide:
         most, name = max(wide, key=lambda pair: pair[0]["groups_needed"] - pair[0]["groups"])
         more = max(1, most["groups_needed"] - most["groups"])

@@ -74,6 +74,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         values={task: np.array(values[task]) for task in TASKS},
         videos=videos,
         patients=of,
+        named=sorted(set(of)),
         doubts=[],
         conflicts=[],
         agreement=[],
@@ -84,9 +85,9 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
     return divide(store, labels, "0", **ways)
 
 
-def conclude(dataset, save_dir, monkeypatch, *flags):
+def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
     """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
-    monkeypatch.setattr("simclr_rhd.projection.Projection", FakeProjection)
+    monkeypatch.setattr("simclr_rhd.projection.Projection", projection)
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)

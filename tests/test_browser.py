@@ -1,6 +1,7 @@
 """The report as a reader sees it: headless Chromium, opened from disk, without a network."""
 
 import json
+import re
 import shutil
 from itertools import combinations
 
@@ -48,7 +49,7 @@ def reports(tmp_path_factory):
         json.loads((made["long"].parent / name).read_text()) for name in ("metrics.json", "run.json")
     )
     made["bare"] = tmp_path_factory.mktemp("bare") / "report.html"
-    write_html(made["bare"], metrics=metrics, run=run, shown=None, rejected=rejected)
+    write_html(made["bare"], metrics=metrics, run=run, shown=None, rejected=rejected, n_rejected=1)
     return made
 
 
@@ -117,6 +118,11 @@ def test_paper_has_all_of_it(reports, visit, name):
     assert page.locator(".map canvas:visible").count() == 0
     assert page.locator(".map img.still:visible").count() == 2 * page.locator(".map").count() > 0
     assert page.pdf(format="A4").startswith(b"%PDF")
+    folded = page.locator("details").evaluate_all(
+        "all => all.filter(one => !one.open).map(one => one.innerText)"
+    )
+    assert not any("Failures" in text or "scores" in text for text in folded)
+    assert page.locator("details[open]").count() > 5
 
 
 def points_of(page, box, method):
@@ -177,7 +183,8 @@ def test_a_map_is_used_by_keys_and_by_touch(reports, visit):
     first = box.locator(".tip").inner_text()
     canvas.press("ArrowRight")
     assert box.locator(".tip").inner_text() != first
-    assert first.splitlines()[0] in page.locator("#atlas").text_content() or "line" in first
+    assert [line.split(":")[0] for line in first.splitlines()[1:]] == ["part", "true", "predicted"]
+    assert re.search(r"line [0-9]+, video [0-9]+$", first.splitlines()[0])
 
 
 def test_a_map_is_coloured_by_class_video_part_and_correctness(reports, visit):

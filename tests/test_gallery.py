@@ -106,4 +106,4 @@ def test_pairs_are_found_by_their_names_and_patients_have_numbers(data):
         [{"test_path": keys[6], "other_path": keys[13], "value": 0.9}]
     )
     assert (one.line, other.line, value) == (8, 15, 0.9)
-    assert one.words == "Tested, patient P1" and other.words == "Trained on, patient P2"
+    assert one.words == "Tested, [patient 1]" and other.words == "Of another part, [patient 2]"

@@ -328,3 +328,14 @@ def test_policies_settle_disagreements(policy, view, condition):
     (views, _) = labels.conflicts
     assert views.users == ["ann", "bob", "cy"] and views.times[1] == "2024-03-01 10:00"
     assert views.used == (found[0] or "")
+
+
+def test_what_is_not_seen_is_no_part_of_a_name():
+    _, labels = read("a_frame1.png,A4C\u202e left\u200b,,", ["a_frame1.png"])
+    assert labels.classes["view"] == ["A4C left"]
+
+
+def test_all_patients_of_the_table_are_known_those_without_a_frame_too():
+    rows = "a_frame1.png,A4C,,,P1\ngone_frame1.png,A4C,,,P2\nb_frame1.png,A4C,,,"
+    _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=HEADER + ",PATIENT")
+    assert labels.named == ["P1", "P2"] and labels.patients == ["P1", ""]

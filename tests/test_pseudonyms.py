@@ -15,10 +15,10 @@ NAMES = Pseudonyms(KEYS, ["pt7", "pt7", "pt71", "", ""])
 @pytest.mark.parametrize(
     ("row", "shown"),
     [
-        (0, "P1_4CH_frame1.png"),
-        (1, "P1-x_frame2.png"),  # however it is written
+        (0, "[patient 1]_4CH_frame1.png"),
+        (1, "[patient 1]-x_frame2.png"),  # however it is written
         (2, "lung_frame1.png"),
-        (3, "of-P2_frame1.png"),  # of a patient that only another frame's row names
+        (3, "of-[patient 2]_frame1.png"),  # of a patient that only another frame's row names
         (4, "clip.mp4#3"),
     ],
 )
@@ -33,13 +33,48 @@ def test_an_identifier_is_a_whole_word():
 
 def test_the_longest_identifier_goes_first():
     names = Pseudonyms(["x", "y"], ["ab", "ab-c"])
-    assert names.file("deep/down/ab-c_frame1.png") == "P2_frame1.png" and names.file("ab_c.png") == "P1_c.png"
+    assert (
+        names.file("deep/down/ab-c_frame1.png") == "[patient 2]_frame1.png"
+        and names.file("ab_c.png") == "[patient 1]_c.png"
+    )
 
 
 def test_identifiers_are_no_patterns():
     names = Pseudonyms(["z/a.b(c_frame1.png", "z/aXb(c_frame1.png"], ["a.b(c", "other"])
-    assert names.frame(0) == "P1_frame1.png" and names.file("aXb(c.png") == "aXb(c.png"
+    assert names.frame(0) == "[patient 1]_frame1.png" and names.file("aXb(c.png") == "aXb(c.png"
 
 
 def test_lines_are_those_of_the_table_with_its_header():
-    assert NAMES.line(0) == 2 and NAMES.patient(2) == "P2" and NAMES.patient(4) == ""
+    assert NAMES.line(0) == 2 and NAMES.patient(2) == "[patient 2]" and NAMES.patient(4) == ""
+
+
+@pytest.mark.parametrize(
+    ("patient", "name"),
+    [
+        ("YILDIZ", "y\u0131ld\u0131z_frame1.png"),
+        ("\u0130nci", "inci_frame1.png"),
+        ("M\u00fcller 3", "Mu\u0308ller 3_frame1.png"),  # as macOS stores it
+        ("Mu\u0308ller 3", "MULLER 3_frame1.png"),
+        ("Weiss", "Wei\u00df_frame1.png"),
+        ("x y", "x y_frame1.png"),
+    ],
+)
+def test_spellings_that_differ_by_accents_and_capitals_are_one(patient, name):
+    assert Pseudonyms([name], [patient]).frame(0) == "[patient 1]_frame1.png"
+
+
+def test_other_patients_and_those_without_a_frame_are_not_named_either():
+    names = Pseudonyms(
+        ["Bob_Alice_frame1.png", "Alice.png", "7_12_frame1.png"], ["Bob", "Alice", "7"], ["PAT-9"]
+    )
+    assert names.frame(0) == "[patient 1]_[patient 2]_frame1.png"
+    assert names.file("PAT-9_v_frame1.png") == "[patient 4]_v_frame1.png"
+    assert (
+        names.frame(2) == "[patient 3]_12_frame1.png"
+        and names.file("12.7.20_frame1.png") == "12.7.20_frame1.png"
+    )
+
+
+def test_a_number_is_no_name_that_a_patient_may_have():
+    names = Pseudonyms(["P1_frame1.png", "P2_frame1.png"], ["P2", "P1"])
+    assert names.frame(0) == "[patient 2]_frame1.png" and names.frame(1) == "[patient 1]_frame1.png"

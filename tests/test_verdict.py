@@ -116,3 +116,19 @@ def test_a_difference_that_is_zero_but_for_rounding_is_no_advantage():
     of_view = task(0.7, 0.7, low=0.6)
     of_view["margins"]["pixels"]["video"] = {"balanced_accuracy": 1e-16, "ci95": [-0.1, 0.1]}
     assert "whether training helps to tell view" in said(view=of_view)["cannot"]
+
+
+def test_all_that_stands_beside_the_score_must_be_beaten():
+    of_view = task(0.9, 0.7, low=0.8)
+    of_view["margins"]["imagenet encoder"] = dict.fromkeys(
+        ("frame", "video"), {"balanced_accuracy": -0.05, "ci95": [-0.1, 0.02]}
+    )
+    of_view["baselines"]["imagenet encoder"] = of_view["baselines"]["pixels"]
+    found = said(view=of_view)
+    assert "nothing is shown" in found["good"] and "of an encoder trained on ImageNet" in found["good"]
+
+
+def test_as_many_folds_are_advised_as_there_are_groups():
+    found = metrics(view=task(0.9, 0.7, low=0.8))
+    found["split"]["parts"] = {"train": {"groups": 2}, "val": {"groups": 1}, "test": {"groups": 1}}
+    assert "--folds 4" in verdict(found)["next"]

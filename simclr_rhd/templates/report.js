@@ -1,6 +1,10 @@
-// The maps of the report: what its pictures show, to be pointed at. Without this script the pictures stay.
+// On paper nothing is folded but the record of the run. The maps' pictures can be pointed at; without this script
+// they stay pictures.
 "use strict";
-(() => {
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:not(#run ~ details)")) folded.open = true;
+});
+if (document.getElementById("atlas")) (() => {
   const atlas = JSON.parse(document.getElementById("atlas").textContent);
   const sheet = document.getElementById("sheet");
   const GRID = 1000, MARGIN = 14, NEAR = 18, UNKNOWN = -1; // steps of a map's side; pixels
@@ -114,7 +118,7 @@
     };
 
     const words = point => {
-      const lines = [`${atlas.names[point]}, line ${atlas.lines[point]}`, `part: ${atlas.parts[point]}`];
+      const lines = [`${atlas.names[point]}, line ${atlas.lines[point]}, video ${atlas.videos[point] + 1}`, `part: ${atlas.parts[point]}`];
       const of = number => number === UNKNOWN ? "not annotated" : asked.classes[number];
       lines.push(`true: ${of(asked.true[point])}`);
       lines.push(asked.said[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
