@@ -7,14 +7,15 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Comparison, Config, parse
+from simclr_rhd.commands import Command, Comparison, Prediction
+from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
@@ -46,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
-    if isinstance(config, Comparison):
-        return compare(config)
+    if not isinstance(config, Config):
+        return run_command(config)
     again = "the same command" + ", without --overwrite," * config.overwrite
     follows = process.rank() > 0
     process.start_log()
@@ -94,19 +95,15 @@ def missing(error: ModuleNotFoundError) -> str:
     return f"a package is missing: pip install {packages.get(name, name)}, or -r requirements.txt"
 
 
-def compare(config: Comparison) -> int:
-    """Finished runs beside each other, on one page; returns the exit status, as `main`."""
+def run_command(config: Command) -> int:
+    """A command beside the main job; returns the exit status, as `main`."""
     process.start_log()
     try:
         with process.terminable():
-            from simclr_rhd import comparison
-            from simclr_rhd.compare import named
-            from simclr_rhd.earlier import read_runs
-
-            runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
-            comparison.write_html(out, runs)
-            for line in [*comparison.in_words(runs), f"Look at {out}"]:
-                logger.info(line)
+            if isinstance(config, Comparison):
+                compare(config)
+            else:
+                predict(config)
             return 0
     except UserError as error:
         logger.error("error: %s", error)
@@ -114,11 +111,50 @@ def compare(config: Comparison) -> int:
     except (KeyboardInterrupt, process.Terminated) as stop:
         logger.error("stopped")
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
+    except OSError as error:  # a full disk, a folder that went away
+        logger.error("error: %s", error)
+        return 1
+    except ModuleNotFoundError as error:
+        logger.error("error: %s", missing(error))
+        return 2
     except Exception:
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:
         process.stop_log()
+
+
+def compare(config: Comparison) -> None:
+    """Finished runs beside each other, on one page."""
+    from simclr_rhd import comparison
+    from simclr_rhd.compare import named
+    from simclr_rhd.earlier import read_runs
+
+    runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
+    comparison.write_html(out, runs)
+    for line in [*comparison.in_words(runs), f"Look at {out}"]:
+        logger.info(line)
+
+
+def predict(config: Prediction) -> None:
+    """What a trained model says of files: tables beside `--out`, and the gist of them on the terminal."""
+    from simclr_rhd import load_model, runtime
+    from simclr_rhd import predict as prediction
+    from simclr_rhd.files import make_folder
+    from simclr_rhd.summary import SYNTHETIC
+
+    runtime.prepare_torch()
+    out, cache_dir = Path(config.out), cache_dir_of(config)
+    make_folder(out.parent, flag="--out")
+    model = load_model(config.model, device=config.device)
+    places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
+    patients = prediction.read_patients(config.patients_csv, places)
+    run = prediction.Run(model, places, patients, cache_dir=cache_dir, most=config.frames_per_clip)
+    run.write(out)
+    for line in run.lines(out):
+        logger.info(line)
+    if model.facts.synthetic:
+        logger.warning("%s Its model has learnt from them.", SYNTHETIC)
 
 
 def train(config: Config, save_dir: Path, argv: list[str]) -> int:
@@ -259,7 +295,7 @@ def conclude(
         with record.stage("heads"):
             trained = study.fit_folds(encoded.folds)
             kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
-            history = keep(config, dataset, models[0], kept, history, save_dir)
+            history = keep(config, dataset, study, models[0], kept, history, save_dir)
         with record.stage("comparators"):
             said = study.said(trained)
         tuned: list[dict[str, Any]] = []
@@ -395,7 +431,7 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
         )
 
 
-def cache_dir_of(config: Config) -> Path:
+def cache_dir_of(config: Config | Prediction) -> Path:
     """Where fetched and decoded frames are kept."""
     import platformdirs
 
@@ -725,7 +761,7 @@ def pretrain_folds(
 def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch.device) -> Encoded:
     """What each encoder makes of the labelled frames: ours, a random one, ImageNet's where it is at hand."""
     from simclr_rhd import comparators, model
-    from simclr_rhd.features import extract
+    from simclr_rhd.features import extract, extract_described
     from simclr_rhd.study import Encoded
 
     rows, size, frames = dataset.labelled(), config.image_size or 0, dataset.store.frames
@@ -733,12 +769,14 @@ def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch
     def of(encoder: torch.nn.Module) -> np.ndarray:
         return extract(encoder.to(device), frames, rows, size=size, device=device)
 
-    ours = [of(trained.encoder) for trained in models]
+    kept = models[0].encoder.to(device)
+    described = extract_described(kept, frames, rows, size=size, device=device)
+    ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
     rivals = {"random encoder": of(model.build("random", seed=config.seed).encoder)}
     if model.imagenet_at_hand():
         rivals["imagenet encoder"] = of(model.build("imagenet", seed=config.seed).encoder)
     folds = ours[1:] or ours * len(dataset.folds)
-    return Encoded(ours[0], folds, rivals, comparators.pixels(frames, rows))
+    return Encoded(described, folds, rivals, comparators.pixels(frames, rows))
 
 
 def head_options(config: Config) -> dict[str, Any]:
@@ -758,6 +796,7 @@ def head_options(config: Config) -> dict[str, Any]:
 def keep(
     config: Config,
     dataset: Dataset,
+    study: Study,
     model: SimCLR,
     kept: Trained,
     history: list[dict[str, Any]],
@@ -775,28 +814,44 @@ def keep(
             *(task, best["epoch"], config.linear_epochs, l2, best["loss"], val),
         )
     write_lines(save_dir / "history.jsonl", [*history, *kept.history])
-    save_classifier(config, dataset, save_dir / "model.pt", model.encoder, kept.heads)
+    described = study.encoded.described
+    save_classifier(config, dataset, study, model.encoder, kept.heads, described, save_dir / "model.pt")
     return history + kept.history
 
 
-def save_classifier(config: Config, dataset: Dataset, path: Path, encoder: Any, heads: Heads) -> None:
-    """Write an encoder and its heads as one file."""
-    from simclr_rhd import classifier
-    from simclr_rhd.cohort import cohort_of
+def save_classifier(
+    config: Config,
+    dataset: Dataset,
+    study: Study,
+    encoder: torch.nn.Module,
+    heads: Heads,
+    described: Mapping[str, np.ndarray],
+    path: Path,
+) -> None:
+    """Write an encoder, its heads, and what tells when not to believe them, as one file."""
+    import numpy as np
 
-    classifier.save(
-        path,
-        encoder,
-        heads,
-        classes=cohort_of(dataset, multilabel=config.condition_mode == "multilabel").outputs(),
+    from simclr_rhd import classifier
+    from simclr_rhd.heads import predict
+    from simclr_rhd.novelty import fit_novelty
+    from simclr_rhd.selective import thresholds_of
+
+    cohort, part = study.cohort, dataset.part[dataset.labelled()]
+    train = np.flatnonzero(part == "train")
+    facts = classifier.Facts(
+        classes=cohort.outputs(),
         image_size=config.image_size or 0,
         synthetic=config.synthetic,
+        thresholds=thresholds_of(cohort, predict(heads, described["features"]), part),
         trained_on={
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,
             "leaky": dataset.leaky,
         },
     )
+    learnt = {name: values[train] for name, values in described.items()}
+    novelty = fit_novelty(learnt, cohort.groups[train].tolist(), seed=config.seed)
+    classifier.save(path, classifier.Classifier(encoder, heads, novelty, facts))
 
 
 def finetune(
@@ -812,6 +867,7 @@ def finetune(
     """Encoder and heads trained together, in each fold: answers and epochs; saves `model_finetuned.pt`."""
     import numpy as np
 
+    from simclr_rhd.features import extract_described
     from simclr_rhd.finetune import finetune as fit
     from simclr_rhd.runs import MODEL_FINETUNED
 
@@ -845,7 +901,11 @@ def finetune(
                 groups=study.cohort.groups,
             )
         )
-    save_classifier(config, dataset, save_dir / MODEL_FINETUNED, found[0].encoder, found[0].heads)
+    described = extract_described(
+        found[0].encoder, dataset.store.frames, dataset.labelled(), size=config.image_size or 0, device=device
+    )
+    tuned = save_dir / MODEL_FINETUNED
+    save_classifier(config, dataset, study, found[0].encoder, found[0].heads, described, tuned)
     history = [row | {"way": number} for number, of in enumerate(found, start=1) for row in of.history]
     return [of.probabilities for of in found[-config.folds :]], history
 
@@ -864,6 +924,7 @@ def evaluate(
     from simclr_rhd.efficiency import curves
     from simclr_rhd.evaluation import FINETUNED
     from simclr_rhd.files import write_json, write_rows
+    from simclr_rhd.selective import selective
     from simclr_rhd.study import OURS
 
     cohort = study.cohort
@@ -871,6 +932,8 @@ def evaluate(
     epochs_kept = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     for name in results if tuned else ():
         results[name][FINETUNED]["epochs_kept"] = list(epochs_kept.values())[-config.folds :]
+    for name, facts in selective(cohort, said[OURS]).items():
+        results[name]["selective"] = facts
     for name, facts in evaluation.head_facts(cohort, trained, study.encoded.folds).items():
         results[name]["head"] = facts
     if config.label_fractions:

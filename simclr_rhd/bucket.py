@@ -36,11 +36,14 @@ class Bucket:
     remote = True
     page_size = 1000  # names in one answer to a listing
 
-    def __init__(self, location: str, *, cache_dir: Path, offline: bool = False) -> None:
+    def __init__(
+        self, location: str, *, cache_dir: Path, offline: bool = False, flag: str = "--data"
+    ) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
-            raise UserError(f"--data {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
+            raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
+        self.told = f"{flag} {self.location}".strip()  # begins a message
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
@@ -48,7 +51,7 @@ class Bucket:
         self.bucket = None if offline else self._ask(self._connect)
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
-        entries, refused = visible(self._listed(prefix.rstrip("/") + "/"))
+        entries, refused = visible(self._listed(prefix.rstrip("/") + "/" if prefix else ""))
         self.listed += len(entries)
         self.refused += refused
         if not entries:
@@ -58,12 +61,12 @@ class Bucket:
             )
         return entries
 
-    def entry(self, key: str) -> Entry:  # noqa: D102
+    def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:  # noqa: D102
         found = [entry for entry in self._listed(key) if entry.key == key]
         if not found:
             folder, slash, _ = key.rpartition("/")
             raise UserError(
-                f"--labels-csv {key}: no such object in {self.location}; in its folder: "
+                f"{flag} {key}: no such object in {self.location}; in its folder: "
                 f"{self._beside(folder + slash)}"
             )
         self.listed += 1
@@ -204,23 +207,22 @@ class Bucket:
             return request()
         except auth.DefaultCredentialsError:
             raise UserError(
-                f"--data {self.location}: no Google credentials found. Run `gcloud auth "
+                f"{self.told}: no Google credentials found. Run `gcloud auth "
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a "
                 "service account's key file"
             ) from None
         except (api.Forbidden, api.Unauthorized) as error:
             raise UserError(
-                f"--data {self.location}: access denied ({error.code}). The account in use needs the "
+                f"{self.told}: access denied ({error.code}). The account in use needs the "
                 "role Storage Object Viewer on this bucket"
             ) from None
         except api.NotFound:
             raise UserError(
-                f"--data {self.location}: there is no bucket {self.bucket_name}, or the account in "
-                "use may not see it"
+                f"{self.told}: there is no bucket {self.bucket_name}, or the account in use may not see it"
             ) from None
         except auth.RefreshError:
             raise UserError(
-                f"--data {self.location}: the Google credentials were refused. Run `gcloud auth "
+                f"{self.told}: the Google credentials were refused. Run `gcloud auth "
                 "application-default login` again, or renew the service account's key"
             ) from None
         except (
@@ -230,7 +232,7 @@ class Bucket:
             requests.RequestException,
         ) as error:
             raise UserError(
-                f"--data {self.location}: Google Cloud Storage does not answer "
+                f"{self.told}: Google Cloud Storage does not answer "
                 f"({type(error).__name__}); what is fetched is kept, try again later"
             ) from None
 

@@ -33,9 +33,9 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
+        if isinstance(error, OSError) and error.filename:  # else it looks for what a cut-off file lacks
+            raise UserError(f"{path}: {error.strerror or error}") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # whose own text advises to run what is in the file
             reason = "it holds more than tensors and plain values"

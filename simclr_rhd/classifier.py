@@ -1,56 +1,168 @@
-"""The trained classifier as one file, `model.pt`: all that it takes to classify a new frame."""
+"""The trained classifier: frames in, probabilities out; and as one file, `model.pt`."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from simclr_rhd import checkpoint
-from simclr_rhd.augment import MEAN, STD
-from simclr_rhd.model import Heads
+from simclr_rhd.augment import MEAN, STD, plain_view
+from simclr_rhd.errors import UserError
+from simclr_rhd.labels import TASKS
+from simclr_rhd.model import Heads, SimCLR, describe
+from simclr_rhd.novelty import Novelty
 from simclr_rhd.store import stored_side
 
-FORMAT, VERSION = "simclr-rhd-model", 2  # 1 had no temperatures and no lesions
+FORMAT, VERSION = "simclr-rhd-model", 3  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
+AGAIN = "wanted the model.pt that a run of this program wrote"
+
+Thresholds = dict[str, dict[str, float | None]]
 
 
-def save(
-    path: Path,
-    encoder: nn.Module,
-    heads: Heads,
-    *,
-    classes: dict[str, list[str]],
-    image_size: int,
-    synthetic: bool,
-    trained_on: dict[str, Any],
-) -> None:
-    """Write encoder, heads, class names and preprocessing.
+@dataclass(frozen=True)
+class Facts:
+    """What a classifier knows of itself.
 
-    Args:
-        path: the file.
-        encoder: (B, 3, s, s) -> (B, 512).
-        heads: on its features.
-        classes: names of each task's classes, or lesions, in the order of the logits.
+    Attributes:
+        classes: names of each task's classes, or lesions, in the order of the probabilities.
         image_size: s, pixels of a view's side.
         synthetic: whether it learnt from the built-in data.
-        trained_on: the data's fingerprint and how they were split.
+        thresholds: {question: {"frame", "video": confidence below which its answer is not to be taken, None
+            where no validation frame tells}}.
+        trained_on: the data's fingerprint, how they were split, and when.
     """
+
+    classes: dict[str, list[str]]
+    image_size: int
+    synthetic: bool = False
+    thresholds: Thresholds = field(default_factory=dict)
+    trained_on: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stored_side(self) -> int:
+        """S, pixels of a frame's side as it goes in."""
+        return stored_side(self.image_size)
+
+
+class Classifier(nn.Module):
+    """Encoder, heads and novelty.
+
+    Args:
+        encoder: (B, 3, s, s) -> (B, 512).
+        heads: on its features.
+        novelty: None where too few frames were learnt from to tell.
+        facts: what it knows of itself.
+    """
+
+    def __init__(self, encoder: nn.Module, heads: Heads, novelty: Novelty | None, facts: Facts) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.novelty, self.facts = encoder, heads, novelty, facts
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        """Classify frames.
+
+        Args:
+            frames: (B, C, S, S) uint8, squares of `facts.stored_side` pixels, C 1 or 3.
+
+        Returns:
+            {task: (B, C) float64 probabilities}, "features": (B, 512), and "novelty": (B,), above 1 for a
+            frame that is unlike those learnt from, NaN where that is not known.
+        """
+        described = describe(self.encoder, plain_view(frames, size=self.facts.image_size))
+        features = described["features"]
+        unknown = torch.full_like(features[:, 0], torch.nan)
+        return self.heads.probabilities(features) | {
+            "features": features,
+            "novelty": unknown if self.novelty is None else self.novelty(described),
+        }
+
+
+def save(path: Path, classifier: Classifier) -> None:
+    """Write all that it takes to classify a new frame."""
+    heads, novelty, facts = classifier.heads, classifier.novelty, classifier.facts
     checkpoint.save(
         path,
         {
             "format": FORMAT,
             "version": VERSION,
-            "synthetic": synthetic,
-            "encoder": encoder.state_dict(),
+            "encoder": classifier.encoder.state_dict(),
             "heads": heads.state_dict(),
-            "classes": classes,
             "multilabel": sorted(heads.multilabel),
+            "novelty": None if novelty is None else novelty.state_dict(),
             "preprocessing": {
                 "pad": "square",
-                "stored_side": stored_side(image_size),
-                "image_size": image_size,
+                "stored_side": facts.stored_side,
+                "image_size": facts.image_size,
                 "mean": list(MEAN),
                 "std": list(STD),
             },
-            "trained_on": trained_on,
+            **asdict(facts),
         },
     )
+
+
+def load(path: str | Path) -> Classifier:
+    """Read a `model.pt`; in eval mode, on the CPU. Nothing that is in the file is run.
+
+    Raises:
+        UserError: it cannot be read, is of another version, or is no classifier of this program.
+    """
+    saved = checkpoint.load(path)
+    if saved.get("format") != FORMAT:
+        what = (
+            "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
+        )
+        raise UserError(f"{path}: is {what}; {AGAIN}")
+    if saved.get("version") != VERSION:
+        raise UserError(
+            f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads version "
+            f"{VERSION}. Write it anew: the run's own command with --evaluate-again, or take the program "
+            "that wrote it"
+        )
+    try:
+        return _built(saved)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: damaged, or of another architecture ({reason}); {AGAIN}") from None
+
+
+def _built(saved: Mapping[str, Any]) -> Classifier:
+    facts = Facts(**{name.name: saved[name.name] for name in fields(Facts)})
+    _check(facts)
+    multilabel = saved["multilabel"]
+    heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
+    novelty = None if saved["novelty"] is None else Novelty()
+    encoder = SimCLR().encoder
+    parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
+    for name, part in parts.items():
+        if part is not None:
+            _fill(part, saved[name], name)
+    return Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+
+
+def _check(facts: Facts) -> None:
+    if type(facts.image_size) is not int or not 32 <= facts.image_size <= LARGEST_SIDE:
+        raise ValueError(f"image_size {facts.image_size!s:.20}")
+    if not facts.classes or not set(facts.classes) <= set(TASKS):
+        raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
+    for task, names in facts.classes.items():
+        if not 0 < len(names) <= MOST_CLASSES or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"the class names of {task}")
+
+
+def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load tensors of exactly the names, shapes and kinds that are wanted."""
+    wanted = part.state_dict()
+    if set(tensors) != set(wanted):
+        odd = sorted(map(str, set(tensors) ^ set(wanted)))
+        raise ValueError(f"{name}: {len(odd)} names differ, the first: {odd[0]:.60}")
+    for key, value in tensors.items():
+        if value.shape != wanted[key].shape or value.is_floating_point() != wanted[key].is_floating_point():
+            raise ValueError(f"{name}.{key} is {tuple(value.shape)}, wanted {tuple(wanted[key].shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name}.{key} has numbers that are not finite")
+    part.load_state_dict(tensors, strict=True)

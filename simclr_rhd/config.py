@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-COMMANDS = ("train", "estimate", "compare")
+from simclr_rhd.commands import PARSERS, Command
+
+COMMANDS = ("train", "predict", "estimate", "compare")
 AUTO = "auto"
 DEMO_IMAGE_SIZE = 64
 AFTER_PRETRAINING = (  # what --evaluate-again may change
@@ -274,15 +276,7 @@ class Config:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` is told: the folders of finished runs, the reference first, and the page to write."""
-
-    runs: tuple[str, ...]
-    out: str = "comparison.html"
-
-
-def parse(argv: Sequence[str] | None = None) -> Config | Comparison:
+def parse(argv: Sequence[str] | None = None) -> Config | Command:
     """Read the command line (`sys.argv` if None). Leaves with status 2 and one message on any mistake."""
     parser = build_parser()
     arguments, command = list(sys.argv[1:] if argv is None else argv), COMMANDS[0]
@@ -290,8 +284,8 @@ def parse(argv: Sequence[str] | None = None) -> Config | Comparison:
         command = arguments.pop(0)
         if command not in COMMANDS:
             parser.error(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
-    if command == "compare":
-        return parse_comparison(arguments)
+    if command in PARSERS:
+        return PARSERS[command](arguments)
     config = Config(**vars(parser.parse_args(arguments)), command=command)
     homes = {name: os.path.expanduser(getattr(config, name) or "") for name in ("save_dir", "cache_dir")}
     config = dataclasses.replace(config, save_dir=homes["save_dir"], cache_dir=homes["cache_dir"] or None)
@@ -302,38 +296,18 @@ def parse(argv: Sequence[str] | None = None) -> Config | Comparison:
     return config
 
 
-def parse_comparison(arguments: Sequence[str]) -> Comparison:
-    """Read what follows `compare`."""
-    parser = argparse.ArgumentParser(
-        prog="main.py compare",
-        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
-        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
-        "how much each run that tested the same frames differs from the first.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("runs", nargs="*", metavar="DIR", help="folder of a finished run (its --save-dir)")
-    parser.add_argument(
-        "--out", default=Comparison.out, metavar="FILE.html", help="the page (default: %(default)s)"
-    )
-    found = parser.parse_intermixed_args(arguments)
-    runs, out = tuple(map(os.path.expanduser, found.runs)), os.path.expanduser(found.out)
-    if len(runs) < 2:
-        parser.error(f"wanted the folders of two or more finished runs, got {len(runs)}")
-    if not out.lower().endswith((".html", ".htm")):
-        parser.error(f"--out {out}: wanted a file whose name ends in .html")
-    return Comparison(runs, out)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line: a flag for each field of `Config`, no abbreviations."""
     parser = argparse.ArgumentParser(
         prog="main.py",
         usage="python3 main.py [train | estimate] [flags]\n"
+        "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
         "       python3 main.py compare DIR DIR... [--out FILE.html]",
         description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
         "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
         "synthetic data. `estimate` says what a run with these flags would take, without running it; "
-        "`compare` holds finished runs against each other.",
+        "`predict` classifies new frames with what a run has learnt; `compare` holds finished runs against "
+        "each other (each has its own --help).",
         allow_abbrev=False,
     )
     hints = typing.get_type_hints(Config)

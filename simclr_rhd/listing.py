@@ -37,11 +37,11 @@ class Source(Protocol):
             UserError: there are none; the message names `flag`.
         """
 
-    def entry(self, key: str) -> Entry:
-        """One file, the label table.
+    def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:
+        """One file, such as the label table.
 
         Raises:
-            UserError: it is not there.
+            UserError: it is not there; the message names `flag`.
         """
 
     def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:

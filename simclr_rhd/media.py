@@ -120,9 +120,14 @@ def _frames(
         yield from (found if total > 1 else ((None, frame) for _, frame in found))
 
 
+def look_of(pixels: np.ndarray) -> int:
+    """ORDINARY, or NEAR_BLACK or CONSTANT: a frame that shows nothing."""
+    low, high = pixels.min(), pixels.max()
+    return NEAR_BLACK if high <= BLACKEST else CONSTANT if low == high else ORDINARY
+
+
 def _stored(number: int | None, pixels: np.ndarray) -> Stored:
-    low, high, kind = pixels.min(), pixels.max(), frames.colour_kind(pixels)
-    look = NEAR_BLACK if high <= BLACKEST else CONSTANT if low == high else ORDINARY
+    look, kind = look_of(pixels), frames.colour_kind(pixels)
     if kind == frames.GREY:
         pixels = pixels[:1].copy()  # a long clip waits in memory until its turn comes
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()

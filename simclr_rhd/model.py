@@ -1,15 +1,20 @@
 """ResNet-18 encoder, SimCLR projector, linear heads."""
 
+import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simclr_rhd import checkpoint
+from simclr_rhd.augment import MEAN, STD
 from simclr_rhd.errors import UserError
 
+LAYOUT = 6  # fields across and down in which a frame's brightness is described
 FEATURES = 512  # width of ResNet-18's pooled features
 EMBEDDING = 128  # width of the projector's output, as in SimCLR
 
@@ -73,6 +78,51 @@ class Heads(nn.Module):
             task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
             for task, logits in self(features).items()
         }
+
+
+def describe(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
+    """What a ResNet makes of views, and what they are like on the way.
+
+    Args:
+        encoder: torchvision's ResNet-18 with its last layer taken away, or the same with norms folded in.
+        views: (B, 3, s, s) normalised.
+
+    Returns:
+        {"features": (B, 512), as the encoder gives them; "texture": (B, 128), means and deviations of the
+        first layer's channels; "layout": (B, 36), log(1 + level) in 6 x 6 fields}, float32.
+    """
+    net: Any = encoder
+    first = net.bn1(net.conv1(views))  # (B, 64, s/2, s/2)
+    flat = first.float().flatten(2)
+    texture = torch.cat([flat.mean(dim=2), flat.std(dim=2)], dim=1)
+    x = net.maxpool(net.relu(first))
+    x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    levels = ((views.float() * std + mean) * 255).mean(dim=1)  # (B, s, s)
+    fields = _fields(views.shape[-1]).to(views.device)
+    layout = (fields @ levels @ fields.T).clamp(min=0).log1p().flatten(1)
+    return {"features": net.avgpool(x).flatten(1).float(), "texture": texture, "layout": layout}
+
+
+def _fields(side: int) -> Tensor:
+    """(6, s): means over equal parts of a side."""
+    edges = torch.linspace(0, side, LAYOUT + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    pixels = torch.arange(side)[None]
+    share = (torch.minimum(high, pixels + 1.0) - torch.maximum(low, pixels + 0.0)).clamp(min=0)
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def folded(encoder: nn.Module) -> nn.Module:
+    """A copy of a ResNet in eval mode, its batch norms folded into the convolutions: the same, faster."""
+    copied: Any = copy.deepcopy(encoder).eval()
+    for block in copied.modules():
+        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):
+            parts = dict(block.named_children())
+            if isinstance(parts.get(conv), nn.Conv2d) and isinstance(parts.get(norm), nn.BatchNorm2d):
+                setattr(block, conv, fuse_conv_bn_eval(parts[conv], parts[norm]))
+                setattr(block, norm, nn.Identity())
+    return copied.to(memory_format=torch.channels_last)
 
 
 def build(init: str, *, seed: int) -> SimCLR:

@@ -106,6 +106,8 @@ def of_answers(
     ]
     if "calibration" in result:
         found += [_reliability(result, when) for when in ("before", "after")]
+    if "selective" in result:
+        found.append(_risk(result["selective"], level))
     return found
 
 
@@ -188,6 +190,34 @@ def _curves_panel(
         ", ".join(f"{name} {figure(value)}" for name, value in scores.items()) or "cannot be computed"
     )
     return Panel(f"{title} ({score} in the legend)", caption, said, svg_uri(drawn))
+
+
+def _risk(selective: Mapping[str, Any], level: str) -> Panel:
+    """The risk-coverage curve (Geifman and El-Yaniv 2017, figure 1), and the thresholds' place on it."""
+    of_level, most = selective[level], selective["most_wrong"]
+    coverage, risk = of_level["coverage"], of_level["risk"]
+
+    def draw(page: Any) -> None:
+        on = page.subplots()
+        on.axhline(most, color=MUTED, linestyle="--", linewidth=1, label=f"{most:.0%}, aimed at")
+        on.plot(*of_level["curve"].values(), color=COLOURS[0], linewidth=1.8, label="of the surest answers")
+        if coverage and risk is not None:
+            on.plot(coverage, risk, "D", color=COLOURS[4], markersize=7, label="the chosen threshold")
+        on.set(xlabel="share answered", ylabel="share of these that is wrong")
+        on.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        on.grid(color=GRID, linewidth=0.7)
+
+    said = (
+        f"{coverage:.0%} of the tested {level}s are answered, {risk:.0%} of these wrongly"
+        if coverage and risk is not None
+        else f"no tested {level} is answered"
+    )
+    caption = (
+        "An answer counts from a confidence on that was chosen on validation groups, so that at most "
+        f"{most:.0%} of theirs were wrong. With it {said}."
+    )
+    drawn = svg_uri(svg(draw, size=(PANEL[0], PANEL[1] + 4 * LINE)))
+    return Panel(f"When it should not answer, per {level}", caption, said, drawn)
 
 
 def _styles() -> Any:

@@ -8,11 +8,11 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building
-from simclr_rhd.listing import Entry, Source, listed_names, visible
+from simclr_rhd.listing import Entry, Source, listed_names, unusable, visible
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -30,6 +30,41 @@ def open_source(data: str, *, cache_dir: Path, demo_patients: int, offline: bool
 
         return Bucket(data, cache_dir=cache_dir, offline=offline)
     return Folder(Path(data).expanduser(), location=data)
+
+
+def open_place(path: str, *, cache_dir: Path, offline: bool) -> tuple[Source, list[Entry], str]:
+    """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
+
+    Args:
+        path: as it was typed; files are told as this path, or as one below it.
+        cache_dir: where objects of a bucket are kept.
+        offline: use what is kept there, without the network.
+
+    Raises:
+        UserError: there is no such thing, or nothing in it.
+    """
+    if path.startswith("gs://"):
+        from simclr_rhd.bucket import Bucket
+        from simclr_rhd.media import kind_of  # whose module imports torch
+
+        name, _, key = path.removeprefix("gs://").partition("/")
+        bucket = Bucket(f"gs://{name}", cache_dir=cache_dir, offline=offline, flag="")
+        is_file = bool(PurePosixPath(key).suffix and kind_of(key) and not key.endswith("/"))
+        entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
+        return bucket, entries, f"gs://{name}/"
+    place = Path(path).expanduser()
+    if place.is_dir():
+        folder = Folder(place, location=path)
+        return folder, folder.files("", flag=path), path.rstrip("/") + "/"
+    if not place.is_file():
+        raise UserError(f"{path}: no such file or folder")
+    if reason := unusable(place.name):
+        raise UserError(f"{path}: {reason}")
+    return (
+        (folder := Folder(place.parent, location=str(place.parent))),
+        [folder.entry(place.name, flag=path)],
+        path[: len(path) - len(place.name)],
+    )
 
 
 def make_demo(cache_dir: Path, patients: int) -> Path:
@@ -84,16 +119,16 @@ class Folder:
             )
         entries, refused = visible(found)
         if not entries:
-            raise UserError(f"{flag} {prefix}: no files below {top}")
+            raise UserError(f"{flag} {prefix}: no files below {top}".replace(" :", ":"))
         self.listed += len(entries)
         self.refused += refused
         return entries
 
-    def entry(self, key: str) -> Entry:  # noqa: D102
+    def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:  # noqa: D102
         path = self.root / key
         if not path.is_file():
             near = self._beside(path)
-            raise UserError(f"--labels-csv {key}: no such file in {self.location}; in its folder: {near}")
+            raise UserError(f"{flag} {key}: no such file in {self.location}; in its folder: {near}")
         self.listed += 1
         return self._entry(path)
 

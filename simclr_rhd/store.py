@@ -106,7 +106,7 @@ def open_store(
         if not media.kind_of(entry.key)
     ]
     rejected += [*source.refused, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
-    work = partial(_prepare, paths, side=side, most=most, salt=_salt(cache_dir))
+    work = partial(_prepare, paths, side=side, most=most, salt=salt_of(cache_dir))
     _build(folder, sorted(paths), rejected, work, side=side)
     store = _read(folder)
     assert store is not None, f"{folder} was built a moment ago"
@@ -141,7 +141,7 @@ def sample(
     media.require_packages(entry.key for entry in used)
     begun = time.perf_counter()
     paths, _ = source.fetch([used[number] for number in evenly(len(used), min(len(used), SAMPLE))])
-    work = partial(_prepare, paths, side=side, most=most, salt=_salt(cache_dir))
+    work = partial(_prepare, paths, side=side, most=most, salt=salt_of(cache_dir))
     done = [found for _, found in in_order(work, sorted(paths), workers=os.cpu_count() or 1)]
     frames, n = [frame for found in done for frame in found.frames], max(1, len(done))
     return Sample(
@@ -188,7 +188,7 @@ def _prepare(
     return key, media.prepare(paths[key], key, side=side, most=most, salt=salt)
 
 
-def _salt(cache_dir: Path) -> bytes:
+def salt_of(cache_dir: Path) -> bytes:
     """Secret bytes of this cache folder, made once: without them a patient's number could be guessed."""
     path = cache_dir / "salt"
     if not path.exists():

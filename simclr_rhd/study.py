@@ -27,16 +27,21 @@ class Encoded:
     """What encoders make of the labelled frames, each frame once.
 
     Attributes:
-        kept: (n, D) float32, of the encoder that is kept.
+        described: {description: (n, D) float32} of the encoder that is kept, see `model.describe`.
         folds: K times (n, D): of the encoder that a fold is tested with; the same array where there is one.
         rivals: {name: (n, D)} of encoders to compare with.
         pixels: (n, P) float32, the small pictures themselves.
     """
 
-    kept: np.ndarray
+    described: dict[str, np.ndarray]
     folds: Sequence[np.ndarray]
     rivals: dict[str, np.ndarray]
     pixels: np.ndarray
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(n, D) float32 features of the encoder that is kept."""
+        return self.described["features"]
 
 
 @dataclass(frozen=True)

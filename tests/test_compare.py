@@ -16,7 +16,8 @@ from simclr_rhd import compare, comparison, evaluation, labels
 from simclr_rhd.answers import PAIR
 from simclr_rhd.bootstrap import bounds, draws
 from simclr_rhd.cohort import Cohort
-from simclr_rhd.config import Comparison, parse
+from simclr_rhd.commands import Comparison
+from simclr_rhd.config import parse
 from simclr_rhd.earlier import read_run, read_runs
 from simclr_rhd.files import write_json, write_lines, write_rows
 from simclr_rhd.plots_comparison import charts

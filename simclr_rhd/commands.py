@@ -1,0 +1,127 @@
+"""The commands beside the main job: what each is told, and its flags. Nothing heavy is imported here."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL = "models/model.pt"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` is told: the folders of finished runs, the reference first, and the page to write."""
+
+    runs: tuple[str, ...]
+    out: str = "comparison.html"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What `predict` is told; one field a flag, `paths` what is to be classified."""
+
+    paths: tuple[str, ...]
+    model: str = MODEL
+    out: str = "predictions.csv"
+    patients_csv: str | None = None
+    frames_per_clip: int | None = None
+    cache_dir: str | None = None
+    offline: bool = False
+    device: str = "auto"
+
+
+Command = Comparison | Prediction
+
+
+def parse_comparison(arguments: Sequence[str]) -> Comparison:
+    """Read what follows `compare`."""
+    parser = argparse.ArgumentParser(
+        prog="main.py compare",
+        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
+        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
+        "how much each run that tested the same frames differs from the first.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="*", metavar="DIR", help="folder of a finished run (its --save-dir)")
+    parser.add_argument(
+        "--out", default=Comparison.out, metavar="FILE.html", help="the page (default: %(default)s)"
+    )
+    found = parser.parse_intermixed_args(arguments)
+    runs, out = tuple(map(os.path.expanduser, found.runs)), os.path.expanduser(found.out)
+    if len(runs) < 2:
+        parser.error(f"wanted the folders of two or more finished runs, got {len(runs)}")
+    if not out.lower().endswith((".html", ".htm")):
+        parser.error(f"--out {out}: wanted a file whose name ends in .html")
+    return Comparison(runs, out)
+
+
+def parse_prediction(arguments: Sequence[str]) -> Prediction:
+    """Read what follows `predict`."""
+    parser = argparse.ArgumentParser(
+        prog="main.py predict",
+        usage="python3 main.py predict PATH... [--model FILE] [--out FILE.csv] [flags]",
+        description="Classifies frames, folders of frames, clips and DICOM files with a trained model: per "
+        "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
+        "videos, of the patients and of the files left out. Research use only.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="a file, a folder, or gs://BUCKET/..., of frames, clips, DICOM",
+    )
+    parser.add_argument(
+        "--model", default=MODEL, metavar="FILE", help="what a run has written (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        default=Prediction.out,
+        metavar="FILE.csv",
+        help="one row a frame and task (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--patients-csv",
+        metavar="FILE",
+        help="a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
+    )
+    parser.add_argument(
+        "--frames-per-clip",
+        type=int,
+        metavar="N",
+        help="evenly spaced frames of a clip or DICOM file at most (default: all)",
+    )
+    parser.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where a bucket's files are kept (default: the platform's user cache folder)",
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="use what is kept of a bucket, without the network"
+    )
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)"
+    )
+    found = vars(parser.parse_intermixed_args(arguments))
+    homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "patients_csv")}
+    out, model = os.path.expanduser(found["out"]), os.path.expanduser(found["model"])
+    config = Prediction(**{**found, **homes, "paths": tuple(found["paths"]), "out": out, "model": model})
+    problems = []
+    if not config.paths:
+        problems.append("nothing to classify: wanted at least one PATH")
+    if not out.lower().endswith(".csv"):
+        problems.append(f"--out {out}: wanted a file whose name ends in .csv")
+    if not Path(model).is_file():
+        problems.append(f"--model {model}: no such file; wanted the model.pt that a run has written")
+    if config.frames_per_clip is not None and config.frames_per_clip < 1:
+        problems.append(f"--frames-per-clip {config.frames_per_clip}: wanted at least 1")
+    if problems:
+        parser.error("\n  ".join(problems))
+    return config
+
+
+PARSERS: dict[str, Callable[[Sequence[str]], Command]] = {
+    "compare": parse_comparison,
+    "predict": parse_prediction,
+}

@@ -1,0 +1,216 @@
+"""A trained model as Python sees it: pictures in, typed answers out.
+
+Notation: n pictures, C classes or lesions of a task.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from simclr_rhd import classifier, frames
+from simclr_rhd.errors import UserError
+from simclr_rhd.labels import in_words
+from simclr_rhd.media import ORDINARY, look_of
+from simclr_rhd.model import folded
+from simclr_rhd.runtime import pick_device
+from simclr_rhd.selective import confidence_of
+
+Picture = np.ndarray | Image.Image | str | Path
+BATCH = 64  # frames at once
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of n pictures.
+
+    Attributes:
+        classes: {task: names of its C classes, or lesions}.
+        multilabel: the tasks of which each lesion is a yes or no of its own.
+        probabilities: {task: (n, C) float64}, calibrated; rows sum to 1, but for lesions.
+        novelty: (n,) float64, how far a picture is from those learnt from: above 1 is farther than 99 % of
+            frames of patients that were left out; NaN where the model cannot tell.
+        embeddings: (n, 512) float32 features of the encoder.
+        plain: (n,) bool, whether a picture is near-black or of one colour: nothing can be said of it.
+    """
+
+    classes: dict[str, list[str]]
+    multilabel: frozenset[str]
+    probabilities: dict[str, np.ndarray]
+    novelty: np.ndarray
+    embeddings: np.ndarray
+    plain: np.ndarray
+
+    @property
+    def out_of_distribution(self) -> np.ndarray:
+        """(n,) bool: pictures that are unlike those the model has learnt from; their answers mean nothing."""
+        return (np.nan_to_num(self.novelty) > 1) | self.plain
+
+    def predicted(self, task: str) -> list[str]:
+        """N names: the most probable class, or the lesions that are more probable than not."""
+        return said(self.probabilities[task], self.classes[task], multilabel=task in self.multilabel)
+
+    def confidence(self, task: str) -> np.ndarray:
+        """(n,) the probability of what is predicted; of lesions, of the least sure one."""
+        return confidence(self.probabilities[task], multilabel=task in self.multilabel)
+
+    def entropy(self, task: str) -> np.ndarray:
+        """(n,) in nats, 0 where the model is sure; of lesions, the sum over them."""
+        return entropy(self.probabilities[task], multilabel=task in self.multilabel)
+
+
+class Model:
+    """A classifier that a run has written, ready to be asked.
+
+    Args:
+        path: the run's `model.pt`.
+        device: 'auto', 'cpu' or 'cuda'.
+
+    Raises:
+        UserError: the file is no model of this program and version, or is damaged.
+    """
+
+    def __init__(self, path: str | Path, *, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.net = classifier.load(path)
+        self.facts = self.net.facts
+        self.net.encoder = folded(self.net.encoder)
+        self.net.to(self.device)
+        self.multilabel = self.net.heads.multilabel
+
+    @property
+    def classes(self) -> dict[str, list[str]]:
+        """{task: names of its classes, or lesions}, in the order of the probabilities."""
+        return self.facts.classes
+
+    def predict(self, images: Iterable[Picture] | Picture) -> Answers:
+        """Classify pictures, or one.
+
+        Args:
+            images: arrays (H, W) or (H, W, 3) of uint8 RGB, Pillow images, or paths of picture files, of any
+                size; each is padded to a square and resized as in the training.
+
+        Raises:
+            UserError: one cannot be used; the message says which and why.
+        """
+        if isinstance(images, np.ndarray | Image.Image | str | Path):
+            images = [images]
+        squares = (self._square(number, image) for number, image in enumerate(images))
+        return _joined(self, [self.answer(np.stack(some)) for some in _batches(squares)])
+
+    def embed(self, images: Iterable[Picture] | Picture) -> np.ndarray:
+        """(n, 512) float32 features of pictures; arguments and errors as of `predict`."""
+        return self.predict(images).embeddings
+
+    @torch.inference_mode()
+    def answer(self, squares: np.ndarray) -> Answers:
+        """Classify prepared frames: (n, 3, S, S) uint8, squares of `facts.stored_side` pixels; n ≥ 1."""
+        found = {
+            name: value.cpu().numpy()
+            for name, value in self.net(torch.from_numpy(squares).to(self.device)).items()
+        }
+        return Answers(
+            self.classes,
+            self.multilabel,
+            {task: found[task] for task in self.classes},
+            found["novelty"].astype(np.float64),
+            found["features"].astype(np.float32),
+            np.array([look_of(square) != ORDINARY for square in squares]),
+        )
+
+    def abstains(self, task: str, probabilities: np.ndarray, *, level: str) -> np.ndarray | None:
+        """(n,) whether an answer is not to be taken, as too many of its confidence were wrong.
+
+        Args:
+            task: of the answers.
+            probabilities: (n, C).
+            level: 'frame' or 'video', what they are of.
+
+        Returns:
+            None where no validation frame has told a threshold.
+        """
+        names = self.classes[task]
+        if task not in self.multilabel:
+            limit = self.facts.thresholds.get(task, {}).get(level)
+            return None if limit is None else confidence_of(probabilities) < limit
+        unsure, known = np.zeros(len(probabilities), dtype=bool), False
+        for number, name in enumerate(names):
+            limit = self.facts.thresholds.get(f"{task}: {name}", {}).get(level)
+            if limit is not None:
+                p, known = probabilities[:, number], True
+                unsure |= np.maximum(p, 1 - p) < limit
+        return unsure if known else None
+
+    def _square(self, number: int, image: Picture) -> np.ndarray:
+        where = f"image {number}"
+        try:
+            if isinstance(image, str | Path):
+                where = str(image)
+                image = frames.decode(Path(image).read_bytes())
+            elif isinstance(image, Image.Image):
+                image = np.asarray(frames.to_rgb(image))
+            if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+                raise ValueError(
+                    f"found an array {image.shape} of {image.dtype}, wanted (H, W) or (H, W, 3) of uint8"
+                )
+            if image.ndim == 2:
+                image = np.repeat(image[..., None], 3, axis=2)
+            if min(image.shape[:2]) < frames.SMALLEST_SIDE:
+                raise ValueError(f"too small ({image.shape[1]}x{image.shape[0]})")
+            return frames.square(image, self.facts.stored_side)
+        except OSError as error:
+            raise UserError(f"{where}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
+
+
+def said(probabilities: np.ndarray, names: Sequence[str], *, multilabel: bool) -> list[str]:
+    """N names of what (n, C) probabilities say."""
+    values = (probabilities >= 0.5).astype(int) if multilabel else probabilities.argmax(axis=1)
+    return [in_words(value, names) for value in values]
+
+
+def confidence(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
+    """(n, C) -> (n,): the probability of what is said; of lesions, of the least sure one."""
+    if multilabel:
+        return np.maximum(probabilities, 1 - probabilities).min(axis=1)
+    return confidence_of(probabilities)
+
+
+def entropy(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
+    """(n, C) -> (n,) in nats; of lesions, the sum over them."""
+    p = np.clip(probabilities, 1e-300, 1)
+    found = -(p * np.log(p)).sum(axis=1)
+    if multilabel:
+        q = np.clip(1 - probabilities, 1e-300, 1)
+        found -= (q * np.log(q)).sum(axis=1)
+    return np.maximum(found, 0)
+
+
+def _batches(squares: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    while some := list(islice(squares, BATCH)):
+        yield some
+
+
+def _joined(model: Model, parts: Sequence[Answers]) -> Answers:
+    if not parts:
+        nothing: Mapping[str, np.ndarray] = {
+            task: np.zeros((0, len(names))) for task, names in model.classes.items()
+        }
+        empty = np.zeros(0)
+        return Answers(
+            model.classes, model.multilabel, dict(nothing), empty, np.zeros((0, 512), np.float32), empty > 0
+        )
+    return Answers(
+        model.classes,
+        model.multilabel,
+        {task: np.concatenate([part.probabilities[task] for part in parts]) for task in model.classes},
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("novelty", "embeddings", "plain")
+        ),
+    )

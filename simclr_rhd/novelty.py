@@ -1,0 +1,88 @@
+"""Is a frame like those that the model has learnt from? Distances of three descriptions of it.
+
+What the heads see, what the first layer sees, and where the frame is bright: a photograph differs in
+texture, the picture of another probe in layout, and what is neither may still lie far off in the features.
+Distances are Mahalanobis's (Lee et al. 2018, "A Simple Unified Framework for Detecting Out-of-Distribution
+Samples").
+
+Notation: n frames, D numbers of a description.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from sklearn.covariance import LedoitWolf
+from torch import Tensor, nn
+
+DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D, see `model.describe`
+QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
+FOLDS = 5
+FEWEST = 20  # frames
+
+
+class Novelty(nn.Module):
+    """How far frames are from those learnt from, in units of what is still usual.
+
+    Buffers of each description: `mean` (D,), `whiten` (D, D), and `limit`, a squared distance.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, width in DESCRIPTIONS.items():
+            self.register_buffer(f"{name}_mean", torch.zeros(width))
+            self.register_buffer(f"{name}_whiten", torch.eye(width))
+            self.register_buffer(f"{name}_limit", torch.ones(()))
+
+    def forward(self, described: Mapping[str, Tensor]) -> Tensor:
+        """{description: (B, D)} -> (B,), above 1 where any of them is farther than usual."""
+        distances = []
+        for name in DESCRIPTIONS:
+            mean, whiten, limit = (self.get_buffer(f"{name}_{what}") for what in ("mean", "whiten", "limit"))
+            distances.append((((described[name] - mean) @ whiten) ** 2).sum(dim=1) / limit)
+        return torch.stack(distances, dim=1).amax(dim=1)
+
+
+def fit_novelty(described: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int) -> Novelty | None:
+    """What the training frames are like, and how far others of their kind may be.
+
+    The limits are those that 99 % of the frames keep when their groups are left out, in five parts.
+
+    Args:
+        described: {description: (n, D) float32} of training frames.
+        groups: n groups, such as patients.
+        seed: of the parts.
+
+    Returns:
+        None with fewer than 20 frames or two groups.
+    """
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if len(group) < FEWEST or len(names) < 2:
+        return None
+    part = (np.random.default_rng([seed, 11]).permutation(len(names)) % min(FOLDS, len(names)))[group]
+    found = Novelty()
+    for name in DESCRIPTIONS:
+        x = described[name].astype(np.float64)
+        distances = np.empty(len(x))
+        for number in np.unique(part):
+            out = part == number
+            distances[out] = _squared(x[out], *_fit(x[~out]))
+        mean, whiten = _fit(x)
+        limit = max(float(np.quantile(distances, QUANTILE)), 1e-12)
+        for what, value in (("mean", mean), ("whiten", whiten), ("limit", np.array(limit))):
+            found.get_buffer(f"{name}_{what}").copy_(torch.from_numpy(value))
+    return found
+
+
+def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n, D) -> mean (D,) and W (D, D), so that |(x - mean) W|² is the squared distance.
+
+    The covariance is shrunk (Ledoit and Wolf 2004), of standardised numbers.
+    """
+    mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
+    precision = LedoitWolf(assume_centered=True).fit((x - mean) / deviation).precision_
+    return mean, np.linalg.cholesky(precision) / deviation[:, None]
+
+
+def _squared(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
+    return (((x - mean) @ whiten) ** 2).sum(axis=1)

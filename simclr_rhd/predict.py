@@ -1,0 +1,370 @@
+"""What a model says of files: per frame, per video and per patient, in constant memory.
+
+Frames are read, classified and written in batches; of videos and patients only sums are kept.
+
+Notation: C classes or lesions of a task.
+"""
+
+import csv
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+from simclr_rhd import media
+from simclr_rhd.errors import UserError
+from simclr_rhd.files import plain, replacing, write_rows
+from simclr_rhd.groups import HASHED
+from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, said
+from simclr_rhd.labels import stem_of
+from simclr_rhd.listing import Entry, Source
+from simclr_rhd.parallel import in_order
+from simclr_rhd.process import progress
+from simclr_rhd.sources import open_place
+from simclr_rhd.store import salt_of
+from simclr_rhd.table import FILE_COLUMN, PATIENT_COLUMN, match, read_rows
+
+logger = logging.getLogger("simclr_rhd")
+
+FETCHED = 1000  # files of a bucket that are brought here at a time
+FOREIGN_SHARE = 0.5  # of a video's or a patient's frames, above which it is out of distribution
+SHOWN = 20  # videos on the terminal
+UNSURE, FOREIGN = "?", "!"
+
+
+class Place(NamedTuple):
+    """Files to classify.
+
+    Attributes:
+        source: where they are.
+        entries: of its listing.
+        prefix: what stands before an entry's key where it is told.
+    """
+
+    source: Source
+    entries: list[Entry]
+    prefix: str
+
+
+class Frame(NamedTuple):
+    """A frame on its way: what it is called, its (3, S, S) uint8 pixels."""
+
+    path: str
+    video: str
+    patient: str
+    pixels: np.ndarray
+
+
+@dataclass
+class Sums:
+    """What has been said of a video or a patient so far."""
+
+    patient: str
+    n: int = 0
+    foreign: int = 0
+    novelty: float = 0.0
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, answers: Answers, row: int) -> None:
+        """Take in one more frame."""
+        self.n += 1
+        self.foreign += int(answers.out_of_distribution[row])
+        self.novelty += float(answers.novelty[row])
+        for task, p in answers.probabilities.items():
+            self.probabilities[task] = self.probabilities.get(task, 0.0) + p[row]
+
+
+def find(paths: Sequence[str], *, cache_dir: Path, offline: bool) -> list[Place]:
+    """The files of the paths; what is named twice is taken once.
+
+    Args:
+        paths: files, folders, gs://BUCKET/... as they were typed.
+        cache_dir: where objects of a bucket are kept.
+        offline: use what is kept there, without the network.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    found, seen = [], set[str]()
+    for path in paths:
+        source, entries, prefix = open_place(path, cache_dir=cache_dir, offline=offline)
+        new = {_identity(prefix + entry.key): entry for entry in entries}
+        new = {key: entry for key, entry in new.items() if key not in seen}
+        seen |= new.keys()
+        found.append(Place(source, list(new.values()), prefix))
+    return found
+
+
+def _identity(path: str) -> str:
+    return path if path.startswith("gs://") else os.path.realpath(path)
+
+
+def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
+    """{file as it is told: its patient}, of a table with columns FILENAME and PATIENT.
+
+    Raises:
+        UserError: the table cannot be read, or names none of the files.
+    """
+    if path is None:
+        return {}
+    try:
+        table = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"--patients-csv {path}: {error.strerror}") from None
+    files = [place.prefix + entry.key for place in places for entry in place.entries]
+    rows_of, _ = match(read_rows(table, path, needed=(FILE_COLUMN, PATIENT_COLUMN)), files)
+    if not rows_of:
+        raise UserError(f"--patients-csv {path}: none of its rows names one of the {len(files)} files")
+    patients = {file: {row[PATIENT_COLUMN].strip() for row in rows} for file, rows in rows_of.items()}
+    if several := [file for file, names in patients.items() if len(names) > 1]:
+        raise UserError(f"--patients-csv {path}: {several[0]} has several patients")
+    return {file: names.pop() for file, names in patients.items()}
+
+
+class Run:
+    """One pass over the files.
+
+    Args:
+        model: that is asked.
+        places: the files.
+        patients: {file as it is told: its patient}.
+        cache_dir: holds the salt for patients of DICOM files.
+        most: frames of a clip at most, None for all.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        places: Sequence[Place],
+        patients: Mapping[str, str],
+        *,
+        cache_dir: Path,
+        most: int | None,
+    ) -> None:
+        self.model, self.places, self.patients = model, places, patients
+        self.prepare = partial(
+            media.prepare, side=model.facts.stored_side, most=most, salt=salt_of(cache_dir)
+        )
+        self.rejected: list[tuple[str, str]] = []
+        self.videos: dict[str, Sums] = {}
+        self.of_patients: dict[str, Sums] = {}
+        self.frames = 0
+
+    def write(self, out: Path) -> None:
+        """Classify all files; write `out`, and beside it the same as JSON, the videos and the patients.
+
+        Raises:
+            UserError: there is no frame that can be classified; nothing is written.
+        """
+        beside = partial(_beside, out)
+        with ExitStack() as stack:
+            table = csv.writer(stack.enter_context(_text(out)))
+            listed = stack.enter_context(_listing(beside("json"), self._head()))
+            table.writerow(["path", "video", "patient", *self._columns()])
+            for frames, answers in self._answered():
+                for row, frame in enumerate(frames):
+                    p = {task: of_task[row] for task, of_task in answers.probabilities.items()}
+                    of = Told(frame.patient, p, answers.novelty[row], bool(answers.out_of_distribution[row]))
+                    for cells in self._rows(of, level="frame"):
+                        table.writerow([frame.path, frame.video, *cells])
+                    listed({"path": frame.path, "video": frame.video} | self._record(of, level="frame"))
+            if not self.frames:
+                examples = "".join(f"\n  {path}: {why}" for path, why in self.rejected[:5])
+                raise UserError(f"none of the {self._total()} files could be classified:{examples}")
+            for name, units in (("videos", self.videos), ("patients", self.of_patients)):
+                write_rows(
+                    beside(f"{name}.csv"),
+                    [name[:-1], "frames", *(["patient"] * (name == "videos")), *self._columns()],
+                    (
+                        [unit, of.n, *(cells if name == "videos" else cells[1:])]
+                        for unit, of in units.items()
+                        for cells in self._rows(_mean(of), level="video")
+                    ),
+                )
+            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected)
+
+    def lines(self, out: Path) -> list[str]:
+        """What was found, for the terminal."""
+        tasks = list(self.model.classes)
+        width = max([len("video"), *(len(_short(name)) for name in islice(self.videos, SHOWN))])
+        lines = [f"{'video':<{width}}  frames  " + "".join(f"{task:<34}" for task in tasks)]
+        lines.append("-" * len(lines[0].rstrip()))
+        for name, of in islice(self.videos.items(), SHOWN):
+            told = _mean(of)
+            mark = FOREIGN if told.foreign else " "
+            cells = [f"{self._said(told, task):<34}" for task in tasks]
+            lines.append(f"{_short(name):<{width}} {mark}{of.n:>6}  {''.join(cells)}".rstrip())
+        if len(self.videos) > SHOWN:
+            lines.append(f"... and {len(self.videos) - SHOWN} more videos")
+        foreign = sum(_mean(of).foreign for of in self.videos.values())
+        lines += [
+            f"{FOREIGN} out of distribution: unlike what the model has learnt from, its answer means nothing "
+            f"({foreign} of {len(self.videos)} videos)",
+            f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were wrong",
+            "",
+        ]
+        for reason, number in Counter(why.split(" (")[0] for _, why in self.rejected).most_common(5):
+            lines.append(f"left out or not whole: {number} files, {reason}")
+        lines.append(
+            f"{self.frames} frames of {len(self.videos)} videos and {len(self.of_patients)} known patients; "
+            f"look at {out}, and {', '.join(_beside(out, end).name for end in ENDS)} beside it"
+        )
+        return lines
+
+    def _said(self, told: "Told", task: str) -> str:
+        p, several = told.probabilities[task][None], task in self.model.multilabel
+        (name,) = said(p, self.model.classes[task], multilabel=several)
+        unsure = self.model.abstains(task, p, level="video")
+        mark = UNSURE * bool(unsure is not None and unsure[0])
+        return f"{name[:26]} {confidence(p, multilabel=several)[0]:.2f}{mark}"
+
+    def _total(self) -> int:
+        return sum(len(place.entries) for place in self.places)
+
+    def _answered(self) -> Iterator[tuple[list[Frame], Answers]]:
+        """Batches of frames with their answers."""
+        frames = self._frames()
+        while some := list(islice(frames, BATCH)):
+            answers = self.model.answer(np.stack([frame.pixels for frame in some]))
+            self.frames += len(some)
+            for row, frame in enumerate(some):
+                self.videos.setdefault(frame.video, Sums(frame.patient)).add(answers, row)
+                if frame.patient:
+                    self.of_patients.setdefault(frame.patient, Sums(frame.patient)).add(answers, row)
+            yield some, answers
+
+    def _frames(self) -> Iterator[Frame]:
+        done = progress(
+            self._prepared(),
+            total=self._total(),
+            where="predict",
+            unit="files",
+            amount=lambda item: len(item[2].frames),
+            amount_unit="frames",
+        )
+        for told, key, prepared in done:
+            if prepared.reason:
+                self.rejected.append((told, prepared.reason))
+            patient = self.patients.get(told) or HASHED * bool(prepared.patient) + prepared.patient
+            video = str(PurePosixPath(told).parent / stem_of(PurePosixPath(key).name))
+            for frame in prepared.frames:
+                path = told if frame.number is None else f"{told}#{frame.number:04d}"
+                pixels = np.broadcast_to(frame.pixels, (3, *frame.pixels.shape[1:]))
+                yield Frame(path, video, patient, pixels)
+
+    def _prepared(self) -> Iterator[tuple[str, str, media.Prepared]]:
+        for source, entries, prefix in self.places:
+            rest = iter(entries)
+            while some := list(islice(rest, FETCHED if source.remote else len(entries))):
+                usable = [entry for entry in some if media.kind_of(entry.key)]
+                for entry in some:
+                    if not media.kind_of(entry.key):
+                        why = f"{media.NO_FRAME}{PurePosixPath(entry.key).suffix}"
+                        yield prefix + entry.key, entry.key, media.Prepared(reason=why)
+                media.require_packages(entry.key for entry in usable)
+                paths, failed = source.fetch(usable)
+                for key, why in failed.items():
+                    yield prefix + key, key, media.Prepared(reason=f"could not be fetched: {why}")
+                work = partial(self._prepare, paths)
+                for key, done in in_order(work, sorted(paths), workers=os.cpu_count() or 1):
+                    yield prefix + key, key, done
+
+    def _prepare(self, paths: Mapping[str, Path], key: str) -> tuple[str, media.Prepared]:
+        return key, self.prepare(paths[key], key)
+
+    def _columns(self) -> list[str]:
+        names = dict.fromkeys(name for of_task in self.model.classes.values() for name in of_task)
+        of_answer = ["task", "predicted", "probability", "entropy"]
+        return [*of_answer, *(f"p:{name}" for name in names), "novelty", "out_of_distribution", "abstained"]
+
+    def _rows(self, of: "Told", *, level: str) -> Iterator[list[Any]]:
+        columns = self._columns()[4:-3]
+        for task, answer in self._record(of, level=level)["tasks"].items():
+            by_column = {f"p:{name}": p for name, p in answer["probabilities"].items()}
+            yield [
+                *(of.patient, task, answer["predicted"], answer["probability"], answer["entropy"]),
+                *(by_column.get(column, "") for column in columns),
+                *(_cell(of.novelty), of.foreign, "" if answer["abstained"] is None else answer["abstained"]),
+            ]
+
+    def _record(self, of: "Told", *, level: str) -> dict[str, Any]:
+        tasks = {}
+        for task, names in self.model.classes.items():
+            p, several = of.probabilities[task][None], task in self.model.multilabel
+            unsure = self.model.abstains(task, p, level=level)
+            tasks[task] = {
+                "predicted": said(p, names, multilabel=several)[0],
+                "probability": round(float(confidence(p, multilabel=several)[0]), DIGITS),
+                "entropy": round(float(entropy(p, multilabel=several)[0]), DIGITS),
+                "abstained": None if unsure is None else bool(unsure[0]),
+                "probabilities": {name: round(float(x), DIGITS) for name, x in zip(names, p[0], strict=True)},
+            }
+        about = {"patient": of.patient, "novelty": of.novelty, "out_of_distribution": of.foreign}
+        return about | {"tasks": tasks}
+
+    def _head(self) -> dict[str, Any]:
+        facts = self.model.facts
+        return {"classes": facts.classes, "synthetic": facts.synthetic, "trained_on": facts.trained_on}
+
+
+class Told(NamedTuple):
+    """What is told of a frame, a video or a patient: means of (C,) probabilities."""
+
+    patient: str
+    probabilities: dict[str, np.ndarray]
+    novelty: float
+    foreign: bool
+
+
+DIGITS = 7  # of a probability
+ENDS = ("json", "videos.csv", "patients.csv", "rejected.csv")
+
+
+def _mean(of: Sums) -> Told:
+    p = {task: total / of.n for task, total in of.probabilities.items()}
+    return Told(of.patient, p, of.novelty / of.n, of.foreign > FOREIGN_SHARE * of.n)
+
+
+def _cell(value: float) -> Any:
+    return round(float(value), 4) if np.isfinite(value) else ""
+
+
+def _short(name: str) -> str:
+    """A video's name without folders, to be shown in a table."""
+    last = PurePosixPath(name).name
+    return last if len(last) <= 40 else f"...{last[-37:]}"
+
+
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(f"{out.stem}.{end}")
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        yield stream
+
+
+@contextmanager
+def _listing(path: Path, head: Mapping[str, Any]) -> Iterator[Any]:
+    """Write one JSON object whose last member, "frames", grows while the block runs."""
+    with _text(path) as stream:
+        stream.write(json.dumps(plain(dict(head)), ensure_ascii=False)[:-1] + ', "frames": [')
+        first = True
+
+        def add(record: dict[str, Any]) -> None:
+            nonlocal first
+            stream.write(("\n" if first else ",\n") + json.dumps(plain(record), ensure_ascii=False))
+            first = False
+
+        yield add
+        stream.write("\n]}\n")

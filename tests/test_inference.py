@@ -1,0 +1,105 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from a_model import CLASSES, write_model
+from echo_files import encoded, picture
+from PIL import Image
+
+from simclr_rhd import classifier, load_model
+from simclr_rhd.errors import UserError
+from simclr_rhd.frames import square
+from simclr_rhd.inference import confidence, entropy, said
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "model.pt")
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return load_model(path)
+
+
+def test_arrays_pillow_images_and_files_are_the_same_pictures(model, tmp_path):
+    pixels = picture()
+    (tmp_path / "a.png").write_bytes(encoded(pixels))
+    found = model.predict([pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")])
+    for task, names in CLASSES.items():
+        p = found.probabilities[task]
+        assert p.shape == (4, len(names)) and p.dtype == np.float64
+        np.testing.assert_allclose(p, p[:1].repeat(4, axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.embeddings, model.embed(pixels).repeat(4, axis=0), atol=1e-4)
+    assert found.predicted("view") == [CLASSES["view"][found.probabilities["view"][0].argmax()]] * 4
+
+
+def test_it_answers_as_the_net_that_was_saved(path, model):
+    net = classifier.load(path)
+    squares = np.stack(
+        [square(picture(seed=seed), net.facts.stored_side) for seed in range(70)]
+    )  # two batches
+
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(squares))
+    found = model.predict([picture(seed=seed) for seed in range(70)])
+    for task in CLASSES:
+        np.testing.assert_allclose(found.probabilities[task], expected[task].numpy(), atol=1e-5)
+    np.testing.assert_allclose(found.novelty, expected["novelty"].numpy(), rtol=1e-3)
+
+
+def test_a_picture_of_another_kind_is_marked_and_one_of_its_own_is_not(model):
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    found = model.predict(
+        [picture(seed=100), noise, np.zeros((48, 64, 3), np.uint8), np.full((9, 12), 200, np.uint8)]
+    )
+    assert found.out_of_distribution.tolist() == [False, True, True, True]
+    assert found.plain.tolist() == [False, False, True, False]  # padded, it is not of one colour
+
+
+def test_a_model_that_cannot_tell_says_so(tmp_path):
+    model = load_model(write_model(tmp_path / "model.pt", novelty=False, thresholds={}))
+    found = model.predict(picture())
+    assert np.isnan(found.novelty).all() and not found.out_of_distribution.any()
+    assert model.abstains("view", found.probabilities["view"], level="frame") is None
+    assert model.abstains("condition", found.probabilities["condition"], level="frame") is None
+
+
+def test_unsure_answers_are_abstained_from_by_level_and_lesion(model):
+    p = np.array([[0.45, 0.3, 0.25], [0.6, 0.2, 0.2]])
+    assert model.abstains("view", p, level="frame").tolist() == [True, False]
+    assert model.abstains("view", p, level="video").tolist() == [False, False]
+    lesions = np.array([[0.95, 0.5], [0.05, 0.5], [0.6, 0.99]])  # only MR has a threshold
+    assert model.abstains("condition", lesions, level="frame").tolist() == [False, False, True]
+
+
+def test_words_confidence_and_entropy_by_hand():
+    p = np.array([[0.5, 0.25, 0.25]])
+    assert said(p, ["a", "b", "c"], multilabel=False) == ["a"]
+    assert confidence(p, multilabel=False) == [0.5]
+    assert entropy(p, multilabel=False) == pytest.approx([1.5 * math.log(2)])
+    lesions = np.array([[0.9, 0.25], [0.9, 0.5], [0.1, 0.2]])
+    assert said(lesions, ["MR", "AR"], multilabel=True) == ["MR", "MR + AR", "no lesion"]
+    assert confidence(lesions, multilabel=True).tolist() == [0.75, 0.5, 0.8]
+    assert entropy(np.array([[0.5, 1.0]]), multilabel=True) == pytest.approx([math.log(2)])
+
+
+def test_nothing_asked_nothing_answered(model):
+    found = model.predict([])
+    assert found.probabilities["view"].shape == (0, 3) and found.embeddings.shape == (0, 512)
+    assert found.predicted("condition") == []
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (np.zeros((9, 9, 4), np.uint8), r"image 1: found an array \(9, 9, 4\) of uint8, wanted \(H, W\)"),
+        (np.zeros((9, 9)), "of float64, wanted"),
+        (np.zeros((4, 60, 3), np.uint8), r"too small \(60x4\)"),
+        ("no/such.png", "no/such.png: No such file"),
+    ],
+)
+def test_pictures_that_cannot_be_used_are_named(model, image, told):
+    with pytest.raises(UserError, match=told):
+        model.predict([picture(), image])
