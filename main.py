@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.commands import Command, Comparison, Prediction
+from simclr_rhd.commands import Command, Comparison, Export, Prediction
 from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the ar
     from simclr_rhd.heads import Trained
     from simclr_rhd.listing import Source
     from simclr_rhd.model import Heads, SimCLR
+    from simclr_rhd.predict import Place
     from simclr_rhd.pretrain import Pretraining
     from simclr_rhd.projection import Projection
     from simclr_rhd.settle import Settled
@@ -102,8 +103,10 @@ def run_command(config: Command) -> int:
         with process.terminable():
             if isinstance(config, Comparison):
                 compare(config)
-            else:
+            elif isinstance(config, Prediction):
                 predict(config)
+            else:
+                export(config)
             return 0
     except UserError as error:
         logger.error("error: %s", error)
@@ -155,6 +158,49 @@ def predict(config: Prediction) -> None:
         logger.info(line)
     if model.facts.synthetic:
         logger.warning("%s Its model has learnt from them.", SYNTHETIC)
+
+
+def export(config: Export) -> None:
+    """The trained model for other runtimes, each checked on real frames."""
+    from simclr_rhd import classifier, runtime
+    from simclr_rhd import export as exporting
+    from simclr_rhd import predict as prediction
+    from simclr_rhd.files import make_folder
+
+    runtime.prepare_torch()
+    exporting.onnx_packages()
+    model, path = classifier.load(config.model), Path(config.model)
+    folder, cache_dir = Path(config.out or path.parent / "exported"), cache_dir_of(config)
+    make_folder(folder, flag="--out")
+    if config.frames:
+        places = prediction.find(config.frames, cache_dir=cache_dir, offline=config.offline)
+    else:
+        places = [labelled_of(path.parent, cache_dir)]
+    frames = exporting.some_frames(places, side=model.facts.stored_side)
+    logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
+    for check in exporting.export(model, frames, folder):
+        said = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())
+        logger.info(
+            "%s: probabilities within %.1e of PyTorch's on %d frames, the same class: %s",
+            *(folder / check.name, check.largest, check.frames, said),
+        )
+
+
+def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
+    """The labelled frames of the run that wrote into a folder."""
+    from simclr_rhd.predict import Place
+    from simclr_rhd.sources import open_source
+
+    try:
+        told = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))["config"]
+        source = open_source(
+            told["data"], cache_dir=cache_dir, demo_patients=told["demo_patients"], offline=told["offline"]
+        )
+        return Place(source, source.files(told["labelled_prefix"], flag="--labelled-prefix"), "")
+    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(
+            f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"
+        ) from None
 
 
 def train(config: Config, save_dir: Path, argv: list[str]) -> int:
@@ -431,7 +477,7 @@ def announce(config: Config, record: Any, device: torch.device) -> None:
         )
 
 
-def cache_dir_of(config: Config | Prediction) -> Path:
+def cache_dir_of(config: Config | Prediction | Export) -> Path:
     """Where fetched and decoded frames are kept."""
     import platformdirs
 

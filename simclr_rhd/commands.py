@@ -31,7 +31,18 @@ class Prediction:
     device: str = "auto"
 
 
-Command = Comparison | Prediction
+@dataclass(frozen=True)
+class Export:
+    """What `export` is told; one field a flag."""
+
+    model: str = MODEL
+    out: str | None = None  # None: a folder beside the model
+    frames: tuple[str, ...] = ()
+    cache_dir: str | None = None
+    offline: bool = False
+
+
+Command = Comparison | Prediction | Export
 
 
 def parse_comparison(arguments: Sequence[str]) -> Comparison:
@@ -121,7 +132,45 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
     return config
 
 
+def parse_export(arguments: Sequence[str]) -> Export:
+    """Read what follows `export`."""
+    parser = argparse.ArgumentParser(
+        prog="main.py export",
+        usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
+        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
+        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", default=MODEL, metavar="FILE", help="what a run has written (default: %(default)s)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder (default: 'exported' beside the model)")
+    parser.add_argument(
+        "--frames",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="real frames to fit the 8-bit weights on and to check with: files, folders, gs://BUCKET/... "
+        "(default: labelled frames of the run)",
+    )
+    parser.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where a bucket's files are kept (default: the platform's user cache folder)",
+    )
+    parser.add_argument("--offline", action="store_true", help="use what is kept of a bucket")
+    found = vars(parser.parse_args(arguments))
+    homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "out")}
+    config = Export(
+        **{**found, **homes, "frames": tuple(found["frames"]), "model": os.path.expanduser(found["model"])}
+    )
+    if not Path(config.model).is_file():
+        parser.error(f"--model {config.model}: no such file; wanted the model.pt that a run has written")
+    return config
+
+
 PARSERS: dict[str, Callable[[Sequence[str]], Command]] = {
     "compare": parse_comparison,
     "predict": parse_prediction,
+    "export": parse_export,
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 from simclr_rhd.commands import PARSERS, Command
 
-COMMANDS = ("train", "predict", "estimate", "compare")
+COMMANDS = ("train", "predict", "export", "estimate", "compare")
 AUTO = "auto"
 DEMO_IMAGE_SIZE = 64
 AFTER_PRETRAINING = (  # what --evaluate-again may change
@@ -302,12 +302,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="main.py",
         usage="python3 main.py [train | estimate] [flags]\n"
         "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
+        "       python3 main.py export [--model FILE] [--out DIR]\n"
         "       python3 main.py compare DIR DIR... [--out FILE.html]",
         description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
         "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
         "synthetic data. `estimate` says what a run with these flags would take, without running it; "
-        "`predict` classifies new frames with what a run has learnt; `compare` holds finished runs against "
-        "each other (each has its own --help).",
+        "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
+        "`compare` holds finished runs against each other (each has its own --help).",
         allow_abbrev=False,
     )
     hints = typing.get_type_hints(Config)

@@ -47,6 +47,7 @@ LAYERS = [
     {"finetune", "study", "curves", "classifier", "selective"},
     {"inference"},
     {"predict", "__init__"},
+    {"export"},
     {"evaluation"},
     {"efficiency"},
     {"pretrain", "journal"},

@@ -1,0 +1,22 @@
+"""Classify frames with an exported model alone: python3 classify_onnx.py model.onnx FRAME..."""
+
+import json
+import sys
+
+import numpy
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+facts = json.loads(session.get_modelmeta().custom_metadata_map["simclr_rhd"])
+size = (facts["side"], facts["side"])
+for path in sys.argv[2:]:
+    frame = ImageOps.pad(Image.open(path).convert("RGB"), size, Image.Resampling.BILINEAR)  # black around it
+    found = dict(
+        zip(facts["outputs"], session.run(None, {"frames": numpy.asarray(frame)[None]}), strict=True)
+    )
+    strange = "novelty" in found and found["novelty"][0] > 1
+    print(path, "(unlike what the model has learnt from)" if strange else "")
+    for task, names in facts["classes"].items():
+        for name, probability in zip(names, found[f"{task}_probabilities"][0], strict=True):
+            print(f"    {task}: {name} {probability:.2f}")
