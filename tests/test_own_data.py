@@ -218,8 +218,8 @@ def test_an_encoder_that_moves_while_the_heads_learn_is_noticed(data, tmp_path, 
         encoder.bn1.running_mean += 1e-6
         return found
 
-    honest = features.extract
-    monkeypatch.setattr(features, "extract", drifting)
+    honest = features.extract_described
+    monkeypatch.setattr(features, "extract_described", drifting)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 1
     assert "the frozen encoder changed" in capfd.readouterr().err
 
