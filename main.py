@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -56,12 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from simclr_rhd import runs
 
-        save_dir, words = Path(config.save_dir), sys.argv[1:] if argv is None else list(argv)
+        words = sys.argv[1:] if argv is None else list(argv)
         with process.terminable(follows=follows):
             if config.command == "estimate":
                 return estimate(config)
+            save_dir = folder_of(config)
             with nullcontext() if follows else runs.locked(save_dir):
-                return train(config, save_dir, words)
+                with nullcontext(nothing) if follows else mirroring(config, save_dir) as on_saved:
+                    return train(config, save_dir, words, on_saved)
     except UserError as error:
         logger.error("error: %s%s", f"rank {process.rank()}: " * follows, error)
         return 2
@@ -203,8 +206,29 @@ def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
         ) from None
 
 
-def train(config: Config, save_dir: Path, argv: list[str]) -> int:
-    """The stages of a run, in order."""
+def folder_of(config: Config) -> Path:
+    """The folder of this machine that the run writes to."""
+    if not config.save_dir.startswith("gs://"):
+        return Path(config.save_dir)
+    name = hashlib.sha256(config.save_dir.rstrip("/").encode()).hexdigest()[:16]
+    return cache_dir_of(config) / "runs" / name
+
+
+def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Callable[[], None]]:
+    """What brings a checkpoint to the bucket, where --save-dir is one."""
+    if not config.save_dir.startswith("gs://"):
+        return nullcontext(nothing)
+    from simclr_rhd.mirror import mirrored
+
+    return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config))
+
+
+def nothing() -> None:
+    """What is done after a checkpoint where nothing is."""
+
+
+def train(config: Config, save_dir: Path, argv: list[str], on_saved: Callable[[], None] = nothing) -> int:
+    """The stages of a run, in order; `on_saved` is called after each checkpoint."""
     from simclr_rhd import ranks, runs, runtime
     from simclr_rhd.dataset import write_tables
     from simclr_rhd.journal import require_tensorboard
@@ -254,8 +278,8 @@ def train(config: Config, save_dir: Path, argv: list[str]) -> int:
             record.write_to(save_dir / "run.json")
             write_tables(dataset, save_dir)
         with record.stage("pretraining"):
-            history = pretrain(config, settled, dataset, model, save_dir, device)
-            models = [model, *pretrain_folds(config, settled, dataset, save_dir, device)]
+            history = pretrain(config, settled, dataset, model, save_dir, device, on_saved)
+            models = [model, *pretrain_folds(config, settled, dataset, save_dir, device, on_saved)]
     return conclude(config, dataset, models, history, record, save_dir, device) if ranks.leads() else 0
 
 
@@ -673,6 +697,7 @@ def pretrain(
     model: SimCLR,
     save_dir: Path,
     device: torch.device,
+    on_saved: Callable[[], None] = nothing,
 ) -> list[dict[str, Any]]:
     """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's weights."""
     from simclr_rhd import checkpoint, ranks
@@ -704,6 +729,7 @@ def pretrain(
             names=dataset.store.keys,
             save_dir=save_dir,
             on_epoch=journal,
+            on_saved=on_saved,
         )
     if ranks.leads():
         best = checkpoint.load(save_dir / BEST)
@@ -787,7 +813,12 @@ def strengths(config: Config) -> Strengths:
 
 
 def pretrain_folds(
-    config: Config, settled: Settled, dataset: Dataset, save_dir: Path, device: torch.device
+    config: Config,
+    settled: Settled,
+    dataset: Dataset,
+    save_dir: Path,
+    device: torch.device,
+    on_saved: Callable[[], None],
 ) -> list[SimCLR]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
     from simclr_rhd.files import make_folder
@@ -800,7 +831,7 @@ def pretrain_folds(
         folder = save_dir / FOLD.format(number)
         make_folder(folder, flag="--save-dir")
         models.append(build(config.init, seed=config.seed))
-        pretrain(config, settled, divided, models[-1], folder, device)
+        pretrain(config, settled, divided, models[-1], folder, device, on_saved)
     return models
 
 
@@ -1041,6 +1072,8 @@ def finish(
     dataset: Dataset, record: Any, metrics: dict[str, Any], shown: Contents | None, save_dir: Path
 ) -> int:
     """The report and the short table; marks the run as finished."""
+    from simclr_rhd.card import model_card
+    from simclr_rhd.files import write_text
     from simclr_rhd.report import MOST_REJECTED, write_html
     from simclr_rhd.summary import summary
 
@@ -1054,6 +1087,7 @@ def finish(
             rejected=[(names.file(path), reason) for path, reason in dataset.store.rejected[:MOST_REJECTED]],
             n_rejected=len(dataset.store.rejected),
         )
+        write_text(save_dir / "model_card.md", model_card(metrics, record.facts))
     record.note(
         summary=said,
         figures=shown is not None,

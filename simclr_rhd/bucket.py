@@ -37,18 +37,25 @@ class Bucket:
     page_size = 1000  # names in one answer to a listing
 
     def __init__(
-        self, location: str, *, cache_dir: Path, offline: bool = False, flag: str = "--data"
+        self,
+        location: str,
+        *,
+        cache_dir: Path,
+        offline: bool = False,
+        flag: str = "--data",
+        role: str = "Storage Object Viewer",
     ) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
+        self.role = role  # that it takes
         self.told = f"{flag} {self.location}".strip()  # begins a message
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
         self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
-        self.bucket = None if offline else self._ask(self._connect)
+        self.bucket = None if offline else self.ask(self._connect)
 
     def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
         entries, refused = visible(self._listed(prefix.rstrip("/") + "/" if prefix else ""))
@@ -60,6 +67,10 @@ class Bucket:
                 f"{self._beside('')}"
             )
         return entries
+
+    def listed_below(self) -> list[Entry]:
+        """All objects below the prefix, none of which is no fault."""
+        return visible(self._listed(""))[0]
 
     def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:  # noqa: D102
         found = [entry for entry in self._listed(key) if entry.key == key]
@@ -78,7 +89,7 @@ class Bucket:
         if self.bucket is None:
             failed = {entry.key: "not in the cache, and --offline asks nobody" for entry in missing}
         else:
-            failed = self._ask(lambda: self._fetch_all(missing, len(entries)))
+            failed = self.ask(lambda: self._fetch_all(missing, len(entries)))
         return {key: path for key, path in paths.items() if key not in failed}, failed
 
     def _fetch_all(self, missing: Sequence[Entry], total: int) -> dict[str, str]:
@@ -133,7 +144,7 @@ class Bucket:
                     "without --offline"
                 ) from None
         bucket = self.bucket
-        blobs = self._ask(
+        blobs = self.ask(
             lambda: [
                 *bucket.client.list_blobs(
                     bucket,
@@ -158,7 +169,7 @@ class Bucket:
             return "(offline)"
         top = self.prefix + folder
         found = self.bucket.client.list_blobs(self.bucket, prefix=top, delimiter="/", timeout=TIMEOUT)
-        names = self._ask(lambda: [*(blob.name for blob in found), *found.prefixes])
+        names = self.ask(lambda: [*(blob.name for blob in found), *found.prefixes])
         return listed_names(name.removeprefix(top) for name in names)
 
     def _path(self, entry: Entry) -> Path:
@@ -197,14 +208,16 @@ class Bucket:
                 return ""
         return f"its bytes were wrong {ATTEMPTS} times (checksum)"
 
-    def _ask(self, request: Callable[[], Any]) -> Any:
-        """What a request answers; the client's errors in one sentence each."""
+    def ask(self, request: Callable[[], Any]) -> Any:
+        """What a request answers; the client's errors in one sentence each, but PreconditionFailed."""
         import requests
         from google.api_core import exceptions as api
         from google.auth import exceptions as auth
 
         try:
             return request()
+        except api.PreconditionFailed:
+            raise  # an answer to what was asked
         except auth.DefaultCredentialsError:
             raise UserError(
                 f"{self.told}: no Google credentials found. Run `gcloud auth "
@@ -214,7 +227,7 @@ class Bucket:
         except (api.Forbidden, api.Unauthorized) as error:
             raise UserError(
                 f"{self.told}: access denied ({error.code}). The account in use needs the "
-                "role Storage Object Viewer on this bucket"
+                f"role {self.role} on this bucket"
             ) from None
         except api.NotFound:
             raise UserError(

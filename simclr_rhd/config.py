@@ -76,7 +76,11 @@ class Config:
     cache_dir: str | None = flag(
         None, "where fetched and decoded frames are kept (default: the platform's user cache folder)"
     )
-    save_dir: str = flag("models", "folder that everything is written to")
+    save_dir: str = flag(
+        "models",
+        "folder that everything is written to, or gs://BUCKET/PREFIX: results and checkpoints are brought "
+        "there, and a run goes on from there on any machine",
+    )
 
     offline: bool = flag(False, "use what the cache folder has of a bucket, without the network")
     frames_per_clip: int | None = flag(
@@ -397,7 +401,11 @@ def contradictions(config: Config) -> Iterator[str]:
         )
     )
     wanted.append(
-        ("save_dir", config.save_dir != "" and "://" not in config.save_dir, "a folder of this machine")
+        (
+            "save_dir",
+            config.save_dir != "" and ("://" not in config.save_dir or config.save_dir.startswith("gs://")),
+            "a folder of this machine, or gs://BUCKET/PREFIX",
+        )
     )
     wanted.append(
         (

@@ -77,6 +77,12 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def write_lines(path: Path, records: Iterable[Any]) -> None:
     """Write one JSON object per line."""
     with replacing(path) as part, part.open("w", encoding="utf-8") as stream:

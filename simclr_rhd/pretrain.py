@@ -265,6 +265,7 @@ def fit(
     names: Sequence[str],
     save_dir: Path,
     on_epoch: Callable[[list[dict[str, Any]]], None],
+    on_saved: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Pretrain until the monitored figure stops getting better or the epochs are used up.
 
@@ -281,6 +282,7 @@ def fit(
         names: N names of the frames, to name those of a batch whose loss is not finite.
         save_dir: where the checkpoints are.
         on_epoch: called with the history after each epoch, once its state is saved.
+        on_saved: called by the leader after each save, but for the last one of a process that must end.
 
     Returns:
         One record per epoch.
@@ -300,6 +302,8 @@ def fit(
     def save_now_and_then() -> None:
         if time.monotonic() - saved > 60 * checkpoint_minutes:
             save()
+            if ranks.leads():
+                on_saved()
 
     with process.rescued(save):
         while len(run.history) < run.epochs and run.stale < patience:
@@ -322,6 +326,8 @@ def fit(
                         _save_best(run, save_dir / BEST)
                     save()
                     on_epoch(run.history)
+                if ranks.leads():
+                    on_saved()
             except (KeyboardInterrupt, process.Terminated, Lost):
                 with suppress(NotFinite):  # then the state before it is the one to go on from
                     save()

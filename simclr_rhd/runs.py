@@ -3,6 +3,7 @@
 import fcntl
 import json
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -45,6 +46,7 @@ OUTPUTS = (
     "leak_audit.csv",
     "label_efficiency.png",
     "report.html",
+    "model_card.md",
     "simclr_training_loss.png",
     "simclr_diagnostics.png",
     "simclr_views.png",
@@ -146,6 +148,19 @@ def claim(
             + "pass --overwrite to replace it"
         )
     return record
+
+
+def is_output(name: str) -> bool:
+    """Whether a run writes a file of this name, below its folder."""
+    folder, _, file = name.rpartition("/")
+    return name in OUTPUTS or (file in OF_A_FOLD and bool(re.fullmatch(r"fold-[0-9]{1,3}", folder)))
+
+
+def outputs(save_dir: Path) -> list[str]:
+    """Names of the files that a run has written into a folder."""
+    found = [*save_dir.glob("*"), *save_dir.glob(f"{FOLD.format('*')}/*")]
+    names = [path.relative_to(save_dir).as_posix() for path in found if path.is_file()]
+    return sorted(name for name in names if is_output(name))
 
 
 def clear(save_dir: Path) -> None:

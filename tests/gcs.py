@@ -21,14 +21,16 @@ class Emulator:
     """The emulator, reached through the proxy at `url`.
 
     `faults[name]` is a list of faults that the next reads of the object meet, one each; `reads` counts reads
-    of objects. Faults: a status code, "reset", "truncate", "corrupt", "splice" (a truncated body that goes on
-    wrongly when the client asks for the rest).
+    of objects. `upload_faults` meet the next requests that upload. Faults: a status code, "reset",
+    "truncate", "corrupt", "splice" (a truncated body that goes on wrongly when the client asks for the rest),
+    "lost" (done, but the answer does not arrive).
     """
 
     def __init__(self, binary):
         self.backend, self.port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.faults, self.reads = defaultdict(list), Counter()
+        self.upload_faults = []
         self.delay = 0.0  # seconds before each answer
         command = [binary, *f"-scheme http -host 127.0.0.1 -port {self.backend} -backend memory".split()]
         command += f"-external-url {self.url} -public-host 127.0.0.1:{self.port} -log-level error".split()
@@ -100,6 +102,11 @@ def _handler(emulator):
                 emulator.reads[name] += 1
                 if emulator.faults[name]:
                     fault = emulator.faults[name].pop(0)
+            if self.command in ("POST", "PUT") and "/upload/" in url.path and emulator.upload_faults:
+                fault = emulator.upload_faults.pop(0)
+                if fault == "lost":
+                    self.forward()
+                    fault = "reset"
             if fault == "reset":
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
