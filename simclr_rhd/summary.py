@@ -56,7 +56,7 @@ def summary(metrics: dict[str, Any], *, save_dir: Path) -> str:
     ]
     wrapped = [part for line in headlines(metrics) + lines for part in _wrapped(line)]
     look_at = f"Look at {save_dir / 'report.html'}"  # not wrapped: a path is to be copied
-    beside = "Beside it: pictures, metrics.json, predictions.csv, run.json, and model.pt with its model_card.md"
+    beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
     return "\n".join([*wrapped, look_at, beside])
 
 
