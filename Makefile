@@ -21,13 +21,15 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, memory, estimate, coverage
+bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, memory, estimate, coverage, report, predict
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/estimate.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/predict.py
 
 install: $(VENV)/installed
 
