@@ -99,12 +99,8 @@ def ours(path: Path) -> Callable[[list[Path]], object]:
     return lambda frames: [model.answer(some) for some in batches(frames, model.facts.stored_side)]
 
 
-def by_onnx(path: Path, folder: Path) -> Callable[[list[Path]], object]:
-    saved = classifier.load(path)
-    side = saved.facts.stored_side
-    noise = np.random.default_rng(0).integers(0, 256, (8, 3, side, side), dtype=np.uint8)
-    export.export(saved, noise, folder)
-    run = export.run_onnx(folder / export.ONNX)
+def by_onnx(path: Path, side: int) -> Callable[[list[Path]], object]:
+    run = export.run_onnx(path)
     return lambda frames: [
         run(np.ascontiguousarray(some.transpose(0, 2, 3, 1))) for some in batches(frames, side)
     ]
@@ -114,10 +110,15 @@ def speed(n: int, runs: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         frames, path = write_frames(folder, n), write_model(folder / "model.pt", 224)
+        saved = classifier.load(path)
+        side = saved.facts.stored_side
+        noise = np.random.default_rng(0).integers(0, 256, (8, 3, side, side), dtype=np.uint8)
+        export.export(saved, noise, folder)
         ways = {
             "reference": reference(path),
             "PyTorch": ours(path),
-            "ONNX Runtime": by_onnx(path, folder),
+            "ONNX Runtime": by_onnx(folder / export.ONNX, side),
+            "ONNX Runtime, 8 bits": by_onnx(folder / export.INT8, side),
         }
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for run in ways.values():

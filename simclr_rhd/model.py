@@ -93,8 +93,9 @@ def describe(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
     """
     net: Any = encoder
     first = net.bn1(net.conv1(views))  # (B, 64, s/2, s/2)
-    flat = first.float().flatten(2)
-    texture = torch.cat([flat.mean(dim=2), flat.std(dim=2)], dim=1)
+    flat = first.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, pixels, 64), as it lies in memory
+    mean_of, square_of = flat.mean(dim=1), (flat * flat).mean(dim=1)
+    texture = torch.cat([mean_of, (square_of - mean_of**2).clamp(min=0).sqrt()], dim=1)
     x = net.maxpool(net.relu(first))
     x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
     mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))

@@ -225,3 +225,17 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp
         )
     assert "resumed after epoch" in text.read_text()
     assert (tmp_path / "models" / "metrics.json").read_bytes() == (done[0] / "metrics.json").read_bytes()
+
+
+def test_a_trained_model_says_of_the_test_frames_what_the_run_said(done, cache, tmp_path):
+    (data,) = cache.glob("demo-*")
+    words = [str(data / "supervised" / "annotated-final"), "--model", str(done[0] / "model.pt")]
+    assert main.main(["predict", *words, "--out", str(tmp_path / "out.csv"), "--cache-dir", str(cache)]) == 0
+    said = {(Path(row["path"]).name, row["task"]): row for row in rows(tmp_path / "out.csv")}
+    tested = rows(done[0] / "predictions.csv")
+    assert tested
+    for row in tested:
+        other = said[Path(row["path"]).name, row["task"]]
+        assert other["predicted"] == row["predicted"]
+        for column in (name for name in row if name.startswith("p:")):
+            assert float(other[column] or 0) == pytest.approx(float(row[column] or 0), abs=1e-5)
