@@ -49,27 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has said why
         return int(leaving.code or 0)
-    if not isinstance(config, Config):
-        return run_command(config)
-    again = "the same command" + ", without --overwrite," * config.overwrite
-    follows = process.rank() > 0
+    again, kept, follows = "", "", process.rank() > 0
+    if isinstance(config, Config):
+        again = "the same command" + ", without --overwrite," * config.overwrite
+        kept = f"; what is finished is saved, and {again} goes on from there"
     process.start_log()
     try:
-        from simclr_rhd import runs
-
-        words = sys.argv[1:] if argv is None else list(argv)
         with process.terminable(follows=follows):
-            if config.command == "estimate":
-                return estimate(config)
-            save_dir = folder_of(config)
-            with nullcontext() if follows else runs.locked(save_dir):
-                with nullcontext(nothing) if follows else mirroring(config, save_dir) as on_saved:
-                    return train(config, save_dir, words, on_saved)
+            return run(config, sys.argv[1:] if argv is None else list(argv))
     except UserError as error:
         logger.error("error: %s%s", f"rank {process.rank()}: " * follows, error)
         return 2
     except (KeyboardInterrupt, process.Terminated) as stop:
-        logger.error("stopped; what is finished is saved, and %s goes on from there", again)
+        logger.error("stopped%s", kept)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except Lost as error:
         if stopped := process.stopping():  # the leader ends first, when all are told to
@@ -80,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except OSError as error:  # a full disk, a folder that went away
-        logger.error("error: %s; what is finished is saved, and %s goes on from there", error, again)
+        logger.error("error: %s%s", error, kept)
         return 1
     except ModuleNotFoundError as error:
-        logger.error("error: %s", missing(error))
+        packages = {"umap": "umap-learn", "sklearn": "scikit-learn", "PIL": "pillow"}
+        name = (error.name or "").split(".")[0]
+        logger.error("error: a package is missing: pip install %s", packages.get(name, name))
         return 2
     except Exception:
         logger.exception("internal error, please report it with these lines")
@@ -92,45 +86,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         process.stop_log()
 
 
-def missing(error: ModuleNotFoundError) -> str:
-    """What to install."""
-    packages = {"umap": "umap-learn", "sklearn": "scikit-learn", "PIL": "pillow"}
-    name = (error.name or "").split(".")[0]
-    return f"a package is missing: pip install {packages.get(name, name)}, or -r requirements.txt"
+def run(config: Config | Command, argv: list[str]) -> int:
+    """What was asked for; returns the exit status."""
+    if isinstance(config, Comparison):
+        return compare(config)
+    if isinstance(config, Prediction):
+        return predict(config)
+    if isinstance(config, Export):
+        return export(config)
+    if config.command == "estimate":
+        return estimate(config)
+    from simclr_rhd import runs
+
+    if process.rank():  # the leader alone writes
+        return train(config, folder_of(config), argv)
+    save_dir = folder_of(config)
+    with runs.locked(save_dir), mirroring(config, save_dir) as on_saved:
+        return train(config, save_dir, argv, on_saved)
 
 
-def run_command(config: Command) -> int:
-    """A command beside the main job; returns the exit status, as `main`."""
-    process.start_log()
-    try:
-        with process.terminable():
-            if isinstance(config, Comparison):
-                compare(config)
-            elif isinstance(config, Prediction):
-                predict(config)
-            else:
-                export(config)
-            return 0
-    except UserError as error:
-        logger.error("error: %s", error)
-        return 2
-    except (KeyboardInterrupt, process.Terminated) as stop:
-        logger.error("stopped")
-        return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    except OSError as error:  # a full disk, a folder that went away
-        logger.error("error: %s", error)
-        return 1
-    except ModuleNotFoundError as error:
-        logger.error("error: %s", missing(error))
-        return 2
-    except Exception:
-        logger.exception("internal error, please report it with these lines")
-        return 1
-    finally:
-        process.stop_log()
-
-
-def compare(config: Comparison) -> None:
+def compare(config: Comparison) -> int:
     """Finished runs beside each other, on one page."""
     from simclr_rhd import comparison
     from simclr_rhd.compare import named
@@ -140,9 +115,10 @@ def compare(config: Comparison) -> None:
     comparison.write_html(out, runs)
     for line in [*comparison.in_words(runs), f"Look at {out}"]:
         logger.info(line)
+    return 0
 
 
-def predict(config: Prediction) -> None:
+def predict(config: Prediction) -> int:
     """What a trained model says of files: tables beside `--out`, and the gist of them on the terminal."""
     from simclr_rhd import load_model, runtime
     from simclr_rhd import predict as prediction
@@ -161,9 +137,10 @@ def predict(config: Prediction) -> None:
         logger.info(line)
     if model.facts.synthetic:
         logger.warning("%s Its model has learnt from them.", SYNTHETIC)
+    return 0
 
 
-def export(config: Export) -> None:
+def export(config: Export) -> int:
     """The trained model for other runtimes, each checked on real frames."""
     from simclr_rhd import classifier, runtime
     from simclr_rhd import export as exporting
@@ -187,6 +164,7 @@ def export(config: Export) -> None:
             "%s: probabilities within %.1e of PyTorch's on %d frames, the same class: %s",
             *(folder / check.name, check.largest, check.frames, said),
         )
+    return 0
 
 
 def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
