@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the ar
     from simclr_rhd.dataset import Dataset
     from simclr_rhd.heads import Trained
     from simclr_rhd.listing import Source
+    from simclr_rhd.mirror import Mirror
     from simclr_rhd.model import Heads, SimCLR
     from simclr_rhd.predict import Place
     from simclr_rhd.pretrain import Pretraining
@@ -101,8 +102,13 @@ def run(config: Config | Command, argv: list[str]) -> int:
     if process.rank():  # the leader alone writes
         return train(config, folder_of(config), argv)
     save_dir = folder_of(config)
-    with runs.locked(save_dir), mirroring(config, save_dir) as on_saved:
-        return train(config, save_dir, argv, on_saved)
+    with runs.locked(save_dir), mirroring(config, save_dir) as mirror:
+        try:
+            return train(config, save_dir, argv, mirror)
+        except UserError as error:
+            if mirror is None or mirror.says(error):
+                raise
+            raise UserError(str(error).replace(str(save_dir), config.save_dir)) from None
 
 
 def compare(config: Comparison) -> int:
@@ -132,7 +138,7 @@ def predict(config: Prediction) -> int:
     places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
     patients = prediction.read_patients(config.patients_csv, places)
     run = prediction.Run(model, places, patients, cache_dir=cache_dir, most=config.frames_per_clip)
-    run.write(out)
+    run.write(out, keep=config.patients_csv)
     for line in run.lines(out):
         logger.info(line)
     if model.facts.synthetic:
@@ -192,10 +198,10 @@ def folder_of(config: Config) -> Path:
     return cache_dir_of(config) / "runs" / name
 
 
-def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Callable[[], None]]:
-    """What brings a checkpoint to the bucket, where --save-dir is one."""
+def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Mirror | None]:
+    """What brings checkpoints to the bucket, where --save-dir is one."""
     if not config.save_dir.startswith("gs://"):
-        return nullcontext(nothing)
+        return nullcontext()
     from simclr_rhd.mirror import mirrored
 
     return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config))
@@ -205,8 +211,8 @@ def nothing() -> None:
     """What is done after a checkpoint where nothing is."""
 
 
-def train(config: Config, save_dir: Path, argv: list[str], on_saved: Callable[[], None] = nothing) -> int:
-    """The stages of a run, in order; `on_saved` is called after each checkpoint."""
+def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None = None) -> int:
+    """The stages of a run, in order."""
     from simclr_rhd import ranks, runs, runtime
     from simclr_rhd.dataset import write_tables
     from simclr_rhd.journal import require_tensorboard
@@ -252,10 +258,13 @@ def train(config: Config, save_dir: Path, argv: list[str], on_saved: Callable[[]
         if ranks.leads():
             if before is None:  # only now, when the new run is known to be possible
                 runs.clear(save_dir)
+                if mirror:  # before a checkpoint of this run can stand beside one of that
+                    mirror.push()
             process.log_to(save_dir)
             record.write_to(save_dir / "run.json")
             write_tables(dataset, save_dir)
         with record.stage("pretraining"):
+            on_saved = mirror.push_now_and_then if mirror else nothing
             history = pretrain(config, settled, dataset, model, save_dir, device, on_saved)
             models = [model, *pretrain_folds(config, settled, dataset, save_dir, device, on_saved)]
     return conclude(config, dataset, models, history, record, save_dir, device) if ranks.leads() else 0
@@ -364,7 +373,7 @@ def conclude(
             shown = picture(
                 config, dataset, study, models, trained, answers, history, metrics, maps, record, save_dir
             )
-    return finish(dataset, record, metrics, shown, save_dir)
+    return finish(config, dataset, record, metrics, shown, save_dir)
 
 
 def start_maps(config: Config, encoded: Encoded) -> AbstractContextManager[Projection | None]:
@@ -1047,7 +1056,12 @@ def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
 
 
 def finish(
-    dataset: Dataset, record: Any, metrics: dict[str, Any], shown: Contents | None, save_dir: Path
+    config: Config,
+    dataset: Dataset,
+    record: Any,
+    metrics: dict[str, Any],
+    shown: Contents | None,
+    save_dir: Path,
 ) -> int:
     """The report and the short table; marks the run as finished."""
     from simclr_rhd.card import model_card
@@ -1055,7 +1069,7 @@ def finish(
     from simclr_rhd.report import MOST_REJECTED, write_html
     from simclr_rhd.summary import summary
 
-    said, names = summary(metrics, save_dir=save_dir), dataset.pseudonyms()
+    said, names = summary(metrics, save_dir=config.save_dir), dataset.pseudonyms()
     with record.stage("report"):
         write_html(
             save_dir / "report.html",

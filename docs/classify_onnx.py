@@ -1,4 +1,4 @@
-"""Classify frames with an exported model alone: python3 classify_onnx.py model.onnx FRAME..."""
+"""Classify 8-bit frames with an exported model alone: python3 classify_onnx.py model.onnx FRAME..."""
 
 import json
 import sys
@@ -11,10 +11,10 @@ session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProv
 facts = json.loads(session.get_modelmeta().custom_metadata_map["simclr_rhd"])
 size = (facts["side"], facts["side"])
 for path in sys.argv[2:]:
-    frame = ImageOps.pad(Image.open(path).convert("RGB"), size, Image.Resampling.BILINEAR)  # black around it
-    found = dict(
-        zip(facts["outputs"], session.run(None, {"frames": numpy.asarray(frame)[None]}), strict=True)
-    )
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    frame = ImageOps.pad(image, size, Image.Resampling.BILINEAR)  # black around it
+    answers = session.run(None, {"frames": numpy.asarray(frame)[None]})
+    found = dict(zip(facts["outputs"], answers, strict=True))
     strange = "novelty" in found and found["novelty"][0] > 1
     print(path, "(unlike what the model has learnt from)" if strange else "")
     for task, names in facts["classes"].items():

@@ -62,7 +62,7 @@ def model_card(metrics: dict[str, Any], run: Mapping[str, Any]) -> str:
 
 
 def _head(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
-    yield "# Model card: view, valve condition and severity from heart ultrasound frames"
+    yield "# Model card: a classifier of ultrasound frames"
     yield ""
     for alarm in headlines(metrics):
         yield f"> **{_text(alarm)}**"
@@ -124,6 +124,12 @@ def _scores(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## Results"
     yield ""
     yield f"On {by}s that were not learnt from; in brackets 95 % intervals over {by}s."
+    if metrics["split"]["folds"] > 1:
+        yield (
+            f"They are those of {metrics['split']['folds']} folds, each tested by heads that have not seen "
+            "it. model.pt has heads of its own, which learnt and chose on all labelled frames: these figures "
+            "tell how well heads made so do; its own answers there would look better."
+        )
     yield ""
     rows = []
     for name, result in results(metrics):
@@ -168,8 +174,8 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         "An answer counts from a confidence on that was chosen on validation groups. A frame is marked as "
-        "foreign if it is farther from the training frames than 99 % of these were when their groups were "
-        "left out."
+        "foreign if it is farther from the training frames, in one of three ways, than 99 % of such frames "
+        "are whose groups were left out: so are at most 3 % of these."
     )
     yield ""
     rows = []

@@ -1,5 +1,7 @@
 """The trained classifier: frames in, probabilities out; and as one file, `model.pt`."""
 
+import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -93,13 +95,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "heads": heads.state_dict(),
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
-            "preprocessing": {
-                "pad": "square",
-                "stored_side": facts.stored_side,
-                "image_size": facts.image_size,
-                "mean": list(MEAN),
-                "std": list(STD),
-            },
+            "preprocessing": _preprocessing(facts),
             **asdict(facts),
         },
     )
@@ -111,13 +107,14 @@ def load(path: str | Path) -> Classifier:
     Raises:
         UserError: it cannot be read, is of another version, or is no classifier of this program.
     """
+    _check_size(Path(path))
     saved = checkpoint.load(path)
     if saved.get("format") != FORMAT:
         what = (
             "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
         )
         raise UserError(f"{path}: is {what}; {AGAIN}")
-    if saved.get("version") != VERSION:
+    if type(saved.get("version")) is not int or saved["version"] != VERSION:
         raise UserError(
             f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads version "
             f"{VERSION}. Write it anew: the run's own command with --evaluate-again, or take the program "
@@ -134,6 +131,10 @@ def _built(saved: Mapping[str, Any]) -> Classifier:
     facts = Facts(**{name.name: saved[name.name] for name in fields(Facts)})
     _check(facts)
     multilabel = saved["multilabel"]
+    if not set(multilabel) <= set(facts.classes):
+        raise ValueError("multilabel names other tasks")
+    if saved["preprocessing"] != _preprocessing(facts):
+        raise ValueError("it wants frames to be prepared in a way that this program does not know")
     heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
     novelty = None if saved["novelty"] is None else Novelty()
     encoder = SimCLR().encoder
@@ -141,7 +142,49 @@ def _built(saved: Mapping[str, Any]) -> Classifier:
     for name, part in parts.items():
         if part is not None:
             _fill(part, saved[name], name)
-    return Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+    found = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+    _try(found)
+    return found
+
+
+def _preprocessing(facts: Facts) -> dict[str, Any]:
+    """How a frame becomes a view."""
+    return {
+        "pad": "square",
+        "stored_side": facts.stored_side,
+        "image_size": facts.image_size,
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
+
+
+@torch.inference_mode()
+def _try(found: Classifier) -> None:
+    """Make sure that it gives numbers."""
+    side = found.facts.stored_side
+    frame = (
+        torch.arange(3 * side * side, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 3, side, side)
+    )
+    for name, values in found(frame).items():
+        if not torch.isfinite(values).all() and not (name == "novelty" and found.novelty is None):
+            raise ValueError(f"its {name} are no numbers")
+    signs = {"temperature": found.heads.temperature, "deviation of the features": found.heads.std}
+    if found.novelty is not None:
+        signs |= {name: limit for name, limit in found.novelty.named_buffers() if name.endswith("_limit")}
+    for name, values in signs.items():
+        if not (values > 0).all():
+            raise ValueError(f"its {name} must be above 0")
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a file that would grow while it is read: ours are not compressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return  # the loader says what is wrong with it
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise UserError(f"{path}: is compressed inside; {AGAIN}")
 
 
 def _check(facts: Facts) -> None:
@@ -150,8 +193,16 @@ def _check(facts: Facts) -> None:
     if not facts.classes or not set(facts.classes) <= set(TASKS):
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
-        if not 0 < len(names) <= MOST_CLASSES or not all(isinstance(name, str) for name in names):
+        good = isinstance(names, list) and 0 < len(names) <= MOST_CLASSES
+        if not good or not all(isinstance(name, str) and name.isprintable() for name in names):
             raise ValueError(f"the class names of {task}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two classes of {task} have one name")
+    for name, limits in facts.thresholds.items():
+        known = (value is None or type(value) is float for value in limits.values())
+        if not isinstance(name, str) or not all(known):
+            raise ValueError("the thresholds")
+    json.dumps([facts.trained_on, facts.synthetic])
 
 
 def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

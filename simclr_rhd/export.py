@@ -6,7 +6,7 @@ Notation: B frames at once, S pixels of a prepared frame's side, s of a view's.
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,7 @@ class Check:
         name: of its file.
         frames: how many.
         largest: difference of a probability.
-        agreement: {task: share of frames of which both say the same}.
+        agreement: {task: share of frames of which both say the same, "novelty": that both mark, or neither}.
     """
 
     name: str
@@ -153,13 +153,13 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
     portable, names = Portable(classifier).eval(), outputs_of(classifier)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     fitting, checking = pixels[0::2], pixels[1::2]
-    expected = _expected(classifier, frames[1::2])
+    expected, several = _expected(classifier, frames[1::2]), classifier.heads.multilabel
     facts = json.dumps(facts_of(classifier), ensure_ascii=False)
     _write_pt2(portable, pixels, facts, folder / PT2)
     _write_onnx(portable, pixels, names, facts, folder / ONNX)
     checks = [
-        _check(PT2, _run_pt2(folder / PT2, names), checking, expected),
-        _check(ONNX, run_onnx(folder / ONNX), checking, expected),
+        _check(PT2, _run_pt2(folder / PT2, names), checking, expected, several),
+        _check(ONNX, run_onnx(folder / ONNX), checking, expected, several),
     ]
     for check in checks:
         if not check.largest <= CLOSE:
@@ -170,7 +170,7 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
                 "versions of torch, onnx and onnxruntime"
             )
     _write_int8(folder / ONNX, fitting, facts, folder / INT8)
-    return [*checks, _check(INT8, run_onnx(folder / INT8), checking, expected)]
+    return [*checks, _check(INT8, run_onnx(folder / INT8), checking, expected, several)]
 
 
 def onnx_packages() -> None:
@@ -219,6 +219,8 @@ def _expected(classifier: Classifier, frames: np.ndarray) -> dict[str, np.ndarra
         said = classifier(torch.from_numpy(np.ascontiguousarray(frames[first : first + BATCH])))
         for task in classifier.heads.n_outputs:
             found.setdefault(f"{task}_probabilities", []).append(said[task].numpy())
+        if classifier.novelty is not None:
+            found.setdefault(NOVELTY, []).append(said[NOVELTY].numpy())
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
@@ -227,21 +229,25 @@ def _check(
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
     pixels: np.ndarray,
     expected: Mapping[str, np.ndarray],
+    multilabel: Collection[str],
 ) -> Check:
     said = [run(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)]
-    largest, agreement = 0.0, {}
+    differences, agreement = [], {}
     for output, wanted in expected.items():
         found = np.concatenate([part[output] for part in said])
-        largest = max(largest, float(np.abs(found - wanted).max()))
-        agreement[output.removesuffix("_probabilities")] = float((_said(found) == _said(wanted)).mean())
-    return Check(name, len(pixels), largest, agreement)
+        task = output.removesuffix("_probabilities")
+        if output == NOVELTY:
+            agreement[NOVELTY] = float(((found > 1) == (wanted > 1)).mean())
+            continue
+        differences.append(np.abs(found - wanted).max())
+        told = [_said(p, multilabel=task in multilabel) for p in (found, wanted)]
+        agreement[task] = float((told[0] == told[1]).mean())
+    return Check(name, len(pixels), float(np.max(differences)), agreement)  # NaN stays NaN
 
 
-def _said(p: np.ndarray) -> np.ndarray:
+def _said(p: np.ndarray, *, multilabel: bool) -> np.ndarray:
     """(n,) the class, or which lesions, of (n, C) probabilities."""
-    if np.allclose(p.sum(axis=1), 1, atol=1e-3):
-        return p.argmax(axis=1)
-    return (p >= 0.5) @ (1 << np.arange(p.shape[1]))
+    return (p >= 0.5) @ (1 << np.arange(p.shape[1])) if multilabel else p.argmax(axis=1)
 
 
 def _write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) -> None:

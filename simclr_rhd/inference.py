@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from simclr_rhd import classifier, frames
 from simclr_rhd.errors import UserError
@@ -32,8 +32,8 @@ class Answers:
         classes: {task: names of its C classes, or lesions}.
         multilabel: the tasks of which each lesion is a yes or no of its own.
         probabilities: {task: (n, C) float64}, calibrated; rows sum to 1, but for lesions.
-        novelty: (n,) float64, how far a picture is from those learnt from: above 1 is farther than 99 % of
-            frames of patients that were left out; NaN where the model cannot tell.
+        novelty: (n,) float64, how far a picture is from those learnt from: above 1 is farther, in one of
+            three ways, than 99 % of frames of patients left out; NaN where the model cannot tell.
         embeddings: (n, 512) float32 features of the encoder.
         plain: (n,) bool, whether a picture is near-black or of one colour: nothing can be said of it.
     """
@@ -117,7 +117,8 @@ class Model:
             self.classes,
             self.multilabel,
             {task: found[task] for task in self.classes},
-            found["novelty"].astype(np.float64),
+            # a distance that cannot be computed, though the model knows distances, is a far one
+            np.where(np.isnan(found["novelty"]) & (self.net.novelty is not None), np.inf, found["novelty"]),
             found["features"].astype(np.float32),
             np.array([look_of(square) != ORDINARY for square in squares]),
         )
@@ -152,7 +153,9 @@ class Model:
                 where = str(image)
                 image = frames.decode(Path(image).read_bytes())
             elif isinstance(image, Image.Image):
-                image = np.asarray(frames.to_rgb(image))
+                image = np.asarray(frames.to_rgb(ImageOps.exif_transpose(image)))
+            if not isinstance(image, np.ndarray):
+                raise ValueError(f"found a {type(image).__name__}, wanted an array, a Pillow image or a path")
             if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
                 raise ValueError(
                     f"found an array {image.shape} of {image.dtype}, wanted (H, W) or (H, W, 3) of uint8"

@@ -88,16 +88,32 @@ def prepare(path: Path, name: str, *, side: int, most: int | None, salt: bytes) 
     try:
         with path.open("rb") as stream:
             done.content = hashlib.file_digest(stream, "sha256").hexdigest()
-        for number, frame in _frames(path, name, done, most=most, salt=salt):
+    except OSError as error:
+        done.reason = f"cannot be read ({error.strerror})"
+        return done
+    done.frames = list(one_by_one(path, name, done, side=side, most=most, salt=salt))
+    return done
+
+
+def one_by_one(
+    path: Path, name: str, done: Prepared, *, side: int, most: int | None, salt: bytes
+) -> Iterator[Stored]:
+    """The frames of a file, none of which is kept; `done` has its patient, and in the end the reason.
+
+    Arguments as of `prepare`.
+    """
+    number = 0
+    try:
+        for place, frame in _frames(path, name, done, most=most, salt=salt):
             if min(frame.shape[:2]) < frames.SMALLEST_SIDE:
                 raise ValueError(f"too small ({frame.shape[1]}x{frame.shape[0]})")
-            done.frames.append(_stored(number, frames.square(frame, side)))
+            yield _stored(place, frames.square(frame, side))
+            number += 1
     except OSError as error:
         done.reason = f"cannot be read ({error.strerror})"
     except ValueError as error:
-        broken = f"breaks off after {len(done.frames)} frames, which are used: " if done.frames else ""
+        broken = f"breaks off after {number} frames, which are used: " if number else ""
         done.reason = f"{broken}{error}"
-    return done
 
 
 def _frames(

@@ -11,7 +11,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,16 @@ class Mirror:
         there = {entry.key: entry for entry in self.remote.listed_below() if is_output(entry.key)}
         generations = {name: _generation(entry) for name, entry in there.items()}
         here = outputs(self.folder)
+        if self.generations and not there:
+            raise UserError(
+                f"--save-dir {self.location} is empty, and {self.folder} was like it once. To start anew "
+                "remove that folder, or name another --save-dir"
+            )
         same = [name for name in here if name in there and self._checksum(name) == _checksum_of(there[name])]
-        if all(name in same or self.generations.get(name) == generations[name] for name in there):
+        if all(
+            name in same or (name in here and self.generations.get(name) == generations[name])
+            for name in there
+        ):
             self.generations = generations  # what differs is newer here, or was never there
             self.sent = {name: _stamp(self.folder / name) for name in same}
             return
@@ -83,21 +91,29 @@ class Mirror:
         self._write_manifest()
 
     def push(self) -> None:
-        """Bring there what has changed here since the last time.
+        """Bring there what has changed here since the last time; what is gone here goes there first.
+
+        The record of a run goes before its files: what is left of it cannot be taken for another run's.
 
         Raises:
             UserError: the bucket cannot be written to, or somebody else writes there.
         """
         with self.lock:
-            begun = time.monotonic()
+            begun, here = time.monotonic(), set(outputs(self.folder))
+            self._check_alone()
+            for name in sorted(self.generations.keys() - here, key=lambda name: name != "run.json"):
+                self._remove(name)
             for name in sorted(outputs(self.folder), key=lambda name: _stamp(self.folder / name)):
                 stamp = _stamp(self.folder / name)
                 if self.sent.get(name) != stamp:
                     self._send(name)
                     self.sent[name] = stamp
-            for name in self.generations.keys() - set(outputs(self.folder)):
-                self._remove(name)
             self.seconds, self.ended = time.monotonic() - begun, time.monotonic()
+
+    @staticmethod
+    def says(error: UserError) -> bool:
+        """Whether an error is of the mirror, and names the folder for a reason."""
+        return isinstance(error, Moved)
 
     def push_now_and_then(self) -> None:
         """After a checkpoint: `push`, unless the last one was just now; faults do not stop the training.
@@ -114,6 +130,16 @@ class Mirror:
         except UserError as error:
             self.ended = time.monotonic()
             logger.warning("WARNING %s: it is tried again later", error)
+
+    def _check_alone(self) -> None:
+        """Make sure that what is there is what this folder has brought there."""
+        for entry in self.remote.listed_below():
+            known = self.generations.get(entry.key)
+            if is_output(entry.key) and known != _generation(entry):
+                path = self.folder / entry.key
+                if not path.exists() or self._checksum(entry.key) != _checksum_of(entry):
+                    raise self._moved(entry.key)
+                self.generations[entry.key] = _generation(entry)  # an answer that was lost
 
     def _send(self, name: str) -> None:
         from google.api_core.exceptions import PreconditionFailed
@@ -187,11 +213,11 @@ class Mirror:
 
 
 @contextmanager
-def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Callable[[], None]]:
+def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Mirror]:
     """Take over the run in a bucket, and bring there what it has become, however the block ends.
 
     Yields:
-        What is to be called after each checkpoint.
+        What is to be told of each checkpoint, and of a folder that was cleared.
 
     Raises:
         UserError: the bucket cannot be read, or in the end not be written to.
@@ -199,7 +225,9 @@ def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Callab
     mirror = Mirror(location, folder, cache_dir=cache_dir)
     mirror.pull()
     try:
-        yield mirror.push_now_and_then
+        yield mirror
+    except Moved:
+        raise
     except BaseException:
         with process.rescued(mirror.push):
             try:
@@ -207,8 +235,11 @@ def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Callab
             except UserError as error:
                 logger.error("error: %s", error)
         raise
-    with process.rescued(mirror.push):
-        mirror.push()
+    try:
+        with process.rescued(mirror.push):
+            mirror.push()
+    except UserError as error:
+        raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
     logger.info("save-dir: all is in %s", mirror.location)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D, see `model.describe`
 QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
-FOLDS = 5
+FOLDS = 20
 FEWEST = 20  # frames
 
 
@@ -46,7 +46,8 @@ class Novelty(nn.Module):
 def fit_novelty(described: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int) -> Novelty | None:
     """What the training frames are like, and how far others of their kind may be.
 
-    The limits are those that 99 % of the frames keep when their groups are left out, in five parts.
+    Each limit is what 99 % of the frames keep when their groups are left out (a twentieth of the groups at a
+    time): at most 3 % are beyond any of the three.
 
     Args:
         described: {description: (n, D) float32} of training frames.

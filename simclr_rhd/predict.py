@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -121,9 +121,14 @@ def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"--patients-csv {path}: {error.strerror}") from None
     files = [place.prefix + entry.key for place in places for entry in place.entries]
-    rows_of, _ = match(read_rows(table, path, needed=(FILE_COLUMN, PATIENT_COLUMN)), files)
+    rows_of, unmatched = match(read_rows(table, path, needed=(FILE_COLUMN, PATIENT_COLUMN)), files)
     if not rows_of:
         raise UserError(f"--patients-csv {path}: none of its rows names one of the {len(files)} files")
+    if unmatched:
+        logger.warning(
+            "WARNING --patients-csv %s: %d names are of no file here, or of more than one; the first: %s",
+            *(path, len(unmatched), unmatched[0]),
+        )
     patients = {file: {row[PATIENT_COLUMN].strip() for row in rows} for file, rows in rows_of.items()}
     if several := [file for file, names in patients.items() if len(names) > 1]:
         raise UserError(f"--patients-csv {path}: {several[0]} has several patients")
@@ -151,21 +156,28 @@ class Run:
         most: int | None,
     ) -> None:
         self.model, self.places, self.patients = model, places, patients
-        self.prepare = partial(
-            media.prepare, side=model.facts.stored_side, most=most, salt=salt_of(cache_dir)
-        )
+        self.how: dict[str, Any] = {"side": model.facts.stored_side, "most": most, "salt": salt_of(cache_dir)}
         self.rejected: list[tuple[str, str]] = []
         self.videos: dict[str, Sums] = {}
         self.of_patients: dict[str, Sums] = {}
         self.frames = 0
 
-    def write(self, out: Path) -> None:
+    def write(self, out: Path, *, keep: str | None = None) -> None:
         """Classify all files; write `out`, and beside it the same as JSON, the videos and the patients.
+
+        Args:
+            out: a CSV file.
+            keep: a file that must not be replaced.
 
         Raises:
             UserError: there is no frame that can be classified; nothing is written.
         """
         beside = partial(_beside, out)
+        written = [out, *map(beside, ENDS)]
+        if blocked := [path for path in written if path.is_dir()]:
+            raise UserError(f"--out {out}: {blocked[0]} is a folder; name another file")
+        if keep and any(path.resolve() == Path(keep).resolve() for path in written):
+            raise UserError(f"--out {out}: would replace {keep}, which is read; name another file")
         with ExitStack() as stack:
             table = csv.writer(stack.enter_context(_text(out)))
             listed = stack.enter_context(_listing(beside("json"), self._head()))
@@ -243,43 +255,51 @@ class Run:
             yield some, answers
 
     def _frames(self) -> Iterator[Frame]:
-        done = progress(
-            self._prepared(),
+        files = progress(
+            self._files(),
             total=self._total(),
             where="predict",
             unit="files",
-            amount=lambda item: len(item[2].frames),
-            amount_unit="frames",
+            amount=lambda _: 1,
+            amount_unit="files",
         )
-        for told, key, prepared in done:
-            if prepared.reason:
-                self.rejected.append((told, prepared.reason))
-            patient = self.patients.get(told) or HASHED * bool(prepared.patient) + prepared.patient
-            video = str(PurePosixPath(told).parent / stem_of(PurePosixPath(key).name))
-            for frame in prepared.frames:
+        for told, done, frames in files:
+            folder, slash, name = told.rpartition("/")
+            video = folder + slash + stem_of(name)
+            for frame in frames:
                 path = told if frame.number is None else f"{told}#{frame.number:04d}"
+                patient = self.patients.get(told) or HASHED * bool(done.patient) + done.patient
                 pixels = np.broadcast_to(frame.pixels, (3, *frame.pixels.shape[1:]))
                 yield Frame(path, video, patient, pixels)
+            if done.reason:
+                self.rejected.append((told, done.reason))
 
-    def _prepared(self) -> Iterator[tuple[str, str, media.Prepared]]:
+    def _files(self) -> Iterator[tuple[str, media.Prepared, Iterable[media.Stored]]]:
+        """Each file with its frames: stills are decoded ahead, of a clip one frame is held at a time."""
         for source, entries, prefix in self.places:
+            for name, why in source.refused:
+                yield prefix + name, media.Prepared(reason=why), ()
             rest = iter(entries)
             while some := list(islice(rest, FETCHED if source.remote else len(entries))):
                 usable = [entry for entry in some if media.kind_of(entry.key)]
                 for entry in some:
                     if not media.kind_of(entry.key):
                         why = f"{media.NO_FRAME}{PurePosixPath(entry.key).suffix}"
-                        yield prefix + entry.key, entry.key, media.Prepared(reason=why)
+                        yield prefix + entry.key, media.Prepared(reason=why), ()
                 media.require_packages(entry.key for entry in usable)
                 paths, failed = source.fetch(usable)
                 for key, why in failed.items():
-                    yield prefix + key, key, media.Prepared(reason=f"could not be fetched: {why}")
-                work = partial(self._prepare, paths)
-                for key, done in in_order(work, sorted(paths), workers=os.cpu_count() or 1):
-                    yield prefix + key, key, done
+                    yield prefix + key, media.Prepared(reason=f"could not be fetched: {why}"), ()
+                work = partial(self._opened, paths)
+                for key, done, frames in in_order(work, sorted(paths), workers=os.cpu_count() or 1):
+                    yield prefix + key, done, frames
 
-    def _prepare(self, paths: Mapping[str, Path], key: str) -> tuple[str, media.Prepared]:
-        return key, self.prepare(paths[key], key)
+    def _opened(
+        self, paths: Mapping[str, Path], key: str
+    ) -> tuple[str, media.Prepared, Iterable[media.Stored]]:
+        done = media.Prepared()
+        frames: Iterable[media.Stored] = media.one_by_one(paths[key], key, done, **self.how)
+        return key, done, list(frames) if media.kind_of(key) == media.STILL else frames
 
     def _columns(self) -> list[str]:
         names = dict.fromkeys(name for of_task in self.model.classes.values() for name in of_task)

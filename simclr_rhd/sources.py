@@ -100,13 +100,18 @@ class Folder:
                 f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._beside(top)}"
             )
         inside, found, links = (self.root.resolve(), top.resolve()), [], []
-        for folder, folders, names in os.walk(top):
+        unread: list[OSError] = []
+        for folder, folders, names in os.walk(top, onerror=unread.append):
             links += [path for name in folders if (path := Path(folder) / name).is_symlink()]
             for path in (Path(folder) / name for name in names):
                 if not any(path.resolve().is_relative_to(place) for place in inside):
                     links.append(path)
                 elif path.is_file():
                     found.append(self._entry(path))
+                elif path.is_symlink():
+                    self._refuse(path, "a link that leads nowhere")
+        for error in unread:
+            self._refuse(Path(error.filename), f"cannot be read ({error.strerror})")
         if links:
             logger.warning(
                 "WARNING %s/%s: %d links to folders or out of it are not followed, the first: %s. Copy what "
@@ -141,6 +146,10 @@ class Folder:
         # The time of the inode's last change is set by the system alone: copies keep the other times.
         numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
         return Entry(key, status.st_size, "-".join(map(str, numbers)))
+
+    def _refuse(self, path: Path, reason: str) -> None:
+        name = path.relative_to(self.root).as_posix()
+        self.refused.append((name.encode("unicode_escape").decode(), reason))
 
     def _beside(self, path: Path) -> str:
         """What the nearest folder that exists holds, for a message."""

@@ -5,7 +5,6 @@ A figure that could not be computed stands as '-', never as 0.
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from simclr_rhd.canvas import short_name
@@ -34,7 +33,7 @@ LEAKY = (
 )
 
 
-def summary(metrics: dict[str, Any], *, save_dir: Path) -> str:
+def summary(metrics: dict[str, Any], *, save_dir: str) -> str:
     """What is printed at the end of a run, at most 110 columns wide: the verdicts, then a short table."""
     by = metrics["split"]["by"]
     header = _row(
@@ -55,7 +54,7 @@ def summary(metrics: dict[str, Any], *, save_dir: Path) -> str:
         "",
     ]
     wrapped = [part for line in headlines(metrics) + lines for part in _wrapped(line)]
-    look_at = f"Look at {save_dir / 'report.html'}"  # not wrapped: a path is to be copied
+    look_at = f"Look at {save_dir.rstrip('/')}/report.html"  # not wrapped: a path is to be copied
     beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
     return "\n".join([*wrapped, look_at, beside])
 

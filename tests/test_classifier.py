@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -60,6 +61,19 @@ def in_part(part, key, value):
         (changed(image_size=7), "image_size 7"),
         (changed(image_size="x" * 9000), "image_size xxx"),
         (changed(classes={"view": []}), "class names of view"),
+        (changed(classes={"view": "abc", "condition": ["a", "b"]}), "class names of view"),
+        (changed(classes={"view": ["a", "b\n", "c"], "condition": ["a", "b"]}), "class names of view"),
+        (changed(classes={"view": ["a", "a", "c"], "condition": ["a", "b"]}), "have one name"),
+        (changed(thresholds=5), "architecture"),
+        (changed(thresholds={"view": {"frame": "x"}}), "the thresholds"),
+        (changed(trained_on={"a": {1, 2}}), "architecture"),
+        (changed(multilabel=["nonsense"]), "multilabel"),
+        (changed(version=3.0), "version 3.0"),
+        (in_part("preprocessing", "std", [1.0, 1.0, 1.0]), "prepared in a way"),
+        (in_part("heads", "temperature", torch.zeros(2)), "no numbers|above 0"),
+        (in_part("heads", "mean", torch.full((512,), 3e38)), "no numbers"),
+        (in_part("encoder", "bn1.running_var", torch.full((64,), -1.0)), "no numbers"),
+        (in_part("novelty", "layout_limit", torch.tensor(-1.0)), "layout_limit must be above 0"),
         (changed(classes={"view": [1, 2, 3], "condition": ["a", "b"]}), "class names of view"),
         (changed(classes={"mood": ["a", "b"]}), "tasks mood"),
         (changed(classes={"view": ["a", "b"], "condition": ["a", "b"]}), r"heads\.linear\.view"),
@@ -92,6 +106,14 @@ def test_truncated_models_are_refused(path, tmp_path, cut):
     bad.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(UserError, match="not a checkpoint of this program, or damaged"):
         classifier.load(bad)
+
+
+def test_a_file_that_would_grow_is_refused(path, tmp_path):
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "bad.pt", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match="compressed inside"):
+        classifier.load(tmp_path / "bad.pt")
 
 
 def test_nothing_in_a_file_is_run(path, tmp_path):

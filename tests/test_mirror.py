@@ -114,9 +114,9 @@ def test_faults_are_overcome(tmp_path, gcs, place, faults):
 def test_a_bucket_that_refuses_does_not_stop_the_training_but_the_end_says_so(tmp_path, gcs, place, caplog):
     here = folder(tmp_path, simclr_last=b"1")
     with pytest.raises(UserError, match="access denied .403.*Storage Object Admin"):
-        with mirrored(place, here, cache_dir=tmp_path / "cache") as on_saved:
+        with mirrored(place, here, cache_dir=tmp_path / "cache") as found:
             gcs.upload_faults += [403, 403]
-            on_saved()
+            found.push_now_and_then()
     assert there(gcs, place) == {}
     with pytest.raises(KeyboardInterrupt):  # whatever the bucket says
         with mirrored(place, here, cache_dir=tmp_path / "cache"):
@@ -147,6 +147,54 @@ def test_names_that_no_run_writes_are_left_alone(tmp_path, gcs, place):
         and not is_output("fold-1/../model.pt")
         and is_output("fold-12/history.jsonl")
     )
+
+
+def test_a_folder_that_lost_files_gets_them_back_and_takes_none_away(tmp_path, gcs, place):
+    here = folder(tmp_path, simclr_last=b"1", model=b"2")
+    mirror(place, here, tmp_path).push()
+    (here / "model.pt").unlink()
+    again = mirror(place, here, tmp_path)
+    again.pull()
+    again.push()
+    assert (here / "model.pt").read_bytes() == b"2" and set(there(gcs, place)) == {
+        "model.pt",
+        "simclr_last.pt",
+    }
+
+
+def test_a_bucket_that_was_emptied_is_not_filled_again_by_itself(tmp_path, gcs, place):
+    here = folder(tmp_path, model=b"2")
+    mirror(place, here, tmp_path).push()
+    bucket, _, prefix = place.removeprefix("gs://").partition("/")
+    gcs.client().bucket(bucket).blob(f"{prefix}/model.pt").delete()
+    with pytest.raises(UserError, match="is empty, and .* was like it once"):
+        mirror(place, here, tmp_path).pull()
+
+
+def test_what_was_cleared_goes_before_anything_new_arrives(tmp_path, gcs, place):
+    here = folder(tmp_path, simclr_last=b"old", model=b"old")
+    (here / "run.json").write_bytes(b"old")
+    ours = mirror(place, here, tmp_path)
+    ours.push()
+    for path in list(here.glob("*.*")):
+        path.unlink() if path.name != ".mirror.json" else None
+    (here / "run.json").write_bytes(b"new")
+    (here / "simclr_best.pt").write_bytes(b"new")
+    gcs.upload_faults += [403]
+    with pytest.raises(UserError, match="403"):
+        ours.push()
+    assert there(gcs, place) == {"run.json": b"old"}  # no checkpoint of the old run beside a new record
+
+
+def test_a_second_writer_is_noticed_before_its_files_mix(tmp_path, gcs, place):
+    one, two = folder(tmp_path, "one", simclr_last=b"1"), folder(tmp_path, "two", simclr_last=b"2")
+    first, second = mirror(place, one, tmp_path), mirror(place, two, tmp_path)
+    first.push()
+    (two / "simclr_last.pt").unlink()
+    (two / "model.pt").write_bytes(b"2")
+    with pytest.raises(Moved):
+        second.push()
+    assert there(gcs, place) == {"simclr_last.pt": b"1"}
 
 
 TRAIN = "--demo-patients 12 --image-size 32 --epochs 3 --linear-epochs 3 --batch-size 16 --patience 9".split()

@@ -36,8 +36,8 @@ def test_limits_are_those_of_groups_that_were_left_out():
             for name, width in DESCRIPTIONS.items()
         }
 
-    groups = [str(number // 5) for number in range(300)]
-    found = fit_novelty(grouped(60), groups, seed=0)
+    groups = [str(number // 5) for number in range(750)]
+    found = fit_novelty(grouped(150), groups, seed=0)
     assert (of(found, grouped(40)) > 1).mean() < 0.06
 
 

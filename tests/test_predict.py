@@ -176,3 +176,24 @@ def test_a_patients_table_of_other_files_is_refused(tmp_path, model, folder, cap
         assert predict(tmp_path, model, folder, flags=["--patients-csv", str(table)]) == 2
         error = capsys.readouterr().err
         assert told in error and "Ann" not in error
+
+
+def test_the_users_own_table_is_not_replaced(tmp_path, model, folder, capsys):
+    table = tmp_path / "out.patients.csv"
+    table.write_text("FILENAME,PATIENT\nv1_frame0.png,Ann\n")
+    assert predict(tmp_path, model, folder, flags=["--patients-csv", str(table)]) == 2
+    assert "would replace" in capsys.readouterr().err and "Ann" in table.read_text()
+
+
+def test_what_cannot_be_used_in_a_folder_is_named(tmp_path, model, folder):
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "a.png").write_bytes(encoded(picture()))
+    (top / "new\nline.png").write_bytes(encoded(picture()))
+    (top / "gone.png").symlink_to(top / "nowhere.png")
+    assert predict(tmp_path, model, top) == 0
+    reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "out.rejected.csv")}
+    assert reasons == {
+        f"{top}/new\\nline.png": "unusable name: control characters",
+        f"{top}/gone.png": "a link that leads nowhere",
+    }

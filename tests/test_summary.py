@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from results import margin, metrics, scores, task
 
@@ -7,7 +5,7 @@ from simclr_rhd import summary as words
 
 
 def summary(found):
-    text = words.summary(found, save_dir=Path("models"))
+    text = words.summary(found, save_dir="models")
     assert max(map(len, text.splitlines())) <= 110
     return text
 
