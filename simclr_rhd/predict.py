@@ -237,7 +237,8 @@ class Run:
         (name,) = said(p, self.model.classes[task], multilabel=several)
         unsure = self.model.abstains(task, p, level="video")
         mark = UNSURE * bool(unsure is not None and unsure[0])
-        return f"{name[:26]} {confidence(p, multilabel=several)[0]:.2f}{mark}"
+        shown = name if len(name) <= 26 else name[:25] + "…"
+        return f"{shown} {confidence(p, multilabel=several)[0]:.2f}{mark}"
 
     def _total(self) -> int:
         return sum(len(place.entries) for place in self.places)
