@@ -106,7 +106,9 @@ def run(config: Config | Command, argv: list[str]) -> int:
         try:
             return train(config, save_dir, argv, mirror)
         except UserError as error:
-            if mirror is None or mirror.says(error):
+            from simclr_rhd.mirror import Moved
+
+            if mirror is None or isinstance(error, Moved):  # which names the folder for a reason
                 raise
             raise UserError(str(error).replace(str(save_dir), config.save_dir)) from None
 

@@ -110,11 +110,6 @@ class Mirror:
                     self.sent[name] = stamp
             self.seconds, self.ended = time.monotonic() - begun, time.monotonic()
 
-    @staticmethod
-    def says(error: UserError) -> bool:
-        """Whether an error is of the mirror, and names the folder for a reason."""
-        return isinstance(error, Moved)
-
     def push_now_and_then(self) -> None:
         """After a checkpoint: `push`, unless the last one was just now; faults do not stop the training.
 

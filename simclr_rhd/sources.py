@@ -124,7 +124,7 @@ class Folder:
             )
         entries, refused = visible(found)
         if not entries:
-            raise UserError(f"{flag} {prefix}: no files below {top}".replace(" :", ":"))
+            raise UserError(f"{f'{flag} {prefix}'.strip()}: no files below {top}")
         self.listed += len(entries)
         self.refused += refused
         return entries
