@@ -142,7 +142,7 @@ class Dataset:
             files=[store.files[row] for row in rows],
             kinds=store.kinds[rows],
             looks=store.looks[rows],
-            digests=[store.digests[row] for row in rows],
+            digests=store.digests[rows],
         )
         few_labels = replace(
             labels,
@@ -214,7 +214,7 @@ def divide(
         doubts=labels.doubts,
         pictures=[
             (video, digest)
-            for video, digest, look in zip(labels.videos, store.digests, store.looks, strict=True)
+            for video, digest, look in zip(labels.videos, store.digests.tolist(), store.looks, strict=True)
             if look == ORDINARY  # any two black frames are the same picture
         ],
     )

@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -24,7 +23,8 @@ DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
 
 def is_frame(name: str) -> bool:
     """Whether a file's extension says that it is a frame."""
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+    before, dot, suffix = name.rpartition("/")[2].rpartition(".")
+    return before != "" and (dot + suffix).lower() in EXTENSIONS
 
 
 def decode(data: bytes) -> np.ndarray:

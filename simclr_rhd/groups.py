@@ -13,7 +13,7 @@ def make_groups(
     by: str,
     *,
     doubts: Iterable[tuple[str, str]] = (),
-    pictures: Iterable[tuple[str, str]] = (),
+    pictures: Iterable[tuple[str, int]] = (),
 ) -> tuple[list[str], str]:
     """The group of each frame: frames of one group never stand on two sides.
 

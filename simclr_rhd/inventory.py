@@ -61,8 +61,8 @@ def quality(dataset: Dataset) -> dict[str, int]:
     """Frames that show nothing, and frames that show the same as another."""
     store = dataset.store
     videos_of = defaultdict(set)
-    times: Counter[str] = Counter()
-    for video, digest, look in zip(dataset.labels.videos, store.digests, store.looks, strict=True):
+    times: Counter[int] = Counter()
+    for video, digest, look in zip(dataset.labels.videos, store.digests.tolist(), store.looks, strict=True):
         if look == ORDINARY:
             times[digest] += 1
             videos_of[digest].add(video)

@@ -232,8 +232,8 @@ def ordinal(classes: Sequence[str]) -> list[int]:
 
 def stem_of(name: str) -> str:
     """The name of the video that a file of this name is of, or is."""
-    path = PurePosixPath(name)
-    stem = name if path.suffix[1:].isdigit() else path.stem  # the numbers of a DICOM identifier
+    before, _, suffix = name.rpartition(".")
+    stem = before if before and suffix and not suffix.isdigit() else name  # numbers: a DICOM identifier's
     end = stem.lower().rfind("_frame") if is_frame(name) else -1
     return stem[:end] if end > 0 else stem
 
@@ -258,10 +258,14 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     stems: list[tuple[str, str]] = []
     of_stills: set[str] = set()
     folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
-    for path in map(PurePosixPath, files):
-        prefix = next((prefix for prefix in prefixes if path.is_relative_to(prefix)), ".")
-        stem, folder = stem_of(path.name), str(path.parent.relative_to(prefix))
-        if is_frame(path.name):
+    below = {prefix: f"{PurePosixPath(prefix)}/" for prefix in prefixes}
+    same: dict[str, str] = {}  # one object for a text that a million frames share
+    for file in files:
+        place, _, name = file.rpartition("/")
+        prefix = next((one for one in prefixes if below[one] == "./" or file.startswith(below[one])), ".")
+        stem, folder = stem_of(name), place.removeprefix(below.get(prefix, "./")[:-1]).lstrip("/") or "."
+        stem, folder = same.setdefault(stem, stem), same.setdefault(folder, folder)
+        if is_frame(name):
             of_stills.add(stem)
         stems.append((stem, folder))
         folders[stem][prefix].add(folder)
@@ -271,7 +275,9 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
         # Clips and DICOM files are whole: two of one name are two videos, whatever the folders are called.
         return several and (stem not in of_stills or bool(set.intersection(*folders[stem].values())))
 
-    return [f"{folder}/{stem}" if told_apart(stem) and folder != "." else stem for stem, folder in stems]
+    apart = {stem for stem in folders if told_apart(stem)}
+    videos = (f"{folder}/{stem}" if stem in apart and folder != "." else stem for stem, folder in stems)
+    return [same.setdefault(video, video) for video in videos]
 
 
 def _texts(task: str, cell: str) -> list[str]:

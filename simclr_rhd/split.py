@@ -243,21 +243,26 @@ def part_of_all(
     Returns:
         (M,) parts with 'unlabelled' (for pretraining) and 'held-out', and (M,) bool, the watched frames.
     """
-    group = np.asarray(groups)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)  # (G,) in order, (M,) numbers
     part = np.full(len(group), UNLABELLED, dtype="<U10")
     part[labelled] = parts
-    in_part = {name: np.isin(group, group[part == name]) for name in ("val", "test")}
+    of_part = {name: np.zeros(len(names), dtype=bool) for name in ("val", "test")}
+    for name, has in of_part.items():
+        has[group[part == name]] = True
+    in_part = {name: has[group] for name, has in of_part.items()}
     part[~labelled & (in_part["val"] | in_part["test"])] = HELD_OUT
     watched = ~labelled & in_part["val"] & ~in_part["test"]
-    wanted = share * (~labelled & ~in_part["test"]).sum()
-    free = np.unique(group[part == UNLABELLED])
-    free = free[~np.isin(free, group[labelled])]
-    for name in np.random.default_rng([seed, 4]).permutation(free)[: max(0, len(free) - 1)]:
-        if watched.sum() >= wanted:
+    wanted, found = share * (~labelled & ~in_part["test"]).sum(), watched.sum()
+    frames = np.bincount(group[~labelled], minlength=len(names))  # (G,) without a label
+    free = np.setdiff1d(group[part == UNLABELLED], group[labelled])
+    chosen = np.zeros(len(names), dtype=bool)
+    for number in np.random.default_rng([seed, 4]).permutation(free)[: max(0, len(free) - 1)]:
+        if found >= wanted:
             break
-        more = ~labelled & (group == name)
-        if watched.sum() + more.sum() <= 2 * wanted:  # a very large group is better used for training
-            watched |= more
+        if found + frames[number] <= 2 * wanted:  # a very large group is better used for training
+            chosen[number] = True
+            found += frames[number]
+    watched |= chosen[group]
     part[watched] = HELD_OUT
     return part, watched
 

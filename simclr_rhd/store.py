@@ -22,14 +22,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-import google_crc32c
 import numpy as np
 
-from simclr_rhd import media
+from simclr_rhd import index, media
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import building, replacing, write_json
+from simclr_rhd.files import building, replacing
 from simclr_rhd.frames import GREY
+from simclr_rhd.index import STILL, FrameNames
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
 from simclr_rhd.parallel import in_order
@@ -38,7 +38,7 @@ from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 2  # raise it when the same file would be stored otherwise
+VERSION = 3  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
 
@@ -53,7 +53,7 @@ class Store:
         files: N names of the files they come from.
         kinds: (N,) uint8, GREY (R = G = B everywhere), TINTED or DOPPLER.
         looks: (N,) uint8, ORDINARY, NEAR_BLACK or CONSTANT.
-        digests: N hashes of the pictures.
+        digests: (N,) uint64 hashes of the pictures.
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents; equal for a folder and a bucket of the same content.
@@ -61,11 +61,11 @@ class Store:
     """
 
     frames: Frames | np.ndarray
-    keys: list[str]
-    files: list[str]
+    keys: Sequence[str]
+    files: Sequence[str]
     kinds: np.ndarray
     looks: np.ndarray
-    digests: list[str]
+    digests: np.ndarray
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
@@ -92,8 +92,8 @@ def open_store(
     Raises:
         UserError: the disk is too full, or a package is missing.
     """
-    folder = _folder(source, entries, side=side, cache_dir=cache_dir, most=most)
-    if _complete(found := _read(folder)):
+    folder = folder_of(source, entries, side=side, cache_dir=cache_dir, most=most)
+    if _complete(found := read(folder)):
         logger.info("store: %d decoded frames reused from %s", len(found.keys), folder)
         return found
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
@@ -108,7 +108,7 @@ def open_store(
     rejected += [*source.refused, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
     work = partial(_prepare, paths, side=side, most=most, salt=salt_of(cache_dir))
     _build(folder, sorted(paths), rejected, work, side=side)
-    store = _read(folder)
+    store = read(folder)
     assert store is not None, f"{folder} was built a moment ago"
     return replace(store, decoded=len(paths))
 
@@ -126,7 +126,7 @@ def is_there(
     source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
 ) -> bool:
     """Whether `open_store` would find a store; arguments as there."""
-    return _folder(source, entries, side=side, cache_dir=cache_dir, most=most).is_dir()
+    return folder_of(source, entries, side=side, cache_dir=cache_dir, most=most).is_dir()
 
 
 def sample(
@@ -152,13 +152,14 @@ def sample(
     )
 
 
-def _folder(
+def folder_of(
     source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None
 ) -> Path:
-    """The folder of the store that has these files, prepared so."""
-    named = [[entry.key, entry.stamp] for entry in entries]
-    recipe = json.dumps([VERSION, side, most, named, source.refused])
-    return cache_dir / "stores" / hashlib.sha256(recipe.encode()).hexdigest()[:24]
+    """The folder of the store that has these files, prepared so; arguments as of `open_store`."""
+    recipe = hashlib.sha256(json.dumps([VERSION, side, most, source.refused]).encode())
+    for entry in entries:  # one by one: a million of them would be a text of a hundred megabytes
+        recipe.update(f"\0{entry.key}\0{entry.stamp}".encode())  # no usable name has a control character
+    return cache_dir / "stores" / recipe.hexdigest()[:24]
 
 
 def check_rejected(store: Store, most: float) -> None:
@@ -204,8 +205,7 @@ def _build(folder: Path, keys: list[str], rejected: list[tuple[str, str]], work:
     start = time.perf_counter()
     try:
         with building(folder) as part:
-            index = _write(part, keys, list(rejected), work, side=side)
-            write_json(part / "index.json", index | {"checksum": _checksum(index)})
+            frames = _write(part, keys, list(rejected), work, side=side)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -214,7 +214,6 @@ def _build(folder: Path, keys: list[str], rejected: list[tuple[str, str]], work:
             "kept; make room, or name another disk with --cache-dir"
         ) from None
     seconds = time.perf_counter() - start
-    frames = len(index["kinds"])
     logger.info("store: %d frames in %.1f s (%.0f frames/s)", frames, seconds, frames / seconds)
 
 
@@ -237,11 +236,11 @@ def _check_room(place: Path, keys: list[str], work: Any) -> None:
     logger.info("store: decoding %d files, about %.2f GB in %s", len(keys), need / 1e9, place)
 
 
-def _write(
-    part: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int
-) -> dict[str, Any]:
-    """Decode all files into shards; the index."""
-    files, kinds, looks, digests, content = [], [], [], [], hashlib.sha256()
+def _write(part: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int) -> int:
+    """Decode all files into shards, and write the index; how many frames there are."""
+    rows: list[tuple[int, int, int, int, int]] = []
+    files: list[str] = []
+    patients, content = {}, hashlib.sha256()
     writer = ShardWriter(part)
     try:
         for key, done in progress(
@@ -257,32 +256,29 @@ def _write(
                 rejected.append((key, done.reason))
             if not done.frames:
                 continue
-            numbers = [frame.number for frame in done.frames]
-            files.append([key, None if numbers == [None] else numbers, done.patient])
+            if done.patient:
+                patients[key] = done.patient
             for frame in done.frames:
                 writer.append(frame.pixels, frame.kind)
-                kinds.append(frame.kind)
-                looks.append(frame.look)
-                digests.append(frame.digest)
+                number = STILL if frame.number is None else frame.number
+                rows.append((len(files), number, frame.kind, frame.look, int(frame.digest, 16)))
+            files.append(key)
         shards = writer.close()
     finally:
         writer.abandon()
     rejected.sort()
     content.update(json.dumps(rejected).encode())
-    return {
-        "side": side,
-        "files": files,
-        "kinds": kinds,
-        "looks": looks,
-        "digests": digests,
-        "rejected": rejected,
-        "fingerprint": content.hexdigest(),
-        "shards": shards,
-    }
-
-
-def _checksum(index: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+    index.write(
+        part,
+        side=side,
+        files=files,
+        rows=np.array(rows, dtype=index.ROW),
+        patients=patients,
+        rejected=rejected,
+        fingerprint=content.hexdigest(),
+        shards=shards,
+    )
+    return len(rows)
 
 
 def _complete(store: Store | None) -> TypeGuard[Store]:
@@ -290,41 +286,24 @@ def _complete(store: Store | None) -> TypeGuard[Store]:
     return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 
-def _read(folder: Path) -> Store | None:
+def read(folder: Path) -> Store | None:
     """The store in a folder; None if there is none, or if it is damaged."""
     if not folder.is_dir():
         return None
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if index.pop("checksum") != _checksum(index) or any(
-            _crc32c(folder / name) != checksum for name, checksum in index["shards"].items()
-        ):
-            raise ValueError
+        found = index.read(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         logger.warning("WARNING the store in %s is damaged; its frames are decoded anew", folder)
         return None
-    files, keys = [], []
-    for file, numbers, _ in index["files"]:
-        names = [file] if numbers is None else [f"{file}#{number:04d}" for number in numbers]
-        keys += names
-        files += [file] * len(names)
-    kinds = np.array(index["kinds"], dtype=np.uint8)
+    kinds, looks = (np.ascontiguousarray(found.rows[name]) for name in ("kind", "look"))
     return Store(
-        frames=Frames(folder, kinds, index["side"]),
-        keys=keys,
-        files=files,
+        frames=Frames(folder, kinds, found.side),
+        keys=FrameNames(found.files, found.rows, numbered=True),
+        files=FrameNames(found.files, found.rows, numbered=False),
         kinds=kinds,
-        looks=np.array(index["looks"], dtype=np.uint8),
-        digests=index["digests"],
-        patients={file: patient for file, _, patient in index["files"] if patient},
-        rejected=[(key, reason) for key, reason in index["rejected"]],
-        fingerprint=index["fingerprint"],
+        looks=looks,
+        digests=found.rows["digest"],
+        patients=found.patients,
+        rejected=found.rejected,
+        fingerprint=found.fingerprint,
     )
-
-
-def _crc32c(path: Path) -> str:
-    found = google_crc32c.Checksum()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            found.update(block)
-    return found.digest().hex()

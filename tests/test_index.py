@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from simclr_rhd import index
+from simclr_rhd.index import ROW, STILL
+
+FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
+ROWS = np.array(
+    [(0, STILL, 0, 0, 2**64 - 1), (1, 0, 1, 0, 5), (1, 12345, 1, 2, 6), (2, STILL, 0, 0, 7), (3, 4, 2, 1, 8)],
+    dtype=ROW,
+)
+KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png", "日本.dcm#0004"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "grey-00000.u8").write_bytes(b"pixels")
+    index.write(
+        tmp_path,
+        side=5,
+        files=FILES,
+        rows=ROWS,
+        patients={"日本.dcm": "hash"},
+        rejected=[("bad.png", "empty file")],
+        fingerprint="f",
+        shards={"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")},
+    )
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder):
+    found = index.read(folder)
+    assert list(found.files) == FILES and (found.rows == ROWS).all()
+    assert (found.side, found.patients, found.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
+    assert found.rejected == [("bad.png", "empty file")]
+
+
+def test_names_are_a_sequence_like_a_list(folder):
+    found = index.read(folder)
+    keys = index.FrameNames(found.files, found.rows, numbered=True)
+    files = index.FrameNames(found.files, found.rows, numbered=False)
+    assert list(keys) == KEYS == [keys[number] for number in range(len(keys))]
+    assert list(files) == [key.split("#")[0] for key in KEYS]
+    for names, wanted in ((found.files, FILES), (keys, KEYS)):
+        assert names[-1] == wanted[-1] and names[1:3] == wanted[1:3] and names[::-2] == wanted[::-2]
+        assert wanted[2] in names and "other" not in names and names.index(wanted[2]) == 2
+        assert names[np.int64(1)] == wanted[1]
+        with pytest.raises(IndexError):
+            names[len(wanted)]
+
+
+@pytest.mark.parametrize("n", [1, 6, 7, 8, 14, 20])
+def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
+    monkeypatch.setattr(index, "AT_ONCE", 7)
+    files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
+    rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=ROW)
+    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": {}}
+    index.write(tmp_path, files=files, rows=rows, **told)
+    found = index.read(tmp_path)
+    assert list(found.files) == files
+    keys = index.FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
+    assert list(keys) == [f"{file}#0001" for file in files]
+    some = index.FrameNames(found.files, found.rows[4:], numbered=False)
+    assert list(some) == [file for file in files[2:] for _ in range(2)]
+
+
+def test_no_frames_at_all(tmp_path):
+    index.write(
+        tmp_path,
+        side=5,
+        files=[],
+        rows=np.array([], dtype=ROW),
+        patients={},
+        rejected=[],
+        fingerprint="",
+        shards={},
+    )
+    found = index.read(tmp_path)
+    assert list(found.files) == [] and len(found.rows) == 0
+
+
+@pytest.mark.parametrize("name", [index.NAMES, index.ENDS, index.FRAMES, index.INDEX, "grey-00000.u8"])
+def test_a_changed_byte_is_seen(folder, name):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(bytes(data))
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        index.read(folder)
+
+
+def test_pickled_arrays_are_refused(folder):
+    np.save(folder / index.FRAMES, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError):
+        index.read(folder)
