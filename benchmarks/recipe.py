@@ -1,0 +1,326 @@
+"""The recipe search: pretraining with one thing changed, for a fixed time on idle cores, judged by the probe.
+
+    python benchmarks/recipe.py --data FOLDER --out FOLDER --rate NAME...           steps a second, cores idle
+    python benchmarks/recipe.py --data FOLDER --out FOLDER --seconds 180 NAME...    three seeds of each
+    python benchmarks/recipe.py --out FOLDER --table                                what was found
+
+The time is turned into steps by the measured rate, so a run's result does not depend on what else the machine
+does meanwhile. Recipes are judged by the inner folds alone (see `versus.protocol.scores`).
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from versus import protocol
+
+from simclr_rhd import augment, runtime
+from simclr_rhd.batches import Partners
+from simclr_rhd.model import build
+from simclr_rhd.optim import default_learning_rate, make_optimizer
+from simclr_rhd.pretrain import Pretraining
+from simclr_rhd.step import Step
+
+SIZE = 64
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a pretraining does; the defaults are where the search began."""
+
+    positives: str = "frame"
+    temperature: float = 0.5
+    crop_min: float = 0.5
+    flip: float = 0.0
+    jitter: float = 0.4
+    grayscale: float = 0.2
+    blur: float = 0.5
+    speckle: float = 0.0  # deviation of multiplicative noise at most
+    gain: float = 0.0  # of a random gain curve over depth
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    weight_decay: float = 0.01
+    projector_layers: int = 2
+    projector_norm: bool = False  # a BatchNorm after the last layer
+    ema: float = 0.0  # decay of the encoder's average
+    sizes: tuple[int, ...] = (SIZE,)  # of the views, in equal parts of the time
+    stem: str = "imagenet"  # 'small': 3 x 3 with stride 1; 'nopool': no pooling after it
+
+
+BASE = Recipe()
+VIDEO = Recipe(positives="video")
+
+
+def changed(**what):
+    return dataclasses.replace(VIDEO, **what)
+
+
+RECIPES = {
+    "base": BASE,
+    "video": VIDEO,
+    "t0.2": changed(temperature=0.2),
+    "t0.1": changed(temperature=0.1),
+    "crop0.25": changed(crop_min=0.25),
+    "crop0.7": changed(crop_min=0.7),
+    "jitter0.8": changed(jitter=0.8),
+    "jitter0.2": changed(jitter=0.2),
+    "noblur": changed(blur=0.0),
+    "speckle": changed(speckle=0.3),
+    "gain": changed(gain=0.5),
+    "flip": changed(flip=0.5),
+    "lr3e-3": changed(learning_rate=3e-3),
+    "lr3e-4": changed(learning_rate=3e-4),
+    "batch32": changed(batch_size=32),
+    "batch128": changed(batch_size=128),
+    "batch256": changed(batch_size=256),
+    "norm": changed(projector_norm=True),
+    "deep": changed(projector_layers=3),
+    "ema": changed(ema=0.99),
+    "progressive": changed(sizes=(32, 48, 64)),
+    "nopool": changed(stem="nopool"),
+    "small": changed(stem="small"),
+    "wd0.1": changed(weight_decay=0.1),
+    "lars": changed(optimizer="lars", learning_rate=0.3, weight_decay=1e-6),
+}
+
+
+class Views(Step):
+    """A step with the views that are not in the package."""
+
+    recipe = BASE
+
+    def embed(self, batch):
+        r = self.recipe
+        views = augment.two_views(
+            batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths
+        )
+        if r.speckle or r.gain:
+            std = torch.tensor(augment.STD).view(1, 3, 1, 1)
+            mean = torch.tensor(augment.MEAN).view(1, 3, 1, 1)
+            x = views * std + mean
+            g = torch.Generator().manual_seed(int(batch.u[0, 0, 0] * 2**24))
+            n, _, h, w = x.shape
+            if r.speckle:
+                noise = torch.randn(n, 1, h, w, generator=g) * r.speckle * torch.rand(n, 1, 1, 1, generator=g)
+                x = x * (1 + noise)
+            if r.gain:
+                curve = F.interpolate(
+                    torch.rand(n, 1, 4, generator=g) * 2 - 1, size=h, mode="linear", align_corners=True
+                )
+                x = x * (1 + r.gain * curve.view(n, 1, h, 1))
+            views = augment.normalise(x.clamp(0, 1))
+        z0, z1 = self.model(views).chunk(2)
+        return z0, z1
+
+
+def make_model(recipe, seed):
+    model = build("random", seed=seed)
+    if recipe.stem == "nopool":
+        model.encoder.maxpool = nn.Identity()
+    elif recipe.stem == "small":
+        torch.manual_seed(seed)
+        model.encoder.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if recipe.projector_layers == 3:
+        torch.manual_seed(seed + 1)
+        middle = [nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU(inplace=True)]
+        model.projector = nn.Sequential(*model.projector[:3], *middle, model.projector[3])
+    if recipe.projector_norm:
+        model.projector.append(nn.BatchNorm1d(128))
+    return model.to(memory_format=torch.channels_last)
+
+
+def make_run(recipe, dataset, seed, epochs):
+    rows, model = protocol.pool(dataset), make_model(recipe, seed)
+    strengths = augment.Strengths(recipe.crop_min, recipe.flip, recipe.jitter, recipe.grayscale, recipe.blur)
+    video = recipe.positives == "video"
+    step = Views(
+        model,
+        size=recipe.sizes[0],
+        strengths=strengths,
+        temperature=recipe.temperature,
+        device=torch.device("cpu"),
+        videos_apart=video,
+    )
+    step.recipe = recipe
+    rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)
+    videos = dataset.video_codes()
+    return Pretraining(
+        step,
+        make_optimizer(model, recipe.optimizer, learning_rate=rate, weight_decay=recipe.weight_decay),
+        dataset.store.frames,
+        dataset.store.kinds,
+        videos,
+        rows,
+        batch_size=recipe.batch_size,
+        learning_rate=rate,
+        epochs=epochs,
+        warmup_epochs=min(10, epochs / 10),
+        partners=Partners(rows, videos) if video else None,
+        seed=seed,
+        num_workers=1,
+    )
+
+
+def seconds_per_epoch(recipe, dataset, runs=5):
+    """Median over epochs, for each size of the views."""
+    found = []
+    for size in recipe.sizes:
+        run = make_run(recipe, dataset, 0, 1000)
+        run.step.size = size
+        taken = []
+        for _ in range(runs + 1):
+            start = time.perf_counter()
+            run.train_epoch()
+            run.end_epoch({})
+            taken.append(time.perf_counter() - start)
+        found.append(statistics.median(taken[1:]))
+    return found
+
+
+def pretrain(recipe, dataset, seed, seconds, per_epoch):
+    """The encoder after a budget of seconds on idle cores, and its average where it has one."""
+    parts = [max(1, round(seconds / len(per_epoch) / s)) for s in per_epoch]  # epochs of each size
+    run = make_run(recipe, dataset, seed, sum(parts))
+    average = copy.deepcopy(run.model.encoder) if recipe.ema else None
+
+    def follow():
+        if average is not None:
+            with torch.no_grad():
+                for mine, its in zip(
+                    average.state_dict().values(), run.model.encoder.state_dict().values(), strict=True
+                ):
+                    if mine.is_floating_point():
+                        mine.lerp_(its, 1 - recipe.ema)
+
+    losses = []
+    for size, epochs in zip(recipe.sizes, parts, strict=True):
+        run.step.size = size
+        for _ in range(epochs):
+            losses.append(run.train_epoch(follow))
+            run.end_epoch({})
+    return run.model.encoder, average, losses
+
+
+@torch.inference_mode()
+def features(encoder, frames, rows):
+    """{description: (n, D)}: means of each stage, and 2 x 2 fields of the last two."""
+    encoder.eval()
+    found = {}
+    for first in range(0, len(rows), 64):
+        x = augment.plain_view(torch.from_numpy(frames[rows[first : first + 64]]), size=SIZE)
+        x = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(x))))
+        for number in (1, 2, 3, 4):
+            x = getattr(encoder, f"layer{number}")(x)
+            found.setdefault(f"l{number}", []).append(x.mean(dim=(2, 3)))
+            if number >= 3:
+                found.setdefault(f"g{number}", []).append(F.adaptive_avg_pool2d(x, 2).flatten(1))
+    out = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+    out["l34"] = np.hstack([out["l3"], out["l4"]])
+    out["l1234"] = np.hstack([out[f"l{number}"] for number in (1, 2, 3, 4)])
+    return out
+
+
+def judge(encoder, dataset, kinds=("l4", "l1234")):
+    """{description: {task: [scores of each fold assignment]}}."""
+    found = {}
+    for task, asked in protocol.tasks(dataset).items():
+        described = features(encoder, dataset.store.frames, asked.rows)
+        for kind in kinds:
+            found.setdefault(kind, {})[task] = [
+                protocol.scores(described[kind], asked, seed=seed) for seed in SEEDS
+            ]
+    return found
+
+
+def table(out):
+    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    keys = dict.fromkeys((line["name"], line["seconds"]) for line in lines)
+    kinds = dict.fromkeys(kind for line in lines for kind in line["scores"])
+    for name, seconds in keys:
+        for kind in kinds:
+            some = [x for x in lines if (x["name"], x["seconds"]) == (name, seconds) and kind in x["scores"]]
+            if not some:
+                continue
+            inner = {
+                task: [np.mean([one["inner"] for one in x["scores"][kind][task]]) for x in some]
+                for task in protocol.TASKS
+            }
+            macro = np.mean(list(inner.values()), axis=0)
+            told = "  ".join(f"{task} {np.mean(v):.3f}±{np.std(v, ddof=1):.3f}" for task, v in inner.items())
+            print(
+                f"{name:12s} {seconds:4.0f} s {kind:6s} n={len(some)} {told}  "
+                f"macro {macro.mean():.3f}±{macro.std(ddof=1):.3f}"
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(RECIPES))
+    parser.add_argument("--data")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--rate", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    (options.out / "cache").mkdir(parents=True, exist_ok=True)
+    if options.table:
+        return table(options.out)
+    runtime.prepare_torch()
+    dataset = protocol.read(options.data, options.out / "cache", image_size=SIZE)
+    rates = options.out / "rates.json"
+    known = json.loads(rates.read_text()) if rates.exists() else {}
+    for name in options.names:
+        recipe = RECIPES[name]
+        if options.rate:
+            known[name] = seconds_per_epoch(recipe, dataset)
+            print(name, known[name], flush=True)
+            rates.write_text(json.dumps(known, indent=1))
+            continue
+        for seed in SEEDS:
+            start = time.perf_counter()
+            encoder, average, losses = pretrain(
+                recipe, dataset, seed, options.seconds, known.get(name, known["video"])
+            )
+            took = time.perf_counter() - start
+            torch.save(encoder.state_dict(), options.out / f"{name}-{options.seconds:.0f}-{seed}.pt")
+            for label, net in {name: encoder, f"{name}+average": average}.items():
+                if net is None:
+                    continue
+                line = {
+                    "name": label,
+                    "seed": seed,
+                    "seconds": options.seconds,
+                    "epochs": len(losses),
+                    "took": round(took, 1),
+                    "loss": losses[-1],
+                    "scores": judge(net, dataset),
+                }
+                with (options.out / "results.jsonl").open("a") as stream:
+                    stream.write(json.dumps(line) + "\n")
+                means = {
+                    t: round(float(np.mean([x["inner"] for x in v])), 3)
+                    for t, v in line["scores"]["l4"].items()
+                }
+                print(label, seed, len(losses), "epochs", round(took), "s", means, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""From thousands of frames to a hundred million: what stays flat, and what a run would take.
+
+    python benchmarks/scale.py simulation [--frames 10000 1000000] [--runs 3]
+    python benchmarks/scale.py paper
+
+Simulation: stores of so many small frames (16 pixels, videos of 100 frames, 2,000 of them labelled) are
+written as the program writes them. For each, processes of their own open the store and make the first steps
+of a pretraining ("store"), or do all that a run does before, tables of names included ("run": the listing is
+made up, so no disk or network is in it). Time is from the process's start, memory is its peak.
+
+Paper: rates measured here, what the simulation found, and the assumptions printed with the table give time
+and cost by machine, and what each waits for.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+SIDE, BATCH, SIZE, OF_VIDEO, LABELLED = 16, 64, 64, 100, 2000
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Simulated:
+    """A source of made-up files, which are all in a store already."""
+
+    location, remote, listed, fetched = "simulated", False, 0, 0
+    refused: tuple = ()
+
+    def __init__(self, folder, n):
+        self.folder, self.n = folder, n
+
+    def files(self, prefix, *, flag):
+        from simclr_rhd.listing import Entry
+
+        first, last = (0, LABELLED) if prefix == "labelled" else (LABELLED, self.n)
+        return [Entry(f"{prefix}/{name_of(number)}", 1, "0") for number in range(first, last)]
+
+    def entry(self, key, *, flag="--labels-csv"):
+        from simclr_rhd.listing import Entry
+
+        return Entry(key, 1, "0")
+
+    def fetch(self, entries):
+        return {entry.key: self.folder / entry.key for entry in entries}, {}
+
+
+def name_of(number):
+    return f"{number // OF_VIDEO:07d} hrs __[{number // OF_VIDEO:07d}]_frame{number % OF_VIDEO:02d}.png"
+
+
+def build(folder, n):
+    """A store of `n` frames and a label table, as a run over the simulated source would find them."""
+    import numpy as np
+
+    from simclr_rhd import index, store
+    from simclr_rhd.shards import ShardWriter
+
+    classes = (
+        ("A2C", "A4C"),
+        ("['Mitral Valve Regurgitation']", "['Not Applicable']"),
+        ("Normal", "Definite rhd"),
+    )
+    lines = ["FILENAME,VIEW-APP,CONDITION,SEVERITY"]
+    for number in range(LABELLED):
+        of_video = number // OF_VIDEO % 2
+        lines.append(",".join([name_of(number), *(names[of_video] for names in classes)]))
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    source = Simulated(folder, n)
+    entries = [*source.files("labelled", flag=""), *source.files("unlabelled", flag="")]
+    place = store.folder_of(source, entries, side=SIDE, cache_dir=folder, most=None)
+    place.mkdir(parents=True)
+    rng, writer = np.random.default_rng(0), ShardWriter(place)
+    some = rng.integers(0, 256, (4096, 1, SIDE, SIDE), np.uint8)
+    rows = np.zeros(n, index.ROW)
+    for number in range(n):
+        frame = some[number % len(some)].copy()
+        frame.flat[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
+        writer.append(frame, 0)
+    rows["file"], rows["number"], rows["digest"] = np.arange(n), index.STILL, np.arange(n)
+    index.write(
+        place,
+        side=SIDE,
+        files=(entry.key for entry in entries),
+        rows=rows,
+        patients={},
+        rejected=[],
+        fingerprint="simulated",
+        shards=writer.close(),
+    )
+    (folder / "place").write_text(str(place))
+
+
+def worker(what, folder, n, begun):
+    """Seconds since `begun` and bytes at the peak, once the first step is done."""
+    import numpy as np
+    import torch
+
+    from simclr_rhd import runtime, store
+    from simclr_rhd.augment import PRESETS
+    from simclr_rhd.model import build as build_model
+    from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.pretrain import Pretraining
+    from simclr_rhd.step import Step
+
+    runtime.prepare_torch()
+    stages, last = {"imports": time.time() - begun}, time.time()
+    if what == "store":
+        found = store.read(Path((folder / "place").read_text()))
+        frames, kinds, videos = found.frames, found.kinds, np.arange(n) // OF_VIDEO
+        rows = np.arange(LABELLED, n)
+    else:
+        dataset = read(folder, n)
+        frames, kinds, videos = dataset.store.frames, dataset.store.kinds, dataset.video_codes()
+        rows = dataset.rows("unlabelled")
+    stages["data"], last = time.time() - last, time.time()
+    model, cpu = build_model("random", seed=0), torch.device("cpu")
+    run = Pretraining(
+        Step(model, size=SIZE, strengths=PRESETS["standard"], temperature=0.5, device=cpu),
+        make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01),
+        frames,
+        kinds,
+        videos,
+        rows,
+        batch_size=BATCH,
+        learning_rate=1e-3,
+        epochs=100,
+        warmup_epochs=1.0,
+        partners=None,
+        seed=0,
+        num_workers=1,
+    )
+    batches = run.batches(1)
+    for batch in run.loaded(batches[:3], 1, None):
+        run.step.backward(batch)
+        run.optimizer.step()
+    stages["steps"] = time.time() - last
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": time.time() - begun, "peak": peak, "stages": stages}))
+
+
+def read(folder, n):
+    from simclr_rhd import reading
+
+    reading.stored_side = lambda image_size: SIDE  # small frames
+    return reading.read_dataset(
+        Simulated(folder, n),
+        labelled_prefix="labelled",
+        labels_csv="labels.csv",
+        unlabelled_prefix="unlabelled",
+        image_size=SIZE,
+        frames_per_clip=None,
+        max_rejected=0.05,
+        label_conflict="drop",
+        group_by="auto",
+        folds=1,
+        pretrain_per_fold=False,
+        seed=0,
+        cache_dir=folder,
+        rejected_csv=folder / "rejected.csv",
+    )
+
+
+def simulate(counts, runs):
+    """Medians by what is done and how many frames there are, and the ratios."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = {n: Path(name, str(n)) for n in counts}
+        for n, folder in folders.items():
+            folder.mkdir()
+            build(folder, n)
+        for what in ("store", "run"):
+            found = {n: [] for n in counts}
+            for _ in range(runs):
+                for n, folder in folders.items():
+                    command = [
+                        sys.executable,
+                        __file__,
+                        "--worker",
+                        what,
+                        str(folder),
+                        str(n),
+                        str(time.time()),
+                    ]
+                    done = subprocess.run(command, capture_output=True, text=True)
+                    if done.returncode:
+                        sys.exit(done.stderr[-3000:])
+                    found[n].append(json.loads(done.stdout.splitlines()[-1]))
+            medians = {}
+            for n, some in found.items():
+                medians[n] = [statistics.median(one[key] for one in some) for key in ("seconds", "peak")]
+                stages = {
+                    key: round(statistics.median(one["stages"][key] for one in some), 2)
+                    for key in some[0]["stages"]
+                }
+                seconds, peak = medians[n]
+                print(f"{what}, {n} frames: {seconds:.2f} s, {peak / 1e6:.0f} MB; {stages}", flush=True)
+            (small_s, small_b), (large_s, large_b) = medians[counts[0]], medians[counts[-1]]
+            print(
+                f"{what}: time {large_s / small_s:.2f} times, memory {large_b / small_b:.2f} times",
+                flush=True,
+            )
+
+
+# assumptions, none of them measured here
+FETCHED = 275  # files a second and process, at 40 ms round trips (measured against an emulator: ingest.py)
+OF_NAMES = 350  # bytes of memory for each frame's name, video and group, by process (the simulation's slope)
+GPU_VIEWS = (
+    2800  # a second and GPU at 224 pixels in bfloat16: typical of an A100, not measured with this program
+)
+READS = 2e9  # bytes a second from a local disk
+REQUEST = 0.4e-6  # dollars for a file from a bucket (class B operation)
+COLOUR = 0.1  # share of frames that keep three channels
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run may be.
+
+    Attributes:
+        name: in the table.
+        cores: of each machine.
+        gpus: of each machine.
+        machines: of them.
+        size: pixels of a view's side.
+        dollars: an hour, of all.
+        efficiency: of the GPUs together, against one alone.
+        memory: bytes of each machine.
+    """
+
+    name: str
+    cores: int
+    gpus: int
+    machines: int
+    size: int
+    dollars: float
+    efficiency: float
+    memory: float
+
+
+MACHINES = (
+    Machine("2 cores, 96 px", 2, 0, 1, 96, 0.1, 1.0, 8e9),
+    Machine("1 GPU, 224 px", 12, 1, 1, 224, 3.7, 1.0, 85e9),
+    Machine("8 GPUs, 224 px", 96, 8, 1, 224, 29.4, 0.9, 680e9),
+    Machine("8 machines of 8 GPUs, 224 px", 96, 8, 8, 224, 235.0, 0.85, 680e9),
+)
+AMOUNTS = ((38_000, 100), (1_000_000, 100), (100_000_000, 10))  # frames, epochs
+
+
+def decoded_per_core():
+    """Frames of 640 x 480 (PNG, speckle) a second and core, into a store."""
+    import logging
+
+    import numpy as np
+    from PIL import Image, ImageFilter
+
+    from simclr_rhd.sources import Folder
+    from simclr_rhd.store import open_store, stored_side
+
+    logging.disable()
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "frames")
+        folder.mkdir()
+        for number in range(400):
+            noise = Image.fromarray(rng.integers(0, 256, (480, 640), np.uint8))
+            noise.filter(ImageFilter.GaussianBlur(3)).save(folder / f"v_frame{number:03d}.png")
+        source = Folder(folder)
+        entries = source.files("", flag="--labelled-prefix")
+        begun = time.perf_counter()
+        open_store(source, entries, side=stored_side(224), cache_dir=Path(name), most=None)
+        return 400 / (time.perf_counter() - begun) / os.cpu_count()
+
+
+def views_per_second(size):
+    """Views a second in training steps of 64 frames, the median of some."""
+    import torch
+
+    from simclr_rhd import probe, runtime
+    from simclr_rhd.augment import PRESETS
+    from simclr_rhd.model import build as build_model
+    from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.step import Step
+
+    runtime.prepare_torch()
+    model = build_model("random", seed=0).train()
+    optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
+    device = torch.device("cpu")
+    step = Step(model, size=size, strengths=PRESETS["standard"], temperature=0.5, device=device)
+    batch, seconds = probe.make_batch(BATCH, size=size, grey=True), []
+    for _ in range(5):
+        begun = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        step.backward(batch)
+        optimizer.step()
+        seconds.append(time.perf_counter() - begun)
+    return 2 * BATCH / statistics.median(seconds[1:])
+
+
+def paper():
+    """The table."""
+    per_core, views = decoded_per_core(), views_per_second(96)
+    print(f"measured: {per_core:.0f} frames/s and core decoded; {views:.0f} views/s at 96 px on 2 cores")
+    print(
+        f"assumed: {FETCHED} files/s fetched, {GPU_VIEWS} views/s and GPU, {OF_NAMES} bytes of names a frame "
+        f"and process, {READS / 1e9:.0f} GB/s from disk"
+    )
+    print("\n| frames, epochs | machine | preparing, once | an epoch | all | cost | waits for |")
+    print("|---|---|---|---|---|---|---|")
+    for frames, epochs in AMOUNTS:
+        for machine in MACHINES:
+            line = foreseen(machine, frames, epochs, per_core=per_core, views=views)
+            print(f"| {frames:,}, {epochs} | {machine.name} | {' | '.join(line)} |")
+
+
+def foreseen(machine, frames, epochs, *, per_core, views):
+    """Preparing, an epoch, all, cost, and what is waited for longest."""
+    from simclr_rhd.store import stored_side
+
+    fetch, decode = frames / FETCHED, frames / (per_core * machine.cores)  # each machine keeps a store
+    workers = machine.gpus * machine.machines
+    compute = 2 * frames / (workers * GPU_VIEWS * machine.efficiency if workers else views)
+    of_frame = stored_side(machine.size) ** 2 * (1 + 2 * COLOUR)
+    names = frames * OF_NAMES * max(1, machine.gpus)
+    kept = frames * of_frame > machine.memory - names  # else the system holds the frames in memory
+    read = kept * frames / machine.machines * of_frame / READS
+    epoch, total = max(compute, read), fetch + decode + epochs * max(compute, read)
+    parts = {
+        "fetching": fetch,
+        "decoding": decode,
+        "reading the disk" if read > compute else "arithmetic": epochs * epoch,
+    }
+    first = max(parts, key=parts.get)
+    waits = f"{first} ({parts[first] / total:.0%})"
+    if names > 0.5 * machine.memory:
+        waits += f"; names alone need {names / 1e9:.0f} GB of {machine.memory / 1e9:.0f}: does not fit"
+    cost = total / 3600 * machine.dollars + frames * machine.machines * REQUEST
+    disk = f"{in_words(fetch + decode)}, {frames * of_frame / 1e9:,.1f} GB"
+    return disk, in_words(epoch), in_words(total), f"${cost:,.2f}" if cost < 100 else f"${cost:,.0f}", waits
+
+
+def in_words(seconds):
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("simulation", "paper"), nargs="?", default="simulation")
+    parser.add_argument("--frames", type=int, nargs=2, default=[10_000, 1_000_000])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        what, folder, n, begun = options.worker
+        return worker(what, Path(folder), int(n), float(begun))
+    if options.what == "paper":
+        return paper()
+    simulate(options.frames, options.runs)
+
+
+if __name__ == "__main__":
+    main()

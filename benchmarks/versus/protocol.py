@@ -1,0 +1,181 @@
+"""What every competitor is measured by: the same frames, the same folds, the same probe.
+
+Notation: n labelled frames of a task, C classes, D features, K folds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from simclr_rhd.comparators import COMPONENTS, pixels
+from simclr_rhd.dataset import Dataset
+from simclr_rhd.features import extract
+from simclr_rhd.reading import read_dataset
+from simclr_rhd.sources import open_source
+
+FOLDS = 5
+FOLD_SEEDS = (0, 1, 2)  # assignments of patients to folds that a score is the mean of
+INVERSE_PENALTIES = (0.0001, 0.001, 0.01, 0.1)
+HEART = ("Apical Two Chamber (A2C)", "Apical Four Chamber (A4C)")
+TASKS = ("view", "condition", "severity")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question.
+
+    Attributes:
+        rows: (n,) frames that have an answer, as rows of the store.
+        true: (n,) class indices.
+        groups: (n,) codes of the patients.
+    """
+
+    rows: np.ndarray
+    true: np.ndarray
+    groups: np.ndarray
+
+
+def read(data: str, cache_dir: Path, *, image_size: int) -> Dataset:
+    """The frames and labels, as the main job reads them, patients apart."""
+    return read_dataset(
+        open_source(data, cache_dir=cache_dir, demo_patients=96, offline=False),
+        labelled_prefix="supervised/annotated-final",
+        labels_csv="supervised/sorted_file.csv",
+        unlabelled_prefix="unsupervised-videos/unlabelled-frames",
+        image_size=image_size,
+        frames_per_clip=None,
+        max_rejected=0.05,
+        label_conflict="drop",
+        group_by="patient",
+        folds=1,
+        pretrain_per_fold=False,
+        seed=0,
+        cache_dir=cache_dir,
+        rejected_csv=cache_dir / "rejected.csv",
+    )
+
+
+def pool(dataset: Dataset) -> np.ndarray:
+    """(n,) the frames that every competitor pretrains on: all that have no label."""
+    return dataset.rows("unlabelled", "held-out")
+
+
+def tasks(dataset: Dataset) -> dict[str, Task]:
+    """The three questions; of the views only the heart's two: anything tells lung from heart."""
+    groups = np.unique(dataset.groups, return_inverse=True)[1]
+    found = {}
+    for task in TASKS:
+        true, classes = dataset.labels.values[task], dataset.labels.classes[task]
+        wanted = true >= 0
+        if task == "view" and set(HEART) <= set(classes):
+            wanted = np.isin(true, [classes.index(name) for name in HEART])
+        rows = np.flatnonzero(wanted)
+        found[task] = Task(rows, np.unique(true[rows], return_inverse=True)[1], groups[rows])
+    return found
+
+
+def all_tasks(dataset: Dataset) -> dict[str, Task]:
+    """The questions as the main job asks them, all views among them."""
+    groups = np.unique(dataset.groups, return_inverse=True)[1]
+    found = {}
+    for task in TASKS:
+        true = dataset.labels.values[task]
+        rows = np.flatnonzero(true >= 0)
+        found[task] = Task(rows, true[rows], groups[rows])
+    return found
+
+
+def file_of(dataset: Dataset, folder: str, row: int) -> Path:
+    """The file that a stored frame was read from."""
+    return Path(folder, dataset.store.files[row])
+
+
+def judge(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
+    """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames."""
+    frames, cpu = dataset.store.frames, torch.device("cpu")
+    return {
+        task: [
+            scores(extract(encoder, frames, asked.rows, size=size, device=cpu), asked, seed=seed)["test"]
+            for seed in FOLD_SEEDS
+        ]
+        for task, asked in tasks(dataset).items()
+    }
+
+
+def judge_pixels(dataset: Dataset) -> dict[str, list[float]]:
+    """The same of the comparator's raw pixels."""
+    return {
+        task: [scores(raw_pixels(dataset, asked.rows), asked, seed=seed)["test"] for seed in FOLD_SEEDS]
+        for task, asked in tasks(dataset).items()
+    }
+
+
+def raw_pixels(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
+    """(n, P) the comparator's 48 x 48 pixels; `scores` takes principal components of each training part."""
+    return pixels(dataset.store.frames, rows)
+
+
+def scores(features: np.ndarray, task: Task, *, seed: int) -> dict[str, float | list[float]]:
+    """Balanced accuracy of a linear probe by K-fold cross-validation, patients apart.
+
+    The answers of all K test folds are pooled. For each fold the penalty is chosen inside, by
+    cross-validation over the K-1 other folds, of which each is left out once; the balanced accuracy there is
+    what a recipe may be chosen by, since no frame of the test fold has a part in it.
+
+    Args:
+        features: (n, D), of `task.rows`.
+        task: the question.
+        seed: of the folds.
+
+    Returns:
+        {"test": balanced accuracy over all frames, "inner": of each fold, over the frames outside it}.
+    """
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    fold = np.empty(len(task.true), dtype=int)
+    for number, (_, test) in enumerate(folds.split(features, task.true, task.groups)):
+        fold[test] = number
+    pairs = [(a, b) for a in range(FOLDS) for b in range(a, FOLDS)]  # a = b: the outer fold alone
+    said = dict(
+        zip(
+            pairs,
+            Parallel(n_jobs=-1)(delayed(_answers)(features, task.true, fold, *pair) for pair in pairs),
+            strict=True,
+        )
+    )
+    test = np.empty(len(task.true), dtype=int)
+    inner = []
+    for number in range(FOLDS):
+        other = fold != number
+        # answers for each of the other folds, by what learnt from neither it nor the test fold
+        within = np.empty((len(INVERSE_PENALTIES), len(task.true)), dtype=int)
+        for second in set(range(FOLDS)) - {number}:
+            rows = fold == second
+            within[:, rows] = said[min(number, second), max(number, second)][:, rows]
+        judged = [balanced_accuracy_score(task.true[other], one[other]) for one in within]
+        inner.append(max(judged))
+        test[~other] = said[number, number][int(np.argmax(judged))][~other]
+    return {"test": float(balanced_accuracy_score(task.true, test)), "inner": [float(x) for x in inner]}
+
+
+def _answers(x: np.ndarray, true: np.ndarray, fold: np.ndarray, a: int, b: int) -> np.ndarray:
+    """(penalties, n) class indices for all frames, learnt from those in neither fold."""
+    train = (fold != a) & (fold != b)
+    first = (
+        StandardScaler() if x.shape[1] < 4096 else PCA(COMPONENTS, svd_solver="randomized", random_state=0)
+    )
+    first.fit(x[train])
+    x = first.transform(x).astype(np.float64)
+    out = []
+    for inverse in INVERSE_PENALTIES:
+        model = LogisticRegression(C=inverse, class_weight="balanced", max_iter=1000, tol=1e-3)
+        out.append(model.fit(x[train], true[train]).predict(x))
+    return np.stack(out)
