@@ -296,11 +296,13 @@ def estimate(config: Config) -> int:
             record = runs.RunRecord(None)
             dataset = read_data(known, cache_dir_of(known), record, None)
             rows, watched = rows_to_pretrain(known, dataset), int(dataset.watched.sum())
+            videos = dataset.videos_to_pretrain()
             labelled, grey = len(dataset.rows("train", "val", "test")), not dataset.store.kinds.any()
             # for the memory that the later stages take
             rehearse(known, dataset, record.facts["counts"], folder, device)
         if ahead:
             rows, watched, labelled, grey = ahead.rows, ahead.watched, ahead.labelled, ahead.grey
+            videos = ahead.videos
             logger.info(
                 "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
                 "and %d unlabelled frames, %.2f GB in --cache-dir",
@@ -310,7 +312,7 @@ def estimate(config: Config) -> int:
             if min(rows, labelled) < 2:
                 raise UserError("the sample has too few readable frames for a run")
         cost = measure(config, rows, device, grey=grey)
-        settled = settle(config, rows, cost, device, grey=grey)
+        settled = settle(config, rows, videos, cost, device, grey=grey)
         data_s = ahead.seconds if ahead else 0.0
         plan = plan_of(config, settled, rows, watched, labelled, data_s=data_s)
         found = tell(cost, plan, probe.available_memory(device), device)
@@ -442,7 +444,9 @@ def rehearse(
     small = replace(config, epochs=1, linear_epochs=1, tensorboard=False, monitor=monitor)
     small = replace(small, finetune_epochs=1, head_seeds=1)
     batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
-    settled = Settled(batch_size, max(1, batch_size // 2) if config.micro_batch else None, 1e-4, 0.0, 0.0)
+    piece = max(1, batch_size // 2) if config.micro_batch else None
+    positives = "frame" if config.positives == AUTO else config.positives
+    settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives)
     try:
         with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
             folder, record = Path(name), runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
@@ -574,7 +578,8 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
         if needs_measuring(config):
             cost = measure(config, rows, device, grey=grey)
         before = record.facts.get("settled")  # by the run that this one goes on with
-        settled = Settled(**before) if before else settle(config, rows, cost, device, grey=grey)
+        videos = dataset.videos_to_pretrain()
+        settled = Settled(**before) if before else settle(config, rows, videos, cost, device, grey=grey)
         record.note(settled=vars(settled))
         if cost:
             costs.check_room(save_dir, disk_of(config, cost))
@@ -604,8 +609,10 @@ def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> C
     return probe.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
 
 
-def settle(config: Config, rows: int, cost: Cost | None, device: torch.device, *, grey: bool) -> Settled:
-    """Batch sizes and the optimizer's figures, for `rows` frames."""
+def settle(
+    config: Config, rows: int, videos: int, cost: Cost | None, device: torch.device, *, grey: bool
+) -> Settled:
+    """Batch sizes, the optimizer's figures and what a positive pair is, for `rows` frames of `videos`."""
     from simclr_rhd import costs, probe, ranks
     from simclr_rhd import settle as rules
 
@@ -622,8 +629,9 @@ def settle(config: Config, rows: int, cost: Cost | None, device: torch.device, *
         "weight_decay",
         "warmup_epochs",
         "epochs",
+        "positives",
     )
-    return rules.settle(**given, rows=rows, ranks=ranks.started(), fits=fits)
+    return rules.settle(**given, rows=rows, videos=videos, ranks=ranks.started(), fits=fits)
 
 
 def plan_of(
@@ -750,7 +758,7 @@ def make_run(
         temperature=config.temperature,
         device=device,
         micro_batch=settled.micro_batch,
-        videos_apart=config.positives == "video",
+        videos_apart=settled.positives == "video",
         gathered=ranks.world() > 1,
     )
     optimizer = make_optimizer(
@@ -770,7 +778,7 @@ def make_run(
         learning_rate=settled.learning_rate,
         epochs=config.epochs,
         warmup_epochs=settled.warmup_epochs,
-        partners=Partners(rows, videos) if config.positives == "video" else None,
+        partners=Partners(rows, videos) if settled.positives == "video" else None,
         seed=config.seed,
         num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
     )

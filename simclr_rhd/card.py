@@ -191,7 +191,7 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
 def _making(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield "## How it was made"
     yield ""
-    config = run["config"]
+    config = run["config"] | run.get("settled", {})
     yield from _table(["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in TOLD])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())

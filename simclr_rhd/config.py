@@ -122,10 +122,10 @@ class Config:
     classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
     positives: str = flag(
-        "frame",
+        AUTO,
         "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
-        "is then a negative",
-        choices=("frame", "video"),
+        "is then a negative; 'auto': of a video, where there are as many videos as frames in a batch",
+        choices=(AUTO, "frame", "video"),
     )
     monitor: str = flag(
         "held-out-loss",

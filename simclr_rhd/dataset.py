@@ -92,6 +92,11 @@ class Dataset:
         """The data as each fold divides them, where each fold has an encoder of its own."""
         return [] if self.pretrained_once else [self.in_fold(number) for number in range(len(self.folds))]
 
+    def videos_to_pretrain(self) -> int:
+        """How many videos the frames to pretrain on are of; of encoders of their own, the fewest."""
+        codes, ways = self.video_codes(), (self, *self.with_own_encoder())
+        return min(len(np.unique(codes[divided.rows(UNLABELLED)])) for divided in ways)
+
     def pretraining(self) -> str:
         """On which frames the encoder is pretrained, in words, and why that matters."""
         if len(self.folds) == 1:

@@ -31,7 +31,7 @@ _VIEWS = (
     "--positives",
     "--image-size",
 )
-_LOSS = ("--temperature", "--batch-size", "--batch-size, as settled", *_VIEWS)
+_LOSS = ("--temperature", "--batch-size", "--batch-size, as settled", "--positives, as settled", *_VIEWS)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def views(path: Path, frame: ArrayLike, of_it: ArrayLike, *, note: str) -> None:
     columns = 1 + -(-(len(shown) - 1) // 2)
     foot = (
         "Left: the whole frame as it is stored. Right: what pretraining makes of it at random; two of them, "
-        "or of two frames of a video with --positives video, are a positive pair.",
+        "or of two frames of a video where --positives says so, are a positive pair.",
     )
     with page(path, "Pretraining: views of one frame", size=(8.5, 2.1), note=note, foot=foot) as figure:
         grid = figure.add_gridspec(2, columns + 1)

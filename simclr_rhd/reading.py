@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from simclr_rhd.dataset import Dataset, divide, write_rejected
 from simclr_rhd.errors import UserError
-from simclr_rhd.labels import read_labels
+from simclr_rhd.labels import read_labels, videos_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import WATCHED_SHARE
 from simclr_rhd.store import check_rejected, is_there, open_store, sample, stored_side
@@ -46,6 +46,7 @@ class Ahead:
         labelled: labelled frames, about.
         rows: frames to pretrain on, about.
         watched: frames held out of it, about.
+        videos: of the frames without labels.
         grey: whether all frames seen are grey.
         files: to be fetched and decoded.
         bytes: of the files where they are.
@@ -56,6 +57,7 @@ class Ahead:
     labelled: int
     rows: int
     watched: int
+    videos: int
     grey: bool
     files: int
     bytes: int
@@ -98,6 +100,7 @@ def look_ahead(
         labelled=labelled,
         rows=round(unlabelled * (1 - WATCHED_SHARE)),
         watched=round(unlabelled * WATCHED_SHARE),
+        videos=len(set(videos_of([entry.key for entry in parts[1]], (labelled_prefix, unlabelled_prefix)))),
         grey=all(of_file.grey for of_file in samples),
         files=len(found.frames),
         bytes=sum(entry.size for entry in found.frames),

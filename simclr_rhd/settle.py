@@ -24,6 +24,7 @@ class Settled:
         learning_rate: the peak.
         weight_decay: of weights.
         warmup_epochs: while the learning rate rises.
+        positives: 'frame' or 'video', of which two views are a positive pair.
     """
 
     batch_size: int
@@ -31,6 +32,7 @@ class Settled:
     learning_rate: float
     weight_decay: float
     warmup_epochs: float
+    positives: str
 
 
 def settle(
@@ -42,7 +44,9 @@ def settle(
     weight_decay: float | None,
     warmup_epochs: float | None,
     epochs: int,
+    positives: str,
     rows: int,
+    videos: int,
     ranks: int,
     fits: Fits | None,
 ) -> Settled:
@@ -56,7 +60,10 @@ def settle(
         weight_decay: None: the optimizer's default.
         warmup_epochs: None: a tenth of the epochs, at most 10.
         epochs: at most.
+        positives: 'frame', 'video', or 'auto': of a video, unless a batch had too many frames of each, of
+            which none would be a negative of another.
         rows: frames to pretrain on.
+        videos: that they are of.
         ranks: processes that share a batch.
         fits: whether a process can take so many pairs at once; None where nothing is 'auto'.
 
@@ -111,7 +118,13 @@ def settle(
         learning_rate=learning_rate or default_learning_rate(optimizer, chosen),
         weight_decay=default_weight_decay(optimizer) if weight_decay is None else weight_decay,
         warmup_epochs=warmup,
+        positives=("video" if videos >= chosen else "frame") if positives == AUTO else positives,
     )
+    if positives == AUTO:
+        logger.info(
+            "--positives auto: a positive pair is two views of one %s (%d frames of %d videos)",
+            *(settled.positives, rows, videos),
+        )
     logger.info(
         "%s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
         *(optimizer, chosen, settled.learning_rate, settled.warmup_epochs, settled.weight_decay),

@@ -43,7 +43,9 @@ def settled(**how):
         "weight_decay": None,
         "warmup_epochs": None,
         "epochs": 300,
+        "positives": "auto",
         "rows": 10_000,
+        "videos": 200,
         "ranks": 1,
         "fits": costs.fits_by_model(COST, 4 << 30),
     }
@@ -158,3 +160,17 @@ def test_steps_that_cannot_be_taken_are_an_error_in_words(monkeypatch):
 
 def test_figures_for_programs_are_plain():
     assert json.loads(json.dumps(costs.facts(COST, PLAN, used=5)))["peak_bytes"] == 5 + COST.step_memory(64)
+
+
+@pytest.mark.parametrize(
+    ("positives", "videos", "wanted"),
+    [
+        ("auto", 64, "video"),
+        ("auto", 63, "frame"),
+        ("frame", 10_000, "frame"),
+        ("video", 2, "video"),
+    ],
+)
+def test_positives_are_of_a_video_where_there_are_as_many_as_frames_in_a_batch(positives, videos, wanted):
+    assert settled(positives=positives, videos=videos).positives == wanted
+    assert settled(positives="auto", videos=128, batch_size=256).positives == "frame"

@@ -30,8 +30,10 @@ class Pretraining:
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
         rows = len(dataset.rows("unlabelled"))
-        names = ("batch_size", "micro_batch", "optimizer", "learning_rate", "weight_decay", "warmup_epochs")
-        settled = settle(**config.pick(*names, "epochs"), rows=rows, ranks=1, fits=None)
+        given = config.pick("batch_size", "micro_batch", "optimizer", "learning_rate", "weight_decay")
+        given |= config.pick("warmup_epochs", "epochs", "positives")
+        videos = dataset.videos_to_pretrain()
+        settled = settle(**given, rows=rows, videos=videos, ranks=1, fits=None)
         model = build("random", seed=seed)
         self.run = main.make_run(config, settled, dataset, model, torch.device("cpu"))
         self.encoder = model.encoder
