@@ -638,7 +638,7 @@ def plan_of(
     config: Config, settled: Settled, rows: int, watched: int, labelled: int, *, data_s: float = 0.0
 ) -> Plan:
     """The amounts that the time depends on; `data_s` seconds for data that are not at hand."""
-    from simclr_rhd import ranks
+    from simclr_rhd import ranks, stages
     from simclr_rhd.costs import Plan
 
     return Plan(
@@ -648,6 +648,7 @@ def plan_of(
         batch=settled.batch_size,
         micro_batch=settled.micro_batch,
         figures=not config.no_figures,
+        sizes=tuple(stages.planned(sizes_of(config), config.epochs)),
         before_s=process.elapsed() + data_s,
         ranks=ranks.started(),
         pretrainings=pretrainings_of(config),
@@ -697,7 +698,7 @@ def pretrain(
     on_saved: Callable[[], None] = nothing,
 ) -> list[dict[str, Any]]:
     """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's weights."""
-    from simclr_rhd import checkpoint, ranks
+    from simclr_rhd import checkpoint, ranks, stages
     from simclr_rhd.journal import Journal
     from simclr_rhd.pretrain import BEST, LAST, fit
 
@@ -715,7 +716,11 @@ def pretrain(
         )
         monitor = "training-loss"
     told = Journal(
-        save_dir, run.history, epochs=config.epochs, monitor=monitor, tensorboard=config.tensorboard
+        save_dir,
+        run.history,
+        sizes=stages.planned(run.sizes, config.epochs),
+        monitor=monitor,
+        tensorboard=config.tensorboard,
     )
     with told as journal:
         history = fit(
@@ -781,7 +786,16 @@ def make_run(
         partners=Partners(rows, videos) if settled.positives == "video" else None,
         seed=config.seed,
         num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
+        sizes=sizes_of(config),
     )
+
+
+def sizes_of(config: Config) -> tuple[int, ...]:
+    """Pixels of a view's side, from stage to stage of the pretraining."""
+    from simclr_rhd.stages import growing
+
+    size = config.image_size or 0
+    return growing(size) if config.view_sizes == "growing" else (size,)
 
 
 def make_watch(config: Config, dataset: Dataset, run: Pretraining) -> Watch:

@@ -66,8 +66,15 @@ BASE = Recipe()
 VIDEO = Recipe(positives="video")
 
 
+GROWING = Recipe(positives="video", sizes=(32, 48, 64))
+
+
 def changed(**what):
     return dataclasses.replace(VIDEO, **what)
+
+
+def grown(**what):
+    return dataclasses.replace(GROWING, **what)
 
 
 RECIPES = {
@@ -75,27 +82,28 @@ RECIPES = {
     "video": VIDEO,
     "t0.2": changed(temperature=0.2),
     "t0.1": changed(temperature=0.1),
-    "crop0.25": changed(crop_min=0.25),
-    "crop0.7": changed(crop_min=0.7),
-    "jitter0.8": changed(jitter=0.8),
-    "jitter0.2": changed(jitter=0.2),
-    "noblur": changed(blur=0.0),
-    "speckle": changed(speckle=0.3),
-    "gain": changed(gain=0.5),
     "flip": changed(flip=0.5),
-    "lr3e-3": changed(learning_rate=3e-3),
-    "lr3e-4": changed(learning_rate=3e-4),
-    "batch32": changed(batch_size=32),
-    "batch128": changed(batch_size=128),
-    "batch256": changed(batch_size=256),
-    "norm": changed(projector_norm=True),
-    "deep": changed(projector_layers=3),
-    "ema": changed(ema=0.99),
-    "progressive": changed(sizes=(32, 48, 64)),
+    "progressive": GROWING,
+    "lr2e-3": grown(learning_rate=2e-3),
+    "lr3e-4": grown(learning_rate=3e-4),
+    "batch32": grown(batch_size=32),
+    "batch128": grown(batch_size=128),
+    "t1.0": grown(temperature=1.0),
+    "crop0.35": grown(crop_min=0.35),
+    "crop0.7": grown(crop_min=0.7),
+    "jitter0.8": grown(jitter=0.8),
+    "jitter0.2": grown(jitter=0.2),
+    "noblur": grown(blur=0.0),
+    "speckle": grown(speckle=0.3),
+    "gain": grown(gain=0.5),
+    "norm": grown(projector_norm=True),
+    "deep": grown(projector_layers=3),
+    "ema": grown(ema=0.99),
+    "sizes2": grown(sizes=(32, 64)),
     "nopool": changed(stem="nopool"),
     "small": changed(stem="small"),
-    "wd0.1": changed(weight_decay=0.1),
-    "lars": changed(optimizer="lars", learning_rate=0.3, weight_decay=1e-6),
+    "wd0.1": grown(weight_decay=0.1),
+    "lars": grown(optimizer="lars", learning_rate=0.3, weight_decay=1e-6),
 }
 
 
@@ -182,7 +190,7 @@ def seconds_per_epoch(recipe, dataset, runs=5):
     found = []
     for size in recipe.sizes:
         run = make_run(recipe, dataset, 0, 1000)
-        run.step.size = size
+        run.sizes = (size,)
         taken = []
         for _ in range(runs + 1):
             start = time.perf_counter()
@@ -210,7 +218,7 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
 
     losses = []
     for size, epochs in zip(recipe.sizes, parts, strict=True):
-        run.step.size = size
+        run.sizes = (size,)
         for _ in range(epochs):
             losses.append(run.train_epoch(follow))
             run.end_epoch({})
@@ -297,7 +305,11 @@ def main():
         for seed in SEEDS:
             start = time.perf_counter()
             encoder, average, losses = pretrain(
-                recipe, dataset, seed, options.seconds, known.get(name, known["video"])
+                recipe,
+                dataset,
+                seed,
+                options.seconds,
+                known[name if name in known else "video" if recipe.sizes == (SIZE,) else "progressive"],
             )
             took = time.perf_counter() - start
             torch.save(encoder.state_dict(), options.out / f"{name}-{options.seconds:.0f}-{seed}.pt")

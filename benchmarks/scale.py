@@ -262,8 +262,9 @@ def decoded_per_core():
     import numpy as np
     from PIL import Image, ImageFilter
 
+    from simclr_rhd.augment import stored_side
     from simclr_rhd.sources import Folder
-    from simclr_rhd.store import open_store, stored_side
+    from simclr_rhd.store import open_store
 
     logging.disable()
     rng = np.random.default_rng(0)
@@ -323,7 +324,7 @@ def paper():
 
 def foreseen(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
-    from simclr_rhd.store import stored_side
+    from simclr_rhd.augment import stored_side
 
     fetch, decode = frames / FETCHED, frames / (per_core * machine.cores)  # each machine keeps a store
     workers = machine.gpus * machine.machines

@@ -19,14 +19,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd import runtime
-from simclr_rhd.augment import PRESETS
+from simclr_rhd.augment import PRESETS, stored_side
 from simclr_rhd.loss import nt_xent
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.pretrain import Pretraining
 from simclr_rhd.shards import Frames, ShardWriter
 from simclr_rhd.step import Step
-from simclr_rhd.store import stored_side
 
 
 def bare_steps(model, optimizer, views, steps):

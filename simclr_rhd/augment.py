@@ -58,6 +58,11 @@ PRESETS = {  # of --augment
 }
 
 
+def stored_side(size: int) -> int:
+    """S for views of `size` pixels: some room to crop without enlarging (256 for 224)."""
+    return math.ceil(size * 8 / 7)
+
+
 def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
     """Random numbers for each frame's two views, and for the choice of its partner; uniform in [0, 1).
 
@@ -107,6 +112,8 @@ def _levels(frames: Tensor, kinds: Tensor) -> Tensor:
 
 def _drawn(x: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
     """The views of (V, C, S, S) frames in [0, 1] by (V, len(FACTORS)) numbers."""
+    if (side := stored_side(size)) < x.shape[-1]:  # small views of frames kept for larger ones
+        x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     factor = dict(zip(FACTORS, u.unbind(1), strict=True))  # each (V,)
     x = _crop(x, factor, size, strengths)  # (V, C, s, s)
     x = _brightness_contrast(x, kinds, factor, strengths.jitter)
@@ -138,7 +145,7 @@ def pictures(views: Tensor) -> np.ndarray:
 def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths) -> Tensor:
     """Random resized crop and flip in one bilinear sampling; the box is always inside the frame.
 
-    Without antialiasing: a stored frame's side, and so a box's, is at most 8/7 of a view's.
+    Without antialiasing: a frame's side, and so a box's, is at most 8/7 of a view's.
     """
     area = strengths.crop_min + (1 - strengths.crop_min) * factor["area"]
     low, high = math.log(ASPECT[0]), math.log(ASPECT[1])

@@ -13,6 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +183,30 @@ def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, f
     for (label, bound), colour in zip(bounds.items(), (*COLOURS[:2], MUTED), strict=False):
         axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
         axes.update_datalim([(numbers[0], bound)])
+    mark_sizes(axes, epochs)
     if best := [row["epoch"] for row in epochs if row.get("best")]:
         axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
     axes.autoscale_view()
     axes.set(ylabel="loss")
     by_epoch(axes, numbers)
+
+
+def mark_sizes(axes: Any, epochs: Epochs) -> None:
+    """Where views grow, a line and their new size; nothing where they are of one size."""
+    for before, row in pairwise(epochs):
+        if before.get("size") != row.get("size"):
+            at = (before["epoch"] + row["epoch"]) / 2
+            axes.axvline(at, color=GRID, linewidth=1.2, zorder=0)
+            axes.annotate(
+                f"{row['size']} px",
+                (at, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                color=MUTED,
+                fontsize=8,
+                va="top",
+            )
 
 
 def by_epoch(axes: Any, numbers: Sequence[int]) -> None:

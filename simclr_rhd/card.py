@@ -33,6 +33,7 @@ TOLD = (  # settings that decide what was learnt
     "augment",
     "init",
     "image_size",
+    "view_sizes",
     "linear_epochs",
     "class_weights",
     "condition_mode",

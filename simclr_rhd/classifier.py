@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd import checkpoint
-from simclr_rhd.augment import MEAN, STD, plain_view
+from simclr_rhd.augment import MEAN, STD, plain_view, stored_side
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import TASKS
 from simclr_rhd.model import Heads, SimCLR, describe
 from simclr_rhd.novelty import Novelty
-from simclr_rhd.store import stored_side
 
 FORMAT, VERSION = "simclr-rhd-model", 3  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged

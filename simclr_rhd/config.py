@@ -145,6 +145,12 @@ class Config:
         f"pixels of a view's side (default: {IMAGE_SIZE}; "
         f"{DEMO_IMAGE_SIZE} for the small frames of the demo)",
     )
+    view_sizes: str = flag(
+        "growing",
+        "'growing': views of half the size first, then of three quarters, at last of --image-size, the same "
+        "time for each; 'full': of --image-size from the first epoch",
+        choices=("growing", "full"),
+    )
     init: str = flag(
         "random",
         "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program "

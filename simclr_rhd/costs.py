@@ -105,6 +105,7 @@ class Plan:
         pretrainings: 1, or one for each fold and one for the model that is kept.
         finetune_epochs: of each fine-tuning at most, 0 for none.
         figures: whether pictures are drawn.
+        sizes: pixels of a view's side in each epoch, as planned; none: full size.
         before_s: seconds until pretraining begins.
         ranks: processes that share a batch.
     """
@@ -119,6 +120,7 @@ class Plan:
     knn_every: int
     linear_epochs: int
     figures: bool
+    sizes: tuple[int, ...] = ()
     fits: int = 2
     folds: int = 1
     pretrainings: int = 1
@@ -131,12 +133,19 @@ class Plan:
         """Of a batch, at each rank."""
         return max(1, self.batch // self.ranks)
 
-    def epoch_s(self, cost: Cost) -> float:
-        """Seconds of an epoch, with what is measured after it."""
+    def epoch_s(self, cost: Cost, share: float = 1.0) -> float:
+        """Seconds of an epoch and what is measured after it; `share` is its views' of a full view's area."""
         knn = min(self.labelled, KNN_MOST) / self.knn_every if self.knn_every else 0
         steps = max(1, self.rows // self.batch)
         watched = 2 * min(self.watched or self.rows, WATCHED_MOST)
-        return steps * cost.step_s(self.pairs, self.micro_batch) + cost.frame_s * (watched + knn) + SAVE_S
+        step_s, frames = cost.step_s(self.pairs, self.micro_batch), share * watched + knn
+        return share * steps * step_s + cost.frame_s * frames + SAVE_S
+
+    def pretraining_s(self, cost: Cost, *, at_most: int) -> float:
+        """Seconds of one pretraining with so many epochs at most of each size."""
+        sizes = self.sizes or (1,) * self.epochs
+        counts = {size: min(at_most, sizes.count(size)) for size in set(sizes)}
+        return sum(n * self.epoch_s(cost, (size / max(sizes)) ** 2) for size, n in counts.items())
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
@@ -148,13 +157,14 @@ class Plan:
         return self.labelled * encoders * cost.frame_s + max(studied + PICTURES_S * self.figures, maps)
 
     def least_s(self, cost: Cost) -> float:
-        """Seconds of the run if the first epoch stays the best."""
-        epochs = min(self.epochs, self.patience + 1)
-        return self.before_s + self.pretrainings * epochs * self.epoch_s(cost) + self.after_s(cost)
+        """Seconds of the run if the first epoch, of each size, stays the best."""
+        spent = self.pretraining_s(cost, at_most=self.patience + 1)
+        return self.before_s + self.pretrainings * spent + self.after_s(cost)
 
     def most_s(self, cost: Cost) -> float:
         """Seconds of the run if all epochs are used."""
-        return self.before_s + self.pretrainings * self.epochs * self.epoch_s(cost) + self.after_s(cost)
+        spent = self.pretraining_s(cost, at_most=self.epochs)
+        return self.before_s + self.pretrainings * spent + self.after_s(cost)
 
 
 def facts(cost: Cost, plan: Plan, *, used: int) -> dict[str, Any]:
@@ -182,13 +192,15 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
     sizes = [n for n in BATCHES if n <= max(512, 2 * plan.batch)]
     table = ", ".join(f"{n}: {(used + cost.step_memory(n)) / 1e9:.1f}" for n in sizes)
     epoch = plan.epoch_s(cost)
+    least = min(plan.sizes, default=1) / max(plan.sizes, default=1)
+    first = f"{duration(plan.epoch_s(cost, least**2))} to " * (least < 1)
     found = [
         f"model: {cost.parameters / 1e6:.1f} million parameters; weights and gradients "
         f"{cost.weights / 1e6:.0f} MB, optimizer {cost.optimizer / 1e6:.0f} MB, activations "
         f"{cost.per_pair / 1e6:.1f} MB for each frame of a batch",
         f"memory: about {need / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
         f"{table} GB",
-        f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch {duration(epoch)}; "
+        f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch {first}{duration(epoch)}; "
         f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs, "
         f"{duration(plan.least_s(cost))} if it stops as early as it can",
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Journal:
     Args:
         save_dir: of `history.jsonl` and of `tensorboard/`.
         before: the history of a run that is gone on with.
-        epochs: at most.
+        sizes: the views' in each epoch, as planned.
         monitor: what early stopping watches.
         tensorboard: write event files, too.
 
@@ -31,9 +32,15 @@ class Journal:
     """
 
     def __init__(
-        self, save_dir: Path, before: list[dict[str, Any]], *, epochs: int, monitor: str, tensorboard: bool
+        self,
+        save_dir: Path,
+        before: list[dict[str, Any]],
+        *,
+        sizes: Sequence[int],
+        monitor: str,
+        tensorboard: bool,
     ) -> None:
-        self.path, self.epochs, self.monitor = save_dir / "history.jsonl", epochs, monitor
+        self.path, self.sizes, self.monitor = save_dir / "history.jsonl", sizes, monitor
         self.events = None
         if tensorboard and ranks.leads():
             require_tensorboard()
@@ -53,7 +60,7 @@ class Journal:
         if not ranks.leads():
             return
         write_lines(self.path, history)
-        logger.info(epoch_line(history, self.epochs, self.monitor))
+        logger.info(epoch_line(history, self.sizes, self.monitor))
         for concern in concerns(history[-1], dim=EMBEDDING, n=2 * history[-1]["watched"]):
             logger.warning("WARNING %s", concern)
         if self.events:
@@ -79,10 +86,11 @@ def require_tensorboard() -> None:
         ) from None
 
 
-def epoch_line(history: list[dict[str, Any]], epochs: int, monitor: str) -> str:
-    """One readable line for the log, from the last record."""
-    last = history[-1]
-    left = (epochs - last["epoch"]) * sum(row["seconds"] for row in history) / len(history)
+def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str) -> str:
+    """One readable line for the log, from the last record; an epoch's time goes with its views' area."""
+    last, epochs = history[-1], len(sizes)
+    area = sum(max(size, last["size"]) ** 2 for size in sizes[last["epoch"] :])
+    left = area * sum(row["seconds"] for row in history) / sum(row["size"] ** 2 for row in history)
     whole = math.isclose(math.exp(last["uniform"]) % 2, 1, abs_tol=1e-6)  # no negative was left out
     parts = [
         f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform {'ln(2N-1) = ' * whole}"

@@ -30,6 +30,7 @@ _VIEWS = (
     "--blur",
     "--positives",
     "--image-size",
+    "--view-sizes",
 )
 _LOSS = ("--temperature", "--batch-size", "--batch-size, as settled", "--positives, as settled", *_VIEWS)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, losses, page
+from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, losses, mark_sizes, page
 
 DIAGNOSTICS = {
     "alignment": (
@@ -80,6 +80,7 @@ def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
             axes.set(title=DIAGNOSTICS[name][0])
             curves = diagnostic(epochs, name)
             draw_diagnostic(axes, [row["epoch"] for row in epochs], curves)
+            mark_sizes(axes, epochs)
             if axes.lines and any(curves):
                 look = {"fontsize": 9, "handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
                 axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), **look)

@@ -25,11 +25,12 @@ from simclr_rhd.files import replacing
 from simclr_rhd.loss import candidates
 from simclr_rhd.optim import learning_rate_at
 from simclr_rhd.shards import Frames
+from simclr_rhd.stages import ends
 from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
 
-FORMAT, VERSION = "simclr-rhd-pretraining", 2
+FORMAT, VERSION = "simclr-rhd-pretraining", 3
 # what early stopping may watch: the figure of an epoch's record, and whether less (1) or more (-1) is better
 MONITORS = {
     "held-out-loss": ("val_loss", 1),
@@ -60,6 +61,7 @@ class Pretraining:
         partners: where second views come from; None: from the same frame.
         seed: seed.
         num_workers: threads that read ahead.
+        sizes: pixels of a view's side from stage to stage; the step's alone if there are none.
     """
 
     def __init__(
@@ -78,14 +80,18 @@ class Pretraining:
         partners: Partners | None,
         seed: int,
         num_workers: int,
+        sizes: Sequence[int] = (),
     ) -> None:
         self.step, self.optimizer, self.model = step, optimizer, step.model
         self.frames, self.kinds, self.videos, self.rows = frames, kinds, videos, rows
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
         self.warmup_epochs, self.seed, self.num_workers = warmup_epochs, seed, num_workers
-        self.partners = partners
+        self.partners, self.sizes = partners, tuple(sizes) or (step.size,)
         self.history: list[dict[str, Any]] = []
-        self.best, self.stale = math.inf, 0  # the monitored figure, lower is better; epochs since it improved
+        # of this stage: the monitored figure, lower is better, and epochs since it improved
+        self.best, self.stale = math.inf, 0
+        self.stage = 0
+        self._pass_stages()
         self.steps_done, self.seconds = 0, 0.0  # of the epoch that is being trained
         self.total: float | Tensor = 0.0  # sum of its batches' losses
         self.buffers = self._copy_of_buffers()
@@ -101,6 +107,7 @@ class Pretraining:
             NotFinite: a batch's loss is not.
         """
         epoch = len(self.history) + 1
+        self.step.size = self.sizes[self.stage]
         self.model.train()
         batches = self.batches(epoch)
         rest, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
@@ -150,6 +157,21 @@ class Pretraining:
         """Put an epoch's record into the history; the next epoch is the one being trained."""
         self.history.append(record)
         self.steps_done, self.total, self.seconds = 0, 0.0, 0.0
+        self._pass_stages()
+
+    def next_stage(self) -> None:
+        """Go on with larger views; what was best with smaller ones counts no longer."""
+        self.stage += 1
+        self.best, self.stale = math.inf, 0
+
+    def last_stage(self) -> bool:
+        """Whether views have their full size."""
+        return self.stage == len(self.sizes) - 1
+
+    def _pass_stages(self) -> None:
+        """Leave the stages whose epochs are used up."""
+        while not self.last_stage() and len(self.history) >= ends(self.sizes, self.epochs)[self.stage]:
+            self.next_stage()
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -184,6 +206,7 @@ class Pretraining:
             "history": self.history,
             "best": self.best,
             "stale": self.stale,
+            "stage": self.stage,
             "steps_done": self.steps_done,
             "total": float(self.total),
             "seconds": self.seconds,
@@ -203,7 +226,7 @@ class Pretraining:
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step.scaler.load_state_dict(state["scaler"])
-        for name in ("history", "best", "stale", "steps_done", "total", "seconds"):
+        for name in ("history", "best", "stale", "stage", "steps_done", "total", "seconds"):
             setattr(self, name, state[name])
         self.buffers = self._copy_of_buffers()
 
@@ -269,6 +292,9 @@ def fit(
 ) -> list[dict[str, Any]]:
     """Pretrain until the monitored figure stops getting better or the epochs are used up.
 
+    While views are not of full size yet, a figure that stops getting better ends the stage, not the run. The
+    best epoch of a stage replaces that of the one before, so what is kept has seen full size.
+
     The best epoch's weights go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after each epoch,
     within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
 
@@ -307,6 +333,8 @@ def fit(
 
     with process.rescued(save):
         while len(run.history) < run.epochs and run.stale < patience:
+            if ranks.leads() and len(run.sizes) > 1 and run.steps_done == 0:
+                _say_size(run)
             begun, earlier = time.perf_counter(), run.seconds
             try:
                 with ranks.lost_is_said():
@@ -321,9 +349,12 @@ def fit(
                     better = deciding < run.best - min_delta
                     run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
                     seconds = round(earlier + time.perf_counter() - begun, 2)
-                    run.end_epoch({**record, "best": better, "seconds": seconds})
+                    ended = {**record, "size": run.step.size, "best": better, "seconds": seconds}
                     if better and ranks.leads():
                         _save_best(run, save_dir / BEST)
+                    run.end_epoch(ended)
+                    if run.stale >= patience and not run.last_stage():
+                        run.next_stage()
                     save()
                     on_epoch(run.history)
                 if ranks.leads():
@@ -350,9 +381,17 @@ def _epoch(
     return ranks.share(record)
 
 
+def _say_size(run: Pretraining) -> None:
+    """Say it where views grow."""
+    size, before = run.sizes[run.stage], run.history[-1]["size"] if run.history else None
+    if size != before:
+        logger.info("views of %d pixels from epoch %d on", size, len(run.history) + 1)
+
+
 def _save_best(run: Pretraining, path: Path) -> None:
+    """Keep the weights after the epoch that is being ended."""
     model = checkpoint.unwrapped(run.model).state_dict()
-    checkpoint.save(path, {"format": FORMAT, "epoch": len(run.history), "model": model})
+    checkpoint.save(path, {"format": FORMAT, "epoch": len(run.history) + 1, "model": model})
 
 
 def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserError:

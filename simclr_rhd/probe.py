@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from simclr_rhd.augment import PRESETS, draws
+from simclr_rhd.augment import PRESETS, draws, stored_side
 from simclr_rhd.batches import Batch
 from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
@@ -28,7 +28,6 @@ from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.runtime import prepare_torch
 from simclr_rhd.step import Step
-from simclr_rhd.store import stored_side
 
 SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
 ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simclr_rhd.augment import stored_side
 from simclr_rhd.dataset import Dataset, divide, write_rejected
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import read_labels, videos_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import WATCHED_SHARE
-from simclr_rhd.store import check_rejected, is_there, open_store, sample, stored_side
+from simclr_rhd.store import check_rejected, is_there, open_store, sample
 
 logger = logging.getLogger("simclr_rhd")
 

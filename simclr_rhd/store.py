@@ -72,11 +72,6 @@ class Store:
     decoded: int = 0
 
 
-def stored_side(image_size: int) -> int:
-    """S for views of `image_size` pixels: some room to crop without enlarging (256 for 224)."""
-    return math.ceil(image_size * 8 / 7)
-
-
 def open_store(
     source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
 ) -> Store:

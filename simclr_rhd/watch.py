@@ -82,5 +82,7 @@ class Watch:
     def _knn(self) -> dict[str, float | None]:
         model, step = checkpoint.unwrapped(self.run.model), self.run.step
         encoder = cast(SimCLR, model).encoder
-        features = extract(encoder, self.run.frames, self.labelled, size=step.size, device=step.device)
+        features = extract(
+            encoder, self.run.frames, self.labelled, size=self.run.sizes[-1], device=step.device
+        )
         return knn_scores(features, self.values, self.n_classes, self.groups)

@@ -12,8 +12,9 @@ import pytest
 from echo_files import dataset, encoded, picture, save, write_clip, write_gif
 from PIL import Image
 
+from simclr_rhd.augment import stored_side
 from simclr_rhd.sources import Folder
-from simclr_rhd.store import open_store, stored_side
+from simclr_rhd.store import open_store
 
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")

@@ -9,6 +9,7 @@ import torch
 from simclr_rhd import costs, probe
 from simclr_rhd.costs import Cost, Plan
 from simclr_rhd.errors import UserError
+from simclr_rhd.process import duration
 from simclr_rhd.settle import settle
 
 COST = Cost(
@@ -100,6 +101,19 @@ def test_steps_are_measured_in_a_process_of_their_own():
     assert cost.per_pair > 3 * 48 * 48 * 4 * 2, "more than the views alone"
     assert cost.pair_s > 0 and cost.frame_s > 0
     assert cost.step_memory(16) > cost.weights + cost.optimizer
+
+
+def test_epochs_of_small_views_take_less():
+    full, growing = replace(PLAN, sizes=(64,) * 20), replace(PLAN, sizes=(32,) * 12 + (64,) * 8)
+    assert full.most_s(COST) == PLAN.most_s(COST) and full.least_s(COST) == PLAN.least_s(COST)
+    spent = growing.most_s(COST) - full.most_s(COST)
+    assert spent == pytest.approx(12 * (PLAN.epoch_s(COST, 1 / 4) - PLAN.epoch_s(COST)))
+    assert PLAN.epoch_s(COST) / 4 < PLAN.epoch_s(COST, 1 / 4) < PLAN.epoch_s(COST) / 3
+    least = 6 * (PLAN.epoch_s(COST) + PLAN.epoch_s(COST, 1 / 4))
+    assert growing.least_s(COST) == pytest.approx(PLAN.before_s + least + PLAN.after_s(COST))
+    assert (
+        f"an epoch {duration(PLAN.epoch_s(COST, 1 / 4))} to" in costs.lines(COST, growing, used=0, free=1)[2]
+    )
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ LAYERS = [
         "clips",
         "earlier",
         "shards",
+        "stages",
         "index",
     },
     {"metrics", "runtime", "audit", "canvas", "comparators", "dicom", "labels", "model"},

@@ -42,6 +42,7 @@ def start(
     positives="frame",
     optimizer="adamw",
     micro_batch=None,
+    sizes=(),
 ):
     model, rows = build("random", seed=seed), np.arange(rows)
     step = Step(
@@ -67,6 +68,7 @@ def start(
         partners=Partners(rows, VIDEOS) if positives == "video" else None,
         seed=seed,
         num_workers=num_workers,
+        sizes=sizes,
     )
 
 
@@ -227,7 +229,9 @@ def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undi
     assert checkpoint.digest(again.model) == checkpoint.digest(undisturbed[0].model)
 
 
-@pytest.mark.parametrize("how", [{"positives": "video"}, {"optimizer": "lars"}, {"micro_batch": 2}])
+@pytest.mark.parametrize(
+    "how", [{"positives": "video"}, {"optimizer": "lars"}, {"micro_batch": 2}, {"sizes": (16, SIZE)}]
+)
 def test_other_recipes_are_resumed_bit_for_bit_and_differ(frames, undisturbed, tmp_path, how):
     whole = start(frames, epochs=2, **how)
     history = go(whole, tmp_path / "whole")
@@ -275,6 +279,38 @@ def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
     history = go(start(frames), tmp_path, monitor=monitor)
     best = min(history, key=lambda row: sign * row[figure])["epoch"]
     assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == best
+
+
+def test_views_grow_by_plan(frames, tmp_path):
+    run = start(frames, epochs=5, sizes=(16, 24, SIZE))
+    assert [row["size"] for row in go(run, tmp_path)] == [16, 16, 24, 24, SIZE]
+    best = checkpoint.load(tmp_path / "simclr_best.pt")
+    assert best["epoch"] == 5, "what was better with small views does not count"
+
+
+def test_a_stage_without_a_better_loss_ends_and_the_run_goes_on_with_larger_views(frames, tmp_path):
+    run = start(frames, epochs=60, sizes=(16, 24, SIZE))
+    history = go(run, tmp_path, patience=2, min_delta=100.0)
+    assert [row["size"] for row in history] == [16] * 3 + [24] * 3 + [SIZE] * 3
+    assert [row["epoch"] for row in history if row["best"]] == [1, 4, 7]
+    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == 7
+    assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 9, "a stopped run stays stopped"
+
+
+def test_a_run_that_is_resumed_knows_its_stage(frames, tmp_path):
+    def kill(history):
+        if len(history) == 4:
+            raise Killed
+
+    how = {"epochs": 60, "sizes": (16, 24, SIZE)}
+    with pytest.raises(Killed):
+        go(start(frames, **how), tmp_path, patience=2, min_delta=100.0, on_epoch=kill)
+    run = resumed(frames, tmp_path, **how)
+    assert run.stage == 1
+    history = go(run, tmp_path, patience=2, min_delta=100.0)
+    whole = start(frames, **how)
+    assert untimed(go(whole, tmp_path / "whole", patience=2, min_delta=100.0)) == untimed(history)
+    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
 
 
 def test_epochs_take_the_time_that_passes(frames, tmp_path):

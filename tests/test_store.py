@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simclr_rhd.augment import stored_side
 from simclr_rhd.errors import UserError
-from simclr_rhd.store import check_rejected, open_store, stored_side
+from simclr_rhd.store import check_rejected, open_store
 
 
 class Entry(NamedTuple):

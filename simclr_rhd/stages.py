@@ -1,0 +1,37 @@
+"""The sizes of views over a pretraining: small ones first, which cost little, then larger ones.
+
+A step costs as the views' area does, and what a contrastive loss learns first is coarse. So the same time
+holds twice the epochs, and the encoder ends better than at one size (`benchmarks/RECIPE.md`; progressive
+resizing is known from supervised training: Tan & Le 2021, EfficientNetV2, section 3.2).
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+SHARES = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
+SMALLEST = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
+STEP = 8  # pixels that sides are multiples of, but for the last one
+
+
+def growing(image_size: int) -> tuple[int, ...]:
+    """Pixels of a view's side in each stage, rising to `image_size`."""
+    small = {max(SMALLEST, round(share * image_size / STEP) * STEP) for share in SHARES[:-1]}
+    return (*sorted(size for size in small if size < image_size), image_size)
+
+
+def ends(sizes: Sequence[int], epochs: int) -> list[int]:
+    """After which epoch each stage ends, if nothing ends it before: each is given the same time.
+
+    The last stage has an epoch, whatever else has none.
+    """
+    times = [1 / size**2 for size in sizes]  # epochs that a time holds
+    shares = accumulate(time / sum(times) for time in times)
+    left = range(len(sizes) - 1, -1, -1)  # stages after each
+    planned = [max(0, min(int(share * epochs), epochs - n)) for share, n in zip(shares, left, strict=True)]
+    return [*planned[:-1], epochs]
+
+
+def planned(sizes: Sequence[int], epochs: int) -> list[int]:
+    """The size of each epoch's views, if nothing ends a stage before its time."""
+    last = ends(sizes, epochs)
+    return [next(s for s, end in zip(sizes, last, strict=True) if epoch < end) for epoch in range(epochs)]
