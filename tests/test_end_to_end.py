@@ -75,7 +75,7 @@ def test_the_log_is_readable_while_it_runs(done):
     assert seen_early, "epoch lines are there before the run ends"
     assert "\r" not in text and "%|" not in text and "\x1b" not in text, "no progress-bar debris"
     line = next(line for line in text.splitlines() if "epoch 2/3" in line)
-    for part in ("loss", "uniform ln(2N-1) = 4.1431", "frames/s", "left"):
+    for part in ("loss", "(uniform 4.1", "frames/s", "left"):
         assert part in line
     assert "SYNTHETIC" in text and "Traceback" not in text and "Warning" not in text
 
