@@ -83,7 +83,7 @@ RECIPES = {
     "t0.2": changed(temperature=0.2),
     "t0.1": changed(temperature=0.1),
     "flip": changed(flip=0.5),
-    "progressive": GROWING,
+    "grown": GROWING,
     "lr2e-3": grown(learning_rate=2e-3),
     "lr3e-4": grown(learning_rate=3e-4),
     "batch32": grown(batch_size=32),
@@ -309,7 +309,7 @@ def main():
                 dataset,
                 seed,
                 options.seconds,
-                known[name if name in known else "video" if recipe.sizes == (SIZE,) else "progressive"],
+                known[name if name in known else "video" if recipe.sizes == (SIZE,) else "grown"],
             )
             took = time.perf_counter() - start
             torch.save(encoder.state_dict(), options.out / f"{name}-{options.seconds:.0f}-{seed}.pt")
