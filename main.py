@@ -441,11 +441,12 @@ def rehearse(
 
     handful, begun = dataset.handful(), time.perf_counter()
     monitor = "training-loss" if config.monitor == "knn" else config.monitor  # a handful may not do for it
-    small = replace(config, epochs=1, linear_epochs=1, tensorboard=False, monitor=monitor)
+    small = replace(config, epochs=len(sizes_of(config)), linear_epochs=1, tensorboard=False, monitor=monitor)
     small = replace(small, finetune_epochs=1, head_seeds=1)
     batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
     piece = max(1, batch_size // 2) if config.micro_batch else None
-    positives = "frame" if config.positives == AUTO else config.positives
+    several = handful.videos_to_pretrain() > 1
+    positives = "video" if config.positives != "frame" and several else "frame"
     settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives)
     try:
         with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
@@ -610,7 +611,7 @@ def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> C
 
 
 def settle(
-    config: Config, rows: int, videos: int, cost: Cost | None, device: torch.device, *, grey: bool
+    config: Config, rows: int, videos: float, cost: Cost | None, device: torch.device, *, grey: bool
 ) -> Settled:
     """Batch sizes, the optimizer's figures and what a positive pair is, for `rows` frames of `videos`."""
     from simclr_rhd import costs, probe, ranks

@@ -94,7 +94,7 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     Returns:
         (2B, 3, s, s) float32, channels last, normalised; the first views, then the second ones.
     """
-    x = _levels(frames, kinds)
+    x = _levels(frames, kinds, size)
     if len(frames) == len(u):
         x, kinds = torch.cat([x, x]), torch.cat([kinds, kinds])
     return _drawn(x, kinds, u.transpose(0, 1).flatten(0, 1), size=size, strengths=strengths)
@@ -102,18 +102,22 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
 
 def random_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
     """One random view of each frame: as `two_views`, of B frames and (B, len(FACTORS)) numbers."""
-    return _drawn(_levels(frames, kinds), kinds, u, size=size, strengths=strengths)
+    return _drawn(_levels(frames, kinds, size), kinds, u, size=size, strengths=strengths)
 
 
-def _levels(frames: Tensor, kinds: Tensor) -> Tensor:
-    """(B, C, S, S) uint8 -> the same in [0, 1], with one channel where all frames are grey."""
-    return (frames[:, :1] if (kinds == GREY).all() else frames).float().div(255)
+def _levels(frames: Tensor, kinds: Tensor, size: int) -> Tensor:
+    """(B, C, S, S) uint8 -> the same in [0, 1], with one channel where all frames are grey.
+
+    Frames that are kept for larger views are made smaller first, and so smoothed.
+    """
+    x = (frames[:, :1] if (kinds == GREY).all() else frames).float().div(255)
+    if (side := stored_side(size)) < x.shape[-1]:
+        x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
+    return x
 
 
 def _drawn(x: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
     """The views of (V, C, S, S) frames in [0, 1] by (V, len(FACTORS)) numbers."""
-    if (side := stored_side(size)) < x.shape[-1]:  # small views of frames kept for larger ones
-        x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     factor = dict(zip(FACTORS, u.unbind(1), strict=True))  # each (V,)
     x = _crop(x, factor, size, strengths)  # (V, C, s, s)
     x = _brightness_contrast(x, kinds, factor, strengths.jitter)

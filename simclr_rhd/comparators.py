@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from simclr_rhd.shards import Frames
 
 PIXELS, COMPONENTS = 48, 64
+AT_ONCE = 256  # frames that are made small together
 INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on validation frames
 NEIGHBOURS = 20
 
@@ -66,11 +67,12 @@ def pixels(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
     A grey level counts as three equal ones, √3 times, so that distances are those of three channels.
     """
     small = []
-    for some in np.array_split(rows, max(1, len(rows) // 256)):
-        x = torch.from_numpy(frames[some]).float()
-        x = F.interpolate(x, size=(PIXELS, PIXELS), mode="bilinear", antialias=True)
-        small.append((x.flatten(1) * (math.sqrt(3 / x.shape[1]) / 255)).numpy())
-    return np.concatenate(small)
+    for some in np.array_split(rows, max(1, len(rows) // AT_ONCE)):
+        x = torch.from_numpy(frames[some]).float()  # one channel where all of these are grey
+        small.append(F.interpolate(x, size=(PIXELS, PIXELS), mode="bilinear", antialias=True))
+    channels = max(x.shape[1] for x in small)
+    scale = math.sqrt(3 / channels) / 255
+    return np.concatenate([(x.expand(-1, channels, -1, -1).flatten(1) * scale).numpy() for x in small])
 
 
 def components(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:

@@ -124,7 +124,7 @@ class Config:
     positives: str = flag(
         AUTO,
         "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
-        "is then a negative; 'auto': of a video, where there are as many videos as frames in a batch",
+        "is then a negative; 'auto': of a video, where two frames of a batch are seldom of one",
         choices=(AUTO, "frame", "video"),
     )
     monitor: str = flag(
@@ -147,8 +147,8 @@ class Config:
     )
     view_sizes: str = flag(
         "growing",
-        "'growing': views of half the size first, then of three quarters, at last of --image-size, the same "
-        "time for each; 'full': of --image-size from the first epoch",
+        "'growing': views of half the size first, then of three quarters, at last of --image-size, each for "
+        "the same time or until --monitor gets no better; 'full': of --image-size from the first epoch",
         choices=("growing", "full"),
     )
     init: str = flag(

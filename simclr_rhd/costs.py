@@ -162,7 +162,7 @@ class Plan:
         return self.before_s + self.pretrainings * spent + self.after_s(cost)
 
     def most_s(self, cost: Cost) -> float:
-        """Seconds of the run if all epochs are used."""
+        """Seconds of the run if all epochs are used, of each size as many as planned."""
         spent = self.pretraining_s(cost, at_most=self.epochs)
         return self.before_s + self.pretrainings * spent + self.after_s(cost)
 
@@ -201,7 +201,7 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
         f"memory: about {need / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
         f"{table} GB",
         f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch {first}{duration(epoch)}; "
-        f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs, "
+        f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs as planned, "
         f"{duration(plan.least_s(cost))} if it stops as early as it can",
     ]
     fits = fits_by_model(cost, free)

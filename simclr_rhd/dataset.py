@@ -92,10 +92,15 @@ class Dataset:
         """The data as each fold divides them, where each fold has an encoder of its own."""
         return [] if self.pretrained_once else [self.in_fold(number) for number in range(len(self.folds))]
 
-    def videos_to_pretrain(self) -> int:
-        """How many videos the frames to pretrain on are of; of encoders of their own, the fewest."""
+    def videos_to_pretrain(self) -> float:
+        """How many videos the frames to pretrain on are of; of encoders of their own, the fewest.
+
+        Counted by their frames: as many videos of one length as would make two random frames as seldom be of
+        one video (the inverse of Simpson's index). One long clip among many stills is hardly more than one.
+        """
         codes, ways = self.video_codes(), (self, *self.with_own_encoder())
-        return min(len(np.unique(codes[divided.rows(UNLABELLED)])) for divided in ways)
+        counts = [np.unique(codes[divided.rows(UNLABELLED)], return_counts=True)[1] for divided in ways]
+        return min(float(of.sum() ** 2 / (of**2).sum()) for of in counts)
 
     def pretraining(self) -> str:
         """On which frames the encoder is pretrained, in words, and why that matters."""

@@ -107,6 +107,6 @@ def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str
     if last["best"]:
         parts.append(f"best {monitor.replace('-', ' ')}")
     parts.append(
-        f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, at most {duration(left)} left"
+        f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, about {duration(left)} left"
     )
     return ", ".join(parts)

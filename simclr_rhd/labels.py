@@ -263,7 +263,9 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     for file in files:
         place, _, name = file.rpartition("/")
         prefix = next((one for one in prefixes if below[one] == "./" or file.startswith(below[one])), ".")
-        stem, folder = stem_of(name), place.removeprefix(below.get(prefix, "./")[:-1]).lstrip("/") or "."
+        if below.get(prefix, "./") != "./":
+            place = place.removeprefix(below[prefix][:-1]).lstrip("/")
+        stem, folder = stem_of(name), place or "."
         stem, folder = same.setdefault(stem, stem), same.setdefault(folder, folder)
         if is_frame(name):
             of_stills.add(stem)

@@ -25,7 +25,7 @@ from simclr_rhd.files import replacing
 from simclr_rhd.loss import candidates
 from simclr_rhd.optim import learning_rate_at
 from simclr_rhd.shards import Frames
-from simclr_rhd.stages import ends
+from simclr_rhd.stages import first
 from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
@@ -90,7 +90,7 @@ class Pretraining:
         self.history: list[dict[str, Any]] = []
         # of this stage: the monitored figure, lower is better, and epochs since it improved
         self.best, self.stale = math.inf, 0
-        self.stage = 0
+        self.stage, self.began = 0, 0  # the number of the size, and the epochs before it
         self._pass_stages()
         self.steps_done, self.seconds = 0, 0.0  # of the epoch that is being trained
         self.total: float | Tensor = 0.0  # sum of its batches' losses
@@ -161,7 +161,7 @@ class Pretraining:
 
     def next_stage(self) -> None:
         """Go on with larger views; what was best with smaller ones counts no longer."""
-        self.stage += 1
+        self.stage, self.began = self.stage + 1, len(self.history)
         self.best, self.stale = math.inf, 0
 
     def last_stage(self) -> bool:
@@ -169,8 +169,11 @@ class Pretraining:
         return self.stage == len(self.sizes) - 1
 
     def _pass_stages(self) -> None:
-        """Leave the stages whose epochs are used up."""
-        while not self.last_stage() and len(self.history) >= ends(self.sizes, self.epochs)[self.stage]:
+        """Leave the stages whose epochs are used up; those that are left share what epochs are left."""
+        while not self.last_stage():
+            planned = first(self.sizes[self.stage :], self.epochs - self.began)
+            if len(self.history) < self.began + planned:
+                break
             self.next_stage()
 
     @contextmanager
@@ -207,6 +210,7 @@ class Pretraining:
             "best": self.best,
             "stale": self.stale,
             "stage": self.stage,
+            "began": self.began,
             "steps_done": self.steps_done,
             "total": float(self.total),
             "seconds": self.seconds,
@@ -226,7 +230,7 @@ class Pretraining:
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
         self.step.scaler.load_state_dict(state["scaler"])
-        for name in ("history", "best", "stale", "stage", "steps_done", "total", "seconds"):
+        for name in ("history", "best", "stale", "stage", "began", "steps_done", "total", "seconds"):
             setattr(self, name, state[name])
         self.buffers = self._copy_of_buffers()
 

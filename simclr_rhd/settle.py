@@ -46,7 +46,7 @@ def settle(
     epochs: int,
     positives: str,
     rows: int,
-    videos: int,
+    videos: float,
     ranks: int,
     fits: Fits | None,
 ) -> Settled:
@@ -63,7 +63,7 @@ def settle(
         positives: 'frame', 'video', or 'auto': of a video, unless a batch had too many frames of each, of
             which none would be a negative of another.
         rows: frames to pretrain on.
-        videos: that they are of.
+        videos: that they are of, counted by their frames (`Dataset.videos_to_pretrain`).
         ranks: processes that share a batch.
         fits: whether a process can take so many pairs at once; None where nothing is 'auto'.
 
@@ -122,7 +122,7 @@ def settle(
     )
     if positives == AUTO:
         logger.info(
-            "--positives auto: a positive pair is two views of one %s (%d frames of %d videos)",
+            "--positives auto: two views of one %s are a positive pair (%d frames as of %.0f videos)",
             *(settled.positives, rows, videos),
         )
     logger.info(

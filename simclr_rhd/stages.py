@@ -6,7 +6,6 @@ resizing is known from supervised training: Tan & Le 2021, EfficientNetV2, secti
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 SHARES = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
 SMALLEST = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
@@ -19,19 +18,20 @@ def growing(image_size: int) -> tuple[int, ...]:
     return (*sorted(size for size in small if size < image_size), image_size)
 
 
-def ends(sizes: Sequence[int], epochs: int) -> list[int]:
-    """After which epoch each stage ends, if nothing ends it before: each is given the same time.
+def first(sizes: Sequence[int], epochs: int) -> int:
+    """How many of so many epochs have the first of these sizes, if each size is given the same time.
 
-    The last stage has an epoch, whatever else has none.
+    The last one has an epoch, whatever else has none.
     """
     times = [1 / size**2 for size in sizes]  # epochs that a time holds
-    shares = accumulate(time / sum(times) for time in times)
-    left = range(len(sizes) - 1, -1, -1)  # stages after each
-    planned = [max(0, min(int(share * epochs), epochs - n)) for share, n in zip(shares, left, strict=True)]
-    return [*planned[:-1], epochs]
+    if len(sizes) == 1:
+        return epochs
+    return max(0, min(int(times[0] / sum(times) * epochs), epochs - len(sizes) + 1))
 
 
 def planned(sizes: Sequence[int], epochs: int) -> list[int]:
     """The size of each epoch's views, if nothing ends a stage before its time."""
-    last = ends(sizes, epochs)
-    return [next(s for s, end in zip(sizes, last, strict=True) if epoch < end) for epoch in range(epochs)]
+    found: list[int] = []
+    for stage, size in enumerate(sizes):
+        found += [size] * first(sizes[stage:], epochs - len(found))
+    return found

@@ -287,12 +287,13 @@ def read(folder: Path) -> Store | None:
         return None
     try:
         found = index.read(folder)
+        kinds, looks = (np.ascontiguousarray(found.rows[name]) for name in ("kind", "look"))
+        frames = Frames(folder, kinds, found.side)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         logger.warning("WARNING the store in %s is damaged; its frames are decoded anew", folder)
         return None
-    kinds, looks = (np.ascontiguousarray(found.rows[name]) for name in ("kind", "look"))
     return Store(
-        frames=Frames(folder, kinds, found.side),
+        frames=frames,
         keys=FrameNames(found.files, found.rows, numbered=True),
         files=FrameNames(found.files, found.rows, numbered=False),
         kinds=kinds,

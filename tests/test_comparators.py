@@ -88,3 +88,23 @@ def test_answers_leave_out_what_is_not_annotated_and_ask_each_lesion():
     table = comparators.answer(fit, targets, {"view": 2, "condition": 2}, np.array([0, 1, 2]), np.array([3]))
     assert seen == [([0, 1], [1], 2), ([0, 1, 0], [1], 2), ([1, 0], [1], 2)]
     assert table["view"].shape == (4, 2) and (table["condition"] == 0.75).all()
+
+
+def test_pixels_of_grey_and_coloured_frames_stand_in_one_table(monkeypatch):
+    """Some are read together; those of which all are grey come with one channel."""
+    monkeypatch.setattr(comparators, "AT_ONCE", 4)
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.integers(0, 256, (8, 1, 20, 20), np.uint8), 3, axis=1)
+    coloured = rng.integers(0, 256, (5, 3, 20, 20), np.uint8)
+
+    class Stored:
+        def __getitem__(self, rows):
+            found = np.concatenate([grey, coloured])[rows]
+            return found[:, :1] if (rows < 8).all() else found
+
+    found = comparators.pixels(Stored(), np.arange(13))
+    assert found.shape == (13, 3 * 48 * 48)
+    alone = comparators.pixels(Stored(), np.arange(8))
+    assert alone.shape == (8, 48 * 48)
+    distances = [np.linalg.norm(x[0] - x[1:8], axis=1) for x in (found, alone)]
+    np.testing.assert_allclose(*distances, rtol=1e-5)

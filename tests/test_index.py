@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -92,3 +94,67 @@ def test_pickled_arrays_are_refused(folder):
     np.save(folder / index.FRAMES, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError):
         index.read(folder)
+
+
+def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
+    names = [f"grey-{number:05d}.u8" for number in range(9)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"pixels")
+    sums = {name: index.crc32c(tmp_path / name) for name in names}
+    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": sums}
+    index.write(tmp_path, files=FILES, rows=ROWS, **told)
+    monkeypatch.setattr(index, "CHECKED", 3 * 6)
+    (tmp_path / names[3]).write_bytes(b"Pixels")
+    assert list(index.read(tmp_path).files) == FILES
+    (tmp_path / names[8]).write_bytes(b"Pixels")
+    with pytest.raises(ValueError, match="grey-00008.u8 is damaged"):
+        index.read(tmp_path)
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(OSError):
+        index.read(tmp_path)
+
+
+def made_up(what):
+    """Parts of an index that do not fit together."""
+    ends = np.array([12, 24, 37, 48], "<i8")
+    parts = {"side": 5, "ends": ends, "rows": ROWS.copy(), "names": None}
+    if what == "file":
+        parts["rows"]["file"][-1] = 9
+    elif what == "order":
+        parts["rows"]["file"][:2] = 1, 0
+    elif what == "number":
+        parts["rows"]["number"][1] = -2
+    elif what == "kind":
+        parts["rows"]["kind"][1] = 7
+    elif what == "side":
+        parts["side"] = -5
+    elif what == "ends":
+        parts["ends"] = -ends
+    elif what == "floats":
+        parts["ends"] = ends.astype(float)
+    elif what == "flat":
+        parts["rows"] = np.zeros((5, 2))
+    elif what == "text":
+        parts["names"] = b"\xff\xfe\n" * 4
+    return parts
+
+
+@pytest.mark.parametrize(
+    "what", ["file", "order", "number", "kind", "side", "ends", "floats", "flat", "text"]
+)
+def test_an_index_that_is_made_up_is_refused(tmp_path, what):
+    parts = made_up(what)
+    told = {"patients": {}, "rejected": [], "fingerprint": "", "shards": {}, "side": parts["side"]}
+    index.write(tmp_path, files=FILES, rows=ROWS, **told)
+    np.save(tmp_path / index.ENDS, parts["ends"])
+    np.save(tmp_path / index.FRAMES, parts["rows"])
+    if parts["names"]:
+        (tmp_path / index.NAMES).write_bytes(parts["names"])
+        np.save(tmp_path / index.ENDS, np.arange(2, 12, 3, dtype="<i8"))
+    told = json.loads((tmp_path / index.INDEX).read_text())
+    told.pop("checksum")
+    told["sums"] = {name: index.crc32c(tmp_path / name) for name in told["sums"]}
+    checksum = index._checksum(told)
+    (tmp_path / index.INDEX).write_text(json.dumps(told | {"checksum": checksum}))
+    with pytest.raises(ValueError):
+        index.read(tmp_path)

@@ -283,9 +283,9 @@ def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
 
 def test_views_grow_by_plan(frames, tmp_path):
     run = start(frames, epochs=5, sizes=(16, 24, SIZE))
-    assert [row["size"] for row in go(run, tmp_path)] == [16, 16, 24, 24, SIZE]
+    assert [row["size"] for row in go(run, tmp_path)] == [16, 16, 24, SIZE, SIZE]
     best = checkpoint.load(tmp_path / "simclr_best.pt")
-    assert best["epoch"] == 5, "what was better with small views does not count"
+    assert best["epoch"] >= 4, "what was better with small views does not count"
 
 
 def test_a_stage_without_a_better_loss_ends_and_the_run_goes_on_with_larger_views(frames, tmp_path):
