@@ -21,7 +21,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, memory, estimate, coverage, report, predict
+bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, memory, estimate, coverage, report, predict, scale
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/augment.py
@@ -30,6 +30,8 @@ bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, 
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/scale.py simulation
+	$(BIN)/python benchmarks/scale.py paper
 
 install: $(VENV)/installed
 

@@ -4,8 +4,9 @@
     python benchmarks/recipe.py --data FOLDER --out FOLDER --seconds 180 NAME...    three seeds of each
     python benchmarks/recipe.py --out FOLDER --table                                what was found
 
-The time is turned into steps by the measured rate, so a run's result does not depend on what else the machine
-does meanwhile. Recipes are judged by the inner folds alone (see `versus.protocol.scores`).
+The time is turned into epochs by the measured rate, so a run's result does not depend on what else the
+machine does meanwhile. Recipes are compared by the inner folds (see `versus.protocol.scores`); with --data
+the table ends with the score of the search itself, each test fold's recipe chosen without it.
 """
 
 import argparse
@@ -15,12 +16,14 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -202,7 +205,7 @@ def seconds_per_epoch(recipe, dataset, runs=5):
 
 
 def pretrain(recipe, dataset, seed, seconds, per_epoch):
-    """The encoder after a budget of seconds on idle cores, and its average where it has one."""
+    """The encoder after a budget of seconds on idle cores; its average over the steps where it has one."""
     parts = [max(1, round(seconds / len(per_epoch) / s)) for s in per_epoch]  # epochs of each size
     run = make_run(recipe, dataset, seed, sum(parts))
     average = copy.deepcopy(run.model.encoder) if recipe.ema else None
@@ -216,13 +219,12 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
                     if mine.is_floating_point():
                         mine.lerp_(its, 1 - recipe.ema)
 
-    losses = []
     for size, epochs in zip(recipe.sizes, parts, strict=True):
         run.sizes = (size,)
         for _ in range(epochs):
-            losses.append(run.train_epoch(follow))
+            run.train_epoch(follow)
             run.end_epoch({})
-    return run.model.encoder, average, losses
+    return average or run.model.encoder
 
 
 @torch.inference_mode()
@@ -251,30 +253,103 @@ def judge(encoder, dataset, kinds=("l4", "l1234")):
         described = features(encoder, dataset.store.frames, asked.rows)
         for kind in kinds:
             found.setdefault(kind, {})[task] = [
-                protocol.scores(described[kind], asked, seed=seed) for seed in SEEDS
+                protocol.scores(described[kind], asked, seed=seed) for seed in protocol.FOLD_SEEDS
             ]
     return found
 
 
-def table(out):
-    lines = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    keys = dict.fromkeys((line["name"], line["seconds"]) for line in lines)
-    kinds = dict.fromkeys(kind for line in lines for kind in line["scores"])
-    for name, seconds in keys:
-        for kind in kinds:
-            some = [x for x in lines if (x["name"], x["seconds"]) == (name, seconds) and kind in x["scores"]]
-            if not some:
-                continue
-            inner = {
-                task: [np.mean([one["inner"] for one in x["scores"][kind][task]]) for x in some]
-                for task in protocol.TASKS
+def encoder_of(name, seed, dataset, options, rates):
+    """The encoder of a recipe and seed, trained now unless it was before."""
+    recipe, path = RECIPES[name], options.out / f"{name}-{options.seconds:.0f}-{seed}.pt"
+    if path.exists():
+        encoder = make_model(recipe, seed).encoder
+        encoder.load_state_dict(torch.load(path, weights_only=True))
+        return encoder
+    if name not in rates:
+        sys.exit(f"{name}: its rate is not known; measure it first: --rate {name}")
+    encoder = pretrain(recipe, dataset, seed, options.seconds, rates[name])
+    torch.save(encoder.state_dict(), path)
+    return encoder
+
+
+def search(options):
+    """Rates, or encoders and their scores, of the recipes that are named."""
+    runtime.prepare_torch()
+    dataset = protocol.read(options.data, options.out / "cache", image_size=SIZE)
+    file = options.out / "rates.json"
+    rates = json.loads(file.read_text()) if file.exists() else {}
+    for name in options.names:
+        if options.rate:
+            rates[name] = seconds_per_epoch(RECIPES[name], dataset)
+            file.write_text(json.dumps(rates, indent=1))
+            print(name, rates[name], flush=True)
+            continue
+        for seed in SEEDS:
+            result = options.out / f"{name}-{options.seconds:.0f}-{seed}.json"
+            if not result.exists():
+                scores = judge(encoder_of(name, seed, dataset, options, rates), dataset)
+                result.write_text(json.dumps(scores))
+                print(name, seed, flush=True)
+
+
+def read(options):
+    """{name: [scores of each seed]} of what was done in so many seconds."""
+    found = {}
+    for name in options.names or RECIPES:
+        paths = [options.out / f"{name}-{options.seconds:.0f}-{seed}.json" for seed in SEEDS]
+        if all(path.exists() for path in paths):
+            found[name] = [json.loads(path.read_text())[options.features] for path in paths]
+    return found
+
+
+def inner(of_seed, task):
+    return float(np.mean([one["inner"] for one in of_seed[task]]))
+
+
+def table(options):
+    """Inner scores of all recipes, and their difference from the one they are held against."""
+    found = read(options)
+    rows = {
+        name: {task: [inner(one, task) for one in seeds] for task in protocol.TASKS}
+        for name, seeds in found.items()
+    }
+    macro = {name: np.mean(list(row.values()), axis=0) for name, row in rows.items()}
+    print(f"| | {' | '.join(protocol.TASKS)} | macro | macro minus {options.against} |")
+    print("|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        cells = [protocol.spread(values) for values in (*row.values(), macro[name])]
+        less = macro[name] - macro[options.against] if options.against in macro else []
+        against = protocol.interval(less) if len(less) and name != options.against else ""
+        print(f"| {name} | {' | '.join(cells)} | {against} |")
+    if options.data:
+        nested(found, protocol.read(options.data, options.out / "cache", image_size=SIZE))
+
+
+def nested(found, dataset):
+    """The test score when each fold's recipe is the one that is best outside it: what the search is worth."""
+    asked, chosen, scores = protocol.tasks(dataset), Counter(), {task: [] for task in protocol.TASKS}
+    for number, fold_seed in enumerate(protocol.FOLD_SEEDS):
+        best = []
+        for fold in range(protocol.FOLDS):
+            outside = {
+                name: np.mean([one[task][number]["inner"][fold] for one in seeds for task in protocol.TASKS])
+                for name, seeds in found.items()
             }
-            macro = np.mean(list(inner.values()), axis=0)
-            told = "  ".join(f"{task} {np.mean(v):.3f}±{np.std(v, ddof=1):.3f}" for task, v in inner.items())
-            print(
-                f"{name:12s} {seconds:4.0f} s {kind:6s} n={len(some)} {told}  "
-                f"macro {macro.mean():.3f}±{macro.std(ddof=1):.3f}"
-            )
+            best.append(max(outside, key=outside.get))
+        chosen.update(best)
+        for task, of_task in asked.items():
+            tests = protocol.folds_of(of_task, seed=fold_seed)
+            for seed in SEEDS:
+                said = np.array([found[best[fold]][seed][task][number]["answers"] for fold in range(5)])
+                answers = said[tests, np.arange(len(tests))]
+                scores[task].append((seed, balanced_accuracy_score(of_task.true, answers)))
+    means = {
+        task: [np.mean([score for of, score in pairs if of == seed]) for seed in SEEDS]
+        for task, pairs in scores.items()
+    }
+    told = ", ".join(f"{task} {protocol.spread(values)}" for task, values in means.items())
+    macro = np.mean(list(means.values()), axis=0)
+    print(f"\nnested: {told}, macro {protocol.spread(macro)}; chosen: {dict(chosen.most_common())}")
 
 
 def main():
@@ -287,51 +362,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--rate", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--features", choices=("l4", "l1234"), default="l4", help="stages of the encoder")
+    parser.add_argument("--against", default="grown")
     options = parser.parse_args()
     (options.out / "cache").mkdir(parents=True, exist_ok=True)
-    if options.table:
-        return table(options.out)
-    runtime.prepare_torch()
-    dataset = protocol.read(options.data, options.out / "cache", image_size=SIZE)
-    rates = options.out / "rates.json"
-    known = json.loads(rates.read_text()) if rates.exists() else {}
-    for name in options.names:
-        recipe = RECIPES[name]
-        if options.rate:
-            known[name] = seconds_per_epoch(recipe, dataset)
-            print(name, known[name], flush=True)
-            rates.write_text(json.dumps(known, indent=1))
-            continue
-        for seed in SEEDS:
-            start = time.perf_counter()
-            encoder, average, losses = pretrain(
-                recipe,
-                dataset,
-                seed,
-                options.seconds,
-                known[name if name in known else "video" if recipe.sizes == (SIZE,) else "grown"],
-            )
-            took = time.perf_counter() - start
-            torch.save(encoder.state_dict(), options.out / f"{name}-{options.seconds:.0f}-{seed}.pt")
-            for label, net in {name: encoder, f"{name}+average": average}.items():
-                if net is None:
-                    continue
-                line = {
-                    "name": label,
-                    "seed": seed,
-                    "seconds": options.seconds,
-                    "epochs": len(losses),
-                    "took": round(took, 1),
-                    "loss": losses[-1],
-                    "scores": judge(net, dataset),
-                }
-                with (options.out / "results.jsonl").open("a") as stream:
-                    stream.write(json.dumps(line) + "\n")
-                means = {
-                    t: round(float(np.mean([x["inner"] for x in v])), 3)
-                    for t, v in line["scores"]["l4"].items()
-                }
-                print(label, seed, len(losses), "epochs", round(took), "s", means, flush=True)
+    (table if options.table else search)(options)
 
 
 if __name__ == "__main__":

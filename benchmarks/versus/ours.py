@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 import main
-from simclr_rhd import stages
 from simclr_rhd.config import Config, parse
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.model import build
@@ -38,7 +37,6 @@ class Pretraining:
         model = build("random", seed=seed)
         self.run = main.make_run(config, settled, dataset, model, torch.device("cpu"))
         self.encoder = model.encoder
-        self.sizes = stages.planned(self.run.sizes, epochs)
         self.frames_of_epoch = rows // settled.batch_size * settled.batch_size
         self.reads = rows  # once, into the store
 

@@ -1,7 +1,9 @@
 """Lightly's SimCLR by its own parts, put together as in its PyTorch example.
 
 https://docs.lightly.ai/self-supervised-learning/examples/simclr.html: `SimCLRTransform`, `NTXentLoss`,
-`SimCLRProjectionHead`, plain SGD at 0.06. Batch and size are the comparison's, so that steps are comparable.
+`SimCLRProjectionHead`, plain SGD at a constant 0.06. It is an example, not a tuned recipe; what ours does
+otherwise could be put together of lightly's parts, too. Batch and size are the comparison's, so that steps
+are comparable, and the loader's processes are kept from epoch to epoch, which the example does not.
 """
 
 from collections.abc import Sequence
@@ -41,7 +43,9 @@ class Pretraining:
             transform=SimCLRTransform(input_size=size),
             filenames=sorted(path.name for path in files),
         )
-        self.loader = DataLoader(frames, BATCH, shuffle=True, drop_last=True, num_workers=WORKERS)
+        self.loader = DataLoader(
+            frames, BATCH, shuffle=True, drop_last=True, num_workers=WORKERS, persistent_workers=True
+        )
         self.frames_of_epoch = len(self.loader) * BATCH
         self.reads = 0
 

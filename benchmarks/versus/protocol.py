@@ -3,12 +3,16 @@
 Notation: n labelled frames of a task, C classes, D features, K folds.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
+from scipy.stats import t
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -58,14 +62,17 @@ def read(data: str, cache_dir: Path, *, image_size: int) -> Dataset:
         group_by="patient",
         folds=1,
         pretrain_per_fold=False,
-        seed=0,
+        seed=42,  # the main job's
         cache_dir=cache_dir,
         rejected_csv=cache_dir / "rejected.csv",
     )
 
 
 def pool(dataset: Dataset) -> np.ndarray:
-    """(n,) the frames that every competitor pretrains on: all that have no label."""
+    """(n,) the frames that every competitor pretrains on: all that have no label.
+
+    Frames of patients that a probe is tested on are among them, without their labels, for all alike.
+    """
     return dataset.rows("unlabelled", "held-out")
 
 
@@ -99,58 +106,59 @@ def file_of(dataset: Dataset, folder: str, row: int) -> Path:
     return Path(folder, dataset.store.files[row])
 
 
+def features(encoder: nn.Module, dataset: Dataset, task: Task, *, size: int) -> np.ndarray:
+    """(n, 512) of whole frames."""
+    return extract(encoder, dataset.store.frames, task.rows, size=size, device=torch.device("cpu"))
+
+
 def judge(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
     """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames."""
-    frames, cpu = dataset.store.frames, torch.device("cpu")
-    return {
-        task: [
-            scores(extract(encoder, frames, asked.rows, size=size, device=cpu), asked, seed=seed)["test"]
-            for seed in FOLD_SEEDS
-        ]
-        for task, asked in tasks(dataset).items()
-    }
+    found = {}
+    for task, asked in tasks(dataset).items():
+        x = features(encoder, dataset, asked, size=size)
+        found[task] = [scores(x, asked, seed=seed)["test"] for seed in FOLD_SEEDS]
+    return found
 
 
 def judge_pixels(dataset: Dataset) -> dict[str, list[float]]:
-    """The same of the comparator's raw pixels."""
-    return {
-        task: [scores(raw_pixels(dataset, asked.rows), asked, seed=seed)["test"] for seed in FOLD_SEEDS]
-        for task, asked in tasks(dataset).items()
-    }
+    """The same of the comparator's raw pixels: principal components of each training part of 48 x 48."""
+    found = {}
+    for task, asked in tasks(dataset).items():
+        x = pixels(dataset.store.frames, asked.rows)
+        found[task] = [scores(x, asked, seed=seed, components=True)["test"] for seed in FOLD_SEEDS]
+    return found
 
 
-def raw_pixels(dataset: Dataset, rows: np.ndarray) -> np.ndarray:
-    """(n, P) the comparator's 48 x 48 pixels; `scores` takes principal components of each training part."""
-    return pixels(dataset.store.frames, rows)
+def folds_of(task: Task, *, seed: int) -> np.ndarray:
+    """(n,) the fold that tests each frame."""
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    fold = np.empty(len(task.true), dtype=int)
+    for number, (_, test) in enumerate(folds.split(task.true, task.true, task.groups)):
+        fold[test] = number
+    return fold
 
 
-def scores(features: np.ndarray, task: Task, *, seed: int) -> dict[str, float | list[float]]:
+def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = False) -> dict[str, Any]:
     """Balanced accuracy of a linear probe by K-fold cross-validation, patients apart.
 
     The answers of all K test folds are pooled. For each fold the penalty is chosen inside, by
     cross-validation over the K-1 other folds, of which each is left out once; the balanced accuracy there is
-    what a recipe may be chosen by, since no frame of the test fold has a part in it.
+    what a recipe may be chosen by for that test fold, no frame of which has a part in it.
 
     Args:
         features: (n, D), of `task.rows`.
         task: the question.
         seed: of the folds.
+        components: whether the probe sees principal components, else standardised features.
 
     Returns:
-        {"test": balanced accuracy over all frames, "inner": of each fold, over the frames outside it}.
+        {"test": balanced accuracy over all frames, "inner": of each fold, over the frames outside it,
+        "answers": (n,) the class said of each frame when its fold is tested}.
     """
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    fold = np.empty(len(task.true), dtype=int)
-    for number, (_, test) in enumerate(folds.split(features, task.true, task.groups)):
-        fold[test] = number
+    fold = folds_of(task, seed=seed)
     pairs = [(a, b) for a in range(FOLDS) for b in range(a, FOLDS)]  # a = b: the outer fold alone
-    said = dict(
-        zip(
-            pairs,
-            Parallel(n_jobs=-1)(delayed(_answers)(features, task.true, fold, *pair) for pair in pairs),
-            strict=True,
-        )
-    )
+    jobs = (delayed(_answers)(features, task.true, fold, *pair, components) for pair in pairs)
+    said = dict(zip(pairs, Parallel(n_jobs=-1)(jobs), strict=True))
     test = np.empty(len(task.true), dtype=int)
     inner = []
     for number in range(FOLDS):
@@ -163,16 +171,32 @@ def scores(features: np.ndarray, task: Task, *, seed: int) -> dict[str, float | 
         judged = [balanced_accuracy_score(task.true[other], one[other]) for one in within]
         inner.append(max(judged))
         test[~other] = said[number, number][int(np.argmax(judged))][~other]
-    return {"test": float(balanced_accuracy_score(task.true, test)), "inner": [float(x) for x in inner]}
+    return {
+        "test": float(balanced_accuracy_score(task.true, test)),
+        "inner": [float(x) for x in inner],
+        "answers": test.tolist(),
+    }
 
 
-def _answers(x: np.ndarray, true: np.ndarray, fold: np.ndarray, a: int, b: int) -> np.ndarray:
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds."""
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else math.nan:.3f}"
+
+
+def interval(differences: Sequence[float]) -> str:
+    """Mean of a difference and its 95 % interval over seeds (Student's t); patients' chance is not in it."""
+    n, mean = len(differences), float(np.mean(differences))
+    half = t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
+
+
+def _answers(
+    x: np.ndarray, true: np.ndarray, fold: np.ndarray, a: int, b: int, components: bool
+) -> np.ndarray:
     """(penalties, n) class indices for all frames, learnt from those in neither fold."""
     train = (fold != a) & (fold != b)
-    first = (
-        StandardScaler() if x.shape[1] < 4096 else PCA(COMPONENTS, svd_solver="randomized", random_state=0)
-    )
-    first.fit(x[train])
+    pca = PCA(min(COMPONENTS, train.sum() - 1, x.shape[1]), svd_solver="randomized", random_state=0)
+    first = (pca if components else StandardScaler()).fit(x[train])
     x = first.transform(x).astype(np.float64)
     out = []
     for inverse in INVERSE_PENALTIES:

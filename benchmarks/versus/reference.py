@@ -2,8 +2,9 @@
 
 Every frame is read and decoded each time it is wanted, each view is made by itself on PIL images, the frozen
 encoder runs again in every epoch of every head, validation and test are augmented like training, and the last
-epoch's head is the "best". Two things are kinder than published: files are on this disk and not behind a
-network, and the padding is relative to a frame's size (its pixel counts are made for 640 x 480).
+epoch's head is the "best". Kinder than published: files are on this disk and not behind a network, and the
+padding is relative to a frame's size (its pixel counts are made for 640 x 480). Less kind: random weights and
+not ImageNet's, as for all competitors, and no early stopping, so that all do the same number of epochs.
 """
 
 import time

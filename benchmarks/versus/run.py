@@ -11,6 +11,7 @@ Each piece is kept in --out and not repeated; --table prints what is there.
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -25,10 +26,17 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from versus.protocol import TASKS, interval, spread
+
+from simclr_rhd.stages import planned
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ARMS = ("reference", "lightly", "ours")
-TASKS = ("view", "condition", "severity")
+SIZES = ("growing", "full")  # of our views
+EpochSeconds = dict[str, dict[int, float]]  # {arm: {size of views: seconds of an epoch}}
 
 
 def memory_of(pid: int) -> int:
@@ -76,6 +84,12 @@ class Pieces:
     def __init__(self, options: argparse.Namespace) -> None:
         self.out, self.options = options.out, options
         (self.out / "cache").mkdir(parents=True, exist_ok=True)
+        names = ("data", "image_size", "epochs", "linear_epochs", "seconds")
+        fixed = {name: getattr(options, name) for name in names}
+        if (before := self.known("options") or fixed) != fixed:
+            sys.exit(f"--out {self.out} holds pieces of {before}; name another folder for {fixed}")
+        if not self.path("options").exists():
+            self.keep("options", fixed)
 
     def path(self, name: str) -> Path:
         return self.out / f"{name}.json"
@@ -100,150 +114,160 @@ class Pieces:
         return self.keep(name, found | {"process_s": seconds, "peak_bytes": peak})
 
 
-def measure_rates(pieces: Pieces, rounds: int) -> dict[str, float]:
-    """{arm: seconds of an epoch}, the median over all rounds, arms in turn."""
-    seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
+def measure_rates(pieces: Pieces, rounds: int) -> None:
+    """The seconds of epochs, arms in turn, and the views alone."""
     for number in range(rounds):
         for arm in ARMS:
-            seconds[arm] += pieces.of_worker(f"rate-{arm}-{number}", what="rate", arm=arm, epochs=2)[
-                "seconds"
-            ]
+            pieces.of_worker(f"rate-{arm}-{number}", what="rate", arm=arm, epochs=2)
     for arm in ARMS:
         pieces.of_worker(f"data_rate-{arm}", what="data_rate", arm=arm)
-    return {arm: statistics.median(of_arm) for arm, of_arm in seconds.items()}
+
+
+def epoch_seconds(pieces: Pieces, rounds: int) -> EpochSeconds:
+    """The median over all rounds."""
+    found: dict[str, dict[int, list[float]]] = {arm: {} for arm in ARMS}
+    for number in range(rounds):
+        for arm in ARMS:
+            measured = pieces.known(f"rate-{arm}-{number}") or {"seconds": {}}
+            for size, seconds in measured["seconds"].items():
+                found[arm].setdefault(int(size), []).extend(seconds)
+    return {
+        arm: {size: statistics.median(some) for size, some in by_size.items()}
+        for arm, by_size in found.items()
+    }
+
+
+def epochs_in(seconds: float, epoch_s: dict[int, float]) -> int:
+    """As many epochs as a budget holds, the sizes of views being those of a run of so many."""
+    sizes, n = sorted(epoch_s), 1
+    while sum(epoch_s[size] for size in planned(sizes, n + 1)) <= seconds:
+        n += 1
+    return n
 
 
 def measure_end_to_end(pieces: Pieces, options: argparse.Namespace) -> None:
-    """The whole work: ours three times from an empty cache, the reference once."""
-    for number in range(options.rounds):
-        name = f"end_to_end-ours-{number}"
+    """The whole work: ours some times from an empty cache, the reference once."""
+    for number, sizes in itertools.product(range(options.rounds), SIZES):
+        name = f"end_to_end-{sizes}-{number}"
         if pieces.known(name):
             continue
         folder, cache = options.out / "ours", options.out / "ours-cache"
         for old in (folder, cache):
             shutil.rmtree(old, ignore_errors=True)
-        command = [sys.executable, str(ROOT / "main.py"), "--data", options.data, "--patience", "1000"]
+        command = [sys.executable, str(ROOT / "main.py"), "--data", options.data, "--view-sizes", sizes]
         command += ["--image-size", str(options.image_size), "--epochs", str(options.epochs)]
-        command += ["--linear-epochs", str(options.linear_epochs), "--num-workers", "1"]
+        command += ["--linear-epochs", str(options.linear_epochs), "--patience", "1000"]
         _, seconds, peak = run([*command, "--save-dir", str(folder), "--cache-dir", str(cache)])
         told = json.loads((folder / "run.json").read_text())
         metrics = json.loads((folder / "metrics.json").read_text())["tasks"]
         accuracy = {task: found["test"]["frame"]["accuracy"] for task, found in metrics.items()}
         found = {"process_s": seconds, "peak_bytes": peak, "stages": told["wall_s"], "accuracy": accuracy}
         pieces.keep(name, found | {"counts": told["counts"], "versions": told["versions"]})
-    told = {"arm": "reference", "folder": str(options.out / "reference"), "epochs": options.epochs}
-    told["linear_epochs"] = options.linear_epochs
-    pieces.of_worker("end_to_end-reference", what="end_to_end", **told)
-    pieces.of_worker("by_patient-reference", what="by_patient", **told)
+    how = {"arm": "reference", "folder": str(options.out / "reference"), "epochs": options.epochs}
+    how["linear_epochs"] = options.linear_epochs
+    pieces.of_worker("end_to_end-reference", what="end_to_end", **how)
+    pieces.of_worker("by_patient-reference", what="by_patient", **how)
 
 
-def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: dict[str, float]) -> None:
+def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
     """The probes, at equal time and at equal epochs."""
-    equal = round(options.seconds / max(epoch_s.values()))
+    equal = min(epochs_in(options.seconds, of_arm) for of_arm in epoch_s.values())
     for seed in range(options.seeds):
         pieces.of_worker(f"untrained-{seed}", what="untrained", arm="ours", seed=seed)
         for arm in ("ours", "lightly", "reference"):
-            in_time = round(options.seconds / epoch_s[arm])
+            in_time = epochs_in(options.seconds, epoch_s[arm])
             steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
-            also = [equal] if steady else []
-            told = {"what": "score", "arm": arm, "seed": seed, "epochs": in_time, "also_after": also}
-            pieces.of_worker(f"score-{arm}-{seed}", **told)
+            told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
+            pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
             if not steady:
-                told |= {"epochs": equal}
-                pieces.of_worker(f"equal-{arm}-{seed}", **told)
+                pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
     return float(np.mean([np.mean(scores[task]) for task in TASKS]))
 
 
-def spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else math.nan:.3f}"
-
-
-def interval(differences: list[float]) -> str:
-    """Mean and 95 % interval of a difference over seeds (Student's t)."""
-    from scipy.stats import t
-
-    n = len(differences)
-    half = t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / math.sqrt(n) if n > 1 else math.nan
-    mean = np.mean(differences)
-    return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
-
-
-def print_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: dict[str, float]) -> None:
-    """The probes' tables."""
-    equal = str(round(options.seconds / max(epoch_s.values())))
-    found: dict[str, list[dict]] = {}
+def read_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> dict[str, dict]:
+    """{competitor: {seed: {task: scores}}} of what is there."""
+    equal = str(min(epochs_in(options.seconds, of_arm) for of_arm in epoch_s.values()))
+    found: dict[str, dict[int, dict]] = {}
     for seed in range(options.seeds):
         if untrained := pieces.known(f"untrained-{seed}"):
-            for name in ("pixels", "random"):
-                found.setdefault(f"{name}", []).append(untrained[name])
+            found.setdefault("raw pixels", {})[seed] = untrained["pixels"]
+            found.setdefault("random encoder", {})[seed] = untrained["random"]
         for arm in ARMS:
-            run_of = pieces.known(f"score-{arm}-{seed}")
-            if run_of is None:
+            if (run_of := pieces.known(f"score-{arm}-{seed}")) is None:
                 continue
             last = max(run_of["at"], key=int)
             label = f"{arm}, equal time ({last} epochs)"
-            found.setdefault(label, []).append(run_of["at"][last]["scores"])
+            found.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
             same = run_of if arm != "ours" else pieces.known(f"equal-{arm}-{seed}")
             if same and equal in same["at"]:
                 label = f"{arm}, equal epochs ({equal})"
-                found.setdefault(label, []).append(same["at"][equal]["scores"])
+                found.setdefault(label, {})[seed] = same["at"][equal]["scores"]
+    return found
+
+
+def print_scores(found: dict[str, dict]) -> None:
+    """The probes' tables."""
     print("\n| | view (A2C/A4C) | condition | severity | macro | seeds |\n|---|---|---|---|---|---|")
     for label, seeds in found.items():
-        cells = [spread([float(np.mean(one[task])) for one in seeds]) for task in TASKS]
-        print(f"| {label} | {' | '.join(cells)} | {spread([macro(one) for one in seeds])} | {len(seeds)} |")
-    mine = next((seeds for label, seeds in found.items() if label.startswith("ours, equal time")), None)
-    if mine is None:
-        return
-    print(
-        "\n| ours, equal time, minus | view (A2C/A4C) | condition | severity | macro |\n|---|---|---|---|---|"
-    )
+        cells = [spread([float(np.mean(one[task])) for one in seeds.values()]) for task in TASKS]
+        whole = spread([macro(one) for one in seeds.values()])
+        print(f"| {label} | {' | '.join(cells)} | {whole} | {len(seeds)} |")
+    mine = next((seeds for label, seeds in found.items() if label.startswith("ours, equal time")), {})
+    print("\n| ours, equal time, minus | view (A2C/A4C) | condition | severity | macro |")
+    print("|---|---|---|---|---|")
     for label, seeds in found.items():
-        if label.startswith("ours"):
+        pairs = [(mine[seed], seeds[seed]) for seed in sorted(mine.keys() & seeds.keys())]
+        if seeds is mine or not pairs:
             continue
-        pairs = list(zip(mine, seeds, strict=False))
-        cells = [interval([float(np.mean(a[task]) - np.mean(b[task])) for a, b in pairs]) for task in TASKS]
-        print(f"| {label} | {' | '.join(cells)} | {interval([macro(a) - macro(b) for a, b in pairs])} |")
+        less = [[float(np.mean(a[task]) - np.mean(b[task])) for a, b in pairs] for task in TASKS]
+        cells = [interval(of_task) for of_task in (*less, [macro(a) - macro(b) for a, b in pairs])]
+        print(f"| {label} | {' | '.join(cells)} |")
 
 
-def print_speed(pieces: Pieces, options: argparse.Namespace, epoch_s: dict[str, float]) -> None:
-    """The tables of time, memory and reads."""
+def print_speed(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
+    """The tables of time, memory and reads; epochs are those of views of full size."""
     print("\n| | epoch, s | frames/s | views alone, frames/s | peak memory | epoch against ours |")
     print("|---|---|---|---|---|---|")
     for arm in ARMS:
-        some = [pieces.known(f"rate-{arm}-{number}") for number in range(options.rounds)]
-        frames = some[0]["frames"]
-        peak = max(one["peak_bytes"] for one in some)
+        some = [one for n in range(options.rounds) if (one := pieces.known(f"rate-{arm}-{n}"))]
+        frames, peak = some[0]["frames"], max(one["peak_bytes"] for one in some)
         alone = (pieces.known(f"data_rate-{arm}") or {}).get("frames_per_s", math.nan)
+        full, mine = epoch_s[arm][options.image_size], epoch_s["ours"][options.image_size]
         print(
-            f"| {arm} | {epoch_s[arm]:.2f} | {frames / epoch_s[arm]:.1f} | {alone:.0f} | "
-            f"{peak / 1e9:.2f} GB | {epoch_s[arm] / epoch_s['ours']:.2f} |"
+            f"| {arm} | {full:.2f} | {frames / full:.1f} | {alone:.0f} | {peak / 1e9:.2f} GB | "
+            f"{full / mine:.2f} |"
         )
-    theirs, mine = (
-        pieces.known("end_to_end-reference"),
-        [one for number in range(options.rounds) if (one := pieces.known(f"end_to_end-ours-{number}"))],
-    )
-    if not theirs or not mine:
-        return
+    print(f"\nours, seconds of an epoch by size of views: {epoch_s['ours']}")
+    theirs = pieces.known("end_to_end-reference")
+    for sizes in SIZES:
+        of_sizes = [one for n in range(options.rounds) if (one := pieces.known(f"end_to_end-{sizes}-{n}"))]
+        if theirs and of_sizes:
+            print_end_to_end(theirs, of_sizes, sizes)
+    if theirs:
+        print(f"\nframes read by the reference: {theirs['reads']}")
+        print("accuracy as reported: reference, frames apart", theirs["accuracy"])
+    if other := pieces.known("by_patient-reference"):
+        print("reference, patients apart", other["accuracy"])
+
+
+def print_end_to_end(theirs: dict, mine: list[dict], sizes: str) -> None:
+    """The whole work, the median of ours; the reference without its start, which is this program's."""
     median = {name: statistics.median(one["stages"][name] for one in mine) for name in mine[0]["stages"]}
-    heads = median["features"] + median["heads"]  # what the reference's heads do: features are part of it
-    total = statistics.median(one["process_s"] for one in mine)
-    files = mine[0]["counts"]
-    print("\n| end to end | reference | ours | ratio |\n|---|---|---|---|")
+    whole = sum(theirs[name] for name in ("pretraining", "heads", "figures"))
     rows = [
         ("pretraining, s", theirs["pretraining"], median["pretraining"]),
-        ("heads with their features, s", theirs["heads"], heads),
-        ("whole command, s", theirs["process_s"], total),
+        ("heads with their features, s", theirs["heads"], median["features"] + median["heads"]),
+        ("all, s", whole, statistics.median(one["process_s"] for one in mine)),
         ("peak memory, GB", theirs["peak_bytes"] / 1e9, max(one["peak_bytes"] for one in mine) / 1e9),
     ]
+    print(f"\n| end to end, --view-sizes {sizes} | reference | ours | ratio |\n|---|---|---|---|")
     for name, a, b in rows:
         print(f"| {name} | {a:.1f} | {b:.1f} | {a / b:.2f} |")
-    print(f"\nours, stages: {median}\nours, counts: {files}\nframes read by the reference: {theirs['reads']}")
-    print("accuracy as reported:", {"reference, frames apart": theirs["accuracy"]})
-    if other := pieces.known("by_patient-reference"):
-        print({"reference, patients apart": other["accuracy"], "ours, patients apart": mine[0]["accuracy"]})
+    print(f"\nours, stages: {median}; files: {mine[0]['counts']['files']}")
+    print("accuracy as reported: ours, patients apart", mine[0]["accuracy"])
 
 
 def main() -> None:
@@ -252,28 +276,25 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="folder in the bucket's layout")
     parser.add_argument("--out", type=Path, required=True, help="where pieces are kept")
-    for name, default in {
-        "image-size": 64,
-        "epochs": 10,
-        "linear-epochs": 60,
-        "seconds": 600,
-        "seeds": 3,
-        "rounds": 3,
-    }.items():
+    defaults = {"image-size": 64, "epochs": 10, "linear-epochs": 60, "seconds": 600, "seeds": 3, "rounds": 3}
+    for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", choices=("rates", "scores", "end-to-end"))
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     options.data = str(Path(options.data).resolve())
     pieces = Pieces(options)
-    epoch_s = measure_rates(pieces, options.rounds)
     if not options.table:
-        if options.only in (None, "end-to-end"):
-            measure_end_to_end(pieces, options)
-        if options.only in (None, "scores"):
-            measure_scores(pieces, options, epoch_s)
+        measure_rates(pieces, options.rounds)
+    epoch_s = epoch_seconds(pieces, options.rounds)
+    if not all(epoch_s.values()):
+        sys.exit("no rates are measured yet; leave out --table")
+    if not options.table and options.only in (None, "end-to-end"):
+        measure_end_to_end(pieces, options)
+    if not options.table and options.only in (None, "scores"):
+        measure_scores(pieces, options, epoch_s)
     print_speed(pieces, options, epoch_s)
-    print_scores(pieces, options, epoch_s)
+    print_scores(read_scores(pieces, options, epoch_s))
 
 
 if __name__ == "__main__":

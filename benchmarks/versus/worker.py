@@ -29,14 +29,19 @@ def start(arm, dataset, folder, *, size, seed, epochs, flags=()):
 
 
 def rate(dataset, told):
-    """Seconds of each epoch after the first."""
+    """{size of views: seconds of each epoch after the first}; the full size, and ours for all sizes."""
     run = start(told["arm"], dataset, told["data"], size=told["size"], seed=0, epochs=1000)
-    seconds = []
-    for _ in range(1 + told["epochs"]):
-        begun = time.perf_counter()
-        run.epoch()
-        seconds.append(time.perf_counter() - begun)
-    return {"seconds": seconds[1:], "frames": run.frames_of_epoch}
+    found = {}
+    for size in run.run.sizes if told["arm"] == "ours" else (told["size"],):
+        if told["arm"] == "ours":
+            run.run.sizes, run.run.stage = (size,), 0
+        seconds = []
+        for _ in range(1 + told["epochs"]):
+            begun = time.perf_counter()
+            run.epoch()
+            seconds.append(time.perf_counter() - begun)
+        found[size] = seconds[1:]
+    return {"seconds": found, "frames": run.frames_of_epoch}
 
 
 def data_rate(dataset, told):
@@ -49,6 +54,7 @@ def data_rate(dataset, told):
             from simclr_rhd.augment import two_views
 
             step, inner = run.run.step, run.run
+            step.size = told["size"]
             for batch in inner.loaded(inner.batches(number + 1), number + 1, inner.partners):
                 two_views(batch.frames, batch.kinds, batch.u, size=step.size, strengths=step.strengths)
         else:
@@ -99,7 +105,8 @@ def end_to_end(dataset, told):
         task: ([protocol.file_of(dataset, told["data"], row) for row in asked.rows], asked.true, asked.groups)
         for task, asked in tasks.items()
     }
-    pool = [protocol.file_of(dataset, told["data"], row) for row in protocol.pool(dataset)]
+    rows = dataset.rows("unlabelled")  # as many as the main job learns from
+    pool = [protocol.file_of(dataset, told["data"], row) for row in rows]
     folder = Path(told["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     return reference.end_to_end(
