@@ -191,22 +191,29 @@ def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, f
     by_epoch(axes, numbers)
 
 
+def grown(epochs: Epochs) -> bool:
+    """Whether the views of a pretraining were of several sizes."""
+    return len({row.get("size") for row in epochs}) > 1
+
+
 def mark_sizes(axes: Any, epochs: Epochs) -> None:
-    """Where views grow, a line and their new size; nothing where they are of one size."""
-    for before, row in pairwise(epochs):
-        if before.get("size") != row.get("size"):
-            at = (before["epoch"] + row["epoch"]) / 2
-            axes.axvline(at, color=GRID, linewidth=1.2, zorder=0)
-            axes.annotate(
-                f"{row['size']} px",
-                (at, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -3),
-                textcoords="offset points",
-                color=MUTED,
-                fontsize=8,
-                va="top",
-            )
+    """Where views grow, a line, and their sizes; nothing where they are of one size."""
+    if not grown(epochs):
+        return
+    starts = [(epochs[0]["epoch"] - 0.5, epochs[0])]
+    starts += [(row["epoch"] - 0.5, row) for before, row in pairwise(epochs) if before["size"] != row["size"]]
+    for number, (at, row) in enumerate(starts):
+        if number:
+            axes.axvline(at, color=GRID, linewidth=1.6, zorder=0)
+        axes.annotate(
+            f"{row['size']} px",
+            (at, 0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, 3),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=8,
+        )
 
 
 def by_epoch(axes: Any, numbers: Sequence[int]) -> None:

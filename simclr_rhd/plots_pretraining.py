@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, losses, mark_sizes, page
+from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, grown, losses, mark_sizes, page
 
+GROWTH = "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
 DIAGNOSTICS = {
     "alignment": (
         "Alignment",
@@ -63,7 +64,7 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
             bounds[f"perfectly aligned and uniform: {perfect:.3f}"] = perfect
         else:
             foot[-1] += f" The training loss would be {perfect:.3f}."
-    return bounds, foot
+    return bounds, foot + [GROWTH] * grown(epochs)
 
 
 def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
@@ -72,7 +73,7 @@ def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
     `epochs` are records with epoch, alignment, uniformity, rank and knn ({task: balanced accuracy}), measured
     at some epochs only; what is missing or None was not measured.
     """
-    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()]
+    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()] + [GROWTH] * grown(epochs)
     title = "Pretraining: what the embeddings are like"
     with page(path, title, size=(10, 6.4), note=note, foot=foot) as figure:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
