@@ -27,7 +27,7 @@ bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, 
 	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/estimate.py
-	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/interval_coverage.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/scale.py simulation

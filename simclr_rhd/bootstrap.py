@@ -11,7 +11,7 @@ from scipy.special import betaincinv, ndtr, stdtrit
 
 RESAMPLES, PIECES = 2000, 20  # worked on a piece at a time: bounds the memory
 TAIL = 0.025  # on each side of an interval
-FEW = 10  # groups below which an interval by resamples is not wide enough (benchmarks/coverage.py)
+FEW = 10  # groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
 
 Bounds = list[float] | None  # low and high
 
