@@ -229,7 +229,7 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
 
 @torch.inference_mode()
 def features(encoder, frames, rows):
-    """{description: (n, D)}: means of each stage, and 2 x 2 fields of the last two."""
+    """{stages: (n, D)}: the means of each stage, and of all four."""
     encoder.eval()
     found = {}
     for first in range(0, len(rows), 64):
@@ -238,10 +238,7 @@ def features(encoder, frames, rows):
         for number in (1, 2, 3, 4):
             x = getattr(encoder, f"layer{number}")(x)
             found.setdefault(f"l{number}", []).append(x.mean(dim=(2, 3)))
-            if number >= 3:
-                found.setdefault(f"g{number}", []).append(F.adaptive_avg_pool2d(x, 2).flatten(1))
     out = {name: torch.cat(parts).numpy() for name, parts in found.items()}
-    out["l34"] = np.hstack([out["l3"], out["l4"]])
     out["l1234"] = np.hstack([out[f"l{number}"] for number in (1, 2, 3, 4)])
     return out
 

@@ -9,6 +9,7 @@ Notation: N frames, F files.
 import hashlib
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,24 @@ STILL = -1  # the number of a frame that is its file
 ROW = np.dtype([("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")])
 
 
-class Names(Sequence[str]):
+class _Texts(Sequence[str], ABC):
+    """Texts that are made when they are asked for."""
+
+    @abstractmethod
+    def _one(self, number: int) -> str:
+        """The text of a number from 0 to one below the length."""
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        return self._one(range(len(self))[at])
+
+
+class Names(_Texts):
     """F texts in one buffer.
 
     Args:
@@ -41,14 +59,7 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        number = range(len(self))[at]
+    def _one(self, number: int) -> str:
         first = int(self.ends[number - 1]) + 1 if number else 0
         return self.data[first : int(self.ends[number])].tobytes().decode()
 
@@ -60,7 +71,7 @@ class Names(Sequence[str]):
             first = int(end) + 1
 
 
-class FrameNames(Sequence[str]):
+class FrameNames(_Texts):
     """The names of N frames: their file's, with `#<number>` for a frame of a clip.
 
     Args:
@@ -75,16 +86,10 @@ class FrameNames(Sequence[str]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        row = self.rows[at]
-        file, number = self.files[int(row["file"])], int(row["number"])
-        return f"{file}#{number:04d}" if self.numbered and number != STILL else file
+    def _one(self, number: int) -> str:
+        row = self.rows[number]
+        file, of_clip = self.files[int(row["file"])], int(row["number"])
+        return f"{file}#{of_clip:04d}" if self.numbered and of_clip != STILL else file
 
     def __iter__(self) -> Iterator[str]:
         """In order, as the files stand in order, too."""
