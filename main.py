@@ -222,6 +222,7 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
 
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
+    precision = runtime.pick_precision(config.precision, device)
     if config.tensorboard:
         require_tensorboard()
     with ranks.joined(device):
@@ -244,7 +245,7 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
             argv=argv,
             signature=config.signature(),
             config=vars(config),
-            device=runtime.describe_device(device),
+            device=runtime.describe_device(device, precision),
         )
         announce(config, record, device)
 
@@ -282,6 +283,7 @@ def estimate(config: Config) -> int:
         return 0
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
+    runtime.pick_precision(config.precision, device)  # or an error
     build(config.init, seed=config.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -607,7 +609,8 @@ def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> C
 
     sizes = [size for size in (config.batch_size, config.micro_batch, rows) if isinstance(size, int)]
     most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
-    return probe.measure(config.image_size or 0, config.optimizer, grey=grey, device=device, most=most)
+    how = {"grey": grey, "precision": config.precision, "device": device}
+    return probe.measure(config.image_size or 0, config.optimizer, **how, most=most)
 
 
 def settle(
@@ -619,7 +622,8 @@ def settle(
 
     fits = None
     if device.type == "cuda":
-        fits = probe.fits_by_trying(config.image_size or 0, config.optimizer, grey=grey, device=device)
+        how = {"grey": grey, "precision": config.precision, "device": device}
+        fits = probe.fits_by_trying(config.image_size or 0, config.optimizer, **how)
     elif cost:
         fits = costs.fits_by_model(cost, probe.available_memory(device))
     given = config.pick(
@@ -766,6 +770,7 @@ def make_run(
         micro_batch=settled.micro_batch,
         videos_apart=settled.positives == "video",
         gathered=ranks.world() > 1,
+        precision=runtime.pick_precision(config.precision, device),
     )
     optimizer = make_optimizer(
         step.model,

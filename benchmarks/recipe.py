@@ -62,6 +62,7 @@ class Recipe:
     projector_norm: bool = False  # a BatchNorm after the last layer
     ema: float = 0.0  # decay of the encoder's average
     sizes: tuple[int, ...] = (SIZE,)  # of the views, in equal parts of the time
+    precision: str = "float32"  # or 'auto', as the program's --precision
     stem: str = "imagenet"  # 'small': 3 x 3 with stride 1; 'nopool': no pooling after it
 
 
@@ -87,6 +88,7 @@ RECIPES = {
     "t0.1": changed(temperature=0.1),
     "flip": changed(flip=0.5),
     "grown": GROWING,
+    "bfloat16": grown(precision="auto"),
     "lr2e-3": grown(learning_rate=2e-3),
     "lr3e-4": grown(learning_rate=3e-4),
     "batch32": grown(batch_size=32),
@@ -167,6 +169,7 @@ def make_run(recipe, dataset, seed, epochs):
         temperature=recipe.temperature,
         device=torch.device("cpu"),
         videos_apart=video,
+        precision=runtime.pick_precision(recipe.precision, torch.device("cpu")),
     )
     step.recipe = recipe
     rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)

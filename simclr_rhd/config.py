@@ -229,6 +229,12 @@ class Config:
     seed: int = flag(42, "seed of everything random")
     num_workers: int | None = flag(None, "threads that read batches ahead (default: by cores)")
     device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
+    precision: str = flag(
+        AUTO,
+        "numbers that the network is trained in: 'float32', 'bfloat16', or 'auto': the fastest for which the "
+        "device has instructions; all that follows is float32",
+        choices=(AUTO, "float32", "bfloat16"),
+    )
     resume: str = flag(
         "auto",
         "'auto': go on with an unfinished run of the same configuration; 'never'",

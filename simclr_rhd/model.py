@@ -24,7 +24,7 @@ class SimCLR(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.precision: torch.dtype | None = None  # of a GPU's faster arithmetic, None for float32
+        self.precision: torch.dtype | None = None  # of faster arithmetic than float32
         self.encoder = torchvision.models.resnet18(weights=None)
         self.encoder.fc = nn.Identity()
         self.projector = nn.Sequential(

@@ -26,27 +26,36 @@ from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
-from simclr_rhd.runtime import prepare_torch
+from simclr_rhd.runtime import pick_precision, prepare_torch
 from simclr_rhd.step import Step
 
 SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
 ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones
 
 
-def measure(size: int, optimizer: str, *, grey: bool, device: torch.device, most: int = SIZES[-1]) -> Cost:
+def measure(
+    size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device, most: int = SIZES[-1]
+) -> Cost:
     """Take a few steps and see.
 
     Args:
         size: pixels of a view's side.
         optimizer: 'adamw' or 'lars'.
         grey: whether frames are grey.
+        precision: as `runtime.pick_precision` takes it.
         device: where.
         most: pairs that a step may have at once.
 
     Raises:
         UserError: not even these steps could be taken.
     """
-    how: dict[str, Any] = {"size": size, "grey": grey, "optimizer": optimizer, "most": most}
+    how: dict[str, Any] = {
+        "size": size,
+        "grey": grey,
+        "optimizer": optimizer,
+        "precision": precision,
+        "most": most,
+    }
     if device.type == "cuda":
         return _probe(**how, device=device)
     how["threads"] = torch.get_num_threads()
@@ -65,14 +74,15 @@ def measure(size: int, optimizer: str, *, grey: bool, device: torch.device, most
     return Cost(**json.loads(done.stdout))
 
 
-def _probe(*, size: int, grey: bool, optimizer: str, most: int, device: torch.device) -> Cost:
+def _probe(*, size: int, grey: bool, optimizer: str, precision: str, most: int, device: torch.device) -> Cost:
     sizes = [n for n in SIZES if n <= most]
     if len(sizes) < 2:
         sizes = sorted({max(1, most // 4), max(2, most)})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = peak_memory(device)
-    step, optimize, peaks, seconds = _steps(size, optimizer, sizes, None, grey=grey, device=device)
+    how: dict[str, Any] = {"grey": grey, "precision": precision, "device": device}
+    step, optimize, peaks, seconds = _steps(size, optimizer, sizes, None, **how)
     few, many = min(peaks), max(peaks)
     per_pair = (peaks[many] - peaks[few]) / (many - few)
     batch = make_batch(many, size=size, grey=grey)
@@ -103,12 +113,14 @@ def _steps(
     piece: int | None,
     *,
     grey: bool,
+    precision: str,
     device: torch.device,
 ) -> tuple[Step, torch.optim.Optimizer, dict[int, int], dict[int, float]]:
     """Two steps of each size, until they take long: the peak memory so far, and the seconds of the second."""
     model = build("random", seed=0).to(device).train()
     optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
     how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
+    how["precision"] = pick_precision(precision, device)
     step = Step(model, **how, device=device, micro_batch=piece)
     peaks, seconds = {}, {}
     for n in sizes:
@@ -137,7 +149,7 @@ def make_batch(n: int, *, size: int, grey: bool) -> Batch:
     )
 
 
-def fits_by_trying(size: int, optimizer: str, *, grey: bool, device: torch.device) -> Fits:
+def fits_by_trying(size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device) -> Fits:
     """Whether a batch fits on a GPU with a margin: a step is taken. Arguments as of `measure`."""
 
     def fits(batch: int, piece: int | None) -> bool:
@@ -145,7 +157,7 @@ def fits_by_trying(size: int, optimizer: str, *, grey: bool, device: torch.devic
         most = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            _steps(size, optimizer, [batch], piece, grey=grey, device=device)
+            _steps(size, optimizer, [batch], piece, grey=grey, precision=precision, device=device)
         except torch.OutOfMemoryError:
             return False
         finally:

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,6 +13,9 @@ from torch import nn
 from simclr_rhd import ranks
 from simclr_rhd.errors import UserError
 from simclr_rhd.syncnorm import synchronise
+
+CPUINFO = Path("/proc/cpuinfo")
+BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # instructions, as Linux calls them
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,6 +31,35 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and ranks.started() > 1:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """The numbers that the network is trained in, as `--precision` names them; None for float32.
+
+    Raises:
+        UserError: bfloat16 is asked for and the device has no instructions for it.
+    """
+    if name == "float32":
+        return None
+    if _has_bfloat16(device):
+        return torch.bfloat16
+    if name == "bfloat16":
+        raise UserError(
+            "--precision bfloat16: this machine has no instructions for it and would be many times slower; "
+            "use --precision auto or float32"
+        )
+    return torch.float16 if device.type == "cuda" else None
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16; one that only emulates it is up to 20 times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        known = CPUINFO.read_text().split()
+    except OSError:  # no Linux
+        return False
+    return torch.backends.mkldnn.is_available() and not BFLOAT16.isdisjoint(known)
 
 
 def prepare_torch() -> None:
@@ -77,13 +110,14 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def describe_device(device: torch.device) -> str:
-    """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100', '4 ranks, each CPU, 1 threads'."""
+def describe_device(device: torch.device, precision: torch.dtype | None) -> str:
+    """The device and its training's numbers: 'CPU, 2 threads, float32', '2 x NVIDIA H100, bfloat16'."""
+    numbers = str(precision or torch.float32).removeprefix("torch.")
     several = f"{ranks.started()} ranks, each " if ranks.started() > 1 else ""
     if device.type == "cuda":
         n = 1 if several else torch.cuda.device_count()
-        return f"{several}{n} x {torch.cuda.get_device_name(device)}"
-    return f"{several}CPU, {torch.get_num_threads()} threads"
+        return f"{several}{n} x {torch.cuda.get_device_name(device)}, {numbers}"
+    return f"{several}CPU, {torch.get_num_threads()} threads, {numbers}"
 
 
 def default_workers() -> int:

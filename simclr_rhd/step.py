@@ -37,6 +37,7 @@ class Step:
         micro_batch: pairs of a piece; None for one piece.
         videos_apart: pairs of one video are not negatives of each other.
         gathered: the negatives are those of all ranks.
+        precision: of the network's arithmetic in training; None for float32.
     """
 
     def __init__(
@@ -50,14 +51,13 @@ class Step:
         micro_batch: int | None = None,
         videos_apart: bool = False,
         gathered: bool = False,
+        precision: torch.dtype | None = None,
     ) -> None:
         self.model, self.size, self.strengths = model, size, strengths
         self.temperature, self.device, self.micro_batch = temperature, device, micro_batch
         self.videos_apart, self.gathered = videos_apart, gathered
-        half = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
-        if device.type == "cuda":
-            cast(SimCLR, unwrapped(model)).precision = torch.float16 if half else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        cast(SimCLR, unwrapped(model)).precision = precision
 
     def backward(self, batch: Batch) -> Tensor:
         """Add a batch's gradients to the parameters' own; the loss of all ranks' batches, detached."""

@@ -18,9 +18,9 @@ def batch(n=7, partners=False):
     return Batch(frames, kinds, draws(0, 1, np.arange(n))[0], torch.arange(n) // 2)
 
 
-def step(micro_batch=None, *, training=True, videos_apart=False):
+def step(micro_batch=None, *, training=True, videos_apart=False, precision=None):
     model = build("random", seed=1).train(training)
-    how = {"size": SIZE, "strengths": PRESETS["standard"], "temperature": 0.3}
+    how = {"size": SIZE, "strengths": PRESETS["standard"], "temperature": 0.3, "precision": precision}
     return Step(model, **how, device=torch.device("cpu"), micro_batch=micro_batch, videos_apart=videos_apart)
 
 
@@ -83,3 +83,18 @@ def test_data_parallel_keeps_a_frames_views_together_and_changes_nothing():
     scale = max(float(g.abs().max()) for g in found.values())
     for name, gradient in gradients(plain).items():
         torch.testing.assert_close(found[name], gradient, atol=1e-4 * scale, rtol=1e-3, msg=name)
+
+
+def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
+    exact, rounded, some = step(), step(precision=torch.bfloat16), batch()
+    z, rough = exact.embed(some)[0], rounded.embed(some)[0]
+    assert rough.dtype == torch.bfloat16 and not torch.equal(z, rough.float())
+    cosine = torch.nn.functional.cosine_similarity(z, rough.float())
+    assert cosine.min() > 0.99
+    torch.testing.assert_close(rounded.backward(some), exact.backward(some), atol=0.05, rtol=0)
+    assert all(p.grad.dtype == torch.float32 for p in rounded.model.parameters())
+
+
+def test_embeddings_to_be_looked_at_are_float32_whatever_a_model_is_trained_in():
+    z, same = (of.embed_plainly(batch())[0] for of in (step(), step(precision=torch.bfloat16)))
+    assert torch.equal(z, same)

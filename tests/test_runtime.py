@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from simclr_rhd import runtime
+from simclr_rhd.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def processor(tmp_path, monkeypatch):
+    """Make it one with some instructions."""
+
+    def has(*flags):
+        monkeypatch.setattr(runtime, "CPUINFO", tmp_path / "cpuinfo")
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu sse2 avx512f {' '.join(flags)}\n")
+
+    return has
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_a_processor_with_the_instructions_trains_in_bfloat16(processor, flag):
+    processor(flag)
+    assert runtime.pick_precision("auto", CPU) == torch.bfloat16
+    assert runtime.pick_precision("bfloat16", CPU) == torch.bfloat16
+    assert runtime.pick_precision("float32", CPU) is None
+    assert runtime.describe_device(CPU, torch.bfloat16).endswith(" threads, bfloat16")
+
+
+def test_one_without_them_trains_in_float32_and_refuses_what_would_take_days(processor):
+    processor()
+    assert runtime.pick_precision("auto", CPU) is None
+    with pytest.raises(UserError, match="--precision bfloat16: this machine has no instructions"):
+        runtime.pick_precision("bfloat16", CPU)
+    assert runtime.describe_device(CPU, None).endswith(" threads, float32")
+
+
+def test_where_nothing_tells_the_instructions_it_is_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "CPUINFO", tmp_path / "none")
+    assert runtime.pick_precision("auto", CPU) is None
