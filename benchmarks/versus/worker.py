@@ -30,7 +30,8 @@ def start(arm, dataset, folder, *, size, seed, epochs, flags=()):
 
 def rate(dataset, told):
     """{size of views: seconds of each epoch after the first}; the full size, and ours for all sizes."""
-    run = start(told["arm"], dataset, told["data"], size=told["size"], seed=0, epochs=1000)
+    how = {"size": told["size"], "seed": 0, "epochs": 1000, "flags": told.get("flags", ())}
+    run = start(told["arm"], dataset, told["data"], **how)
     found = {}
     for size in run.run.sizes if told["arm"] == "ours" else (told["size"],):
         if told["arm"] == "ours":
