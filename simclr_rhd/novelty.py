@@ -81,8 +81,8 @@ def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The covariance is shrunk (Ledoit and Wolf 2004), of standardised numbers.
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
-    precision = LedoitWolf(assume_centered=True).fit((x - mean) / deviation).precision_
-    return mean, np.linalg.cholesky(precision) / deviation[:, None]
+    shrunk = LedoitWolf(store_precision=False, assume_centered=True).fit((x - mean) / deviation)
+    return mean, np.linalg.inv(np.linalg.cholesky(shrunk.covariance_)).T / deviation[:, None]
 
 
 def _squared(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
