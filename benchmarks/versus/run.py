@@ -178,13 +178,13 @@ def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSe
     equal = min(epochs_in(options.seconds, of_arm) for of_arm in epoch_s.values())
     for seed in range(options.seeds):
         pieces.of_worker(f"untrained-{seed}", what="untrained", arm="ours", seed=seed)
-        for arm in ("ours", "lightly", "reference"):
-            in_time = epochs_in(options.seconds, epoch_s[arm])
-            steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
-            told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
-            pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
-            if not steady:
-                pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
+    for arm, seed in itertools.product(("ours", "lightly", "reference"), range(options.seeds)):
+        in_time = epochs_in(options.seconds, epoch_s[arm])
+        steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
+        told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
+        pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
+        if not steady:
+            pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
