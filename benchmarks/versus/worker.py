@@ -66,7 +66,11 @@ def data_rate(dataset, told):
 
 
 def score(dataset, told):
-    """The probe after some epochs, and at checkpoints before where the course does not depend on the end."""
+    """The probe after some epochs, and at checkpoints before where the course does not depend on the end.
+
+    The encoder is kept beside the cached frames, for what may be asked later.
+    """
+    import torch
     from versus import protocol
 
     run = start(
@@ -82,7 +86,9 @@ def score(dataset, told):
                 "loss": losses[-1],
             }
             begun += time.perf_counter() - begun - taken  # judging is not training
-    return {"at": at, "seconds": time.perf_counter() - begun, "reads": run.reads}
+    seconds = time.perf_counter() - begun
+    torch.save(run.encoder.state_dict(), Path(told["cache"], f"{told['arm']}-{number}-{told['seed']}.pt"))
+    return {"at": at, "seconds": seconds, "reads": run.reads}
 
 
 def untrained(dataset, told):
