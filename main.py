@@ -222,7 +222,7 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
 
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
-    precision = runtime.pick_precision(config.precision, device)
+    runtime.pick_precision(config.precision, device)  # or an error
     if config.tensorboard:
         require_tensorboard()
     with ranks.joined(device):
@@ -245,7 +245,7 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
             argv=argv,
             signature=config.signature(),
             config=vars(config),
-            device=runtime.describe_device(device, precision),
+            device=runtime.describe_device(device),
         )
         announce(config, record, device)
 
@@ -437,7 +437,7 @@ def rehearse(
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
     class name that no picture can show, a folder that cannot be written to.
     """
-    from simclr_rhd import ranks, runs
+    from simclr_rhd import ranks, runs, runtime
     from simclr_rhd.model import build
     from simclr_rhd.settle import Settled
 
@@ -449,7 +449,8 @@ def rehearse(
     piece = max(1, batch_size // 2) if config.micro_batch else None
     several = handful.videos_to_pretrain() > 1
     positives = "video" if config.positives != "frame" and several else "frame"
-    settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives)
+    precision = runtime.pick_precision(config.precision, device)
+    settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives, precision)
     try:
         with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
             folder, record = Path(name), runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
@@ -582,7 +583,11 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
             cost = measure(config, rows, device, grey=grey)
         before = record.facts.get("settled")  # by the run that this one goes on with
         videos = dataset.videos_to_pretrain()
-        settled = Settled(**before) if before else settle(config, rows, videos, cost, device, grey=grey)
+        settled = (
+            going_on(Settled(**before), device)
+            if before
+            else settle(config, rows, videos, cost, device, grey=grey)
+        )
         record.note(settled=vars(settled))
         if cost:
             costs.check_room(save_dir, disk_of(config, cost))
@@ -596,6 +601,16 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
             f"{ranks.world()} processes"
         )
     return settled
+
+
+def going_on(settled: Settled, device: torch.device) -> Settled:
+    """What a run that is resumed began with, in numbers that this device has."""
+    from simclr_rhd import runtime
+
+    if settled.precision in ("float32", here := runtime.pick_precision("auto", device)):
+        return settled
+    logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settled.precision, here)
+    return replace(settled, precision=here)
 
 
 def needs_measuring(config: Config) -> bool:
@@ -617,7 +632,7 @@ def settle(
     config: Config, rows: int, videos: float, cost: Cost | None, device: torch.device, *, grey: bool
 ) -> Settled:
     """Batch sizes, the optimizer's figures and what a positive pair is, for `rows` frames of `videos`."""
-    from simclr_rhd import costs, probe, ranks
+    from simclr_rhd import costs, probe, ranks, runtime
     from simclr_rhd import settle as rules
 
     fits = None
@@ -636,6 +651,7 @@ def settle(
         "epochs",
         "positives",
     )
+    given["precision"] = runtime.pick_precision(config.precision, device)
     return rules.settle(**given, rows=rows, videos=videos, ranks=ranks.started(), fits=fits)
 
 
@@ -770,7 +786,7 @@ def make_run(
         micro_batch=settled.micro_batch,
         videos_apart=settled.positives == "video",
         gathered=ranks.world() > 1,
-        precision=runtime.pick_precision(config.precision, device),
+        precision=runtime.PRECISIONS[settled.precision],
     )
     optimizer = make_optimizer(
         step.model,

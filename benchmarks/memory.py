@@ -23,7 +23,8 @@ runtime.prepare_torch()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
-how = dict(temperature=0.5, device=device, precision=runtime.pick_precision("auto", device))
+precision = runtime.PRECISIONS[runtime.pick_precision("auto", device)]
+how = dict(temperature=0.5, device=device, precision=precision)
 step = Step(model, size={size}, strengths=PRESETS["standard"], **how, micro_batch={piece})
 for _ in range(2):
     begun = time.perf_counter()

@@ -169,7 +169,7 @@ def make_run(recipe, dataset, seed, epochs):
         temperature=recipe.temperature,
         device=torch.device("cpu"),
         videos_apart=video,
-        precision=runtime.pick_precision(recipe.precision, torch.device("cpu")),
+        precision=runtime.PRECISIONS[runtime.pick_precision(recipe.precision, torch.device("cpu"))],
     )
     step.recipe = recipe
     rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)
@@ -326,18 +326,21 @@ def table(options):
 
 
 def nested(found, dataset):
-    """The test score when each fold's recipe is the one that is best outside it: what the search is worth."""
+    """The test score when each fold's recipe is the one that is best outside it: what the search is worth.
+
+    Each task chooses by itself: the folds of another hold other patients together.
+    """
     asked, chosen, scores = protocol.tasks(dataset), Counter(), {task: [] for task in protocol.TASKS}
     for number, fold_seed in enumerate(protocol.FOLD_SEEDS):
-        best = []
-        for fold in range(protocol.FOLDS):
-            outside = {
-                name: np.mean([one[task][number]["inner"][fold] for one in seeds for task in protocol.TASKS])
-                for name, seeds in found.items()
-            }
-            best.append(max(outside, key=outside.get))
-        chosen.update(best)
         for task, of_task in asked.items():
+            best = []
+            for fold in range(protocol.FOLDS):
+                outside = {
+                    name: np.mean([one[task][number]["inner"][fold] for one in seeds])
+                    for name, seeds in found.items()
+                }
+                best.append(max(outside, key=outside.get))
+            chosen.update(best)
             tests = protocol.folds_of(of_task, seed=fold_seed)
             for seed in SEEDS:
                 said = np.array([found[best[fold]][seed][task][number]["answers"] for fold in range(5)])

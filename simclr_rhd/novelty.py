@@ -19,6 +19,7 @@ DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D, s
 QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
 FOLDS = 20
 FEWEST = 20  # frames
+TINY = 1e-6  # variance, of standardised numbers
 
 
 class Novelty(nn.Module):
@@ -82,7 +83,8 @@ def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     shrunk = LedoitWolf(store_precision=False, assume_centered=True).fit((x - mean) / deviation)
-    return mean, np.linalg.inv(np.linalg.cholesky(shrunk.covariance_)).T / deviation[:, None]
+    covariance = shrunk.covariance_ + TINY * np.eye(x.shape[1])  # equal frames vary in nothing
+    return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T / deviation[:, None]
 
 
 def _squared(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:

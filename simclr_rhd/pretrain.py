@@ -229,7 +229,8 @@ class Pretraining:
             )
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # there is none where the run went on in other numbers
+            self.step.scaler.load_state_dict(state["scaler"])
         for name in ("history", "best", "stale", "stage", "began", "steps_done", "total", "seconds"):
             setattr(self, name, state[name])
         self.buffers = self._copy_of_buffers()

@@ -26,7 +26,7 @@ from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
-from simclr_rhd.runtime import pick_precision, prepare_torch
+from simclr_rhd.runtime import PRECISIONS, pick_precision, prepare_torch
 from simclr_rhd.step import Step
 
 SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
@@ -120,7 +120,7 @@ def _steps(
     model = build("random", seed=0).to(device).train()
     optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
     how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
-    how["precision"] = pick_precision(precision, device)
+    how["precision"] = PRECISIONS[pick_precision(precision, device)]
     step = Step(model, **how, device=device, micro_batch=piece)
     peaks, seconds = {}, {}
     for n in sizes:

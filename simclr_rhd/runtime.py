@@ -14,6 +14,7 @@ from simclr_rhd import ranks
 from simclr_rhd.errors import UserError
 from simclr_rhd.syncnorm import synchronise
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # for autocast
 CPUINFO = Path("/proc/cpuinfo")
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # instructions, as Linux calls them
 
@@ -33,22 +34,22 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The numbers that the network is trained in, as `--precision` names them; None for float32.
+def pick_precision(name: str, device: torch.device) -> str:
+    """The numbers that the network is trained in, a key of `PRECISIONS`, by what `--precision` says.
 
     Raises:
         UserError: bfloat16 is asked for and the device has no instructions for it.
     """
     if name == "float32":
-        return None
+        return name
     if _has_bfloat16(device):
-        return torch.bfloat16
+        return "bfloat16"
     if name == "bfloat16":
         raise UserError(
             "--precision bfloat16: this machine has no instructions for it and would be many times slower; "
             "use --precision auto or float32"
         )
-    return torch.float16 if device.type == "cuda" else None
+    return "float16" if device.type == "cuda" else "float32"
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -110,14 +111,13 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-def describe_device(device: torch.device, precision: torch.dtype | None) -> str:
-    """The device and its training's numbers: 'CPU, 2 threads, float32', '2 x NVIDIA H100, bfloat16'."""
-    numbers = str(precision or torch.float32).removeprefix("torch.")
+def describe_device(device: torch.device) -> str:
+    """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100', '4 ranks, each CPU, 1 threads'."""
     several = f"{ranks.started()} ranks, each " if ranks.started() > 1 else ""
     if device.type == "cuda":
         n = 1 if several else torch.cuda.device_count()
-        return f"{several}{n} x {torch.cuda.get_device_name(device)}, {numbers}"
-    return f"{several}CPU, {torch.get_num_threads()} threads, {numbers}"
+        return f"{several}{n} x {torch.cuda.get_device_name(device)}"
+    return f"{several}CPU, {torch.get_num_threads()} threads"
 
 
 def default_workers() -> int:

@@ -25,6 +25,7 @@ class Settled:
         weight_decay: of weights.
         warmup_epochs: while the learning rate rises.
         positives: 'frame' or 'video', of which two views are a positive pair.
+        precision: of the network's arithmetic, a key of `runtime.PRECISIONS`.
     """
 
     batch_size: int
@@ -33,6 +34,7 @@ class Settled:
     weight_decay: float
     warmup_epochs: float
     positives: str
+    precision: str
 
 
 def settle(
@@ -45,6 +47,7 @@ def settle(
     warmup_epochs: float | None,
     epochs: int,
     positives: str,
+    precision: str,
     rows: int,
     videos: float,
     ranks: int,
@@ -62,6 +65,7 @@ def settle(
         epochs: at most.
         positives: 'frame', 'video', or 'auto': of a video, unless a batch had too many frames of each, of
             which none would be a negative of another.
+        precision: as `runtime.pick_precision` gives it.
         rows: frames to pretrain on.
         videos: that they are of, counted by their frames (`Dataset.videos_to_pretrain`).
         ranks: processes that share a batch.
@@ -119,6 +123,7 @@ def settle(
         weight_decay=default_weight_decay(optimizer) if weight_decay is None else weight_decay,
         warmup_epochs=warmup,
         positives=("video" if videos >= chosen else "frame") if positives == AUTO else positives,
+        precision=precision,
     )
     if positives == AUTO:
         logger.info(
@@ -126,8 +131,8 @@ def settle(
             *(settled.positives, rows, videos),
         )
     logger.info(
-        "%s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
-        *(optimizer, chosen, settled.learning_rate, settled.warmup_epochs, settled.weight_decay),
+        "%s in %s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
+        *(optimizer, precision, chosen, settled.learning_rate, settled.warmup_epochs, settled.weight_decay),
     )
     return settled
 

@@ -45,6 +45,7 @@ def settled(**how):
         "warmup_epochs": None,
         "epochs": 300,
         "positives": "auto",
+        "precision": "float32",
         "rows": 10_000,
         "videos": 200,
         "ranks": 1,

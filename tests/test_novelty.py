@@ -63,3 +63,9 @@ def test_it_travels_by_its_buffers():
     other.load_state_dict(found.state_dict())
     numbers = described(np.random.default_rng(1), 5)
     np.testing.assert_array_equal(of(found, numbers), of(other, numbers))
+
+
+def test_one_frame_in_all_other_groups_ends_no_run():
+    rng = np.random.default_rng(0)
+    found = fit_novelty(described(rng, 20), ["one"] * 19 + ["other"], seed=0)
+    assert np.isfinite(of(found, described(rng, 5))).all()

@@ -419,3 +419,11 @@ def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(fra
     run.model.train()
     (batch,) = run.loaded([np.arange(5)], 1, None)
     assert float(run.step.backward(batch)) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)
+
+
+def test_a_state_without_a_scaler_goes_on_where_there_is_one(frames):
+    """Begun in bfloat16, gone on with on a GPU that has none."""
+    begun, run = start(frames), start(frames)
+    run.step.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    run.load_state(begun.state())
+    assert run.step.scaler.get_scale() > 1

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 import main
+from simclr_rhd import runtime
 from simclr_rhd.config import Config, parse
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.model import build
@@ -32,6 +33,7 @@ class Pretraining:
         rows = len(dataset.rows("unlabelled"))
         given = config.pick("batch_size", "micro_batch", "optimizer", "learning_rate", "weight_decay")
         given |= config.pick("warmup_epochs", "epochs", "positives")
+        given["precision"] = runtime.pick_precision(config.precision, torch.device("cpu"))
         videos = dataset.videos_to_pretrain()
         settled = settle(**given, rows=rows, videos=videos, ranks=1, fits=None)
         model = build("random", seed=seed)

@@ -137,13 +137,15 @@ class Head:
     """A linear head of one task on the frozen encoder, which runs again on every frame in every epoch."""
 
     def __init__(self, encoder: nn.Module, n_classes: int, *, first: bool) -> None:
-        self.encoder = encoder.train(first)  # the first head's encoder is left in training mode, as published
+        self.encoder, self.first = encoder, first
         self.linear = nn.Linear(512, n_classes)
         self.optimizer = torch.optim.Adam(self.linear.parameters(), lr=HEAD_RATE)
         self.reads = 0
 
     def _pass(self, loader: DataLoader, *, train: bool) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
         losses, said, true, seen = [], [], [], []
+        # the first head's encoder is left in training mode, as published: BatchNorm's statistics drift
+        self.encoder.train(self.first and train)
         for x, y in loader:
             with torch.no_grad():
                 features = self.encoder(x)
