@@ -624,7 +624,7 @@ def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> C
 
     sizes = [size for size in (config.batch_size, config.micro_batch, rows) if isinstance(size, int)]
     most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
-    how = {"grey": grey, "precision": config.precision, "device": device}
+    how = {"grey": grey, "precision": config.precision, "device": device, "smaller": sizes_of(config)[:-1]}
     return probe.measure(config.image_size or 0, config.optimizer, **how, most=most)
 
 

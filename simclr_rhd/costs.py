@@ -39,6 +39,7 @@ class Cost:
         per_pair: bytes for each pair in the network at once.
         pair_s: seconds of a training step for each pair.
         frame_s: seconds to extract a frame's features.
+        smaller: pixels of smaller views' sides, and the share of a step's time that theirs takes.
     """
 
     parameters: int
@@ -48,6 +49,7 @@ class Cost:
     per_pair: int
     pair_s: float
     frame_s: float
+    smaller: Sequence[tuple[int, float]] = ()
 
     def step_memory(self, batch: int, micro_batch: int | None = None) -> int:
         """Bytes that steps add to the process."""
@@ -134,18 +136,23 @@ class Plan:
         return max(1, self.batch // self.ranks)
 
     def epoch_s(self, cost: Cost, share: float = 1.0) -> float:
-        """Seconds of an epoch and what is measured after it; `share` is its views' of a full view's area."""
+        """Seconds of an epoch and what is measured after it; its views take a `share` of full ones' time."""
         knn = min(self.labelled, KNN_MOST) / self.knn_every if self.knn_every else 0
         steps = max(1, self.rows // self.batch)
         watched = 2 * min(self.watched or self.rows, WATCHED_MOST)
         step_s, frames = cost.step_s(self.pairs, self.micro_batch), share * watched + knn
         return share * steps * step_s + cost.frame_s * frames + SAVE_S
 
+    def share(self, cost: Cost, size: int) -> float:
+        """What an epoch of views of this size takes of one of full size: as measured, else as their area."""
+        return dict(cost.smaller).get(size, (size / max(self.sizes)) ** 2)
+
     def pretraining_s(self, cost: Cost, *, at_most: int) -> float:
         """Seconds of one pretraining with so many epochs at most of each size."""
-        sizes = self.sizes or (1,) * self.epochs
-        counts = {size: min(at_most, sizes.count(size)) for size in set(sizes)}
-        return sum(n * self.epoch_s(cost, (size / max(sizes)) ** 2) for size, n in counts.items())
+        if not self.sizes:
+            return min(at_most, self.epochs) * self.epoch_s(cost)
+        counts = {size: min(at_most, self.sizes.count(size)) for size in set(self.sizes)}
+        return sum(n * self.epoch_s(cost, self.share(cost, size)) for size, n in counts.items())
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
@@ -192,8 +199,8 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
     sizes = [n for n in BATCHES if n <= max(512, 2 * plan.batch)]
     table = ", ".join(f"{n}: {(used + cost.step_memory(n)) / 1e9:.1f}" for n in sizes)
     epoch = plan.epoch_s(cost)
-    least = min(plan.sizes, default=1) / max(plan.sizes, default=1)
-    first = f"{duration(plan.epoch_s(cost, least**2))} to " * (least < 1)
+    least = plan.share(cost, min(plan.sizes)) if plan.sizes else 1
+    first = f"{duration(plan.epoch_s(cost, least))} to " * (least < 1)
     found = [
         f"model: {cost.parameters / 1e6:.1f} million parameters; weights and gradients "
         f"{cost.weights / 1e6:.0f} MB, optimizer {cost.optimizer / 1e6:.0f} MB, activations "

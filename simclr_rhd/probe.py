@@ -34,7 +34,14 @@ ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones
 
 
 def measure(
-    size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device, most: int = SIZES[-1]
+    size: int,
+    optimizer: str,
+    *,
+    grey: bool,
+    precision: str,
+    device: torch.device,
+    most: int = SIZES[-1],
+    smaller: Sequence[int] = (),
 ) -> Cost:
     """Take a few steps and see.
 
@@ -45,6 +52,7 @@ def measure(
         precision: as `runtime.pick_precision` takes it.
         device: where.
         most: pairs that a step may have at once.
+        smaller: sizes of other views of the run.
 
     Raises:
         UserError: not even these steps could be taken.
@@ -55,6 +63,7 @@ def measure(
         "optimizer": optimizer,
         "precision": precision,
         "most": most,
+        "smaller": list(smaller),
     }
     if device.type == "cuda":
         return _probe(**how, device=device)
@@ -74,7 +83,16 @@ def measure(
     return Cost(**json.loads(done.stdout))
 
 
-def _probe(*, size: int, grey: bool, optimizer: str, precision: str, most: int, device: torch.device) -> Cost:
+def _probe(
+    *,
+    size: int,
+    grey: bool,
+    optimizer: str,
+    precision: str,
+    most: int,
+    smaller: Sequence[int],
+    device: torch.device,
+) -> Cost:
     sizes = [n for n in SIZES if n <= most]
     if len(sizes) < 2:
         sizes = sorted({max(1, most // 4), max(2, most)})
@@ -86,6 +104,11 @@ def _probe(*, size: int, grey: bool, optimizer: str, precision: str, most: int, 
     few, many = min(peaks), max(peaks)
     per_pair = (peaks[many] - peaks[few]) / (many - few)
     batch = make_batch(many, size=size, grey=grey)
+    shares = []
+    for side in smaller:
+        step.size = side
+        shares.append((side, _timed(step, optimize, batch) / seconds[many]))
+    step.size = size
     step.embed_plainly(batch)
     begun = time.perf_counter()
     step.embed_plainly(batch)
@@ -103,6 +126,7 @@ def _probe(*, size: int, grey: bool, optimizer: str, precision: str, most: int, 
         per_pair=round(per_pair),
         pair_s=seconds[many] / many,
         frame_s=frame_s,
+        smaller=shares,
     )
 
 
@@ -125,16 +149,21 @@ def _steps(
     peaks, seconds = {}, {}
     for n in sizes:
         batch = make_batch(n, size=size, grey=grey)
-        for _ in range(2):  # the first one is slower: it takes its memory
-            begun = time.perf_counter()
-            optimize.zero_grad(set_to_none=True)
-            float(step.backward(batch))
-            optimize.step()
-            seconds[n] = time.perf_counter() - begun
+        seconds[n] = _timed(step, optimize, batch)
         peaks[n] = peak_memory(device)
         if len(peaks) > 1 and seconds[n] > ENOUGH_S:
             break
     return step, optimize, peaks, seconds
+
+
+def _timed(step: Step, optimize: torch.optim.Optimizer, batch: Batch) -> float:
+    """Seconds of the second of two steps: the first one is slower, since it takes its memory."""
+    for _ in range(2):
+        begun = time.perf_counter()
+        optimize.zero_grad(set_to_none=True)
+        float(step.backward(batch))
+        optimize.step()
+    return time.perf_counter() - begun
 
 
 def make_batch(n: int, *, size: int, grey: bool) -> Batch:

@@ -96,10 +96,13 @@ def test_what_does_not_fit_is_said_with_what_does():
 
 def test_steps_are_measured_in_a_process_of_their_own():
     """A pair takes memory and time; the weights are exactly those of the model."""
-    cost = probe.measure(48, "adamw", grey=True, precision="auto", device=torch.device("cpu"), most=16)
+    how = {"grey": True, "precision": "auto", "device": torch.device("cpu"), "most": 16}
+    cost = probe.measure(96, "adamw", **how, smaller=[32])
     assert cost.parameters == 11_505_344 and cost.weights == 8 * cost.parameters
     assert cost.optimizer == pytest.approx(8 * cost.parameters, rel=0.01)
-    assert cost.per_pair > 3 * 48 * 48 * 4 * 2, "more than the views alone"
+    assert cost.per_pair > 3 * 96 * 96 * 4 * 2, "more than the views alone"
+    ((size, share),) = cost.smaller
+    assert size == 32 and 0 < share < 1
     assert cost.pair_s > 0 and cost.frame_s > 0
     assert cost.step_memory(16) > cost.weights + cost.optimizer
 
@@ -115,6 +118,12 @@ def test_epochs_of_small_views_take_less():
     assert (
         f"an epoch {duration(PLAN.epoch_s(COST, 1 / 4))} to" in costs.lines(COST, growing, used=0, free=1)[2]
     )
+
+
+def test_what_small_views_take_is_what_was_measured_where_it_was():
+    growing, half = replace(PLAN, sizes=(32,) * 12 + (64,) * 8), replace(COST, smaller=[(32, 0.5)])
+    spent = 12 * PLAN.epoch_s(half, 0.5) + 8 * PLAN.epoch_s(half)
+    assert growing.pretraining_s(half, at_most=20) == pytest.approx(spent)
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, monkeypatch):
