@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from versus.protocol import TASKS, interval, spread
 
+from simclr_rhd.runs import commit
 from simclr_rhd.stages import planned
 
 HERE = Path(__file__).resolve().parent
@@ -88,7 +90,8 @@ class Pieces:
         (self.out / "cache").mkdir(parents=True, exist_ok=True)
         names = ("data", "image_size", "epochs", "linear_epochs", "seconds")
         fixed = {name: getattr(options, name) for name in names}
-        if (before := self.known("options") or fixed) != fixed:
+        before = self.known("options") or fixed
+        if any(before[name] != value for name, value in fixed.items()):
             sys.exit(f"--out {self.out} holds pieces of {before}; name another folder for {fixed}")
         if not self.path("options").exists():
             self.keep("options", fixed)
@@ -99,7 +102,13 @@ class Pieces:
     def known(self, name: str) -> dict | None:
         return json.loads(self.path(name).read_text()) if self.path(name).exists() else None
 
+    def commits(self) -> dict[str, int]:
+        """How many pieces are of which version of the program."""
+        paths = self.out.glob("*.json")
+        return dict(Counter(json.loads(path.read_text()).get("commit", "unknown") for path in paths))
+
     def keep(self, name: str, found: dict) -> dict:
+        found = found | {"commit": commit()}
         part = self.out / f"{name}.part"
         part.write_text(json.dumps(found, indent=1))
         os.replace(part, self.path(name))
@@ -299,6 +308,7 @@ def main() -> None:
         measure_scores(pieces, options, epoch_s)
     print_speed(pieces, options, epoch_s)
     print_scores(read_scores(pieces, options, epoch_s))
+    print(f"\npieces by version of the program: {pieces.commits()}")
 
 
 if __name__ == "__main__":
