@@ -624,8 +624,15 @@ def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> C
 
     sizes = [size for size in (config.batch_size, config.micro_batch, rows) if isinstance(size, int)]
     most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
-    how = {"grey": grey, "precision": config.precision, "device": device, "smaller": sizes_of(config)[:-1]}
-    return probe.measure(config.image_size or 0, config.optimizer, **how, most=most)
+    return probe.measure(
+        config.image_size or 0,
+        config.optimizer,
+        grey=grey,
+        precision=config.precision,
+        device=device,
+        most=most,
+        smaller=sizes_of(config)[:-1],
+    )
 
 
 def settle(
@@ -637,8 +644,8 @@ def settle(
 
     fits = None
     if device.type == "cuda":
-        how = {"grey": grey, "precision": config.precision, "device": device}
-        fits = probe.fits_by_trying(config.image_size or 0, config.optimizer, **how)
+        given = config.pick("optimizer", "precision")
+        fits = probe.fits_by_trying(config.image_size or 0, **given, grey=grey, device=device)
     elif cost:
         fits = costs.fits_by_model(cost, probe.available_memory(device))
     given = config.pick(
