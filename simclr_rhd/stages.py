@@ -1,8 +1,9 @@
 """The sizes of views over a pretraining: small ones first, which cost little, then larger ones.
 
-A step costs as the views' area does, and what a contrastive loss learns first is coarse. So the same time
-holds twice the epochs, and the encoder ends better than at one size (`benchmarks/RECIPE.md`; progressive
-resizing is known from supervised training: Tan & Le 2021, EfficientNetV2, section 3.2).
+A step costs about as the views' area does (in bfloat16 small ones cost more), and what a contrastive loss
+learns first is coarse. So the same time holds up to twice the epochs, and the encoder ends better than at one
+size (`benchmarks/RECIPE.md`; progressive resizing is known from supervised training: Tan & Le 2021,
+EfficientNetV2, section 3.2).
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ def growing(image_size: int) -> tuple[int, ...]:
 
 
 def first(sizes: Sequence[int], epochs: int) -> int:
-    """How many of so many epochs have the first of these sizes, if each size is given the same time.
+    """How many of so many epochs have the first of these sizes, if each size is given the same time by area.
 
     The last one has an epoch, whatever else has none.
     """

@@ -6,11 +6,9 @@ import numpy as np
 import torch
 
 import main
-from simclr_rhd import runtime
 from simclr_rhd.config import Config, parse
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.model import build
-from simclr_rhd.settle import settle
 
 
 class Pretraining:
@@ -31,13 +29,9 @@ class Pretraining:
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
         rows = len(dataset.rows("unlabelled"))
-        given = config.pick("batch_size", "micro_batch", "optimizer", "learning_rate", "weight_decay")
-        given |= config.pick("warmup_epochs", "epochs", "positives")
-        given["precision"] = runtime.pick_precision(config.precision, torch.device("cpu"))
-        videos = dataset.videos_to_pretrain()
-        settled = settle(**given, rows=rows, videos=videos, ranks=1, fits=None)
-        model = build("random", seed=seed)
-        self.run = main.make_run(config, settled, dataset, model, torch.device("cpu"))
+        model, cpu = build("random", seed=seed), torch.device("cpu")
+        settled = main.settle(config, rows, dataset.videos_to_pretrain(), None, cpu, grey=True)
+        self.run = main.make_run(config, settled, dataset, model, cpu)
         self.encoder = model.encoder
         self.frames_of_epoch = rows // settled.batch_size * settled.batch_size
         self.reads = rows  # once, into the store
