@@ -812,6 +812,7 @@ def make_run(
         learning_rate=settled.learning_rate,
         epochs=config.epochs,
         warmup_epochs=settled.warmup_epochs,
+        ema_decay=config.ema_decay,
         partners=Partners(rows, videos) if settled.positives == "video" else None,
         seed=config.seed,
         num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,

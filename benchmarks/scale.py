@@ -144,6 +144,7 @@ def worker(what, folder, n, begun):
         learning_rate=1e-3,
         epochs=100,
         warmup_epochs=1.0,
+        ema_decay=0.99,
         partners=partners,
         seed=0,
         num_workers=1,

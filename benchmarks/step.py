@@ -56,6 +56,7 @@ def make_run(folder, size, n, batch_size, kind):
         learning_rate=1e-3,
         epochs=100,
         warmup_epochs=1.0,
+        ema_decay=0.99,
         partners=None,
         seed=0,
         num_workers=0,

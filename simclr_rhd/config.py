@@ -120,6 +120,11 @@ class Config:
         "epochs in which the learning rate rises before it falls as a cosine (default: a tenth, at most 10)",
     )
     classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
+    ema_decay: float = flag(
+        0.99,
+        "decay of the moving average of the weights over the steps of pretraining; it is what --monitor "
+        "measures and what is kept. 0: the weights as they are",
+    )
     temperature: float = flag(0.5, "temperature of NT-Xent")
     positives: str = flag(
         AUTO,
@@ -389,6 +394,7 @@ def contradictions(config: Config) -> Iterator[str]:
     for name, fits, want in (
         ("crop_min", lambda x: 0 < x <= 1, "above 0 and at most 1"),
         ("jitter", lambda x: 0 <= x < 1, "at least 0 and below 1"),
+        ("ema_decay", lambda x: 0 <= x < 1, "at least 0 and below 1"),
         *(
             (name, lambda x: 0 <= x <= 1, "between 0 and 1")
             for name in ("flip", "grayscale", "blur", "max_rejected")

@@ -35,7 +35,7 @@ class Cost:
         parameters: numbers in the model.
         weights: bytes of the parameters and their gradients.
         optimizer: bytes of its state.
-        fixed: bytes that a step of any size adds, weights and optimizer among them.
+        fixed: bytes that a step of any size adds, weights, their average and optimizer among them.
         per_pair: bytes for each pair in the network at once.
         pair_s: seconds of a training step for each pair.
         frame_s: seconds to extract a frame's features.
@@ -240,5 +240,5 @@ def check_room(save_dir: Path, need: int) -> None:
 def disk(cost: Cost, *, pretrainings: int = 1, models: int = 1) -> int:
     """Bytes of a run's files: two checkpoints of each pretraining, the largest twice while it is replaced."""
     weights = cost.weights // 2
-    checkpoints = pretrainings * (2 * weights + cost.optimizer)
-    return checkpoints + weights + cost.optimizer + models * weights + OTHER_FILES
+    last = 2 * weights + cost.optimizer  # the weights and their average
+    return pretrainings * (weights + last) + last + models * weights + OTHER_FILES

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from simclr_rhd import checkpoint, process, ranks
+from simclr_rhd.averaging import MovingAverage
 from simclr_rhd.batches import Batch, Batches, Partners, epoch_batches, read_ahead
 from simclr_rhd.errors import Lost, UserError
 from simclr_rhd.files import replacing
 from simclr_rhd.loss import candidates
+from simclr_rhd.model import SimCLR
 from simclr_rhd.optim import learning_rate_at
 from simclr_rhd.shards import Frames
 from simclr_rhd.stages import first
@@ -30,7 +32,7 @@ from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
 
-FORMAT, VERSION = "simclr-rhd-pretraining", 3
+FORMAT, VERSION = "simclr-rhd-pretraining", 4
 # what early stopping may watch: the figure of an epoch's record, and whether less (1) or more (-1) is better
 MONITORS = {
     "held-out-loss": ("val_loss", 1),
@@ -58,6 +60,7 @@ class Pretraining:
         learning_rate: the peak.
         epochs: at most.
         warmup_epochs: of these, while the learning rate rises.
+        ema_decay: of the moving average of the weights, which is what is measured and kept.
         partners: where second views come from; None: from the same frame.
         seed: seed.
         num_workers: threads that read ahead.
@@ -77,12 +80,14 @@ class Pretraining:
         learning_rate: float,
         epochs: int,
         warmup_epochs: float,
+        ema_decay: float,
         partners: Partners | None,
         seed: int,
         num_workers: int,
         sizes: Sequence[int] = (),
     ) -> None:
         self.step, self.optimizer, self.model = step, optimizer, step.model
+        self.average = MovingAverage(cast(SimCLR, checkpoint.unwrapped(step.model)), ema_decay)
         self.frames, self.kinds, self.videos, self.rows = frames, kinds, videos, rows
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
         self.warmup_epochs, self.seed, self.num_workers = warmup_epochs, seed, num_workers
@@ -121,6 +126,7 @@ class Pretraining:
             with self.moving():
                 self.step.scaler.step(self.optimizer)
                 self.step.scaler.update()
+                self.average.update(cast(SimCLR, checkpoint.unwrapped(self.model)))
                 self.steps_done += 1
                 self.total = self.total + loss
                 self.seconds = before + time.perf_counter() - begun
@@ -204,6 +210,7 @@ class Pretraining:
             "format": FORMAT,
             "version": VERSION,
             "model": checkpoint.unwrapped(self.model).state_dict() | self.buffers,
+            "average": self.average.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
             "history": self.history,
@@ -228,6 +235,7 @@ class Pretraining:
                 "leaves it as it is"
             )
         checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
+        self.average.load_state(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # there is none where the run went on in other numbers
             self.step.scaler.load_state_dict(state["scaler"])
@@ -300,8 +308,8 @@ def fit(
     While views are not of full size yet, a figure that stops getting better ends the stage, not the run. The
     best epoch of a stage replaces that of the one before, so what is kept has seen full size.
 
-    The best epoch's weights go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after each epoch,
-    within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
+    The averaged weights of the best epoch go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after
+    each epoch, within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
 
     Args:
         run: a fresh or resumed state.
@@ -394,8 +402,8 @@ def _say_size(run: Pretraining) -> None:
 
 
 def _save_best(run: Pretraining, path: Path) -> None:
-    """Keep the weights after the epoch that is being ended."""
-    model = checkpoint.unwrapped(run.model).state_dict()
+    """Keep the average of the weights after the epoch that is being ended."""
+    model = run.average.model.state_dict()
     checkpoint.save(path, {"format": FORMAT, "epoch": len(run.history) + 1, "model": model})
 
 

@@ -15,16 +15,17 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from simclr_rhd.augment import PRESETS, draws, stored_side
+from simclr_rhd.averaging import MovingAverage
 from simclr_rhd.batches import Batch
 from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
-from simclr_rhd.model import build
+from simclr_rhd.model import SimCLR, build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.runtime import PRECISIONS, pick_precision, prepare_torch
 from simclr_rhd.step import Step
@@ -100,27 +101,30 @@ def _probe(
         torch.cuda.reset_peak_memory_stats(device)
     before = peak_memory(device)
     how: dict[str, Any] = {"grey": grey, "precision": precision, "device": device}
-    step, optimize, peaks, seconds = _steps(size, optimizer, sizes, None, **how)
+    trained, peaks, seconds = _steps(size, optimizer, sizes, None, **how)
     few, many = min(peaks), max(peaks)
     per_pair = (peaks[many] - peaks[few]) / (many - few)
     batch = make_batch(many, size=size, grey=grey)
     shares = []
     for side in smaller:
-        step.size = side
-        shares.append((side, _timed(step, optimize, batch) / seconds[many]))
-    step.size = size
-    step.embed_plainly(batch)
+        trained.step.size = side
+        shares.append((side, _timed(trained, batch) / seconds[many]))
+    trained.step.size = size
+    trained.step.embed_plainly(trained.average.model, batch)
     begun = time.perf_counter()
-    step.embed_plainly(batch)
+    trained.step.embed_plainly(trained.average.model, batch)
     if device.type == "cuda":
         torch.cuda.synchronize()
     frame_s = (time.perf_counter() - begun) / (2 * many)
-    parameters = sum(p.numel() for p in step.model.parameters())
+    parameters = sum(p.numel() for p in trained.model.parameters())
     return Cost(
         parameters=parameters,
         weights=8 * parameters,
         optimizer=sum(
-            x.nbytes for of_one in optimize.state.values() for x in of_one.values() if torch.is_tensor(x)
+            x.nbytes
+            for of_one in trained.optimizer.state.values()
+            for x in of_one.values()
+            if torch.is_tensor(x)
         ),
         fixed=max(0, round(peaks[few] - before - per_pair * few)),
         per_pair=round(per_pair),
@@ -128,6 +132,15 @@ def _probe(
         frame_s=frame_s,
         smaller=shares,
     )
+
+
+class _Trained(NamedTuple):
+    """All that a step changes, and what changes it."""
+
+    model: SimCLR
+    average: MovingAverage[SimCLR]
+    optimizer: torch.optim.Optimizer
+    step: Step
 
 
 def _steps(
@@ -139,30 +152,32 @@ def _steps(
     grey: bool,
     precision: str,
     device: torch.device,
-) -> tuple[Step, torch.optim.Optimizer, dict[int, int], dict[int, float]]:
+) -> tuple[_Trained, dict[int, int], dict[int, float]]:
     """Two steps of each size, until they take long: the peak memory so far, and the seconds of the second."""
     model = build("random", seed=0).to(device).train()
     optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
     how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
     how["precision"] = PRECISIONS[pick_precision(precision, device)]
     step = Step(model, **how, device=device, micro_batch=piece)
+    trained = _Trained(model, MovingAverage(model, 0.99), optimize, step)
     peaks, seconds = {}, {}
     for n in sizes:
         batch = make_batch(n, size=size, grey=grey)
-        seconds[n] = _timed(step, optimize, batch)
+        seconds[n] = _timed(trained, batch)
         peaks[n] = peak_memory(device)
         if len(peaks) > 1 and seconds[n] > ENOUGH_S:
             break
-    return step, optimize, peaks, seconds
+    return trained, peaks, seconds
 
 
-def _timed(step: Step, optimize: torch.optim.Optimizer, batch: Batch) -> float:
+def _timed(trained: _Trained, batch: Batch) -> float:
     """Seconds of the second of two steps: the first one is slower, since it takes its memory."""
     for _ in range(2):
         begun = time.perf_counter()
-        optimize.zero_grad(set_to_none=True)
-        float(step.backward(batch))
-        optimize.step()
+        trained.optimizer.zero_grad(set_to_none=True)
+        float(trained.step.backward(batch))
+        trained.optimizer.step()
+        trained.average.update(trained.model)
     return time.perf_counter() - begun
 
 

@@ -113,9 +113,8 @@ class Step:
         return self.model.no_sync()
 
     @torch.inference_mode()
-    def embed_plainly(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`embed` in evaluation mode and float32, by this process alone; nothing is changed."""
-        model = cast(SimCLR, unwrapped(self.model))
+    def embed_plainly(self, model: SimCLR, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`embed` by a model in evaluation mode and float32, in this process alone; nothing is changed."""
         was_training, precision = model.training, model.precision
         model.eval()
         model.precision = None

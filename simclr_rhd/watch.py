@@ -1,15 +1,13 @@
 """What is measured after each epoch of pretraining, on frames it does not learn from: is the loss fine?"""
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from simclr_rhd import checkpoint
 from simclr_rhd.batches import Partners, watched_batches
 from simclr_rhd.diagnostics import alignment, effective_rank, knn_scores, perfect_loss, uniformity
 from simclr_rhd.features import extract
-from simclr_rhd.model import SimCLR
 from simclr_rhd.pretrain import NotFinite, Pretraining
 
 WATCHED_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
@@ -55,7 +53,7 @@ class Watch:
         losses, among, embedded = [], [], []
         batches = run.loaded(self.batches, WATCHED_EPOCH, self.partners)
         for rows, batch in zip(self.batches, batches, strict=True):
-            z0, z1 = step.embed_plainly(batch)
+            z0, z1 = step.embed_plainly(run.average.model, batch)
             if not (z0.isfinite().all() and z1.isfinite().all()):
                 raise NotFinite(rows, epoch, "the embedding of frames that are watched")
             losses.append(float(step.loss(z0, z1, batch.videos.to(z0.device))))
@@ -80,8 +78,7 @@ class Watch:
         }
 
     def _knn(self) -> dict[str, float | None]:
-        model, step = checkpoint.unwrapped(self.run.model), self.run.step
-        encoder = cast(SimCLR, model).encoder
+        step, encoder = self.run.step, self.run.average.model.encoder
         features = extract(
             encoder, self.run.frames, self.labelled, size=self.run.sizes[-1], device=step.device
         )

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     {"errors", "process", "bootstrap", "calibration", "confusions", "parallel", "pooling", "ranking"},
     {"pseudonyms"},
-    {"diagnostics", "groups", "optim", "records"},
+    {"averaging", "diagnostics", "groups", "optim", "records"},
     {
         "commands",
         "files",

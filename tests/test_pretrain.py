@@ -43,6 +43,7 @@ def start(
     optimizer="adamw",
     micro_batch=None,
     sizes=(),
+    ema_decay=0.9,
 ):
     model, rows = build("random", seed=seed), np.arange(rows)
     step = Step(
@@ -65,11 +66,17 @@ def start(
         learning_rate=1e-3,
         epochs=epochs,
         warmup_epochs=0.5,
+        ema_decay=ema_decay,
         partners=Partners(rows, VIDEOS) if positives == "video" else None,
         seed=seed,
         num_workers=num_workers,
         sizes=sizes,
     )
+
+
+def digest(run):
+    """Of all that steps move."""
+    return checkpoint.digest(run.model), checkpoint.digest(run.average.model), run.average.steps
 
 
 def watch_of(run, *, watched=5, knn_every=2):
@@ -162,7 +169,7 @@ def test_a_resumed_run_ends_bit_for_bit_like_an_undisturbed_one(frames, undistur
         go(start(frames, num_workers=num_workers), tmp_path, on_epoch=kill)
     run = resumed(frames, tmp_path, num_workers=num_workers)
     assert untimed(go(run, tmp_path)) == untimed(history)
-    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
+    assert digest(run) == digest(whole)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
@@ -187,7 +194,7 @@ def test_a_run_stopped_within_an_epoch_ends_bit_for_bit_like_an_undisturbed_one(
     again = resumed(frames, tmp_path)
     assert (len(again.history), again.steps_done) == (1, step - 1)
     assert untimed(go(again, tmp_path)) == untimed(history)
-    assert checkpoint.digest(again.model) == checkpoint.digest(whole.model)
+    assert digest(again) == digest(whole)
 
 
 def test_a_long_epoch_is_saved_in_its_middle(frames, undisturbed, tmp_path):
@@ -202,7 +209,7 @@ def test_a_long_epoch_is_saved_in_its_middle(frames, undisturbed, tmp_path):
     run.__class__ = Spying
     go(run, tmp_path, checkpoint_minutes=1e-9)
     assert saved[:4] == [(0, 1), (0, 2), (0, 3), (1, 0)]
-    assert checkpoint.digest(run.model) == checkpoint.digest(undisturbed[0].model)
+    assert digest(run) == digest(undisturbed[0])
 
 
 def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undisturbed, tmp_path):
@@ -226,7 +233,7 @@ def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undi
     again = resumed(frames, tmp_path)
     assert (len(again.history), again.steps_done) == (0, 1)
     go(again, tmp_path)
-    assert checkpoint.digest(again.model) == checkpoint.digest(undisturbed[0].model)
+    assert digest(again) == digest(undisturbed[0])
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,7 @@ def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undi
 def test_other_recipes_are_resumed_bit_for_bit_and_differ(frames, undisturbed, tmp_path, how):
     whole = start(frames, epochs=2, **how)
     history = go(whole, tmp_path / "whole")
-    assert checkpoint.digest(whole.model) != checkpoint.digest(undisturbed[0].model)
+    assert digest(whole) != digest(undisturbed[0])
 
     def kill(history):
         raise Killed
@@ -244,7 +251,7 @@ def test_other_recipes_are_resumed_bit_for_bit_and_differ(frames, undisturbed, t
         go(start(frames, epochs=2, **how), tmp_path, on_epoch=kill)
     run = resumed(frames, tmp_path, epochs=2, **how)
     assert untimed(go(run, tmp_path)) == untimed(history)
-    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
+    assert digest(run) == digest(whole)
 
 
 def test_same_seed_same_weights_another_seed_others(frames, undisturbed, tmp_path):
@@ -252,8 +259,8 @@ def test_same_seed_same_weights_another_seed_others(frames, undisturbed, tmp_pat
     again, other = start(frames), start(frames, seed=6)
     go(again, tmp_path / "again")
     go(other, tmp_path / "other")
-    assert checkpoint.digest(again.model) == checkpoint.digest(whole.model)
-    assert checkpoint.digest(other.model) != checkpoint.digest(whole.model)
+    assert digest(again) == digest(whole)
+    assert digest(other) != digest(whole)
 
 
 def test_the_best_checkpoint_is_the_epoch_of_lowest_watched_loss(frames, undisturbed):
@@ -261,9 +268,22 @@ def test_the_best_checkpoint_is_the_epoch_of_lowest_watched_loss(frames, undistu
     best = checkpoint.load(folder / "simclr_best.pt")
     assert best["epoch"] == min(history, key=lambda row: row["val_loss"])["epoch"]
     run = start(frames)
-    run.model.load_state_dict(best["model"])
+    run.average.model.load_state_dict(best["model"])
     found = watch_of(run)(best["epoch"])["val_loss"]
     assert found == pytest.approx(history[best["epoch"] - 1]["val_loss"], abs=1e-6)
+
+
+def test_what_is_measured_and_kept_is_the_average(frames, undisturbed, tmp_path):
+    whole, history, folder = undisturbed
+    plain = start(frames, ema_decay=0.0)
+    of_plain = go(plain, tmp_path)
+    assert checkpoint.digest(plain.model) == checkpoint.digest(whole.model), "training does not see it"
+    assert checkpoint.digest(plain.model) == checkpoint.digest(plain.average.model), "without: the weights"
+    assert checkpoint.digest(whole.model) != checkpoint.digest(whole.average.model)
+    assert [row["loss"] for row in of_plain] == [row["loss"] for row in history]
+    assert [row["val_loss"] for row in of_plain] != [row["val_loss"] for row in history]
+    last = checkpoint.load(folder / LAST)["average"]["model"]
+    assert all(torch.equal(x, last[name]) for name, x in whole.average.model.state_dict().items())
 
 
 def test_early_stopping_counts_epochs_without_a_better_loss(frames, tmp_path):
@@ -310,7 +330,7 @@ def test_a_run_that_is_resumed_knows_its_stage(frames, tmp_path):
     history = go(run, tmp_path, patience=2, min_delta=100.0)
     whole = start(frames, **how)
     assert untimed(go(whole, tmp_path / "whole", patience=2, min_delta=100.0)) == untimed(history)
-    assert checkpoint.digest(run.model) == checkpoint.digest(whole.model)
+    assert digest(run) == digest(whole)
 
 
 def test_epochs_take_the_time_that_passes(frames, tmp_path):
@@ -390,9 +410,9 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_pat
 
 def test_watching_moves_nothing(frames):
     run = start(frames)
-    before = checkpoint.digest(run.model)
+    before = digest(run)
     assert watch_of(run)(1) == watch_of(run)(1)
-    assert checkpoint.digest(run.model) == before and run.model.training
+    assert digest(run) == before and run.model.training
 
 
 def test_neighbours_are_sought_among_the_labelled_training_frames_only(frames):

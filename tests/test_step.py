@@ -66,9 +66,9 @@ def test_embedding_plainly_changes_nothing_and_does_not_depend_on_the_batch():
     one = step()
     before = {name: x.clone() for name, x in one.model.state_dict().items()}
     some = batch()
-    together = one.embed_plainly(some)
+    together = one.embed_plainly(one.model, some)
     for row in range(7):
-        for view, alone in zip(together, one.embed_plainly(some.piece(row, 1)), strict=True):
+        for view, alone in zip(together, one.embed_plainly(one.model, some.piece(row, 1)), strict=True):
             torch.testing.assert_close(alone[0], view[row], atol=1e-5, rtol=1e-5)
     assert one.model.training
     assert all(torch.equal(before[name], x) for name, x in one.model.state_dict().items())
@@ -96,5 +96,5 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
 
 
 def test_embeddings_to_be_looked_at_are_float32_whatever_a_model_is_trained_in():
-    z, same = (of.embed_plainly(batch())[0] for of in (step(), step(precision=torch.bfloat16)))
+    z, same = (of.embed_plainly(of.model, batch())[0] for of in (step(), step(precision=torch.bfloat16)))
     assert torch.equal(z, same)

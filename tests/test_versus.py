@@ -118,6 +118,14 @@ def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, datase
 
 
 @pytest.mark.slow
+def test_ours_is_judged_by_what_its_own_early_stopping_keeps(drawn, dataset, tmp_path):
+    flags = ("--patience", "1", "--min-delta", "100")  # nothing is better than the first epoch of a stage
+    found = worker.stopped(dataset, told(drawn, tmp_path, "ours", epochs=9, flags=flags))
+    assert (found["epochs"], found["kept"]) == (2, 1) and set(found["scores"]) == set(protocol.TASKS)
+    assert [path.name for path in tmp_path.iterdir()] == [], "its checkpoints are gone"
+
+
+@pytest.mark.slow
 def test_our_epochs_are_timed_at_each_size_of_the_views(drawn, dataset, tmp_path):
     found = worker.rate(dataset, told(drawn, tmp_path, "ours", epochs=2) | {"size": 48})
     assert {size: len(seconds) for size, seconds in found["seconds"].items()} == {32: 2, 48: 2}
@@ -157,7 +165,7 @@ def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(
         pieces.keep(f"equal-ours-{seed}", {"at": {"3": piece(0.6)}})
         pieces.keep(f"score-lightly-{seed}", {"at": {"3": piece(0.5)}})
     run.print_scores(run.read_scores(pieces, options(tmp_path), epoch_s))
-    scores, less = capsys.readouterr().out.split("minus")
+    scores, less = capsys.readouterr().out.split("ours, equal time (9 epochs), minus")
     macro = {line.split(" | ")[0]: line.split(" | ")[4] for line in scores.splitlines() if "±" in line}
     assert macro == {
         "| raw pixels": "0.300 ± 0.000",

@@ -40,6 +40,7 @@ ARMS = ("reference", "lightly", "ours")
 EXACT = "ours in float32"  # as the peers, where the processor has faster numbers
 TIMED = (*ARMS, EXACT)
 SIZES = ("growing", "full")  # of our views
+STOPPED = "ours, stopping by itself in that time"
 EpochSeconds = dict[str, dict[int, float]]  # {arm: {size of views: seconds of an epoch}}
 
 
@@ -192,6 +193,8 @@ def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSe
         steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
         told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
         pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
+        if arm == "ours":
+            pieces.of_worker(f"stopped-{seed}", **told | {"what": "stopped"}, epochs=in_time)
         if not steady:
             pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
 
@@ -208,6 +211,8 @@ def read_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSecon
         if untrained := pieces.known(f"untrained-{seed}"):
             found.setdefault("raw pixels", {})[seed] = untrained["pixels"]
             found.setdefault("random encoder", {})[seed] = untrained["random"]
+        if stopped := pieces.known(f"stopped-{seed}"):
+            found.setdefault(STOPPED, {})[seed] = stopped["scores"]
         for arm in ARMS:
             if (run_of := pieces.known(f"score-{arm}-{seed}")) is None:
                 continue
@@ -228,12 +233,17 @@ def print_scores(found: dict[str, dict]) -> None:
         cells = [spread([float(np.mean(one[task])) for one in seeds.values()]) for task in TASKS]
         whole = spread([macro(one) for one in seeds.values()])
         print(f"| {label} | {' | '.join(cells)} | {whole} | {len(seeds)} |")
-    mine = next((seeds for label, seeds in found.items() if label.startswith("ours, equal time")), {})
-    print("\n| ours, equal time, minus | view (A2C/A4C) | condition | severity | macro |")
-    print("|---|---|---|---|---|")
+    for label, seeds in found.items():
+        if label == STOPPED or label.startswith("ours, equal time"):
+            print_differences(label, seeds, {name: of for name, of in found.items() if name != label})
+
+
+def print_differences(title: str, mine: dict[int, dict], found: dict[str, dict[int, dict]]) -> None:
+    """What one of the rows is more than the others, over the seeds that both have."""
+    print(f"\n| {title}, minus | view (A2C/A4C) | condition | severity | macro |\n|---|---|---|---|---|")
     for label, seeds in found.items():
         pairs = [(mine[seed], seeds[seed]) for seed in sorted(mine.keys() & seeds.keys())]
-        if seeds is mine or not pairs:
+        if not pairs:
             continue
         less = [[float(np.mean(a[task]) - np.mean(b[task])) for a, b in pairs] for task in TASKS]
         cells = [interval(of_task) for of_task in (*less, [macro(a) - macro(b) for a, b in pairs])]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -91,6 +92,26 @@ def score(dataset, told):
     return {"at": at, "seconds": seconds, "reads": run.reads}
 
 
+def stopped(dataset, told):
+    """The probe of what our main job keeps when it stops by itself, some frames held out."""
+    from versus import ours, protocol
+
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=told["cache"]) as folder:
+        encoder, history = ours.as_it_stops(
+            dataset,
+            Path(folder),
+            size=told["size"],
+            seed=told["seed"],
+            epochs=told["epochs"],
+            flags=tuple(told.get("flags", ())),
+        )
+    seconds = time.perf_counter() - begun
+    scores = protocol.judge(encoder, dataset, size=told["size"])
+    kept = max(row["epoch"] for row in history if row["best"])
+    return {"scores": scores, "epochs": len(history), "kept": kept, "seconds": seconds}
+
+
 def untrained(dataset, told):
     """The probe on an encoder that was not trained, and on pixels."""
     from versus import protocol
@@ -152,6 +173,7 @@ def main():
         "rate": rate,
         "data_rate": data_rate,
         "score": score,
+        "stopped": stopped,
         "untrained": untrained,
         "end_to_end": end_to_end,
         "by_patient": by_patient,

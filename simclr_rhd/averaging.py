@@ -1,0 +1,56 @@
+"""The moving average of the weights over a training's steps: what they would settle to, at any moment.
+
+While the learning rate is high, weights jump about a good place, and their average lies nearer to it than
+they do (Polyak & Juditsky 1992; of contrastive encoders: He et al. 2020, MoCo; Cai et al. 2021). So an early
+stop, which comes while the rate is high, leaves a better encoder, and figures by epoch jump less.
+"""
+
+import copy
+from itertools import chain
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class MovingAverage(Generic[Model]):
+    """An exponential moving average of a model's parameters and of BatchNorm's running statistics.
+
+    The n-th step's share is 1 - min(decay, (1 + n) / (10 + n)), so that the weights a training began with are
+    soon forgotten (as in TensorFlow's `ExponentialMovingAverage`).
+
+    Args:
+        model: what is to be averaged.
+        decay: share of the average that a step leaves, in [0, 1); 0 for the weights as they are.
+
+    Attributes:
+        model: the average, in evaluation mode.
+        steps: how many it is of.
+    """
+
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.steps = decay, 0
+
+    @torch.no_grad()
+    def update(self, model: Model) -> None:
+        """Take in the model as it is after a step."""
+        self.steps += 1
+        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        mine, its = (chain(of.parameters(), of.buffers()) for of in (self.model, model))
+        for average, x in zip(mine, its, strict=True):
+            if average.is_floating_point():
+                average.lerp_(x, share)
+            else:
+                average.copy_(x)
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs."""
+        return {"steps": self.steps, "model": self.model.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self.steps = state["steps"]
+        self.model.load_state_dict(state["model"], strict=True)
