@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, grown, losses, mark_sizes, page
 
 GROWTH = "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
+AVERAGED = "What is measured after an epoch is the moving average of the weights."
 DIAGNOSTICS = {
     "alignment": (
         "Alignment",
@@ -64,7 +65,12 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
             bounds[f"perfectly aligned and uniform: {perfect:.3f}"] = perfect
         else:
             foot[-1] += f" The training loss would be {perfect:.3f}."
-    return bounds, foot + [GROWTH] * grown(epochs)
+    return bounds, foot + notes(epochs)
+
+
+def notes(epochs: Epochs) -> list[str]:
+    """Sentences on how epochs differ and what was measured, where they apply."""
+    return [AVERAGED] * bool(epochs[-1].get("ema_decay")) + [GROWTH] * grown(epochs)
 
 
 def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
@@ -73,7 +79,7 @@ def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
     `epochs` are records with epoch, alignment, uniformity, rank and knn ({task: balanced accuracy}), measured
     at some epochs only; what is missing or None was not measured.
     """
-    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()] + [GROWTH] * grown(epochs)
+    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()] + notes(epochs)
     title = "Pretraining: what the embeddings are like"
     with page(path, title, size=(10, 6.4), note=note, foot=foot) as figure:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)

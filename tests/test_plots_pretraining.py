@@ -60,6 +60,14 @@ def test_the_perfect_loss_is_a_line_only_where_it_does_not_squash_the_curves(tmp
     assert (tmp_path / "simclr.png").read_bytes() == (tmp_path / "without.png").read_bytes()
 
 
+@pytest.mark.parametrize("draw", [plots_pretraining.simclr_loss, plots_pretraining.simclr_diagnostics])
+def test_it_is_said_where_the_average_of_the_weights_is_measured(draw, tmp_path, monkeypatch):
+    figures = drawn_on_pages(monkeypatch)
+    for decay in (0.99, 0.0):
+        draw(tmp_path / "x.png", [row | {"ema_decay": decay} for row in measured(7)], note="")
+    assert ["moving average" in foot_of(figure) for figure in figures] == [True, False]
+
+
 def test_the_perfect_loss_of_unknown_curves(tmp_path):
     records = epochs(2, loss=None, val_loss=None, uniform=None, val_uniform=None, perfect=1.0)
     plots_pretraining.simclr_loss(tmp_path / "simclr.png", records, note="")
