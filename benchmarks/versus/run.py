@@ -40,7 +40,12 @@ ARMS = ("reference", "lightly", "ours")
 EXACT = "ours in float32"  # as the peers, where the processor has faster numbers
 TIMED = (*ARMS, EXACT)
 SIZES = ("growing", "full")  # of our views
+# ours as the main job stops it, with the flags of each piece
 STOPPED = "ours, stopping by itself in that time"
+STOPPED_AS = {
+    "stopped": (STOPPED, ()),
+    "stopped-plain": ("the same with --ema-decay 0", ("--ema-decay", "0")),
+}
 EpochSeconds = dict[str, dict[int, float]]  # {arm: {size of views: seconds of an epoch}}
 
 
@@ -194,8 +199,9 @@ def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSe
         told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
         pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
         if arm == "ours":
-            pieces.of_worker(f"stopped-{seed}", **told | {"what": "stopped"}, epochs=in_time)
-        if not steady:
+            for name, (_, flags) in STOPPED_AS.items():
+                how = told | {"what": "stopped", "epochs": in_time, "flags": flags}
+                pieces.of_worker(f"{name}-{seed}", **how)
             pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
 
 
@@ -211,8 +217,9 @@ def read_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSecon
         if untrained := pieces.known(f"untrained-{seed}"):
             found.setdefault("raw pixels", {})[seed] = untrained["pixels"]
             found.setdefault("random encoder", {})[seed] = untrained["random"]
-        if stopped := pieces.known(f"stopped-{seed}"):
-            found.setdefault(STOPPED, {})[seed] = stopped["scores"]
+        for name, (label, _) in STOPPED_AS.items():
+            if stopped := pieces.known(f"{name}-{seed}"):
+                found.setdefault(label, {})[seed] = stopped["scores"]
         for arm in ARMS:
             if (run_of := pieces.known(f"score-{arm}-{seed}")) is None:
                 continue
