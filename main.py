@@ -725,7 +725,7 @@ def pretrain(
     device: torch.device,
     on_saved: Callable[[], None] = nothing,
 ) -> list[dict[str, Any]]:
-    """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's weights."""
+    """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's average."""
     from simclr_rhd import checkpoint, ranks, stages
     from simclr_rhd.journal import Journal
     from simclr_rhd.pretrain import BEST, LAST, fit

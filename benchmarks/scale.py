@@ -153,6 +153,7 @@ def worker(what, folder, n, begun):
     for batch in run.loaded(batches[:3], 1, partners):
         run.step.backward(batch)
         run.optimizer.step()
+        run.average.update(model)
     stages["steps"] = time.time() - last
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": time.time() - begun, "peak": peak, "stages": stages}))

@@ -3,8 +3,8 @@
     python benchmarks/step.py [--image-size 64 96 224] [--batch-size 64] [--runs 5] [--steps 8]
 
 The loop is the program's own (`Pretraining.train_epoch`): reading from a memory-mapped store, random numbers,
-two views, NT-Xent, optimizer, the state that a stop could save. Both run in this process, in turn; the median
-ratio over the runs is printed for each size.
+two views, NT-Xent, optimizer, the moving average, the state that a stop could save. Both run in this process,
+in turn; the median ratio over the runs is printed for each size.
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""The moving average of the weights over a training's steps: what they would settle to, at any moment.
+"""The moving average of the weights over a training's steps.
 
 While the learning rate is high, weights jump about a good place, and their average lies nearer to it than
-they do (Polyak & Juditsky 1992; of contrastive encoders: He et al. 2020, MoCo; Cai et al. 2021). So an early
-stop, which comes while the rate is high, leaves a better encoder, and figures by epoch jump less.
+they do (Polyak & Juditsky 1992; of self-supervised encoders: Caron et al. 2021, DINO, section 5.2;
+BatchNorm's statistics averaged with the weights: Cai et al. 2021). So figures by epoch jump less, and an
+early stop, which comes while the rate is high, comes later (`benchmarks/RECIPE.md`).
 """
 
 import copy

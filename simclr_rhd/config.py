@@ -122,8 +122,8 @@ class Config:
     classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     ema_decay: float = flag(
         0.99,
-        "decay of the moving average of the weights over the steps of pretraining; it is what --monitor "
-        "measures and what is kept. 0: the weights as they are",
+        "decay of the moving average of the weights over the steps of pretraining; the average is what is "
+        "measured after an epoch (all but the training loss) and what is kept. 0: the weights as they are",
     )
     temperature: float = flag(0.5, "temperature of NT-Xent")
     positives: str = flag(

@@ -152,6 +152,8 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
     Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
     """
     saved = checkpoint.load(path)
+    if isinstance(saved.get("average"), dict):  # of a pretraining that can be gone on with
+        saved = saved["average"]
     places = ("encoder", "model", "state_dict")
     tensors = next((saved[name] for name in places if isinstance(saved.get(name), dict)), saved)
     weights = {}

@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike
 from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, grown, losses, mark_sizes, page
 
 GROWTH = "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
-AVERAGED = "What is measured after an epoch is the moving average of the weights."
+AVERAGED = (
+    "What is measured after an epoch is the moving average of the weights; the training loss is that of the "
+    "weights themselves."
+)
 DIAGNOSTICS = {
     "alignment": (
         "Alignment",
@@ -70,7 +73,7 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
 
 def notes(epochs: Epochs) -> list[str]:
     """Sentences on how epochs differ and what was measured, where they apply."""
-    return [AVERAGED] * bool(epochs[-1].get("ema_decay")) + [GROWTH] * grown(epochs)
+    return [AVERAGED] * bool(epochs[-1].get("averaged")) + [GROWTH] * grown(epochs)
 
 
 def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:

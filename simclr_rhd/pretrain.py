@@ -389,7 +389,7 @@ def _epoch(
     record = {"phase": "simclr", "epoch": epoch, "loss": run.train_epoch(after_step)}
     if ranks.leads():
         record |= measure(epoch)
-        record["ema_decay"] = run.average.decay
+        record["averaged"] = run.average.decay > 0
         record["learning_rate"] = run.learning_rate_of(per_epoch - 1)
         record["frames_per_s"] = round(per_epoch * run.batch_size / run.seconds, 1)
     return ranks.share(record)

@@ -135,10 +135,7 @@ def claim(
         return record | {"status": "unfinished", "wall_s": {}}
     if differing or resume == "never":
         differences = (
-            ", ".join(
-                f"--{name.replace('_', '-')} was {before.get(name)}, is {signature.get(name)}"
-                for name in sorted(differing)
-            )
+            ", ".join(_difference(name, before, signature) for name in sorted(differing))
             or "the same configuration, and --resume never"
         )
         keeping = set(differing) <= set(changeable) and bool(differing)
@@ -148,6 +145,14 @@ def claim(
             + "pass --overwrite to replace it"
         )
     return record
+
+
+def _difference(name: str, before: dict[str, Any], signature: dict[str, Any]) -> str:
+    """In words."""
+    flag = f"--{name.replace('_', '-')}"
+    if name in before and name in signature:
+        return f"{flag} was {before[name]}, is {signature[name]}"
+    return f"of another version of this program, which knew {'no' if name in signature else 'a'} {flag}"
 
 
 def is_output(name: str) -> bool:

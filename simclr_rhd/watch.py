@@ -17,6 +17,8 @@ KNN_MOST = 1024  # labelled frames whose neighbours are looked at
 class Watch:
     """Measures a run: the contrastive loss and the geometry of the embeddings, and how neighbours vote.
 
+    All of it is of the moving average of the weights, which is what would be kept.
+
     Args:
         run: the run.
         watched: (n,) held-out frames; with fewer than two, frames of the training take their place, and there

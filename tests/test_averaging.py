@@ -12,23 +12,21 @@ def small_model():
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
-def wander(model, steps):
-    """The model after each step of a random walk."""
-    g, found = torch.Generator().manual_seed(1), []
-    for _ in range(steps):
-        model(torch.randn(8, 3, generator=g))  # moves BatchNorm's statistics
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(torch.randn(p.shape, generator=g))
-        found.append(copy.deepcopy(model.state_dict()))
-    return found
+def wander(model, g):
+    """A step of a random walk; where it leads to."""
+    model(torch.randn(8, 3, generator=g))  # moves BatchNorm's statistics
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=g))
+    return copy.deepcopy(model.state_dict())
 
 
 def averaged(model, decay, steps):
+    """The average of a random walk, where it began and its steps."""
     average, seen = MovingAverage(model, decay), []
-    begun = copy.deepcopy(model.state_dict())
+    begun, g = copy.deepcopy(model.state_dict()), torch.Generator().manual_seed(1)
     for _ in range(steps):
-        seen += wander(model, 1)
+        seen.append(wander(model, g))
         average.update(model)
     return average, begun, seen
 
@@ -75,9 +73,9 @@ def test_a_state_goes_on_as_if_it_had_not_been_left():
     average = averaged(model, 0.99, 3)[0]
     again = MovingAverage(small_model(), 0.99)
     again.load_state(copy.deepcopy(average.state()))
+    g = torch.Generator().manual_seed(2)
     for _ in range(2):
-        model.requires_grad_(True)
-        wander(model, 1)
+        wander(model, g)
         average.update(model)
         again.update(model)
     for name, x in average.model.state_dict().items():

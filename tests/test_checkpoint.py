@@ -71,7 +71,9 @@ def test_weights_come_from_a_checkpoint_of_this_program(tmp_path):
     saved = build("random", seed=1)
     checkpoint.save(tmp_path / "best.pt", {"model": saved.state_dict()})
     checkpoint.save(tmp_path / "model.pt", {"encoder": saved.encoder.state_dict()})
-    for name in ("best.pt", "model.pt"):
+    state = {"model": build("random", seed=3).state_dict(), "average": {"model": saved.state_dict()}}
+    checkpoint.save(tmp_path / "last.pt", state)
+    for name in ("best.pt", "model.pt", "last.pt"):
         model = build(str(tmp_path / name), seed=2)
         assert checkpoint.digest(model.encoder) == checkpoint.digest(saved.encoder)
         assert checkpoint.digest(model.projector) != checkpoint.digest(saved.projector)

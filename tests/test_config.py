@@ -62,6 +62,8 @@ def test_all_contradictions_come_in_one_message(capsys):
         "../secret.csv",
         "--flip",
         "1.5",
+        "--ema-decay",
+        "1",
     )
     for flag in (
         "--epochs 0",
@@ -70,6 +72,7 @@ def test_all_contradictions_come_in_one_message(capsys):
         "--init nowhere.pt",
         "--labels-csv",
         "--flip 1.5",
+        "--ema-decay 1",
     ):
         assert flag in message
 

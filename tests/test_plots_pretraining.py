@@ -63,8 +63,8 @@ def test_the_perfect_loss_is_a_line_only_where_it_does_not_squash_the_curves(tmp
 @pytest.mark.parametrize("draw", [plots_pretraining.simclr_loss, plots_pretraining.simclr_diagnostics])
 def test_it_is_said_where_the_average_of_the_weights_is_measured(draw, tmp_path, monkeypatch):
     figures = drawn_on_pages(monkeypatch)
-    for decay in (0.99, 0.0):
-        draw(tmp_path / "x.png", [row | {"ema_decay": decay} for row in measured(7)], note="")
+    for averaged in (True, False):
+        draw(tmp_path / "x.png", [row | {"averaged": averaged} for row in measured(7)], note="")
     assert ["moving average" in foot_of(figure) for figure in figures] == [True, False]
 
 

@@ -39,6 +39,12 @@ def test_another_run_is_refused_with_what_differs(tmp_path):
         claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False)
 
 
+def test_a_run_of_another_version_is_called_so(tmp_path):
+    leave(tmp_path)
+    with pytest.raises(UserError, match="of another version of this program, which knew no --ema-decay"):
+        claim(tmp_path, SIGNATURE | {"ema_decay": 0.99}, resume="auto", overwrite=False)
+
+
 def test_resume_never_refuses_rather_than_destroys(tmp_path):
     leave(tmp_path)
     with pytest.raises(UserError, match="--resume never"):

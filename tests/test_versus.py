@@ -10,7 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import recipe
-from versus import protocol, reference, run, worker
+from versus import ours, protocol, reference, run, worker
 from versus.run import epochs_in
 
 from simclr_rhd import demo
@@ -95,6 +95,12 @@ def drawn(tmp_path_factory):
 @pytest.fixture(scope="module")
 def dataset(drawn, tmp_path_factory):
     return protocol.read(str(drawn), tmp_path_factory.mktemp("cache"), image_size=32)
+
+
+def test_ours_is_what_the_flags_say(dataset):
+    run = ours.Pretraining(dataset, size=32, seed=0, epochs=3, flags=("--ema-decay", "0.5")).run
+    assert (run.average.decay, run.epochs, run.step.size) == (0.5, 3, 32)
+    assert len(run.rows) == len(protocol.pool(dataset)), "nothing is held out"
 
 
 def told(drawn, folder, arm, **more):
