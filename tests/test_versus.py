@@ -69,6 +69,12 @@ def test_a_budget_holds_the_epochs_of_all_sizes():
     assert epochs_in(100, {64: 4.0}) == 25
 
 
+def test_a_single_seed_has_no_spread():
+    assert protocol.spread([0.5]) == "0.500" and protocol.spread([0.4, 0.6]) == "0.500 ± 0.141"
+    # one degree of freedom: 12.7 standard errors of 0.1
+    assert protocol.interval([0.1]) == "+0.100" and protocol.interval([0.0, 0.2]) == "+0.100 (-1.171 to +1.371)"
+
+
 def test_the_references_loss_is_nt_xent():
     z = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(reference.nt_xent(*z), nt_xent(*z, temperature=0.5))

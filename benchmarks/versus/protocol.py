@@ -179,14 +179,17 @@ def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = Fa
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds."""
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else math.nan:.3f}"
+    """Mean and standard deviation over seeds; of a single one its value."""
+    mean = f"{np.mean(values):.3f}"
+    return f"{mean} ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else mean
 
 
 def interval(differences: Sequence[float]) -> str:
     """Mean of a difference and its 95 % interval over seeds (Student's t); patients' chance is not in it."""
     n, mean = len(differences), float(np.mean(differences))
-    half = t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    if n == 1:
+        return f"{mean:+.3f}"
+    half = t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / math.sqrt(n)
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
 
 
