@@ -119,12 +119,12 @@ class Config:
         None,
         "epochs in which the learning rate rises before it falls as a cosine (default: a tenth, at most 10)",
     )
-    classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     ema_decay: float = flag(
         0.99,
         "decay of the moving average of the weights over the steps of pretraining; the average is what is "
         "measured after an epoch (all but the training loss) and what is kept. 0: the weights as they are",
     )
+    classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
     positives: str = flag(
         AUTO,

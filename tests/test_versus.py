@@ -194,7 +194,7 @@ def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(
 
 
 def test_the_searchs_own_score_takes_each_folds_recipe_by_what_is_outside_it(task, capsys, monkeypatch):
-    """Two recipes, each right on all frames; the labels of a fold decide nothing for that fold."""
+    """One recipe is right on all frames, one wrong; a test fold takes what looked better outside it."""
     monkeypatch.setattr(protocol, "tasks", lambda dataset: dict.fromkeys(protocol.TASKS, task))
     right, wrong = task.true, 1 - task.true
 
