@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simclr_rhd import checkpoint
 from simclr_rhd.augment import MEAN, STD
+from simclr_rhd.convolution import use_small_map_convolutions
 from simclr_rhd.errors import UserError
 
 LAYOUT = 6  # fields across and down in which a frame's brightness is described
@@ -27,6 +28,7 @@ class SimCLR(nn.Module):
         self.precision: torch.dtype | None = None  # of faster arithmetic than float32
         self.encoder = torchvision.models.resnet18(weights=None)
         self.encoder.fc = nn.Identity()
+        use_small_map_convolutions(self.encoder)
         self.projector = nn.Sequential(
             nn.Linear(FEATURES, FEATURES, bias=False),
             nn.BatchNorm1d(FEATURES),

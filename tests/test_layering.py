@@ -9,9 +9,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    {"errors", "process", "bootstrap", "calibration", "confusions", "parallel", "pooling", "ranking"},
+    {
+        "errors",
+        "process",
+        "processor",
+        "bootstrap",
+        "calibration",
+        "confusions",
+        "parallel",
+        "pooling",
+        "ranking",
+    },
     {"pseudonyms"},
-    {"averaging", "diagnostics", "groups", "optim", "records"},
+    {"averaging", "convolution", "diagnostics", "groups", "optim", "records"},
     {
         "commands",
         "files",
@@ -41,7 +51,7 @@ LAYERS = [
         "index",
     },
     {"metrics", "runtime", "audit", "canvas", "comparators", "dicom", "labels", "model"},
-    {"earlier", "media", "runs"},
+    {"earlier", "media", "precision", "runs"},
     {"mirror"},
     {"store", "sources"},
     {"dataset"},
