@@ -219,10 +219,10 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
     from simclr_rhd.dataset import write_tables
     from simclr_rhd.journal import require_tensorboard
     from simclr_rhd.model import build
+    from simclr_rhd.precision import pick_precision
 
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
-    runtime.pick_precision(config.precision, device)  # or an error
     if config.tensorboard:
         require_tensorboard()
     with ranks.joined(device):
@@ -248,12 +248,14 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
             device=runtime.describe_device(device),
         )
         announce(config, record, device)
+        picked = pick_precision(config.precision, device) if ranks.leads() else None
+        config = replace(config, precision=ranks.share(picked))
 
         model = build(config.init, seed=config.seed)
         with record.stage("data"), ranks.one_first():
             dataset = read_data(config, save_dir, record, before)
         ranks.check_same(dataset.fingerprint)
-        if ranks.leads() and not config.no_rehearsal:
+        if not config.no_rehearsal:
             with record.stage("rehearsal"):
                 rehearse(config, dataset, record.facts["counts"], save_dir, device)
         with record.stage("estimate"):
@@ -277,13 +279,14 @@ def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
     from simclr_rhd import probe, ranks, runs, runtime
     from simclr_rhd.model import build
+    from simclr_rhd.precision import pick_precision
     from simclr_rhd.reading import look_ahead
 
     if not ranks.leads():
         return 0
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
-    runtime.pick_precision(config.precision, device)  # or an error
+    config = replace(config, precision=pick_precision(config.precision, device))
     build(config.init, seed=config.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -432,32 +435,39 @@ def picture(
 def rehearse(
     config: Config, dataset: Dataset, counts: dict[str, Any], save_dir: Path, device: torch.device
 ) -> None:
-    """Every stage on a handful of frames, into a folder that is thrown away.
+    """Every stage on a handful of frames, by all ranks as in the run, into a folder that is thrown away.
 
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
     class name that no picture can show, a folder that cannot be written to.
     """
-    from simclr_rhd import ranks, runs, runtime
+    from simclr_rhd import ranks, runs
     from simclr_rhd.model import build
     from simclr_rhd.settle import Settled
 
-    handful, begun = dataset.handful(), time.perf_counter()
+    begun, processes = time.perf_counter(), ranks.world()
+    handful = dataset.handful(at_least=2 * processes)
     monitor = "training-loss" if config.monitor == "knn" else config.monitor  # a handful may not do for it
     small = replace(config, epochs=len(sizes_of(config)), linear_epochs=1, tensorboard=False, monitor=monitor)
     small = replace(small, finetune_epochs=1, head_seeds=1)
-    batch_size = min(REHEARSED, rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
-    piece = max(1, batch_size // 2) if config.micro_batch else None
+    batch_size = min(rows_to_pretrain(config, dataset), len(handful.rows("unlabelled")))
+    batch_size = min(batch_size, max(REHEARSED, 2 * processes)) // processes * processes
+    piece = max(1, batch_size // processes // 2) if config.micro_batch else None
     several = handful.videos_to_pretrain() > 1
     positives = "video" if config.positives != "frame" and several else "frame"
-    precision = runtime.pick_precision(config.precision, device)
-    settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives, precision)
+    settled = Settled(batch_size, piece, 1e-4, 0.0, 0.0, positives, config.precision)
+    model = build("random", seed=config.seed)
+    in_folder = (
+        tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir)
+        if ranks.leads()
+        else nullcontext(str(save_dir))  # followers write nothing
+    )
     try:
-        with tempfile.TemporaryDirectory(prefix=runs.REHEARSAL, dir=save_dir) as name:
-            folder, record = Path(name), runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
-            with process.quiet(), ranks.alone():
-                model = build("random", seed=config.seed)
+        with in_folder as name, process.quiet():
+            folder = Path(name)
+            history = pretrain(small, settled, handful, model, folder, device)
+            if ranks.leads():
+                record = runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
                 record.write_to(folder / "run.json")
-                history = pretrain(small, settled, handful, model, folder, device)
                 conclude(small, handful, [model], history, record, folder, device)
     except (ModuleNotFoundError, UserError):
         raise
@@ -605,10 +615,12 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
 
 def going_on(settled: Settled, device: torch.device) -> Settled:
     """What a run that is resumed began with, in numbers that this device has."""
-    from simclr_rhd import runtime
+    from simclr_rhd.precision import can_use_bfloat16, pick_precision
 
-    if settled.precision in ("float32", here := runtime.pick_precision("auto", device)):
+    usable = {"float32": True, "bfloat16": can_use_bfloat16(device), "float16": device.type == "cuda"}
+    if usable[settled.precision]:
         return settled
+    here = pick_precision(AUTO, device)
     logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settled.precision, here)
     return replace(settled, precision=here)
 
@@ -639,7 +651,7 @@ def settle(
     config: Config, rows: int, videos: float, cost: Cost | None, device: torch.device, *, grey: bool
 ) -> Settled:
     """Batch sizes, the optimizer's figures and what a positive pair is, for `rows` frames of `videos`."""
-    from simclr_rhd import costs, probe, ranks, runtime
+    from simclr_rhd import costs, probe, ranks
     from simclr_rhd import settle as rules
 
     fits = None
@@ -658,7 +670,7 @@ def settle(
         "epochs",
         "positives",
     )
-    given["precision"] = runtime.pick_precision(config.precision, device)
+    given["precision"] = config.precision
     return rules.settle(**given, rows=rows, videos=videos, ranks=ranks.started(), fits=fits)
 
 
@@ -780,6 +792,7 @@ def make_run(
     from simclr_rhd import ranks, runtime
     from simclr_rhd.batches import Partners
     from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.precision import PRECISIONS
     from simclr_rhd.pretrain import Pretraining
     from simclr_rhd.step import Step
 
@@ -793,7 +806,7 @@ def make_run(
         micro_batch=settled.micro_batch,
         videos_apart=settled.positives == "video",
         gathered=ranks.world() > 1,
-        precision=runtime.PRECISIONS[settled.precision],
+        precision=PRECISIONS[settled.precision],
     )
     optimizer = make_optimizer(
         step.model,

@@ -18,12 +18,13 @@ from simclr_rhd import probe, runtime
 from simclr_rhd.augment import PRESETS
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
+from simclr_rhd.precision import PRECISIONS, pick_precision
 from simclr_rhd.step import Step
 runtime.prepare_torch()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
-precision = runtime.PRECISIONS[runtime.pick_precision("auto", device)]
+precision = PRECISIONS[pick_precision("auto", device)]
 how = dict(temperature=0.5, device=device, precision=precision)
 step = Step(model, size={size}, strengths=PRESETS["standard"], **how, micro_batch={piece})
 for _ in range(2):

@@ -33,6 +33,7 @@ from simclr_rhd import augment, runtime
 from simclr_rhd.batches import Partners
 from simclr_rhd.model import build
 from simclr_rhd.optim import default_learning_rate, make_optimizer
+from simclr_rhd.precision import PRECISIONS, pick_precision
 from simclr_rhd.pretrain import Pretraining
 from simclr_rhd.step import Step
 
@@ -172,7 +173,7 @@ def make_run(recipe, dataset, seed, epochs):
         temperature=recipe.temperature,
         device=torch.device("cpu"),
         videos_apart=video,
-        precision=runtime.PRECISIONS[runtime.pick_precision(recipe.precision, torch.device("cpu"))],
+        precision=PRECISIONS[pick_precision(recipe.precision, torch.device("cpu"))],
     )
     step.recipe = recipe
     rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)

@@ -300,6 +300,7 @@ def views_per_second(size):
     from simclr_rhd.augment import PRESETS
     from simclr_rhd.model import build as build_model
     from simclr_rhd.optim import make_optimizer
+    from simclr_rhd.precision import PRECISIONS, pick_precision
     from simclr_rhd.step import Step
 
     runtime.prepare_torch()
@@ -307,7 +308,7 @@ def views_per_second(size):
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
     device = torch.device("cpu")
     how = {"strengths": PRESETS["standard"], "temperature": 0.5, "device": device}
-    step = Step(model, size=size, **how, precision=runtime.PRECISIONS[runtime.pick_precision("auto", device)])
+    step = Step(model, size=size, **how, precision=PRECISIONS[pick_precision("auto", device)])
     batch, seconds = probe.make_batch(BATCH, size=size, grey=True), []
     for _ in range(5):
         begun = time.perf_counter()

@@ -170,11 +170,15 @@ class Dataset:
             folds=tuple(Parts(fold.part[rows], fold.watched[rows]) for fold in self.folds),
         )
 
-    def handful(self) -> "Dataset":
-        """A few frames in which every part, or fold, has each class that it has, from several groups."""
+    def handful(self, *, at_least: int = 0) -> "Dataset":
+        """A few frames in which every part, or fold, has each class that it has, from several groups.
+
+        Args:
+            at_least: frames to pretrain on, where there are so many.
+        """
         chosen: list[int] = []
         for rows in (self.rows(UNLABELLED), np.flatnonzero(self.watched)):
-            chosen += [*rows[evenly(len(rows), min(len(rows), HANDFUL))]]  # of many videos
+            chosen += [*rows[evenly(len(rows), min(len(rows), max(HANDFUL, at_least)))]]  # of many videos
         told, labelled = self.told_part(), self.labelled()
         for part in np.unique(told[labelled]):
             for values in self.labels.values.values():

@@ -27,7 +27,8 @@ from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
 from simclr_rhd.model import SimCLR, build
 from simclr_rhd.optim import make_optimizer
-from simclr_rhd.runtime import PRECISIONS, pick_precision, prepare_torch
+from simclr_rhd.precision import PRECISIONS
+from simclr_rhd.runtime import prepare_torch
 from simclr_rhd.step import Step
 
 SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
@@ -50,7 +51,7 @@ def measure(
         size: pixels of a view's side.
         optimizer: 'adamw' or 'lars'.
         grey: whether frames are grey.
-        precision: as `runtime.pick_precision` takes it.
+        precision: a key of `PRECISIONS`.
         device: where.
         most: pairs that a step may have at once.
         smaller: sizes of other views of the run.
@@ -157,7 +158,7 @@ def _steps(
     model = build("random", seed=0).to(device).train()
     optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
     how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
-    how["precision"] = PRECISIONS[pick_precision(precision, device)]
+    how["precision"] = PRECISIONS[precision]
     step = Step(model, **how, device=device, micro_batch=piece)
     trained = _Trained(model, MovingAverage(model, 0.99), optimize, step)
     peaks, seconds = {}, {}

@@ -38,27 +38,13 @@ def started() -> int:
 
 
 def world() -> int:
-    """W: the processes that have met; 1 before, and inside `alone`."""
-    return dist.get_world_size() if dist.is_initialized() and not _Alone.now else 1
+    """W: the processes that have met; 1 before."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def leads() -> bool:
     """Whether this is rank 0."""
     return rank() == 0
-
-
-class _Alone:
-    now = False
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Do what is inside as if there were no other ranks."""
-    _Alone.now = True
-    try:
-        yield
-    finally:
-        _Alone.now = False
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Settled:
         weight_decay: of weights.
         warmup_epochs: while the learning rate rises.
         positives: 'frame' or 'video', of which two views are a positive pair.
-        precision: of the network's arithmetic, a key of `runtime.PRECISIONS`.
+        precision: of the network's arithmetic, a key of `precision.PRECISIONS`.
     """
 
     batch_size: int
@@ -65,7 +65,7 @@ def settle(
         epochs: at most.
         positives: 'frame', 'video', or 'auto': of a video, unless a batch had too many frames of each, of
             which none would be a negative of another.
-        precision: as `runtime.pick_precision` gives it.
+        precision: as `precision.pick_precision` gives it.
         rows: frames to pretrain on.
         videos: that they are of, counted by their frames (`Dataset.videos_to_pretrain`).
         ranks: processes that share a batch.

@@ -56,8 +56,9 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         dims = [d for d in range(x.ndim) if d != 1]
-        var, mean = torch.var_mean(x, dims, correction=0)  # (C,) of this rank
-        parts = torch.empty(world(), 2, len(mean), dtype=x.dtype)
+        exact = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of bfloat16 are not in it
+        var, mean = torch.var_mean(exact, dims, correction=0)  # (C,) of this rank
+        parts = torch.empty(world(), 2, len(mean), dtype=mean.dtype)
         dist.all_gather(list(parts.unbind()), torch.stack([mean, var]))
         mean = parts[:, 0].mean(dim=0)
         var = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(dim=0)
@@ -70,10 +71,11 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, scale = ctx.saved_tensors
         dims = [d for d in range(x.ndim) if d != 1]
         shape = [-1 if d == 1 else 1 for d in range(x.ndim)]
+        dy = dy.to(mean.dtype)
         normal = (x - mean.view(shape)) * scale.view(shape)
         own = torch.stack([dy.sum(dims), (dy * normal).sum(dims)])  # (2, C) gradients of bias and weight
         total = own.clone()
         dist.all_reduce(total)
         total /= x.numel() // x.shape[1] * world()
         dx = (weight * scale).view(shape) * (dy - total[0].view(shape) - normal * total[1].view(shape))
-        return dx, own[1], own[0], None
+        return dx.to(x.dtype), own[1], own[0], None

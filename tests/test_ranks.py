@@ -77,6 +77,11 @@ def test_the_gathered_loss_has_the_exact_gradient_of_the_whole_batch(results):
 def test_two_ranks_equal_one_process_of_the_same_batch_for_three_steps(results, recipe):
     one, two = results
     of_one = one[recipe]
+    if recipe == "bfloat16":  # which rounds each rank's sums otherwise
+        for found in two:
+            assert found[recipe]["losses"] == pytest.approx(of_one["losses"], abs=0.1)
+            assert found[recipe]["losses"][0] == pytest.approx(of_one["losses"][0], abs=0.02)
+        return
     for step in range(3):
         for found in two:
             assert found[recipe]["losses"][step] == pytest.approx(of_one["losses"][step], abs=1e-5)
@@ -97,6 +102,28 @@ def train_command(cache, save_dir, *more):
 def untimed(path):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in row.items() if k not in ("seconds", "frames_per_s")} for row in rows]
+
+
+@pytest.mark.slow
+def test_torchrun_with_default_flags_rehearses_and_trains_in_the_numbers_of_the_processor(tmp_path):
+    """Where it has instructions for bfloat16, in these: the rehearsal goes the way of the run."""
+    command = "main.py --epochs 1 --linear-epochs 2 --demo-patients 24 --no-figures".split()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    folders = ["--save-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]
+    done = subprocess.run(
+        [*torchrun, *command, *folders],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rehearsal: every stage works" in done.stdout and done.stdout.count("rehearsal:") == 1
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert f"adamw in {record['settled']['precision']}" in done.stdout
+    assert not list((tmp_path / "run").glob(".rehearsal-*"))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import main
 from simclr_rhd.config import Config, parse
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.model import build
+from simclr_rhd.precision import pick_precision
 from simclr_rhd.settle import Settled
 
 CPU = torch.device("cpu")
@@ -71,4 +72,5 @@ def settle(
     told = ("--image-size", str(size), "--seed", str(seed), "--epochs", str(epochs), *flags)
     config, rows = parse(told), len(dataset.rows("unlabelled"))
     assert isinstance(config, Config)
+    config = replace(config, precision=pick_precision(config.precision, CPU))
     return config, main.settle(config, rows, dataset.videos_to_pretrain(), None, CPU, grey=True)
