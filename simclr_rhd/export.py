@@ -155,10 +155,10 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
     fitting, checking = pixels[0::2], pixels[1::2]
     expected, several = _expected(classifier, frames[1::2]), classifier.heads.multilabel
     facts = json.dumps(facts_of(classifier), ensure_ascii=False)
-    _write_pt2(portable, pixels, facts, folder / PT2)
+    write_pt2(portable, pixels, facts, folder / PT2)
     _write_onnx(portable, pixels, names, facts, folder / ONNX)
     checks = [
-        _check(PT2, _run_pt2(folder / PT2, names), checking, expected, several),
+        _check(PT2, run_pt2(folder / PT2, names), checking, expected, several),
         _check(ONNX, run_onnx(folder / ONNX), checking, expected, several),
     ]
     for check in checks:
@@ -198,7 +198,8 @@ def run_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return lambda pixels: dict(zip(names, session.run(names, {FRAMES: pixels}), strict=True))
 
 
-def _run_pt2(path: Path, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def run_pt2(path: Path, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """A function that runs a `.pt2` file: (B, S, S, 3) uint8 -> {output: (B, ...)}."""
     with _hushed():
         net = torch.export.load(path).module()
 
@@ -250,7 +251,8 @@ def _said(p: np.ndarray, *, multilabel: bool) -> np.ndarray:
     return (p >= 0.5) @ (1 << np.arange(p.shape[1])) if multilabel else p.argmax(axis=1)
 
 
-def _write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) -> None:
+def write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) -> None:
+    """Export by `torch.export` with a free batch size; (n, S, S, 3) uint8 `pixels` are the example."""
     batch = torch.export.Dim("batch", min=1)
     example = torch.from_numpy(pixels[:LEAST])
     program = torch.export.export(portable, (example,), dynamic_shapes={FRAMES: {0: batch}})

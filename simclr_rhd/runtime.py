@@ -36,6 +36,7 @@ def prepare_torch() -> None:
     # else each new tensor is filled before an operation writes it: 5 to 8 % of a training step's time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a GPU's answers are the processor's
     keep_freed_memory()
 
 

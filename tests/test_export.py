@@ -91,11 +91,11 @@ def test_the_example_needs_nothing_of_ours_and_agrees(made):
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
 def test_a_model_that_came_out_wrong_is_refused(made, frames, tmp_path, monkeypatch, value):
-    monkeypatch.setattr(export, "_write_pt2", lambda *_: None)
+    monkeypatch.setattr(export, "write_pt2", lambda *_: None)
     monkeypatch.setattr(export, "_write_onnx", lambda *_: None)
     wrong = {f"{task}_probabilities": np.full((32, len(names)), value) for task, names in CLASSES.items()}
     wrong["novelty"] = np.zeros(32)
-    for name in ("_run_pt2", "run_onnx"):
+    for name in ("run_pt2", "run_onnx"):
         monkeypatch.setattr(export, name, lambda *_: lambda x: {k: v[: len(x)] for k, v in wrong.items()})
     (tmp_path / export.PT2).touch()
     with pytest.raises(UserError, match="differed from PyTorch's by up to .*removed"):

@@ -1,0 +1,333 @@
+"""Rows that ask whether a device computes what it should."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
+from gpu_rows.worker import of_ranks, of_training
+from simclr_rhd import checkpoint, costs, probe
+from simclr_rhd.augment import stored_side, two_views
+from simclr_rhd.batches import Batch
+from simclr_rhd.model import build
+from simclr_rhd.optim import make_optimizer
+from simclr_rhd.pretrain import Pretraining
+from simclr_rhd.settle import AUTO, settle
+from simclr_rhd.step import Step
+
+WORKER = Path(__file__).with_name("worker.py")
+FEW = 5  # steps against the processor
+
+
+def float32(bench: Bench) -> Outcome:
+    """Five steps in float32 without TF32 against the processor's in float64, from the same views.
+
+    At a low learning rate: AdamW's first steps go by the gradient's sign, which rounding turns where it is
+    near 0, and at a high rate five steps would make of that a difference in the loss. A gradient that is
+    wrong shows in the weights, held against what they moved.
+    """
+    n, size, results = bench.sizes.batch_checked, bench.sizes.image_checked, []
+    how = {"size": size, "strengths": bench.make_step(build("random", seed=0)).strengths}
+    views = [
+        two_views(batch.frames, batch.kinds, batch.u, **how)
+        for batch in (some_batch(n, size, seed=seed) for seed in range(FEW))
+    ]
+    for device, dtype in ((torch.device("cpu"), torch.float64), (bench.device, torch.float32)):
+        model = build("random", seed=0).to(device, dtype).train()
+        begun = weights_of(model)
+        optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
+        losses = [float(bare_step(model, optimizer, some.to(device, dtype))) for some in views]
+        results.append((losses, weights_of(model)))
+    (exact, wanted), (losses, weights) = results
+    loss_difference = max(abs(a - b) for a, b in zip(exact, losses, strict=True))
+    difference = float((weights - wanted).norm() / wanted.norm())
+    of_movement = float((weights - wanted).norm() / (wanted - begun).norm())
+    return check(
+        loss_difference <= 1e-4 and difference <= 1e-3 and of_movement <= 0.1,
+        f"losses of {FEW} steps within {loss_difference:.1e} of the processor's in float64, weights within "
+        f"{difference:.1e} of their norm and {of_movement:.1%} of what they moved",
+        loss_difference=loss_difference,
+        weight_difference=difference,
+        of_movement=of_movement,
+    )
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    """(n,) float64 parameters on the processor."""
+    return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()])
+
+
+def half(bench: Bench, precision: str) -> Outcome:
+    """Some steps in half precision beside the same in float32."""
+    n, steps = bench.sizes.batch_checked, bench.sizes.halves
+    if precision == "float16":
+        n, steps = bench.sizes.halves_float16
+    results, few = {}, max(1, steps // 6)
+    for name in ("float32", precision):
+        step = bench.make_step(
+            build("random", seed=0).to(bench.device).train(), size=bench.sizes.image_checked, precision=name
+        )
+        optimizer = make_optimizer(step.model, "adamw", learning_rate=1e-4, weight_decay=0.01)
+        batch = some_batch(n, bench.sizes.image_checked)
+        taken = (loss for loss, was_taken in attempts(step, optimizer, batch, 2 * steps) if was_taken)
+        results[name] = list(islice(taken, steps))
+    losses = results[precision]
+    first, last, exact = (
+        float(np.mean(of)) for of in (losses[:few], losses[-few:], results["float32"][-few:])
+    )
+    finite, apart = all(map(math.isfinite, losses)), abs(last - exact) / exact
+    text = f"loss {first:.3f} to {last:.3f} in {steps} steps, {apart:.2%} from float32's {exact:.3f}"
+    holds = finite and last < first and apart <= 0.02
+    if precision == "float16":
+        survived = survives_overflow(step, optimizer, batch)
+        holds, text = holds and survived, text + f"; an overflow {'is' if survived else 'IS NOT'} survived"
+    return check(holds, text, first=first, last=last, float32=exact)
+
+
+def attempts(
+    step: Step, optimizer: torch.optim.Optimizer, batch: Batch, most: int
+) -> Iterator[tuple[float, bool]]:
+    """Losses of some steps, and whether each was taken: the scaler skips those that overflow."""
+    for _ in range(most):
+        before = step.scaler.get_scale()
+        loss = train_step(step, optimizer, batch)
+        yield loss, step.scaler.get_scale() >= before
+
+
+def survives_overflow(step: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> bool:
+    """Whether gradients that are not finite leave the weights alone, and training goes on after them."""
+    step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": 2.0**100})
+    before = checkpoint.digest(step.model)
+    parameters = [p.detach().clone() for p in step.model.parameters()]
+    train_step(step, optimizer, batch)
+    untouched = all(torch.equal(p, q) for p, q in zip(step.model.parameters(), parameters, strict=True))
+    lowered = step.scaler.get_scale() < 2.0**100
+    step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": 2.0**10})
+    loss = train_step(step, optimizer, batch)
+    return untouched and lowered and math.isfinite(loss) and checkpoint.digest(step.model) != before
+
+
+def bfloat16(bench: Bench) -> Outcome:
+    """`half` in bfloat16."""
+    return half(bench, "bfloat16")
+
+
+def float16(bench: Bench) -> Outcome:
+    """`half` in float16 with a gradient scaler."""
+    return half(bench, "float16")
+
+
+def torchrun(bench: Bench) -> Outcome:
+    """One and two ranks through torchrun, BatchNorm synchronised, against one process."""
+    gpus = torch.cuda.device_count() if bench.cuda else 0
+    own = "nccl" if bench.cuda else "gloo"
+    alone = of_ranks(bench.device, bench.sizes.image_checked, bench.sizes.batch_checked, "none")
+    texts, holds, figures = [], True, {"one process": alone["losses"]}
+    # NCCL wants a GPU for each rank
+    backends = {ranks: own if ranks <= max(1, gpus) or not bench.cuda else "gloo" for ranks in (1, 2)}
+    with ThreadPoolExecutor() as pool:
+        launched = {
+            ranks: pool.submit(run_worker, bench, "ranks", backend, ranks=ranks)
+            for ranks, backend in backends.items()
+        }
+    for ranks, backend in backends.items():
+        found = launched[ranks].result()
+        apart = max(abs(a - b) for a, b in zip(alone["losses"], found["losses"], strict=True))
+        norms = abs(alone["gradient"] - found["gradient"]) / alone["gradient"]
+        holds = holds and apart <= 1e-4 and norms <= 1e-3
+        figures[f"{ranks} x {backend}"] = found["losses"]
+        texts.append(f"{ranks} rank(s) with {backend}: losses within {apart:.1e}, gradient {norms:.1e}")
+    if bench.cuda and gpus < 2:
+        texts.append("two ranks of NCCL need two GPUs: not run")
+    return check(holds, "; ".join(texts), **figures)
+
+
+def run_worker(bench: Bench, *words: str, ranks: int = 0, status: int = 0) -> dict:
+    """What `worker.py` writes; with ranks, of the first one.
+
+    Raises:
+        RuntimeError: it ended otherwise than with `status`.
+    """
+    out = bench.folder / f"worker-{'-'.join(words)}-{ranks}.json"
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks else []
+    sizes = [str(bench.sizes.image_checked), str(bench.sizes.batch_checked)]
+    command = [sys.executable, *launch, str(WORKER), bench.device.type, *sizes, str(out), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    if done.returncode != status:
+        raise RuntimeError(f"{' '.join(words)}: status {done.returncode}: {done.stderr.strip()[-400:]}")
+    return json.loads(out.read_text()) if out.exists() else {}
+
+
+def data_parallel(bench: Bench) -> Outcome:
+    """Training in `nn.DataParallel`, its checkpoint's names, and a resumed run."""
+    batch, steps = bench.sizes.batch_checked, 3
+
+    def make() -> Pretraining:
+        size = bench.sizes.image_checked
+        return bench.make_run(batch=batch, steps=steps, wrap=in_data_parallel, size=size)
+
+    whole, part, resumed = make(), make(), make()
+    for run in (whole, part):
+        run.train_epoch()
+        run.end_epoch({"loss": 0.0})
+    resumed.load_state(part.state())
+    for run in (whole, resumed):
+        loss = run.train_epoch()
+    names_clean = not any(name.startswith("module.") for name in part.state()["model"])
+    pairs = zip(whole.model.parameters(), resumed.model.parameters(), strict=True)
+    apart = max(float((a - b).detach().abs().max()) for a, b in pairs)
+    wrapped = len(whole.model.device_ids) if isinstance(whole.model, nn.DataParallel) else 0
+    return check(
+        math.isfinite(loss) and names_clean and apart <= 1e-5,
+        f"{wrapped} GPU(s) in DataParallel; the checkpoint's names are {'' if names_clean else 'NOT '}"
+        f"unwrapped; resumed weights within {apart:.1e} of those of a run that was not stopped",
+        devices=wrapped,
+        apart=apart,
+    )
+
+
+def in_data_parallel(model: nn.Module) -> nn.Module:
+    """As `runtime.wrap` does where there are several GPUs."""
+    return nn.DataParallel(model)
+
+
+def micro_batch(bench: Bench) -> Outcome:
+    """The gradient in pieces against that of the whole, BatchNorm in evaluation mode, and the memory."""
+    piece, small, large = bench.sizes.micro
+    grads: list[Tensor] = []
+    for micro in (None, piece):
+        model = build("random", seed=0).to(bench.device).eval()
+        step = bench.make_step(model, size=bench.sizes.image_checked, precision="float32", micro_batch=micro)
+        step.backward(some_batch(small, bench.sizes.image_checked))
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
+    apart = float((grads[0] - grads[1]).abs().max() / grads[0].abs().max())
+    text = f"gradient in pieces of {piece} within {apart:.1e} of the largest of a batch of {small}"
+    if not bench.cuda:
+        return check(apart <= 1e-5, f"{text}; memory: benchmarks/memory.py on a processor", apart=apart)
+    peaks = [peak_of_batch(bench, batch, piece) for batch in (small, large)]
+    # what grows with the batch by definition: the frames themselves and the tables of similarities
+    frames = 3 * stored_side(bench.sizes.image) ** 2
+    own = [costs.LOSS_BYTES * (2 * batch) ** 2 + frames * batch for batch in (small, large)]
+    flat = (peaks[1] - own[1]) / (peaks[0] - own[0])
+    return check(
+        apart <= 1e-5 and flat <= 1.1,
+        f"{text}; peak {peaks[0] / 1e9:.2f} GB at {small}, {peaks[1] / 1e9:.2f} GB at {large}, without "
+        f"frames and similarities {flat:.2f} times",
+        apart=apart,
+        peaks=peaks,
+        ratio=flat,
+    )
+
+
+def peak_of_batch(bench: Bench, batch: int, piece: int) -> int:
+    """Bytes at the peak of a step in pieces on a GPU."""
+    torch.cuda.empty_cache()
+    model, optimizer = bench.make_trained()
+    step = bench.make_step(model, micro_batch=piece)
+    torch.cuda.reset_peak_memory_stats(bench.device)
+    some = some_batch(batch, bench.sizes.image)
+    train_step(step, optimizer, some)
+    return torch.cuda.max_memory_allocated(bench.device)
+
+
+def killed(bench: Bench) -> Outcome:
+    """A run that is killed in the middle of an epoch and resumed, against one that was not."""
+    sizes = bench.sizes.image_checked, bench.sizes.batch_checked
+    whole = of_training(bench.device, bench.folder, *sizes, "whole")
+    run_worker(bench, "train", "killed", status=-9)
+    resumed = of_training(bench.device, bench.folder, *sizes, "resumed")
+    same, kernels = whole["digest"] == resumed["digest"], sorted({*whole["kernels"], *resumed["kernels"]})
+    text = "the same weights, bit for bit" if same else "OTHER weights"
+    if kernels:
+        text += f"; kernels without a deterministic form: {', '.join(kernels)}"
+    return check(same and resumed["resumed_after_steps"] > 0, text, kernels=kernels)
+
+
+def automatic(bench: Bench) -> Outcome:
+    """`--batch-size auto` and `--micro-batch auto`, and what `estimate` foretells, against a run."""
+    size, batch = bench.sizes.image, min(bench.sizes.batches[0], probe.SIZES[-1])
+    how = {"grey": False, "precision": bench.precision, "device": bench.device}
+    cost = probe.measure(size, "adamw", **how, most=batch)
+    free = probe.available_memory(bench.device)
+    fits = (
+        probe.fits_by_trying(size, "adamw", **how)
+        if bench.cuda
+        else costs.fits_by_model(cost, min(free, 2**31))
+    )
+    chosen = settle(
+        batch_size=AUTO,
+        micro_batch=AUTO,
+        optimizer="adamw",
+        learning_rate=None,
+        weight_decay=None,
+        warmup_epochs=None,
+        epochs=2,
+        positives="frame",
+        precision=bench.precision,
+        rows=bench.sizes.frames_of_mission,
+        videos=1.0,
+        ranks=1,
+        fits=fits,
+    )
+    tried = bench.make_run(batch=chosen.batch_size, steps=1, micro_batch=chosen.micro_batch)
+    loss = tried.train_epoch()
+    del tried
+    run = bench.make_run(batch=batch, steps=bench.sizes.steps)
+    run.train_epoch()
+    run.end_epoch({})
+    if bench.cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(bench.device)
+    seconds = bench.seconds(run.train_epoch)
+    time_ratio = cost.step_s(batch) * bench.sizes.steps / seconds
+    text = (
+        f"auto: batches of {chosen.batch_size} in pieces of {chosen.micro_batch}, loss {loss:.3f}; time "
+        f"foretold ÷ measured {time_ratio:.2f}"
+    )
+    if not bench.cuda:
+        return bench.judge(math.isfinite(loss), f"{text}; memory: benchmarks/estimate.py", time=time_ratio)
+    memory_ratio = cost.step_memory(batch) / torch.cuda.max_memory_allocated(bench.device)
+    near = all(abs(ratio - 1) <= 0.15 for ratio in (time_ratio, memory_ratio))
+    text += f", memory {memory_ratio:.2f}"
+    return bench.judge(math.isfinite(loss) and near, text, time=time_ratio, memory=memory_ratio)
+
+
+def growth(bench: Bench) -> Outcome:
+    """Bytes in use on the device after some steps and after many."""
+    early, late = bench.sizes.growth
+    run, used = bench.make_run(batch=bench.sizes.batches[0], steps=late), {}
+
+    def note() -> None:
+        if run.steps_done in (early, late):
+            used[run.steps_done] = (
+                torch.cuda.memory_allocated() if bench.cuda else probe.used_memory(bench.device)
+            )
+
+    run.train_epoch(note)
+    more = used[late] - used[early]
+    text = f"{used[early] / 1e6:.1f} MB after step {early}, {used[late] / 1e6:.1f} MB after step {late}"
+    return bench.judge(more <= 1 << 20, text, grown_bytes=more)
+
+
+def views_on_device(bench: Bench) -> Outcome:
+    """Where views are made, and that they are those of the processor."""
+    batch = some_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
+    how = {"size": bench.sizes.image_checked, "strengths": bench.make_step(build("random", seed=0)).strengths}
+    here = two_views(batch.frames, batch.kinds, batch.u, **how)
+    there_batch = batch.map(lambda x: x.to(bench.device))
+    there = two_views(there_batch.frames, there_batch.kinds, there_batch.u, **how)
+    apart = float((here - there.cpu()).abs().max())
+    return check(
+        there.device.type == bench.device.type and apart <= 1e-3,
+        f"made on {there.device}, within {apart:.1e} of the processor's",
+        apart=apart,
+    )
