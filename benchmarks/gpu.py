@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 HOLDS, FAILED, NOT_RUN = "holds", "FAILED", "not run"
-ROW_SECONDS = 150  # longest time of a row
+ROW_SECONDS = 150.0  # longest time of a row
 LEAST_SECONDS = 10  # left for a row to be begun
 
 
@@ -55,15 +56,15 @@ ROWS = [  # what must hold first, then the speeds, so that a run that is cut off
     Row("mission", "speed", "mission"),
     Row("killed", "correctness", "killed"),
     Row("torchrun", "correctness", "torchrun"),
-    Row("auto", "correctness", "automatic"),
     Row("commands", "commands", "train_and_predict"),
     Row("export", "commands", "exported"),
     Row("inference", "speed", "inference"),
     Row("gaps", "speed", "gaps"),
     Row("data", "speed", "data"),
-    Row("memory", "correctness", "growth"),
-    Row("plain loader", "speed", "plain_loader"),
     Row("ceiling", "speed", "ceiling"),
+    Row("auto", "correctness", "automatic"),
+    Row("plain loader", "speed", "plain_loader"),
+    Row("memory", "correctness", "growth"),
 ]
 
 
@@ -78,9 +79,9 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
 
     runtime.prepare_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sizes = TINY if tiny else FULL
+    sizes = TINY if tiny or device.type == "cpu" else FULL
     bench = Bench(device, sizes, Path(tempfile.mkdtemp(dir=folder)), data)
-    tell({"machine": describe(device)})
+    tell({"machine": describe(device), "tiny": sizes is TINY})
     for row in ROWS:
         if row.name not in names:
             continue
@@ -113,8 +114,17 @@ def describe(device) -> dict:
     found = {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
     if device.type == "cuda":
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        return {"device": ", ".join(names), "cuda": torch.version.cuda, **found}
+        return {"device": ", ".join(names), "driver": driver(), "cuda": torch.version.cuda, **found}
     return {"device": f"CPU, {torch.get_num_threads()} threads", **found}
+
+
+def driver() -> str:
+    """The version of the GPU's driver, where its tool says it."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.split("\n")[0]
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
 
 
 class Worker:
@@ -153,35 +163,37 @@ class Worker:
 def supervise(options: argparse.Namespace, folder: Path) -> dict:
     """Run all rows, in as many processes as it takes; what they found."""
     begun, results = time.monotonic(), {}
-    report = {"machine": None, "tiny": options.tiny, "rows": results}
+    report = {"date": time.strftime("%Y-%m-%d"), "machine": None, "tiny": options.tiny, "rows": results}
     waiting = [row.name for row in ROWS if not options.only or row.name in options.only]
     while waiting and left(options, begun) > LEAST_SECONDS:
-        worker, running = Worker(waiting, options, folder), None
+        worker, running, ended = Worker(waiting, options, folder), None, 0
         reason = "its process ended with status {}"
-        while True:
-            try:
-                told = worker.next(min(ROW_SECONDS, left(options, begun)))
-            except queue.Empty:
-                reason = "it took too long and was ended"
-                break
-            if told is None:
-                break
-            if "machine" in told:
-                if report["machine"] is None:
-                    print_head(told["machine"], options)
-                report["machine"] = told["machine"]
-            elif "begins" in told:
-                running = told["begins"]
-            else:
-                name = told.pop("row")
-                results[name], running = told, None
-                waiting.remove(name)
-                print_row(name, told)
-                write(options.out, report)
-                if left(options, begun) < LEAST_SECONDS:
+        try:
+            while True:
+                try:
+                    told = worker.next(min(ROW_SECONDS, left(options, begun)))
+                except queue.Empty:
+                    reason = "it took too long and was ended"
                     break
-        status = worker.end()
-        if running is None and waiting and left(options, begun) > LEAST_SECONDS and status:
+                if told is None:
+                    break
+                if "machine" in told:
+                    if report["machine"] is None:
+                        print_head(told["machine"], tiny=told["tiny"])
+                    report |= told
+                elif "begins" in told:
+                    running = told["begins"]
+                else:
+                    name, ended = told.pop("row"), ended + 1
+                    results[name], running = told, None
+                    waiting.remove(name)
+                    print_row(name, told)
+                    write(options.out, report)
+                    if left(options, begun) < LEAST_SECONDS:
+                        break
+        finally:  # at Ctrl-C, too
+            status = worker.end()
+        if not running and not ended and waiting:
             running = waiting[0]  # it died before a row could begin
         if running:
             out_of_time = left(options, begun) < LEAST_SECONDS
@@ -206,12 +218,12 @@ def left(options: argparse.Namespace, begun: float) -> float:
     return 60 * options.minutes - (time.monotonic() - begun)
 
 
-def print_head(machine: dict, options: argparse.Namespace) -> None:
+def print_head(machine: dict, *, tiny: bool) -> None:
     """What it runs on."""
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if machine["device"].startswith("CPU"):
         print("THERE IS NO GPU HERE: the rows run on the processor and say nothing about GPUs.")
-    if options.tiny:
+    if tiny:
         print("Tiny sizes: speeds and memory are not judged.")
     print("\n| row | | found | s |\n|---|---|---|---|", flush=True)
 
@@ -245,6 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     options.data = options.data and str(Path(options.data).resolve())
     if options.work:
         return work(json.loads(options.work), tiny=options.tiny, data=options.data, folder=options.folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     with tempfile.TemporaryDirectory() as folder:
         report = supervise(options, Path(folder))
     statuses = [found["status"] for found in report["rows"].values()]

@@ -68,7 +68,8 @@ class SmallMapConv2d(nn.Conv2d):
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not (self.training and input.device.type == "cpu" and torch.is_grad_enabled()):
+        trains = self.training and torch.is_grad_enabled() and input.device.type == "cpu"
+        if not trains or bias is not None or input.ndim != 4 or len(input) == 0:
             return super()._conv_forward(input, weight, bias)
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
@@ -137,11 +138,15 @@ class _Convolution(torch.autograd.Function):
         if ways.forward == NATIVE:
             return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2)
         p, q = ((side - 1) // stride + 1 for side in x.shape[-2:])
-        if ways.forward == WHOLE:
-            y = _rows(x, of_maps=True) @ _dense(weight, x.shape, stride).T  # (B, P Q D)
-        else:
-            y = _columns(x, weight.shape[-1], stride) @ _taps(weight).T  # (B P Q, D)
-        return y.view(len(x), p, q, -1).permute(0, 3, 1, 2)
+        # a tensor of its own and not a view of the product, which could not be changed in place
+        y = torch.empty(
+            len(x), len(weight), p, q, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
+        )
+        if ways.forward == WHOLE:  # (B, H W C) @ (H W C, P Q D)
+            torch.mm(_rows(x, of_maps=True), _dense(weight, x.shape, stride).T, out=_rows(y, of_maps=True))
+        else:  # (B P Q, k k C) @ (k k C, D)
+            torch.mm(_columns(x, weight.shape[-1], stride), _taps(weight).T, out=_rows(y))
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

@@ -53,7 +53,7 @@ def can_use_bfloat16(device: torch.device, *, least: float = USABLE) -> bool:
 def bfloat16_speedup() -> float:
     """Time of a training step in float32 to that in bfloat16 on this processor; takes about a second.
 
-    0 where the first step in bfloat16 already takes many times as long.
+    0 where the first two steps in bfloat16 already take many times as long.
     """
     if not torch.backends.mkldnn.is_available():
         return 0.0
@@ -68,7 +68,7 @@ def bfloat16_speedup() -> float:
             model(views).float().square().mean().backward()
             fastest[name] = min(fastest[name], time.perf_counter() - begun)
         speedup = fastest["float32"] / fastest["bfloat16"]
-        if round_ == 0 and speedup < USABLE / 2:
+        if round_ == 1 and speedup < USABLE / 2:
             return 0.0
     logger.info("a step in bfloat16 takes %.2f of the time of one in float32 here", 1 / speedup)
     return speedup

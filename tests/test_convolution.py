@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simclr_rhd import convolution
+from simclr_rhd import convolution, processor
 from simclr_rhd.convolution import COLUMNS, NATIVE, WHOLE, Shape, SmallMapConv2d, Ways, choose, convolve
 from simclr_rhd.model import build
 
@@ -58,6 +58,36 @@ def test_in_bfloat16_each_way_is_as_near_to_the_exact_result_as_conv2d(height, w
         for one, other in zip(found, wanted, strict=True):
             assert one.dtype == torch.bfloat16
             assert (one - other).norm() <= 0.01 * other.norm()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_output_can_be_changed_in_place(size):
+    """As ReLU does where a norm between has been folded away."""
+    conv = SmallMapConv2d(3, 4, 3, padding=1, bias=False).train()
+    x = torch.randn(2, 3, size, size)
+    F.relu(conv(x), inplace=True).sum().backward()
+    wanted = F.relu(F.conv2d(x, conv.weight, padding=1)).sum()
+    torch.testing.assert_close(conv.weight.grad, torch.autograd.grad(wanted, conv.weight)[0])
+
+
+def test_what_conv2d_takes_beyond_maps_is_left_to_it():
+    conv = SmallMapConv2d(3, 4, 3, padding=1).train()
+    x = torch.randn(2, 3, 2, 2)
+    for given in (x, x[0], x[:0]):  # with a bias; without a batch; of no maps
+        torch.testing.assert_close(conv(given), F.conv2d(given, conv.weight, conv.bias, padding=1))
+
+
+def test_the_library_can_be_forbidden_amx(monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags\t: avx512f amx_bf16\n")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    for allowed, expected in ((None, True), ("AVX512_CORE_BF16", False), ("AVX512_CORE_AMX", True)):
+        monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+        if allowed:
+            monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+        assert processor.has_amx.__wrapped__() is expected
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
+    assert processor.has_amx.__wrapped__() is False
 
 
 def test_a_wrong_gradient_would_be_seen():

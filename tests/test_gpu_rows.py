@@ -78,7 +78,7 @@ class Scripted:
 
     def __init__(self, names, options, folder):
         self.asked.append(list(names))
-        self.script, self.status = [{"machine": {"device": "CPU"}}, *self.scripts.pop(0)], 0
+        self.script, self.status = [{"machine": {"device": "CPU"}, "tiny": True}, *self.scripts.pop(0)], 0
 
     def next(self, seconds):
         told = self.script.pop(0)
@@ -114,6 +114,13 @@ def test_a_row_that_kills_its_process_fails_and_the_rest_is_done_by_another(gpu,
     assert rows["bfloat16"]["status"] == "FAILED" and "status -11" in rows["bfloat16"]["text"]
     assert {rows[name]["status"] for name in ("float32", "float16", "views")} == {"holds"}
     assert Scripted.asked[1] == ["float16", "views"]
+
+
+def test_a_gpu_that_is_lost_after_a_row_does_not_fail_the_next_one(gpu, monkeypatch, tmp_path):
+    first = [{"begins": "float32"}, ended("float32"), 1]  # its process ends when it waits for the GPU
+    second = [ended(name) for name in ("bfloat16", "float16", "views")] + [0]
+    rows = supervised(gpu, monkeypatch, tmp_path, first, second)
+    assert {told["status"] for told in rows.values()} == {"holds"} and len(rows) == 4
 
 
 def test_a_row_that_hangs_fails(gpu, monkeypatch, tmp_path):

@@ -174,7 +174,9 @@ class Bench:
         """
         frames = self.frames if frames is None else frames
         kinds = np.resize(self.kinds, len(frames))
-        rows = np.arange(len(frames) if steps is None else steps * batch) % len(frames)
+        rows = np.arange(len(frames) if steps is None else steps * batch) % len(
+            frames
+        )  # as often as it takes
         step = self.make_step(wrap(build("random", seed=0).to(self.device)), **how)
         return Pretraining(
             step,

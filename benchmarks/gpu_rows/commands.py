@@ -14,7 +14,8 @@ from simclr_rhd.augment import stored_side
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "--epochs 2 --linear-epochs 5 --finetune --finetune-epochs 1 --no-figures --no-rehearsal"
-TINY_TRAIN = f"{TRAIN} --epochs 1 --linear-epochs 2 --demo-patients 12 --image-size 32 --view-sizes full"
+DEMO = "--demo-patients 24"
+TINY = "--epochs 1 --linear-epochs 2 --demo-patients 12 --image-size 32 --view-sizes full"
 
 
 def run_command(*words: str) -> str:
@@ -35,10 +36,11 @@ def train_and_predict(bench: Bench) -> Outcome:
     """The main job with fine-tuning, then `predict` on the device and on the processor."""
     save_dir, device = bench.folder / "models", bench.device.type
     flags = ["--device", device, "--save-dir", str(save_dir), "--cache-dir", str(bench.folder / "cache")]
+    flags += TRAIN.split()
     if bench.data:
-        flags += [*TRAIN.split(), "--data", bench.data]
+        flags += ["--data", bench.data]
     else:
-        flags += (TRAIN if bench.sizes.judged else TINY_TRAIN).split()
+        flags += (DEMO if bench.sizes.judged else TINY).split()
     run_command("train", *flags)
     pictures, tables = write_pictures(bench)[0].parent, []
     for where in dict.fromkeys((device, "cpu")):

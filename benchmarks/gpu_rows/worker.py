@@ -36,7 +36,7 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
         device = torch.device("cuda", ranks.rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if backend != "none":
-        dist.init_process_group(backend)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if backend == "nccl" else backend)  # as `ranks.joined`
     model = build("random", seed=0).to(device)
     if backend != "none":
         model = synchronise(model, device)
@@ -46,7 +46,7 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
     step = Bench(device, TINY, Path()).make_step(
         model.train(), size=size, precision="float32", gathered=ranks.world() > 1
     )
-    optimizer = make_optimizer(model, "adamw", learning_rate=1e-4, weight_decay=0.01)
+    optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
     losses, gradient = [], None
     for seed in range(STEPS):
         whole = some_batch(n, size, seed=seed)
