@@ -469,7 +469,7 @@ def rehearse(
                 record = runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
                 record.write_to(folder / "run.json")
                 conclude(small, handful, [model], history, record, folder, device)
-    except (ModuleNotFoundError, UserError):
+    except (ModuleNotFoundError, UserError, Lost):
         raise
     except Exception:
         logger.error("the dress rehearsal failed, as the run would have after pretraining:")
@@ -563,8 +563,10 @@ def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
 
 def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
     """How many frames one pretraining has."""
+    from simclr_rhd import ranks
+
     rows = dataset.rows("unlabelled")
-    if len(rows) < 2:
+    if len(rows) < 2 * ranks.started():
         outside = (
             "groups without labels; pass --pretrain-per-fold, or add frames of other patients"
             if config.folds > 1 and not config.pretrain_per_fold
@@ -572,6 +574,7 @@ def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
         )
         raise UserError(
             f"{len(rows)} unlabelled frames are left for pretraining, of {outside} below --unlabelled-prefix"
+            + f"; {ranks.started()} processes need {2 * ranks.started()}" * (ranks.started() > 1)
         )
     if config.positives == "video" and len(set(dataset.video_codes()[rows].tolist())) < 2:
         raise UserError(
@@ -617,8 +620,9 @@ def going_on(settled: Settled, device: torch.device) -> Settled:
     """What a run that is resumed began with, in numbers that this device has."""
     from simclr_rhd.precision import can_use_bfloat16, pick_precision
 
-    usable = {"float32": True, "bfloat16": can_use_bfloat16(device), "float16": device.type == "cuda"}
-    if usable[settled.precision]:
+    if settled.precision == "float32" or (settled.precision == "float16" and device.type == "cuda"):
+        return settled
+    if settled.precision == "bfloat16" and can_use_bfloat16(device):
         return settled
     here = pick_precision(AUTO, device)
     logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settled.precision, here)
@@ -777,10 +781,9 @@ def pretrain(
         best = checkpoint.load(save_dir / BEST)
         model.load_state_dict(best["model"], strict=True)
         logger.info(
-            "pretraining: %s after epoch %d; weights of epoch %d are kept",
-            "stopped early" if run.stale >= config.patience else "all epochs done",
-            len(history),
-            best["epoch"],
+            "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
+            "stopped early" if len(history) < config.epochs else "all epochs done",
+            *(run.annealing[0] + 1 if run.annealing else 0, len(history), best["epoch"]),
         )
     return history
 
@@ -825,12 +828,19 @@ def make_run(
         learning_rate=settled.learning_rate,
         epochs=config.epochs,
         warmup_epochs=settled.warmup_epochs,
-        ema_decay=config.ema_decay,
+        ema_decay=ema_decay_of(config, len(rows) // settled.batch_size),
         partners=Partners(rows, videos) if settled.positives == "video" else None,
         seed=config.seed,
         num_workers=runtime.default_workers() if config.num_workers is None else config.num_workers,
         sizes=sizes_of(config),
     )
+
+
+def ema_decay_of(config: Config, steps: int) -> float:
+    """The decay of the weights' moving average in a step, of so many in an epoch."""
+    from simclr_rhd.averaging import decay_of_epochs
+
+    return decay_of_epochs(steps) if isinstance(config.ema_decay, str) else config.ema_decay
 
 
 def sizes_of(config: Config) -> tuple[int, ...]:

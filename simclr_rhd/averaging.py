@@ -7,13 +7,25 @@ early stop, which comes while the rate is high, comes later (`benchmarks/RECIPE.
 """
 
 import copy
-from itertools import chain
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+HORIZON = 10.0  # epochs that the average is of
+
+
+def decay_of_epochs(steps: int) -> float:
+    """The decay of a step with which the average is of `HORIZON` epochs of so many steps.
+
+    A decay that does not depend on the epoch's length would average ten epochs of 740 frames and a sixth of
+    an epoch of 38,000.
+    """
+    return 1 - 1 / max(1.0, HORIZON * steps)
 
 
 class MovingAverage(Generic[Model]):
@@ -40,11 +52,12 @@ class MovingAverage(Generic[Model]):
         """Take in the model as it is after a step."""
         self.steps += 1
         share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        mine, its = (chain(of.parameters(), of.buffers()) for of in (self.model, model))
-        for average, x in zip(mine, its, strict=True):
-            if average.is_floating_point():
-                average.lerp_(x, share)
-            else:
+        mine, its = ([*of.parameters(), *of.buffers()] for of in (self.model, model))
+        real = [average.is_floating_point() for average in mine]
+        # all at once, since a GPU takes as long to begin each small operation as to do it
+        torch._foreach_lerp_(list(compress(mine, real)), list(compress(its, real)), share)
+        for average, x, is_real in zip(mine, its, real, strict=True):
+            if not is_real:
                 average.copy_(x)
 
     def state(self) -> dict[str, Any]:

@@ -138,7 +138,11 @@ def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -
     return np.split(order[: full * batch_size], full)
 
 
-def watched_batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """The watched rows, the same at every call, in batches as near to `batch_size` as can be."""
+def watched_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndarray]:
+    """The watched rows, the same at every call, in batches as near to `batch_size` as can be.
+
+    In a random order: in the store's, a batch would hold a few neighbouring clips, and few negatives.
+    """
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
+    rows = np.random.default_rng([seed, 12]).permutation(rows)
     return np.array_split(rows, max(1, round(len(rows) / batch_size)))

@@ -117,12 +117,15 @@ class Config:
     )
     warmup_epochs: float | None = flag(
         None,
-        "epochs in which the learning rate rises before it falls as a cosine (default: a tenth, at most 10)",
+        "epochs in which the learning rate rises to its peak (default: a tenth, at most 10); it stays there "
+        "until early stopping or the end of --epochs is near, and falls to 0 in the last sixth of the epochs",
     )
-    ema_decay: float = flag(
-        0.99,
+    ema_decay: float | str = flag(
+        AUTO,
         "decay of the moving average of the weights over the steps of pretraining; the average is what is "
-        "measured after an epoch (all but the training loss) and what is kept. 0: the weights as they are",
+        "measured after an epoch (all but the training loss) and what is kept. 'auto': an average of ten "
+        "epochs; 0: the weights as they are",
+        type=number_or_auto,
     )
     classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
@@ -138,8 +141,16 @@ class Config:
         "'knn'",
         choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
     )
-    patience: int = flag(5, "stop after this many epochs in which --monitor did not get better")
-    min_delta: float = flag(0.005, "by how much --monitor must change to count as better")
+    patience: int = flag(
+        5,
+        "epochs in which --monitor did not get better, after which the learning rate falls to 0 over a fifth "
+        "as many epochs as were done, and pretraining ends",
+    )
+    min_delta: float = flag(
+        0.001,
+        "by how much --monitor must change to count as better: a loss by this share of its uniform value "
+        "ln(2N-1), another figure by this difference",
+    )
     knn_every: int = flag(
         5,
         "epochs from one vote of the nearest neighbours among labelled training frames to the next; 0: none",
@@ -394,7 +405,7 @@ def contradictions(config: Config) -> Iterator[str]:
     for name, fits, want in (
         ("crop_min", lambda x: 0 < x <= 1, "above 0 and at most 1"),
         ("jitter", lambda x: 0 <= x < 1, "at least 0 and below 1"),
-        ("ema_decay", lambda x: 0 <= x < 1, "at least 0 and below 1"),
+        ("ema_decay", lambda x: x == AUTO or 0 <= x < 1, "'auto', or at least 0 and below 1"),
         *(
             (name, lambda x: 0 <= x <= 1, "between 0 and 1")
             for name in ("flip", "grayscale", "blur", "max_rejected")

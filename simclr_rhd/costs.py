@@ -13,6 +13,7 @@ from simclr_rhd.batches import WATCHED_MOST
 from simclr_rhd.errors import UserError
 from simclr_rhd.process import duration
 from simclr_rhd.projection import MOST
+from simclr_rhd.stages import annealing_epochs
 from simclr_rhd.watch import KNN_MOST
 
 LOSS_BYTES = 4 * 4  # of one similarity: a float32 in each of four tables
@@ -164,8 +165,11 @@ class Plan:
         return self.labelled * encoders * cost.frame_s + max(studied + PICTURES_S * self.figures, maps)
 
     def least_s(self, cost: Cost) -> float:
-        """Seconds of the run if the first epoch, of each size, stays the best."""
+        """Seconds of the run if the first epoch, of each size, stays the best; annealed."""
         spent = self.pretraining_s(cost, at_most=self.patience + 1)
+        before = min(self.epochs, (self.patience + 1) * len(set(self.sizes) or {0}))
+        spent += annealing_epochs(before) * self.epoch_s(cost)
+        spent = min(spent, self.pretraining_s(cost, at_most=self.epochs))
         return self.before_s + self.pretrainings * spent + self.after_s(cost)
 
     def most_s(self, cost: Cost) -> float:

@@ -122,6 +122,25 @@ def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> floa
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def annealed_rate_at(step: int, *, warmup: int, annealing: tuple[int, int] | None, peak: float) -> float:
+    """Linear warm-up to `peak`, which then stays until an annealing lowers it to 0 as a half cosine.
+
+    The course before the annealing does not depend on how long the training may last, so that a training can
+    end when it is time, and still end annealed (Hu et al. 2024, MiniCPM, section 4: warm-up, stable, decay).
+
+    Args:
+        step: from 0.
+        warmup: steps.
+        annealing: its first step and its steps; None while none has begun.
+        peak: the highest rate.
+    """
+    rate = peak * min(1.0, (step + 1) / warmup) if warmup else peak
+    if annealing is None or step < annealing[0]:
+        return rate
+    first, steps = annealing
+    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - first) / steps)))
+
+
 def default_learning_rate(name: str, batch_size: int) -> float:
     """The peak rate for batches of `batch_size` frames, by the optimizer's own rule.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,25 +25,60 @@ from simclr_rhd.errors import Lost, UserError
 from simclr_rhd.files import replacing
 from simclr_rhd.loss import candidates
 from simclr_rhd.model import SimCLR
-from simclr_rhd.optim import learning_rate_at
+from simclr_rhd.optim import annealed_rate_at
 from simclr_rhd.shards import Frames
-from simclr_rhd.stages import first
+from simclr_rhd.stages import annealing_epochs, first, stable_epochs
 from simclr_rhd.step import Step
 
 logger = logging.getLogger("simclr_rhd")
 
-FORMAT, VERSION = "simclr-rhd-pretraining", 4
-# what early stopping may watch: the figure of an epoch's record, and whether less (1) or more (-1) is better
+FORMAT, VERSION = "simclr-rhd-pretraining", 5
+
+
+class Monitor(NamedTuple):
+    """What early stopping goes by.
+
+    Attributes:
+        figure: of an epoch's record.
+        sign: 1 where less is better, -1 where more is.
+        unit: the figure of the record that `min_delta` is a share of; None: it is an absolute difference.
+    """
+
+    figure: str
+    sign: int = 1
+    unit: str | None = None
+
+
 MONITORS = {
-    "held-out-loss": ("val_loss", 1),
-    "training-loss": ("loss", 1),
-    "alignment": ("alignment", 1),
-    "uniformity": ("uniformity", 1),
-    "rank": ("rank", -1),
-    "knn": ("knn_mean", -1),
+    "held-out-loss": Monitor("val_loss", unit="val_uniform"),
+    "training-loss": Monitor("loss", unit="uniform"),
+    "alignment": Monitor("alignment"),
+    "uniformity": Monitor("uniformity"),
+    "rank": Monitor("rank", sign=-1),
+    "knn": Monitor("knn_mean", sign=-1),
 }
 BEST, LAST, BAD_BATCH = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
 FEW_NAMES = 5  # of a bad batch's frames in the message; all are in the file
+
+
+class Unchecked:
+    """A batch's loss on its way from the device, which goes on with the next batch meanwhile.
+
+    Args:
+        loss: scalar.
+        rows: (B,) the batch's frames.
+        epoch: in which.
+    """
+
+    def __init__(self, loss: Tensor, rows: np.ndarray, epoch: int) -> None:
+        self.loss, self.rows, self.epoch = loss.to("cpu", non_blocking=True), rows, epoch
+        self.copied = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+
+    def value(self) -> float:
+        """The loss; waits for its own batch alone."""
+        if self.copied:
+            self.copied.synchronize()
+        return float(self.loss)
 
 
 class Pretraining:
@@ -96,12 +131,13 @@ class Pretraining:
         # of this stage: the monitored figure, lower is better, and epochs since it improved
         self.best, self.stale = math.inf, 0
         self.stage, self.began = 0, 0  # the number of the size, and the epochs before it
-        self._pass_stages()
+        self.annealing: list[int] | None = None  # the epochs before the learning rate's fall, and its epochs
+        self._plan()
         self.steps_done, self.seconds = 0, 0.0  # of the epoch that is being trained
         self.total: float | Tensor = 0.0  # sum of its batches' losses
         self.buffers = self._copy_of_buffers()
         self._moves = threading.RLock()
-        self._unchecked: tuple[Tensor, np.ndarray, int] | None = None
+        self._unchecked: Unchecked | None = None
         self._rows: np.ndarray | None = None  # of the last batch
         self._saved: tuple[Path, int, int] | None = None
 
@@ -132,7 +168,7 @@ class Pretraining:
                 self.seconds = before + time.perf_counter() - begun
                 self.buffers = self._copy_of_buffers()
             self.check_finite()  # the batch before: its loss is known by now, and a GPU need not wait
-            self._unchecked, self._rows = (loss, rows, epoch), rows
+            self._unchecked, self._rows = Unchecked(loss, rows, epoch), rows
             after_step()
         self.check_finite()
         return float(self.total) / len(batches)
@@ -140,10 +176,13 @@ class Pretraining:
     def learning_rate_of(self, number: int) -> float:
         """The learning rate of a step of the epoch that is being trained."""
         per_epoch = len(self.rows) // self.batch_size
-        return learning_rate_at(
+        annealing = None
+        if self.annealing:
+            annealing = self.annealing[0] * per_epoch, self.annealing[1] * per_epoch
+        return annealed_rate_at(
             len(self.history) * per_epoch + number,
-            steps=self.epochs * per_epoch,
             warmup=round(self.warmup_epochs * per_epoch),
+            annealing=annealing,
             peak=self.learning_rate,
         )
 
@@ -154,16 +193,15 @@ class Pretraining:
             NotFinite: it is not finite.
         """
         if self._unchecked:
-            loss, rows, epoch = self._unchecked
-            if not math.isfinite(float(loss)):
-                raise NotFinite(rows, epoch)
+            if not math.isfinite(self._unchecked.value()):
+                raise NotFinite(self._unchecked.rows, self._unchecked.epoch)
             self._unchecked = None
 
     def end_epoch(self, record: dict[str, Any]) -> None:
         """Put an epoch's record into the history; the next epoch is the one being trained."""
         self.history.append(record)
         self.steps_done, self.total, self.seconds = 0, 0.0, 0.0
-        self._pass_stages()
+        self._plan()
 
     def next_stage(self) -> None:
         """Go on with larger views; what was best with smaller ones counts no longer."""
@@ -173,6 +211,31 @@ class Pretraining:
     def last_stage(self) -> bool:
         """Whether views have their full size."""
         return self.stage == len(self.sizes) - 1
+
+    def end_stage(self) -> None:
+        """Go on with larger views, or where they are of full size already, with the annealing."""
+        if not self.last_stage():
+            self.next_stage()
+        elif self.annealing is None and len(self.history) < self.epochs:
+            self.anneal()
+
+    def anneal(self) -> None:
+        """Let the learning rate fall to 0 from here on, with views of full size; then the run ends."""
+        while not self.last_stage():
+            self.next_stage()
+        done = len(self.history)
+        self.annealing = [done, min(annealing_epochs(done), self.epochs - done)]
+
+    def ended(self) -> bool:
+        """Whether all epochs are done, or those of the annealing."""
+        return len(self.history) >= (sum(self.annealing) if self.annealing else self.epochs)
+
+    def _plan(self) -> None:
+        """Begin what it is time for: larger views, or the annealing, so that it ends with the last epoch."""
+        if self.annealing is None and stable_epochs(self.epochs) <= len(self.history) < self.epochs:
+            self.anneal()
+        if self.annealing is None:
+            self._pass_stages()
 
     def _pass_stages(self) -> None:
         """Leave the stages whose epochs are used up; those that are left share what epochs are left."""
@@ -218,6 +281,7 @@ class Pretraining:
             "stale": self.stale,
             "stage": self.stage,
             "began": self.began,
+            "annealing": self.annealing,
             "steps_done": self.steps_done,
             "total": float(self.total),
             "seconds": self.seconds,
@@ -239,7 +303,17 @@ class Pretraining:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # there is none where the run went on in other numbers
             self.step.scaler.load_state_dict(state["scaler"])
-        for name in ("history", "best", "stale", "stage", "began", "steps_done", "total", "seconds"):
+        for name in (
+            "history",
+            "best",
+            "stale",
+            "stage",
+            "began",
+            "annealing",
+            "steps_done",
+            "total",
+            "seconds",
+        ):
             setattr(self, name, state[name])
         self.buffers = self._copy_of_buffers()
 
@@ -303,10 +377,13 @@ def fit(
     on_epoch: Callable[[list[dict[str, Any]]], None],
     on_saved: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """Pretrain until the monitored figure stops getting better or the epochs are used up.
+    """Pretrain until the monitored figure stops getting better, then anneal; the epochs are an upper bound.
 
-    While views are not of full size yet, a figure that stops getting better ends the stage, not the run. The
-    best epoch of a stage replaces that of the one before, so what is kept has seen full size.
+    While views are not of full size yet, a figure that stops getting better ends the stage, not the run. With
+    views of full size it begins the annealing: the learning rate falls to 0 over a fifth as many epochs as
+    were done. A run that uses all its epochs anneals in the last of them. Each epoch of the annealing is kept
+    in place of the one before, the last one at the end: the rate's fall brings what a disease is told by
+    (`benchmarks/RECIPE.md`).
 
     The averaged weights of the best epoch go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after
     each epoch, within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
@@ -315,8 +392,8 @@ def fit(
         run: a fresh or resumed state.
         measure: what else goes into an epoch's record.
         monitor: a key of `MONITORS`.
-        patience: epochs without a better figure before stopping.
-        min_delta: by how much it must be better.
+        patience: epochs without a better figure before the annealing.
+        min_delta: by how much it must be better: of a loss, as a share of its uniform value.
         checkpoint_minutes: between two saves within an epoch.
         names: N names of the frames, to name those of a batch whose loss is not finite.
         save_dir: where the checkpoints are.
@@ -345,29 +422,30 @@ def fit(
                 on_saved()
 
     with process.rescued(save):
-        while len(run.history) < run.epochs and run.stale < patience:
+        while not run.ended():
             if ranks.leads() and len(run.sizes) > 1 and run.steps_done == 0:
                 _say_size(run)
             begun, earlier = time.perf_counter(), run.seconds
             try:
                 with ranks.lost_is_said():
                     record = _epoch(run, measure, save_now_and_then)
-                figure, sign = MONITORS[monitor]
-                if record[figure] is None:
+                watched = MONITORS[monitor]
+                if record[watched.figure] is None:
                     raise UserError(
                         f"--monitor {monitor}: it cannot be computed from these data; name another"
                     )
-                deciding = sign * record[figure]
+                deciding = watched.sign * record[watched.figure]
+                least = min_delta * (record[watched.unit] if watched.unit else 1.0)
                 with run.moving():
-                    better = deciding < run.best - min_delta
+                    better = run.annealing is not None or deciding < run.best - least
                     run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
                     seconds = round(earlier + time.perf_counter() - begun, 2)
                     ended = {**record, "size": run.step.size, "best": better, "seconds": seconds}
                     if better and ranks.leads():
                         _save_best(run, save_dir / BEST)
                     run.end_epoch(ended)
-                    if run.stale >= patience and not run.last_stage():
-                        run.next_stage()
+                    if run.stale >= patience:
+                        run.end_stage()
                     save()
                     on_epoch(run.history)
                 if ranks.leads():

@@ -6,11 +6,23 @@ size (`benchmarks/RECIPE.md`; progressive resizing is known from supervised trai
 EfficientNetV2, section 3.2).
 """
 
+import math
 from collections.abc import Sequence
 
+ANNEALING_SHARE = 0.2  # epochs of the annealing for each epoch before it
 SHARES = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
 SMALLEST = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
 STEP = 8  # pixels that sides are multiples of, but for the last one
+
+
+def annealing_epochs(before: int) -> int:
+    """How many epochs the learning rate takes to fall to 0 after so many epochs."""
+    return max(1, math.ceil(ANNEALING_SHARE * before))
+
+
+def stable_epochs(epochs: int) -> int:
+    """The epochs before the annealing of a course of so many that is not ended early."""
+    return next(n for n in range(epochs) if n + annealing_epochs(n) >= epochs)
 
 
 def growing(image_size: int) -> tuple[int, ...]:
@@ -31,8 +43,9 @@ def first(sizes: Sequence[int], epochs: int) -> int:
 
 
 def planned(sizes: Sequence[int], epochs: int) -> list[int]:
-    """The size of each epoch's views, if nothing ends a stage before its time."""
+    """The size of each epoch's views, if nothing ends a stage before its time; the annealing has the last."""
     found: list[int] = []
     for stage, size in enumerate(sizes):
         found += [size] * first(sizes[stage:], epochs - len(found))
-    return found
+    stable = stable_epochs(epochs)
+    return found[:stable] + [sizes[-1]] * (epochs - stable)

@@ -43,7 +43,7 @@ class Watch:
     ) -> None:
         self.run, self.held_out = run, len(watched) >= 2
         rows = watched if self.held_out else run.rows
-        self.batches = watched_batches(rows, run.batch_size)
+        self.batches = watched_batches(rows, run.batch_size, seed=run.seed)
         self.partners = Partners(rows, run.videos) if run.partners else None
         self.labelled = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), KNN_MOST)).astype(int)]
         self.values = {task: values[task][self.labelled] for task in n_classes}

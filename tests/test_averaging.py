@@ -1,10 +1,11 @@
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from simclr_rhd.averaging import MovingAverage
+from simclr_rhd.averaging import MovingAverage, decay_of_epochs
 
 
 def small_model():
@@ -80,3 +81,10 @@ def test_a_state_goes_on_as_if_it_had_not_been_left():
         again.update(model)
     for name, x in average.model.state_dict().items():
         assert torch.equal(x, again.model.state_dict()[name])
+
+
+def test_the_average_is_of_as_many_epochs_whatever_their_length():
+    for steps in (11, 594):
+        decay = decay_of_epochs(steps)
+        assert decay ** (10 * steps) == pytest.approx(math.exp(-1), rel=0.01)
+    assert decay_of_epochs(0) == 0.0

@@ -52,9 +52,9 @@ def test_an_epoch_has_each_row_at_most_once_and_full_batches():
 
 
 def test_watched_batches_are_nearly_equal_and_hold_every_row_once():
-    sizes = [len(batch) for batch in watched_batches(np.arange(40), 6)]
+    sizes = [len(batch) for batch in watched_batches(np.arange(40), 6, seed=0)]
     assert sum(sizes) == 40 and max(sizes) - min(sizes) <= 1
-    assert sum(map(len, watched_batches(np.arange(5000), 64))) == 1024
+    assert sum(map(len, watched_batches(np.arange(5000), 64, seed=0))) == 1024
 
 
 def test_a_partner_is_another_frame_of_the_same_video_each_as_likely():

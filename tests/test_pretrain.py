@@ -17,6 +17,7 @@ from simclr_rhd.features import extract
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.pretrain import BAD_BATCH, LAST, Pretraining, fit
+from simclr_rhd.stages import stable_epochs
 from simclr_rhd.step import Step
 from simclr_rhd.watch import Watch
 
@@ -124,9 +125,12 @@ def test_epochs_shuffle_within_full_batches():
 
 @pytest.mark.parametrize(("n", "sizes"), [(3, [3]), (21, [6, 5, 5, 5]), (7, [7])])
 def test_watched_batches_hold_every_row(n, sizes):
-    batches = watched_batches(np.arange(n), 5)
+    batches = watched_batches(np.arange(n), 5, seed=0)
     assert [len(batch) for batch in batches] == sizes
-    assert np.concatenate(batches).tolist() == list(range(n))
+    rows = np.concatenate(batches)
+    assert sorted(rows) == list(range(n)) and (n < 10 or list(rows) != sorted(rows))
+    again = watched_batches(np.arange(n), 5, seed=0)
+    assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -264,10 +268,10 @@ def test_same_seed_same_weights_another_seed_others(frames, undisturbed, tmp_pat
     assert digest(other) != digest(whole)
 
 
-def test_the_best_checkpoint_is_the_epoch_of_lowest_watched_loss(frames, undisturbed):
+def test_the_end_of_the_annealing_is_kept_and_is_what_was_measured(frames, undisturbed):
     _, history, folder = undisturbed
     best = checkpoint.load(folder / "simclr_best.pt")
-    assert best["epoch"] == min(history, key=lambda row: row["val_loss"])["epoch"]
+    assert best["epoch"] == len(history)
     run = start(frames)
     run.average.model.load_state_dict(best["model"])
     found = watch_of(run)(best["epoch"])["val_loss"]
@@ -290,16 +294,66 @@ def test_what_is_measured_and_kept_is_the_average(frames, undisturbed, tmp_path)
 def test_early_stopping_counts_epochs_without_a_better_loss(frames, tmp_path):
     run = start(frames, epochs=9)
     history = go(run, tmp_path, patience=2, min_delta=100.0)
-    assert len(history) == 3, "the first epoch is better than none, two more are not"
-    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == 1
-    assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 3, "a stopped run stays stopped"
+    assert len(history) == 4, "the first epoch is better than none, two more are not, one anneals"
+    assert [row["best"] for row in history] == [True, False, False, True]
+    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == 4
+    assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 4, "a stopped run stays stopped"
+
+
+@pytest.mark.parametrize("monitor", ["held-out-loss", "training-loss"])
+def test_a_loss_must_fall_by_a_share_of_its_uniform_value(frames, tmp_path, monitor):
+    """About 0.02 a nat: an epoch that is better by less counts as none."""
+    history = go(start(frames, epochs=12), tmp_path, monitor=monitor, patience=20, min_delta=0.01)
+    figure, unit = {"held-out-loss": ("val_loss", "val_uniform"), "training-loss": ("loss", "uniform")}[
+        monitor
+    ]
+    best = float("inf")
+    for row in history[: stable_epochs(12)]:
+        assert row["best"] == (row[figure] < best - 0.01 * row[unit])
+        best = row[figure] if row["best"] else best
+
+
+def test_the_learning_rate_stays_until_the_stop_and_falls_to_zero_after_it(frames, tmp_path):
+    run, rates = start(frames, epochs=60), []
+    step = run.optimizer.step
+    run.optimizer.step = lambda: rates.append(run.optimizer.param_groups[0]["lr"]) or step()
+    history = go(run, tmp_path, patience=8, min_delta=100.0)
+    assert run.annealing == [9, 2] and len(history) == 11, "a fifth of nine epochs"
+    per_epoch = len(rates) // 11
+    assert rates[0] < 1e-3 and set(rates[2 : 9 * per_epoch]) == {1e-3}, (
+        "warm-up of half an epoch, then the peak"
+    )
+    falling = rates[9 * per_epoch :]
+    assert falling == sorted(falling, reverse=True) and falling[-1] < 0.1e-3
+    assert history[-1]["learning_rate"] == falling[-1]
+
+
+def test_the_epochs_allowed_do_not_change_a_run_that_stops_before_them(frames, tmp_path):
+    runs = [start(frames, epochs=epochs, sizes=(16, SIZE)) for epochs in (90, 300)]
+    histories = [go(run, tmp_path / str(run.epochs), patience=2, min_delta=100.0) for run in runs]
+    assert untimed(histories[0]) == untimed(histories[1]) and digest(runs[0]) == digest(runs[1])
+
+
+def test_a_run_that_is_resumed_in_its_annealing_ends_as_if_it_had_not_been_stopped(frames, tmp_path):
+    def kill(history):
+        if len(history) == 10:
+            raise Killed
+
+    how = {"patience": 8, "min_delta": 100.0}
+    with pytest.raises(Killed):
+        go(start(frames, epochs=60), tmp_path, on_epoch=kill, **how)
+    run, whole = resumed(frames, tmp_path, epochs=60), start(frames, epochs=60)
+    assert run.annealing == [9, 2]
+    assert untimed(go(run, tmp_path, **how)) == untimed(go(whole, tmp_path / "whole", **how))
+    assert digest(run) == digest(whole)
 
 
 @pytest.mark.parametrize(("monitor", "figure", "sign"), [("rank", "rank", -1), ("alignment", "alignment", 1)])
 def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
-    history = go(start(frames), tmp_path, monitor=monitor)
-    best = min(history, key=lambda row: sign * row[figure])["epoch"]
-    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == best
+    history = go(start(frames, epochs=9), tmp_path, monitor=monitor, patience=20)
+    deciding = [sign * row[figure] for row in history]
+    for number in range(stable_epochs(9)):
+        assert history[number]["best"] == (deciding[number] < min([*deciding[:number], float("inf")]))
 
 
 def test_views_grow_by_plan(frames, tmp_path):
@@ -312,10 +366,10 @@ def test_views_grow_by_plan(frames, tmp_path):
 def test_a_stage_without_a_better_loss_ends_and_the_run_goes_on_with_larger_views(frames, tmp_path):
     run = start(frames, epochs=60, sizes=(16, 24, SIZE))
     history = go(run, tmp_path, patience=2, min_delta=100.0)
-    assert [row["size"] for row in history] == [16] * 3 + [24] * 3 + [SIZE] * 3
-    assert [row["epoch"] for row in history if row["best"]] == [1, 4, 7]
-    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == 7
-    assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 9, "a stopped run stays stopped"
+    assert [row["size"] for row in history] == [16] * 3 + [24] * 3 + [SIZE] * 3 + [SIZE] * 2
+    assert [row["epoch"] for row in history if row["best"]] == [1, 4, 7, 10, 11]
+    assert checkpoint.load(tmp_path / "simclr_best.pt")["epoch"] == 11
+    assert len(go(run, tmp_path, patience=2, min_delta=100.0)) == 11, "a stopped run stays stopped"
 
 
 def test_a_run_that_is_resumed_knows_its_stage(frames, tmp_path):
@@ -359,7 +413,7 @@ def test_a_loss_that_is_not_finite_stops_names_its_frames_and_keeps_the_last_goo
     run = start(frames)
     go(run, tmp_path)
     good = (tmp_path / LAST).read_bytes()
-    run.epochs += 1
+    run.epochs, run.annealing = run.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
     with pytest.raises(UserError, match=r"epoch 4 is not finite.*clip\d_frame") as stopped:
@@ -373,7 +427,7 @@ def test_a_stop_on_top_of_a_loss_that_is_not_finite_keeps_the_last_good_state(fr
     run = start(frames)
     go(run, tmp_path)
     good = (tmp_path / LAST).read_bytes()
-    run.epochs += 1
+    run.epochs, run.annealing = run.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
 
