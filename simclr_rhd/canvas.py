@@ -35,6 +35,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 # Okabe & Ito (2008) without black and yellow, used for outlines and too pale; two of Paul Tol's
+LABEL_ROOM = 0.12  # of the height, for labels below what is drawn
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#882255", "#999933")
 MARKERS = "os^DvPX<>p*h8d"  # 14 markers, 8 colours: no two of 56 classes look alike
 PALE, MUTED, ALARM, GRID = "#C8C8C8", "#595959", "#B03A00", "#E4E4E4"
@@ -183,10 +184,10 @@ def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, f
     for (label, bound), colour in zip(bounds.items(), (*COLOURS[:2], MUTED), strict=False):
         axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
         axes.update_datalim([(numbers[0], bound)])
+    axes.autoscale_view()
     mark_sizes(axes, epochs)
     if best := [row["epoch"] for row in epochs if row.get("best")]:
         axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
-    axes.autoscale_view()
     axes.set(ylabel="loss")
     by_epoch(axes, numbers)
 
@@ -197,9 +198,11 @@ def grown(epochs: Epochs) -> bool:
 
 
 def mark_sizes(axes: Any, epochs: Epochs) -> None:
-    """Where views grow, a line, and their sizes; nothing where they are of one size."""
+    """A line where views grow, and their sizes below all that is drawn; nothing if they are of one size."""
     if not grown(epochs):
         return
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - LABEL_ROOM * (high - low), high)
     starts = [(epochs[0]["epoch"] - 0.5, epochs[0])]
     starts += [(row["epoch"] - 0.5, row) for before, row in pairwise(epochs) if before["size"] != row["size"]]
     for number, (at, row) in enumerate(starts):

@@ -88,8 +88,8 @@ def require_tensorboard() -> None:
 
 def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str) -> str:
     """One readable line for the log, from the last record; an epoch's time goes with its views' area."""
-    last, epochs = history[-1], len(sizes)
-    area = sum(max(size, last["size"]) ** 2 for size in sizes[last["epoch"] :])
+    last, epochs = history[-1], history[-1]["last_epoch"]
+    area = sum(max(size, last["size"]) ** 2 for size in sizes[last["epoch"] : epochs])
     left = area * sum(row["seconds"] for row in history) / sum(row["size"] ** 2 for row in history)
     whole = math.isclose(math.exp(last["uniform"]) % 2, 1, abs_tol=1e-6)  # no negative was left out
     parts = [
@@ -104,7 +104,9 @@ def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str
     )
     if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
         parts.append(f"kNN {' '.join(votes)}")
-    if last["best"]:
+    if last["annealing"]:
+        parts.append("annealing")
+    elif last["best"]:
         parts.append(f"best {monitor.replace('-', ' ')}")
     parts.append(
         f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, about {duration(left)} left"

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from simclr_rhd.canvas import COLOURS, MARKERS, MUTED, Epochs, by_epoch, grown, losses, mark_sizes, page
 
 GROWTH = "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
+ANNEALED = "From epoch {} on the learning rate falls to 0; the last epoch is kept."
 AVERAGED = (
     "What is measured after an epoch is the moving average of the weights; the training loss is that of the "
     "weights themselves."
@@ -73,7 +74,9 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
 
 def notes(epochs: Epochs) -> list[str]:
     """Sentences on how epochs differ and what was measured, where they apply."""
-    return [AVERAGED] * bool(epochs[-1].get("averaged")) + [GROWTH] * grown(epochs)
+    falling = [row["epoch"] for row in epochs if row.get("annealing")]
+    annealed = [ANNEALED.format(falling[0])] if falling else []
+    return [AVERAGED] * bool(epochs[-1].get("averaged")) + [GROWTH] * grown(epochs) + annealed
 
 
 def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:

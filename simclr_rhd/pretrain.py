@@ -228,7 +228,16 @@ class Pretraining:
 
     def ended(self) -> bool:
         """Whether all epochs are done, or those of the annealing."""
-        return len(self.history) >= (sum(self.annealing) if self.annealing else self.epochs)
+        return len(self.history) >= self.last_epoch()
+
+    def last_epoch(self) -> int:
+        """The epoch that ends the run, as far as is known."""
+        return sum(self.annealing) if self.annealing else self.epochs
+
+    def course(self) -> dict[str, Any]:
+        """What an epoch's record holds of the run's course."""
+        annealing = self.annealing is not None
+        return {"size": self.step.size, "annealing": annealing, "last_epoch": self.last_epoch()}
 
     def _plan(self) -> None:
         """Begin what it is time for: larger views, or the annealing, so that it ends with the last epoch."""
@@ -440,7 +449,7 @@ def fit(
                     better = run.annealing is not None or deciding < run.best - least
                     run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
                     seconds = round(earlier + time.perf_counter() - begun, 2)
-                    ended = {**record, "size": run.step.size, "best": better, "seconds": seconds}
+                    ended = {**record, **run.course(), "best": better, "seconds": seconds}
                     if better and ranks.leads():
                         _save_best(run, save_dir / BEST)
                     run.end_epoch(ended)

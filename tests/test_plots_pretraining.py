@@ -115,3 +115,28 @@ def test_diagnostics_say_what_was_not_measured(changes, tmp_path, monkeypatch):
     figures = drawn_on_pages(monkeypatch)
     plots_pretraining.simclr_diagnostics(tmp_path / "d.png", epochs(3, **changes), note="")
     assert [text.get_text() for axes in figures[0].axes for text in axes.texts] == ["not measured"] * 4
+
+
+def test_labels_of_view_sizes_lie_below_what_is_drawn():
+    """With the least value in the first epoch of a size, where its label begins."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    values = [0.0, 1.0, 0.5, 0.0, 1.0, 0.7]
+    epochs = [{"epoch": n + 1, "size": 32 if n < 3 else 64, "rank": x} for n, x in enumerate(values)]
+    figure = Figure()
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    plots_pretraining.draw_diagnostic(axes, [row["epoch"] for row in epochs], {"": values})
+    plots_pretraining.mark_sizes(axes, epochs)
+    canvas.draw()
+    lowest = axes.transData.transform((1, 0.0))[1]
+    labels = [text.get_window_extent() for text in axes.texts]
+    assert len(labels) == 2 and all(label.y1 < lowest and label.y0 > axes.bbox.y0 for label in labels)
+
+
+def test_the_annealing_is_explained():
+    rows = [{"epoch": n, "annealing": n > 4} for n in range(1, 7)]
+    assert any(
+        "From epoch 5 on the learning rate falls to 0" in line for line in plots_pretraining.notes(rows)
+    )
+    assert not any("learning rate" in line for line in plots_pretraining.notes(rows[:4]))
