@@ -13,6 +13,9 @@ from torchvision.transforms.v2.functional import resize
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+# What a file may hold, whatever it is called (MPO is a JPEG). Pillow knows more: PostScript, for one,
+# starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 LARGEST_PIXELS = 100_000_000
 DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
@@ -54,13 +57,13 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def _opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > LARGEST_PIXELS:
         raise ValueError(f"too large ({image.width}x{image.height})")
     if min(image.size) < SMALLEST_SIDE:
         raise ValueError(f"too small ({image.width}x{image.height})")
     if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
-        Image.open(io.BytesIO(data)).verify()
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()
     image.load()
     return ImageOps.exif_transpose(image)
 

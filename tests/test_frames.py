@@ -1,4 +1,6 @@
+import ast
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,22 @@ def test_common_formats(format):
 def test_unusable_bytes_are_refused_with_the_reason(data, reason):
     with pytest.raises(ValueError, match=reason):
         decode(data)
+
+
+@pytest.mark.parametrize("format", ["EPS", "PPM", "TGA", "ICNS", "PDF", "JPEG2000"])
+def test_pillow_opens_only_the_formats_that_are_promised(format, monkeypatch):
+    data = encoded(Image.new("RGB", (32, 32), "red"), format)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    with pytest.raises(ValueError, match="not an image"):
+        decode(data)
+
+
+def test_every_picture_is_opened_with_a_list_of_formats():
+    """A foreign program must not be reached from anywhere in the package."""
+    for path in (Path(__file__).parents[1] / "simclr_rhd").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
+                assert "formats" in {keyword.arg for keyword in node.keywords}, f"{path.name}:{node.lineno}"
 
 
 def test_a_bit_flip_in_a_png_is_noticed():
