@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import LARGEST_PIXELS, to_rgb
+from simclr_rhd.frames import LARGEST_PIXELS, evenly, rgb_of
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
@@ -46,11 +46,6 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         raise ValueError(f"damaged clip ({type(error).__name__})") from None
     if given == 0:
         raise ValueError("a clip without frames")
-
-
-def evenly(total: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
-    return sorted(set(np.linspace(0, max(0, total - 1), min(most, total)).round().astype(int).tolist()))
 
 
 def require_pyav() -> Any:
@@ -111,7 +106,7 @@ def _video_count(path: Path) -> int:
 def _gif(path: Path) -> Iterator[np.ndarray]:
     with Image.open(path, formats=["GIF"]) as image:
         for frame in ImageSequence.Iterator(image):
-            yield np.asarray(to_rgb(frame))
+            yield rgb_of(frame)
 
 
 def _gif_count(path: Path) -> int:

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import DARKEST_16_BIT, LARGEST_PIXELS, SMALLEST_SIDE
+from simclr_rhd.frames import DARKEST_16_BIT, LARGEST_PIXELS, SMALLEST_SIDE, evenly
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble

@@ -2,6 +2,9 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +22,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 LARGEST_PIXELS = 100_000_000
 DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
+UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
+SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
+REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
 DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
@@ -31,10 +37,7 @@ def is_frame(name: str) -> bool:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """One frame of any common pixel format as RGB.
-
-    16-bit grey is taken as full range (divided by 257), transparency as black. 16-bit pixels that stay below
-    a sixteenth of that range are refused: they have 12 bits or fewer, and would come out black.
+    """The picture of a still that has one, as RGB: see `pictures`.
 
     Returns:
         (H, W, 3) uint8.
@@ -42,10 +45,41 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         ValueError: the bytes are no frame that can be used; the message is the reason.
     """
+    first, *more = [frame for _, frame in islice(pictures(data, most=None), 2)]
+    if more:
+        raise ValueError("several pictures in one file: wanted one")
+    return first
+
+
+def pictures(data: bytes, *, most: int | None) -> Iterator[tuple[int | None, np.ndarray]]:
+    """All pictures of a still as RGB: pages of a TIFF or an MPO, frames of a WebP or a PNG.
+
+    16-bit grey is taken as full range (divided by 257), transparency as black. 16-bit pixels that stay below
+    a sixteenth of that range are refused: they have 12 bits or fewer, and would come out black.
+
+    Args:
+        data: the file's bytes.
+        most: pictures at most, evenly spaced; None for all.
+
+    Yields:
+        The picture's number, None where there is but one, and (H, W, 3) uint8.
+
+    Raises:
+        ValueError: the bytes are no frame that can be used; the message is the reason.
+    """
     if not data:
         raise ValueError("empty file")
     try:
-        return np.asarray(to_rgb(_opened(data)))
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
+                with Image.open(io.BytesIO(data), formats=["PNG"]) as whole:
+                    whole.verify()
+            places = _pages(image)
+            wanted = range(len(places)) if most is None else evenly(len(places), most)
+            for number in wanted:
+                image.seek(places[number])
+                _check_size(image)
+                yield number if len(places) > 1 else None, rgb_of(image)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
     except Image.DecompressionBombError:
@@ -56,38 +90,85 @@ def decode(data: bytes) -> np.ndarray:
         raise ValueError(f"damaged image ({error})") from None
 
 
-def _opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+def _pages(image: Image.Image) -> list[int]:
+    """Where the pictures of a file are; a TIFF's thumbnails and masks are none."""
+    places = range(getattr(image, "n_frames", 1))
+    if image.format not in ("TIFF", "MPO") or len(places) == 1:
+        return list(places)
+    found = []
+    for place in places:
+        try:
+            image.seek(place)
+        except ValueError:  # a JPEG whose further pictures were cut off on purpose: phones' photos, edited
+            break
+        if not _tiff_tag(image, SUBFILE_TYPE, 0) & (REDUCED | MASK):
+            found.append(place)
+    return found or [0]
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: Any = None) -> Any:
+    return getattr(image, "tag_v2", {}).get(tag, default)
+
+
+def _check_size(image: Image.Image) -> None:
     if image.width * image.height > LARGEST_PIXELS:
         raise ValueError(f"too large ({image.width}x{image.height})")
     if min(image.size) < SMALLEST_SIDE:
         raise ValueError(f"too small ({image.width}x{image.height})")
-    if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
-        Image.open(io.BytesIO(data), formats=["PNG"]).verify()
-    image.load()
-    return ImageOps.exif_transpose(image)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as 8-bit RGB; transparency is black.
+def rgb_of(image: Image.Image) -> np.ndarray:
+    """A picture of any mode as 8-bit RGB, turned as its EXIF data say; transparency is black.
+
+    Returns:
+        (H, W, 3) uint8.
 
     Raises:
         ValueError: its range is not known.
     """
+    raw = _raw_mode(image)  # forgotten when the pixels are loaded
+    deep = ";16" in raw or 16 in _tiff_tag(image, BITS_PER_SAMPLE, ())
+    white_is_zero = _tiff_tag(image, PHOTOMETRIC) == 0
+    image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
-        wide = np.asarray(image, dtype=np.float64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("pixels outside 16 bits")
-        if 0 < wide.max() < DARKEST_16_BIT:
-            raise ValueError(
-                f"16-bit pixels up to {wide.max():.0f} only: of unknown depth, save them as 8-bit"
-            )
-        image = Image.fromarray(np.round(wide / 257).astype(np.uint8))
-    elif image.mode == "F":
+        grey = _eight_bits(np.asarray(image, dtype=np.float64), top=4095 if raw == "I;12" else 65535)
+        return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
+    if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
-    elif image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-    return image.convert("RGB")
+    if deep and image.mode in ("LA", "RGB", "RGBA"):  # of each value Pillow keeps the upper half
+        colours = np.asarray(image)[..., : 1 if image.mode == "LA" else 3]
+        if colours.max() < DARKEST_16_BIT // 256:
+            raise ValueError(f"16-bit pixels below {DARKEST_16_BIT} only: {UNKNOWN_DEPTH}")
+    return np.asarray((_on_black(image) if image.has_transparency_data else image).convert("RGB"))
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How a picture's pixels lie in its file, in Pillow's words ("RGB;16B"); "" once they are loaded."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    args = tiles[0].args if tiles else ""
+    return str(args if isinstance(args, str) or not args else args[0])
+
+
+def _eight_bits(wide: np.ndarray, *, top: int) -> np.ndarray:
+    """(H, W) grey levels up to `top` -> uint8."""
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ValueError("pixels outside 16 bits")
+    if top == 65535 and 0 < wide.max() < DARKEST_16_BIT:
+        raise ValueError(f"16-bit pixels up to {wide.max():.0f} only: {UNKNOWN_DEPTH}")
+    return np.round(wide / top * 255).astype(np.uint8)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Lay a transparent picture on black; one that is equally transparent everywhere is shown as it is."""
+    image = image.convert("RGBA")
+    low, high = image.getextrema()[3]
+    return image if low == high else Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+
+
+def evenly(total: int, most: int) -> list[int]:
+    """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
+    return sorted(set(np.linspace(0, max(0, total - 1), min(most, total)).round().astype(int).tolist()))
 
 
 def square(frame: np.ndarray, side: int) -> np.ndarray:

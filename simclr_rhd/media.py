@@ -1,4 +1,4 @@
-"""A file, whatever it is, to stored frames: a still has one, a clip or a DICOM file many."""
+"""A file, whatever it is, to stored frames: a still has one or a few, a clip or a DICOM file many."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -81,7 +81,7 @@ def prepare(path: Path, name: str, *, side: int, most: int | None, salt: bytes) 
         path: where its bytes are.
         name: its name in the source; the extension tells what it is.
         side: S, pixels of a stored frame's side.
-        most: frames of a clip or DICOM file at most, evenly spaced; None for all.
+        most: frames of a file at most, evenly spaced; None for all.
         salt: for the hash of a patient.
     """
     done = Prepared()
@@ -123,7 +123,7 @@ def _frames(
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     if kind == STILL:
-        yield None, frames.decode(path.read_bytes())
+        yield from frames.pictures(path.read_bytes(), most=most)
     elif kind == CLIP:
         yield from clips.clip_frames(path, PurePosixPath(name).suffix.lower(), most=most)
     elif not dicom.is_dicom(path):

@@ -25,10 +25,9 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from simclr_rhd import index, media
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building, replacing
-from simclr_rhd.frames import GREY
+from simclr_rhd.frames import GREY, evenly
 from simclr_rhd.index import STILL, FrameNames
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
@@ -38,7 +37,7 @@ from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 3  # raise it when the same file would be stored otherwise
+VERSION = 4  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
 

@@ -1,5 +1,7 @@
 import ast
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, square
+from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, pictures, square
 
 
 def encoded(image, format="PNG", **options):
@@ -32,6 +34,77 @@ def test_sixteen_bits_are_scaled_by_their_full_range():
     frame = decode(encoded(Image.fromarray(wide)))
     assert (frame == np.round(wide / 257).astype(np.uint8)[..., None]).all()
     assert (decode(encoded(Image.fromarray(wide), "TIFF")) == frame).all()
+
+
+def png16(levels):
+    """(H, W, C) uint16 as a PNG of 16 bits a channel, which Pillow does not write."""
+    height, width, channels = levels.shape
+    kind = {2: 4, 3: 2, 4: 6}[channels]  # grey + alpha, RGB, RGBA
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = {b"IHDR": struct.pack(">2L5B", width, height, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows)}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body))
+        for name, body in (*chunks.items(), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("top", [255, 1023, 4095])
+def test_few_of_sixteen_bits_are_refused_in_colour_and_beside_transparency(channels, top):
+    deep = np.repeat(gradient(dtype=np.uint16, top=top)[..., None], channels, axis=2)
+    if channels != 3:
+        deep[..., -1] = 65535
+    with pytest.raises(ValueError, match="16-bit pixels below 4096 only: of unknown depth"):
+        decode(png16(deep))
+    deep[..., : channels - (channels != 3)] *= 65535 // top
+    assert (decode(png16(deep)) == deep[..., :1] // 256).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_with_white_as_zero_is_not_a_negative(bits):
+    levels = gradient(dtype=np.uint16, top=65535) if bits == 16 else gradient()
+    black_is_zero = encoded(Image.fromarray(levels), "TIFF")
+    entry = struct.pack("<HHLL", 262, 3, 1, 1)
+    assert black_is_zero.count(entry) == 1
+    data = encoded(Image.fromarray(levels.max() - levels), "TIFF").replace(entry, entry[:8] + bytes(4))
+    assert (decode(data) == decode(black_is_zero)).all()
+
+
+@pytest.mark.parametrize("alpha", [0, 3])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_equally_transparent_everywhere_is_shown(mode, alpha):
+    picture = Image.fromarray(gradient()).convert(mode)
+    picture.putalpha(alpha)
+    assert (decode(encoded(picture)) == gradient()[..., None]).all()
+
+
+@pytest.mark.parametrize(("format", "count"), [("TIFF", 5), ("PNG", 5), ("WEBP", 5), ("MPO", 3)])
+def test_all_pictures_of_a_still_are_read_and_numbered(format, count):
+    levels = [np.full((16, 24), 40 * number + 9, np.uint8) for number in range(count)]
+    first, *others = map(Image.fromarray, levels)
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(first, format, save_all=True, append_images=others, **options)
+    found = list(pictures(data, most=None))
+    assert [number for number, _ in found] == list(range(count))
+    for (_, frame), wanted in zip(found, levels, strict=True):
+        assert np.abs(frame.astype(int) - wanted[..., None]).max() <= 2 * (format == "MPO")
+    assert [number for number, _ in pictures(data, most=2)] == [0, count - 1]
+    with pytest.raises(ValueError, match="several pictures in one file"):
+        decode(data)
+
+
+def test_a_photo_whose_header_still_names_a_picture_that_was_cut_off_is_whole():
+    one = Image.fromarray(gradient())
+    data = encoded(one, "MPO", save_all=True, append_images=[one])
+    ((number, frame),) = pictures(data[: data.rindex(b"\xff\xd8\xff")], most=None)
+    assert number is None and frame.shape == (17, 23, 3)
+
+
+def test_the_thumbnail_of_a_tiff_is_no_picture_of_its_own():
+    whole, small = Image.fromarray(gradient(40, 60)), Image.fromarray(gradient(10, 15))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    ((number, frame),) = pictures(encoded(whole, "TIFF", save_all=True, append_images=[small]), most=None)
+    assert number is None and frame.shape == (40, 60, 3)
 
 
 def test_transparency_is_black():

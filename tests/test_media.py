@@ -10,9 +10,8 @@ import pytest
 from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
 
 from simclr_rhd import media
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import square
+from simclr_rhd.frames import evenly, square
 
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
