@@ -1,12 +1,14 @@
 """Clips: the frames of a video file, one after another."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence
 
+from simclr_rhd.containers import missing_bytes
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import LARGEST_PIXELS, evenly, rgb_of
 
@@ -19,7 +21,7 @@ SAFE = {
 
 
 def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[int, np.ndarray]]:
-    """The frames of a clip with their numbers from 0, each (H, W, 3) uint8 RGB.
+    """The frames of a clip that a player shows, with their numbers from 0, each (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
@@ -30,14 +32,16 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
         UserError: PyAV is missing.
     """
-    frames, count = (_gif, _gif_count) if suffix == ".gif" else (_video, _video_count)
+    frames, count, to_rgb = (
+        (_gif, _gif_count, rgb_of) if suffix == ".gif" else (_video, _video_count, _rgb_of_video)
+    )
     wanted = None if most is None else set(evenly(count(path), most))
     given = 0
     try:
         for number, frame in enumerate(frames(path)):
             if wanted is None or number in wanted:
                 given += 1
-                yield number, frame
+                yield number, to_rgb(frame)
     except UserError:
         raise
     except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
@@ -63,7 +67,7 @@ def require_pyav() -> Any:
     return av
 
 
-def _video(path: Path) -> Iterator[np.ndarray]:
+def _video(path: Path) -> Iterator[Any]:
     av = require_pyav()
     with av.open(str(path), options=SAFE) as container:
         if not container.streams.video:
@@ -71,42 +75,30 @@ def _video(path: Path) -> Iterator[np.ndarray]:
         stream = container.streams.video[0]
         if stream.width * stream.height > LARGEST_PIXELS:
             raise ValueError(f"too large ({stream.width}x{stream.height})")
-        number = 0
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
-            number += 1
-            yield frame.to_ndarray(format="rgb24")
-        promised = _promised(container, stream)
-        if number < 0.95 * promised - 1:
-            raise ValueError(f"damaged clip: {promised} frames were to be there")
+            yield frame
+    if missing := missing_bytes(path):
+        raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
 
 
-def _promised(container: Any, stream: Any) -> int:
-    """How many frames a clip's header promises; 0 where it does not say (MPEG streams)."""
-    if stream.frames:
-        return int(stream.frames)
-    if "matroska" in container.format.name and container.duration and stream.average_rate:
-        return round(container.duration / 1e6 * float(stream.average_rate))
-    return 0
+def _rgb_of_video(frame: Any) -> np.ndarray:
+    return frame.to_ndarray(format="rgb24")
 
 
 def _video_count(path: Path) -> int:
-    """Packets with content: one a frame; headers do not tell it for MPEG streams."""
-    av = require_pyav()
-    try:
-        with av.open(str(path), options=SAFE) as container:
-            if not container.streams.video:
-                raise ValueError("a clip without pictures")
-            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except av.FFmpegError as error:
-        raise ValueError(f"damaged clip ({type(error).__name__})") from None
+    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
+    count = 0
+    with suppress(Exception):  # it comes again when the frames are read
+        for _ in _video(path):
+            count += 1
+    return count
 
 
-def _gif(path: Path) -> Iterator[np.ndarray]:
+def _gif(path: Path) -> Iterator[Image.Image]:
     with Image.open(path, formats=["GIF"]) as image:
-        for frame in ImageSequence.Iterator(image):
-            yield rgb_of(frame)
+        yield from ImageSequence.Iterator(image)
 
 
 def _gif_count(path: Path) -> int:

@@ -162,7 +162,7 @@ def _eight_bits(wide: np.ndarray, *, top: int) -> np.ndarray:
 def _on_black(image: Image.Image) -> Image.Image:
     """Lay a transparent picture on black; one that is equally transparent everywhere is shown as it is."""
     image = image.convert("RGBA")
-    low, high = image.getextrema()[3]
+    low, high = image.getchannel("A").getextrema()
     return image if low == high else Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
 
 

@@ -13,6 +13,7 @@ LAYERS = [
         "errors",
         "process",
         "processor",
+        "containers",
         "bootstrap",
         "calibration",
         "confusions",

@@ -79,6 +79,43 @@ def test_a_clip_that_lacks_what_its_header_promises_is_named(tmp_path, suffix, m
     assert "damaged clip" in prepare(path, most=most).reason
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "times", "shown"),
+    [
+        ("cut.mp4", "mpeg4", range(-6, 14), 14),  # an edit list; the cut is behind a key frame
+        ("dropped.avi", "mjpeg", [3 * number for number in range(20)], 20),
+        ("rate.mkv", "mpeg4", [number**2 for number in range(20)], 20),
+        ("rate.mp4", "mpeg4", [number**2 for number in range(20)], 20),
+    ],
+)
+def test_a_whole_clip_whose_header_counts_other_frames_than_are_shown(tmp_path, name, codec, times, shown):
+    frames = [picture(seed=number) for number in range(20)]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_clip(tmp_path / name, frames, codec=codec, pixels=pixels, times=times)
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(shown))
+    for stored, frame in zip(done.frames, frames[-shown:], strict=True):
+        same(stored, frame, tolerance=12)
+    assert [frame.number for frame in prepare(tmp_path / name, most=2).frames] == [0, shown - 1]
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - 3000])
+    assert "damaged clip" in prepare(path).reason
+
+
+def test_a_container_that_does_not_tell_its_length_is_whole(tmp_path):
+    path = tmp_path / "live.mkv"
+    write_clip(path, [picture(seed=number) for number in range(5)])
+    data = path.read_bytes()
+    at = data.index(b"\x18\x53\x80\x67") + 4
+    path.write_bytes(data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 5
+    write_clip(tmp_path / "c.mp4", [picture()] * 5)
+    with (tmp_path / "c.mp4").open("ab") as stream:
+        stream.write(bytes(500))  # recorders leave such a rest
+    assert prepare(tmp_path / "c.mp4").reason == ""
+
+
 def test_a_playlist_called_mp4_opens_nothing(tmp_path):
     secret = tmp_path / "secret.mp4"
     write_clip(secret, [picture()] * 3)
