@@ -1,7 +1,8 @@
 """Clips: the frames of a video file, one after another."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.frames import LARGEST_PIXELS, evenly, rgb_of
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
+WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
+Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
 SAFE = {
     "protocol_whitelist": "file",
@@ -32,16 +35,14 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
         UserError: PyAV is missing.
     """
-    frames, count, to_rgb = (
-        (_gif, _gif_count, rgb_of) if suffix == ".gif" else (_video, _video_count, _rgb_of_video)
-    )
+    frames, count = (_gif, _gif_count) if suffix == ".gif" else (_video, _video_count)
     wanted = None if most is None else set(evenly(count(path), most))
     given = 0
     try:
-        for number, frame in enumerate(frames(path)):
+        for number, as_rgb in enumerate(frames(path)):
             if wanted is None or number in wanted:
                 given += 1
-                yield number, to_rgb(frame)
+                yield number, as_rgb()
     except UserError:
         raise
     except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
@@ -67,7 +68,7 @@ def require_pyav() -> Any:
     return av
 
 
-def _video(path: Path) -> Iterator[Any]:
+def _video(path: Path) -> Iterator[Decoded]:
     av = require_pyav()
     with av.open(str(path), options=SAFE) as container:
         if not container.streams.video:
@@ -75,16 +76,43 @@ def _video(path: Path) -> Iterator[Any]:
         stream = container.streams.video[0]
         if stream.width * stream.height > LARGEST_PIXELS:
             raise ValueError(f"too large ({stream.width}x{stream.height})")
+        aspect = _aspect(stream)
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
-            yield frame
+            yield partial(_shown, frame, aspect)
     if missing := missing_bytes(path):
         raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
 
 
-def _rgb_of_video(frame: Any) -> np.ndarray:
-    return frame.to_ndarray(format="rgb24")
+def _shown(frame: Any, aspect: float) -> np.ndarray:
+    """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
+
+    Args:
+        frame: as PyAV gives it.
+        aspect: width of a pixel over its height.
+    """
+    width, height = round(frame.width * max(1, aspect)), round(frame.height * max(1, 1 / aspect))
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return pixels if matrix is None else placed(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
+
+
+def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Lay out (H, W, 3) pixels by the nine numbers of a display matrix (ISO/IEC 14496-12, 6.2.2).
+
+    A point (x, y) is shown at (ax + cy, bx + dy). Slanted pictures are turned to the nearest quarter.
+    """
+    a, b, _, c, d = (float(number) for number in matrix[:5])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _aspect(stream: Any) -> float:
+    """Width of a stream's pixels over their height; 1 where it is not told, or cannot be."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
 def _video_count(path: Path) -> int:
@@ -96,9 +124,10 @@ def _video_count(path: Path) -> int:
     return count
 
 
-def _gif(path: Path) -> Iterator[Image.Image]:
+def _gif(path: Path) -> Iterator[Decoded]:
     with Image.open(path, formats=["GIF"]) as image:
-        yield from ImageSequence.Iterator(image)
+        for frame in ImageSequence.Iterator(image):
+            yield partial(rgb_of, frame)
 
 
 def _gif_count(path: Path) -> int:

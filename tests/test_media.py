@@ -1,13 +1,16 @@
 """Clips and DICOM files: every frame with the right pixels, and no name of a patient anywhere."""
 
 import logging
+import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
+from PIL import Image
 
 from simclr_rhd import media
 from simclr_rhd.errors import UserError
@@ -100,6 +103,40 @@ def test_a_whole_clip_whose_header_counts_other_frames_than_are_shown(tmp_path, 
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size - 3000])
     assert "damaged clip" in prepare(path).reason
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda rgb: rgb),
+        ((0, 1, -1, 0), lambda rgb: np.rot90(rgb, -1)),  # a phone held upright
+        ((-1, 0, 0, -1), lambda rgb: np.rot90(rgb, 2)),
+        ((0, -1, 1, 0), lambda rgb: np.rot90(rgb)),
+        ((-1, 0, 0, 1), np.fliplr),  # a phone's camera on the user's side
+        ((0, 1, 1, 0), lambda rgb: rgb.swapaxes(0, 1)),
+    ],
+)
+def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(tmp_path, matrix, shown):
+    path, rgb = tmp_path / "phone.mp4", picture()
+    write_clip(path, [rgb] * 3)
+    data = path.read_bytes()
+    at = data.index(struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
+    a, b, c, d = (65536 * number for number in matrix)
+    path.write_bytes(data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 3
+    same(done.frames[0], shown(rgb), tolerance=12)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("aspect", "width", "height"), [((4, 3), 85, 48), ((1, 2), 64, 96), ((99, 1), 64, 48)]
+)
+def test_the_pixels_of_a_capture_are_made_square(tmp_path, suffix, aspect, width, height):
+    path = tmp_path / f"capture{suffix}"
+    write_clip(path, [picture()] * 3, aspect=Fraction(*aspect))
+    stored = prepare(path).frames[0]
+    same(stored, np.asarray(Image.fromarray(picture()).resize((width, height))), tolerance=12)
 
 
 def test_a_container_that_does_not_tell_its_length_is_whole(tmp_path):
