@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageSequence
@@ -19,7 +19,7 @@ Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may 
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
 SAFE = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm,h264,hevc,m4v",
 }
 
 
@@ -35,11 +35,21 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
         UserError: PyAV is missing.
     """
-    frames, count = (_gif, _gif_count) if suffix == ".gif" else (_video, _video_count)
-    wanted = None if most is None else set(evenly(count(path), most))
+    if suffix == ".gif":
+        return _numbered(partial(_gif, path), most)
+    return _numbered(partial(_video, path), most)
+
+
+def video_frames(stream: BinaryIO, *, most: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a video stream as they are coded; otherwise as `clip_frames`."""
+    return _numbered(partial(_coded, stream), most)
+
+
+def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iterator[tuple[int, np.ndarray]]:
     given = 0
     try:
-        for number, as_rgb in enumerate(frames(path)):
+        wanted = None if most is None else set(evenly(_count(frames()), most))
+        for number, as_rgb in enumerate(frames()):
             if wanted is None or number in wanted:
                 given += 1
                 yield number, as_rgb()
@@ -51,6 +61,15 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         raise ValueError(f"damaged clip ({type(error).__name__})") from None
     if given == 0:
         raise ValueError("a clip without frames")
+
+
+def _count(frames: Iterator[Decoded]) -> int:
+    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
+    count = 0
+    with suppress(Exception):  # it comes again when the frames are read
+        for _ in frames:
+            count += 1
+    return count
 
 
 def require_pyav() -> Any:
@@ -69,20 +88,31 @@ def require_pyav() -> Any:
 
 
 def _video(path: Path) -> Iterator[Decoded]:
+    for frame, stream in _decoded(str(path)):
+        yield partial(_shown, frame, _aspect(stream))
+    if missing := missing_bytes(path):
+        raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
+
+
+def _coded(source: BinaryIO) -> Iterator[Decoded]:
+    source.seek(0)
+    for frame, _ in _decoded(source):
+        yield partial(frame.to_ndarray, format="rgb24")
+
+
+def _decoded(source: str | BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """PyAV's frames, each with its stream."""
     av = require_pyav()
-    with av.open(str(path), options=SAFE) as container:
+    with av.open(source, "r", options=SAFE) as container:
         if not container.streams.video:
             raise ValueError("a clip without pictures")
         stream = container.streams.video[0]
         if stream.width * stream.height > LARGEST_PIXELS:
             raise ValueError(f"too large ({stream.width}x{stream.height})")
-        aspect = _aspect(stream)
         for frame in container.decode(stream):
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
-            yield partial(_shown, frame, aspect)
-    if missing := missing_bytes(path):
-        raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
+            yield frame, stream
 
 
 def _shown(frame: Any, aspect: float) -> np.ndarray:
@@ -115,24 +145,7 @@ def _aspect(stream: Any) -> float:
     return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
-def _video_count(path: Path) -> int:
-    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
-    count = 0
-    with suppress(Exception):  # it comes again when the frames are read
-        for _ in _video(path):
-            count += 1
-    return count
-
-
 def _gif(path: Path) -> Iterator[Decoded]:
     with Image.open(path, formats=["GIF"]) as image:
         for frame in ImageSequence.Iterator(image):
             yield partial(rgb_of, frame)
-
-
-def _gif_count(path: Path) -> int:
-    try:
-        with Image.open(path, formats=["GIF"]) as image:
-            return getattr(image, "n_frames", 1)
-    except Exception as error:
-        raise ValueError(f"damaged clip ({type(error).__name__})") from None

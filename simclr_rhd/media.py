@@ -132,8 +132,8 @@ def _frames(
             "not a DICOM file" if suffix in dicom.EXTENSIONS else f"{NO_FRAME}{suffix or 'no extension'}"
         )
     else:
-        done.patient, total, found = dicom.dicom_frames(path, most=most, salt=salt)
-        yield from (found if total > 1 else ((None, frame) for _, frame in found))
+        done.patient, several, found = dicom.dicom_frames(path, most=most, salt=salt)
+        yield from (found if several else ((None, frame) for _, frame in found))
 
 
 def look_of(pixels: np.ndarray) -> int:

@@ -284,14 +284,165 @@ def test_the_modules_are_imported_only_where_they_are_needed():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("number", [0, -1, 2**31 - 1])
-def test_a_number_of_frames_that_cannot_be(tmp_path, number):
+def compressed(frames, syntax, photometric, *, table=True):
+    """A DICOM data set of frames that are encoded already."""
+    from pydicom.encaps import encapsulate
+
     found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = len(frames)
+    found.file_meta.TransferSyntaxUID, found.PhotometricInterpretation = syntax, photometric
+    found.PixelData = encapsulate(frames, has_bot=table)
+    found["PixelData"].is_undefined_length = True
+    return found
+
+
+def bare_jpeg(rgb, **options):
+    """A JPEG in YCbCr whose colours no marker tells."""
+    data = encoded(rgb, "JPEG", quality=95, **options)
+    assert data[2:4] == b"\xff\xe0"
+    return data[:2] + data[20:]
+
+
+@pytest.mark.parametrize("number", [None, 0, -1, 1, 3])
+@pytest.mark.parametrize("kind", ["raw", "JPEG", "JPEG without a table", "RLE"])
+def test_frames_of_a_dicom_file_are_counted(tmp_path, kind, number):
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+
+    frames = [picture(seed=seed) for seed in range(6)]
+    if kind.startswith("JPEG"):
+        coded = [encoded(frame, "JPEG", quality=95) for frame in frames]
+        found = compressed(coded, JPEGBaseline8Bit, "YBR_FULL_422", table=kind == "JPEG")
+    else:
+        found = dataset(np.stack(frames), frames=6)
+        if kind == "RLE":
+            found.compress(RLELossless)
     found.NumberOfFrames = number
+    if number is None:
+        del found.NumberOfFrames
     save(found, tmp_path / "f.dcm")
-    for most in (None, 2):
-        done = prepare(tmp_path / "f.dcm", most=most)
-        assert (done.frames == [] and "promises" in done.reason) or number == 0
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(6))
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=4)
+    assert [frame.number for frame in prepare(tmp_path / "f.dcm", most=2).frames] == [0, 5]
+
+
+def test_a_header_that_promises_more_frames_than_there_are(tmp_path):
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = 2**31 - 1
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert len(done.frames) == 2 and "promises 2147483647 frames, the file holds 2" in done.reason
+
+
+@pytest.mark.parametrize("subsampling", [1, 2])
+def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsampling):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    found = compressed([bare_jpeg(picture(), subsampling=subsampling)], JPEGBaseline8Bit, "RGB")
+    save(found, tmp_path / "f.dcm")
+    same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
+
+
+def test_a_deflated_file(tmp_path):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    frames = np.stack([picture(seed=seed) for seed in range(3)])
+    found = dataset(frames, frames=3)
+    found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and len(done.patient) == 16
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame)
+
+
+@pytest.mark.parametrize("name", ["f.dcm", "IM_0001"])
+@pytest.mark.parametrize(
+    "syntax", ["ImplicitVRLittleEndian", "ExplicitVRLittleEndian", "ExplicitVRBigEndian"]
+)
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_file_without_a_preamble(tmp_path, name, syntax, meta):
+    import pydicom
+
+    found = dataset(picture())
+    found.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    found["PixelData"].VR = "OB"
+    save(found, tmp_path / "whole")
+    begin = (
+        132 if meta else 144 + pydicom.dcmread(tmp_path / "whole").file_meta.FileMetaInformationGroupLength
+    )
+    (tmp_path / name).write_bytes((tmp_path / "whole").read_bytes()[begin:])
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and len(done.patient) == 16
+    same(done.frames[0], picture())
+
+
+def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path):
+    from pydicom.uid import JPEGExtended12Bit
+
+    data = bytearray(encoded(picture()[..., 0], "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    found = compressed([bytes(data)], JPEGExtended12Bit, "MONOCHROME2")
+    found.BitsAllocated, found.BitsStored, found.HighBit, found.SamplesPerPixel = 16, 12, 11, 1
+    save(found, tmp_path / "f.dcm")
+    reason = prepare(tmp_path / "f.dcm").reason
+    assert "12 bits" in reason and "pip install pylibjpeg" in reason and "damaged" not in reason
+
+
+@pytest.mark.parametrize("most", [None, 3])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "syntax"),
+    [
+        (".m2v", "mpeg2video", "MPEG2MPML"),
+        (".ts", "mpeg2video", "MPEG2MPHL"),
+        (".h264", "libx264", "MPEG4HP41"),
+        (".mp4", "libx264", "MPEG4HP42STEREO"),
+        (".hevc", "libx265", "HEVCMP51"),
+    ],
+)
+def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
+    import av
+    import pydicom
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV does not write {codec}")
+    frames = [picture(seed=seed) for seed in range(7)]
+    write_clip(tmp_path / f"v{suffix}", frames, codec=codec)
+    data = (tmp_path / f"v{suffix}").read_bytes()
+    found = compressed([data], getattr(pydicom.uid, syntax), "YBR_PARTIAL_420")
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm", most=most)
+    numbers = list(range(7)) if most is None else [0, 3, 6]
+    assert done.reason == "" and [frame.number for frame in done.frames] == numbers
+    for stored in done.frames:
+        same(stored, frames[stored.number], tolerance=14)
+
+
+def test_a_broken_video_inside_dicom_is_told_without_untrue_advice(tmp_path):
+    from pydicom.uid import MPEG4HP41
+
+    save(compressed([b"no video" * 50], MPEG4HP41, "YBR_PARTIAL_420"), tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.frames == [] and "damaged clip" in done.reason and "pip" not in done.reason
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_palettes_in_big_endian_and_of_8_bits_in_16(tmp_path, deep):
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+    index = (picture()[..., 0] // 64).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    for syntax, order in ((ExplicitVRLittleEndian, "<u2"), (ExplicitVRBigEndian, ">u2")):
+        found = dataset(index, "PALETTE COLOR")
+        found.file_meta.TransferSyntaxUID = syntax
+        found["PixelData"].VR = "OB"
+        for number, name in enumerate(("Red", "Green", "Blue")):
+            setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            table = (colours[:, number].astype(np.uint16) * (257 if deep else 1)).astype(order)
+            setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
+        save(found, tmp_path / "p.dcm")
+        same(prepare(tmp_path / "p.dcm").frames[0], colours[index])
 
 
 @pytest.mark.parametrize("name", ["ANONYMOUS", "N/A", " ", "0"])
