@@ -11,7 +11,8 @@ from PIL import Image, ImageSequence
 
 from simclr_rhd.containers import missing_bytes
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import LARGEST_PIXELS, evenly, rgb_of
+from simclr_rhd.frames import evenly, rgb_of
+from simclr_rhd.limits import check_file, check_frame, room
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
 WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
@@ -23,26 +24,29 @@ SAFE = {
 }
 
 
-def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[int, np.ndarray]]:
+def clip_frames(
+    path: Path, suffix: str, *, most: int | None, max_pixels: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """The frames of a clip that a player shows, with their numbers from 0, each (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         suffix: the extension of its name, lower case.
         most: that many frames, evenly spaced; None for all.
+        max_pixels: of a frame.
 
     Raises:
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
         UserError: PyAV is missing.
     """
     if suffix == ".gif":
-        return _numbered(partial(_gif, path), most)
-    return _numbered(partial(_video, path), most)
+        return _numbered(partial(_gif, path, max_pixels), most)
+    return _numbered(partial(_video, path, max_pixels), most)
 
 
-def video_frames(stream: BinaryIO, *, most: int | None) -> Iterator[tuple[int, np.ndarray]]:
+def video_frames(stream: BinaryIO, *, most: int | None, max_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
     """The frames of a video stream as they are coded; otherwise as `clip_frames`."""
-    return _numbered(partial(_coded, stream), most)
+    return _numbered(partial(_coded, stream, max_pixels), most)
 
 
 def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iterator[tuple[int, np.ndarray]]:
@@ -87,43 +91,52 @@ def require_pyav() -> Any:
     return av
 
 
-def _video(path: Path) -> Iterator[Decoded]:
-    for frame, stream in _decoded(str(path)):
-        yield partial(_shown, frame, _aspect(stream))
+def _video(path: Path, max_pixels: int) -> Iterator[Decoded]:
+    for frame, stream in _decoded(str(path), path.stat().st_size, max_pixels):
+        size = _shown_size(frame, _aspect(stream))
+        check_frame(*size, max_pixels=max_pixels)
+        yield partial(_shown, frame, size)
     if missing := missing_bytes(path):
         raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
 
 
-def _coded(source: BinaryIO) -> Iterator[Decoded]:
+def _coded(source: BinaryIO, max_pixels: int) -> Iterator[Decoded]:
+    size = source.seek(0, 2)
     source.seek(0)
-    for frame, _ in _decoded(source):
+    for frame, _ in _decoded(source, size, max_pixels):
         yield partial(frame.to_ndarray, format="rgb24")
 
 
-def _decoded(source: str | BinaryIO) -> Iterator[tuple[Any, Any]]:
-    """PyAV's frames, each with its stream."""
+def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+    """PyAV's frames, each with its stream; of a file of `size` bytes."""
     av = require_pyav()
     with av.open(source, "r", options=SAFE) as container:
         if not container.streams.video:
             raise ValueError("a clip without pictures")
         stream = container.streams.video[0]
-        if stream.width * stream.height > LARGEST_PIXELS:
-            raise ValueError(f"too large ({stream.width}x{stream.height})")
-        for frame in container.decode(stream):
+        check_frame(stream.width, stream.height, max_pixels=max_pixels)
+        check_file(stream.frames, stream.width, stream.height, size=size, max_pixels=max_pixels)
+        for number, frame in enumerate(container.decode(stream), start=1):
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
-            yield frame, stream
+            check_file(number, frame.width, frame.height, size=size, max_pixels=max_pixels)
+            with room(frame.width * frame.height):
+                yield frame, stream
 
 
-def _shown(frame: Any, aspect: float) -> np.ndarray:
+def _shown_size(frame: Any, aspect: float) -> tuple[int, int]:
+    """Width and height of a frame whose pixels are made square; none of its own pixels is lost."""
+    return round(frame.width * max(1, aspect)), round(frame.height * max(1, 1 / aspect))
+
+
+def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
     """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
 
     Args:
         frame: as PyAV gives it.
-        aspect: width of a pixel over its height.
+        size: width and height, once its pixels are square.
     """
-    width, height = round(frame.width * max(1, aspect)), round(frame.height * max(1, 1 / aspect))
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
     matrix = frame.side_data.get("DISPLAYMATRIX")
     return pixels if matrix is None else placed(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
 
@@ -145,7 +158,12 @@ def _aspect(stream: Any) -> float:
     return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
-def _gif(path: Path) -> Iterator[Decoded]:
+def _gif(path: Path, max_pixels: int) -> Iterator[Decoded]:
     with Image.open(path, formats=["GIF"]) as image:
+        check_frame(*image.size, max_pixels=max_pixels)
+        check_file(
+            getattr(image, "n_frames", 1), *image.size, size=path.stat().st_size, max_pixels=max_pixels
+        )
         for frame in ImageSequence.Iterator(image):
-            yield partial(rgb_of, frame)
+            with room(frame.width * frame.height):
+                yield partial(rgb_of, frame)

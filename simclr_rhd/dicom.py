@@ -8,6 +8,7 @@ import copy
 import hashlib
 import hmac
 import logging
+import struct
 import tempfile
 import warnings
 import zlib
@@ -20,7 +21,8 @@ import numpy as np
 
 from simclr_rhd.clips import video_frames
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import DARKEST_16_BIT, LARGEST_PIXELS, SMALLEST_SIDE, evenly
+from simclr_rhd.frames import DARKEST_16_BIT, SMALLEST_SIDE, evenly
+from simclr_rhd.limits import check_file, check_frame, room
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
@@ -93,7 +95,7 @@ class Opened:
 
 
 def dicom_frames(
-    path: Path, *, most: int | None, salt: bytes
+    path: Path, *, most: int | None, max_pixels: int, salt: bytes
 ) -> tuple[str, bool, Iterator[tuple[int, np.ndarray]]]:
     """The patient (a salted hash, "" where unknown), whether it is a clip, and the frames with their numbers.
 
@@ -104,6 +106,7 @@ def dicom_frames(
     Args:
         path: the file.
         most: that many frames, evenly spaced; None for all.
+        max_pixels: of a frame.
         salt: for the hash.
 
     Raises:
@@ -125,20 +128,20 @@ def dicom_frames(
         raise ValueError(f"damaged DICOM header ({type(error).__name__})") from None
     if not rows or not columns:
         raise ValueError("a DICOM file without pixels")
-    if min(rows, columns) < SMALLEST_SIDE or rows * columns > LARGEST_PIXELS:
-        raise ValueError(
-            f"too {'small' if min(rows, columns) < SMALLEST_SIDE else 'large'} ({columns}x{rows})"
-        )
+    if min(rows, columns) < SMALLEST_SIDE:
+        raise ValueError(f"too small ({columns}x{rows})")
+    check_frame(columns, rows, max_pixels=max_pixels)
     known = "".join(letter for letter in patient.lower() if letter.isalnum()) not in NOBODY
     name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if known else ""
     if opened.syntax.startswith(VIDEOS):
-        return name, True, _video(opened, most, region)
+        return name, True, _video(opened, region, most=most, max_pixels=max_pixels)
     try:
         total = _count(opened)
     except Unusable as error:
         raise ValueError(str(error)) from None
     except Exception as error:
         raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
+    check_file(total, columns, rows, size=path.stat().st_size, max_pixels=max_pixels)
     wanted = list(range(total)) if most is None else evenly(total, most)
     return name, max(total, _promised(header)) > 1, _pixels(opened, wanted, total, region)
 
@@ -249,7 +252,9 @@ def _decoded(opened: Opened, wanted: list[int], total: int) -> Iterator[np.ndarr
 def _decompressed(opened: Opened, piece: bytes) -> np.ndarray:
     from pydicom import encaps, pixels
 
-    bits, sampling = _jpeg_header(piece)
+    bits, size, sampling = _jpeg_header(piece)
+    if size and size != (int(opened.header.Rows), int(opened.header.Columns)):
+        raise Unusable(f"damaged DICOM pixels: a JPEG of {size[1]}x{size[0]}, which the header does not say")
     about = {"number_of_frames": 1, "pixel_keyword": "PixelData", "transfer_syntax_uid": opened.syntax}
     if len(set(sampling)) > 1:  # nobody subsamples RGB, whatever the header says
         about["photometric_interpretation"] = "YBR_FULL_422"
@@ -272,20 +277,26 @@ def _decompressed(opened: Opened, piece: bytes) -> np.ndarray:
         ) from None
 
 
-def _jpeg_header(piece: bytes) -> tuple[int, list[int]]:
-    """Bits of a JPEG's values and how each component is sampled; 0 and none if it is no JPEG.
+def _jpeg_header(piece: bytes) -> tuple[int, tuple[int, ...], list[int]]:
+    """Bits of a JPEG's values, height and width, and how each component is sampled; nothing if it is none.
 
     ITU-T T.81, B.2.2.
     """
+    if 0 <= (begin := piece[:256].find(b"\xff\x4f\xff\x51")):  # JPEG 2000, ITU-T T.800, A.5.1
+        right, bottom, left, top = struct.unpack(">4L", piece[begin + 8 : begin + 24])
+        return 0, (bottom - top, right - left), []
     at = 2
     while piece[:2] == b"\xff\xd8" and at + 10 <= len(piece) and piece[at] == 0xFF:
         if piece[at + 1] in FRAME_HEADERS:
-            return piece[at + 4], list(piece[at + 11 : at + 10 + 3 * piece[at + 9] : 3])
+            size = struct.unpack(">HH", piece[at + 5 : at + 9])
+            return piece[at + 4], size, list(piece[at + 11 : at + 10 + 3 * piece[at + 9] : 3])
         at += 2 + int.from_bytes(piece[at + 2 : at + 4], "big")
-    return 0, []
+    return 0, (), []
 
 
-def _video(opened: Opened, most: int | None, region: tuple[slice, slice]) -> Iterator[tuple[int, np.ndarray]]:
+def _video(
+    opened: Opened, region: tuple[slice, slice], *, most: int | None, max_pixels: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """Frames of a file that holds an MPEG-2, H.264 or H.265 stream."""
     from pydicom import encaps
 
@@ -297,7 +308,7 @@ def _video(opened: Opened, most: int | None, region: tuple[slice, slice]) -> Ite
             stream.write(fragment)
         opened.stream.close()
         size = int(opened.header.Rows), int(opened.header.Columns)
-        for number, frame in video_frames(stream, most=most):
+        for number, frame in video_frames(stream, most=most, max_pixels=max_pixels):
             if frame.shape[:2] != size:
                 shown = f"{frame.shape[1]}x{frame.shape[0]}"
                 raise ValueError(f"a video of {shown} in a DICOM file of {size[1]}x{size[0]} pixels")
@@ -310,7 +321,8 @@ def _pixels(
     promised, header = _promised(opened.header), opened.header
     try:
         for number, frame in zip(wanted, _decoded(opened, wanted, total), strict=True):
-            yield number, np.ascontiguousarray(_to_rgb(frame, header)[region])
+            with room(frame.shape[0] * frame.shape[1]):
+                yield number, np.ascontiguousarray(_to_rgb(frame, header)[region])
     except Unusable as error:
         raise ValueError(str(error)) from None
     except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
@@ -331,7 +343,7 @@ def _to_rgb(frame: np.ndarray, header: Any) -> np.ndarray:
         if bits == 16 and kind.startswith("MONO") and 0 < int(frame.max()) - low < DARKEST_16_BIT:
             raise Unusable(f"16-bit pixels up to {frame.max()} only: of unknown depth")
         frame = (
-            np.clip((frame.astype(np.float64) - low) / (2**bits - 1) * 255, 0, 255).round().astype(np.uint8)
+            np.clip((frame.astype(np.float32) - low) / (2**bits - 1) * 255, 0, 255).round().astype(np.uint8)
         )
     if kind == "MONOCHROME1":
         frame = 255 - frame

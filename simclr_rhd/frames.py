@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2.functional import resize
 
+from simclr_rhd.limits import MAX_PIXELS, check_file, check_frame, room
+
 # Pillow warns of odd metadata. Said once: to switch it for each frame would not be safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, before anything is decoded
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # What a file may hold, whatever it is called (MPO is a JPEG). Pillow knows more: PostScript, for one,
 # starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
-LARGEST_PIXELS = 100_000_000
 DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
 SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
@@ -45,21 +48,24 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         ValueError: the bytes are no frame that can be used; the message is the reason.
     """
-    first, *more = [frame for _, frame in islice(pictures(data, most=None), 2)]
+    first, *more = [frame for _, frame in islice(pictures(data, most=None, max_pixels=MAX_PIXELS), 2)]
     if more:
         raise ValueError("several pictures in one file: wanted one")
     return first
 
 
-def pictures(data: bytes, *, most: int | None) -> Iterator[tuple[int | None, np.ndarray]]:
+def pictures(
+    source: bytes | Path, *, most: int | None, max_pixels: int
+) -> Iterator[tuple[int | None, np.ndarray]]:
     """All pictures of a still as RGB: pages of a TIFF or an MPO, frames of a WebP or a PNG.
 
     16-bit grey is taken as full range (divided by 257), transparency as black. 16-bit pixels that stay below
     a sixteenth of that range are refused: they have 12 bits or fewer, and would come out black.
 
     Args:
-        data: the file's bytes.
+        source: the file, or its bytes.
         most: pictures at most, evenly spaced; None for all.
+        max_pixels: of a picture.
 
     Yields:
         The picture's number, None where there is but one, and (H, W, 3) uint8.
@@ -67,25 +73,35 @@ def pictures(data: bytes, *, most: int | None) -> Iterator[tuple[int | None, np.
     Raises:
         ValueError: the bytes are no frame that can be used; the message is the reason.
     """
-    if not data:
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if not size:
         raise ValueError("empty file")
+
+    def opened(formats: tuple[str, ...]) -> Image.Image:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with opened(FORMATS) as image:
             if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
-                with Image.open(io.BytesIO(data), formats=["PNG"]) as whole:
+                with opened(("PNG",)) as whole:
                     whole.verify()
+            check_frame(*image.size, max_pixels=max_pixels)
             places = _pages(image)
+            check_file(len(places), *image.size, size=size, max_pixels=max_pixels)
             wanted = range(len(places)) if most is None else evenly(len(places), most)
             for number in wanted:
                 image.seek(places[number])
-                _check_size(image)
-                yield number if len(places) > 1 else None, rgb_of(image)
+                check_frame(*image.size, max_pixels=max_pixels)
+                if min(image.size) < SMALLEST_SIDE:
+                    raise ValueError(f"too small ({image.width}x{image.height})")
+                with room(image.width * image.height):
+                    yield number if len(places) > 1 else None, rgb_of(image)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
-    except Image.DecompressionBombError:
-        raise ValueError("too large") from None
-    except ValueError:
-        raise
+    except (ValueError, OSError) as error:
+        if type(error) is ValueError or getattr(error, "errno", None):
+            raise
+        raise ValueError(f"damaged image ({error})") from None
     except Exception as error:  # on damaged bytes Pillow raises whatever it stumbles over
         raise ValueError(f"damaged image ({error})") from None
 
@@ -110,13 +126,6 @@ def _tiff_tag(image: Image.Image, tag: int, default: Any = None) -> Any:
     return getattr(image, "tag_v2", {}).get(tag, default)
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > LARGEST_PIXELS:
-        raise ValueError(f"too large ({image.width}x{image.height})")
-    if min(image.size) < SMALLEST_SIDE:
-        raise ValueError(f"too small ({image.width}x{image.height})")
-
-
 def rgb_of(image: Image.Image) -> np.ndarray:
     """A picture of any mode as 8-bit RGB, turned as its EXIF data say; transparency is black.
 
@@ -132,7 +141,7 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
-        grey = _eight_bits(np.asarray(image, dtype=np.float64), top=4095 if raw == "I;12" else 65535)
+        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=4095 if raw == "I;12" else 65535)
         return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, pictures, square
+from simclr_rhd.limits import MAX_PIXELS
 
 
 def encoded(image, format="PNG", **options):
@@ -84,11 +85,11 @@ def test_all_pictures_of_a_still_are_read_and_numbered(format, count):
     first, *others = map(Image.fromarray, levels)
     options = {"lossless": True} if format == "WEBP" else {}
     data = encoded(first, format, save_all=True, append_images=others, **options)
-    found = list(pictures(data, most=None))
+    found = list(pictures(data, most=None, max_pixels=MAX_PIXELS))
     assert [number for number, _ in found] == list(range(count))
     for (_, frame), wanted in zip(found, levels, strict=True):
         assert np.abs(frame.astype(int) - wanted[..., None]).max() <= 2 * (format == "MPO")
-    assert [number for number, _ in pictures(data, most=2)] == [0, count - 1]
+    assert [number for number, _ in pictures(data, most=2, max_pixels=MAX_PIXELS)] == [0, count - 1]
     with pytest.raises(ValueError, match="several pictures in one file"):
         decode(data)
 
@@ -96,14 +97,16 @@ def test_all_pictures_of_a_still_are_read_and_numbered(format, count):
 def test_a_photo_whose_header_still_names_a_picture_that_was_cut_off_is_whole():
     one = Image.fromarray(gradient())
     data = encoded(one, "MPO", save_all=True, append_images=[one])
-    ((number, frame),) = pictures(data[: data.rindex(b"\xff\xd8\xff")], most=None)
+    ((number, frame),) = pictures(data[: data.rindex(b"\xff\xd8\xff")], most=None, max_pixels=MAX_PIXELS)
     assert number is None and frame.shape == (17, 23, 3)
 
 
 def test_the_thumbnail_of_a_tiff_is_no_picture_of_its_own():
     whole, small = Image.fromarray(gradient(40, 60)), Image.fromarray(gradient(10, 15))
     small.encoderinfo = {"tiffinfo": {254: 1}}
-    ((number, frame),) = pictures(encoded(whole, "TIFF", save_all=True, append_images=[small]), most=None)
+    ((number, frame),) = pictures(
+        encoded(whole, "TIFF", save_all=True, append_images=[small]), most=None, max_pixels=MAX_PIXELS
+    )
     assert number is None and frame.shape == (40, 60, 3)
 
 

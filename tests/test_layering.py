@@ -14,6 +14,7 @@ LAYERS = [
         "process",
         "processor",
         "containers",
+        "limits",
         "bootstrap",
         "calibration",
         "confusions",
