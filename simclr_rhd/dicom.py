@@ -21,7 +21,7 @@ import numpy as np
 
 from simclr_rhd.clips import video_frames
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import DARKEST_16_BIT, SMALLEST_SIDE, evenly
+from simclr_rhd.frames import DARKEST_16_BIT, NO_FRAME, SMALLEST_SIDE, evenly
 from simclr_rhd.limits import check_file, check_frame, room
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
@@ -127,7 +127,7 @@ def dicom_frames(
     except Exception as error:
         raise ValueError(f"damaged DICOM header ({type(error).__name__})") from None
     if not rows or not columns:
-        raise ValueError("a DICOM file without pixels")
+        raise ValueError(_without_pixels(header))
     if min(rows, columns) < SMALLEST_SIDE:
         raise ValueError(f"too small ({columns}x{rows})")
     check_frame(columns, rows, max_pixels=max_pixels)
@@ -171,11 +171,19 @@ def _open(path: Path) -> Opened:
     order: Literal["little", "big"] = "little" if little else "big"
     head = stream.read(8 if implicit else 12)
     if len(head) < 8:
-        raise Unusable("a DICOM file without pixels")
+        raise Unusable(_without_pixels(header))
     length = int.from_bytes(head[-4:], order)
     if guessed and length == IN_PIECES:
         raise Unusable("compressed DICOM pixels, and a header that does not say how")
     return Opened(header, syntax, stream, stream.tell(), length)
+
+
+def _without_pixels(header: Any) -> str:
+    """Why a file has no pixels: directories, reports, documents and presentation states are no pictures."""
+    uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    name = uid.name if uid else ""
+    known = name and not name[0].isdigit() and "Image" not in name
+    return f"{NO_FRAME}DICOM, {name}" if known else "a DICOM file without pixels"
 
 
 def _inflated(packed: BinaryIO, size: int) -> BinaryIO:

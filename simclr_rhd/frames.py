@@ -23,6 +23,7 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 # What a file may hold, whatever it is called (MPO is a JPEG). Pillow knows more: PostScript, for one,
 # starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
+NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from simclr_rhd import clips, dicom, frames
+from simclr_rhd.frames import NO_FRAME as NO_FRAME
 from simclr_rhd.limits import MAX_PIXELS
 
-NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
 STILL, CLIP, DICOM = "frame", "clip", "DICOM file"
 ORDINARY, NEAR_BLACK, CONSTANT = 0, 1, 2
 BLACKEST = 16  # levels; where no pixel is above, there is no picture

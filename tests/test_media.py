@@ -419,6 +419,26 @@ def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
         same(stored, frames[stored.number], tolerance=14)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("DICOMDIR", "MediaStorageDirectoryStorage"),
+        ("SR0001", "ComprehensiveSRStorage"),
+        ("report.dcm", "EncapsulatedPDFStorage"),
+        ("1.2.3", "GrayscaleSoftcopyPresentationStateStorage"),
+    ],
+)
+def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
+    import pydicom
+
+    found = dataset(picture())
+    for element in ("PixelData", "Rows", "Columns"):
+        delattr(found, element)
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(pydicom.uid, kind)
+    save(found, tmp_path / name)
+    assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
+
+
 def test_a_broken_video_inside_dicom_is_told_without_untrue_advice(tmp_path):
     from pydicom.uid import MPEG4HP41
 
