@@ -31,6 +31,7 @@ SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
+FLOW_SIDE, FLOW_FILLED = 20, 0.75  # a square of S/20 pixels a side, of which so much is vivid, is flow
 DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
 
 
@@ -192,8 +193,16 @@ def square(frame: np.ndarray, side: int) -> np.ndarray:
 
 
 def colour_kind(frame: np.ndarray) -> int:
-    """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame."""
+    """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame.
+
+    Flow fills an area; traces, scale bars and text are thin.
+    """
     chroma = frame.max(axis=0) - frame.min(axis=0)  # (S, S)
     if not chroma.any():
         return GREY
-    return DOPPLER if (chroma > DOPPLER_CHROMA).mean() >= DOPPLER_SHARE else TINTED
+    vivid = chroma > DOPPLER_CHROMA
+    if vivid.mean() < DOPPLER_SHARE:
+        return TINTED
+    side = max(3, len(vivid) // FLOW_SIDE | 1)
+    filled = F.avg_pool2d(torch.from_numpy(vivid)[None].float(), side, stride=1)  # share around each pixel
+    return DOPPLER if bool((filled >= FLOW_FILLED).any()) else TINTED

@@ -39,7 +39,7 @@ from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 4  # raise it when the same file would be stored otherwise
+VERSION = 5  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
 IN_MEMORY = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take

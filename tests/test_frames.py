@@ -203,6 +203,24 @@ def test_colour_kinds():
     assert colour_kind(jet) == DOPPLER
 
 
+@pytest.mark.parametrize("side", [74, 110, 256])
+def test_overlays_are_no_flow(side):
+    grey = np.repeat(np.random.default_rng(2).integers(0, 200, (1, side, side), np.uint8), 3, axis=0)
+    thick, columns = max(1, side // 100), np.arange(side)
+    trace, bar, text, flow = (grey.copy() for _ in range(4))
+    rows = (side * (0.8 + 0.1 * np.sin(columns / 3))).astype(int)
+    for step in range(thick):
+        trace[:, rows + step, columns] = np.array([20, 230, 40])[:, None]
+    bar[:, side // 4 : side // 2, side - 2 * thick :] = np.array([230, 60, 20])[:, None, None]
+    text[:, 3 : 3 + side // 12, 3 : side // 3 : 3 * thick] = np.array([250, 240, 10])[:, None, None]
+    for frame in (trace, bar, text):
+        vivid = np.ptp(frame, axis=0) > 64
+        assert vivid.mean() >= 0.001 and colour_kind(frame) == TINTED
+    area = slice(side // 2, side // 2 + max(4, side // 12))
+    flow[:, area, area] = np.array([30, 60, 230])[:, None, None]
+    assert colour_kind(flow) == DOPPLER
+
+
 def test_frames_are_known_by_their_extension():
     assert is_frame("a b [1].x/10.33.21 hrs__[1]_frame2.PNG")
     assert not is_frame("notes.txt") and not is_frame("png") and not is_frame("clip.mp4")
