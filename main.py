@@ -139,7 +139,14 @@ def predict(config: Prediction) -> int:
     model = load_model(config.model, device=config.device)
     places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
     patients = prediction.read_patients(config.patients_csv, places)
-    run = prediction.Run(model, places, patients, cache_dir=cache_dir, most=config.frames_per_clip)
+    run = prediction.Run(
+        model,
+        places,
+        patients,
+        cache_dir=cache_dir,
+        most=config.frames_per_clip,
+        max_pixels=config.max_pixels,
+    )
     run.write(out, keep=config.patients_csv)
     for line in run.lines(out):
         logger.info(line)
@@ -294,7 +301,7 @@ def estimate(config: Config) -> int:
             open_data(config),
             cache_dir=cache_dir_of(config),
             **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size"),
-            **config.pick("frames_per_clip"),
+            **config.pick("frames_per_clip", "max_pixels"),
         )
         known = stand_in(config, folder) if ahead else config
         with process.quiet() if ahead else nullcontext():
@@ -328,7 +335,15 @@ def estimate(config: Config) -> int:
 
 def stand_in(config: Config, cache_dir: Path) -> Config:
     """The same run on built-in data, which take the place of data that are not at hand."""
-    names = ("labelled_prefix", "unlabelled_prefix", "labels_csv", "group_by", "offline", "frames_per_clip")
+    names = (
+        "labelled_prefix",
+        "unlabelled_prefix",
+        "labels_csv",
+        "group_by",
+        "offline",
+        "frames_per_clip",
+        "max_pixels",
+    )
     default = {name: getattr(Config, name) for name in names}
     folds = min(config.folds, 3)  # of nine patients
     return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=str(cache_dir), **default)
@@ -538,6 +553,7 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
         source,
         **config.pick("labelled_prefix", "labels_csv", "unlabelled_prefix", "image_size", "frames_per_clip"),
         **config.pick("max_rejected", "label_conflict", "group_by", "folds", "pretrain_per_fold", "seed"),
+        **config.pick("max_pixels"),
         cache_dir=cache_dir,
         rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )

@@ -1,43 +1,62 @@
 """Clips: the frames of a video file, one after another."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageSequence
 
+from simclr_rhd.containers import missing_bytes
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import LARGEST_PIXELS, to_rgb
+from simclr_rhd.frames import evenly, rgb_of
+from simclr_rhd.limits import check_file, check_frame, room
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
+WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
+Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
 SAFE = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm,h264,hevc,m4v",
 }
 
 
-def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[int, np.ndarray]]:
-    """The frames of a clip with their numbers from 0, each (H, W, 3) uint8 RGB.
+def clip_frames(
+    path: Path, suffix: str, *, most: int | None, max_pixels: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a clip that a player shows, with their numbers from 0, each (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         suffix: the extension of its name, lower case.
         most: that many frames, evenly spaced; None for all.
+        max_pixels: of a frame.
 
     Raises:
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
         UserError: PyAV is missing.
     """
-    frames, count = (_gif, _gif_count) if suffix == ".gif" else (_video, _video_count)
-    wanted = None if most is None else set(evenly(count(path), most))
+    if suffix == ".gif":
+        return _numbered(partial(_gif, path, max_pixels), most)
+    return _numbered(partial(_video, path, max_pixels), most)
+
+
+def video_frames(stream: BinaryIO, *, most: int | None, max_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a video stream as they are coded; otherwise as `clip_frames`."""
+    return _numbered(partial(_coded, stream, max_pixels), most)
+
+
+def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iterator[tuple[int, np.ndarray]]:
     given = 0
     try:
-        for number, frame in enumerate(frames(path)):
+        wanted = None if most is None else set(evenly(_count(frames()), most))
+        for number, as_rgb in enumerate(frames()):
             if wanted is None or number in wanted:
                 given += 1
-                yield number, frame
+                yield number, as_rgb()
     except UserError:
         raise
     except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
@@ -48,9 +67,13 @@ def clip_frames(path: Path, suffix: str, *, most: int | None) -> Iterator[tuple[
         raise ValueError("a clip without frames")
 
 
-def evenly(total: int, most: int) -> list[int]:
-    """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
-    return sorted(set(np.linspace(0, max(0, total - 1), min(most, total)).round().astype(int).tolist()))
+def _count(frames: Iterator[Decoded]) -> int:
+    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
+    count = 0
+    with suppress(Exception):  # it comes again when the frames are read
+        for _ in frames:
+            count += 1
+    return count
 
 
 def require_pyav() -> Any:
@@ -68,55 +91,79 @@ def require_pyav() -> Any:
     return av
 
 
-def _video(path: Path) -> Iterator[np.ndarray]:
+def _video(path: Path, max_pixels: int) -> Iterator[Decoded]:
+    for frame, stream in _decoded(str(path), path.stat().st_size, max_pixels):
+        size = _shown_size(frame, _aspect(stream))
+        check_frame(*size, max_pixels=max_pixels)
+        yield partial(_shown, frame, size)
+    if missing := missing_bytes(path):
+        raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
+
+
+def _coded(source: BinaryIO, max_pixels: int) -> Iterator[Decoded]:
+    size = source.seek(0, 2)
+    source.seek(0)
+    for frame, _ in _decoded(source, size, max_pixels):
+        yield partial(frame.to_ndarray, format="rgb24")
+
+
+def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+    """PyAV's frames, each with its stream; of a file of `size` bytes."""
     av = require_pyav()
-    with av.open(str(path), options=SAFE) as container:
+    with av.open(source, "r", options=SAFE) as container:
         if not container.streams.video:
             raise ValueError("a clip without pictures")
         stream = container.streams.video[0]
-        if stream.width * stream.height > LARGEST_PIXELS:
-            raise ValueError(f"too large ({stream.width}x{stream.height})")
-        number = 0
-        for frame in container.decode(stream):
+        check_frame(stream.width, stream.height, max_pixels=max_pixels)
+        check_file(stream.frames, stream.width, stream.height, size=size, max_pixels=max_pixels)
+        for number, frame in enumerate(container.decode(stream), start=1):
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
-            number += 1
-            yield frame.to_ndarray(format="rgb24")
-        promised = _promised(container, stream)
-        if number < 0.95 * promised - 1:
-            raise ValueError(f"damaged clip: {promised} frames were to be there")
+            check_file(number, frame.width, frame.height, size=size, max_pixels=max_pixels)
+            with room(frame.width * frame.height):
+                yield frame, stream
 
 
-def _promised(container: Any, stream: Any) -> int:
-    """How many frames a clip's header promises; 0 where it does not say (MPEG streams)."""
-    if stream.frames:
-        return int(stream.frames)
-    if "matroska" in container.format.name and container.duration and stream.average_rate:
-        return round(container.duration / 1e6 * float(stream.average_rate))
-    return 0
+def _shown_size(frame: Any, aspect: float) -> tuple[int, int]:
+    """Width and height of a frame whose pixels are made square; none of its own pixels is lost."""
+    return round(frame.width * max(1, aspect)), round(frame.height * max(1, 1 / aspect))
 
 
-def _video_count(path: Path) -> int:
-    """Packets with content: one a frame; headers do not tell it for MPEG streams."""
-    av = require_pyav()
-    try:
-        with av.open(str(path), options=SAFE) as container:
-            if not container.streams.video:
-                raise ValueError("a clip without pictures")
-            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except av.FFmpegError as error:
-        raise ValueError(f"damaged clip ({type(error).__name__})") from None
+def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
+    """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
+
+    Args:
+        frame: as PyAV gives it.
+        size: width and height, once its pixels are square.
+    """
+    pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return pixels if matrix is None else placed(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
 
 
-def _gif(path: Path) -> Iterator[np.ndarray]:
+def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Lay out (H, W, 3) pixels by the nine numbers of a display matrix (ISO/IEC 14496-12, 6.2.2).
+
+    A point (x, y) is shown at (ax + cy, bx + dy). Slanted pictures are turned to the nearest quarter.
+    """
+    a, b, _, c, d = (float(number) for number in matrix[:5])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _aspect(stream: Any) -> float:
+    """Width of a stream's pixels over their height; 1 where it is not told, or cannot be."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
+
+
+def _gif(path: Path, max_pixels: int) -> Iterator[Decoded]:
     with Image.open(path, formats=["GIF"]) as image:
+        check_frame(*image.size, max_pixels=max_pixels)
+        check_file(
+            getattr(image, "n_frames", 1), *image.size, size=path.stat().st_size, max_pixels=max_pixels
+        )
         for frame in ImageSequence.Iterator(image):
-            yield np.asarray(to_rgb(frame))
-
-
-def _gif_count(path: Path) -> int:
-    try:
-        with Image.open(path, formats=["GIF"]) as image:
-            return getattr(image, "n_frames", 1)
-    except Exception as error:
-        raise ValueError(f"damaged clip ({type(error).__name__})") from None
+            with room(frame.width * frame.height):
+                yield partial(rgb_of, frame)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simclr_rhd.limits import MAX_PIXELS
+
 MODEL = "models/model.pt"
 
 
@@ -26,6 +28,7 @@ class Prediction:
     out: str = "predictions.csv"
     patients_csv: str | None = None
     frames_per_clip: int | None = None
+    max_pixels: int = MAX_PIXELS
     cache_dir: str | None = None
     offline: bool = False
     device: str = "auto"
@@ -104,6 +107,14 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
         help="evenly spaced frames of a clip or DICOM file at most (default: all)",
     )
     parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--cache-dir",
         metavar="DIR",
         help="where a bucket's files are kept (default: the platform's user cache folder)",
@@ -127,6 +138,8 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
         problems.append(f"--model {model}: no such file; wanted the model.pt that a run has written")
     if config.frames_per_clip is not None and config.frames_per_clip < 1:
         problems.append(f"--frames-per-clip {config.frames_per_clip}: wanted at least 1")
+    if config.max_pixels < 1:
+        problems.append(f"--max-pixels {config.max_pixels}: wanted at least 1")
     if problems:
         parser.error("\n  ".join(problems))
     return config

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from simclr_rhd.commands import PARSERS, Command
+from simclr_rhd.limits import MAX_PIXELS
 
 COMMANDS = ("train", "predict", "export", "estimate", "compare")
 AUTO = "auto"
@@ -85,6 +86,11 @@ class Config:
     offline: bool = flag(False, "use what the cache folder has of a bucket, without the network")
     frames_per_clip: int | None = flag(
         None, "evenly spaced frames of a clip or DICOM file at most (default: all)"
+    )
+    max_pixels: int = flag(
+        MAX_PIXELS,
+        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes. What "
+        "is larger is left out: small files can expand to gigabytes",
     )
     label_conflict: str = flag(
         "drop",
@@ -382,6 +388,7 @@ def contradictions(config: Config) -> Iterator[str]:
         "demo_patients": 12,
         "knn_every": 0,
         "frames_per_clip": 1,
+        "max_pixels": 1,
         "num_workers": 0,
         "folds": 1,
         "head_seeds": 1,

@@ -11,10 +11,10 @@ import numpy as np
 from torch import nn
 
 from simclr_rhd import atlas, curves, panels
-from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.evaluation import annotated
+from simclr_rhd.frames import evenly
 from simclr_rhd.gallery import Explain, Gallery, Shot
 from simclr_rhd.images import jpeg
 from simclr_rhd.labels import TASKS

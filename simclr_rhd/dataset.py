@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
+from simclr_rhd.frames import evenly
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.media import ORDINARY

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from simclr_rhd import media
 from simclr_rhd.augment import normalise
 from simclr_rhd.classifier import Classifier
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
+from simclr_rhd.frames import evenly
 from simclr_rhd.model import describe, folded
 from simclr_rhd.predict import Place
 

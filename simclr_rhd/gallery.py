@@ -11,9 +11,9 @@ import numpy as np
 
 from simclr_rhd import images
 from simclr_rhd.canvas import short_names
-from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.dataset import Dataset
+from simclr_rhd.frames import evenly
 
 OF_A_CLASS, ERRORS, DOUBTFUL, EXPLAINED, PAIRS = 6, 8, 8, 3, 6  # frames, or pairs, that are shown at most
 OF_A_VIDEO = 1  # frames of one video among the errors, or the doubtful ones

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from simclr_rhd import classifier, frames
 from simclr_rhd.errors import UserError
@@ -153,7 +153,7 @@ class Model:
                 where = str(image)
                 image = frames.decode(Path(image).read_bytes())
             elif isinstance(image, Image.Image):
-                image = np.asarray(frames.to_rgb(ImageOps.exif_transpose(image)))
+                image = frames.rgb_of(image)
             if not isinstance(image, np.ndarray):
                 raise ValueError(f"found a {type(image).__name__}, wanted an array, a Pillow image or a path")
             if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):

@@ -1,15 +1,16 @@
-"""A file, whatever it is, to stored frames: a still has one, a clip or a DICOM file many."""
+"""A file, whatever it is, to stored frames: a still has one or a few, a clip or a DICOM file many."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from simclr_rhd import clips, dicom, frames
+from simclr_rhd.frames import NO_FRAME as NO_FRAME
+from simclr_rhd.limits import MAX_PIXELS
 
-NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
 STILL, CLIP, DICOM = "frame", "clip", "DICOM file"
 ORDINARY, NEAR_BLACK, CONSTANT = 0, 1, 2
 BLACKEST = 16  # levels; where no pixel is above, there is no picture
@@ -74,37 +75,52 @@ def require_packages(names: Iterable[str]) -> None:
         dicom.require_pydicom()
 
 
-def prepare(path: Path, name: str, *, side: int, most: int | None, salt: bytes) -> Prepared:
+def prepare(
+    path: Path, name: str, *, side: int, most: int | None, salt: bytes, max_pixels: int = MAX_PIXELS
+) -> Prepared:
     """Decode, check, square and resize all frames of a file.
 
     Args:
         path: where its bytes are.
         name: its name in the source; the extension tells what it is.
         side: S, pixels of a stored frame's side.
-        most: frames of a clip or DICOM file at most, evenly spaced; None for all.
+        most: frames of a file at most, evenly spaced; None for all.
         salt: for the hash of a patient.
+        max_pixels: of a frame; of a file it follows (`limits`).
     """
-    done = Prepared()
-    try:
-        with path.open("rb") as stream:
-            done.content = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        done.reason = f"cannot be read ({error.strerror})"
+    done = begin(path)
+    if done.reason:
         return done
-    done.frames = list(one_by_one(path, name, done, side=side, most=most, salt=salt))
+    done.frames = list(one_by_one(path, name, done, side=side, most=most, salt=salt, max_pixels=max_pixels))
     return done
 
 
+def begin(path: Path) -> Prepared:
+    """A file of which only the content is known yet, or the reason why it is not."""
+    try:
+        with path.open("rb") as stream:
+            return Prepared(content=hashlib.file_digest(stream, "sha256").hexdigest())
+    except OSError as error:
+        return Prepared(reason=f"cannot be read ({error.strerror})")
+
+
 def one_by_one(
-    path: Path, name: str, done: Prepared, *, side: int, most: int | None, salt: bytes
-) -> Iterator[Stored]:
+    path: Path,
+    name: str,
+    done: Prepared,
+    *,
+    side: int,
+    most: int | None,
+    salt: bytes,
+    max_pixels: int = MAX_PIXELS,
+) -> Generator[Stored, None, None]:
     """The frames of a file, none of which is kept; `done` has its patient, and in the end the reason.
 
     Arguments as of `prepare`.
     """
     number = 0
     try:
-        for place, frame in _frames(path, name, done, most=most, salt=salt):
+        for place, frame in _frames(path, name, done, most=most, salt=salt, max_pixels=max_pixels):
             if min(frame.shape[:2]) < frames.SMALLEST_SIDE:
                 raise ValueError(f"too small ({frame.shape[1]}x{frame.shape[0]})")
             yield _stored(place, frames.square(frame, side))
@@ -117,23 +133,25 @@ def one_by_one(
 
 
 def _frames(
-    path: Path, name: str, done: Prepared, *, most: int | None, salt: bytes
+    path: Path, name: str, done: Prepared, *, most: int | None, salt: bytes, max_pixels: int
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     kind = kind_of(name)
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     if kind == STILL:
-        yield None, frames.decode(path.read_bytes())
+        yield from frames.pictures(path, most=most, max_pixels=max_pixels)
     elif kind == CLIP:
-        yield from clips.clip_frames(path, PurePosixPath(name).suffix.lower(), most=most)
+        yield from clips.clip_frames(
+            path, PurePosixPath(name).suffix.lower(), most=most, max_pixels=max_pixels
+        )
     elif not dicom.is_dicom(path):
         suffix = PurePosixPath(name).suffix
         raise ValueError(
             "not a DICOM file" if suffix in dicom.EXTENSIONS else f"{NO_FRAME}{suffix or 'no extension'}"
         )
     else:
-        done.patient, total, found = dicom.dicom_frames(path, most=most, salt=salt)
-        yield from (found if total > 1 else ((None, frame) for _, frame in found))
+        done.patient, several, found = dicom.dicom_frames(path, most=most, max_pixels=max_pixels, salt=salt)
+        yield from (found if several else ((None, frame) for _, frame in found))
 
 
 def look_of(pixels: np.ndarray) -> int:

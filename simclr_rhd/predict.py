@@ -11,7 +11,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -26,6 +26,7 @@ from simclr_rhd.files import plain, replacing, write_rows
 from simclr_rhd.groups import HASHED
 from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, said
 from simclr_rhd.labels import stem_of
+from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
@@ -144,6 +145,7 @@ class Run:
         patients: {file as it is told: its patient}.
         cache_dir: holds the salt for patients of DICOM files.
         most: frames of a clip at most, None for all.
+        max_pixels: of a frame.
     """
 
     def __init__(
@@ -154,9 +156,13 @@ class Run:
         *,
         cache_dir: Path,
         most: int | None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.model, self.places, self.patients = model, places, patients
-        self.how: dict[str, Any] = {"side": model.facts.stored_side, "most": most, "salt": salt_of(cache_dir)}
+        self.how: dict[str, Any] = {
+            **{"side": model.facts.stored_side, "most": most},
+            **{"max_pixels": max_pixels, "salt": salt_of(cache_dir)},
+        }
         self.rejected: list[tuple[str, str]] = []
         self.videos: dict[str, Sums] = {}
         self.of_patients: dict[str, Sums] = {}
@@ -299,8 +305,13 @@ class Run:
         self, paths: Mapping[str, Path], key: str
     ) -> tuple[str, media.Prepared, Iterable[media.Stored]]:
         done = media.Prepared()
-        frames: Iterable[media.Stored] = media.one_by_one(paths[key], key, done, **self.how)
-        return key, done, list(frames) if media.kind_of(key) == media.STILL else frames
+        frames = partial(media.one_by_one, paths[key], key, done, **self.how)
+        if media.kind_of(key) == media.STILL:
+            with closing(frames()) as some:
+                first = next(some, None)
+            if first is None or first.number is None:
+                return key, done, [first] if first else []
+        return key, done, frames()  # of clips, and of stills with several pictures
 
     def _columns(self) -> list[str]:
         names = dict.fromkeys(name for of_task in self.model.classes.values() for name in of_task)

@@ -10,6 +10,7 @@ from simclr_rhd.augment import stored_side
 from simclr_rhd.dataset import Dataset, divide, write_rejected
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import read_labels, videos_of
+from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import WATCHED_SHARE
 from simclr_rhd.store import check_rejected, is_there, open_store, sample
@@ -75,6 +76,7 @@ def look_ahead(
     image_size: int,
     cache_dir: Path,
     frames_per_clip: int | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Ahead | None:
     """What `read_dataset`, of these arguments, would have to do; None where the decoded frames are at hand.
 
@@ -88,6 +90,7 @@ def look_ahead(
         "side": stored_side(image_size),
         "cache_dir": cache_dir,
         "most": frames_per_clip,
+        "max_pixels": max_pixels,
     }
     if is_there(source, found.frames, **how):
         return None
@@ -126,6 +129,7 @@ def read_dataset(
     pretrain_per_fold: bool,
     seed: int,
     rejected_csv: Path,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """List, fetch, decode, label, group and split.
 
@@ -143,6 +147,7 @@ def read_dataset(
         folds: of the cross-validation; 1 for a single split.
         pretrain_per_fold: whether each fold has an encoder of its own.
         seed: of the split.
+        max_pixels: of a frame.
         rejected_csv: where the unreadable frames are listed if they are too many.
 
     Raises:
@@ -161,6 +166,7 @@ def read_dataset(
         side=stored_side(image_size),
         cache_dir=cache_dir,
         most=frames_per_clip,
+        max_pixels=max_pixels,
     )
     try:
         check_rejected(store, max_rejected)

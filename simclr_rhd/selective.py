@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.files import plain
+from simclr_rhd.frames import evenly
 from simclr_rhd.pooling import levels_of
 
 LEVELS = ("frame", "video")

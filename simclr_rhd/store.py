@@ -15,8 +15,9 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,11 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from simclr_rhd import index, media
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building, replacing
-from simclr_rhd.frames import GREY
+from simclr_rhd.frames import GREY, evenly
 from simclr_rhd.index import STILL, FrameNames
+from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.media import NO_FRAME
 from simclr_rhd.parallel import in_order
@@ -38,8 +39,9 @@ from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 3  # raise it when the same file would be stored otherwise
+VERSION = 5  # raise it when the same file would be stored otherwise
 FETCH_FAILED = "could not be fetched: "
+IN_MEMORY = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
 
 
@@ -73,7 +75,13 @@ class Store:
 
 
 def open_store(
-    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    side: int,
+    cache_dir: Path,
+    most: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Store:
     """The store of `entries` at `side` pixels: the one on disk if there is one, else built now.
 
@@ -83,11 +91,12 @@ def open_store(
         side: S.
         cache_dir: where stores are kept.
         most: frames of a clip at most; None for all.
+        max_pixels: of a frame.
 
     Raises:
         UserError: the disk is too full, or a package is missing.
     """
-    folder = folder_of(source, entries, side=side, cache_dir=cache_dir, most=most)
+    folder = folder_of(source, entries, side=side, cache_dir=cache_dir, most=most, max_pixels=max_pixels)
     if _complete(found := read(folder)):
         logger.info("store: %d decoded frames reused from %s", len(found.keys), folder)
         return found
@@ -101,8 +110,8 @@ def open_store(
         if not media.kind_of(entry.key)
     ]
     rejected += [*source.refused, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
-    work = partial(_prepare, paths, side=side, most=most, salt=salt_of(cache_dir))
-    _build(folder, sorted(paths), rejected, work, side=side)
+    how = {"side": side, "most": most, "max_pixels": max_pixels, "salt": salt_of(cache_dir)}
+    _build(folder, paths, rejected, how)
     store = read(folder)
     assert store is not None, f"{folder} was built a moment ago"
     return replace(store, decoded=len(paths))
@@ -118,14 +127,28 @@ class Sample(NamedTuple):
 
 
 def is_there(
-    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    side: int,
+    cache_dir: Path,
+    most: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> bool:
     """Whether `open_store` would find a store; arguments as there."""
-    return folder_of(source, entries, side=side, cache_dir=cache_dir, most=most).is_dir()
+    return folder_of(
+        source, entries, side=side, cache_dir=cache_dir, most=most, max_pixels=max_pixels
+    ).is_dir()
 
 
 def sample(
-    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None = None
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    side: int,
+    cache_dir: Path,
+    most: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Sample:
     """Look into a few files; arguments as of `open_store`. Those of a remote source are kept.
 
@@ -136,22 +159,28 @@ def sample(
     media.require_packages(entry.key for entry in used)
     begun = time.perf_counter()
     paths, _ = source.fetch([used[number] for number in evenly(len(used), min(len(used), SAMPLE))])
-    work = partial(_prepare, paths, side=side, most=most, salt=salt_of(cache_dir))
-    done = [found for _, found in in_order(work, sorted(paths), workers=os.cpu_count() or 1)]
-    frames, n = [frame for found in done for frame in found.frames], max(1, len(done))
+    how = {"side": side, "most": most, "max_pixels": max_pixels, "salt": salt_of(cache_dir)}
+    done = list(in_order(partial(_measure, paths, how), sorted(paths), workers=os.cpu_count() or 1))
+    n = max(1, len(done))
     return Sample(
-        len(frames) / n,
-        sum(frame.pixels.nbytes for frame in frames) / n,
+        sum(found.frames for found in done) / n,
+        sum(found.bytes for found in done) / n,
         (time.perf_counter() - begun) / n,
-        all(frame.kind == GREY for frame in frames),
+        all(found.grey for found in done),
     )
 
 
 def folder_of(
-    source: Source, entries: Sequence[Entry], *, side: int, cache_dir: Path, most: int | None
+    source: Source,
+    entries: Sequence[Entry],
+    *,
+    side: int,
+    cache_dir: Path,
+    most: int | None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """The folder of the store that has these files, prepared so; arguments as of `open_store`."""
-    recipe = hashlib.sha256(json.dumps([VERSION, side, most, source.refused]).encode())
+    recipe = hashlib.sha256(json.dumps([VERSION, side, most, max_pixels, source.refused]).encode())
     for entry in entries:  # one by one: a million of them would be a text of a hundred megabytes
         recipe.update(f"\0{entry.key}\0{entry.stamp}".encode())  # no usable name has a control character
     return cache_dir / "stores" / recipe.hexdigest()[:24]
@@ -178,10 +207,49 @@ def check_rejected(store: Store, most: float) -> None:
         )
 
 
-def _prepare(
-    paths: dict[str, Path], key: str, *, side: int, most: int | None, salt: bytes
-) -> tuple[str, media.Prepared]:
-    return key, media.prepare(paths[key], key, side=side, most=most, salt=salt)
+class Measured(NamedTuple):
+    """What a file has: frames, their bytes once decoded, whether all are grey."""
+
+    frames: int
+    bytes: int
+    grey: bool
+
+
+def _measure(paths: dict[str, Path], how: dict[str, Any], key: str) -> Measured:
+    frames, size, grey = 0, 0, True
+    for frame in media.one_by_one(paths[key], key, media.Prepared(), **how):
+        frames, size, grey = frames + 1, size + frame.pixels.nbytes, grey and frame.kind == GREY
+    return Measured(frames, size, grey)
+
+
+@dataclass
+class Waiting:
+    """A decoded file until its turn to be written comes.
+
+    Attributes:
+        key: its name.
+        done: its content, its patient, and the reason of what is left out.
+        rows: (number, kind, look, digest) of each frame.
+        pixels: all frames, one after another; of long clips they wait on the disk.
+    """
+
+    key: str
+    done: media.Prepared
+    rows: list[tuple[int, int, int, int]]
+    pixels: Any
+
+
+def _decode(paths: dict[str, Path], folder: Path, how: dict[str, Any], key: str) -> Waiting:
+    waiting = Waiting(
+        key, media.begin(paths[key]), [], tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder))
+    )
+    if not waiting.done.reason:
+        for frame in media.one_by_one(paths[key], key, waiting.done, **how):
+            number = STILL if frame.number is None else frame.number
+            waiting.rows.append((number, frame.kind, frame.look, int(frame.digest, 16)))
+            waiting.pixels.write(frame.pixels.tobytes())
+    waiting.pixels.seek(0)
+    return waiting
 
 
 def salt_of(cache_dir: Path) -> bytes:
@@ -194,13 +262,15 @@ def salt_of(cache_dir: Path) -> bytes:
     return path.read_bytes()
 
 
-def _build(folder: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int) -> None:
+def _build(
+    folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], how: dict[str, Any]
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(folder.parent, keys, work)
+    _check_room(folder.parent, sorted(paths), partial(_measure, paths, how))
     start = time.perf_counter()
     try:
         with building(folder) as part:
-            frames = _write(part, keys, list(rejected), work, side=side)
+            frames = _write(part, paths, list(rejected), how)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -212,14 +282,11 @@ def _build(folder: Path, keys: list[str], rejected: list[tuple[str, str]], work:
     logger.info("store: %d frames in %.1f s (%.0f frames/s)", frames, seconds, frames / seconds)
 
 
-def _check_room(place: Path, keys: list[str], work: Any) -> None:
+def _check_room(place: Path, keys: list[str], measure: Callable[[str], Measured]) -> None:
     """Say how much room the frames will take, from a sample of the files; refuse what does not fit."""
     some = min(SAMPLE, math.ceil(SAMPLE_SHARE * len(keys)))
     sample = [keys[number] for number in evenly(len(keys), some)]
-    bytes_of = [
-        sum(frame.pixels.nbytes for frame in done.frames)
-        for _, done in in_order(work, sample, workers=os.cpu_count() or 1)
-    ]
+    bytes_of = [found.bytes for found in in_order(measure, sample, workers=os.cpu_count() or 1)]
     need = sum(bytes_of) / max(1, len(sample)) * len(keys)
     free = shutil.disk_usage(place).free
     if need > free:
@@ -231,32 +298,35 @@ def _check_room(place: Path, keys: list[str], work: Any) -> None:
     logger.info("store: decoding %d files, about %.2f GB in %s", len(keys), need / 1e9, place)
 
 
-def _write(part: Path, keys: list[str], rejected: list[tuple[str, str]], work: Any, *, side: int) -> int:
+def _write(part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], how: dict[str, Any]) -> int:
     """Decode all files into shards, and write the index; how many frames there are."""
     rows: list[tuple[int, int, int, int, int]] = []
     files: list[str] = []
     patients, content = {}, hashlib.sha256()
     writer = ShardWriter(part)
     try:
-        for key, done in progress(
-            in_order(work, keys, workers=os.cpu_count() or 1),
-            total=len(keys),
+        for waiting in progress(
+            in_order(partial(_decode, paths, part, how), sorted(paths), workers=os.cpu_count() or 1),
+            total=len(paths),
             where="store",
             unit="files",
-            amount=lambda item: len(item[1].frames),
+            amount=lambda waiting: len(waiting.rows),
             amount_unit="frames",
         ):
+            key, done = waiting.key, waiting.done
             content.update(f"{key}\0{done.content}\0".encode())
             if done.reason:
                 rejected.append((key, done.reason))
-            if not done.frames:
+            if not waiting.rows:
                 continue
             if done.patient:
                 patients[key] = done.patient
-            for frame in done.frames:
-                writer.append(frame.pixels, frame.kind)
-                number = STILL if frame.number is None else frame.number
-                rows.append((len(files), number, frame.kind, frame.look, int(frame.digest, 16)))
+            with waiting.pixels as stream:
+                for number, kind, look, digest in waiting.rows:
+                    shape = (1 if kind == GREY else 3, how["side"], how["side"])
+                    pixels = np.frombuffer(stream.read(math.prod(shape)), dtype=np.uint8)
+                    writer.append(pixels.reshape(shape), kind)
+                    rows.append((len(files), number, kind, look, digest))
             files.append(key)
         shards = writer.close()
     finally:
@@ -265,7 +335,7 @@ def _write(part: Path, keys: list[str], rejected: list[tuple[str, str]], work: A
     content.update(json.dumps(rejected).encode())
     index.write(
         part,
-        side=side,
+        side=how["side"],
         files=files,
         rows=np.array(rows, dtype=index.ROW),
         patients=patients,

@@ -20,15 +20,34 @@ def encoded(array, kind="PNG", **options):
     return stream.getvalue()
 
 
-def write_clip(path, frames, *, codec="mpeg4", pixels="yuv420p"):
+def write_clip(path, frames, *, codec="mpeg4", pixels="yuv420p", aspect=None, times=None):
+    """A clip of 25 frames a second.
+
+    Args:
+        path: its extension tells the container.
+        frames: (H, W, 3) uint8.
+        codec: FFmpeg's name of it.
+        pixels: FFmpeg's name of their format.
+        aspect: width of a pixel over its height; None for square ones that say nothing.
+        times: when each frame is shown, in 25ths of a second; what is shown before 0 is cut off by an edit
+            list. None for one after another.
+    """
     import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], pixels
+        stream.codec_context.gop_size = 4
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        found = []
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
+            found += stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24"))
+        found += stream.encode(None)
+        for number, packet in enumerate(found):
+            if times:
+                packet.pts = packet.dts = times[number]
+            container.mux(packet)
 
 
 def write_gif(path, frames):

@@ -1,11 +1,16 @@
+import ast
 import io
+import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, square
+from simclr_rhd.frames import DOPPLER, GREY, TINTED, colour_kind, decode, is_frame, pictures, square
+from simclr_rhd.limits import MAX_PIXELS
 
 
 def encoded(image, format="PNG", **options):
@@ -30,6 +35,79 @@ def test_sixteen_bits_are_scaled_by_their_full_range():
     frame = decode(encoded(Image.fromarray(wide)))
     assert (frame == np.round(wide / 257).astype(np.uint8)[..., None]).all()
     assert (decode(encoded(Image.fromarray(wide), "TIFF")) == frame).all()
+
+
+def png16(levels):
+    """(H, W, C) uint16 as a PNG of 16 bits a channel, which Pillow does not write."""
+    height, width, channels = levels.shape
+    kind = {2: 4, 3: 2, 4: 6}[channels]  # grey + alpha, RGB, RGBA
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = {b"IHDR": struct.pack(">2L5B", width, height, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows)}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">L", len(body)) + name + body + struct.pack(">L", zlib.crc32(name + body))
+        for name, body in (*chunks.items(), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("top", [255, 1023, 4095])
+def test_few_of_sixteen_bits_are_refused_in_colour_and_beside_transparency(channels, top):
+    deep = np.repeat(gradient(dtype=np.uint16, top=top)[..., None], channels, axis=2)
+    if channels != 3:
+        deep[..., -1] = 65535
+    with pytest.raises(ValueError, match="16-bit pixels below 4096 only: of unknown depth"):
+        decode(png16(deep))
+    deep[..., : channels - (channels != 3)] *= 65535 // top
+    assert (decode(png16(deep)) == deep[..., :1] // 256).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_with_white_as_zero_is_not_a_negative(bits):
+    levels = gradient(dtype=np.uint16, top=65535) if bits == 16 else gradient()
+    black_is_zero = encoded(Image.fromarray(levels), "TIFF")
+    entry = struct.pack("<HHLL", 262, 3, 1, 1)
+    assert black_is_zero.count(entry) == 1
+    data = encoded(Image.fromarray(levels.max() - levels), "TIFF").replace(entry, entry[:8] + bytes(4))
+    assert (decode(data) == decode(black_is_zero)).all()
+
+
+@pytest.mark.parametrize("alpha", [0, 3])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_what_is_equally_transparent_everywhere_is_shown(mode, alpha):
+    picture = Image.fromarray(gradient()).convert(mode)
+    picture.putalpha(alpha)
+    assert (decode(encoded(picture)) == gradient()[..., None]).all()
+
+
+@pytest.mark.parametrize(("format", "count"), [("TIFF", 5), ("PNG", 5), ("WEBP", 5), ("MPO", 3)])
+def test_all_pictures_of_a_still_are_read_and_numbered(format, count):
+    levels = [np.full((16, 24), 40 * number + 9, np.uint8) for number in range(count)]
+    first, *others = map(Image.fromarray, levels)
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encoded(first, format, save_all=True, append_images=others, **options)
+    found = list(pictures(data, most=None, max_pixels=MAX_PIXELS))
+    assert [number for number, _ in found] == list(range(count))
+    for (_, frame), wanted in zip(found, levels, strict=True):
+        assert np.abs(frame.astype(int) - wanted[..., None]).max() <= 2 * (format == "MPO")
+    assert [number for number, _ in pictures(data, most=2, max_pixels=MAX_PIXELS)] == [0, count - 1]
+    with pytest.raises(ValueError, match="several pictures in one file"):
+        decode(data)
+
+
+def test_a_photo_whose_header_still_names_a_picture_that_was_cut_off_is_whole():
+    one = Image.fromarray(gradient())
+    data = encoded(one, "MPO", save_all=True, append_images=[one])
+    ((number, frame),) = pictures(data[: data.rindex(b"\xff\xd8\xff")], most=None, max_pixels=MAX_PIXELS)
+    assert number is None and frame.shape == (17, 23, 3)
+
+
+def test_the_thumbnail_of_a_tiff_is_no_picture_of_its_own():
+    whole, small = Image.fromarray(gradient(40, 60)), Image.fromarray(gradient(10, 15))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    ((number, frame),) = pictures(
+        encoded(whole, "TIFF", save_all=True, append_images=[small]), most=None, max_pixels=MAX_PIXELS
+    )
+    assert number is None and frame.shape == (40, 60, 3)
 
 
 def test_transparency_is_black():
@@ -72,6 +150,22 @@ def test_unusable_bytes_are_refused_with_the_reason(data, reason):
         decode(data)
 
 
+@pytest.mark.parametrize("format", ["EPS", "PPM", "TGA", "ICNS", "PDF", "JPEG2000"])
+def test_pillow_opens_only_the_formats_that_are_promised(format, monkeypatch):
+    data = encoded(Image.new("RGB", (32, 32), "red"), format)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    with pytest.raises(ValueError, match="not an image"):
+        decode(data)
+
+
+def test_every_picture_is_opened_with_a_list_of_formats():
+    """A foreign program must not be reached from anywhere in the package."""
+    for path in (Path(__file__).parents[1] / "simclr_rhd").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
+                assert "formats" in {keyword.arg for keyword in node.keywords}, f"{path.name}:{node.lineno}"
+
+
 def test_a_bit_flip_in_a_png_is_noticed():
     data = bytearray(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), np.uint8))))
     data[len(data) // 2] ^= 255
@@ -107,6 +201,24 @@ def test_colour_kinds():
     jet = frame.copy()
     jet[:, 10:13, 10:13] = np.array([220, 30, 30])[:, None, None]
     assert colour_kind(jet) == DOPPLER
+
+
+@pytest.mark.parametrize("side", [74, 110, 256])
+def test_overlays_are_no_flow(side):
+    grey = np.repeat(np.random.default_rng(2).integers(0, 200, (1, side, side), np.uint8), 3, axis=0)
+    thick, columns = max(1, side // 100), np.arange(side)
+    trace, bar, text, flow = (grey.copy() for _ in range(4))
+    rows = (side * (0.8 + 0.1 * np.sin(columns / 3))).astype(int)
+    for step in range(thick):
+        trace[:, rows + step, columns] = np.array([20, 230, 40])[:, None]
+    bar[:, side // 4 : side // 2, side - 2 * thick :] = np.array([230, 60, 20])[:, None, None]
+    text[:, 3 : 3 + side // 12, 3 : side // 3 : 3 * thick] = np.array([250, 240, 10])[:, None, None]
+    for frame in (trace, bar, text):
+        vivid = np.ptp(frame, axis=0) > 64
+        assert vivid.mean() >= 0.001 and colour_kind(frame) == TINTED
+    area = slice(side // 2, side // 2 + max(4, side // 12))
+    flow[:, area, area] = np.array([30, 60, 230])[:, None, None]
+    assert colour_kind(flow) == DOPPLER
 
 
 def test_frames_are_known_by_their_extension():

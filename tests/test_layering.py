@@ -13,6 +13,8 @@ LAYERS = [
         "errors",
         "process",
         "processor",
+        "containers",
+        "limits",
         "bootstrap",
         "calibration",
         "confusions",

@@ -1,18 +1,20 @@
 """Clips and DICOM files: every frame with the right pixels, and no name of a patient anywhere."""
 
 import logging
+import struct
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
+from PIL import Image
 
 from simclr_rhd import media
-from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
-from simclr_rhd.frames import square
+from simclr_rhd.frames import evenly, square
 
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
@@ -78,6 +80,77 @@ def test_a_clip_that_lacks_what_its_header_promises_is_named(tmp_path, suffix, m
     assert prepare(path, most=most).reason == ""
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "damaged clip" in prepare(path, most=most).reason
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "times", "shown"),
+    [
+        ("cut.mp4", "mpeg4", range(-6, 14), 14),  # an edit list; the cut is behind a key frame
+        ("dropped.avi", "mjpeg", [3 * number for number in range(20)], 20),
+        ("rate.mkv", "mpeg4", [number**2 for number in range(20)], 20),
+        ("rate.mp4", "mpeg4", [number**2 for number in range(20)], 20),
+    ],
+)
+def test_a_whole_clip_whose_header_counts_other_frames_than_are_shown(tmp_path, name, codec, times, shown):
+    frames = [picture(seed=number) for number in range(20)]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_clip(tmp_path / name, frames, codec=codec, pixels=pixels, times=times)
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(shown))
+    for stored, frame in zip(done.frames, frames[-shown:], strict=True):
+        same(stored, frame, tolerance=12)
+    assert [frame.number for frame in prepare(tmp_path / name, most=2).frames] == [0, shown - 1]
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - 3000])
+    assert "damaged clip" in prepare(path).reason
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda rgb: rgb),
+        ((0, 1, -1, 0), lambda rgb: np.rot90(rgb, -1)),  # a phone held upright
+        ((-1, 0, 0, -1), lambda rgb: np.rot90(rgb, 2)),
+        ((0, -1, 1, 0), lambda rgb: np.rot90(rgb)),
+        ((-1, 0, 0, 1), np.fliplr),  # a phone's camera on the user's side
+        ((0, 1, 1, 0), lambda rgb: rgb.swapaxes(0, 1)),
+    ],
+)
+def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(tmp_path, matrix, shown):
+    path, rgb = tmp_path / "phone.mp4", picture()
+    write_clip(path, [rgb] * 3)
+    data = path.read_bytes()
+    at = data.index(struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
+    a, b, c, d = (65536 * number for number in matrix)
+    path.write_bytes(data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 3
+    same(done.frames[0], shown(rgb), tolerance=12)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("aspect", "width", "height"), [((4, 3), 85, 48), ((1, 2), 64, 96), ((99, 1), 64, 48)]
+)
+def test_the_pixels_of_a_capture_are_made_square(tmp_path, suffix, aspect, width, height):
+    path = tmp_path / f"capture{suffix}"
+    write_clip(path, [picture()] * 3, aspect=Fraction(*aspect))
+    stored = prepare(path).frames[0]
+    same(stored, np.asarray(Image.fromarray(picture()).resize((width, height))), tolerance=12)
+
+
+def test_a_container_that_does_not_tell_its_length_is_whole(tmp_path):
+    path = tmp_path / "live.mkv"
+    write_clip(path, [picture(seed=number) for number in range(5)])
+    data = path.read_bytes()
+    at = data.index(b"\x18\x53\x80\x67") + 4
+    path.write_bytes(data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 5
+    write_clip(tmp_path / "c.mp4", [picture()] * 5)
+    with (tmp_path / "c.mp4").open("ab") as stream:
+        stream.write(bytes(500))  # recorders leave such a rest
+    assert prepare(tmp_path / "c.mp4").reason == ""
 
 
 def test_a_playlist_called_mp4_opens_nothing(tmp_path):
@@ -211,14 +284,185 @@ def test_the_modules_are_imported_only_where_they_are_needed():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("number", [0, -1, 2**31 - 1])
-def test_a_number_of_frames_that_cannot_be(tmp_path, number):
+def compressed(frames, syntax, photometric, *, table=True):
+    """A DICOM data set of frames that are encoded already."""
+    from pydicom.encaps import encapsulate
+
     found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = len(frames)
+    found.file_meta.TransferSyntaxUID, found.PhotometricInterpretation = syntax, photometric
+    found.PixelData = encapsulate(frames, has_bot=table)
+    found["PixelData"].is_undefined_length = True
+    return found
+
+
+def bare_jpeg(rgb, **options):
+    """A JPEG in YCbCr whose colours no marker tells."""
+    data = encoded(rgb, "JPEG", quality=95, **options)
+    assert data[2:4] == b"\xff\xe0"
+    return data[:2] + data[20:]
+
+
+@pytest.mark.parametrize("number", [None, 0, -1, 1, 3])
+@pytest.mark.parametrize("kind", ["raw", "JPEG", "JPEG without a table", "RLE"])
+def test_frames_of_a_dicom_file_are_counted(tmp_path, kind, number):
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+
+    frames = [picture(seed=seed) for seed in range(6)]
+    if kind.startswith("JPEG"):
+        coded = [encoded(frame, "JPEG", quality=95) for frame in frames]
+        found = compressed(coded, JPEGBaseline8Bit, "YBR_FULL_422", table=kind == "JPEG")
+    else:
+        found = dataset(np.stack(frames), frames=6)
+        if kind == "RLE":
+            found.compress(RLELossless)
     found.NumberOfFrames = number
+    if number is None:
+        del found.NumberOfFrames
     save(found, tmp_path / "f.dcm")
-    for most in (None, 2):
-        done = prepare(tmp_path / "f.dcm", most=most)
-        assert (done.frames == [] and "promises" in done.reason) or number == 0
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(6))
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=4)
+    assert [frame.number for frame in prepare(tmp_path / "f.dcm", most=2).frames] == [0, 5]
+
+
+def test_a_header_that_promises_more_frames_than_there_are(tmp_path):
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = 2**31 - 1
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert len(done.frames) == 2 and "promises 2147483647 frames, the file holds 2" in done.reason
+
+
+@pytest.mark.parametrize("subsampling", [1, 2])
+def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsampling):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    found = compressed([bare_jpeg(picture(), subsampling=subsampling)], JPEGBaseline8Bit, "RGB")
+    save(found, tmp_path / "f.dcm")
+    same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
+
+
+def test_a_deflated_file(tmp_path):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    frames = np.stack([picture(seed=seed) for seed in range(3)])
+    found = dataset(frames, frames=3)
+    found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and len(done.patient) == 16
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame)
+
+
+@pytest.mark.parametrize("name", ["f.dcm", "IM_0001"])
+@pytest.mark.parametrize(
+    "syntax", ["ImplicitVRLittleEndian", "ExplicitVRLittleEndian", "ExplicitVRBigEndian"]
+)
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_file_without_a_preamble(tmp_path, name, syntax, meta):
+    import pydicom
+
+    found = dataset(picture())
+    found.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    found["PixelData"].VR = "OB"
+    save(found, tmp_path / "whole")
+    begin = (
+        132 if meta else 144 + pydicom.dcmread(tmp_path / "whole").file_meta.FileMetaInformationGroupLength
+    )
+    (tmp_path / name).write_bytes((tmp_path / "whole").read_bytes()[begin:])
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and len(done.patient) == 16
+    same(done.frames[0], picture())
+
+
+def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path):
+    from pydicom.uid import JPEGExtended12Bit
+
+    data = bytearray(encoded(picture()[..., 0], "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    found = compressed([bytes(data)], JPEGExtended12Bit, "MONOCHROME2")
+    found.BitsAllocated, found.BitsStored, found.HighBit, found.SamplesPerPixel = 16, 12, 11, 1
+    save(found, tmp_path / "f.dcm")
+    reason = prepare(tmp_path / "f.dcm").reason
+    assert "12 bits" in reason and "pip install pylibjpeg" in reason and "damaged" not in reason
+
+
+@pytest.mark.parametrize("most", [None, 3])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "syntax"),
+    [
+        (".m2v", "mpeg2video", "MPEG2MPML"),
+        (".ts", "mpeg2video", "MPEG2MPHL"),
+        (".h264", "libx264", "MPEG4HP41"),
+        (".mp4", "libx264", "MPEG4HP42STEREO"),
+        (".hevc", "libx265", "HEVCMP51"),
+    ],
+)
+def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
+    import av
+    import pydicom
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV does not write {codec}")
+    frames = [picture(seed=seed) for seed in range(7)]
+    write_clip(tmp_path / f"v{suffix}", frames, codec=codec)
+    data = (tmp_path / f"v{suffix}").read_bytes()
+    found = compressed([data], getattr(pydicom.uid, syntax), "YBR_PARTIAL_420")
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm", most=most)
+    numbers = list(range(7)) if most is None else [0, 3, 6]
+    assert done.reason == "" and [frame.number for frame in done.frames] == numbers
+    for stored in done.frames:
+        same(stored, frames[stored.number], tolerance=14)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("DICOMDIR", "MediaStorageDirectoryStorage"),
+        ("SR0001", "ComprehensiveSRStorage"),
+        ("report.dcm", "EncapsulatedPDFStorage"),
+        ("1.2.3", "GrayscaleSoftcopyPresentationStateStorage"),
+    ],
+)
+def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
+    import pydicom
+
+    found = dataset(picture())
+    for element in ("PixelData", "Rows", "Columns"):
+        delattr(found, element)
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(pydicom.uid, kind)
+    save(found, tmp_path / name)
+    assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
+
+
+def test_a_broken_video_inside_dicom_is_told_without_untrue_advice(tmp_path):
+    from pydicom.uid import MPEG4HP41
+
+    save(compressed([b"no video" * 50], MPEG4HP41, "YBR_PARTIAL_420"), tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.frames == [] and "damaged clip" in done.reason and "pip" not in done.reason
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_palettes_in_big_endian_and_of_8_bits_in_16(tmp_path, deep):
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+    index = (picture()[..., 0] // 64).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    for syntax, order in ((ExplicitVRLittleEndian, "<u2"), (ExplicitVRBigEndian, ">u2")):
+        found = dataset(index, "PALETTE COLOR")
+        found.file_meta.TransferSyntaxUID = syntax
+        found["PixelData"].VR = "OB"
+        for number, name in enumerate(("Red", "Green", "Blue")):
+            setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            table = (colours[:, number].astype(np.uint16) * (257 if deep else 1)).astype(order)
+            setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
+        save(found, tmp_path / "p.dcm")
+        same(prepare(tmp_path / "p.dcm").frames[0], colours[index])
 
 
 @pytest.mark.parametrize("name", ["ANONYMOUS", "N/A", " ", "0"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from a_model import CLASSES, write_model
 from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_gif
+from PIL import Image
 
 import main
 from simclr_rhd import load_model
@@ -110,6 +111,18 @@ def test_clips_are_one_video_each_of_as_many_frames_as_are_wanted(tmp_path, mode
     found = rows(tmp_path / "out.csv")
     assert [row["path"] for row in found[::2]] == [f"{tmp_path}/loop.gif#0000", f"{tmp_path}/loop.gif#0005"]
     assert {row["video"] for row in found} == {f"{tmp_path}/loop"}
+
+
+def test_all_pictures_of_a_still_are_classified_and_too_large_ones_left_out(tmp_path, model):
+    first, *others = (Image.fromarray(pixels) for pixels in FRAMES.values())
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=others)
+    first.resize((100, 100)).save(tmp_path / "large.png")
+    flags = ["--max-pixels", "9999"]
+    assert predict(tmp_path, model, tmp_path / "pages.tif", tmp_path / "large.png", flags=flags) == 0
+    found = rows(tmp_path / "out.csv")
+    assert [row["path"] for row in found[::2]] == [f"{tmp_path}/pages.tif#{n:04d}" for n in range(6)]
+    (left_out,) = rows(tmp_path / "out.rejected.csv")
+    assert "large.png" in left_out["path"] and "--max-pixels allows 9999" in left_out["reason"]
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_classified(tmp_path, model, folder, capsys):

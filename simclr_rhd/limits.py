@@ -1,0 +1,66 @@
+"""How much may be decoded: of a frame, of a file, by all threads at once. Small files can hold gigabytes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MAX_PIXELS = 40_000_000  # of a frame; what --max-pixels is where nothing else is asked for
+FRAMES_OF_ANY_FILE = 25  # of the largest size; smaller frames, more of them
+PIXELS_OF_A_BYTE = 1_000  # beyond those frames; clips of hearts have fewer pixels in a byte
+LEAST = 16_384  # pixels that a frame counts as in a file, so that tiny ones are not without number
+AT_ONCE = 48_000_000  # pixels; each takes up to 16 bytes while it is decoded
+
+
+def check_frame(width: int, height: int, *, max_pixels: int) -> None:
+    """Refuse a frame that is too large.
+
+    Raises:
+        ValueError: it is.
+    """
+    if width * height > max_pixels:
+        raise ValueError(f"too large ({width}x{height}): --max-pixels allows {max_pixels}")
+
+
+def check_file(frames: int, width: int, height: int, *, size: int, max_pixels: int) -> None:
+    """Refuse a file that is small and expands to very much: the longer a file, the more frames it may have.
+
+    Args:
+        frames: in the file.
+        width: of a frame.
+        height: of a frame.
+        size: of the file, in bytes.
+        max_pixels: of a frame.
+
+    Raises:
+        ValueError: it does.
+    """
+    if frames * max(LEAST, width * height) > max(FRAMES_OF_ANY_FILE * max_pixels, PIXELS_OF_A_BYTE * size):
+        raise ValueError(
+            f"too large: {frames} frames of {width}x{height} in {size / 1e6:.2f} MB; a larger --max-pixels "
+            "allows more"
+        )
+
+
+class Budget:
+    """Pixels that all threads together hold decoded at a time. What is larger than all of it goes alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels = self.free = pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def room(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for so many pixels, and keep it while the block runs."""
+        pixels = min(pixels, self.pixels)
+        with self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+room = Budget(AT_ONCE).room
