@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.commands import Command, Comparison, Export, Prediction
+from simclr_rhd.commands import Command, Comparison, Export, Prediction, shares_of
 from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
@@ -139,7 +139,12 @@ def predict(config: Prediction) -> int:
     model = load_model(config.model, device=config.device)
     places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
     patients = prediction.read_patients(config.patients_csv, places)
-    run = prediction.Run(model, places, patients, cache_dir=cache_dir, most=config.frames_per_clip)
+    run = prediction.Run(
+        *(model, places, patients),
+        cache_dir=cache_dir,
+        most=config.frames_per_clip,
+        shares=shares_of(config.prevalence),
+    )
     run.write(out, keep=config.patients_csv)
     for line in run.lines(out):
         logger.info(line)

@@ -76,8 +76,9 @@ def _head(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     tasks = [task for task, of in metrics["tasks"].items() if "skipped" not in of]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
-        f"on its frozen features: {_text(', '.join(tasks))}. Probabilities are calibrated by temperature "
-        "scaling."
+        f"on its frozen features: {_text(', '.join(tasks))}. Probabilities are calibrated by a temperature "
+        "and a bias for each class, for the prevalence of the validation groups; the class that is said is "
+        "the balanced choice, whose probability is largest for its prevalence."
     )
 
 

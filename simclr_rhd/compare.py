@@ -226,7 +226,8 @@ def _margin(first: Asked, other: Asked, counting: frozenset[str]) -> Difference:
     """Both have the same classes and frames, in any order; names decide, not their order."""
     answers, classes = first.answers, first.classes
     columns = [other.classes.index(name) for name in classes]
-    theirs = other.answers.probabilities[_order(answers, other.answers)][:, columns]
+    rows = _order(answers, other.answers)
+    theirs, held = (of[rows][:, columns] for of in (other.answers.probabilities, other.answers.prevalence))
     true = np.array([classes.index(name) for name in answers.true])
     found = margins(
         true,
@@ -237,6 +238,7 @@ def _margin(first: Asked, other: Asked, counting: frozenset[str]) -> Difference:
         [""] * len(true),
         evaluable=[number for number, name in enumerate(classes) if name in counting],
         seed=SEED,
+        prevalences=(held, answers.prevalence),
     )
     level = next((level for level in LEVELS if found[level]["balanced_accuracy"] is not None), None)
     if level is None:

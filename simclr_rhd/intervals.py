@@ -17,6 +17,7 @@ NO_PROPORTIONS = ("kappa", "quadratic_kappa", "brier", "ece")  # at 1 or 0 they 
 
 def intervals(
     true: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     groups: np.ndarray,
     *,
@@ -31,6 +32,7 @@ def intervals(
 
     Args:
         true: (n,) class indices, all of them in `shown`.
+        predicted: (n,) class indices.
         probabilities: (n, C), rows sum to 1.
         groups: (n,) names.
         shown: the C' classes that occur, two or more.
@@ -42,10 +44,10 @@ def intervals(
         is defined in no resample.
     """
     names, group = np.unique(groups, return_inverse=True)
-    of_groups = counted(true, probabilities.argmax(axis=1), group, len(names), probabilities.shape[1])
+    of_groups = counted(true, predicted, group, len(names), probabilities.shape[1])
     resting, resting_averages = rest_on(of_groups, shown)
     of_classes, averages = resampled(
-        true, probabilities, group, draws(len(names), seed), shown=shown, ordered=ordered
+        true, predicted, probabilities, group, draws(len(names), seed), shown=shown, ordered=ordered
     )
     averages["ece"] += expected_calibration_error(true, probabilities) - averages["ece"].mean()
     averages["ece"] = averages["ece"].clip(min=0)
@@ -67,6 +69,7 @@ def intervals(
 
 def resampled(
     true: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     group: np.ndarray,
     drawn: np.ndarray,
@@ -78,6 +81,7 @@ def resampled(
 
     Args:
         true: (n,) class indices, all of them in `shown`.
+        predicted: (n,) class indices.
         probabilities: (n, C), rows sum to 1.
         group: (n,) indices of groups.
         drawn: (R, G) how often each group counts.
@@ -88,7 +92,6 @@ def resampled(
         {figure: (R, C')} and {average: (R,)}; NaN where a resample does not define it.
     """
     n_groups, n_classes = drawn.shape[1], probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
     confusions = totals(drawn, counted(true, predicted, group, n_groups, n_classes))  # (R, C, C)
     size = confusions.sum(axis=(1, 2))  # (R,)
     figures = per_class(confusions, shown)

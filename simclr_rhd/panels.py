@@ -236,7 +236,7 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
 
     temperatures = result["head"]["temperature"]
     ends = dict.fromkeys(figure(value) for value in (min(temperatures), max(temperatures)))
-    how = "uncalibrated" if when == "before" else f"calibrated, T = {' to '.join(ends)}"
+    how = "uncalibrated" if when == "before" else f"calibrated, T = {' to '.join(ends)} and a bias a class"
     said = "; ".join(
         f"of {count} predictions with confidence {confidence:.2f} {accuracy:.0%} are right"
         for confidence, accuracy, count in zip(
@@ -244,11 +244,12 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
         )
         if count
     )
-    worse = result["calibration"]["after"]["ece"] >= result["calibration"]["before"]["ece"]
+    before, after = (result["calibration"][at]["classwise_ece"] for at in ("before", "after"))
     caption = (
         "Per frame. On the dashed line, 80 of 100 predictions of confidence 0.8 are right; below it the "
-        f"model is too sure. Expected calibration error {figure(bins['ece'], 3)}; lower is better."
+        f"model is too sure. Expected calibration error {figure(bins['ece'], 3)} of the most probable class, "
+        f"{figure(bins['classwise_ece'], 3)} over all classes; lower is better."
         + " Calibration has not helped on these frames."
-        * (when == "after" and worse)
+        * (when == "after" and after >= before)
     )
     return Panel(f"Reliability, {how}", caption, said, svg_uri(svg(draw, size=TALL)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from simclr_rhd.calibration import chosen
 from simclr_rhd.clips import evenly
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.files import plain
@@ -21,9 +22,9 @@ MOST_WRONG = 0.10  # share of the validation answers that may be wrong
 NEVER = 2.0  # a confidence that no answer has
 
 
-def confidence_of(probabilities: np.ndarray) -> np.ndarray:
-    """(n, C) -> (n,): the probability of what is said."""
-    return probabilities.max(axis=1)
+def confidence_of(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
+    """(n, C) -> (n,): the probability of what is said, the balanced choice."""
+    return probabilities[np.arange(len(probabilities)), chosen(probabilities, prevalence)]
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -132,7 +133,9 @@ def _units(
     rows = rows[question.true[rows] >= 0]
     if not len(rows):
         return np.zeros(0), np.zeros(0, dtype=bool)
-    p, true, nobody = question.probabilities(table)[rows], question.true[rows], [""] * len(rows)
-    groups, videos = cohort.groups[rows].tolist(), cohort.videos[rows].tolist()
-    true, p, _ = levels_of(true, p, groups, videos, nobody)[level]
-    return confidence_of(p), p.argmax(axis=1) == true
+    whose = cohort.groups[rows].tolist(), cohort.videos[rows].tolist(), [""] * len(rows)
+    (true, p, _), (_, prevalence, _) = (
+        levels_of(question.true[rows], of[rows], *whose)[level]
+        for of in (question.probabilities(table), question.prevalence(table))
+    )
+    return confidence_of(p, prevalence), chosen(p, prevalence) == true

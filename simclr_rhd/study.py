@@ -79,7 +79,7 @@ class Study:
         return self.fit(self.encoded.kept, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
 
     def said(self, trained: Sequence[Trained]) -> dict[str, list[Table]]:
-        """{who: K tables} of our heads, with and without temperature, and of all they are compared with."""
+        """{who: K tables} of our heads, calibrated and not, and of all they are compared with."""
         heads, features = [of_fold.heads for of_fold in trained], self.encoded.folds
         found = {
             OURS: answers(heads, features),
@@ -121,9 +121,9 @@ def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Tabl
 
 
 def uncalibrated(heads: Heads) -> Heads:
-    """The same heads without their temperatures."""
+    """The same heads without their calibration."""
     bare = copy.deepcopy(heads)
-    bare.temperature.fill_(1)
+    bare.uncalibrate()
     return bare
 
 

@@ -15,7 +15,9 @@ CLASSES = {"view": ["A4C", "PLAX", "PSAX"], "condition": ["MR", "AR"]}
 THRESHOLDS = {"view": {"frame": 0.5, "video": 0.4}, "condition: MR": {"frame": 0.9, "video": 0.9}}
 
 
-def write_model(path, *, multilabel=("condition",), thresholds=THRESHOLDS, novelty=True, synthetic=False):
+def write_model(
+    path, *, multilabel=("condition",), thresholds=THRESHOLDS, novelty=True, synthetic=False, scaled=False
+):
     """A model whose frames so far were `picture(seed=0 .. 39)`."""
     encoder = build("random", seed=0).encoder.eval()
     for module in encoder.modules():
@@ -32,6 +34,10 @@ def write_model(path, *, multilabel=("condition",), thresholds=THRESHOLDS, novel
     )
     heads.mean.copy_(torch.from_numpy(described["features"].mean(axis=0)))
     heads.std.copy_(torch.from_numpy(described["features"].std(axis=0) + 0.05))
+    if scaled:  # as after a calibration
+        heads.temperature.copy_(torch.tensor([1.5, 0.8]))
+        heads.bias.copy_(torch.tensor([1.0, -0.2, -0.8, -1.5, 0.4]))
+        heads.prevalence.copy_(torch.tensor([0.8, 0.15, 0.05, 0.2, 0.6], dtype=torch.float64))
     near = fit_novelty(described, [str(number // 2) for number in range(40)], seed=0) if novelty else None
     classifier.save(path, classifier.Classifier(encoder, heads, near, facts))
     return path

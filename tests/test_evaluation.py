@@ -192,3 +192,32 @@ def test_a_question_knows_the_order_of_degrees():
     question = Question("severity", "severity", None, classes, np.zeros(1, int), [])
     assert question.ordered() == [1, 2, 3]
     assert Question("view", "view", None, classes, np.zeros(1, int), []).ordered() == []
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced_choice(multilabel):
+    """Four in five patients are of one class; class weights would take both for equally frequent."""
+    names = ["Not Applicable", "Mitral Valve Regurgitation"]
+    a_cohort = cohort(patients=120, multilabel=multilabel, names=names)
+    (task,) = a_cohort.values
+    true = (np.unique(a_cohort.groups, return_inverse=True)[1] % 5 == 0).astype(int)
+    a_cohort.values[task] = true
+    a_study = study(a_cohort, features_of(a_cohort.groups, signal=0.15, true=true, noise=1.0))
+    said, results = evaluated(a_study)
+    (result,) = results.values()
+    for part in (result["calibration"], result["calibration"]["validation"]):
+        before, after = part["before"], part["after"]
+        assert after["classwise_ece"] < 0.5 * before["classwise_ece"]
+    gaps = [abs(row["frequency"] - row["mean_probability"]) for row in after["classes"].values()]
+    assert max(gaps) < 0.03, "on the validation groups that it was fitted on"
+    (question,) = a_cohort.questions()
+    rows, table = evaluation.annotated(a_cohort, question, "test"), pooled(a_cohort, said[OURS], "test")
+    share = question.prevalence(table)[rows]
+    np.testing.assert_allclose(share.sum(axis=1), 1)
+    chosen = (question.probabilities(table)[rows] / share).argmax(axis=1)
+    expected = balanced_accuracy_score(question.true[rows], chosen)
+    assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
+    assert (chosen != question.probabilities(table)[rows].argmax(axis=1)).any(), "the rare class has a say"
+    written = {row[0]: row[5] for row in evaluation.prediction_rows(a_cohort, said[OURS])}
+    lesion = {0: "no lesion" if multilabel else names[0], 1: names[1]}
+    assert [written[a_cohort.paths[row]] for row in rows] == [lesion[number] for number in chosen]

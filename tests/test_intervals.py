@@ -71,7 +71,9 @@ def test_resamples_equal_scikit_learn_on_the_same_samples_repeated(seed):
     true, probabilities, group = sample(seed, n=[25, 60][seed % 2])
     shown = np.unique(true).tolist()
     drawn = draws(9, seed)[:5]
-    figures, averages = resampled(true, probabilities, group, drawn, shown=shown, ordered=ORDERED)
+    figures, averages = resampled(
+        true, probabilities.argmax(axis=1), probabilities, group, drawn, shown=shown, ordered=ORDERED
+    )
     for number, weights in enumerate(drawn):
         rows = np.repeat(np.arange(len(true)), weights[group])
         if len(np.unique(true[rows])) < 2:
@@ -125,7 +127,7 @@ def test_the_bound_of_a_class_rests_on_its_own_groups():
     """Ten groups, all right; class 1 is in two of them."""
     true = np.repeat([0, 0, 0, 0, 0, 0, 0, 0, 1, 1], 3)
     found, averages = intervals(
-        true, np.eye(2)[true], np.repeat(np.arange(10), 3), shown=[0, 1], ordered=(), seed=0
+        true, true, np.eye(2)[true], np.repeat(np.arange(10), 3), shown=[0, 1], ordered=(), seed=0
     )
     assert found["recall"] == [[pytest.approx(0.025 ** (1 / 8)), 1.0], [pytest.approx(0.025 ** (1 / 2)), 1.0]]
     assert averages["accuracy"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
@@ -139,7 +141,9 @@ def test_the_bootstrap_draws_groups_not_frames():
     probabilities = np.eye(2)[np.concatenate([true[:500], 1 - true[500:]])]
 
     def accuracy(groups):
-        return intervals(true, probabilities, groups, shown=[0, 1], ordered=(), seed=0)[1]["accuracy"]
+        return intervals(
+            true, probabilities.argmax(axis=1), probabilities, groups, shown=[0, 1], ordered=(), seed=0
+        )[1]["accuracy"]
 
     assert accuracy(np.repeat(["g", "h"], 500)) == [0.0, 1.0]
     assert accuracy(np.arange(1000))[0] > 0.46
