@@ -970,15 +970,17 @@ def save_classifier(
     from simclr_rhd import classifier
     from simclr_rhd.heads import predict
     from simclr_rhd.novelty import fit_novelty
-    from simclr_rhd.selective import thresholds_of
+    from simclr_rhd.selective import limits_of
 
     cohort, part = study.cohort, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
+    limits = limits_of(cohort, predict(heads, described["features"]), part)
     facts = classifier.Facts(
         classes=cohort.outputs(),
         image_size=config.image_size or 0,
         synthetic=config.synthetic,
-        thresholds=thresholds_of(cohort, predict(heads, described["features"]), part),
+        thresholds={name: {level: of.threshold for level, of in at.items()} for name, at in limits.items()},
+        unproved={name: {level: of.reason for level, of in at.items()} for name, at in limits.items()},
         trained_on={
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,

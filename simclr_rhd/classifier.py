@@ -35,6 +35,7 @@ class Facts:
         synthetic: whether it learnt from the built-in data.
         thresholds: {question: {"frame", "video": confidence below which its answer is not to be taken, None
             where no validation frame tells}}.
+        unproved: {question: {"frame", "video": why no answer is to be taken, "" where some are}}.
         trained_on: the data's fingerprint, how they were split, and when.
         version: of the file that it was read from.
     """
@@ -43,6 +44,7 @@ class Facts:
     image_size: int
     synthetic: bool = False
     thresholds: Thresholds = field(default_factory=dict)
+    unproved: dict[str, dict[str, str]] = field(default_factory=dict)
     trained_on: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
@@ -211,6 +213,9 @@ def _check(facts: Facts) -> None:
         known = (value is None or type(value) is float for value in limits.values())
         if not isinstance(name, str) or not all(known):
             raise ValueError("the thresholds")
+    for reasons in facts.unproved.values():
+        if not all(isinstance(text, str) and text.isprintable() for text in reasons.values()):
+            raise ValueError("the reasons of the thresholds")
     json.dumps([facts.trained_on, facts.synthetic])
 
 

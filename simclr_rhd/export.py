@@ -91,6 +91,7 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
         "prevalence": {task: held.tolist() for task, held in _prevalence(classifier).items()},
         "said": "the class whose probability is largest for its prevalence; lesions as probable as frequent",
         "thresholds": facts.thresholds,
+        "unproved": facts.unproved,
         "novelty": "above 1: unlike the frames that were learnt from",
         "synthetic": facts.synthetic,
         "trained_on": facts.trained_on,

@@ -147,7 +147,7 @@ class Model:
         )
 
     def abstains(self, task: str, probabilities: np.ndarray, *, level: str) -> np.ndarray | None:
-        """(n,) whether an answer is not to be taken, as too many of its confidence were wrong.
+        """(n,) whether an answer is not to be taken, as it is not proved that few so sure are wrong.
 
         Args:
             task: of the answers.

@@ -9,6 +9,7 @@ from simclr_rhd.canvas import COLOURS, GRID, LONGEST, MUTED, PANEL, Epochs, draw
 from simclr_rhd.curves import Curve
 from simclr_rhd.plots_evaluation import LINES, draw_efficiency, draw_reliability, looks_of
 from simclr_rhd.plots_pretraining import DIAGNOSTICS, diagnostic, draw_diagnostic, loss_bounds
+from simclr_rhd.selective import RULE
 from simclr_rhd.summary import figure
 from simclr_rhd.webpage import svg_uri
 
@@ -213,9 +214,11 @@ def _risk(selective: Mapping[str, Any], level: str) -> Panel:
         else f"no tested {level} is answered"
     )
     caption = (
-        "An answer counts from a confidence on that was chosen on validation groups, so that at most "
-        f"{most:.0%} of theirs were wrong. With it {said}."
+        f"An answer counts from a confidence on of which it is proved on validation groups that {RULE}. With "
+        f"it {said}."
     )
+    if reasons := list(dict.fromkeys(filter(None, of_level["reasons"]))):
+        caption += f" Nothing is proved where {'; '.join(reasons)}."
     drawn = svg_uri(svg(draw, size=(PANEL[0], PANEL[1] + 4 * LINE)))
     return Panel(f"When it should not answer, per {level}", caption, said, drawn)
 

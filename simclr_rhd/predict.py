@@ -30,6 +30,7 @@ from simclr_rhd.labels import stem_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
+from simclr_rhd.selective import RULE
 from simclr_rhd.sources import open_place
 from simclr_rhd.store import salt_of
 from simclr_rhd.table import FILE_COLUMN, PATIENT_COLUMN, match, read_rows
@@ -229,7 +230,7 @@ class Run:
         lines += [
             f"{FOREIGN} out of distribution: unlike what the model has learnt from, its answer means nothing "
             f"({foreign} of {len(self.videos)} videos)",
-            f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were wrong",
+            *self._limits(),
             *self._prevalences(),
             "",
         ]
@@ -240,6 +241,21 @@ class Run:
             f"look at {out}, and {', '.join(_beside(out, end).name for end in ENDS)} beside it"
         )
         return lines
+
+    def _limits(self) -> Iterator[str]:
+        """What the mark of an unsure answer means."""
+        facts = self.model.facts
+        if facts.version < VERSION:
+            yield (
+                f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were "
+                "wrong (the rule of an older version, which proves nothing)"
+            )
+            return
+        where = ", at the prevalence of the groups that it was validated on" * self.moved
+        yield f"{UNSURE} not to be taken: only of surer answers it is proved that {RULE}{where}"
+        for name, reasons in facts.unproved.items():
+            if reasons.get("video"):
+                yield f"  {name}: nothing is proved, so that all answers are marked: {reasons['video']}"
 
     def _prevalences(self) -> Iterator[str]:
         """What the probabilities hold for."""

@@ -16,7 +16,14 @@ THRESHOLDS = {"view": {"frame": 0.5, "video": 0.4}, "condition: MR": {"frame": 0
 
 
 def write_model(
-    path, *, multilabel=("condition",), thresholds=THRESHOLDS, novelty=True, synthetic=False, scaled=False
+    path,
+    *,
+    multilabel=("condition",),
+    thresholds=THRESHOLDS,
+    novelty=True,
+    synthetic=False,
+    scaled=False,
+    unproved=None,
 ):
     """A model whose frames so far were `picture(seed=0 .. 39)`."""
     encoder = build("random", seed=0).encoder.eval()
@@ -27,7 +34,8 @@ def write_model(
             module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
     torch.manual_seed(1)
     heads = Heads({task: len(names) for task, names in CLASSES.items()}, multilabel=multilabel)
-    facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, {"split_by": "patient", "leaky": False})
+    trained_on = {"split_by": "patient", "leaky": False}
+    facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
     frames = np.stack([square(picture(seed=seed), facts.stored_side) for seed in range(40)])
     described = extract_described(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")

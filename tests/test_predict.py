@@ -229,3 +229,16 @@ def test_prevalence_moves_the_probabilities_and_not_what_is_said(tmp_path, folde
 def test_a_prevalence_that_does_not_fit_is_refused(tmp_path, model, folder, capsys, shares, told):
     assert predict(tmp_path, model, folder, flags=["--prevalence", shares]) == 2
     assert told in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+
+
+def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(tmp_path, folder, capsys):
+    why = "5 validation groups are too few; a proof takes 22 without a mistake"
+    never = {"view": {"frame": 2.0, "video": 2.0}, "condition: MR": {"frame": 0.0, "video": 0.0}}
+    unproved = {"view": {"frame": why, "video": why}, "condition: MR": {"frame": "", "video": ""}}
+    path = write_model(tmp_path / "model.pt", thresholds=never, unproved=unproved)
+    assert predict(tmp_path, path, folder) == 0
+    told = capsys.readouterr().out
+    assert "with 90% confidence at most 10% of a patient's answers are wrong" in told
+    assert f"view: nothing is proved, so that all answers are marked: {why}" in told
+    marked = {(row["task"], row["abstained"]) for row in rows(tmp_path / "out.csv")}
+    assert marked == {("view", "True"), ("condition", "False")}
