@@ -9,7 +9,7 @@ import numpy as np
 
 from simclr_rhd.bootstrap import Bounds, bounds, draws, totals
 from simclr_rhd.calibration import BINS, expected_calibration_error, squared_errors, top_labels
-from simclr_rhd.confusions import AVERAGED, averaged, counted, kappa, per_class
+from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, counted, kappa, per_class
 from simclr_rhd.ranking import ranking
 
 NO_PROPORTIONS = ("kappa", "quadratic_kappa", "brier", "ece")  # at 1 or 0 they need no bound of a binomial
@@ -102,7 +102,9 @@ def resampled(
     averages["accuracy"] = np.trace(confusions, axis1=1, axis2=2) / size
     averages["kappa"] = kappa(confusions)
     if ordered:
-        of_scale = confusions[:, ordered][:, :, ordered]
+        kept, said = np.isin(true, ordered), as_degrees(true, predicted, ordered)
+        of_scale = counted(true[kept], said[kept], group[kept], n_groups, n_classes)
+        of_scale = totals(drawn, of_scale[:, ordered][:, :, ordered])
         averages["quadratic_kappa"] = kappa(of_scale, quadratic=True)
     squares = np.bincount(group, weights=squared_errors(true, probabilities), minlength=n_groups)
     averages["brier"] = totals(drawn, squares) / size

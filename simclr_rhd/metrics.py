@@ -23,7 +23,7 @@ from sklearn.metrics import (
 
 from simclr_rhd.bootstrap import bounds, draws, totals
 from simclr_rhd.calibration import chosen, expected_calibration_error, squared_errors
-from simclr_rhd.confusions import AVERAGED, averaged, balanced_accuracy, counted
+from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
 from simclr_rhd.intervals import intervals, rest_on
 from simclr_rhd.pooling import levels_of, of_one_class
 
@@ -227,7 +227,7 @@ def _figures(
 
 
 def _quadratic_kappa(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> float:
-    kept = np.isin(true, ordered) & np.isin(predicted, ordered)
+    kept, predicted = np.isin(true, ordered), as_degrees(true, predicted, ordered)
     if np.isin(ordered, true).sum() < 2 or len(np.unique([true[kept], predicted[kept]])) < 2:
         return np.nan
     return cohen_kappa_score(true[kept], predicted[kept], labels=list(ordered), weights="quadratic")

@@ -61,7 +61,16 @@ def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed, few_resa
         warnings.simplefilter("ignore")
         averages_are_those_of_scikit_learn(found, true, probabilities, labels)
         classes_are_those_of_scikit_learn(found, true, probabilities, labels)
-        scale = np.isin(true, ordered) & np.isin(said, ordered)
+        scale, places = np.isin(true, ordered), range(len(ordered))
+        said = np.array(
+            [
+                b
+                if a not in ordered or b in ordered
+                # no degree: the one farthest from the truth
+                else ordered[max(places, key=lambda k, a=a: abs(k - ordered.index(a)))]
+                for a, b in zip(true, said, strict=True)
+            ]
+        )
         if len(set(labels) & set(ordered)) < 2 or len({*true[scale], *said[scale]}) < 2:
             assert (
                 found["quadratic_kappa"] is None and "fewer than two" in found["reasons"]["quadratic_kappa"]
@@ -275,3 +284,21 @@ def test_a_constant_answer_is_constant_in_videos_of_any_length():
     p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
     _, pooled, _ = pool(np.zeros(len(videos), dtype=int), p, videos, videos)
     assert len(np.unique(pooled, axis=0)) == 1
+
+
+def test_who_calls_the_severe_not_applicable_does_not_agree_on_the_degree():
+    """Nine of ten Definite are called "Not Applicable", all else is right: 1.00 over the degrees said."""
+    classes = ["Not Applicable", "Normal", "Borderline", "Definite"]
+    true = np.repeat([0, 1, 2, 3], 10)
+    said = np.where((true == 3) & (np.arange(40) < 39), 0, true)
+    found = scores(
+        *(true, np.eye(4)[said], classes, [str(number) for number in range(40)]),
+        evaluable=range(4),
+        ordered=[1, 2, 3],
+        seed=0,
+    )
+    counted = np.where((true == 3) & (said == 0), 1, said)  # as Normal, the farthest from Definite
+    wanted = sk.cohen_kappa_score(true[10:], counted[10:], labels=[1, 2, 3], weights="quadratic")
+    assert found["quadratic_kappa"] == pytest.approx(wanted) and wanted < 0.4
+    low, high = found["ci95"]["quadratic_kappa"]
+    assert low < wanted < high < 0.8
