@@ -41,7 +41,8 @@ class Difference:
     Attributes:
         reason: why they cannot be compared; "" where they can.
         level: what is compared, 'video' or 'frame'.
-        margin: "balanced_accuracy", the run's less the reference's, and "ci95", as of `metrics.margins`.
+        margin: "balanced_accuracy", the run's less the reference's, "ci95" and "same_answers", as of
+            `metrics.margins`.
         groups: how many groups it rests on.
         classes: how many classes count in both.
     """
@@ -57,11 +58,11 @@ class Difference:
         """What the interval says: one of BETTER, WORSE, CHANCE, FEW, EQUAL; "" without a difference."""
         if self.margin is None:
             return ""
-        low, high = self.margin["ci95"] or (0, 0)
-        if self.margin["balanced_accuracy"] == 0 and low == high:
+        if self.margin["same_answers"]:
             return EQUAL
-        if self.groups < FEWEST_GROUPS:
+        if self.groups < FEWEST_GROUPS or self.margin["ci95"] is None:
             return FEW
+        low, high = self.margin["ci95"]
         return BETTER if low > 0 else WORSE if high < 0 else CHANCE
 
 

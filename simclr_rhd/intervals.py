@@ -12,7 +12,7 @@ from simclr_rhd.calibration import BINS, expected_calibration_error, squared_err
 from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, counted, kappa, per_class
 from simclr_rhd.ranking import ranking
 
-NO_PROPORTIONS = ("kappa", "quadratic_kappa", "brier", "ece")  # at 1 or 0 they need no bound of a binomial
+NO_PROPORTIONS = {"brier": (0.0, 2.0), "ece": (0.0, 1.0)}  # and the kappas; with the ends of their scales
 
 
 def intervals(
@@ -51,8 +51,13 @@ def intervals(
     )
     averages["ece"] += expected_calibration_error(true, probabilities) - averages["ece"].mean()
     averages["ece"] = averages["ece"].clip(min=0)
-    if ordered:
-        resting_averages["quadratic_kappa"] = len(np.unique(group[np.isin(true, ordered)]))
+    kept = np.isin(true, ordered)
+    resting_averages["quadratic_kappa"] = len(np.unique(group[kept]))
+    degrees = np.array([list(ordered).index(number) for number in true[kept]])
+    ends = NO_PROPORTIONS | {
+        "kappa": (_lowest_kappa(true, apart=1), 1.0),
+        "quadratic_kappa": (_lowest_kappa(degrees, apart=max(1, len(ordered) - 1) ** 2), 1.0),
+    }
     return (
         {
             name: [bounds(*one, proportion=True) for one in zip(values.T, resting[name], strict=True)]
@@ -60,11 +65,29 @@ def intervals(
         },
         {
             name: bounds(
-                values, resting_averages.get(name, len(names)), proportion=name not in NO_PROPORTIONS
+                values,
+                resting_averages.get(name, len(names)),
+                proportion=name not in ends,
+                ends=ends.get(name, (0.0, 1.0)),
             )
             for name, values in averages.items()
         },
     )
+
+
+def _lowest_kappa(true: np.ndarray, *, apart: int) -> float:
+    """The kappa of an answer that is as wrong as can be everywhere, and each class as often as it is.
+
+    Args:
+        true: (n,) classes or degrees.
+        apart: the weight of the worst mistake.
+    """
+    if not len(true):
+        return -1.0
+    distances = np.abs(true[:, None] - np.unique(true)) if apart > 1 else true[:, None] != np.unique(true)
+    share = np.unique(true, return_counts=True)[1] / len(true)
+    expected = float((distances.astype(np.float64) ** 2 @ share).mean())
+    return 1 - apart / expected if expected else -1.0
 
 
 def resampled(

@@ -21,7 +21,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from simclr_rhd.bootstrap import bounds, draws, totals
+from simclr_rhd.bootstrap import difference_bounds, draws, totals
 from simclr_rhd.calibration import chosen, expected_calibration_error, squared_errors
 from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
 from simclr_rhd.intervals import intervals, rest_on
@@ -158,7 +158,8 @@ def margins(
         prevalences: (n, C) that each one's probabilities hold for; None for classes equally frequent.
 
     Returns:
-        {level: {"balanced_accuracy": difference, "ci95": [low, high]}}, None where it cannot be computed.
+        {level: {"balanced_accuracy": difference, "ci95": [low, high], "same_answers": to every sample}}, None
+        where it cannot be computed.
     """
     said: list[dict[str, np.ndarray]] = []
     for p, held in zip((ours, theirs), prevalences, strict=True):
@@ -183,7 +184,7 @@ def _margin(
     counts = np.isin(true, evaluable)
     shown = np.unique(true[counts]).tolist()
     if len(shown) < 2:
-        return {"balanced_accuracy": None, "ci95": None}
+        return {"balanced_accuracy": None, "ci95": None, "same_answers": None}
     names, group = np.unique(np.asarray(groups)[counts], return_inverse=True)
     n_classes = 1 + max(map(np.max, (true, ours, theirs)))
     once = np.ones((1, len(names)), dtype=np.uint16)  # the samples themselves, before their resamples
@@ -191,7 +192,9 @@ def _margin(
     of_groups = [counted(true[counts], said[counts], group, len(names), n_classes) for said in (ours, theirs)]
     a, b = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
     resting = rest_on(of_groups[0], shown)[1]["recall_macro"]
-    return {"balanced_accuracy": float(a[0] - b[0]), "ci95": bounds(a[1:] - b[1:], resting)}
+    return {"balanced_accuracy": float(a[0] - b[0]), "ci95": difference_bounds(a[1:] - b[1:], resting)} | {
+        "same_answers": bool((ours[counts] == theirs[counts]).all())
+    }
 
 
 def _figures(
@@ -261,4 +264,4 @@ def _reasons(
     for of, (row, names) in rows.items():
         for name in names:
             if row[name] is not None and row["ci95"][name] is None and result["groups"] >= 2:
-                yield f"interval of {name}{of}", "rests on one group, or is the same in every resample"
+                yield f"interval of {name}{of}", "rests on one group"

@@ -126,10 +126,9 @@ def standing(result: dict[str, Any], rival: str, level: str) -> str | None:
     margin = result["margins"].get(rival, {}).get(level, {})
     if margin.get("balanced_accuracy") is None:
         return None
-    low, high = margin["ci95"] or (-1, 1)
-    enough = result["test"][level]["groups"] >= FEWEST_GROUPS
-    if enough and (low > 0 or high < 0):
-        return BETTER if low > 0 else WORSE
+    bounds = margin["ci95"]  # none where the difference rests on a single group
+    if bounds and result["test"][level]["groups"] >= FEWEST_GROUPS and (bounds[0] > 0 or bounds[1] < 0):
+        return BETTER if bounds[0] > 0 else WORSE
     return UNSURE if margin["balanced_accuracy"] >= TIE else NOT_BETTER
 
 

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from simulated import cohort, features_of, study
 from sklearn.metrics import balanced_accuracy_score
 
-from simclr_rhd import evaluation
+from simclr_rhd import evaluation, metrics, summary
 from simclr_rhd.cohort import Question
 from simclr_rhd.study import OURS, pooled
 
@@ -221,3 +221,24 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     written = {row[0]: row[5] for row in evaluation.prediction_rows(a_cohort, said[OURS])}
     lesion = {0: "no lesion" if multilabel else names[0], 1: names[1]}
     assert [written[a_cohort.paths[row]] for row in rows] == [lesion[number] for number in chosen]
+
+
+def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
+    """The difference is the same in every resample, and not by chance."""
+    true = np.repeat([0, 1], 20)
+    ours, theirs = np.eye(2)[true], np.tile([0.9, 0.1], (40, 1))
+    names = [str(number) for number in range(40)]
+    of = {"evaluable": [0, 1], "seed": 0}
+    margins = metrics.margins(true, ours, theirs, names, names, names, **of)
+    assert margins["video"]["ci95"] == [
+        pytest.approx(0.025 ** (1 / 40) - 0.5),
+        pytest.approx(1.5 - 0.025 ** (1 / 40)),
+    ]
+    test = metrics.levels(true, ours, ["a", "b"], names, names, names, **of)
+    result = {"test": test, "margins": {"majority": margins}}
+    assert summary.standing(result, "majority", "video") == summary.BETTER
+    for name in ("kappa", "brier", "ece", "balanced_accuracy"):
+        low, high = test["video"]["ci95"][name]
+        assert low < high, f"{name} of 40 patients is not known exactly"
+    same = metrics.margins(true, ours, ours, names, names, names, **of)["video"]
+    assert same["ci95"][0] < 0 < same["ci95"][1] and same["same_answers"]

@@ -134,7 +134,11 @@ def test_the_bound_of_a_class_rests_on_its_own_groups():
     assert found["recall"] == [[pytest.approx(0.025 ** (1 / 8)), 1.0], [pytest.approx(0.025 ** (1 / 2)), 1.0]]
     assert averages["accuracy"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
     assert averages["balanced_accuracy"] == [pytest.approx(0.025 ** (1 / 6.4)), 1.0], "2² / (1/8 + 1/2)"
-    assert averages["kappa"] is averages["brier"] is averages["ece"] is None, "no proportions"
+    low = 0.025 ** (1 / 10)  # of ten trials
+    assert averages["brier"] == [0.0, pytest.approx(2 * (1 - low))]
+    assert averages["ece"] == [0.0, pytest.approx(1 - low)]
+    expected = 2 * 0.8 * 0.2  # disagreement by chance
+    assert averages["kappa"] == [pytest.approx(1 - (1 - low) / expected), 1.0]
 
 
 def test_the_bootstrap_draws_groups_not_frames():
