@@ -895,10 +895,10 @@ def pretrain_folds(
 
 
 def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch.device) -> Encoded:
-    """What each encoder makes of the labelled frames: ours, a random one, ImageNet's where it is at hand."""
+    """What each encoder makes of the labelled frames: ours, random ones, ImageNet's where it is at hand."""
     from simclr_rhd import comparators, model
     from simclr_rhd.features import extract, extract_described
-    from simclr_rhd.study import Encoded
+    from simclr_rhd.study import DRAWS, RANDOM, Encoded
 
     rows, size, frames = dataset.labelled(), config.image_size or 0, dataset.store.frames
 
@@ -908,9 +908,10 @@ def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch
     kept = models[0].encoder.to(device)
     described = extract_described(kept, frames, rows, size=size, device=device)
     ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
-    rivals = {"random encoder": of(model.build("random", seed=config.seed).encoder)}
+    seeds = range(config.seed, config.seed + DRAWS)
+    rivals = {RANDOM: [of(model.build("random", seed=seed).encoder) for seed in seeds]}
     if model.imagenet_at_hand():
-        rivals["imagenet encoder"] = of(model.build("imagenet", seed=config.seed).encoder)
+        rivals["imagenet encoder"] = [of(model.build("imagenet", seed=config.seed).encoder)]
     folds = ours[1:] or ours * len(dataset.folds)
     return Encoded(described, folds, rivals, comparators.pixels(frames, rows))
 

@@ -22,10 +22,10 @@ from simclr_rhd.calibration import (
 from simclr_rhd.cohort import CONDITION, Cohort, Question, Table
 from simclr_rhd.heads import Trained
 from simclr_rhd.labels import TASKS, in_words
-from simclr_rhd.metrics import levels, margins, scores
+from simclr_rhd.metrics import levels, margins, mean_of_scores, scores
 from simclr_rhd.model import Heads
 from simclr_rhd.pooling import pool
-from simclr_rhd.study import OURS, UNCALIBRATED, Study, answers, pooled
+from simclr_rhd.study import DRAW, OURS, UNCALIBRATED, Study, answers, pooled
 
 FINETUNED = "finetuned"
 SKIPPED = "fewer than two classes in the training part"
@@ -77,15 +77,26 @@ def _result(
             prevalence=held(who, part),
         )
 
+    whos = [who for who, part in tables if part == "test"]
+    families: dict[str, list[str]] = {}  # the draws of each comparator
+    for who in whos:
+        families.setdefault(who.split(DRAW)[0], []).append(who)
+    rivals = [who for who in families if who not in (OURS, UNCALIBRATED, FINETUNED)]
+    of_task = sum(other.task == question.task for other in cohort.questions())
+    comparisons = (len(rivals) + (FINETUNED in families)) * of_task
+
     def margin(who: str, over: str) -> dict[str, Any]:
-        true = question.true[at["test"]]
-        both = (held(who), held(over))
-        said = by(who), by(over)
-        return margins(true, *said, *who_they_are("test"), evaluable=evaluable, seed=seed, prevalences=both)
+        theirs, held_by = (np.stack([of(draw) for draw in families[over]]) for of in (by, held))
+        return margins(
+            *(question.true[at["test"]], by(who), theirs, *who_they_are("test")),
+            evaluable=evaluable,
+            seed=seed,
+            prevalences=(held(who), held_by),
+            comparisons=comparisons,
+        )
 
     ours = scored(OURS)
-    rivals = [who for who, part in tables if part == "test" and who not in (OURS, UNCALIBRATED, FINETUNED)]
-    flat = {who: scored(who) for who in rivals}
+    flat = {who: mean_of_scores([scored(draw) for draw in families[who]]) for who in rivals}
     result = {
         "classes": question.classes,
         "not_evaluable": question.not_evaluable,
@@ -97,6 +108,8 @@ def _result(
             who: of["frame"] | {"video": of["video"], "patient": of["patient"]} for who, of in flat.items()
         },
         "margins": {who: margin(OURS, who) for who in rivals},
+        "comparisons": comparisons,
+        "draws": {who: len(families[who]) for who in rivals},
         "folds": spread(cohort, question, tables[OURS, "test"]),
     }
     if (UNCALIBRATED, "test") in tables and ours["frame"]["accuracy"] is not None:

@@ -21,7 +21,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from simclr_rhd.bootstrap import difference_bounds, draws, totals
+from simclr_rhd.bootstrap import TAIL, difference_bounds, draws, totals
 from simclr_rhd.calibration import chosen, expected_calibration_error, squared_errors
 from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
 from simclr_rhd.intervals import intervals, rest_on
@@ -141,33 +141,42 @@ def margins(
     evaluable: Sequence[int],
     seed: int,
     prevalences: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    comparisons: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """By how much one classifier's balanced accuracy is above another's on the same samples.
 
     The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
+    Of several draws of the other one the mean of the scores counts; the interval holds their chance, too: as
+    many are drawn anew in each resample.
 
     Args:
         true: (n,) class indices, no -1.
         ours: (n, C) probabilities.
-        theirs: (n, C) probabilities.
+        theirs: (n, C) probabilities, or (D, n, C) of draws.
         groups: n groups.
         videos: n videos.
         patients: n patients, "" where unknown.
         evaluable: indices of the classes that count.
         seed: of the bootstrap.
-        prevalences: (n, C) that each one's probabilities hold for; None for classes equally frequent.
+        prevalences: of the same shapes, that they hold for; None for classes that are equally frequent.
+        comparisons: how many differences of a family shall be held by their intervals together with 95 %
+            (Bonferroni): each has 1 - 0.05 / comparisons.
 
     Returns:
         {level: {"balanced_accuracy": difference, "ci95": [low, high], "same_answers": to every sample}}, None
         where it cannot be computed.
     """
     said: list[dict[str, np.ndarray]] = []
+    n_draws = theirs.size // ours.size
     for p, held in zip((ours, theirs), prevalences, strict=True):
         prior = np.ones_like(p) if held is None else held
-        at, priors = (levels_of(true, of, groups, videos, patients) for of in (p, prior))
-        said.append({level: chosen(at[level][1], priors[level][1]) for level in at})
+        for of_draw, its_prior in zip(*(of.reshape(-1, *ours.shape) for of in (p, prior)), strict=True):
+            at, priors = (levels_of(true, of, groups, videos, patients) for of in (of_draw, its_prior))
+            said.append({level: chosen(at[level][1], priors[level][1]) for level in at})
+    assert len(said) == 1 + n_draws
+    how: dict[str, Any] = {"evaluable": evaluable, "seed": seed, "tail": TAIL / comparisons}
     return {
-        level: _margin(of, said[0][level], said[1][level], names, evaluable=evaluable, seed=seed)
+        level: _margin(of, said[0][level], [draw[level] for draw in said[1:]], names, **how)
         for level, (of, _, names) in levels_of(true, ours, groups, videos, patients).items()
     }
 
@@ -175,26 +184,60 @@ def margins(
 def _margin(
     true: np.ndarray,
     ours: np.ndarray,
-    theirs: np.ndarray,
+    theirs: Sequence[np.ndarray],
     groups: Sequence[str],
     *,
     evaluable: Sequence[int],
     seed: int,
+    tail: float,
 ) -> dict[str, Any]:
     counts = np.isin(true, evaluable)
     shown = np.unique(true[counts]).tolist()
     if len(shown) < 2:
         return {"balanced_accuracy": None, "ci95": None, "same_answers": None}
     names, group = np.unique(np.asarray(groups)[counts], return_inverse=True)
-    n_classes = 1 + max(map(np.max, (true, ours, theirs)))
+    n_classes = 1 + max(map(np.max, (true, ours, *theirs)))
     once = np.ones((1, len(names)), dtype=np.uint16)  # the samples themselves, before their resamples
     drawn = np.vstack([once, draws(len(names), seed)])
-    of_groups = [counted(true[counts], said[counts], group, len(names), n_classes) for said in (ours, theirs)]
-    a, b = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    of_groups = [
+        counted(true[counts], said[counts], group, len(names), n_classes) for said in (ours, *theirs)
+    ]
+    a, *of_draws = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    b = _mean_of_draws(np.stack(of_draws, axis=1), seed=seed)
     resting = rest_on(of_groups[0], shown)[1]["recall_macro"]
-    return {"balanced_accuracy": float(a[0] - b[0]), "ci95": difference_bounds(a[1:] - b[1:], resting)} | {
-        "same_answers": bool((ours[counts] == theirs[counts]).all())
-    }
+    return {
+        "balanced_accuracy": float(a[0] - b[0]),
+        "ci95": difference_bounds(a[1:] - b[1:], resting, tail=tail),
+    } | {"same_answers": all((ours[counts] == of[counts]).all() for of in theirs)}
+
+
+def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
+    """(1 + R, D) scores of D draws -> (1 + R,) their mean; in all rows but the first of draws drawn anew.
+
+    What D draws vary less than as many of all would is made up for: the factor √(D / (D - 1)).
+    """
+    n_draws = scores.shape[1]
+    if n_draws == 1:
+        return scores[:, 0]
+    shares = np.full(n_draws, 1 / n_draws)
+    often = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
+    often[0] = shares[0]
+    return (scores * (shares + (often - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)
+
+
+def mean_of_scores(parts: Sequence[Any]) -> Any:
+    """SCORES, or anything in it, of several draws -> the mean of each figure, and of an interval's ends.
+
+    None where one draw has none; words are those of the first.
+    """
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: mean_of_scores([part.get(name) for part in parts]) for name in first}
+    if any(part is None for part in parts) or isinstance(first, str):
+        return None if any(part is None for part in parts) else first
+    if isinstance(first, list):
+        return [mean_of_scores(of) for of in zip(*parts, strict=True)]
+    return first if all(part == first for part in parts) else float(np.mean(parts))
 
 
 def _figures(

@@ -185,9 +185,7 @@ def label_curves(metrics: dict[str, Any]) -> dict[str, dict[str, list[dict[str, 
 def _verdict(result: dict[str, Any], level: str) -> str:
     """How the model stands to each rival, the worst first."""
     few = result["test"][level]["groups"] < FEWEST_GROUPS
-    doubt = (
-        "too few groups are tested to tell" if few else "that may be chance (95 % interval of the difference)"
-    )
+    doubt = "too few groups are tested to tell" if few else f"that may be chance ({_held(result)})"
     told = {
         WORSE: ("is WORSE than {}, by more than chance", "and"),
         NOT_BETTER: ("does NOT beat {}", "or"),
@@ -203,6 +201,14 @@ def _verdict(result: dict[str, Any], level: str) -> str:
         f" {text.format(listed(named[how], joint))}" for how, (text, joint) in told.items() if named[how]
     ]
     return ";".join(parts) or " has nothing to be compared with"
+
+
+def _held(result: dict[str, Any]) -> str:
+    """What the intervals of the differences hold: those of a task hold together (Bonferroni)."""
+    number = result.get("comparisons", 1)
+    if number == 1:
+        return "95 % interval of the difference"
+    return f"intervals of the task's {number} differences that hold together with 95 %"
 
 
 def listed(words: Sequence[str], joint: str = "and") -> str:

@@ -242,3 +242,40 @@ def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
         assert low < high, f"{name} of 40 patients is not known exactly"
     same = metrics.margins(true, ours, ours, names, names, names, **of)["video"]
     assert same["ci95"][0] < 0 < same["ci95"][1] and same["same_answers"]
+
+
+def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is_held():
+    a_cohort = cohort(patients=60, folds=2)
+    true, groups = a_cohort.values["view"], a_cohort.groups
+    x = features_of(groups, signal=0.5, true=true)
+    drawn = np.stack([features_of(groups, signal=s, true=true, seed=s) for s in (0, 1, 3)])
+    a_study = study(a_cohort, x, rivals={"random encoder": drawn})
+    said, results = evaluated(a_study)
+    result = results["view"]
+    assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 4 == len(result["margins"])
+    tables = [
+        pooled(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
+    ]
+    (question,) = a_cohort.questions()
+    each = [balanced_accuracy_score(true, question.said(table)) for table in tables]
+    assert result["baselines"]["random encoder"]["balanced_accuracy"] == pytest.approx(np.mean(each))
+    margin = result["margins"]["random encoder"]["frame"]
+    ours = result["test"]["frame"]["balanced_accuracy"]
+    assert margin["balanced_accuracy"] == pytest.approx(ours - np.mean(each))
+
+    def interval(tables, **options):
+        theirs, held = (
+            np.stack([of(t) for t in tables]) for of in (question.probabilities, question.prevalence)
+        )
+        of = pooled(a_cohort, said[OURS], "test")
+        both = (question.prevalence(of), held)
+        names = groups.tolist()
+        sides = (question.probabilities(of), theirs)
+        options |= {"evaluable": [0, 1], "seed": 0, "prevalences": both}
+        return np.ptp(
+            metrics.margins(true, *sides, names, a_cohort.videos, names, **options)["frame"]["ci95"]
+        )
+
+    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, comparisons=4))
+    assert interval(tables, comparisons=4) > 1.1 * interval(tables), "a family of four"
+    assert interval(tables) > 1.2 * interval([tables[1]] * 3), "the draws' own chance is in it"
