@@ -47,7 +47,7 @@ def summary(metrics: dict[str, Any], *, save_dir: str) -> str:
         lines += [_scores_row(name, level, result) for level in levels]
     lines += [
         "* balanced accuracy of always saying the most frequent class, of raw pixels without a network, and "
-        "of the same heads on an untrained encoder",
+        "of the same heads on untrained encoders (the mean)",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",
         *remarks(metrics),
