@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclr_rhd import process
-from simclr_rhd.commands import Command, Comparison, Export, Prediction
+from simclr_rhd.commands import Command, Comparison, Export, Prediction, shares_of
 from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
 from simclr_rhd.errors import Lost, UserError
 
@@ -140,12 +140,11 @@ def predict(config: Prediction) -> int:
     places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
     patients = prediction.read_patients(config.patients_csv, places)
     run = prediction.Run(
-        model,
-        places,
-        patients,
+        *(model, places, patients),
         cache_dir=cache_dir,
         most=config.frames_per_clip,
         max_pixels=config.max_pixels,
+        shares=shares_of(config.prevalence),
     )
     run.write(out, keep=config.patients_csv)
     for line in run.lines(out):
@@ -916,10 +915,10 @@ def pretrain_folds(
 
 
 def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch.device) -> Encoded:
-    """What each encoder makes of the labelled frames: ours, a random one, ImageNet's where it is at hand."""
+    """What each encoder makes of the labelled frames: ours, random ones, ImageNet's where it is at hand."""
     from simclr_rhd import comparators, model
     from simclr_rhd.features import extract, extract_described
-    from simclr_rhd.study import Encoded
+    from simclr_rhd.study import DRAWS, RANDOM, Encoded
 
     rows, size, frames = dataset.labelled(), config.image_size or 0, dataset.store.frames
 
@@ -929,9 +928,10 @@ def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch
     kept = models[0].encoder.to(device)
     described = extract_described(kept, frames, rows, size=size, device=device)
     ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
-    rivals = {"random encoder": of(model.build("random", seed=config.seed).encoder)}
+    seeds = range(config.seed, config.seed + DRAWS)
+    rivals = {RANDOM: [of(model.build("random", seed=seed).encoder) for seed in seeds]}
     if model.imagenet_at_hand():
-        rivals["imagenet encoder"] = of(model.build("imagenet", seed=config.seed).encoder)
+        rivals["imagenet encoder"] = [of(model.build("imagenet", seed=config.seed).encoder)]
     folds = ours[1:] or ours * len(dataset.folds)
     return Encoded(described, folds, rivals, comparators.pixels(frames, rows))
 
@@ -991,15 +991,17 @@ def save_classifier(
     from simclr_rhd import classifier
     from simclr_rhd.heads import predict
     from simclr_rhd.novelty import fit_novelty
-    from simclr_rhd.selective import thresholds_of
+    from simclr_rhd.selective import limits_of
 
     cohort, part = study.cohort, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
+    limits = limits_of(cohort, predict(heads, described["features"]), part)
     facts = classifier.Facts(
         classes=cohort.outputs(),
         image_size=config.image_size or 0,
         synthetic=config.synthetic,
-        thresholds=thresholds_of(cohort, predict(heads, described["features"]), part),
+        thresholds={name: {level: of.threshold for level, of in at.items()} for name, at in limits.items()},
+        unproved={name: {level: of.reason for level, of in at.items()} for name, at in limits.items()},
         trained_on={
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,

@@ -43,11 +43,12 @@ def coverage(n_groups, studies, seed=0):
     drawn = draws(n_groups, seed)
     for number in range(studies):
         true, probabilities, group = study(n_groups, np.random.default_rng([seed, n_groups, number]))
-        resamples = resampled(true, probabilities, group, drawn, **options)[1]
+        said, frames = probabilities.argmax(axis=1), np.arange(len(true))
+        resamples = resampled(true, said, probabilities, group, drawn, **options)[1]
         found = {
-            "over groups": intervals(true, probabilities, group, seed=seed, **options)[1],
+            "over groups": intervals(true, said, probabilities, group, seed=seed, **options)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
-            "over frames": intervals(true, probabilities, np.arange(len(true)), seed=seed, **options)[1],
+            "over frames": intervals(true, said, probabilities, frames, seed=seed, **options)[1],
         }
         for method, of_method in found.items():
             for name in FIGURES:
@@ -64,8 +65,10 @@ def rare_coverage(n_groups, n_rare, studies, seed=0):
         group = np.repeat(np.arange(n_groups), generator.geometric(1 / FRAMES, n_groups))
         true = (group < n_rare).astype(np.int64)
         right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
-        said = np.eye(2)[np.where(right, true, 1 - true)]
-        of_classes, averages = intervals(true, said, group, shown=[0, 1], ordered=(), seed=seed)
+        said = np.where(right, true, 1 - true)
+        of_classes, averages = intervals(
+            true, said, np.eye(2)[said], group, shown=[0, 1], ordered=(), seed=seed
+        )
         found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
         for name, (low, high) in zip(holds, found, strict=True):
             holds[name] += (low <= TRUTH <= high) / studies

@@ -18,5 +18,9 @@ for path in sys.argv[2:]:
     strange = "novelty" in found and found["novelty"][0] > 1
     print(path, "(unlike what the model has learnt from)" if strange else "")
     for task, names in facts["classes"].items():
-        for name, probability in zip(names, found[f"{task}_probabilities"][0], strict=True):
+        p = found[f"{task}_probabilities"][0]
+        for name, probability in zip(names, p, strict=True):
             print(f"    {task}: {name} {probability:.2f}")
+        odds = p / numpy.array(facts["prevalence"][task])  # the balanced choice
+        said = odds >= 1 if task in facts["multilabel"] else odds == odds.max()
+        print("    said:", ", ".join(name for name, here in zip(names, said, strict=True) if here) or "none")

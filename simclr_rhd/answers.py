@@ -30,6 +30,7 @@ class Answers:
         groups: n names.
         true: n names of classes.
         probabilities: (n, C).
+        prevalence: (n, C) that they hold for.
     """
 
     paths: list[str]
@@ -37,6 +38,7 @@ class Answers:
     groups: list[str]
     true: list[str]
     probabilities: np.ndarray
+    prevalence: np.ndarray
 
 
 def read_predictions(path: Path) -> dict[str, list[Row]]:
@@ -68,7 +70,13 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     return tasks
 
 
-def read_answers(rows: Sequence[Row], classes: list[str], path: Path, lesion: str | None) -> Answers:
+def read_answers(
+    rows: Sequence[Row],
+    classes: list[str],
+    path: Path,
+    lesion: str | None,
+    held: Sequence[Sequence[float]] = (),
+) -> Answers:
     """The rows of a task that are annotated; of a lesion, whether it is among those named.
 
     Args:
@@ -76,6 +84,7 @@ def read_answers(rows: Sequence[Row], classes: list[str], path: Path, lesion: st
         classes: C names; absent and present for a lesion.
         path: the file that the rows are of.
         lesion: the one that is asked for; None for a choice among classes.
+        held: of each fold, the C shares that its probabilities hold for; none of a run that has no such.
 
     Raises:
         UserError: there are other classes, or no probabilities.
@@ -96,7 +105,19 @@ def read_answers(rows: Sequence[Row], classes: list[str], path: Path, lesion: st
         groups=[row["group"] for row in rows],
         true=true,
         probabilities=found if lesion is None else np.concatenate([1 - found, found], axis=1),
+        prevalence=np.array([_held(row, held, path) for row in rows]).reshape(len(rows), len(classes))
+        if held
+        else np.ones((len(rows), len(classes))),
     )
+
+
+def _held(row: Row, held: Sequence[Sequence[float]], path: Path) -> Sequence[float]:
+    fold = row.get("fold", "")
+    if not (fold.isdecimal() and 1 <= int(fold) <= len(held)):
+        raise UserError(
+            f"{path}: line {row['line']}: fold: found {told(fold)}, wanted 1 to {len(held)}; {AGAIN}"
+        )
+    return held[int(fold) - 1]
 
 
 def _probability(row: Row, column: str, path: Path) -> float:

@@ -71,12 +71,13 @@ def _on_grid(xy: np.ndarray) -> np.ndarray:
 def _asked(question: Question, table: Table, shown: np.ndarray) -> dict[str, Any]:
     p = question.probabilities(table)[shown]
     tested = np.isfinite(p).all(axis=1)
-    best = np.where(tested, np.nan_to_num(p).max(axis=1), 0)
+    said = question.said(table)[shown]
+    of_said = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), said], 0)
     return {
         "classes": question.classes,
         "true": question.true[shown].tolist(),
-        "said": np.where(tested, np.nan_to_num(p).argmax(axis=1), NOT_ASKED).tolist(),
-        "p": (100 * best).round().astype(int).tolist(),
+        "said": np.where(tested, said, NOT_ASKED).tolist(),
+        "p": (100 * of_said).round().astype(int).tolist(),
     }
 
 

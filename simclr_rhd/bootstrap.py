@@ -42,38 +42,69 @@ def totals(drawn: np.ndarray, of_groups: np.ndarray) -> np.ndarray:
     return sums.reshape(len(drawn), *of_groups.shape[1:])
 
 
-def bounds(values: np.ndarray, n_groups: float, *, proportion: bool = False) -> Bounds:
+def bounds(
+    values: np.ndarray,
+    n_groups: float,
+    *,
+    proportion: bool = False,
+    ends: tuple[float, float] = (0.0, 1.0),
+    tail: float = TAIL,
+) -> Bounds:
     """The 95 % interval of a figure by its expanded percentiles (Hesterberg 2015).
 
     The plain percentiles are too narrow with few groups: by the factor √((G-1)/G) of a variance divided by G,
-    and by that of the normal to Student's distribution. Of very few groups even these say too little, and
-    where a proportion is 1 (or 0) in every resample, they say nothing. Then a proportion's interval also
-    holds the exact binomial one (Clopper & Pearson 1934) of G trials, one a group.
+    and by that of the normal to Student's distribution. Of very few groups even these say too little for a
+    proportion, and where a figure is at an end of its scale in every resample, they say nothing. Then the
+    interval also holds the exact binomial one (Clopper & Pearson 1934) of G trials, one a group. A figure
+    that is the same in every resample, and not at an end, does not depend on the groups: its interval is a
+    point.
 
     Args:
         values: (R,) of the resamples; those that are not defined (NaN) are left out.
         n_groups: G, the groups that the figure rests on; need not be whole.
-        proportion: whether 0 and 1 are the ends of the figure's scale.
+        proportion: whether it is a share of trials.
+        ends: of the figure's scale.
+        tail: what is left out on each side.
 
     Returns:
-        [low, high]; None with fewer than two groups, where no resample has a value, or where all have the
-        same and it is no proportion.
+        [low, high]; None with fewer than two groups, and where no resample has a value.
     """
     values = values[~np.isnan(values)]
     if n_groups < 2 or len(values) == 0:
         return None
     alike = values.min() == values.max()
-    if alike and not proportion:
-        return None
-    tail = ndtr(math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, TAIL))
-    low, high = np.quantile(values, [tail, 1 - tail]).tolist()
-    if proportion and (n_groups < FEW or (alike and low in (0, 1))):
-        exact = _binomial(values.mean() * n_groups, n_groups)
-        low, high = min(low, exact[0]), max(high, exact[1])
+    expanded = ndtr(math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, tail))
+    low, high = np.quantile(values, [expanded, 1 - expanded]).tolist()
+    if (proportion and n_groups < FEW) or (alike and low in ends):
+        least, width = ends[0], ends[1] - ends[0]
+        exact = _binomial((values.mean() - least) / width * n_groups, n_groups, tail)
+        low, high = min(low, least + width * exact[0]), max(high, least + width * exact[1])
     return [low, high]
 
 
-def _binomial(hits: float, n: float) -> tuple[float, float]:
+def _binomial(hits: float, n: float, tail: float) -> tuple[float, float]:
     """The exact binomial interval of a share of n trials; neither need be whole."""
-    low = float(betaincinv(hits, n - hits + 1, TAIL)) if hits > 0 else 0.0
-    return low, float(betaincinv(hits + 1, n - hits, 1 - TAIL)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    return low, float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+
+
+def difference_bounds(values: np.ndarray, n_groups: float, *, tail: float = TAIL) -> Bounds:
+    """The interval of a difference of two proportions on the same resamples, (R,).
+
+    Where it is the same in every resample, as of a perfect model and one that always says one class, its
+    percentiles say nothing. None of G groups went another way then: of all groups at most a share does that
+    the exact binomial interval gives, each moving the difference by one group's part.
+
+    Args:
+        values: (R,) of the resamples; NaN where it is not defined.
+        n_groups: G, the groups that it rests on.
+        tail: what is left out on each side.
+
+    Returns:
+        [low, high]; None where `bounds` has none.
+    """
+    found = bounds(values, n_groups, ends=(-math.inf, math.inf), tail=tail)
+    if found is None or found[0] < found[1]:
+        return found
+    other = _binomial(0, n_groups, tail)[1]
+    return [max(-1.0, found[0] - other), min(1.0, found[1] + other)]

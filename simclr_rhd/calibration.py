@@ -1,55 +1,116 @@
-"""Can the probabilities be taken at their word? Temperature scaling, and how far they are off.
+"""Can the probabilities be taken at their word? A temperature and a bias for each class, and what is off.
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks".
+Guo et al. 2017, "On Calibration of Modern Neural Networks"; the bias: Alexandari et al. 2020, "Maximum
+Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation".
 
 Notation: n samples, C classes, L labels of which several may hold.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, logit
 
 BINS = 10
 HIGHEST = 20.0  # temperature; the lowest is 1 / 20
 PRIOR = 0.5  # standard deviation of log T before anything is seen: 95 % of temperatures within 0.4 to 2.7
+PRIOR_OF_BIAS = 2.0  # the same of a bias, about the one that undoes the class weights
+PSEUDO = 0.5  # groups of all classes alike that are added to those seen
 
 
-def fit_temperature(
-    logits: np.ndarray, true: np.ndarray, *, doubt: float = 0.0, units: int | None = None
-) -> float:
-    """The temperature T by which to divide logits, so that the validation data are likeliest (section 4.2).
+@dataclass(frozen=True)
+class Scaling:
+    """What turns logits into probabilities: softmax or sigmoid of logits / temperature + bias.
 
-    It minimises the mean negative log likelihood, which has one minimum in log T.
+    Attributes:
+        temperature: 1 / 20 to 20.
+        bias: (C,) or (L,); of a softmax its mean is 0.
+        prevalence: (C,) or (L,) shares of the samples, above 0, that the probabilities hold for.
+    """
+
+    temperature: float
+    bias: np.ndarray
+    prevalence: np.ndarray
+
+
+def fit_scaling(logits: np.ndarray, true: np.ndarray, *, units: int, power: float = 1.0) -> Scaling:
+    """The temperature and biases that make validation data likeliest (Guo et al., section 4.2).
+
+    Heads that learn with class weights give probabilities for classes that are equally frequent. A
+    temperature cannot undo that: the bias can. It is held by a normal prior to log prevalence (for weights
+    inverse to the counts), the prevalence to that of classes alike and T to 1: the fewer groups, the more.
+
+    A small part of each label is spread over the classes as frequent as they are. Without that, data that are
+    told apart without a mistake would make every probability 0 or 1 (Platt 1999, section 2.2).
 
     Args:
-        logits: (n, C) of a softmax, or (n, L) of independent sigmoids.
+        logits: (n, C) of a softmax, or (n, L) of independent sigmoids; n ≥ 1.
         true: (n,) class indices of the softmax, or (n, L) 0 or 1 of the sigmoids.
-        doubt: share of each label that is spread over all classes, 0 to 1. Without any, data that are told
-            apart without a mistake would make every probability 0 or 1 (Platt 1999, section 2.2).
-        units: independent observations that the rows amount to, such as patients. The fewer, the more T is
-            held to 1, by a normal prior on log T; None for no prior.
-
-    Returns:
-        1 / 20 to 20; 1 with n = 0.
+        units: independent observations that the rows amount to, such as patients.
+        power: of a class's count that its weight in training was divided by.
     """
-    if len(true) == 0:
-        return 1.0
-    logits = np.asarray(logits, dtype=np.float64)
+    logits, several = np.asarray(logits, dtype=np.float64), true.ndim == 2
+    seen = true.astype(np.float64) if several else np.eye(logits.shape[1])[true]
+    alike = 1 / 2 if several else 1 / logits.shape[1]
+    prevalence = (units * seen.mean(axis=0) + PSEUDO * alike) / (units + PSEUDO)
+    doubt = 1 / (units + 2)
+    target = (1 - doubt) * seen + doubt * prevalence
+    undone = power * (logit(prevalence) if several else np.log(prevalence))
+    rows = logits.size if several else len(logits)
 
-    def loss(log_temperature: float) -> float:
-        prior = log_temperature**2 / (2 * PRIOR**2 * units) if units else 0.0
-        scaled = logits * math.exp(-log_temperature)
-        if true.ndim == 1:
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, beyond = math.exp(-x[0]), x[1:]  # beyond the weights
+        scaled = slope * logits + undone + beyond
+        if several:
+            error, cost = expit(scaled) - target, np.logaddexp(0, scaled) - target * scaled
+        else:
             said = log_softmax(scaled, axis=1)
-            right = (1 - doubt) * said[np.arange(len(true)), true] + doubt * said.mean(axis=1)
-            return prior - right.mean()
-        return prior + (np.logaddexp(0, scaled) - ((1 - doubt) * true + doubt / 2) * scaled).mean()
+            error, cost = np.exp(said) - target, -target * said
+        weight = rows / len(logits) * units  # of one softmax, or of all sigmoids
+        prior = x[0] ** 2 / (2 * PRIOR**2 * units) + (beyond**2).sum() / (2 * PRIOR_OF_BIAS**2 * weight)
+        by_temperature = -slope * (error * logits).sum() / rows + x[0] / (PRIOR**2 * units)
+        by_bias = error.sum(axis=0) / rows + beyond / (PRIOR_OF_BIAS**2 * weight)
+        return cost.sum() / rows + prior, np.append(by_temperature, by_bias)
 
     most = math.log(HIGHEST)
-    found = minimize_scalar(loss, bounds=(-most, most), method="bounded", options={"xatol": 1e-8})
-    return math.exp(found.x)
+    start, ends = np.zeros(1 + logits.shape[1]), [(-most, most)] + [(None, None)] * logits.shape[1]
+    options = {"gtol": 1e-9, "ftol": 1e-15, "maxiter": 1000}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=ends, options=options).x
+    bias = undone + found[1:]
+    return Scaling(math.exp(found[0]), bias if several else bias - bias.mean(), prevalence)
+
+
+def chosen(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
+    """(n,) the class that is said: the balanced choice, whose probability is largest for its prevalence.
+
+    A rare class that is ten times as probable as it is frequent goes before a common one that is not. No
+    change of the prevalence changes it.
+
+    Args:
+        probabilities: (n, C).
+        prevalence: (C,) or (n, C) that they hold for; None for classes that are equally frequent.
+    """
+    return (probabilities if prevalence is None else probabilities / prevalence).argmax(axis=1)
+
+
+def moved(probabilities: np.ndarray, prevalence: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """Probabilities for another prevalence, by Bayes' rule (Saerens et al. 2002, equation 2.4).
+
+    Args:
+        probabilities: (n, C), rows sum to 1.
+        prevalence: (C,) that they hold for, above 0.
+        to: (C,) that they shall hold for.
+    """
+    weighted = probabilities * (to / prevalence)
+    return weighted / weighted.sum(axis=1, keepdims=True)
+
+
+def prevalence_key(task: str) -> str:
+    """Under which a table of probabilities, {task: (n, C)}, has the prevalence (n, C) that they hold for."""
+    return f"prevalence of {task}"
 
 
 def squared_errors(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -113,3 +174,36 @@ def reliability(
         return [total / n if n else None for total, n in zip(sums, count, strict=True)]
 
     return {"confidence": means(confidence), "accuracy": means(right), "count": count}
+
+
+def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
+    """Mean over the classes of how far a class's probability is from its frequency, bin by bin.
+
+    Kull et al. 2019, "Beyond temperature scaling", section 2. The error of the most probable class alone does
+    not see a rare class that is said with ten times its frequency.
+
+    Args:
+        true: (n,) class indices, n ≥ 1.
+        probabilities: (n, C), rows sum to 1.
+        bins: of equal width.
+
+    Returns:
+        0 to 1.
+    """
+    is_so = np.eye(probabilities.shape[1])[true]
+    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities)  # (n, C)
+    cell = bin_of + bins * np.arange(probabilities.shape[1])
+    gaps = np.bincount(cell.ravel(), weights=(is_so - probabilities).ravel())
+    return float(np.abs(gaps).sum() / probabilities.size)
+
+
+def shares(true: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, dict[str, Any]]:
+    """{class: its frames "n", their "frequency", and its "mean_probability"}; (n,) indices, (n, C), n ≥ 1."""
+    return {
+        name: {
+            "n": int((true == number).sum()),
+            "frequency": float((true == number).mean()),
+            "mean_probability": float(probabilities[:, number].mean()),
+        }
+        for number, name in enumerate(classes)
+    }

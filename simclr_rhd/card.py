@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from simclr_rhd.process import duration
+from simclr_rhd.selective import RULE
 from simclr_rhd.summary import (
     LEVELS,
     RIVALS,
@@ -76,8 +77,9 @@ def _head(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     tasks = [task for task, of in metrics["tasks"].items() if "skipped" not in of]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
-        f"on its frozen features: {_text(', '.join(tasks))}. Probabilities are calibrated by temperature "
-        "scaling."
+        f"on its frozen features: {_text(', '.join(tasks))}. Probabilities are calibrated by a temperature "
+        "and a bias for each class, for the prevalence of the validation groups; the class that is said is "
+        "the balanced choice, whose probability is largest for its prevalence."
     )
 
 
@@ -174,7 +176,8 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## When it does not answer"
     yield ""
     yield (
-        "An answer counts from a confidence on that was chosen on validation groups. A frame is marked as "
+        f"An answer counts from a confidence on of which it is proved on validation groups that {RULE}. "
+        "Where that cannot be proved, no answer counts. A frame is marked as "
         "foreign if it is farther from the training frames, in one of three ways, than 99 % of such frames "
         "are whose groups were left out: so are at most 3 % of these."
     )
@@ -185,8 +188,9 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
             if level in LEVELS:
                 risk = "-" if of["risk"] is None else f"{of['risk']:.0%}"
                 answered = "-" if of["coverage"] is None else f"{of['coverage']:.0%}"
-                rows.append([f"{name}, per {level}", answered, risk])
-    yield from _table(["", "answered", "of these wrong"], rows)
+                why = "; ".join(dict.fromkeys(filter(None, of["reasons"]))) or "-"
+                rows.append([f"{name}, per {level}", answered, risk, why])
+    yield from _table(["", "answered", "of these wrong", "why nothing is proved"], rows)
 
 
 def _making(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:

@@ -17,7 +17,8 @@ from simclr_rhd.labels import TASKS
 from simclr_rhd.model import Heads, SimCLR, describe
 from simclr_rhd.novelty import Novelty
 
-FORMAT, VERSION = "simclr-rhd-model", 3  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
 LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
 AGAIN = "wanted the model.pt that a run of this program wrote"
 
@@ -34,14 +35,18 @@ class Facts:
         synthetic: whether it learnt from the built-in data.
         thresholds: {question: {"frame", "video": confidence below which its answer is not to be taken, None
             where no validation frame tells}}.
+        unproved: {question: {"frame", "video": why no answer is to be taken, "" where some are}}.
         trained_on: the data's fingerprint, how they were split, and when.
+        version: of the file that it was read from.
     """
 
     classes: dict[str, list[str]]
     image_size: int
     synthetic: bool = False
     thresholds: Thresholds = field(default_factory=dict)
+    unproved: dict[str, dict[str, str]] = field(default_factory=dict)
     trained_on: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
 
     @property
     def stored_side(self) -> int:
@@ -89,13 +94,13 @@ def save(path: Path, classifier: Classifier) -> None:
         path,
         {
             "format": FORMAT,
-            "version": VERSION,
             "encoder": classifier.encoder.state_dict(),
             "heads": heads.state_dict(),
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
             "preprocessing": _preprocessing(facts),
             **asdict(facts),
+            "version": VERSION,
         },
     )
 
@@ -113,11 +118,11 @@ def load(path: str | Path) -> Classifier:
             "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
         )
         raise UserError(f"{path}: is {what}; {AGAIN}")
-    if type(saved.get("version")) is not int or saved["version"] != VERSION:
+    if type(saved.get("version")) is not int or saved["version"] not in (OLDER, VERSION):
         raise UserError(
-            f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads version "
-            f"{VERSION}. Write it anew: the run's own command with --evaluate-again, or take the program "
-            "that wrote it"
+            f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads versions "
+            f"{OLDER} and {VERSION}. Write it anew: the run's own command with --evaluate-again, or take the "
+            "program that wrote it"
         )
     try:
         return _built(saved)
@@ -127,7 +132,10 @@ def load(path: str | Path) -> Classifier:
 
 
 def _built(saved: Mapping[str, Any]) -> Classifier:
-    facts = Facts(**{name.name: saved[name.name] for name in fields(Facts)})
+    older = saved["version"] == OLDER
+    facts = Facts(
+        **{name.name: saved[name.name] for name in fields(Facts) if name.name in saved or not older}
+    )
     _check(facts)
     multilabel = saved["multilabel"]
     if not set(multilabel) <= set(facts.classes):
@@ -137,6 +145,9 @@ def _built(saved: Mapping[str, Any]) -> Classifier:
     heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
     novelty = None if saved["novelty"] is None else Novelty()
     encoder = SimCLR().encoder
+    if older:
+        bare = {name: value for name, value in heads.named_buffers() if name in ("bias", "prevalence")}
+        saved = {**saved, "heads": bare | saved["heads"]}
     parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
     for name, part in parts.items():
         if part is not None:
@@ -168,6 +179,7 @@ def _try(found: Classifier) -> None:
         if not torch.isfinite(values).all() and not (name == "novelty" and found.novelty is None):
             raise ValueError(f"its {name} are no numbers")
     signs = {"temperature": found.heads.temperature, "deviation of the features": found.heads.std}
+    signs["prevalence"] = found.heads.prevalence
     if found.novelty is not None:
         signs |= {name: limit for name, limit in found.novelty.named_buffers() if name.endswith("_limit")}
     for name, values in signs.items():
@@ -201,6 +213,9 @@ def _check(facts: Facts) -> None:
         known = (value is None or type(value) is float for value in limits.values())
         if not isinstance(name, str) or not all(known):
             raise ValueError("the thresholds")
+    for reasons in facts.unproved.values():
+        if not all(isinstance(text, str) and text.isprintable() for text in reasons.values()):
+            raise ValueError("the reasons of the thresholds")
     json.dumps([facts.trained_on, facts.synthetic])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from simclr_rhd.calibration import chosen, prevalence_key
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.labels import ALONE, PAIR, ordinal
 from simclr_rhd.split import not_evaluable
@@ -15,7 +16,9 @@ from simclr_rhd.split import not_evaluable
 CONDITION = "condition"
 PRESENCE = ["absent", "present"]  # of a lesion
 
-Table = dict[str, np.ndarray]  # {task: (n, C) probabilities, or (n, L) of lesions}
+# {task: (n, C) probabilities, or (n, L) of lesions}; where the classes are not taken to be equally frequent
+# also {calibration.prevalence_key(task): the same of the prevalence that they hold for}
+Table = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,19 @@ class Question:
 
     def probabilities(self, table: Table) -> np.ndarray:
         """(n, C), from the probabilities of all tasks."""
-        found = table[self.task]
+        return self._of(table[self.task])
+
+    def prevalence(self, table: Table) -> np.ndarray:
+        """(n, C) that the probabilities hold for."""
+        known = table.get(prevalence_key(self.task))
+        alike = np.full((len(self.true), len(self.classes)), 1 / len(self.classes))
+        return alike if known is None else self._of(known)
+
+    def said(self, table: Table) -> np.ndarray:
+        """(n,) classes: the balanced choice, see `calibration.chosen`."""
+        return chosen(self.probabilities(table), self.prevalence(table))
+
+    def _of(self, found: np.ndarray) -> np.ndarray:
         return (
             found if self.lesion is None else np.stack([1 - found[:, self.lesion], found[:, self.lesion]], 1)
         )

@@ -1,6 +1,7 @@
 """The commands beside the main job: what each is told, and its flags. Nothing heavy is imported here."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Prediction:
     cache_dir: str | None = None
     offline: bool = False
     device: str = "auto"
+    prevalence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,25 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)"
     )
+    parser.add_argument(
+        "--prevalence",
+        action="append",
+        default=[],
+        metavar="CLASS=SHARE",
+        help="the share of a class where the frames come from, which the probabilities shall hold for "
+        "(default: that of the groups which the model was validated on); may be given for several classes, "
+        "the others keep their proportions. The class that is said stays the same",
+    )
     found = vars(parser.parse_intermixed_args(arguments))
     homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "patients_csv")}
     out, model = os.path.expanduser(found["out"]), os.path.expanduser(found["model"])
-    config = Prediction(**{**found, **homes, "paths": tuple(found["paths"]), "out": out, "model": model})
-    problems = []
+    lists = {name: tuple(found[name]) for name in ("paths", "prevalence")}
+    config = Prediction(**{**found, **homes, **lists, "out": out, "model": model})
+    problems = [
+        f"--prevalence {text}: wanted CLASS=SHARE, as in 'Definite RHD=0.02'"
+        for text in config.prevalence
+        if not _is_share(text)
+    ]
     if not config.paths:
         problems.append("nothing to classify: wanted at least one PATH")
     if not out.lower().endswith(".csv"):
@@ -143,6 +159,19 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
     if problems:
         parser.error("\n  ".join(problems))
     return config
+
+
+def shares_of(texts: Sequence[str]) -> dict[str, float]:
+    """{class: share} of CLASS=SHARE."""
+    return {name.strip(): float(share) for name, _, share in (text.rpartition("=") for text in texts)}
+
+
+def _is_share(text: str) -> bool:
+    name, _, share = text.rpartition("=")
+    try:
+        return bool(name.strip()) and math.isfinite(float(share))
+    except ValueError:
+        return False
 
 
 def parse_export(arguments: Sequence[str]) -> Export:

@@ -41,7 +41,8 @@ class Difference:
     Attributes:
         reason: why they cannot be compared; "" where they can.
         level: what is compared, 'video' or 'frame'.
-        margin: "balanced_accuracy", the run's less the reference's, and "ci95", as of `metrics.margins`.
+        margin: "balanced_accuracy", the run's less the reference's, "ci95" and "same_answers", as of
+            `metrics.margins`.
         groups: how many groups it rests on.
         classes: how many classes count in both.
     """
@@ -57,11 +58,11 @@ class Difference:
         """What the interval says: one of BETTER, WORSE, CHANCE, FEW, EQUAL; "" without a difference."""
         if self.margin is None:
             return ""
-        low, high = self.margin["ci95"] or (0, 0)
-        if self.margin["balanced_accuracy"] == 0 and low == high:
+        if self.margin["same_answers"]:
             return EQUAL
-        if self.groups < FEWEST_GROUPS:
+        if self.groups < FEWEST_GROUPS or self.margin["ci95"] is None:
             return FEW
+        low, high = self.margin["ci95"]
         return BETTER if low > 0 else WORSE if high < 0 else CHANCE
 
 
@@ -226,7 +227,8 @@ def _margin(first: Asked, other: Asked, counting: frozenset[str]) -> Difference:
     """Both have the same classes and frames, in any order; names decide, not their order."""
     answers, classes = first.answers, first.classes
     columns = [other.classes.index(name) for name in classes]
-    theirs = other.answers.probabilities[_order(answers, other.answers)][:, columns]
+    rows = _order(answers, other.answers)
+    theirs, held = (of[rows][:, columns] for of in (other.answers.probabilities, other.answers.prevalence))
     true = np.array([classes.index(name) for name in answers.true])
     found = margins(
         true,
@@ -237,6 +239,7 @@ def _margin(first: Asked, other: Asked, counting: frozenset[str]) -> Difference:
         [""] * len(true),
         evaluable=[number for number, name in enumerate(classes) if name in counting],
         seed=SEED,
+        prevalences=(held, answers.prevalence),
     )
     level = next((level for level in LEVELS if found[level]["balanced_accuracy"] is not None), None)
     if level is None:

@@ -73,6 +73,26 @@ def balanced_accuracy(confusions: np.ndarray, shown: Sequence[int]) -> np.ndarra
     return averaged(per_class(confusions, shown), confusions.sum(axis=2)[:, list(shown)])["recall_macro"]
 
 
+def as_degrees(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
+    """What is said of samples whose class is a degree; no degree counts as the one farthest from the truth.
+
+    Left out, such answers would cost nothing: nine of ten Definite called "Not Applicable" would be perfect.
+
+    Args:
+        true: (n,) class indices.
+        predicted: (n,) class indices.
+        ordered: the K classes that are degrees, lowest first.
+
+    Returns:
+        (n,) class indices; where the truth is no degree, `predicted`. Of two that are as far, the lower.
+    """
+    found, highest = predicted.copy(), len(ordered) - 1
+    for place, degree in enumerate(ordered):
+        farthest = ordered[highest if highest - place > place else 0]
+        found[(true == degree) & ~np.isin(predicted, ordered)] = farthest
+    return found
+
+
 def kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarray:
     """Cohen's kappa of each matrix, (R, K, K) -> (R,); NaN where chance alone agrees fully.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.answers import Answers, Row, read_answers, read_predictions
+from simclr_rhd.calibration import chosen
 from simclr_rhd.errors import UserError
 from simclr_rhd.records import AGAIN, WANTED, Record, is_share, parsed, read_object, read_text, told
 
@@ -201,7 +202,7 @@ def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None =
     evaluable = frozenset(classes) - missing
     test, baselines = result.record("test"), result.record("baselines")
     ours = {level: _score(test.record(level)) for level in LEVELS}
-    answers = read_answers(rows, classes, path, lesion)
+    answers = read_answers(rows, classes, path, lesion, _held(result, classes))
     tested, n = sum(true in evaluable for true in answers.true), test.record("frame").count("n")
     question = result.where.partition(": tasks: ")[2]
     if tested != n:
@@ -228,9 +229,32 @@ def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None =
     )
 
 
+def _held(result: Record, classes: list[str]) -> list[list[float]]:
+    """Of each fold, the shares of the classes that its probabilities hold for; none in an older run."""
+    head = result.fields.get("head")
+    if not isinstance(head, dict) or "prevalence" not in head:
+        return []
+    found = []
+    for of_fold in result.record("head").of("prevalence", lambda x: isinstance(x, list), "a list"):
+        record = Record(of_fold, f"{result.where}: head: prevalence")
+        names = list(record.fields)
+        shares = [record.of(name, _is_positive_share, "a share above 0") for name in names]
+        if names == classes[1:] and len(classes) == 2:  # of a lesion
+            names, shares = classes, [1 - shares[0], shares[0]]
+        if names != classes:
+            raise UserError(f"{record.where}: is of other classes; {AGAIN}")
+        found.append(shares)
+    return found
+
+
+def _is_positive_share(value: object) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
 def _balanced_accuracy(answers: Answers, classes: list[str], evaluable: frozenset[str]) -> float:
     """Mean recall per frame, of the classes that count."""
-    true, said = np.array(answers.true), np.array(classes)[answers.probabilities.argmax(axis=1)]
+    said = np.array(classes)[chosen(answers.probabilities, answers.prevalence)]
+    true = np.array(answers.true)
     return float(np.mean([(said[true == name] == name).mean() for name in evaluable & set(answers.true)]))
 
 

@@ -23,8 +23,9 @@ Learn = Callable[..., Table]  # fold, rows to learn from, rows to choose on
 def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Balanced accuracy per video on the whole test part, by the share of labelled groups that is used.
 
-    Of ours, raw pixels and the random encoder. Groups to choose on are as scarce as groups to learn from. The
-    groups of a smaller fraction are among those of a larger one. Each fraction below 1 is drawn three times.
+    Of ours, raw pixels and the random encoders, whose draws count alike. Groups to choose on are as scarce as
+    groups to learn from. The groups of a smaller fraction are among those of a larger one. Each fraction
+    below 1 is drawn three times.
 
     Args:
         study: the frames and their features.
@@ -36,12 +37,13 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
         cannot be computed.
     """
     cohort, seed = study.cohort, study.heads["seed"]
-    learners: dict[str, Learn] = {
-        OURS: lambda fold, *rows: _heads(study, study.encoded.folds[fold], *rows),
+    learners: dict[str, list[Learn]] = {
+        OURS: [lambda fold, *rows: _heads(study, study.encoded.folds[fold], *rows)],
         **{
-            name: lambda fold, *rows, x=x: _heads(study, x, *rows) for name, x in study.encoded.rivals.items()
+            name: [lambda fold, *rows, x=x: _heads(study, x, *rows) for x in drawn]
+            for name, drawn in study.encoded.rivals.items()
         },
-        PIXELS: lambda fold, *rows: study.by_pixels(*rows),
+        PIXELS: [lambda fold, *rows: study.by_pixels(*rows)],
     }
     found: dict[str, dict[str, list[dict[str, Any]]]] = {
         question.name: {name: [] for name in learners} for question in cohort.questions()
@@ -52,16 +54,17 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
             for draw in range(draws_of(fraction))
         ]
         groups = float(np.mean([len(np.unique(cohort.groups[train])) for of in used for train, _ in of]))
-        for name, learn in learners.items():
+        for name, learning in learners.items():
             draws = [
                 pooled(cohort, [learn(fold, *rows) for fold, rows in enumerate(of_draw)], "test")
+                for learn in learning
                 for of_draw in used
             ]
             for question in cohort.questions():
                 point = _point(
                     [
                         balanced_accuracy(cohort, question, table) if _can_learn(question, of_draw) else None
-                        for table, of_draw in zip(draws, used, strict=True)
+                        for table, of_draw in zip(draws, used * len(learning), strict=True)
                     ]
                 )
                 found[question.name][name].append({"fraction": fraction, "groups": groups} | point)

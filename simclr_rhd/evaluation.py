@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, recall_score
+from torch import Tensor
 
-from simclr_rhd.calibration import expected_calibration_error, reliability
+from simclr_rhd.calibration import (
+    chosen,
+    classwise_calibration_error,
+    expected_calibration_error,
+    prevalence_key,
+    reliability,
+    shares,
+)
 from simclr_rhd.cohort import CONDITION, Cohort, Question, Table
 from simclr_rhd.heads import Trained
 from simclr_rhd.labels import TASKS, in_words
-from simclr_rhd.metrics import levels, margins, scores
+from simclr_rhd.metrics import levels, margins, mean_of_scores, scores
+from simclr_rhd.model import Heads
 from simclr_rhd.pooling import pool
-from simclr_rhd.study import OURS, UNCALIBRATED, Study, answers, pooled
+from simclr_rhd.study import DRAW, OURS, UNCALIBRATED, Study, answers, pooled
 
 FINETUNED = "finetuned"
 SKIPPED = "fewer than two classes in the training part"
@@ -30,7 +39,7 @@ def evaluate(cohort: Cohort, said: Mapping[str, Sequence[Table]], *, seed: int) 
 
     Args:
         cohort: the frames.
-        said: {who answers: K tables}: "simclr" (ours), "uncalibrated" (ours, before temperature scaling), and
+        said: {who answers: K tables}: "simclr" (ours), "uncalibrated" (ours, before calibration), and
             those to compare with; "finetuned", where it is among them, is told apart.
         seed: of the bootstrap.
 
@@ -53,6 +62,9 @@ def _result(
     def by(who: str, part: str = "test") -> np.ndarray:
         return question.probabilities(tables[who, part])[at[part]]
 
+    def held(who: str, part: str = "test") -> np.ndarray:
+        return question.prevalence(tables[who, part])[at[part]]
+
     def scored(who: str, part: str = "test") -> dict[str, Any]:
         return levels(
             question.true[at[part]],
@@ -62,15 +74,29 @@ def _result(
             evaluable=evaluable,
             ordered=question.ordered(),
             seed=seed,
+            prevalence=held(who, part),
         )
 
+    whos = [who for who, part in tables if part == "test"]
+    families: dict[str, list[str]] = {}  # the draws of each comparator
+    for who in whos:
+        families.setdefault(who.split(DRAW)[0], []).append(who)
+    rivals = [who for who in families if who not in (OURS, UNCALIBRATED, FINETUNED)]
+    of_task = sum(other.task == question.task for other in cohort.questions())
+    comparisons = (len(rivals) + (FINETUNED in families)) * of_task
+
     def margin(who: str, over: str) -> dict[str, Any]:
-        true = question.true[at["test"]]
-        return margins(true, by(who), by(over), *who_they_are("test"), evaluable=evaluable, seed=seed)
+        theirs, held_by = (np.stack([of(draw) for draw in families[over]]) for of in (by, held))
+        return margins(
+            *(question.true[at["test"]], by(who), theirs, *who_they_are("test")),
+            evaluable=evaluable,
+            seed=seed,
+            prevalences=(held(who), held_by),
+            comparisons=comparisons,
+        )
 
     ours = scored(OURS)
-    rivals = [who for who, part in tables if part == "test" and who not in (OURS, UNCALIBRATED, FINETUNED)]
-    flat = {who: scored(who) for who in rivals}
+    flat = {who: mean_of_scores([scored(draw) for draw in families[who]]) for who in rivals}
     result = {
         "classes": question.classes,
         "not_evaluable": question.not_evaluable,
@@ -82,15 +108,17 @@ def _result(
             who: of["frame"] | {"video": of["video"], "patient": of["patient"]} for who, of in flat.items()
         },
         "margins": {who: margin(OURS, who) for who in rivals},
+        "comparisons": comparisons,
+        "draws": {who: len(families[who]) for who in rivals},
         "folds": spread(cohort, question, tables[OURS, "test"]),
     }
     if (UNCALIBRATED, "test") in tables and ours["frame"]["accuracy"] is not None:
         counted = np.isin(question.true[at["test"]], evaluable)
         true = question.true[at["test"]][counted]
         result["calibration"] = {
-            when: _calibration(true, by(who)[counted])
+            when: _calibration(true, by(who)[counted], question.classes)
             for when, who in (("before", UNCALIBRATED), ("after", OURS))
-        }
+        } | {"validation": _in_validation(question, tables, at["val"])}
     if (FINETUNED, "test") in tables:
         result["finetuned"] = {"test": scored(FINETUNED), "margin": margin(FINETUNED, OURS)}
     return result
@@ -102,8 +130,29 @@ def annotated(cohort: Cohort, question: Question, part: str) -> np.ndarray:
     return np.flatnonzero(inside & (question.true >= 0))
 
 
-def _calibration(true: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    return {"ece": expected_calibration_error(true, probabilities)} | reliability(true, probabilities)
+def _calibration(true: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    return {
+        "ece": expected_calibration_error(true, probabilities),
+        "classwise_ece": classwise_calibration_error(true, probabilities),
+        "classes": shares(true, probabilities, classes),
+    } | reliability(true, probabilities)
+
+
+def _in_validation(
+    question: Question, tables: Mapping[tuple[str, str], Table], rows: np.ndarray
+) -> dict[str, Any] | None:
+    """The same of the frames that the calibration was fitted on; None without any."""
+    if not len(rows):
+        return None
+    true = question.true[rows]
+    return {
+        when: {
+            "classwise_ece": classwise_calibration_error(true, p),
+            "classes": shares(true, p, question.classes),
+        }
+        for when, who in (("before", UNCALIBRATED), ("after", OURS))
+        for p in [question.probabilities(tables[who, "val"])[rows]]
+    }
 
 
 def groups_of_classes(cohort: Cohort, question: Question) -> dict[str, dict[str, int]]:
@@ -179,13 +228,15 @@ def _per_video(
     cohort: Cohort, question: Question, table: Table, rows: np.ndarray
 ) -> tuple[float | None, float | None]:
     """Accuracy and balanced accuracy of some rows; None where fewer than two classes are."""
-    probabilities = question.probabilities(table)[rows]
     groups, videos = cohort.groups[rows].tolist(), cohort.videos[rows].tolist()
-    true, probabilities, _ = pool(question.true[rows], probabilities, groups, videos)
+    (true, probabilities, _), (_, prevalence, _) = (
+        pool(question.true[rows], of[rows], groups, videos)
+        for of in (question.probabilities(table), question.prevalence(table))
+    )
     shown = np.unique(true)
     if len(shown) < 2:
         return None, None
-    said = probabilities.argmax(axis=1)
+    said = chosen(probabilities, prevalence)
     recall = recall_score(true, said, labels=shown, average="macro")
     return float(accuracy_score(true, said)), float(recall)
 
@@ -193,7 +244,7 @@ def _per_video(
 def head_facts(
     cohort: Cohort, trained: Sequence[Trained], features: Sequence[np.ndarray]
 ) -> dict[str, dict[str, Any]]:
-    """{question's name: the penalty and temperature of each fold, and what each seed alone would score}."""
+    """{question's name: penalty and calibration of each fold, and what each seed alone would score}."""
     tasks = list(cohort.values)
     alone = [
         pooled(cohort, answers([of_fold.of_seeds[seed] for of_fold in trained], features), "test")
@@ -205,9 +256,21 @@ def head_facts(
         found[question.name] = {
             "l2": [of_fold.l2[question.task] for of_fold in trained],
             "temperature": [float(of_fold.heads.temperature[place]) for of_fold in trained],
+            "bias": [_of_classes(question, of_fold.heads, of_fold.heads.bias) for of_fold in trained],
+            "prevalence": [
+                _of_classes(question, of_fold.heads, of_fold.heads.prevalence) for of_fold in trained
+            ],
             "balanced_accuracy_of_seeds": [balanced_accuracy(cohort, question, table) for table in alone],
         }
     return found
+
+
+def _of_classes(question: Question, heads: Heads, values: Tensor) -> dict[str, float]:
+    """{class: its value}; of a lesion the value of its presence."""
+    of_task = heads.of_tasks(values)[question.task].tolist()
+    if question.lesion is not None:
+        return {question.classes[1]: of_task[question.lesion]}
+    return dict(zip(question.classes, of_task, strict=True))
 
 
 def leak(study: Study) -> dict[str, dict[str, Any]]:
@@ -233,6 +296,7 @@ def leak(study: Study) -> dict[str, dict[str, Any]]:
                 evaluable=question.evaluable(),
                 ordered=question.ordered(),
                 seed=seed,
+                prevalence=question.prevalence(table)[rows],
             ),
         }
     return found
@@ -284,9 +348,13 @@ def prediction_rows(cohort: Cohort, tables: Sequence[Table]) -> Iterator[list[An
     header, outputs, targets = prediction_header(cohort), cohort.outputs(), cohort.targets()
     for row, fold in enumerate(cohort.tested_by()):
         for task, names in outputs.items() if fold >= 0 else ():
-            found = tables[fold][task][row]
+            found, held = tables[fold][task][row], tables[fold].get(prevalence_key(task))
+            prior = None if held is None else held[row]
             by_column = {f"p:{name}": float(p) for name, p in zip(names, found, strict=True)}
-            said = (found >= 0.5).astype(int) if targets[task].ndim == 2 else found.argmax()
+            if targets[task].ndim == 2:
+                said = (found >= (0.5 if prior is None else prior)).astype(int)
+            else:
+                said = chosen(found[None], prior)[0]
             yield [
                 *(cohort.paths[row], cohort.videos[row], cohort.groups[row], task),
                 *(in_words(value, names) for value in (targets[task][row], said)),

@@ -6,7 +6,7 @@ Notation: B frames at once, S pixels of a prepared frame's side, s of a view's.
 import json
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from simclr_rhd import media
 from simclr_rhd.augment import normalise
+from simclr_rhd.calibration import chosen
 from simclr_rhd.classifier import Classifier
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
@@ -87,7 +88,10 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
         "outputs": outputs_of(classifier),
         "classes": facts.classes,
         "multilabel": sorted(classifier.heads.multilabel),
+        "prevalence": {task: held.tolist() for task, held in _prevalence(classifier).items()},
+        "said": "the class whose probability is largest for its prevalence; lesions as probable as frequent",
         "thresholds": facts.thresholds,
+        "unproved": facts.unproved,
         "novelty": "above 1: unlike the frames that were learnt from",
         "synthetic": facts.synthetic,
         "trained_on": facts.trained_on,
@@ -153,13 +157,13 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
     portable, names = Portable(classifier).eval(), outputs_of(classifier)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     fitting, checking = pixels[0::2], pixels[1::2]
-    expected, several = _expected(classifier, frames[1::2]), classifier.heads.multilabel
+    expected, said = _expected(classifier, frames[1::2]), _sayer(classifier)
     facts = json.dumps(facts_of(classifier), ensure_ascii=False)
     write_pt2(portable, pixels, facts, folder / PT2)
     _write_onnx(portable, pixels, names, facts, folder / ONNX)
     checks = [
-        _check(PT2, run_pt2(folder / PT2, names), checking, expected, several),
-        _check(ONNX, run_onnx(folder / ONNX), checking, expected, several),
+        _check(PT2, run_pt2(folder / PT2, names), checking, expected, said),
+        _check(ONNX, run_onnx(folder / ONNX), checking, expected, said),
     ]
     for check in checks:
         if not check.largest <= CLOSE:
@@ -170,7 +174,7 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
                 "versions of torch, onnx and onnxruntime"
             )
     _write_int8(folder / ONNX, fitting, facts, folder / INT8)
-    return [*checks, _check(INT8, run_onnx(folder / INT8), checking, expected, several)]
+    return [*checks, _check(INT8, run_onnx(folder / INT8), checking, expected, said)]
 
 
 def onnx_packages() -> None:
@@ -230,25 +234,34 @@ def _check(
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
     pixels: np.ndarray,
     expected: Mapping[str, np.ndarray],
-    multilabel: Collection[str],
+    said: Callable[[str, np.ndarray], np.ndarray],
 ) -> Check:
-    said = [run(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)]
+    parts = [run(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)]
     differences, agreement = [], {}
     for output, wanted in expected.items():
-        found = np.concatenate([part[output] for part in said])
+        found = np.concatenate([part[output] for part in parts])
         task = output.removesuffix("_probabilities")
         if output == NOVELTY:
             agreement[NOVELTY] = float(((found > 1) == (wanted > 1)).mean())
             continue
         differences.append(np.abs(found - wanted).max())
-        told = [_said(p, multilabel=task in multilabel) for p in (found, wanted)]
-        agreement[task] = float((told[0] == told[1]).mean())
+        agreement[task] = float((said(task, found) == said(task, wanted)).mean())
     return Check(name, len(pixels), float(np.max(differences)), agreement)  # NaN stays NaN
 
 
-def _said(p: np.ndarray, *, multilabel: bool) -> np.ndarray:
-    """(n,) the class, or which lesions, of (n, C) probabilities."""
-    return (p >= 0.5) @ (1 << np.arange(p.shape[1])) if multilabel else p.argmax(axis=1)
+def _prevalence(classifier: Classifier) -> dict[str, np.ndarray]:
+    held = classifier.heads.of_tasks(classifier.heads.prevalence)
+    return {task: of_task.cpu().numpy() for task, of_task in held.items()}
+
+
+def _sayer(classifier: Classifier) -> Callable[[str, np.ndarray], np.ndarray]:
+    """A function of a task and (n, C) probabilities, to (n,) the class, or which lesions, that they say."""
+    held, several = _prevalence(classifier), classifier.heads.multilabel
+
+    def said(task: str, p: np.ndarray) -> np.ndarray:
+        return (p >= held[task]) @ (1 << np.arange(p.shape[1])) if task in several else chosen(p, held[task])
+
+    return said
 
 
 def write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) -> None:

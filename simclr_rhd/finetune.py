@@ -74,7 +74,7 @@ def finetune(
 
     Each epoch sees one random view of each frame. The epoch of lowest validation loss, the sum over tasks, is
     kept, which may be the state before training; without annotated validation rows the last one. Then the
-    temperatures are fitted on the validation rows, as in `heads.train_heads`.
+    calibration is fitted on the validation rows, as in `heads.train_heads`.
 
     Args:
         encoder: (B, 3, s, s) -> (B, 512), on `device`; not changed.
@@ -148,7 +148,7 @@ def finetune(
             break
     best_encoder, best_heads = best
     table = features(best_encoder, np.arange(len(rows)))
-    calibrate(best_heads, table, targets, learner.weights, val, groups)
+    calibrate(best_heads, table, targets, learner.weights, val, groups, weighting=weighting)
     return Finetuned(best_encoder, best_heads, predict(best_heads, table), history)
 
 
@@ -171,7 +171,7 @@ class _Learner:
         # patients would spoil them
         self.encoder = copy.deepcopy(encoder).requires_grad_(True).eval()
         self.heads = copy.deepcopy(heads)
-        self.heads.temperature.fill_(1)
+        self.heads.uncalibrate()
         self.targets = {task: torch.from_numpy(values) for task, values in targets.items()}
         self.weights = {
             task: class_weights(self.targets[task][train], n, weighting)

@@ -35,7 +35,7 @@ class Shot:
         line: the line of `split.csv` that has its full name.
         true: its class, "" where not annotated.
         said: the class that the model says, "" where it was not asked.
-        probabilities: (class in short, probability), the largest first.
+        probabilities: (class in short, probability), the largest first, the class that is said among them.
     """
 
     image: str
@@ -84,10 +84,10 @@ class Gallery:
             table: the answers.
             rows: indices, among the n, of the annotated frames that were tested.
         """
-        p = question.probabilities(table)[rows]  # (r, C)
-        wrong = np.flatnonzero(p.argmax(axis=1) != question.true[rows])
+        p, said = question.probabilities(table)[rows], question.said(table)[rows]  # (r, C), (r,)
+        wrong = np.flatnonzero(said != question.true[rows])
         entropy = -(p * np.log(np.clip(p, 1e-12, 1))).sum(axis=1)
-        errors = self._apart(rows[wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")]], ERRORS)
+        errors = self._apart(rows[wrong[np.argsort(-p[wrong, said[wrong]], kind="stable")]], ERRORS)
         doubts = self._apart(rows[np.argsort(-entropy, kind="stable")], DOUBTFUL)
         return {
             "errors": [self._asked(at, question, table, "An error") for at in errors],
@@ -104,8 +104,8 @@ class Gallery:
             side}; None without any.
         """
         p = question.probabilities(table)[rows]
-        said = p.argmax(axis=1)
-        surest = np.argsort(-p.max(axis=1), kind="stable")
+        said = question.said(table)[rows]
+        surest = np.argsort(-p[np.arange(len(p)), said], kind="stable")
         turn = np.zeros(len(said), dtype=int)  # of each frame among those of what is said
         for number in np.unique(said):
             of_class = surest[said[surest] == number]
@@ -118,7 +118,7 @@ class Gallery:
         )
         if not len(chosen):
             return None
-        heat, fields = explain(question, chosen, question.probabilities(table)[chosen].argmax(axis=1))
+        heat, fields = explain(question, chosen, question.said(table)[chosen])
         shots = []
         for at, warm in zip(chosen, heat, strict=True):
             shot = self._asked(at, question, table, "A frame")
@@ -154,10 +154,13 @@ class Gallery:
         p = question.probabilities(table)[at]
         order = np.argsort(-p, kind="stable")
         true = question.classes[question.true[at]]
-        said = question.classes[order[0]]
+        number = question.said(table)[at]
+        said = question.classes[number]
         shorts = short_names(question.classes)
-        spoken = [(shorts[number], float(p[number])) for number in order[:SPOKEN]]
-        words = f"{what}: {true}, said to be {said} with probability {p[order[0]]:.2f}"
+        if number not in order[:SPOKEN]:
+            order = np.array([*order[: SPOKEN - 1], number])
+        spoken = [(shorts[one], float(p[one])) for one in order[:SPOKEN]]
+        words = f"{what}: {true}, said to be {said} with probability {p[number]:.2f}"
         return self._shot(at, words, true=true, said=said, probabilities=spoken)
 
     def _shot(self, at: int, words: str, **facts: Any) -> Shot:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.calibration import fit_temperature
+from simclr_rhd.calibration import fit_scaling, prevalence_key
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import NOT_ANNOTATED
 from simclr_rhd.model import FEATURES, Heads
@@ -70,8 +70,8 @@ def train_heads(
 
     Features are standardised by the training rows. Rows not annotated for a task do not count for it.
     Each task keeps the strength and epoch of lowest validation loss, the mean over seeds; without annotated
-    validation rows the strength `UNCHOSEN` (or the only one) and the last epoch. Its temperature is fitted on
-    the validation rows then (`calibration.fit_temperature`), if they have two classes.
+    validation rows the strength `UNCHOSEN` (or the only one) and the last epoch. Its temperature and biases
+    are fitted on the validation rows then (`calibration.fit_scaling`), if they have two classes.
 
     Args:
         features: (n, 512) float32.
@@ -122,9 +122,10 @@ def train_heads(
             linear.load_state_dict({"weight": weight[:, number].T, "bias": bias[number]})
         of_seeds.append(heads.eval())
     heads = _averaged(of_seeds, _empty(n_outputs, y, mean, std))
-    calibrate(heads, features, targets, weights, val, groups)
+    calibrate(heads, features, targets, weights, val, groups, weighting=weighting)
     for of_seed in of_seeds:
-        of_seed.temperature.copy_(heads.temperature)
+        for name in ("temperature", "bias", "prevalence"):
+            getattr(of_seed, name).copy_(getattr(heads, name))
     history = [row for task, of_task in course.items() for row in of_task.records(chosen[task])]
     return Trained(heads, of_seeds, {task: l2[index] for task, index in chosen.items()}, history)
 
@@ -233,27 +234,34 @@ def calibrate(
     weights: dict[str, Tensor],
     val: np.ndarray,
     groups: np.ndarray | None = None,
+    *,
+    weighting: str = "balanced",
 ) -> None:
-    """Set the temperature of each task whose validation rows have two of the classes that were learnt.
+    """Set temperature, biases and prevalence of the tasks whose validation rows have two learnt classes.
 
     Args:
-        heads: whose temperatures are 1; changed.
+        heads: not calibrated; changed.
         features: (n, 512) float32.
         targets: as of `train_heads`, in the heads' order.
         weights: {task: `class_weights` of the training rows}.
         val: validation rows.
         groups: (n,) groups, each of which counts as one observation; None if every row is its own.
+        weighting: that the heads were trained with.
     """
     logits = heads(torch.from_numpy(features[val]))
+    biases, prevalences = heads.of_tasks(heads.bias), heads.of_tasks(heads.prevalence)
     for number, (task, values) in enumerate(targets.items()):
         true = values[val]
         known = true != NOT_ANNOTATED
         known = known & (weights[task].numpy()[true] > 0) if true.ndim == 1 else known.all(axis=1)
         if len(np.unique(true[known])) >= 2:
             units = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
-            heads.temperature[number] = fit_temperature(
-                logits[task][known].double().numpy(), true[known], doubt=1 / (units + 2), units=units
+            found = fit_scaling(
+                logits[task][known].double().numpy(), true[known], units=units, power=WEIGHTINGS[weighting]
             )
+            heads.temperature[number] = found.temperature
+            biases[task].copy_(torch.from_numpy(found.bias))
+            prevalences[task].copy_(torch.from_numpy(found.prevalence))
 
 
 def deviation(x: Tensor) -> Tensor:
@@ -286,8 +294,12 @@ def class_weights(labels: Tensor, n_outputs: int, weighting: str) -> Tensor:
 
 @torch.inference_mode()
 def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
-    """(n, 512) features -> {task: (n, C) float64 probabilities}."""
-    return {task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()}
+    """(n, 512) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
+    found = {task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()}
+    return found | {
+        prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
+        for task, of_task in heads.of_tasks(heads.prevalence).items()
+    }
 
 
 def task_losses(

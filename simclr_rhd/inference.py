@@ -3,8 +3,8 @@
 Notation: n pictures, C classes or lesions of a task.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from simclr_rhd import classifier, frames
+from simclr_rhd.calibration import chosen, moved
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import in_words
 from simclr_rhd.media import ORDINARY, look_of
@@ -22,6 +23,7 @@ from simclr_rhd.selective import confidence_of
 
 Picture = np.ndarray | Image.Image | str | Path
 BATCH = 64  # frames at once
+SLACK = 0.005  # that the shares of all classes may be off 1, as they are rounded
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Answers:
             three ways, than 99 % of frames of patients left out; NaN where the model cannot tell.
         embeddings: (n, 512) float32 features of the encoder.
         plain: (n,) bool, whether a picture is near-black or of one colour: nothing can be said of it.
+        prevalence: {task: (C,) shares of the classes that the probabilities hold for}.
     """
 
     classes: dict[str, list[str]]
@@ -44,6 +47,7 @@ class Answers:
     novelty: np.ndarray
     embeddings: np.ndarray
     plain: np.ndarray
+    prevalence: dict[str, np.ndarray]
 
     @property
     def out_of_distribution(self) -> np.ndarray:
@@ -51,16 +55,32 @@ class Answers:
         return (np.nan_to_num(self.novelty) > 1) | self.plain
 
     def predicted(self, task: str) -> list[str]:
-        """N names: the most probable class, or the lesions that are more probable than not."""
-        return said(self.probabilities[task], self.classes[task], multilabel=task in self.multilabel)
+        """N names: the balanced choice, see `said`."""
+        return said(
+            self.probabilities[task],
+            self.classes[task],
+            multilabel=task in self.multilabel,
+            prevalence=self.prevalence[task],
+        )
 
     def confidence(self, task: str) -> np.ndarray:
         """(n,) the probability of what is predicted; of lesions, of the least sure one."""
-        return confidence(self.probabilities[task], multilabel=task in self.multilabel)
+        return confidence(
+            self.probabilities[task], multilabel=task in self.multilabel, prevalence=self.prevalence[task]
+        )
 
     def entropy(self, task: str) -> np.ndarray:
         """(n,) in nats, 0 where the model is sure; of lesions, the sum over them."""
         return entropy(self.probabilities[task], multilabel=task in self.multilabel)
+
+    def at_prevalence(self, shares: Mapping[str, float]) -> "Answers":
+        """The same with the probabilities for other shares of classes, see `other_prevalence`."""
+        to = other_prevalence(self.classes, self.multilabel, self.prevalence, shares)
+        p = {
+            task: move(of, self.prevalence[task], to[task], multilabel=task in self.multilabel)
+            for task, of in self.probabilities.items()
+        }
+        return replace(self, probabilities=p, prevalence=to)
 
 
 class Model:
@@ -81,6 +101,8 @@ class Model:
         self.net.encoder = folded(self.net.encoder)
         self.net.to(self.device)
         self.multilabel = self.net.heads.multilabel
+        held = self.net.heads.of_tasks(self.net.heads.prevalence)
+        self.prevalence = {task: of_task.cpu().numpy() for task, of_task in held.items()}
 
     @property
     def classes(self) -> dict[str, list[str]]:
@@ -121,29 +143,30 @@ class Model:
             np.where(np.isnan(found["novelty"]) & (self.net.novelty is not None), np.inf, found["novelty"]),
             found["features"].astype(np.float32),
             np.array([look_of(square) != ORDINARY for square in squares]),
+            self.prevalence,
         )
 
     def abstains(self, task: str, probabilities: np.ndarray, *, level: str) -> np.ndarray | None:
-        """(n,) whether an answer is not to be taken, as too many of its confidence were wrong.
+        """(n,) whether an answer is not to be taken, as it is not proved that few so sure are wrong.
 
         Args:
             task: of the answers.
-            probabilities: (n, C).
+            probabilities: (n, C), for the model's own prevalence.
             level: 'frame' or 'video', what they are of.
 
         Returns:
             None where no validation frame has told a threshold.
         """
-        names = self.classes[task]
+        names, held = self.classes[task], self.prevalence[task]
         if task not in self.multilabel:
             limit = self.facts.thresholds.get(task, {}).get(level)
-            return None if limit is None else confidence_of(probabilities) < limit
+            return None if limit is None else confidence_of(probabilities, held) < limit
         unsure, known = np.zeros(len(probabilities), dtype=bool), False
         for number, name in enumerate(names):
             limit = self.facts.thresholds.get(f"{task}: {name}", {}).get(level)
             if limit is not None:
                 p, known = probabilities[:, number], True
-                unsure |= np.maximum(p, 1 - p) < limit
+                unsure |= np.where(p >= held[number], p, 1 - p) < limit
         return unsure if known else None
 
     def _square(self, number: int, image: Picture) -> np.ndarray:
@@ -171,17 +194,89 @@ class Model:
             raise UserError(f"{where}: {error}") from None
 
 
-def said(probabilities: np.ndarray, names: Sequence[str], *, multilabel: bool) -> list[str]:
-    """N names of what (n, C) probabilities say."""
-    values = (probabilities >= 0.5).astype(int) if multilabel else probabilities.argmax(axis=1)
+def said(
+    probabilities: np.ndarray, names: Sequence[str], *, multilabel: bool, prevalence: np.ndarray
+) -> list[str]:
+    """N names of what (n, C) probabilities say that hold for a (C,) prevalence: the balanced choice.
+
+    That is the class whose probability is largest for its prevalence (`calibration.chosen`); of lesions those
+    that are at least as probable as they are frequent.
+    """
+    present = (probabilities >= prevalence).astype(int)
+    values = present if multilabel else chosen(probabilities, prevalence)
     return [in_words(value, names) for value in values]
 
 
-def confidence(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
+def confidence(probabilities: np.ndarray, *, multilabel: bool, prevalence: np.ndarray) -> np.ndarray:
     """(n, C) -> (n,): the probability of what is said; of lesions, of the least sure one."""
     if multilabel:
-        return np.maximum(probabilities, 1 - probabilities).min(axis=1)
-    return confidence_of(probabilities)
+        return np.where(probabilities >= prevalence, probabilities, 1 - probabilities).min(axis=1)
+    return confidence_of(probabilities, prevalence)
+
+
+def move(p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: bool) -> np.ndarray:
+    """(n, C) probabilities for another prevalence, see `calibration.moved`; each lesion is one of two."""
+    if not multilabel:
+        return moved(p, prevalence, to)
+    pairs = zip(p.T, prevalence, to, strict=True)
+    return np.stack(
+        [
+            moved(np.stack([1 - of, of], axis=1), np.array([1 - held, held]), np.array([1 - new, new]))[:, 1]
+            for of, held, new in pairs
+        ],
+        axis=1,
+    )
+
+
+def other_prevalence(
+    classes: Mapping[str, Sequence[str]],
+    multilabel: Collection[str],
+    prevalence: Mapping[str, np.ndarray],
+    shares: Mapping[str, float],
+) -> dict[str, np.ndarray]:
+    """{task: (C,) shares of its classes} of which some are given; the others keep their proportions.
+
+    Args:
+        classes: {task: names of its C classes, or lesions}.
+        multilabel: the tasks whose outputs are lesions, of which each has a share of its own.
+        prevalence: {task: (C,)} as it was.
+        shares: {class: share above 0 and below 1}; a class that several tasks have is called TASK:CLASS.
+
+    Raises:
+        UserError: there is no such class, several tasks have it, or the shares of a task do not fit.
+    """
+    given: dict[str, dict[int, float]] = {task: {} for task in classes}
+    for name, share in shares.items():
+        found = [
+            (task, names.index(name.removeprefix(f"{task}:")))
+            for task, names in classes.items()
+            if name in names or (name.startswith(f"{task}:") and name.removeprefix(f"{task}:") in names)
+        ]
+        if not found:
+            known = ", ".join(f"{task}:{of}" for task, names in classes.items() for of in names)
+            raise UserError(f"--prevalence {name}: the model has no such class; it has {known}")
+        if len(found) > 1:
+            tasks = " or ".join(f"'{task}:{name}'" for task, _ in found)
+            raise UserError(f"--prevalence {name}: {len(found)} tasks have this class; name it {tasks}")
+        if not 0 < share < 1:
+            raise UserError(f"--prevalence {name}={share:g}: wanted a share above 0 and below 1")
+        (task, number), *_ = found
+        if given[task].setdefault(number, share) != share:
+            raise UserError(f"--prevalence {name}={share:g}: the class has another share already")
+    moved_to = {}
+    for task, of_task in given.items():
+        new, numbers = prevalence[task].copy(), list(of_task)
+        new[numbers] = list(of_task.values())
+        if numbers and task not in multilabel:
+            rest, total = np.setdiff1d(np.arange(len(new)), numbers), sum(of_task.values())
+            if (len(rest) and total >= 1) or (not len(rest) and abs(total - 1) > SLACK):
+                wanted = "less than 1, as other classes are left" if len(rest) else "1, as they are all"
+                raise UserError(f"--prevalence: the shares of {task} add up to {total:g}; wanted {wanted}")
+            if len(rest):
+                new[rest] *= (1 - total) / new[rest].sum()
+            new /= new.sum()
+        moved_to[task] = new
+    return moved_to
 
 
 def entropy(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
@@ -206,14 +301,20 @@ def _joined(model: Model, parts: Sequence[Answers]) -> Answers:
         }
         empty = np.zeros(0)
         return Answers(
-            model.classes, model.multilabel, dict(nothing), empty, np.zeros((0, 512), np.float32), empty > 0
+            model.classes,
+            model.multilabel,
+            dict(nothing),
+            empty,
+            np.zeros((0, 512), np.float32),
+            empty > 0,
+            model.prevalence,
         )
     return Answers(
         model.classes,
         model.multilabel,
         {task: np.concatenate([part.probabilities[task] for part in parts]) for task in model.classes},
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("novelty", "embeddings", "plain")
-        ),
+        np.concatenate([part.novelty for part in parts]),
+        np.concatenate([part.embeddings for part in parts]),
+        np.concatenate([part.plain for part in parts]),
+        model.prevalence,
     )

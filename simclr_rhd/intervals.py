@@ -9,14 +9,15 @@ import numpy as np
 
 from simclr_rhd.bootstrap import Bounds, bounds, draws, totals
 from simclr_rhd.calibration import BINS, expected_calibration_error, squared_errors, top_labels
-from simclr_rhd.confusions import AVERAGED, averaged, counted, kappa, per_class
+from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, counted, kappa, per_class
 from simclr_rhd.ranking import ranking
 
-NO_PROPORTIONS = ("kappa", "quadratic_kappa", "brier", "ece")  # at 1 or 0 they need no bound of a binomial
+NO_PROPORTIONS = {"brier": (0.0, 2.0), "ece": (0.0, 1.0)}  # and the kappas; with the ends of their scales
 
 
 def intervals(
     true: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     groups: np.ndarray,
     *,
@@ -31,6 +32,7 @@ def intervals(
 
     Args:
         true: (n,) class indices, all of them in `shown`.
+        predicted: (n,) class indices.
         probabilities: (n, C), rows sum to 1.
         groups: (n,) names.
         shown: the C' classes that occur, two or more.
@@ -42,15 +44,20 @@ def intervals(
         is defined in no resample.
     """
     names, group = np.unique(groups, return_inverse=True)
-    of_groups = counted(true, probabilities.argmax(axis=1), group, len(names), probabilities.shape[1])
+    of_groups = counted(true, predicted, group, len(names), probabilities.shape[1])
     resting, resting_averages = rest_on(of_groups, shown)
     of_classes, averages = resampled(
-        true, probabilities, group, draws(len(names), seed), shown=shown, ordered=ordered
+        true, predicted, probabilities, group, draws(len(names), seed), shown=shown, ordered=ordered
     )
     averages["ece"] += expected_calibration_error(true, probabilities) - averages["ece"].mean()
     averages["ece"] = averages["ece"].clip(min=0)
-    if ordered:
-        resting_averages["quadratic_kappa"] = len(np.unique(group[np.isin(true, ordered)]))
+    kept = np.isin(true, ordered)
+    resting_averages["quadratic_kappa"] = len(np.unique(group[kept]))
+    degrees = np.array([list(ordered).index(number) for number in true[kept]])
+    ends = NO_PROPORTIONS | {
+        "kappa": (_lowest_kappa(true, apart=1), 1.0),
+        "quadratic_kappa": (_lowest_kappa(degrees, apart=max(1, len(ordered) - 1) ** 2), 1.0),
+    }
     return (
         {
             name: [bounds(*one, proportion=True) for one in zip(values.T, resting[name], strict=True)]
@@ -58,15 +65,34 @@ def intervals(
         },
         {
             name: bounds(
-                values, resting_averages.get(name, len(names)), proportion=name not in NO_PROPORTIONS
+                values,
+                resting_averages.get(name, len(names)),
+                proportion=name not in ends,
+                ends=ends.get(name, (0.0, 1.0)),
             )
             for name, values in averages.items()
         },
     )
 
 
+def _lowest_kappa(true: np.ndarray, *, apart: int) -> float:
+    """The kappa of an answer that is as wrong as can be everywhere, and each class as often as it is.
+
+    Args:
+        true: (n,) classes or degrees.
+        apart: the weight of the worst mistake.
+    """
+    if not len(true):
+        return -1.0
+    distances = np.abs(true[:, None] - np.unique(true)) if apart > 1 else true[:, None] != np.unique(true)
+    share = np.unique(true, return_counts=True)[1] / len(true)
+    expected = float((distances.astype(np.float64) ** 2 @ share).mean())
+    return 1 - apart / expected if expected else -1.0
+
+
 def resampled(
     true: np.ndarray,
+    predicted: np.ndarray,
     probabilities: np.ndarray,
     group: np.ndarray,
     drawn: np.ndarray,
@@ -78,6 +104,7 @@ def resampled(
 
     Args:
         true: (n,) class indices, all of them in `shown`.
+        predicted: (n,) class indices.
         probabilities: (n, C), rows sum to 1.
         group: (n,) indices of groups.
         drawn: (R, G) how often each group counts.
@@ -88,7 +115,6 @@ def resampled(
         {figure: (R, C')} and {average: (R,)}; NaN where a resample does not define it.
     """
     n_groups, n_classes = drawn.shape[1], probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
     confusions = totals(drawn, counted(true, predicted, group, n_groups, n_classes))  # (R, C, C)
     size = confusions.sum(axis=(1, 2))  # (R,)
     figures = per_class(confusions, shown)
@@ -99,7 +125,9 @@ def resampled(
     averages["accuracy"] = np.trace(confusions, axis1=1, axis2=2) / size
     averages["kappa"] = kappa(confusions)
     if ordered:
-        of_scale = confusions[:, ordered][:, :, ordered]
+        kept, said = np.isin(true, ordered), as_degrees(true, predicted, ordered)
+        of_scale = counted(true[kept], said[kept], group[kept], n_groups, n_classes)
+        of_scale = totals(drawn, of_scale[:, ordered][:, :, ordered])
         averages["quadratic_kappa"] = kappa(of_scale, quadratic=True)
     squares = np.bincount(group, weights=squared_errors(true, probabilities), minlength=n_groups)
     averages["brier"] = totals(drawn, squares) / size

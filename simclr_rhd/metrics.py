@@ -21,9 +21,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from simclr_rhd.bootstrap import bounds, draws, totals
-from simclr_rhd.calibration import expected_calibration_error, squared_errors
-from simclr_rhd.confusions import AVERAGED, averaged, balanced_accuracy, counted
+from simclr_rhd.bootstrap import TAIL, difference_bounds, draws, totals
+from simclr_rhd.calibration import chosen, expected_calibration_error, squared_errors
+from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
 from simclr_rhd.intervals import intervals, rest_on
 from simclr_rhd.pooling import levels_of, of_one_class
 
@@ -47,8 +47,11 @@ def levels(
     evaluable: Sequence[int],
     ordered: Sequence[int] = (),
     seed: int,
+    prevalence: np.ndarray | None = None,
 ) -> dict[str, dict[str, Any]]:
     """`{"frame": SCORES, "video": SCORES, "patient": SCORES}`.
+
+    The class that is said is the balanced choice, see `calibration.chosen`.
 
     A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
     all of one class; "left_out" says how many known patients do not.
@@ -63,10 +66,15 @@ def levels(
         evaluable: indices of the classes that count.
         ordered: indices of the classes that form a scale, lowest first; may be none.
         seed: of the bootstrap.
+        prevalence: (n, C) that the probabilities hold for; None for classes that are equally frequent.
     """
     found = {}
+    how: dict[str, Any] = {"evaluable": evaluable, "ordered": ordered, "seed": seed}
+    held = None if prevalence is None else levels_of(true, prevalence, groups, videos, patients)
     for level, (of, p, names) in levels_of(true, probabilities, groups, videos, patients).items():
-        found[level] = scores(of, p, classes, names, evaluable=evaluable, ordered=ordered, seed=seed)
+        found[level] = scores(
+            of, p, classes, names, **how, prevalence=None if held is None else held[level][1]
+        )
     _, known, mixed = of_one_class(true, patients)
     by_patient = found["patient"]
     by_patient["left_out"] = mixed
@@ -86,6 +94,7 @@ def scores(
     evaluable: Sequence[int],
     ordered: Sequence[int] = (),
     seed: int,
+    prevalence: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """SCORES of the metrics file; see `levels` for the arguments.
 
@@ -95,7 +104,8 @@ def scores(
     """
     counts = np.isin(true, evaluable)
     shown, names = np.unique(true[counts]).tolist(), np.asarray(groups)[counts]
-    confusion = counted(true, probabilities.argmax(axis=1), np.zeros_like(true), 1, len(classes))[0]
+    said = chosen(probabilities, prevalence)
+    confusion = counted(true, said, np.zeros_like(true), 1, len(classes))[0]
     result: dict[str, Any] = {"n": len(names), "groups": len(np.unique(names))}
     result |= dict.fromkeys(AVERAGES) | {"ci95": dict.fromkeys(AVERAGES)}
     result["per_class"] = {
@@ -107,9 +117,11 @@ def scores(
         which = ", ".join(classes[number] for number in shown) or "none"
         result["reason"] = f"fewer than two classes can be evaluated here ({which})"
         return result
-    true, probabilities = true[counts], probabilities[counts]
-    figures, averages = _figures(true, probabilities, shown, ordered)
-    of_classes, of_averages = intervals(true, probabilities, names, shown=shown, ordered=ordered, seed=seed)
+    true, said, probabilities = true[counts], said[counts], probabilities[counts]
+    figures, averages = _figures(true, said, probabilities, shown, ordered)
+    of_classes, of_averages = intervals(
+        true, said, probabilities, names, shown=shown, ordered=ordered, seed=seed
+    )
     _fill(result, AVERAGES, averages, of_averages)
     for row, number in enumerate(shown):
         values, ranges = ({name: of[name][row] for name in PER_CLASS} for of in (figures, of_classes))
@@ -128,60 +140,114 @@ def margins(
     *,
     evaluable: Sequence[int],
     seed: int,
+    prevalences: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    comparisons: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """By how much one classifier's balanced accuracy is above another's on the same samples.
 
     The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
+    Of several draws of the other one the mean of the scores counts; the interval holds their chance, too: as
+    many are drawn anew in each resample.
 
     Args:
         true: (n,) class indices, no -1.
         ours: (n, C) probabilities.
-        theirs: (n, C) probabilities.
+        theirs: (n, C) probabilities, or (D, n, C) of draws.
         groups: n groups.
         videos: n videos.
         patients: n patients, "" where unknown.
         evaluable: indices of the classes that count.
         seed: of the bootstrap.
+        prevalences: of the same shapes, that they hold for; None for classes that are equally frequent.
+        comparisons: how many differences of a family shall be held by their intervals together with 95 %
+            (Bonferroni): each has 1 - 0.05 / comparisons.
 
     Returns:
-        {level: {"balanced_accuracy": difference, "ci95": [low, high]}}, None where it cannot be computed.
+        {level: {"balanced_accuracy": difference, "ci95": [low, high], "same_answers": to every sample}}, None
+        where it cannot be computed.
     """
-    one, other = (levels_of(true, p, groups, videos, patients) for p in (ours, theirs))
+    said: list[dict[str, np.ndarray]] = []
+    n_draws = theirs.size // ours.size
+    for p, held in zip((ours, theirs), prevalences, strict=True):
+        prior = np.ones_like(p) if held is None else held
+        for of_draw, its_prior in zip(*(of.reshape(-1, *ours.shape) for of in (p, prior)), strict=True):
+            at, priors = (levels_of(true, of, groups, videos, patients) for of in (of_draw, its_prior))
+            said.append({level: chosen(at[level][1], priors[level][1]) for level in at})
+    assert len(said) == 1 + n_draws
+    how: dict[str, Any] = {"evaluable": evaluable, "seed": seed, "tail": TAIL / comparisons}
     return {
-        level: _margin(of, p, other[level][1], names, evaluable=evaluable, seed=seed)
-        for level, (of, p, names) in one.items()
+        level: _margin(of, said[0][level], [draw[level] for draw in said[1:]], names, **how)
+        for level, (of, _, names) in levels_of(true, ours, groups, videos, patients).items()
     }
 
 
 def _margin(
     true: np.ndarray,
     ours: np.ndarray,
-    theirs: np.ndarray,
+    theirs: Sequence[np.ndarray],
     groups: Sequence[str],
     *,
     evaluable: Sequence[int],
     seed: int,
+    tail: float,
 ) -> dict[str, Any]:
     counts = np.isin(true, evaluable)
     shown = np.unique(true[counts]).tolist()
     if len(shown) < 2:
-        return {"balanced_accuracy": None, "ci95": None}
+        return {"balanced_accuracy": None, "ci95": None, "same_answers": None}
     names, group = np.unique(np.asarray(groups)[counts], return_inverse=True)
+    n_classes = 1 + max(map(np.max, (true, ours, *theirs)))
     once = np.ones((1, len(names)), dtype=np.uint16)  # the samples themselves, before their resamples
     drawn = np.vstack([once, draws(len(names), seed)])
     of_groups = [
-        counted(true[counts], p[counts].argmax(axis=1), group, len(names), p.shape[1]) for p in (ours, theirs)
+        counted(true[counts], said[counts], group, len(names), n_classes) for said in (ours, *theirs)
     ]
-    a, b = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    a, *of_draws = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    b = _mean_of_draws(np.stack(of_draws, axis=1), seed=seed)
     resting = rest_on(of_groups[0], shown)[1]["recall_macro"]
-    return {"balanced_accuracy": float(a[0] - b[0]), "ci95": bounds(a[1:] - b[1:], resting)}
+    return {
+        "balanced_accuracy": float(a[0] - b[0]),
+        "ci95": difference_bounds(a[1:] - b[1:], resting, tail=tail),
+    } | {"same_answers": all((ours[counts] == of[counts]).all() for of in theirs)}
+
+
+def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
+    """(1 + R, D) scores of D draws -> (1 + R,) their mean; in all rows but the first of draws drawn anew.
+
+    What D draws vary less than as many of all would is made up for: the factor √(D / (D - 1)).
+    """
+    n_draws = scores.shape[1]
+    if n_draws == 1:
+        return scores[:, 0]
+    shares = np.full(n_draws, 1 / n_draws)
+    often = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
+    often[0] = shares[0]
+    return (scores * (shares + (often - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)
+
+
+def mean_of_scores(parts: Sequence[Any]) -> Any:
+    """SCORES, or anything in it, of several draws -> the mean of each figure, and of an interval's ends.
+
+    None where one draw has none; words are those of the first.
+    """
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: mean_of_scores([part.get(name) for part in parts]) for name in first}
+    if any(part is None for part in parts) or isinstance(first, str):
+        return None if any(part is None for part in parts) else first
+    if isinstance(first, list):
+        return [mean_of_scores(of) for of in zip(*parts, strict=True)]
+    return first if all(part == first for part in parts) else float(np.mean(parts))
 
 
 def _figures(
-    true: np.ndarray, probabilities: np.ndarray, shown: Sequence[int], ordered: Sequence[int]
+    true: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    shown: Sequence[int],
+    ordered: Sequence[int],
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """{figure: (C',)} and {average: value}; NaN where it is not defined."""
-    predicted = probabilities.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=shown, zero_division=np.nan
     )
@@ -200,15 +266,14 @@ def _figures(
         "accuracy": accuracy_score(true, predicted),
         "balanced_accuracy": averages["recall_macro"],
         "kappa": cohen_kappa_score(true, predicted),
-        "quadratic_kappa": _quadratic_kappa(true, probabilities, ordered),
+        "quadratic_kappa": _quadratic_kappa(true, predicted, ordered),
         "brier": squared_errors(true, probabilities).mean(),
         "ece": expected_calibration_error(true, probabilities),
     }
 
 
-def _quadratic_kappa(true: np.ndarray, probabilities: np.ndarray, ordered: Sequence[int]) -> float:
-    predicted = probabilities.argmax(axis=1)
-    kept = np.isin(true, ordered) & np.isin(predicted, ordered)
+def _quadratic_kappa(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> float:
+    kept, predicted = np.isin(true, ordered), as_degrees(true, predicted, ordered)
     if np.isin(ordered, true).sum() < 2 or len(np.unique([true[kept], predicted[kept]])) < 2:
         return np.nan
     return cohen_kappa_score(true[kept], predicted[kept], labels=list(ordered), weights="quadratic")
@@ -242,4 +307,4 @@ def _reasons(
     for of, (row, names) in rows.items():
         for name in names:
             if row[name] is not None and row["ci95"][name] is None and result["groups"] >= 2:
-                yield f"interval of {name}{of}", "rests on one group, or is the same in every resample"
+                yield f"interval of {name}{of}", "rests on one group"

@@ -44,10 +44,11 @@ class SimCLR(nn.Module):
 
 
 class Heads(nn.Module):
-    """One linear classifier per task on standardised features, its logits divided by a temperature.
+    """One linear classifier per task on standardised features, its logits over a temperature, with a bias.
 
-    The mean and deviation of the training features and the temperatures are buffers, so a head travels with
-    its scaling and its calibration.
+    The mean and deviation of the training features, the temperatures, the biases of the calibration and the
+    prevalences that the probabilities hold for are buffers, so a head travels with its scaling and its
+    calibration. Before it is calibrated the classes are taken to be equally frequent.
 
     Args:
         n_outputs: {task: classes, or lesions}.
@@ -57,6 +58,8 @@ class Heads(nn.Module):
     mean: Tensor
     std: Tensor
     temperature: Tensor
+    bias: Tensor
+    prevalence: Tensor
 
     def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
         super().__init__()
@@ -64,15 +67,30 @@ class Heads(nn.Module):
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("std", torch.ones(FEATURES))
         self.register_buffer("temperature", torch.ones(len(n_outputs)))
+        self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
+        alike = [
+            1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
+        ]
+        self.register_buffer("prevalence", torch.tensor(alike, dtype=torch.float64))
         self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_outputs.items()})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """(B, 512) features -> {task: (B, C) calibrated logits}."""
-        scaled = (features - self.mean) / self.std
+        scaled, biases = (features - self.mean) / self.std, self.of_tasks(self.bias)
         return {
-            task: linear(scaled) / temperature
+            task: linear(scaled) / temperature + biases[task]
             for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
         }
+
+    def of_tasks(self, values: Tensor) -> dict[str, Tensor]:
+        """{task: (C,) its part} of (K,) values of all outputs of all tasks, as the biases are."""
+        return dict(zip(self.n_outputs, values.split(list(self.n_outputs.values())), strict=True))
+
+    def uncalibrate(self) -> None:
+        """Take the calibration away."""
+        bare = Heads(self.n_outputs, multilabel=self.multilabel)
+        for name in ("temperature", "bias", "prevalence"):
+            getattr(self, name).copy_(getattr(bare, name))
 
     def probabilities(self, features: Tensor) -> dict[str, Tensor]:
         """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""

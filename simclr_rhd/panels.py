@@ -9,6 +9,7 @@ from simclr_rhd.canvas import COLOURS, GRID, LONGEST, MUTED, PANEL, Epochs, draw
 from simclr_rhd.curves import Curve
 from simclr_rhd.plots_evaluation import LINES, draw_efficiency, draw_reliability, looks_of
 from simclr_rhd.plots_pretraining import DIAGNOSTICS, diagnostic, draw_diagnostic, loss_bounds
+from simclr_rhd.selective import RULE
 from simclr_rhd.summary import figure
 from simclr_rhd.webpage import svg_uri
 
@@ -213,9 +214,11 @@ def _risk(selective: Mapping[str, Any], level: str) -> Panel:
         else f"no tested {level} is answered"
     )
     caption = (
-        "An answer counts from a confidence on that was chosen on validation groups, so that at most "
-        f"{most:.0%} of theirs were wrong. With it {said}."
+        f"An answer counts from a confidence on of which it is proved on validation groups that {RULE}. With "
+        f"it {said}."
     )
+    if reasons := list(dict.fromkeys(filter(None, of_level["reasons"]))):
+        caption += f" Nothing is proved where {'; '.join(reasons)}."
     drawn = svg_uri(svg(draw, size=(PANEL[0], PANEL[1] + 4 * LINE)))
     return Panel(f"When it should not answer, per {level}", caption, said, drawn)
 
@@ -236,7 +239,7 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
 
     temperatures = result["head"]["temperature"]
     ends = dict.fromkeys(figure(value) for value in (min(temperatures), max(temperatures)))
-    how = "uncalibrated" if when == "before" else f"calibrated, T = {' to '.join(ends)}"
+    how = "uncalibrated" if when == "before" else f"calibrated, T = {' to '.join(ends)} and a bias a class"
     said = "; ".join(
         f"of {count} predictions with confidence {confidence:.2f} {accuracy:.0%} are right"
         for confidence, accuracy, count in zip(
@@ -244,11 +247,12 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
         )
         if count
     )
-    worse = result["calibration"]["after"]["ece"] >= result["calibration"]["before"]["ece"]
+    before, after = (result["calibration"][at]["classwise_ece"] for at in ("before", "after"))
     caption = (
         "Per frame. On the dashed line, 80 of 100 predictions of confidence 0.8 are right; below it the "
-        f"model is too sure. Expected calibration error {figure(bins['ece'], 3)}; lower is better."
+        f"model is too sure. Expected calibration error {figure(bins['ece'], 3)} of the most probable class, "
+        f"{figure(bins['classwise_ece'], 3)} over all classes; lower is better."
         + " Calibration has not helped on these frames."
-        * (when == "after" and worse)
+        * (when == "after" and after >= before)
     )
     return Panel(f"Reliability, {how}", caption, said, svg_uri(svg(draw, size=TALL)))

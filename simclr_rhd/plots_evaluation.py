@@ -42,18 +42,18 @@ def reliability(
     temperatures: Sequence[float],
     note: str,
 ) -> None:
-    """How often a prediction is right, by how sure the model was, before and after temperature scaling.
+    """How often a prediction is right, by how sure the model was, before and after the calibration.
 
     `before` and `after` have confidence, accuracy and count, lists over B bins of equal width on [0, 1] with
     None for the mean confidence and the accuracy of an empty bin, and ece (None where it cannot be computed).
     """
     foot = [
-        "Confidence: the probability of the class that is said. On the dashed line 80 of 100 predictions of "
+        "Confidence: the probability of the most probable class. On the dashed line 80 of 100 predictions of "
         "confidence 0.8 are right; below it the model is too sure, above it not sure enough. The larger a "
         "point, the more predictions it stands for; the bars count them.",
         "ECE, expected calibration error: the mean distance from the dashed line over all predictions; lower "
-        "is better. Temperature scaling divides the logits by one number; no "
-        "frame's prediction changes.",
+        "is better. The calibration divides the logits by a temperature T and adds a bias for each class: "
+        "the most probable class may change, the class that is said is the balanced choice.",
     ]
     ends = dict.fromkeys(f"{temperature:.2f}" for temperature in (min(temperatures), max(temperatures)))
     divided = " to ".join(ends)

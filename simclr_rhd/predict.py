@@ -21,15 +21,17 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from simclr_rhd import media
+from simclr_rhd.classifier import VERSION
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import plain, replacing, write_rows
 from simclr_rhd.groups import HASHED
-from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, said
+from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, move, other_prevalence, said
 from simclr_rhd.labels import stem_of
 from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
+from simclr_rhd.selective import RULE
 from simclr_rhd.sources import open_place
 from simclr_rhd.store import salt_of
 from simclr_rhd.table import FILE_COLUMN, PATIENT_COLUMN, match, read_rows
@@ -146,6 +148,10 @@ class Run:
         cache_dir: holds the salt for patients of DICOM files.
         most: frames of a clip at most, None for all.
         max_pixels: of a frame.
+        shares: {class: its share} that the probabilities shall hold for, see `inference.other_prevalence`.
+
+    Raises:
+        UserError: the shares do not fit.
     """
 
     def __init__(
@@ -157,8 +163,11 @@ class Run:
         cache_dir: Path,
         most: int | None,
         max_pixels: int = MAX_PIXELS,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         self.model, self.places, self.patients = model, places, patients
+        self.moved = bool(shares)
+        self.prevalence = other_prevalence(model.classes, model.multilabel, model.prevalence, shares or {})
         self.how: dict[str, Any] = {
             **{"side": model.facts.stored_side, "most": most},
             **{"max_pixels": max_pixels, "salt": salt_of(cache_dir)},
@@ -227,7 +236,8 @@ class Run:
         lines += [
             f"{FOREIGN} out of distribution: unlike what the model has learnt from, its answer means nothing "
             f"({foreign} of {len(self.videos)} videos)",
-            f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were wrong",
+            *self._limits(),
+            *self._prevalences(),
             "",
         ]
         for reason, number in Counter(why.split(" (")[0] for _, why in self.rejected).most_common(5):
@@ -238,13 +248,43 @@ class Run:
         )
         return lines
 
+    def _limits(self) -> Iterator[str]:
+        """What the mark of an unsure answer means."""
+        facts = self.model.facts
+        if facts.version < VERSION:
+            yield (
+                f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were "
+                "wrong (the rule of an older version, which proves nothing)"
+            )
+            return
+        where = ", at the prevalence of the groups that it was validated on" * self.moved
+        yield f"{UNSURE} not to be taken: only of surer answers it is proved that {RULE}{where}"
+        for name, reasons in facts.unproved.items():
+            if reasons.get("video"):
+                yield f"  {name}: nothing is proved, so that all answers are marked: {reasons['video']}"
+
+    def _prevalences(self) -> Iterator[str]:
+        """What the probabilities hold for."""
+        whose = "that --prevalence gives" if self.moved else "of the groups that the model was validated on"
+        if self.model.facts.version < VERSION:
+            yield (
+                f"The model is of an older version ({self.model.facts.version}): its probabilities were not "
+                "fitted to how frequent the classes are, and take them to be equally frequent."
+            )
+            whose = whose if self.moved else "of classes that are equally frequent"
+        yield (
+            f"The probabilities hold for the prevalence {whose}; --prevalence CLASS=SHARE moves them. The "
+            "class said is the balanced choice, whose probability is largest for its prevalence:"
+        )
+        for task, names in self.model.classes.items():
+            shares = zip(names, self.prevalence[task], strict=True)
+            yield f"  {task}: {', '.join(f'{name} {share:.3g}' for name, share in shares)}"
+
     def _said(self, told: "Told", task: str) -> str:
-        p, several = told.probabilities[task][None], task in self.model.multilabel
-        (name,) = said(p, self.model.classes[task], multilabel=several)
-        unsure = self.model.abstains(task, p, level="video")
-        mark = UNSURE * bool(unsure is not None and unsure[0])
+        answer = self._answer(told.probabilities[task], task, level="video")
+        name, mark = answer["predicted"], UNSURE * bool(answer["abstained"])
         shown = name if len(name) <= 26 else name[:25] + "…"
-        return f"{shown} {confidence(p, multilabel=several)[0]:.2f}{mark}"
+        return f"{shown} {answer['probability']:.2f}{mark}"
 
     def _total(self) -> int:
         return sum(len(place.entries) for place in self.places)
@@ -329,23 +369,37 @@ class Run:
             ]
 
     def _record(self, of: "Told", *, level: str) -> dict[str, Any]:
-        tasks = {}
-        for task, names in self.model.classes.items():
-            p, several = of.probabilities[task][None], task in self.model.multilabel
-            unsure = self.model.abstains(task, p, level=level)
-            tasks[task] = {
-                "predicted": said(p, names, multilabel=several)[0],
-                "probability": round(float(confidence(p, multilabel=several)[0]), DIGITS),
-                "entropy": round(float(entropy(p, multilabel=several)[0]), DIGITS),
-                "abstained": None if unsure is None else bool(unsure[0]),
-                "probabilities": {name: round(float(x), DIGITS) for name, x in zip(names, p[0], strict=True)},
-            }
+        tasks = {task: self._answer(p, task, level=level) for task, p in of.probabilities.items()}
         about = {"patient": of.patient, "novelty": of.novelty, "out_of_distribution": of.foreign}
         return about | {"tasks": tasks}
 
+    def _answer(self, p: np.ndarray, task: str, *, level: str) -> dict[str, Any]:
+        """What (C,) probabilities say of a task. A video's are moved after the mean over its frames."""
+        names, several = self.model.classes[task], task in self.model.multilabel
+        held, to = self.model.prevalence[task], self.prevalence[task]
+        unsure = self.model.abstains(task, p[None], level=level)
+        predicted = said(p[None], names, multilabel=several, prevalence=held)[0]
+        moved = move(p[None], held, to, multilabel=several) if self.moved else p[None]
+        sure = confidence(moved, multilabel=several, prevalence=to)[0]
+        return {
+            "predicted": predicted,
+            "probability": round(float(sure), DIGITS),
+            "entropy": round(float(entropy(moved, multilabel=several)[0]), DIGITS),
+            "abstained": None if unsure is None else bool(unsure[0]),
+            "probabilities": {name: round(float(x), DIGITS) for name, x in zip(names, moved[0], strict=True)},
+        }
+
     def _head(self) -> dict[str, Any]:
         facts = self.model.facts
-        return {"classes": facts.classes, "synthetic": facts.synthetic, "trained_on": facts.trained_on}
+        return {
+            "classes": facts.classes,
+            "prevalence": {
+                task: dict(zip(names, self.prevalence[task].tolist(), strict=True))
+                for task, names in facts.classes.items()
+            },
+            "synthetic": facts.synthetic,
+            "trained_on": facts.trained_on,
+        }
 
 
 class Told(NamedTuple):

@@ -1,15 +1,19 @@
-"""When to give no answer: only answers above a confidence are taken, so that few of them are wrong.
+"""When to give no answer: answers are taken from a confidence on of which few are proved to be wrong.
 
 Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
 
 Notation: n samples, C classes.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
+from simclr_rhd.calibration import chosen
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.files import plain
 from simclr_rhd.frames import evenly
@@ -17,13 +21,16 @@ from simclr_rhd.pooling import levels_of
 
 LEVELS = ("frame", "video")
 MOST_POINTS = 200  # of a curve
-MOST_WRONG = 0.10  # share of the validation answers that may be wrong
+MOST_WRONG = 0.10  # share of a patient's answers that may be wrong, in the mean
+SURE = 0.90  # confidence with which that is proved
+THRESHOLDS = tuple(percent / 100 for percent in range(99, -1, -1))  # in the order in which they are tried
+RULE = f"with {SURE:.0%} confidence at most {MOST_WRONG:.0%} of a patient's answers are wrong, in the mean"
 NEVER = 2.0  # a confidence that no answer has
 
 
-def confidence_of(probabilities: np.ndarray) -> np.ndarray:
-    """(n, C) -> (n,): the probability of what is said."""
-    return probabilities.max(axis=1)
+def confidence_of(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
+    """(n, C) -> (n,): the probability of what is said, the balanced choice."""
+    return probabilities[np.arange(len(probabilities)), chosen(probabilities, prevalence)]
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -43,24 +50,69 @@ def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray
     return confidence[last], answered / max(1, len(confidence)), np.cumsum(wrong)[last] / answered
 
 
+@dataclass(frozen=True)
+class Limit:
+    """From which confidence on answers are taken.
+
+    Attributes:
+        threshold: 0 to 1; NEVER where nothing is proved.
+        reason: why nothing is proved; "" where something is.
+    """
+
+    threshold: float
+    reason: str = ""
+
+
 def choose_threshold(
-    confidence: np.ndarray, right: np.ndarray, *, most_wrong: float = MOST_WRONG
-) -> float | None:
-    """The lowest confidence at which at most `most_wrong` of the answers are wrong; NEVER where none is.
+    confidence: np.ndarray, right: np.ndarray, patients: np.ndarray, *, most_wrong: float = MOST_WRONG
+) -> Limit:
+    """The lowest confidence of which it is proved that at most `most_wrong` of the answers are wrong.
+
+    The risk is the share of a patient's answers that is wrong, in the mean over patients with an answer. With
+    a chance of 1 - SURE at most the true risk at the threshold is above `most_wrong`: thresholds of a fixed
+    sequence are tried from the highest on until one fails (fixed-sequence testing, Angelopoulos et al. 2021,
+    "Learn then Test", section 2.3). Those at which too few patients have an answer for a proof, or fewer than
+    half of them, are passed over: how many answer does not depend on how many are right.
 
     Args:
         confidence: (n,) of validation samples.
         right: (n,) bool.
+        patients: (n,) or other groups of which each is one observation.
         most_wrong: 0 to 1.
-
-    Returns:
-        None without samples.
     """
-    if not len(confidence):
-        return None
-    thresholds, _, risk = risk_coverage(confidence, right)
-    fine = np.flatnonzero(risk <= most_wrong)
-    return float(thresholds[fine[-1]]) if len(fine) else NEVER
+    names, patient, size = np.unique(patients, return_inverse=True, return_counts=True)
+    needed = math.ceil(math.log(1 - SURE) / math.log1p(-most_wrong))  # patients without a mistake
+    if len(names) < needed:
+        return Limit(
+            NEVER, f"{len(names)} validation groups are too few; a proof takes {needed} without a mistake"
+        )
+    found = Limit(NEVER)
+    for threshold in THRESHOLDS:
+        answered = confidence >= threshold
+        of_patients = np.bincount(patient[answered], minlength=len(names))
+        asked = of_patients > 0
+        if asked.sum() < max(needed, len(names) / 2):
+            continue
+        wrong = np.bincount(patient[answered & ~right], minlength=len(names))[asked] / of_patients[asked]
+        if _proved(wrong, most_wrong, single=bool(size.max() == 1)):
+            found = Limit(threshold)
+            continue
+        why = f"of the surest answers of {asked.sum()} validation groups {wrong.mean():.1%} are wrong"
+        return found if found.threshold < NEVER else Limit(NEVER, f"{why}, which is too many for a proof")
+    return found
+
+
+def _proved(wrong: np.ndarray, most_wrong: float, *, single: bool) -> bool:
+    """Whether the mean of n independent shares is at most `most_wrong`, with confidence SURE.
+
+    Where each patient has one answer, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
+    each patient draw one of their answers: the number of wrong ones is binomial, and at most the sum of the
+    shares, rounded up, in half of the draws (Jogdeo & Samuels 1968), so that the bound holds with half the
+    error.
+    """
+    mistakes = math.ceil(wrong.sum() - 1e-9)
+    error = (1 - SURE) / (1 if single or mistakes == 0 else 2)
+    return bool(binom.cdf(mistakes, len(wrong), most_wrong) <= error)
 
 
 def at_threshold(
@@ -72,8 +124,8 @@ def at_threshold(
     return {"coverage": float(answered.mean()) if len(answered) else float("nan"), "risk": risk}
 
 
-def thresholds_of(cohort: Cohort, table: Table, part: np.ndarray) -> dict[str, dict[str, float | None]]:
-    """{question: {"frame", "video": the threshold chosen on the validation part}}.
+def limits_of(cohort: Cohort, table: Table, part: np.ndarray) -> dict[str, dict[str, Limit]]:
+    """{question: {"frame", "video": what is proved on the validation part}}.
 
     Args:
         cohort: the labelled frames.
@@ -97,42 +149,46 @@ def selective(cohort: Cohort, tables: Sequence[Table]) -> dict[str, dict[str, An
         tables: what the heads of each fold say of them.
 
     Returns:
-        {question: {"most_wrong", and per "frame" and "video": {"thresholds" of the folds, "coverage", "risk"
-        of the tested samples, None without any, and "curve": {"coverage", "risk"} at every threshold}}}.
+        {question: {"most_wrong", "confidence" of the proof, and per "frame" and "video": {"thresholds" of the
+        folds, "reasons" why one is NEVER, "coverage", "risk" of the tested samples, None without any, and
+        "curve": {"coverage", "risk"} at every threshold}}}.
     """
     found = {}
     for question in cohort.questions():
-        found[question.name] = {"most_wrong": MOST_WRONG} | {
+        found[question.name] = {"most_wrong": MOST_WRONG, "confidence": SURE} | {
             level: _at_level(cohort, question, tables, level) for level in LEVELS
         }
     return found
 
 
 def _at_level(cohort: Cohort, question: Question, tables: Sequence[Table], level: str) -> dict[str, Any]:
-    confidence, right, limit, thresholds = [], [], [], []
+    confidence, right, limit, chosen_on = [], [], [], []
     for fold, table in enumerate(tables):
-        threshold = choose_threshold(*_units(cohort, question, table, cohort.rows(fold, "val"), level))
-        sure, is_right = _units(cohort, question, table, cohort.rows(fold, "test"), level)
-        thresholds.append(threshold)
+        found = choose_threshold(*_units(cohort, question, table, cohort.rows(fold, "val"), level))
+        sure, is_right, _ = _units(cohort, question, table, cohort.rows(fold, "test"), level)
+        chosen_on.append(found)
         confidence.append(sure)
         right.append(is_right)
-        limit.append(np.full(len(sure), 0.0 if threshold is None else threshold))
+        limit.append(np.full(len(sure), found.threshold))
     sure, is_right = np.concatenate(confidence), np.concatenate(right)
     _, coverage, risk = risk_coverage(sure, is_right)
     shown = evenly(len(coverage), MOST_POINTS)
     at = at_threshold(sure, is_right, np.concatenate(limit))
     curve = {"coverage": coverage[shown].tolist(), "risk": risk[shown].tolist()}
-    return {"thresholds": thresholds, "curve": curve} | {name: plain(value) for name, value in at.items()}
+    facts = {"thresholds": [of.threshold for of in chosen_on], "reasons": [of.reason for of in chosen_on]}
+    return facts | {"curve": curve} | {name: plain(value) for name, value in at.items()}
 
 
 def _units(
     cohort: Cohort, question: Question, table: Table, rows: np.ndarray, level: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence (m,) and whether it is right (m,), of the annotated frames or videos among some rows."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(m,) confidence, (m,) whether it is right, (m,) group, of annotated frames or videos of some rows."""
     rows = rows[question.true[rows] >= 0]
     if not len(rows):
-        return np.zeros(0), np.zeros(0, dtype=bool)
-    p, true, nobody = question.probabilities(table)[rows], question.true[rows], [""] * len(rows)
-    groups, videos = cohort.groups[rows].tolist(), cohort.videos[rows].tolist()
-    true, p, _ = levels_of(true, p, groups, videos, nobody)[level]
-    return confidence_of(p), p.argmax(axis=1) == true
+        return np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=str)
+    whose = cohort.groups[rows].tolist(), cohort.videos[rows].tolist(), [""] * len(rows)
+    (true, p, groups), (_, prevalence, _) = (
+        levels_of(question.true[rows], of[rows], *whose)[level]
+        for of in (question.probabilities(table), question.prevalence(table))
+    )
+    return confidence_of(p, prevalence), chosen(p, prevalence) == true, np.array(groups)

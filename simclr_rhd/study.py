@@ -7,7 +7,7 @@ Notation: n labelled frames, K folds, D features, P pixels.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from simclr_rhd.model import Heads
 
 OURS, UNCALIBRATED = "simclr", "uncalibrated"
 MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"
+RANDOM, DRAWS, DRAW = "random encoder", 3, ", draw "  # of which there are so many
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Encoded:
     Attributes:
         described: {description: (n, D) float32} of the encoder that is kept, see `model.describe`.
         folds: K times (n, D): of the encoder that a fold is tested with; the same array where there is one.
-        rivals: {name: (n, D)} of encoders to compare with.
+        rivals: {name: (n, D) of each draw} of encoders to compare with; of a random one there are several,
+            as one is a draw.
         pixels: (n, P) float32, the small pictures themselves.
     """
 
     described: dict[str, np.ndarray]
     folds: Sequence[np.ndarray]
-    rivals: dict[str, np.ndarray]
+    rivals: Mapping[str, Sequence[np.ndarray]]
     pixels: np.ndarray
 
     @property
@@ -79,7 +81,10 @@ class Study:
         return self.fit(self.encoded.kept, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
 
     def said(self, trained: Sequence[Trained]) -> dict[str, list[Table]]:
-        """{who: K tables} of our heads, with and without temperature, and of all they are compared with."""
+        """{who: K tables} of our heads, calibrated and not, and of all they are compared with.
+
+        Of several draws of an encoder each is one, the second and later ones named by `draw_of`.
+        """
         heads, features = [of_fold.heads for of_fold in trained], self.encoded.folds
         found = {
             OURS: answers(heads, features),
@@ -95,9 +100,11 @@ class Study:
             found[PIXELS].append(self.by_pixels(*rows))
             votes = comparators.neighbours(features[fold])
             found[NEIGHBOURS].append(self._compared(votes, self.cohort.targets(), *rows))
-        for name, x in self.encoded.rivals.items():
-            same = [x for _ in self.folds()]
-            found[name] = answers([of_fold.heads for of_fold in self.fit_folds(same)], same)
+        for name, drawn in self.encoded.rivals.items():
+            for number, x in enumerate(drawn, start=1):
+                same = [x for _ in self.folds()]
+                heads = [of_fold.heads for of_fold in self.fit_folds(same)]
+                found[draw_of(name, number)] = answers(heads, same)
         return found
 
     def by_pixels(self, train: np.ndarray, val: np.ndarray) -> Table:
@@ -115,15 +122,20 @@ class Study:
         return comparators.answer(fit, targets, self.cohort.n_outputs(), train, val)
 
 
+def draw_of(name: str, number: int) -> str:
+    """What the draws of a comparator are called, from 1 on: the first has its own name."""
+    return name if number == 1 else f"{name}{DRAW}{number}"
+
+
 def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Table]:
     """The tables of heads, one for each fold."""
     return [predict(of_fold, x) for of_fold, x in zip(heads, features, strict=True)]
 
 
 def uncalibrated(heads: Heads) -> Heads:
-    """The same heads without their temperatures."""
+    """The same heads without their calibration."""
     bare = copy.deepcopy(heads)
-    bare.temperature.fill_(1)
+    bare.uncalibrate()
     return bare
 
 

@@ -47,7 +47,7 @@ def summary(metrics: dict[str, Any], *, save_dir: str) -> str:
         lines += [_scores_row(name, level, result) for level in levels]
     lines += [
         "* balanced accuracy of always saying the most frequent class, of raw pixels without a network, and "
-        "of the same heads on an untrained encoder",
+        "of the same heads on untrained encoders (the mean)",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",
         *remarks(metrics),
@@ -126,10 +126,9 @@ def standing(result: dict[str, Any], rival: str, level: str) -> str | None:
     margin = result["margins"].get(rival, {}).get(level, {})
     if margin.get("balanced_accuracy") is None:
         return None
-    low, high = margin["ci95"] or (-1, 1)
-    enough = result["test"][level]["groups"] >= FEWEST_GROUPS
-    if enough and (low > 0 or high < 0):
-        return BETTER if low > 0 else WORSE
+    bounds = margin["ci95"]  # none where the difference rests on a single group
+    if bounds and result["test"][level]["groups"] >= FEWEST_GROUPS and (bounds[0] > 0 or bounds[1] < 0):
+        return BETTER if bounds[0] > 0 else WORSE
     return UNSURE if margin["balanced_accuracy"] >= TIE else NOT_BETTER
 
 
@@ -186,9 +185,7 @@ def label_curves(metrics: dict[str, Any]) -> dict[str, dict[str, list[dict[str, 
 def _verdict(result: dict[str, Any], level: str) -> str:
     """How the model stands to each rival, the worst first."""
     few = result["test"][level]["groups"] < FEWEST_GROUPS
-    doubt = (
-        "too few groups are tested to tell" if few else "that may be chance (95 % interval of the difference)"
-    )
+    doubt = "too few groups are tested to tell" if few else f"that may be chance ({_held(result)})"
     told = {
         WORSE: ("is WORSE than {}, by more than chance", "and"),
         NOT_BETTER: ("does NOT beat {}", "or"),
@@ -204,6 +201,14 @@ def _verdict(result: dict[str, Any], level: str) -> str:
         f" {text.format(listed(named[how], joint))}" for how, (text, joint) in told.items() if named[how]
     ]
     return ";".join(parts) or " has nothing to be compared with"
+
+
+def _held(result: dict[str, Any]) -> str:
+    """What the intervals of the differences hold: those of a task hold together (Bonferroni)."""
+    number = result.get("comparisons", 1)
+    if number == 1:
+        return "95 % interval of the difference"
+    return f"intervals of the task's {number} differences that hold together with 95 %"
 
 
 def listed(words: Sequence[str], joint: str = "and") -> str:

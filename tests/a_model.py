@@ -15,7 +15,16 @@ CLASSES = {"view": ["A4C", "PLAX", "PSAX"], "condition": ["MR", "AR"]}
 THRESHOLDS = {"view": {"frame": 0.5, "video": 0.4}, "condition: MR": {"frame": 0.9, "video": 0.9}}
 
 
-def write_model(path, *, multilabel=("condition",), thresholds=THRESHOLDS, novelty=True, synthetic=False):
+def write_model(
+    path,
+    *,
+    multilabel=("condition",),
+    thresholds=THRESHOLDS,
+    novelty=True,
+    synthetic=False,
+    scaled=False,
+    unproved=None,
+):
     """A model whose frames so far were `picture(seed=0 .. 39)`."""
     encoder = build("random", seed=0).encoder.eval()
     for module in encoder.modules():
@@ -25,13 +34,18 @@ def write_model(path, *, multilabel=("condition",), thresholds=THRESHOLDS, novel
             module.running_var.copy_(torch.rand(module.num_features, generator=generator) + 0.5)
     torch.manual_seed(1)
     heads = Heads({task: len(names) for task, names in CLASSES.items()}, multilabel=multilabel)
-    facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, {"split_by": "patient", "leaky": False})
+    trained_on = {"split_by": "patient", "leaky": False}
+    facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
     frames = np.stack([square(picture(seed=seed), facts.stored_side) for seed in range(40)])
     described = extract_described(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")
     )
     heads.mean.copy_(torch.from_numpy(described["features"].mean(axis=0)))
     heads.std.copy_(torch.from_numpy(described["features"].std(axis=0) + 0.05))
+    if scaled:  # as after a calibration
+        heads.temperature.copy_(torch.tensor([1.5, 0.8]))
+        heads.bias.copy_(torch.tensor([1.0, -0.2, -0.8, -1.5, 0.4]))
+        heads.prevalence.copy_(torch.tensor([0.8, 0.15, 0.05, 0.2, 0.6], dtype=torch.float64))
     near = fit_novelty(described, [str(number // 2) for number in range(40)], seed=0) if novelty else None
     classifier.save(path, classifier.Classifier(encoder, heads, near, facts))
     return path

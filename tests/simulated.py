@@ -48,7 +48,12 @@ def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
 
 def study(a_cohort, x, *, rivals=(), **options):
     pixels = np.abs(x[:, :120])
-    encoded = Encoded(x, [x] * len(a_cohort.folds), dict(rivals), pixels)
+    encoded = Encoded(
+        x,
+        [x] * len(a_cohort.folds),
+        {name: [of] if of.ndim == 2 else of for name, of in dict(rivals).items()},
+        pixels,
+    )
     return Study(a_cohort, encoded, FAST | options)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, norm, t
 
-from simclr_rhd.bootstrap import RESAMPLES, bounds, draws, totals
+from simclr_rhd.bootstrap import RESAMPLES, bounds, difference_bounds, draws, totals
 
 
 def test_a_resample_draws_as_many_groups_as_there_are():
@@ -39,7 +39,9 @@ def test_where_all_is_right_the_bound_is_that_of_one_trial_a_group(n_groups):
         exact = binomtest(value * n_groups, n_groups).proportion_ci(method="exact")
         found = bounds(np.full(RESAMPLES, float(value)), n_groups, proportion=True)
         np.testing.assert_allclose(found, [exact.low, exact.high])
-        assert bounds(np.full(RESAMPLES, float(value)), n_groups) is None, "no proportion"
+        np.testing.assert_allclose(
+            bounds(np.full(RESAMPLES, 2.0 * value), n_groups, ends=(0, 2)), 2 * np.array(found)
+        )
 
 
 @pytest.mark.parametrize("n_groups", [2, 4, 9])
@@ -58,6 +60,19 @@ def test_there_is_no_interval_of_one_group_or_of_nothing():
     assert bounds(np.full(9, np.nan), 20) is None
     found = bounds(np.array([0.5, np.nan, 0.5]), 20, proportion=True)
     assert found == [0.5, 0.5], "undefined resamples are left out"
+
+
+@pytest.mark.parametrize("n_groups", [10, 40])
+def test_a_difference_that_is_the_same_in_every_resample_has_an_interval(n_groups):
+    """None of so many groups went another way: the exact interval of as many trials."""
+    most = binomtest(0, n_groups).proportion_ci(method="exact").high
+    for value in (-0.5, 0.0, 0.5):
+        expected = [pytest.approx(value - most), pytest.approx(value + most)]
+        assert difference_bounds(np.full(RESAMPLES, value), n_groups) == expected
+    assert difference_bounds(np.ones(RESAMPLES), n_groups) == [pytest.approx(1 - most), 1.0]
+    assert difference_bounds(np.ones(RESAMPLES), 1) is None
+    values = np.linspace(-0.1, 0.1, RESAMPLES)
+    assert difference_bounds(values, n_groups) == bounds(values, n_groups)
 
 
 @pytest.mark.slow

@@ -1,75 +1,149 @@
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
-from simclr_rhd.calibration import expected_calibration_error, fit_temperature, reliability, squared_errors
+from simclr_rhd.calibration import (
+    chosen,
+    classwise_calibration_error,
+    expected_calibration_error,
+    fit_scaling,
+    moved,
+    reliability,
+    shares,
+    squared_errors,
+)
+
+EXACT = {"xatol": 1e-7, "fatol": 1e-12, "maxiter": 20_000, "maxfev": 20_000}
 
 
-def brute_force(loss):
-    """The best of 4,500 temperatures, 1 in 1,000 apart."""
-    grid = np.exp(np.arange(-2.0, 2.5, 0.001))
-    return grid[np.argmin([loss(temperature) for temperature in grid])]
+def study(seed, *, n=4000, weights=(1, 1, 1), shares=(0.9, 0.07, 0.03)):
+    """(logits, true): Bayes' own log posterior of classes with `shares`, taken over shares of `weights`."""
+    rng = np.random.default_rng(seed)
+    true = rng.choice(3, n, p=shares)
+    x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[true]
+    return 1.5 * x + np.log(np.array(weights) / sum(weights)), true
 
 
-@pytest.mark.parametrize(("sharper", "n"), [(0.3, 41), (1, 300), (4, 300), (6, 300)])
-def test_the_temperature_is_the_best_of_a_grid(sharper, n):
-    rng = np.random.default_rng(n)
-    logits = rng.normal(size=(n, 3)) * 2
-    true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    logits *= sharper
+def test_the_scaling_is_that_of_a_grid_search_in_which_each_sample_counts():
+    logits, true = study(0, n=300)
+    found = fit_scaling(2 * logits, true, units=300)
+    prevalence = (300 * np.bincount(true, minlength=3) / 300 + 0.5 / 3) / 300.5
+    target = 301 / 302 * np.eye(3)[true] + prevalence / 302
+    np.testing.assert_allclose(found.prevalence, prevalence)
 
-    def loss(temperature):
-        return -np.log(softmax(logits / temperature, axis=1)[np.arange(n), true]).mean()
+    def loss(x):
+        """By the definition; x: log T and the biases."""
+        beyond = x[1:] - np.log(prevalence)
+        said = np.log(softmax(2 * logits / np.exp(x[0]) + x[1:], axis=1))
+        prior = (x[0] / 0.5) ** 2 / 2 / 300 + ((beyond / 2) ** 2).sum() / 2 / 300
+        return prior - (target * said).sum(axis=1).mean()
 
-    assert fit_temperature(logits, true) == pytest.approx(brute_force(loss), rel=1e-3)
+    best = optimize.minimize(loss, np.append(0.0, np.log(prevalence)), method="Nelder-Mead", options=EXACT).x
+    assert found.temperature == pytest.approx(np.exp(best[0]), rel=1e-3)
+    np.testing.assert_allclose(found.bias, best[1:] - best[1:].mean(), atol=2e-3)
 
 
-def test_the_temperature_of_sigmoids_is_the_best_of_a_grid():
+def test_the_sigmoids_are_scaled_together_and_each_has_its_bias():
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(150, 4))
-    true = (expit(logits) > rng.random(logits.shape)).astype(int)
-    logits *= 3
+    logits = rng.normal(size=(200, 2)) * 2
+    true = (expit(logits - 2) > rng.random(logits.shape)).astype(int)
+    found = fit_scaling(2 * logits, true, units=200)
+    prevalence = (200 * true.mean(axis=0) + 0.25) / 200.5
+    target = 201 / 202 * true + prevalence / 202
 
-    def loss(temperature):
-        return -np.log(expit(np.where(true == 1, logits, -logits) / temperature)).mean()
+    def loss(x):
+        p = expit(2 * logits / np.exp(x[0]) + x[1:])
+        beyond = x[1:] - np.log(prevalence / (1 - prevalence))
+        prior = (x[0] / 0.5) ** 2 / 2 / 200 + ((beyond / 2) ** 2).sum() / 2 / 400
+        return prior - (target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
 
-    assert fit_temperature(logits, true) == pytest.approx(brute_force(loss), rel=1e-3)
-
-
-def test_the_temperature_of_nothing_is_one_and_stays_in_its_bounds():
-    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int)) == 1.0
-    sure = np.array([[900.0, 0], [0, 900]])
-    assert fit_temperature(sure / 1e4, np.array([0, 1])) == pytest.approx(1 / 20, rel=1e-4)
-    assert fit_temperature(sure, np.array([1, 0])) == pytest.approx(20, rel=1e-4)
-
-
-@pytest.mark.parametrize("doubt", [0.01, 0.1])
-def test_doubt_keeps_probabilities_away_from_certainty_where_all_is_right(doubt):
-    """Two classes that are never mistaken: the best probability is that of the label with its doubt."""
-    true = np.array([0, 1, 1])
-    logits = 3.0 * np.eye(2)[true]
-    temperature = fit_temperature(logits, true, doubt=doubt)
-    assert softmax(logits / temperature, axis=1).max(axis=1) == pytest.approx(1 - doubt / 2, abs=1e-6)
-    of_sigmoids = fit_temperature(logits - 1.5, np.eye(2)[true], doubt=doubt)
-    assert expit((logits - 1.5) / of_sigmoids).max() == pytest.approx(1 - doubt / 2, abs=1e-6)
-    assert fit_temperature(logits, true) < 0.1, "without doubt, as sure as it gets"
+    best = optimize.minimize(loss, np.zeros(3), method="Nelder-Mead", options=EXACT).x
+    assert found.temperature == pytest.approx(np.exp(best[0]), rel=1e-3)
+    np.testing.assert_allclose(found.bias, best[1:], atol=2e-3)
 
 
-@pytest.mark.parametrize("units", [1, 5, 50, 100_000])
-def test_the_fewer_units_the_nearer_to_one(units):
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bias_for_each_class_undoes_the_weights_where_a_temperature_cannot(seed):
+    """Bayes' answers for classes equally frequent, of which one is 30 times as frequent as another."""
+    logits, true = study(seed)
+    held, fresh = study(seed + 100)
+    found = fit_scaling(logits, true, units=400)
+    p = softmax(held / found.temperature + found.bias, axis=1)
+    before = softmax(held, axis=1)
+    after = classwise_calibration_error(fresh, p)
+    assert after < 0.02 < 0.5 * classwise_calibration_error(fresh, before)
+    np.testing.assert_allclose(p.mean(axis=0), np.bincount(fresh) / len(fresh), atol=0.02)
+    sure = before[:, 2] > 0.7
+    assert (fresh[sure] == 2).mean() < 0.6, "said to be rare with 0.7 and more, and mostly not"
+    sure = p[:, 2] > 0.7
+    assert (fresh[sure] == 2).mean() > 0.7
+    assert (chosen(p, found.prevalence) == before.argmax(axis=1)).mean() > 0.95, "what is said stays"
+
+
+def test_with_few_groups_there_is_hardly_a_bias_and_the_choice_stays():
+    logits, true = study(0, n=200)
+    few, many = (fit_scaling(logits, true, units=units) for units in (1, 200))
+    assert np.ptp(few.bias) < 0.75 * np.ptp(many.bias)
+    assert few.prevalence.max() < 0.8 < many.prevalence.max()
+    p = softmax(logits / few.temperature + few.bias, axis=1)
+    assert (chosen(p, few.prevalence) == logits.argmax(axis=1)).mean() > 0.9
+
+
+def test_a_class_without_samples_is_neither_said_always_nor_never():
     rng = np.random.default_rng(0)
-    logits = rng.normal(size=(300, 3))
-    true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((300, 1))).argmax(axis=1)
+    true = rng.integers(0, 2, 400)
+    logits = 1.5 * (rng.normal(size=(400, 3)) + 1.5 * np.eye(3)[true])
+    found = fit_scaling(logits, true, units=20)
+    p = softmax(logits / found.temperature + found.bias, axis=1)
+    assert (found.prevalence > 0).all() and p[:, 2].mean() < 0.02
+    often, was = ((said == 2).mean() for said in (chosen(p, found.prevalence), logits.argmax(axis=1)))
+    assert 0 < often <= 1.2 * was
 
-    def loss(temperature):
-        likely = np.log(softmax(4 * logits / temperature, axis=1)[np.arange(300), true]).mean()
-        return np.log(temperature) ** 2 / (2 * 0.5**2 * units) - likely
 
-    held, free = fit_temperature(4 * logits, true, units=units), fit_temperature(4 * logits, true)
-    assert held == pytest.approx(brute_force(loss), rel=1e-3)
-    assert 1 < held < free and (units < 100_000 or held == pytest.approx(free, rel=1e-3))
-    assert units > 1 or held < 0.9 * free
+@pytest.mark.parametrize("units", [10, 100])
+def test_probabilities_are_not_certain_where_all_is_right(units):
+    true = np.array([0, 1, 1, 2])
+    found = fit_scaling(9.0 * np.eye(3)[true], true, units=units)
+    p = softmax(9 * np.eye(3)[true] / found.temperature + found.bias, axis=1)
+    assert 1 - p.max() > 0.05 / units and 1 / 20 <= found.temperature <= 20
+
+
+def test_the_balanced_choice_is_the_largest_probability_for_its_prevalence():
+    p = np.array([[0.80, 0.15, 0.05], [0.95, 0.04, 0.01], [0.5, 0.1, 0.4]])
+    assert chosen(p, np.array([0.9, 0.07, 0.03])).tolist() == [1, 0, 2]
+    assert chosen(p).tolist() == [0, 0, 0]
+
+
+def test_probabilities_move_with_the_prevalence_by_bayes():
+    """Likelihoods of three findings, by hand: posterior = likelihood times share, over its sum."""
+    likelihood = np.array([[0.5, 0.2, 0.1], [0.1, 0.3, 0.9], [0.4, 0.5, 0.0]])
+    one, other = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.2, 0.6])
+    p, q = (likelihood * of / (likelihood * of).sum(axis=1, keepdims=True) for of in (one, other))
+    np.testing.assert_allclose(moved(p, one, other), q, atol=1e-12)
+    np.testing.assert_array_equal(chosen(p, one), chosen(moved(p, one, other), other))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bins", [1, 10])
+def test_the_class_wise_error_follows_its_definition(seed, bins):
+    true, probabilities = samples(seed)
+    error = 0.0
+    for k in range(4):
+        for number in range(1, bins + 1):
+            rows = [i for i, p in enumerate(probabilities[:, k]) if np.ceil(round(p * bins, 9)) == number]
+            rows += [i for i, p in enumerate(probabilities[:, k]) if p == 0 and number == 1]
+            if rows:
+                gap = (true[rows] == k).mean() - probabilities[rows, k].mean()
+                error += len(rows) / len(true) * abs(gap) / 4
+    assert classwise_calibration_error(true, probabilities, bins) == pytest.approx(error)
+
+
+def test_the_shares_stand_beside_each_other():
+    found = shares(np.array([0, 0, 1]), np.array([[0.5, 0.5], [1, 0], [0.3, 0.7]]), ["a", "b"])
+    assert found["a"] == {"n": 2, "frequency": pytest.approx(2 / 3), "mean_probability": pytest.approx(0.6)}
+    assert found["b"]["n"] == 1 and found["b"]["mean_probability"] == pytest.approx(0.4)
 
 
 def samples(seed, n=97):

@@ -22,7 +22,7 @@ def tables(card):
 def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
     found = metrics(view=task(0.91234, 0.72, low=0.85))
     found["tasks"]["view"]["selective"] = {"most_wrong": 0.1} | {
-        level: {"coverage": 0.62, "risk": 0.08, "thresholds": [0.7], "curve": {}}
+        level: {"coverage": 0.62, "risk": 0.08, "thresholds": [0.7], "reasons": [""], "curve": {}}
         for level in ("frame", "video")
     }
     card = model_card(found, run)

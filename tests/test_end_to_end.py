@@ -142,10 +142,12 @@ def test_predictions_agree_with_the_metrics(done, metrics):
     predictions = rows(done[0] / "predictions.csv")
     for task in TASKS:
         mine = [row for row in predictions if row["task"] == task]
-        classes = metrics["tasks"][task]["classes"]
+        classes, head = metrics["tasks"][task]["classes"], metrics["tasks"][task]["head"]
         for row in mine:
             p = {name: float(row[f"p:{name}"]) for name in classes}
-            assert sum(p.values()) == pytest.approx(1) and row["predicted"] == max(p, key=p.get)
+            (held,) = head["prevalence"]
+            balanced = max(classes, key=lambda name, p=p, held=held: p[name] / held[name])
+            assert sum(p.values()) == pytest.approx(1) and row["predicted"] == balanced
         annotated = [row for row in mine if row["true"]]
         assert len(annotated) == np.sum(metrics["tasks"][task]["test"]["frame"]["confusion"])
     parts = {row["path"]: row["part"] for row in rows(done[0] / "split.csv")}

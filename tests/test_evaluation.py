@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from simulated import cohort, features_of, study
 from sklearn.metrics import balanced_accuracy_score
 
-from simclr_rhd import evaluation
+from simclr_rhd import evaluation, metrics, summary
 from simclr_rhd.cohort import Question
 from simclr_rhd.study import OURS, pooled
 
@@ -192,3 +192,90 @@ def test_a_question_knows_the_order_of_degrees():
     question = Question("severity", "severity", None, classes, np.zeros(1, int), [])
     assert question.ordered() == [1, 2, 3]
     assert Question("view", "view", None, classes, np.zeros(1, int), []).ordered() == []
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced_choice(multilabel):
+    """Four in five patients are of one class; class weights would take both for equally frequent."""
+    names = ["Not Applicable", "Mitral Valve Regurgitation"]
+    a_cohort = cohort(patients=120, multilabel=multilabel, names=names)
+    (task,) = a_cohort.values
+    true = (np.unique(a_cohort.groups, return_inverse=True)[1] % 5 == 0).astype(int)
+    a_cohort.values[task] = true
+    a_study = study(a_cohort, features_of(a_cohort.groups, signal=0.15, true=true, noise=1.0))
+    said, results = evaluated(a_study)
+    (result,) = results.values()
+    for part in (result["calibration"], result["calibration"]["validation"]):
+        before, after = part["before"], part["after"]
+        assert after["classwise_ece"] < 0.5 * before["classwise_ece"]
+    gaps = [abs(row["frequency"] - row["mean_probability"]) for row in after["classes"].values()]
+    assert max(gaps) < 0.03, "on the validation groups that it was fitted on"
+    (question,) = a_cohort.questions()
+    rows, table = evaluation.annotated(a_cohort, question, "test"), pooled(a_cohort, said[OURS], "test")
+    share = question.prevalence(table)[rows]
+    np.testing.assert_allclose(share.sum(axis=1), 1)
+    chosen = (question.probabilities(table)[rows] / share).argmax(axis=1)
+    expected = balanced_accuracy_score(question.true[rows], chosen)
+    assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
+    assert (chosen != question.probabilities(table)[rows].argmax(axis=1)).any(), "the rare class has a say"
+    written = {row[0]: row[5] for row in evaluation.prediction_rows(a_cohort, said[OURS])}
+    lesion = {0: "no lesion" if multilabel else names[0], 1: names[1]}
+    assert [written[a_cohort.paths[row]] for row in rows] == [lesion[number] for number in chosen]
+
+
+def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
+    """The difference is the same in every resample, and not by chance."""
+    true = np.repeat([0, 1], 20)
+    ours, theirs = np.eye(2)[true], np.tile([0.9, 0.1], (40, 1))
+    names = [str(number) for number in range(40)]
+    of = {"evaluable": [0, 1], "seed": 0}
+    margins = metrics.margins(true, ours, theirs, names, names, names, **of)
+    assert margins["video"]["ci95"] == [
+        pytest.approx(0.025 ** (1 / 40) - 0.5),
+        pytest.approx(1.5 - 0.025 ** (1 / 40)),
+    ]
+    test = metrics.levels(true, ours, ["a", "b"], names, names, names, **of)
+    result = {"test": test, "margins": {"majority": margins}}
+    assert summary.standing(result, "majority", "video") == summary.BETTER
+    for name in ("kappa", "brier", "ece", "balanced_accuracy"):
+        low, high = test["video"]["ci95"][name]
+        assert low < high, f"{name} of 40 patients is not known exactly"
+    same = metrics.margins(true, ours, ours, names, names, names, **of)["video"]
+    assert same["ci95"][0] < 0 < same["ci95"][1] and same["same_answers"]
+
+
+def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is_held():
+    a_cohort = cohort(patients=60, folds=2)
+    true, groups = a_cohort.values["view"], a_cohort.groups
+    x = features_of(groups, signal=0.5, true=true)
+    drawn = np.stack([features_of(groups, signal=s, true=true, seed=s) for s in (0, 1, 3)])
+    a_study = study(a_cohort, x, rivals={"random encoder": drawn})
+    said, results = evaluated(a_study)
+    result = results["view"]
+    assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 4 == len(result["margins"])
+    tables = [
+        pooled(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
+    ]
+    (question,) = a_cohort.questions()
+    each = [balanced_accuracy_score(true, question.said(table)) for table in tables]
+    assert result["baselines"]["random encoder"]["balanced_accuracy"] == pytest.approx(np.mean(each))
+    margin = result["margins"]["random encoder"]["frame"]
+    ours = result["test"]["frame"]["balanced_accuracy"]
+    assert margin["balanced_accuracy"] == pytest.approx(ours - np.mean(each))
+
+    def interval(tables, **options):
+        theirs, held = (
+            np.stack([of(t) for t in tables]) for of in (question.probabilities, question.prevalence)
+        )
+        of = pooled(a_cohort, said[OURS], "test")
+        both = (question.prevalence(of), held)
+        names = groups.tolist()
+        sides = (question.probabilities(of), theirs)
+        options |= {"evaluable": [0, 1], "seed": 0, "prevalences": both}
+        return np.ptp(
+            metrics.margins(true, *sides, names, a_cohort.videos, names, **options)["frame"]["ci95"]
+        )
+
+    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, comparisons=4))
+    assert interval(tables, comparisons=4) > 1.1 * interval(tables), "a family of four"
+    assert interval(tables) > 1.2 * interval([tables[1]] * 3), "the draws' own chance is in it"

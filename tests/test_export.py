@@ -27,7 +27,7 @@ def made(tmp_path_factory):
     (folder / "frames").mkdir()
     for seed in range(60):
         (folder / "frames" / f"v_frame{seed:02d}.png").write_bytes(encoded(picture(seed=seed)))
-    write_model(folder / "model.pt")
+    write_model(folder / "model.pt", scaled=True)
     words = ["--model", str(folder / "model.pt"), "--frames", str(folder / "frames")]
     assert main.main(["export", *words, "--cache-dir", str(folder / "cache")]) == 0
     return folder

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from simclr_rhd.augment import PRESETS, Strengths, draws, plain_view, two_views
-from simclr_rhd.calibration import fit_temperature
+from simclr_rhd.calibration import fit_scaling
 from simclr_rhd.checkpoint import digest
 from simclr_rhd.errors import UserError
 from simclr_rhd.features import extract
@@ -79,7 +79,7 @@ def tuned(start):
 
 def uncalibrated(heads):
     heads = copy.deepcopy(heads)
-    heads.temperature.fill_(1)
+    heads.uncalibrate()
     return heads
 
 
@@ -171,13 +171,10 @@ def test_the_epoch_of_lowest_validation_loss_is_kept(tuned):
         logits = uncalibrated(tuned.heads)(torch.from_numpy(features[VAL]))
     assert float(balanced_loss(logits, targets, VAL)) == pytest.approx(min(losses), rel=1e-4)
     known = targets["view"][VAL] != -1
-    fitted = fit_temperature(
-        logits["view"][known].double().numpy(),
-        targets["view"][VAL][known],
-        doubt=1 / (known.sum() + 2),
-        units=known.sum(),
-    )
-    assert float(tuned.heads.temperature[0]) == pytest.approx(fitted, rel=1e-4)
+    true = targets["view"][VAL][known]
+    fitted = fit_scaling(logits["view"][known].double().numpy(), true, units=known.sum())
+    assert float(tuned.heads.temperature[0]) == pytest.approx(fitted.temperature, rel=1e-4)
+    np.testing.assert_allclose(tuned.heads.of_tasks(tuned.heads.bias)["view"], fitted.bias, atol=1e-4)
     for task, table in predict(tuned.heads, features).items():
         np.testing.assert_array_equal(tuned.probabilities[task], table)
 

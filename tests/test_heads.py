@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from simclr_rhd.calibration import chosen
 from simclr_rhd.errors import UserError
 from simclr_rhd.heads import PATIENCE, class_weights, deviation, predict, train_heads
 from simclr_rhd.model import FEATURES
@@ -49,7 +50,7 @@ def test_the_best_epoch_by_validation_loss_is_kept():
     assert best == 1 + int(np.argmin(losses)) < 12, (
         "validation contradicts training, so an early epoch is best"
     )
-    trained.heads.temperature.fill_(1)
+    trained.heads.uncalibrate()
     probabilities = predict(trained.heads, features)["easy"][60:]
     weights = class_weights(torch.from_numpy(wrong["easy"][:60]), 3, "balanced").numpy()[wrong["easy"][60:]]
     picked = -np.log(probabilities[np.arange(30), wrong["easy"][60:]])
@@ -130,23 +131,37 @@ def test_lesions_are_learnt_each_for_itself():
     assert (found.sum(axis=1) > 1.5).any(), "both at once"
 
 
-def test_temperatures_make_validation_likelier():
-    rng = np.random.default_rng(0)
-    true = rng.integers(0, 3, 200)
-    features = rng.normal(0, 1, (200, FEATURES)).astype(np.float32)
-    features[:, :60] += np.eye(3)[true].repeat(20, axis=1)
-    train, val = np.arange(60), np.arange(60, 200)
-    trained = fit(features, {"easy": true, "none": np.full(200, -1)}, train, val, l2=(1e-4,))
-    temperature = trained.heads.temperature.clone()
-    assert temperature[0] != 1 and temperature[1] == 1
+def rare(seed=0, n=600):
+    """Three classes of 85, 10 and 5 %, 6 frames a patient; balanced weights raise the rare ones."""
+    rng = np.random.default_rng(seed)
+    true = rng.choice(3, n // 6, p=(0.85, 0.1, 0.05)).repeat(6)
+    features = rng.normal(0, 1, (n, FEATURES)).astype(np.float32)
+    features[:, :60] += 0.4 * np.eye(3)[true].repeat(20, axis=1)
+    return features, {"easy": true, "none": np.full(n, -1)}, np.arange(n) // 6
 
-    def loss(value):
-        trained.heads.temperature[0] = value
-        doubt, said = 1 / 142, np.log(predict(trained.heads, features)["easy"][val])
-        likely = (1 - doubt) * said[np.arange(140), true[val]] + doubt * said.mean(axis=1)
-        return np.log(value) ** 2 / (2 * 0.5**2 * 140) - likely.mean()
 
-    assert loss(temperature[0]) < min(loss(1.0), loss(temperature[0] * 1.1), loss(temperature[0] / 1.1))
+def test_the_mean_probability_on_validation_is_the_frequency_and_the_choice_stays():
+    features, values, groups = rare()
+    train, val = np.arange(300), np.arange(300, 600)
+    heads = fit(features, values, train, val, groups=groups).heads
+    table, true = predict(heads, features), values["easy"][val]
+    frequency = np.bincount(true, minlength=3) / 300
+    np.testing.assert_allclose(table["easy"][val].mean(axis=0), frequency, atol=0.03)
+    np.testing.assert_allclose(table["prevalence of easy"], np.tile(frequency, (600, 1)), atol=0.01)
+    said = chosen(table["easy"], table["prevalence of easy"])
+    heads.uncalibrate()
+    bare = predict(heads, features)["easy"]
+    assert np.abs(bare[val].mean(axis=0) - frequency).max() > 0.1, "balanced weights alone"
+    assert (said == bare.argmax(axis=1)).mean() > 0.9
+    assert (heads.bias == 0).all() and (heads.temperature == 1).all()
+
+
+def test_calibration_leaves_a_task_alone_whose_validation_rows_have_one_class():
+    features, values, _ = rare()
+    values["easy"][300:] = 0
+    heads = fit(features, values, np.arange(300), np.arange(300, 600)).heads
+    assert (heads.temperature == 1).all() and (heads.bias == 0).all()
+    assert heads.prevalence.tolist() == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
 
 
 def test_same_seed_same_heads_another_seed_others():

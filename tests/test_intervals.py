@@ -29,13 +29,15 @@ def sample(seed, n=60, groups=9):
 def by_scikit_learn(true, probabilities):
     """{average: value} and {(class, figure): value}; a class that is not there has none."""
     said, labels = probabilities.argmax(axis=1), np.unique(true).tolist()
-    scale = np.isin(true, ORDERED) & np.isin(said, ORDERED)
+    scale = np.isin(true, ORDERED)
+    farthest = {2: 3, 0: 2, 3: 2}  # of the degrees 2 < 0 < 3; the lower where two are as far
+    degree = [b if b in ORDERED else farthest.get(a, b) for a, b in zip(true, said, strict=True)]
     averages = {
         "accuracy": sk.accuracy_score(true, said),
         "balanced_accuracy": sk.balanced_accuracy_score(true, said),
         "kappa": sk.cohen_kappa_score(true, said),
         "quadratic_kappa": sk.cohen_kappa_score(
-            true[scale], said[scale], labels=ORDERED, weights="quadratic"
+            true[scale], np.array(degree)[scale], labels=ORDERED, weights="quadratic"
         ),
         "brier": sum(sk.brier_score_loss(true == k, probabilities[:, k]) for k in range(4)),
         "ece": expected_calibration_error(true, probabilities),
@@ -71,7 +73,9 @@ def test_resamples_equal_scikit_learn_on_the_same_samples_repeated(seed):
     true, probabilities, group = sample(seed, n=[25, 60][seed % 2])
     shown = np.unique(true).tolist()
     drawn = draws(9, seed)[:5]
-    figures, averages = resampled(true, probabilities, group, drawn, shown=shown, ordered=ORDERED)
+    figures, averages = resampled(
+        true, probabilities.argmax(axis=1), probabilities, group, drawn, shown=shown, ordered=ORDERED
+    )
     for number, weights in enumerate(drawn):
         rows = np.repeat(np.arange(len(true)), weights[group])
         if len(np.unique(true[rows])) < 2:
@@ -125,12 +129,16 @@ def test_the_bound_of_a_class_rests_on_its_own_groups():
     """Ten groups, all right; class 1 is in two of them."""
     true = np.repeat([0, 0, 0, 0, 0, 0, 0, 0, 1, 1], 3)
     found, averages = intervals(
-        true, np.eye(2)[true], np.repeat(np.arange(10), 3), shown=[0, 1], ordered=(), seed=0
+        true, true, np.eye(2)[true], np.repeat(np.arange(10), 3), shown=[0, 1], ordered=(), seed=0
     )
     assert found["recall"] == [[pytest.approx(0.025 ** (1 / 8)), 1.0], [pytest.approx(0.025 ** (1 / 2)), 1.0]]
     assert averages["accuracy"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
     assert averages["balanced_accuracy"] == [pytest.approx(0.025 ** (1 / 6.4)), 1.0], "2² / (1/8 + 1/2)"
-    assert averages["kappa"] is averages["brier"] is averages["ece"] is None, "no proportions"
+    low = 0.025 ** (1 / 10)  # of ten trials
+    assert averages["brier"] == [0.0, pytest.approx(2 * (1 - low))]
+    assert averages["ece"] == [0.0, pytest.approx(1 - low)]
+    expected = 2 * 0.8 * 0.2  # disagreement by chance
+    assert averages["kappa"] == [pytest.approx(1 - (1 - low) / expected), 1.0]
 
 
 def test_the_bootstrap_draws_groups_not_frames():
@@ -139,7 +147,9 @@ def test_the_bootstrap_draws_groups_not_frames():
     probabilities = np.eye(2)[np.concatenate([true[:500], 1 - true[500:]])]
 
     def accuracy(groups):
-        return intervals(true, probabilities, groups, shown=[0, 1], ordered=(), seed=0)[1]["accuracy"]
+        return intervals(
+            true, probabilities.argmax(axis=1), probabilities, groups, shown=[0, 1], ordered=(), seed=0
+        )[1]["accuracy"]
 
     assert accuracy(np.repeat(["g", "h"], 500)) == [0.0, 1.0]
     assert accuracy(np.arange(1000))[0] > 0.46

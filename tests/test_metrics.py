@@ -61,7 +61,16 @@ def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed, few_resa
         warnings.simplefilter("ignore")
         averages_are_those_of_scikit_learn(found, true, probabilities, labels)
         classes_are_those_of_scikit_learn(found, true, probabilities, labels)
-        scale = np.isin(true, ordered) & np.isin(said, ordered)
+        scale, places = np.isin(true, ordered), range(len(ordered))
+        said = np.array(
+            [
+                b
+                if a not in ordered or b in ordered
+                # no degree: the one farthest from the truth
+                else ordered[max(places, key=lambda k, a=a: abs(k - ordered.index(a)))]
+                for a, b in zip(true, said, strict=True)
+            ]
+        )
         if len(set(labels) & set(ordered)) < 2 or len({*true[scale], *said[scale]}) < 2:
             assert (
                 found["quadratic_kappa"] is None and "fewer than two" in found["reasons"]["quadratic_kappa"]
@@ -125,7 +134,7 @@ def test_what_cannot_be_computed_says_why():
         "precision of b": "never predicted",
         "c": "cannot be evaluated",
         **{
-            f"interval of {name} of d": "rests on one group, or is the same in every resample"
+            f"interval of {name} of d": "rests on one group"
             for name in ("recall", "f1", "auroc", "average_precision")
         },
     }
@@ -257,17 +266,17 @@ def test_the_interval_of_a_margin_is_paired():
     p = np.eye(2)[said]
     groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
     margin = margins(true, p, p, groups, groups, groups, evaluable=[0, 1], seed=0)["frame"]
-    assert margin == {"balanced_accuracy": 0.0, "ci95": None}, "no resample differs"
+    assert margin["balanced_accuracy"] == 0 and margin["same_answers"] and margin["ci95"][0] < 0
     low, high = score(true, p, groups)["ci95"]["balanced_accuracy"]
-    assert high - low > 0.1
+    assert high - low > 0.1 and margin["ci95"][1] == pytest.approx(1 - 0.025 ** (1 / 20), abs=0.01)
 
 
 def test_a_margin_that_cannot_be_computed_is_none():
     true, ours, groups = sample(3)
-    nothing = {"balanced_accuracy": None, "ci95": None}
+    nothing = {"balanced_accuracy": None, "ci95": None, "same_answers": None}
     assert margins(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"] == nothing
     one = margins(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)["frame"]
-    assert one == {"balanced_accuracy": 0.0, "ci95": None}
+    assert one == {"balanced_accuracy": 0.0, "ci95": None, "same_answers": True}
 
 
 def test_a_constant_answer_is_constant_in_videos_of_any_length():
@@ -275,3 +284,21 @@ def test_a_constant_answer_is_constant_in_videos_of_any_length():
     p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
     _, pooled, _ = pool(np.zeros(len(videos), dtype=int), p, videos, videos)
     assert len(np.unique(pooled, axis=0)) == 1
+
+
+def test_who_calls_the_severe_not_applicable_does_not_agree_on_the_degree():
+    """Nine of ten Definite are called "Not Applicable", all else is right: 1.00 over the degrees said."""
+    classes = ["Not Applicable", "Normal", "Borderline", "Definite"]
+    true = np.repeat([0, 1, 2, 3], 10)
+    said = np.where((true == 3) & (np.arange(40) < 39), 0, true)
+    found = scores(
+        *(true, np.eye(4)[said], classes, [str(number) for number in range(40)]),
+        evaluable=range(4),
+        ordered=[1, 2, 3],
+        seed=0,
+    )
+    counted = np.where((true == 3) & (said == 0), 1, said)  # as Normal, the farthest from Definite
+    wanted = sk.cohen_kappa_score(true[10:], counted[10:], labels=[1, 2, 3], weights="quadratic")
+    assert found["quadratic_kappa"] == pytest.approx(wanted) and wanted < 0.4
+    low, high = found["ci95"]["quadratic_kappa"]
+    assert low < wanted < high < 0.8

@@ -210,3 +210,48 @@ def test_what_cannot_be_used_in_a_folder_is_named(tmp_path, model, folder):
         f"{top}/new\\nline.png": "unusable name: control characters",
         f"{top}/gone.png": "a link that leads nowhere",
     }
+
+
+def test_prevalence_moves_the_probabilities_and_not_what_is_said(tmp_path, folder, capsys, caplog):
+    path = write_model(tmp_path / "model.pt", scaled=True)
+    shares = ["--prevalence", "PSAX=0.5", "--prevalence", "condition:AR=0.01"]
+    assert (
+        predict(tmp_path, path, folder) == 0
+        and predict(tmp_path, path, folder, flags=shares, out="b.csv") == 0
+    )
+    held = json.loads((tmp_path / "b.json").read_text())["prevalence"]
+    assert held["view"]["PSAX"] == 0.5 and held["condition"] == {"MR": 0.2, "AR": 0.01}
+    assert held["view"]["A4C"] / held["view"]["PLAX"] == pytest.approx(0.8 / 0.15)
+    assert json.loads((tmp_path / "out.json").read_text())["prevalence"]["view"]["PSAX"] == pytest.approx(
+        0.05
+    )
+    for end in ("csv", "videos.csv"):
+        for one, other in zip(rows(tmp_path / f"out.{end}"), rows(tmp_path / f"b.{end}"), strict=True):
+            assert one["predicted"] == other["predicted"] and one["abstained"] == other["abstained"]
+            if one["task"] == "view":
+                p, q = (float(row["p:PSAX"]) for row in (one, other))
+                assert q / (1 - q) == pytest.approx(p / (1 - p) * 19, rel=1e-3)
+                best = max(held["view"], key=lambda name: float(other[f"p:{name}"]) / held["view"][name])
+                assert other["predicted"] == best, "the largest probability for its prevalence"
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [("nonsense", "wanted CLASS=SHARE"), ("A4C=much", "wanted CLASS=SHARE"), ("TEE=0.1", "no such class")],
+)
+def test_a_prevalence_that_does_not_fit_is_refused(tmp_path, model, folder, capsys, shares, told):
+    assert predict(tmp_path, model, folder, flags=["--prevalence", shares]) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+
+
+def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(tmp_path, folder, capsys):
+    why = "5 validation groups are too few; a proof takes 22 without a mistake"
+    never = {"view": {"frame": 2.0, "video": 2.0}, "condition: MR": {"frame": 0.0, "video": 0.0}}
+    unproved = {"view": {"frame": why, "video": why}, "condition: MR": {"frame": "", "video": ""}}
+    path = write_model(tmp_path / "model.pt", thresholds=never, unproved=unproved)
+    assert predict(tmp_path, path, folder) == 0
+    told = capsys.readouterr().out
+    assert "with 90% confidence at most 10% of a patient's answers are wrong" in told
+    assert f"view: nothing is proved, so that all answers are marked: {why}" in told
+    marked = {(row["task"], row["abstained"]) for row in rows(tmp_path / "out.csv")}
+    assert marked == {("view", "True"), ("condition", "False")}

@@ -304,3 +304,10 @@ def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "The maps could not be computed" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
+
+
+def test_the_page_says_how_many_differences_hold_together(tmp_path):
+    result = task(0.9, 0.8, low=0.7) | {"comparisons": 5, "draws": {"random encoder": 3}}
+    text = " ".join(Page(write(tmp_path, metrics(view=result))).text.split())
+    assert "The intervals of the 5 differences of this task hold together with 95 % (Bonferroni)." in text
+    assert "The untrained encoder is the mean of 3 draws." in text
