@@ -3,10 +3,11 @@
 import codecs
 import csv
 import io
+import itertools
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from simclr_rhd.errors import UserError
@@ -15,7 +16,16 @@ COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
-Row = dict[str, str]  # cells by column name
+
+
+class Row(dict[str, str]):
+    """Cells by column name.
+
+    Attributes:
+        line: where the row begins in its file, 1 for the first line.
+    """
+
+    line = 0
 
 
 def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> list[Row]:
@@ -28,38 +38,99 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restval="")
-        reader.fieldnames = [column.strip().upper() for column in reader.fieldnames or []]
-        rows = []
-        for row in reader:
-            if any("\n" in (row.get(column) or "") for column in needed):
-                raise UserError(
-                    f"{name}: the row that ends in line {reader.line_num} has a cell of several lines; "
-                    "a quotation mark is missing or too many there"
-                )
-            if any(cell.strip() for cell in row.get(None) or ()):
-                raise UserError(
-                    f"{name}: line {reader.line_num} has more cells than there are columns; put a cell that "
-                    "holds a comma, such as a list, between quotation marks: \"['A', 'B']\""
-                )
-            if (row.get(FILE_COLUMN) or "").strip():
-                rows.append(row)
+        (_, columns, _), *records = list(_records(text, delimiter)) or [(1, [], "")]
     except csv.Error as error:
         raise UserError(f"{name}: not a CSV table ({error})") from None
-    if missing := [column for column in needed if column not in reader.fieldnames]:
+    columns = [column.strip().upper() for column in columns]
+    if missing := [column for column in needed if column not in columns]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
-            f"{', '.join(reader.fieldnames) or 'none'}. Wanted: {', '.join(needed)}"
+            f"{', '.join(columns) or 'none'}. Wanted: {', '.join(needed)}"
             + f" (and {PATIENT_COLUMN} where known)"
             * (PATIENT_COLUMN not in needed)
         )
-    if twice := [
-        column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if reader.fieldnames.count(column) > 1
-    ]:
+    if twice := [column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if columns.count(column) > 1]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
+    _refuse_stray_quotes(records, delimiter, columns.index(FILE_COLUMN), name)
+    rows = []
+    for line, cells, _ in records:
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            raise UserError(
+                f"{name}: line {line} has more cells than there are columns; put a cell that "
+                "holds a comma, such as a list, between quotation marks: \"['A', 'B']\""
+            )
+        row = Row(itertools.zip_longest(columns, cells[: len(columns)], fillvalue=""))
+        row.line = line
+        if row[FILE_COLUMN].strip():
+            rows.append(row)
     if not rows:
         raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
     return rows
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
+    """Of each record of a CSV file: its first line, its cells, and its text where it has several lines."""
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter)
+    for cells in reader:
+        if cells:
+            yield reader.line_num - len(taken) + 1, cells, "".join(taken) if len(taken) > 1 else ""
+        taken.clear()
+
+
+def _refuse_stray_quotes(
+    records: Sequence[tuple[int, list[str], str]], delimiter: str, place: int, name: str
+) -> None:
+    """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
+
+    Args:
+        records: of the table, as `_records` gives them.
+        delimiter: between two cells.
+        place: the column of the file names.
+        name: what to call the table.
+
+    Raises:
+        UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.
+    """
+    endings = {_ending(cells[place]) for _, cells, _ in records if len(cells) > place}
+    width = max((len(cells) for _, cells, _ in records), default=0)
+
+    def looks_like_a_row(line: str) -> bool:
+        cells = line.split(delimiter)
+        if not place < len(cells) or len(cells) < 2 or not cells[place].strip():
+            return False
+        ending = _ending(cells[place])
+        return ending in endings and (ending != "" or len(cells) >= width)
+
+    for first, cells, text in records:
+        if not text:
+            continue
+        within = [line for cell in cells for line in cell.splitlines()[1:]]
+        problem = "a line inside its cell looks like a row of its own" * any(map(looks_like_a_row, within))
+        try:
+            next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        except csv.Error:
+            problem = problem or "its quotation marks do not match"
+        if len(cells) > place and len(cells[place].splitlines()) > 1:
+            problem = problem or f"its {FILE_COLUMN} has several lines"
+        if problem:
+            last = first + text.count("\n") - text.endswith("\n")
+            raise UserError(
+                f"{name}: the row that begins in line {first} goes on to line {last}, and {problem}: a "
+                "quotation mark is missing or too many there"
+            )
+
+
+def _ending(name: str) -> str:
+    """What a file's name ends with, "" for none and for the numbers of a DICOM identifier."""
+    suffix = PurePosixPath(name.strip().replace("\\", "/")).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
 
 
 def _decoded(table: bytes) -> str:

@@ -259,12 +259,34 @@ def test_the_word_frame_in_any_case():
     ]
 
 
-def test_a_missing_quotation_mark_is_an_error_and_swallows_no_rows():
-    table = (HEADER + '\na.png,"PLAX,,\nb.png,PSAX,,\nc.png,"A4C",,\n').encode()
-    with pytest.raises(UserError, match="table.csv: the row that ends in line 4 .* quotation mark"):
-        read_rows(table, "table.csv")
-    fine = (HEADER + ',NOTE\na.png,PLAX,,,"two\nlines"\n').encode()
-    assert len(read_rows(fine, "table.csv")) == 1
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ('a.png,"PLAX,,,\nb.png,PSAX,,,\nc.png,"A4C",,,\nd.png,A4C,,,\n', "line 2 goes on to line 4"),
+        ('a.png,PLAX,,,"12 mm\nb.png,PSAX,,,\nc.png,A4C,,,13"\nd.png,A4C,,,\n', "line 2 goes on to line 4"),
+        ('a.png,PLAX,,,\nb.png,PSAX,,,"unclear\nc.png,A4C,,,\n', "line 3 goes on to line 4"),
+        ('a.png,PLAX,,,"5\nb.png,"PSAX",,,\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        ('a.png,PLAX,,,"5\nb.png,PSAX,,5",\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        (',,,,"no file\nb.png,PSAX,,,"\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        ('IM1,PLAX,,,"5\nIM2,PSAX,,,\nIM3,PSAX,,,6"\nIM4,A4C,,,\n', "line 2 goes on to line 4"),
+        ('"a.png\nb.png",PSAX,,,\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_stray_quotation_mark_is_an_error_and_swallows_no_rows(rows, lines, end):
+    table = (HEADER + ",NOTE\n" + rows).replace("\n", end)
+    with pytest.raises(UserError, match=f"t.csv: the row that begins in {lines}, .* quotation mark"):
+        read_rows(table.encode(), "t.csv")
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["two\nlines", "seen in A4C, PSAX, PLAX, all\nwith a jet, late, small, central, x", 'a ""word""\nor two'],
+)
+def test_a_true_cell_of_two_lines_is_a_cell(note):
+    rows = read_rows((HEADER + f',NOTE\na.png,PLAX,,,"{note}"\nb.png,PSAX,,,\n').encode(), "t.csv")
+    assert [row["FILENAME"] for row in rows] == ["a.png", "b.png"]
+    assert [row.line for row in rows] == [2, 4] and rows[0]["NOTE"] == note.replace('""', '"')
 
 
 def test_a_column_that_stands_there_twice_is_refused():
