@@ -3,7 +3,6 @@
 A frame is called `<video>_frame<number>.<ext>`: its video is the text before `_frame`; a still is its own.
 """
 
-import ast
 import itertools
 import re
 from collections import Counter, defaultdict
@@ -15,18 +14,20 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.annotators import Conflict, agreement, settle
+from simclr_rhd.cells import clear_parts, divided, items, parts
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import is_frame
 from simclr_rhd.groups import HASHED
-from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, match, read_rows
+from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, Row, match, read_rows
 
 TASKS = ("view", "condition", "severity")
 NOT_ANNOTATED = -1  # in place of a class's index
 NOT_APPLICABLE = "Not Applicable"
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
-LONGEST_CELL = 2_000  # characters that are parsed as a list
 NO_LESION = "no lesion"
+SEVERAL = "condition"  # the task in which a frame may have several findings
+SHOWN = 80  # characters of a cell in a message
 PAIR = " + "  # joins the lesions of a condition with several
 
 # The known classes of each task in clinical order, each with the spellings that stand for it, reduced to
@@ -127,7 +128,7 @@ def read_labels(
             f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
             f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}"
         )
-    readers = {task: class_reader(task, [row[column] for row in rows]) for task, column in COLUMNS.items()}
+    readers = {task: _reader_of(task, rows, name) for task in COLUMNS}
     readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in rows])
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
@@ -176,27 +177,63 @@ def read_labels(
     )
 
 
+class Unreadable(ValueError):
+    """A cell that is no class and no list of classes.
+
+    Attributes:
+        cell: its text.
+    """
+
+    def __init__(self, cell: str, reason: str) -> None:
+        super().__init__(reason)
+        self.cell = cell
+
+
 def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
     """A function from a cell to the classes it can be read as: none = not annotated, two = contradictory.
 
     Spellings of a known class get its name; other texts that differ only in case, blanks or punctuation are
-    one class, called as it is spelled most often in `cells`.
+    one class, called as it is spelled most often in `cells`. A condition may be several, see `cells.items`;
+    a text with a sign such as '/' in it is divided where its parts are classes by themselves, or stand in
+    another order, too.
+
+    Raises:
+        Unreadable: a cell looks like a list and cannot be read as one.
     """
-    spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for text in itertools.chain.from_iterable(_texts(task, cell or "") for cell in cells):
-        spellings[_reduced(text)][" ".join(text.split())] += 1
+    times = Counter(cells)
+    whole = {cell: _whole(task, cell) for cell in times}
+    alone = {_reduced(text) for texts in whole.values() for text in texts if len(divided(text)) < 2}
+    orders: dict[frozenset[str], set[tuple[str, ...]]] = defaultdict(set)
+    for text in itertools.chain.from_iterable(whole.values()):
+        order = tuple(map(_reduced, divided(text)))
+        orders[frozenset(order)].add(order)
+    for several in orders.values():
+        alone |= set().union(*several) if len(several) > 1 else set()
+
+    def is_term(text: str) -> bool:
+        reduced = _reduced(text)
+        return reduced in MISSING or reduced in alone or _known(task, reduced) is not None
+
+    texts_of, spellings = dict[str, list[str]](), defaultdict[str, Counter[str]](Counter)
+    for cell, texts in whole.items():
+        try:
+            found = [part for text in texts for part in (parts(text, is_term) if task == SEVERAL else [text])]
+        except ValueError as error:
+            raise Unreadable(cell, str(error)) from None
+        texts_of[cell] = [text for text in found if _reduced(text) not in MISSING]
+        for text in texts_of[cell]:
+            spellings[_reduced(text)][" ".join(text.split())] += times[cell]
     # A severity table that never says "RHD" is about another disease: its "Definite" is not definite RHD.
     says_rhd = any("rhd" in reduced for reduced in spellings)
     names = {}
     for reduced, counts in spellings.items():
-        known = next((name for name, pattern in KNOWN[task].items() if re.fullmatch(pattern, reduced)), None)
-        names[reduced] = known or min(counts, key=lambda text: (-counts[text], text))
+        names[reduced] = _known(task, reduced) or min(counts, key=lambda text: (-counts[text], text))
         if task == "severity" and not says_rhd:
             names[reduced] = names[reduced].removesuffix(" RHD")
 
     def read(cell: str) -> set[str]:
-        found = {names[_reduced(text)] for text in _texts(task, cell)}
-        if ALONE & found or len(found) < 2:
+        found = {names[_reduced(text)] for text in texts_of.get(cell, ())}
+        if ALONE & found or len(found) < 2 or task != SEVERAL:
             return found
         return {PAIR.join(sorted(found, key=lambda name: clinical_order(task, name)))}
 
@@ -282,16 +319,34 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     return [same.setdefault(video, video) for video in videos]
 
 
-def _texts(task: str, cell: str) -> list[str]:
-    """The class texts in a cell: for conditions the items of a list, else the cell; none if empty."""
-    items: object = [cell]
-    if task == "condition":
-        try:
-            items = ast.literal_eval(cell.strip()[:LONGEST_CELL])
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            items = re.split("[,;]", cell.strip(" []()"))  # a list that lost its quotes, or never had any
-    texts = [str(item) for item in items] if isinstance(items, list | tuple) else [str(items)]
-    return [text for text in texts if _reduced(text) not in MISSING]
+def _reader_of(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:
+    """The reader of a task's column; an unreadable cell is a UserError that names its row."""
+    column = COLUMNS[task]
+    try:
+        return class_reader(task, [row[column] for row in rows])
+    except Unreadable as error:
+        line = next(row.line for row in rows if row[column] == error.cell)
+        shown = error.cell if len(error.cell) <= SHOWN else error.cell[:SHOWN] + "..."
+        raise UserError(
+            f"{name}: line {line}, column {column}: {shown!r} {error}. Write one class, or several as "
+            "['A', 'B']"
+        ) from None
+
+
+def _whole(task: str, cell: str) -> list[str]:
+    """The texts in a cell: the items of a list; of conditions what stands between commas, too."""
+    try:
+        found = items(cell)
+    except ValueError as error:
+        raise Unreadable(cell, str(error)) from None
+    if found is None:
+        return clear_parts(cell) if task == SEVERAL else [cell]
+    return found
+
+
+def _known(task: str, reduced: str) -> str | None:
+    """The known class that a reduced spelling stands for."""
+    return next((name for name, pattern in KNOWN[task].items() if re.fullmatch(pattern, reduced)), None)
 
 
 def _reduced(text: str) -> str:

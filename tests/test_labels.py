@@ -3,7 +3,7 @@ import pytest
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
-from simclr_rhd.labels import TASKS, class_reader, patient_reader, read_labels, videos_of
+from simclr_rhd.labels import TASKS, Unreadable, class_reader, patient_reader, read_labels, videos_of
 from simclr_rhd.table import read_rows
 
 L, U = "lab", "un/lab"
@@ -160,10 +160,13 @@ def test_a_severity_that_is_not_of_rhd_keeps_its_name():
 
 
 @pytest.mark.parametrize(
-    "cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')", "{['MR']}"]
+    "cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')", "{['MR']}", "[" * 3000]
 )
 def test_hostile_cells_do_no_harm(cell):
-    assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
+    try:
+        assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
+    except Unreadable as error:
+        assert error.cell == cell and str(error)
 
 
 def test_missing_columns_are_named_with_those_found():
@@ -217,6 +220,114 @@ def test_values_are_int64_in_the_order_of_the_keys():
 def test_a_pair_of_conditions_in_any_writing_and_order(cell):
     pair = "Aortic Valve Regurgitation + Mitral Valve Regurgitation"
     assert class_reader("condition", [cell])(cell) == {pair}
+
+
+A, M = "Aortic Valve Regurgitation", "Mitral Valve Regurgitation"
+WRITINGS = [
+    "['{0}' '{1}']",
+    "['{0}'\n '{1}']",
+    '["{0}" "{1}"]',
+    "array(['{0}', '{1}'], dtype=object)",
+    "array(['{0}', '{1}'],\n      dtype='<U26')",
+    "np.array(['{0}', '{1}'])",
+    "[np.str_('{0}'), np.str_('{1}')]",
+    "Index(['{0}', '{1}'], dtype='object', name='condition')",
+    "{{'{0}', '{1}'}}",
+    "frozenset({{'{0}', '{1}'}})",
+    'c("{0}", "{1}")',
+    '{{"{0}","{1}"}}',
+    "{{{0},{1}}}",
+    "[['{0}'], ['{1}']]",
+    "'{0}', '{1}'",
+    "“{0}”, “{1}”",
+    "[‘{0}’, ‘{1}’]",
+    "[u'{0}', u'{1}', None]",
+    '{{"choices": ["{0}", "{1}"]}}',
+    '[{{"choices": ["{0}", "{1}"]}}]',
+    '[{{"value": {{"choices": ["{0}", "{1}"]}}, "id": "x", "type": "choices"}}]',
+    '{{"condition": {{"{0}": true, "{1}": 1, "Mitral Valve Prolapse": false}}}}',
+    "{{'choices': ['{0}', '{1}']}}",
+    '{{"name": "condition", "answers": [{{"name": "{0}"}}, {{"name": "{1}"}}]}}',
+    "\"['{0}', '{1}']\"",
+    "{0}|{1}",
+    "{0} / {1}",
+    "{0} + {1}",
+    "{0} and {1}",
+    "{0} & {1}",
+    "{0}\n{1}",
+    "- {0}\n- {1}\n",
+    "1. {0}\n2. {1}",
+    "{0}, and {1}",
+]
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_a_list_in_the_writings_of_many_tools(writing):
+    for one, other in ((A, M), (M, A)):
+        cell = writing.format(one, other)
+        assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+
+
+@pytest.mark.parametrize("writing", [w for w in WRITINGS if "{{{0}" not in w])
+def test_a_list_of_one_condition_and_of_classes_that_are_not_known(writing):
+    cells = [writing.format("Barlow", "Ebstein"), writing.format("Ebstein", "Barlow"), "Barlow", "Ebstein"]
+    read_class = class_reader("condition", cells)
+    assert [read_class(cell) for cell in cells[:2]] == [{"Barlow + Ebstein"}] * 2
+
+
+@pytest.mark.parametrize("cells", [["Foo / bar", "bar / Foo"], ["Foo and bar", "bar", "Foo"]])
+def test_texts_that_stand_in_both_orders_or_alone_are_several_classes(cells):
+    assert class_reader("condition", cells)(cells[0]) == {"Foo + bar"}
+
+
+def test_aortic_and_mitral_regurgitation_are_two():
+    cell = "Mitral and aortic valve regurgitation"
+    assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ventricular septal defect / overriding aorta",
+        "Thickened and restricted leaflets",
+        "Mitral Valve Regurgitation and flail leaflet",
+        "Chordae + papillary muscle",
+        "Regurgitation (mild, eccentric)",
+        "Barlow's disease",
+        "(mild) Ebstein",
+        "Mitral Stenosis (severe)",
+    ],
+)
+def test_a_name_with_such_a_word_or_sign_is_one_class(name):
+    cells = [name, "Mitral Valve Regurgitation"]
+    assert class_reader("condition", cells)(name) == {name}
+    quoted = f'["{name}"]'
+    assert class_reader("condition", [quoted])(quoted) == {name}
+
+
+def test_a_view_is_one_class_and_a_list_of_two_a_contradiction():
+    cells = ["['PLAX']", '{"choices": ["A4C"]}', "['PLAX' 'A4C']", "Parasternal\nlong axis", "A4C/A5C"]
+    read_class = class_reader("view", cells)
+    plax, a4c = {"Parasternal Long Axis (PLAX)"}, {"Apical Four Chamber (A4C)"}
+    assert [read_class(cell) for cell in cells] == [plax, a4c, plax | a4c, plax, {"A4C/A5C"}]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['A",
+        "['MR', 'Pulm",
+        "['a''b']",
+        "{'a': 'x' 'y'}",
+        "['a' ... 'z']",
+        '{""a"": [""x"", ""y""], ""b"": true}',
+    ]
+    + ['"Foo bar\nBaz"', "[" + "'MR' " * 1000 + "]"],
+)
+def test_a_cell_that_is_half_a_list_is_refused_with_its_row(cell):
+    quoted = cell if cell[0] == '"' else f'"{cell}"'
+    with pytest.raises(UserError, match="table.csv: line 3, column CONDITION: .*'A', 'B'"):
+        read(f"a_frame1.png,PLAX,,\nb_frame1.png,PLAX,{quoted},\n", ["a_frame1.png", "b_frame1.png"])
 
 
 @pytest.mark.parametrize("alone", ["Healthy", "Not Applicable"])

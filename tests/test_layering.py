@@ -33,6 +33,7 @@ LAYERS = [
         "split",
         "projection",
         "table",
+        "cells",
         "answers",
     },
     {
