@@ -1,6 +1,7 @@
 """The label table: what the labelling form exports, brought to one row per frame.
 
-A frame is called `<video>_frame<number>.<ext>`: its video is the text before `_frame`; a still is its own.
+A frame is called `<video>_frame<number>.<ext>`: its video is the text before `_frame`. One whose name only
+numbers it, as ffmpeg writes them, is of the video that its folder is called. Any other still is its own.
 """
 
 import itertools
@@ -26,6 +27,12 @@ NOT_APPLICABLE = "Not Applicable"
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 NO_LESION = "no lesion"
+ONLY_A_NUMBER = re.compile(
+    r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
+)
+FRAME_FOLDERS = frozenset(
+    {"frames", "images", "imgs", "stills", "png", "jpg", "jpeg"}
+)  # within a clip's folder
 SEVERAL = "condition"  # the task in which a frame may have several findings
 SHOWN = 80  # characters of a cell in a message
 PAIR = " + "  # joins the lesions of a condition with several
@@ -124,9 +131,15 @@ def read_labels(
     rows = read_rows(table, name)
     rows_of, rows_without_file = match(rows, listed)
     if not rows_of:
+        first = rows[0][FILE_COLUMN].strip()
+        called = [key for key in listed if PurePosixPath(key).name == PurePosixPath(first).name]
+        why = f"the first file is {listed[0]!r}"
+        if len(called) > 1:
+            wanted = "/".join(PurePosixPath(called[0]).parts[-2:])
+            why = f"{len(called)} files are called so: put the folder before it, as in {wanted!r}"
         raise UserError(
             f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
-            f"row names {rows[0][FILE_COLUMN]!r}; the first file is {listed[0]!r}"
+            f"row names {first!r}; {why}"
         )
     readers = {task: _reader_of(task, rows, name) for task in COLUMNS}
     readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in rows])
@@ -269,10 +282,31 @@ def ordinal(classes: Sequence[str]) -> list[int]:
 
 def stem_of(name: str) -> str:
     """The name of the video that a file of this name is of, or is."""
-    before, _, suffix = name.rpartition(".")
-    stem = before if before and suffix and not suffix.isdigit() else name  # numbers: a DICOM identifier's
+    stem = _stem(name)
     end = stem.lower().rfind("_frame") if is_frame(name) else -1
     return stem[:end] if end > 0 else stem
+
+
+def video_of(folder: str, name: str) -> tuple[str, str]:
+    """The folder and the name of the video that a file is of.
+
+    A still whose name only numbers it is of the video that its folder is called.
+
+    Args:
+        folder: where the file is, "" for the top, of which no video is called.
+        name: the file's, such as 'a_frame12.png', or 'frame_0012.png' and '0012.png' in a folder a clip.
+    """
+    if not (is_frame(name) and ONLY_A_NUMBER.fullmatch(_stem(name))):
+        return folder, stem_of(name)
+    parts = folder.split("/")
+    while len(parts) > 1 and parts[-1].lower() in FRAME_FOLDERS:  # clip07/frames/0001.png
+        parts.pop()
+    return "/".join(parts[:-1]), parts[-1] or stem_of(name)
+
+
+def _stem(name: str) -> str:
+    before, _, suffix = name.rpartition(".")
+    return before if before and suffix and not suffix.isdigit() else name  # numbers: a DICOM identifier's
 
 
 def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
@@ -288,7 +322,8 @@ def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
 def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     """The video of each file: a still's name up to `_frame`, in any case; a clip's without its extension.
 
-    Folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
+    Stills whose names only number them are of the video that their folder is called, see `video_of`. Other
+    folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
     video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
     that name apart: the names then start with them. In doubt, frames of one video name are one video.
     """
@@ -302,7 +337,8 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
         prefix = next((one for one in prefixes if below[one] == "./" or file.startswith(below[one])), ".")
         if below.get(prefix, "./") != "./":
             place = place.removeprefix(below[prefix][:-1]).lstrip("/")
-        stem, folder = stem_of(name), place or "."
+        place, stem = video_of(place, name)
+        folder = place or "."
         stem, folder = same.setdefault(stem, stem), same.setdefault(folder, folder)
         if is_frame(name):
             of_stills.add(stem)

@@ -25,7 +25,7 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.files import plain, replacing, write_rows
 from simclr_rhd.groups import HASHED
 from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, said
-from simclr_rhd.labels import stem_of
+from simclr_rhd.labels import video_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
@@ -265,8 +265,8 @@ class Run:
             amount_unit="files",
         )
         for told, done, frames in files:
-            folder, slash, name = told.rpartition("/")
-            video = folder + slash + stem_of(name)
+            folder, _, name = told.rpartition("/")
+            video = "/".join(filter(None, video_of(folder, name)))
             for frame in frames:
                 path = told if frame.number is None else f"{told}#{frame.number:04d}"
                 patient = self.patients.get(told) or HASHED * bool(done.patient) + done.patient

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.groups import make_groups
+from simclr_rhd.groups import make_groups, what_joins
 from simclr_rhd.split import fold_groups, split_groups
 
 
@@ -75,3 +75,14 @@ def test_no_patient_and_no_copy_of_a_frame_stands_on_two_sides(seed):
         for unit in (patient, video, picture):
             sides = [set(unit[part == name]) for name in ("train", "val", "test")]
             assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
+
+
+def test_what_joins_most_is_named_and_no_patient_is():
+    videos, patients = ["1", "1", "1", "2"], ["Ann", "Bob", "Cy", "Ann"]
+    assert "3 patients are called as of one video, '1'" in what_joins(videos, patients, [])
+    assert "Ann" not in what_joins(videos, patients, [])
+    pictures = [(name, 5) for name in "abcd"]
+    assert "One picture stands in 4 videos" in what_joins(list("abcd"), ["p", "q", "r", "s"], pictures)
+    hashed = what_joins(list("abcd"), ["dicom-ffff"] * 4, [])
+    assert "4 videos have one patient identifier" in hashed and "ffff" not in hashed
+    assert what_joins(list("abcd"), ["p"] * 4, [("a", 1), ("b", 1)]) == "", "a patient may have many videos"

@@ -370,6 +370,31 @@ def test_the_word_frame_in_any_case():
     ]
 
 
+NUMBERED = ["frame_0001", "0001", "12", "img3", "Image (4)", "IM_0005", "im-6", "FRAME 7", "out001", "_8"]
+
+
+def test_a_still_whose_name_only_numbers_it_is_of_the_video_that_its_folder_is_called():
+    keys = [f"{L}/clip{clip}/{stem}.png" for clip in (7, 8) for stem in NUMBERED]
+    assert videos_of(keys, (L, U)) == ["clip7"] * len(NUMBERED) + ["clip8"] * len(NUMBERED)
+    folders = [f"{L}/p1/clip7/frames/0001.png", f"{L}/p2/clip7/frames/0001.png", f"{U}/p1/clip7/0009.png"]
+    assert videos_of(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
+
+
+def test_names_that_say_more_than_a_number_are_as_they_were():
+    keys = [f"{L}/a/7_frame1.png", f"{L}/a/still 2.png", f"{L}/a/IM_0001", f"{L}/0001.png", f"{U}/a/3.mp4"]
+    assert videos_of(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
+
+
+def test_numbered_stills_of_labelled_and_unlabelled_clips_meet():
+    keys = [f"{L}/clip7/0001.png", f"{U}/far/clip7/frame_0002.png", f"{U}/clip8/frame_0001.png"]
+    assert videos_of(keys, (L, U)) == ["clip7", "clip7", "clip8"]
+
+
+def test_a_table_of_bare_numbers_is_told_to_name_folders():
+    with pytest.raises(UserError, match="'0001.png'; 2 files are called so: put the folder .* 'a/0001.png'"):
+        read("0001.png,PLAX,,\n", ["a/0001.png", "b/0001.png"])
+
+
 @pytest.mark.parametrize(
     ("rows", "lines"),
     [

@@ -197,3 +197,13 @@ def test_what_cannot_be_used_in_a_folder_is_named(tmp_path, model, folder):
         f"{top}/new\\nline.png": "unusable name: control characters",
         f"{top}/gone.png": "a link that leads nowhere",
     }
+
+
+def test_numbered_stills_are_of_the_video_that_their_folder_is_called(tmp_path, model):
+    for clip in ("clip7", "clip8"):
+        (tmp_path / clip).mkdir()
+        for number, pixels in enumerate(list(FRAMES.values())[:3]):
+            (tmp_path / clip / f"frame_{number:04d}.png").write_bytes(encoded(pixels))
+    assert predict(tmp_path, model, tmp_path / "clip7", tmp_path / "clip8") == 0
+    videos = {row["video"] for row in rows(tmp_path / "out.videos.csv")}
+    assert videos == {f"{tmp_path}/clip7", f"{tmp_path}/clip8"}
