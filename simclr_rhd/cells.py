@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from simclr_rhd.text import printable
+
 LONGEST_CELL = 2_000  # characters; a list of classes is shorter
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 SPLIT = r"[\s,;|()\[\]{}]"  # stands between the items of a list: numpy writes blanks alone
@@ -33,7 +35,7 @@ def items(cell: str) -> list[str] | None:
     """
     if len(cell) > LONGEST_CELL:
         raise ValueError(f"has {len(cell)} characters, a list of classes at most {LONGEST_CELL}")
-    text = cell.strip().translate(CURLY)
+    text = printable(cell, keep="\r\n\t").strip().translate(CURLY)
     if re.fullmatch(QUOTED, text):
         inside = re.sub(r"\\(.)", r"\1", text[1:-1])
         found = items(inside)
@@ -93,7 +95,7 @@ def _leaves(value: Any) -> list[str]:
     """The texts in what JSON gives; of an object those that it says are chosen."""
     if isinstance(value, dict):
         if all(isinstance(chosen, bool | int | float | None) for chosen in value.values()):
-            return [str(name) for name, chosen in value.items() if chosen]
+            return [printable(str(name)) for name, chosen in value.items() if chosen]
         named = [key for key in value if str(key).lower().endswith(("choices", "choice", "labels", "label"))]
         named += [key for key in CHOICES if key in value] + list(value) * (len(value) == 1)
         if not named:
@@ -105,7 +107,7 @@ def _leaves(value: Any) -> list[str]:
         raise ValueError("says yes or no, and not of what")
     if isinstance(value, str) and (found := items(value) if value[:1] in ("[", "{") else None) is not None:
         return found
-    return [] if value is None else [str(value)]
+    return [] if value is None else [printable(str(value), keep="\n")]  # JSON escapes what it likes
 
 
 def _python(text: str) -> Any:

@@ -34,6 +34,7 @@ FRAME_FOLDERS = frozenset(
     {"frames", "images", "imgs", "stills", "png", "jpg", "jpeg"}
 )  # within a clip's folder
 SEVERAL = "condition"  # the task in which a frame may have several findings
+MOST_CLASSES = 1_000  # of a task
 SHOWN = 80  # characters of a cell in a message
 PAIR = " + "  # joins the lesions of a condition with several
 
@@ -162,6 +163,11 @@ def read_labels(
     classes, values = {}, {}
     for task in TASKS:
         classes[task] = sorted(set(found[task].values()), key=lambda text: clinical_order(task, text))
+        if len(classes[task]) > MOST_CLASSES:
+            raise UserError(
+                f"{name}: column {COLUMNS[task]} has {len(classes[task])} classes, such as "
+                f"{classes[task][0]!r}; wanted at most {MOST_CLASSES}: is it a column of notes?"
+            )
         index = {text: number for number, text in enumerate(classes[task])} | {None: NOT_ANNOTATED}
         values[task] = np.array([index[found[task].get(file)] for file in files], dtype=np.int64)
     hashed = {file: HASHED + patient for file, patient in (hashed_patients or {}).items()}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.text import printable
 
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
@@ -144,7 +145,7 @@ def _decoded(table: bytes) -> str:
             text = table.decode("cp1252", errors="replace")
     text = re.sub(r"\Asep=.\r?\n", "", text)
     # What is not seen must not make two names of one, nor turn the direction in which figures are read.
-    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return printable(_nfc(text), keep="\r\n\t")
 
 
 def match(rows: list[Row], listed: Sequence[str]) -> tuple[dict[str, list[Row]], list[str]]:

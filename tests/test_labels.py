@@ -497,3 +497,45 @@ def test_all_patients_of_the_table_are_known_those_without_a_frame_too():
     rows = "a_frame1.png,A4C,,,P1\ngone_frame1.png,A4C,,,P2\nb_frame1.png,A4C,,,"
     _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=HEADER + ",PATIENT")
     assert labels.named == ["P1", "P2"] and labels.patients == ["P1", ""]
+
+
+HIDDEN = [
+    "\x07",
+    "\x1b[31m",
+    "\x92",
+    "\ue000",
+    "\U000f0000",
+    "\U0010fffd",
+    "\x7f",
+    "\u200b",
+    "\u2028",
+    "\u0378",
+]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_class_names_can_be_shown_so_that_the_model_can_be_loaded(hidden):
+    cells = [f"Left {hidden}view", f"['Barlow{hidden}', 'MR']", f"mild{hidden}"]
+    row = ",".join(["a_frame1.png", cells[0], f'"{cells[1]}"', cells[2]])
+    _, labels = read(row + "\n", ["a_frame1.png"])
+    for names in labels.classes.values():
+        assert len(names) == 1 and names[0].isprintable()
+    assert labels.classes["severity"] == ["mild"]
+
+
+def test_names_that_json_escapes_can_be_shown():
+    cell = '{"choices": ["Left\\u0007 \\ue000view", "[\'a\\u0007\']"]}'
+    assert class_reader("condition", [cell])(cell) == {"Left view + a"}
+
+
+def test_composed_and_decomposed_letters_are_one_class():
+    _, labels = read(
+        "a_frame1.png,vue e\u0301,,\nb_frame1.png,vue \u00e9,,\n", ["a_frame1.png", "b_frame1.png"]
+    )
+    assert labels.classes["view"] == ["vue \u00e9"]
+
+
+def test_a_column_of_notes_is_no_column_of_classes():
+    names = [f"n{number}_frame1.png" for number in range(1001)]
+    with pytest.raises(UserError, match="VIEW-APP has 1001 classes"):
+        read("".join(f"{name},note {name},,\n" for name in names), names)
