@@ -5,6 +5,7 @@ numbers it, as ffmpeg writes them, is of the video that its folder is called. An
 """
 
 import itertools
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,19 @@ from simclr_rhd.cells import clear_parts, divided, items, parts
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import is_frame
 from simclr_rhd.groups import HASHED
-from simclr_rhd.table import COLUMNS, FILE_COLUMN, PATIENT_COLUMN, Row, match, read_rows
+from simclr_rhd.table import (
+    COLUMNS,
+    FILE_COLUMN,
+    PATIENT_COLUMN,
+    Row,
+    match,
+    numbers_only,
+    path_in,
+    read_rows,
+    stem,
+)
+
+logger = logging.getLogger("simclr_rhd")
 
 TASKS = ("view", "condition", "severity")
 NOT_ANNOTATED = -1  # in place of a class's index
@@ -84,7 +97,7 @@ class Labels:
             those that have a patient in the table and another name for it in the file.
         conflicts: where rows of one file disagree. Not annotated for that task, unless the policy finds a
             reading; where they disagree on the patient, not annotated at all.
-        rows_without_file: file names of the table that no file, or more than one, has.
+        rows_without_file: names in the tables that no file or folder, or more than one, has.
         files_without_row: files of the labelled folder that the table does not name.
         agreement: Cohen's kappa of each pair of annotators.
     """
@@ -113,9 +126,12 @@ def read_labels(
     listed: Sequence[str],
     prefixes: tuple[str, str],
     hashed_patients: Mapping[str, str] | None = None,
+    patients: Sequence[Row] = (),
     policy: str = "drop",
 ) -> Labels:
     """Match the rows of a label table with frames.
+
+    A row that names a file outside the labelled prefix, or a folder, tells the patient there.
 
     Args:
         table: the CSV file.
@@ -124,13 +140,15 @@ def read_labels(
         listed: names of all files below the labelled prefix, the rejected ones too.
         prefixes: the folders of the labelled and of the unlabelled frames.
         hashed_patients: by file, of DICOM files.
+        patients: rows of a table of patients, of any files and folders.
         policy: what to do where rows of one file disagree: 'drop', 'latest' or 'majority'.
 
     Raises:
         UserError: the table cannot be read, lacks a column, or names none of the files.
     """
     rows = read_rows(table, name)
-    rows_of, rows_without_file = match(rows, listed)
+    others = sorted(set(files) - set(listed))
+    rows_of, outside = _rows_of(rows, listed, others, prefixes)
     if not rows_of:
         first = rows[0][FILE_COLUMN].strip()
         called = [key for key in listed if PurePosixPath(key).name == PurePosixPath(first).name]
@@ -143,19 +161,33 @@ def read_labels(
             f"row names {first!r}; {why}"
         )
     readers = {task: _reader_of(task, rows, name) for task in COLUMNS}
-    readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in rows])
+    readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in (*rows, *patients)])
+    matched = rows_of, outside, *_rows_of(patients, listed, others, prefixes)
+    about = {
+        file: list(itertools.chain.from_iterable(of.get(file, ()) for of in matched))
+        for file in {*itertools.chain(*matched)}
+    }
+    used = {id(row) for of_file in about.values() for row in of_file}
+    if extra := sum(any(row[column].strip() for column in COLUMNS.values()) for row in _distinct(outside)):
+        logger.info(
+            "NOTICE %s: %d rows with labels name files outside %s: only their patient is used",
+            name,
+            extra,
+            prefixes[0],
+        )
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
     conflicts: list[Conflict] = []
-    for file, what in itertools.product(sorted(rows_of), columns):
-        readings = [(readers[what](row.get(columns[what]) or ""), row) for row in rows_of[file]]
+    for file, what in itertools.product(sorted(about), columns):
+        said_by = about[file] if what == "patient" else rows_of.get(file, ())
+        readings = [(readers[what](row.get(columns[what]) or ""), row) for row in said_by]
         distinct = set().union(*(said for said, _ in readings))
         if len(distinct) == 1:
             found[what][file] = distinct.pop()
         elif distinct:
-            used = "" if what == "patient" else settle(readings, policy)
-            conflicts.append(Conflict.of(file, what, readings, used))
-            found[what] |= {file: used} if used else {}
+            picked = "" if what == "patient" else settle(readings, policy)
+            conflicts.append(Conflict.of(file, what, readings, picked))
+            found[what] |= {file: picked} if picked else {}
     several = {conflict.file: conflict for conflict in conflicts if conflict.task == "patient"}
     for file, task in itertools.product(several, TASKS):
         found[task].pop(file, None)  # rows that disagree on whose frame it is say nothing of value
@@ -179,10 +211,12 @@ def read_labels(
         values=values,
         videos=videos,
         patients=[found["patient"].get(file) or hashed.get(file, "") for file in files],
-        named=sorted(set().union(*(readers["patient"](row.get(PATIENT_COLUMN) or "") for row in rows))),
+        named=sorted(
+            set().union(*(readers["patient"](row.get(PATIENT_COLUMN) or "") for row in (*rows, *patients)))
+        ),
         doubts=[(video[file], patient) for file, patient in [*named, *hashed.items()] if file in video],
         conflicts=conflicts,
-        rows_without_file=rows_without_file,
+        rows_without_file=sorted({row[FILE_COLUMN] for row in (*rows, *patients) if id(row) not in used}),
         files_without_row=sorted(set(files) & set(listed) - set(rows_of)),
         agreement=agreement(
             {
@@ -288,9 +322,9 @@ def ordinal(classes: Sequence[str]) -> list[int]:
 
 def stem_of(name: str) -> str:
     """The name of the video that a file of this name is of, or is."""
-    stem = _stem(name)
-    end = stem.lower().rfind("_frame") if is_frame(name) else -1
-    return stem[:end] if end > 0 else stem
+    whole = stem(name)
+    end = whole.lower().rfind("_frame") if is_frame(name) else -1
+    return whole[:end] if end > 0 else whole
 
 
 def video_of(folder: str, name: str) -> tuple[str, str]:
@@ -302,17 +336,12 @@ def video_of(folder: str, name: str) -> tuple[str, str]:
         folder: where the file is, "" for the top, of which no video is called.
         name: the file's, such as 'a_frame12.png', or 'frame_0012.png' and '0012.png' in a folder a clip.
     """
-    if not (is_frame(name) and ONLY_A_NUMBER.fullmatch(_stem(name))):
+    if not (is_frame(name) and numbers_only(name)):
         return folder, stem_of(name)
     parts = folder.split("/")
     while len(parts) > 1 and parts[-1].lower() in FRAME_FOLDERS:  # clip07/frames/0001.png
         parts.pop()
     return "/".join(parts[:-1]), parts[-1] or stem_of(name)
-
-
-def _stem(name: str) -> str:
-    before, _, suffix = name.rpartition(".")
-    return before if before and suffix and not suffix.isdigit() else name  # numbers: a DICOM identifier's
 
 
 def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
@@ -343,13 +372,13 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
         prefix = next((one for one in prefixes if below[one] == "./" or file.startswith(below[one])), ".")
         if below.get(prefix, "./") != "./":
             place = place.removeprefix(below[prefix][:-1]).lstrip("/")
-        place, stem = video_of(place, name)
+        place, video = video_of(place, name)
         folder = place or "."
-        stem, folder = same.setdefault(stem, stem), same.setdefault(folder, folder)
+        video, folder = same.setdefault(video, video), same.setdefault(folder, folder)
         if is_frame(name):
-            of_stills.add(stem)
-        stems.append((stem, folder))
-        folders[stem][prefix].add(folder)
+            of_stills.add(video)
+        stems.append((video, folder))
+        folders[video][prefix].add(folder)
 
     def told_apart(stem: str) -> bool:
         several = max(map(len, folders[stem].values())) > 1
@@ -359,6 +388,25 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     apart = {stem for stem in folders if told_apart(stem)}
     videos = (f"{folder}/{stem}" if stem in apart and folder != "." else stem for stem, folder in stems)
     return [same.setdefault(video, video) for video in videos]
+
+
+def _rows_of(
+    rows: Sequence[Row], listed: Sequence[str], others: Sequence[str], prefixes: tuple[str, str]
+) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """Rows by file: of labelled files, and of the others. A row that names a labelled file is of no other."""
+    far = set(others)
+    near, _ = match([row for row in rows if path_in(row) not in far], listed, prefixes=prefixes)
+    of_a_file = {
+        id(row)
+        for file, of_file in near.items()
+        for row in of_file
+        if PurePosixPath(file).name == PurePosixPath(path_in(row)).name
+    }
+    return near, match([row for row in rows if id(row) not in of_a_file], others, prefixes=prefixes)[0]
+
+
+def _distinct(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
+    return list({id(row): row for of_file in rows_of.values() for row in of_file}.values())
 
 
 def _reader_of(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:

@@ -25,13 +25,13 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.files import plain, replacing, write_rows
 from simclr_rhd.groups import HASHED
 from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, said
-from simclr_rhd.labels import video_of
+from simclr_rhd.labels import patient_reader, video_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
 from simclr_rhd.sources import open_place
 from simclr_rhd.store import salt_of
-from simclr_rhd.table import FILE_COLUMN, PATIENT_COLUMN, match, read_rows
+from simclr_rhd.table import FILE_COLUMN, OF_PATIENTS, PATIENT_COLUMN, match, read_rows, table_bytes
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -116,23 +116,28 @@ def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
     """
     if path is None:
         return {}
-    try:
-        table = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"--patients-csv {path}: {error.strerror}") from None
+    table = table_bytes(Path(path), f"--patients-csv {path}")
     files = [place.prefix + entry.key for place in places for entry in place.entries]
-    rows_of, unmatched = match(read_rows(table, path, needed=(FILE_COLUMN, PATIENT_COLUMN)), files)
+    rows = read_rows(table, f"--patients-csv {path}", needed=OF_PATIENTS)
+    rows_of, unmatched = match(rows, files)
     if not rows_of:
-        raise UserError(f"--patients-csv {path}: none of its rows names one of the {len(files)} files")
+        raise UserError(
+            f"--patients-csv {path}: none of its rows names one of the {len(files)} files, or a "
+            "folder of them"
+        )
     if unmatched:
         logger.warning(
-            "WARNING --patients-csv %s: %d names are of no file here, or of more than one; the first: %s",
-            *(path, len(unmatched), unmatched[0]),
+            "WARNING --patients-csv %s: %d rows name no file or folder here, or more than one; the first: %s",
+            *(path, len(unmatched), unmatched[0][FILE_COLUMN]),
         )
-    patients = {file: {row[PATIENT_COLUMN].strip() for row in rows} for file, rows in rows_of.items()}
+    read = patient_reader([row[PATIENT_COLUMN] for row in rows])
+    patients = {
+        file: set().union(*(read(row[PATIENT_COLUMN]) for row in of_file))
+        for file, of_file in rows_of.items()
+    }
     if several := [file for file, names in patients.items() if len(names) > 1]:
         raise UserError(f"--patients-csv {path}: {several[0]} has several patients")
-    return {file: names.pop() for file, names in patients.items()}
+    return {file: names.pop() for file, names in patients.items() if names}
 
 
 class Run:

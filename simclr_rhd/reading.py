@@ -13,6 +13,7 @@ from simclr_rhd.labels import read_labels, videos_of
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import WATCHED_SHARE
 from simclr_rhd.store import check_rejected, is_there, open_store, sample
+from simclr_rhd.table import OF_PATIENTS, read_rows, table_bytes
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -126,6 +127,7 @@ def read_dataset(
     pretrain_per_fold: bool,
     seed: int,
     rejected_csv: Path,
+    patients_csv: str | None = None,
 ) -> Dataset:
     """List, fetch, decode, label, group and split.
 
@@ -144,6 +146,7 @@ def read_dataset(
         pretrain_per_fold: whether each fold has an encoder of its own.
         seed: of the split.
         rejected_csv: where the unreadable frames are listed if they are too many.
+        patients_csv: a table of this machine that names the patients of files and folders.
 
     Raises:
         UserError: something of this cannot be used.
@@ -154,6 +157,8 @@ def read_dataset(
     labelled, unlabelled = listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, listed.table)
+    patients = table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
+    people = read_rows(patients, f"--patients-csv {patients_csv}", needed=OF_PATIENTS) if patients else []
 
     store = open_store(
         source,
@@ -175,9 +180,10 @@ def read_dataset(
         listed=[entry.key for entry in labelled],
         prefixes=(labelled_prefix, unlabelled_prefix),
         hashed_patients=store.patients,
+        patients=people,
         policy=label_conflict,
     )
-    fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
+    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = divide(
         store,
         labels,
@@ -199,7 +205,4 @@ def _fetch_table(source: Source, entry: Entry) -> bytes:
     paths, failed = source.fetch([entry])
     if failed:
         raise UserError(f"--labels-csv {entry.key}: could not be fetched: {failed[entry.key]}")
-    try:
-        return paths[entry.key].read_bytes()
-    except OSError as error:
-        raise UserError(f"--labels-csv {entry.key}: {error.strerror}") from None
+    return table_bytes(paths[entry.key], f"--labels-csv {entry.key}")

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.text import printable
@@ -16,7 +16,11 @@ from simclr_rhd.text import printable
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
+ONLY_A_NUMBER = re.compile(
+    r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
+)
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
+OF_PATIENTS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
 
 class Row(dict[str, str]):
@@ -27,6 +31,18 @@ class Row(dict[str, str]):
     """
 
     line = 0
+
+
+def table_bytes(path: Path, name: str) -> bytes:
+    """A table as it is on this machine; `name` is what messages call it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from None
 
 
 def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> list[Row]:
@@ -148,25 +164,65 @@ def _decoded(table: bytes) -> str:
     return printable(_nfc(text), keep="\r\n\t")
 
 
-def match(rows: list[Row], listed: Sequence[str]) -> tuple[dict[str, list[Row]], list[str]]:
-    """Rows by the key of their file, and the file names that no file, or more than one, has.
+def match(
+    rows: Sequence[Row], listed: Sequence[str], *, prefixes: Sequence[str] = ()
+) -> tuple[dict[str, list[Row]], list[Row]]:
+    """Rows by the key of their file, and the rows that name no file, or more than one.
 
-    A row's folders only decide between files of one name: tables and buckets are sorted differently.
+    A row's folders only decide between files of one name: tables and buckets are sorted differently. But of a
+    name that is only a number, the folder tells the clip, and must agree. A row that names a folder is one of
+    all files below it.
+
+    Args:
+        rows: of a table.
+        listed: keys of files.
+        prefixes: folders that, like those above them, no row can mean.
     """
-    by_name = defaultdict(list)
+    by_name, below = defaultdict(list), defaultdict[str, list[str]](list)
     for key in listed:
         by_name[_nfc(PurePosixPath(key).name)].append(key)
+        for folder in PurePosixPath(key).parents:
+            below[f"{folder}"].append(key)
+    above = {
+        f"{folder}" for path in prefixes for folder in (PurePosixPath(path), *PurePosixPath(path).parents)
+    }
+    folders = defaultdict(list)
+    for path in below.keys() - above - {".", "/"}:
+        folders[_nfc(PurePosixPath(path).name)].append(path)
+
+    def only(paths: Sequence[str], wanted: str) -> list[str]:
+        if len(paths) > 1 or ("/" in wanted.lstrip("./") and numbers_only(wanted)):
+            paths = [path for path in paths if _nfc("/" + path).endswith("/" + wanted.lstrip("./"))]
+        return [*paths] if len(paths) == 1 else []
+
     rows_of, unmatched = defaultdict(list), []
     for row in rows:
-        wanted = _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
-        keys = by_name.get(PurePosixPath(wanted).name, [])
-        if len(keys) > 1:
-            keys = [key for key in keys if _nfc("/" + key).endswith("/" + wanted.lstrip("./"))]
-        if len(keys) == 1:
-            rows_of[keys[0]].append(row)
-        else:
-            unmatched.append(row[FILE_COLUMN])
-    return dict(rows_of), sorted(set(unmatched))
+        wanted = path_in(row)
+        last = PurePosixPath(wanted).name
+        keys = only(by_name[last], wanted) if last in by_name else []
+        if not keys and last in folders:
+            keys = [key for folder in only(folders[last], wanted) for key in below[folder]]
+        for key in keys:
+            rows_of[key].append(row)
+        if not keys:
+            unmatched.append(row)
+    return dict(rows_of), unmatched
+
+
+def stem(name: str) -> str:
+    """A file's name without its extension; numbers are none, but part of a DICOM identifier."""
+    before, _, suffix = name.rpartition(".")
+    return before if before and suffix and not suffix.isdigit() else name
+
+
+def numbers_only(path: str) -> bool:
+    """Whether a file's name only numbers it: 'frame_0001.png', '12.jpg'."""
+    return ONLY_A_NUMBER.fullmatch(stem(PurePosixPath(path).name)) is not None
+
+
+def path_in(row: Row) -> str:
+    """The path in a row's FILENAME, with forward slashes."""
+    return _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
 
 
 def _nfc(text: str) -> str:

@@ -4,19 +4,19 @@ import pytest
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import TASKS, Unreadable, class_reader, patient_reader, read_labels, videos_of
-from simclr_rhd.table import read_rows
+from simclr_rhd.table import OF_PATIENTS, match, read_rows
 
 L, U = "lab", "un/lab"
 HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
 
 
-def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop"):
+def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop", patients=""):
     labelled = [f"{L}/{name}" for name in names]
     keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
     text = header + "\n" + table
-    return keys, read_labels(
-        text.encode(), "table.csv", files=keys, listed=listed or labelled, prefixes=(L, U), policy=policy
-    )
+    people = read_rows(patients.encode(), "p.csv", needed=OF_PATIENTS) if patients else ()
+    where = {"files": keys, "listed": listed or labelled, "prefixes": (L, U)}
+    return keys, read_labels(text.encode(), "table.csv", **where, policy=policy, patients=people)
 
 
 def label(labels, keys, task, name):
@@ -539,3 +539,63 @@ def test_a_column_of_notes_is_no_column_of_classes():
     names = [f"n{number}_frame1.png" for number in range(1001)]
     with pytest.raises(UserError, match="VIEW-APP has 1001 classes"):
         read("".join(f"{name},note {name},,\n" for name in names), names)
+
+
+def patients_of(keys, labels):
+    return dict(zip(keys, labels.patients, strict=True))
+
+
+@pytest.mark.parametrize(
+    "patients",
+    [
+        f"FILENAME,PATIENT\n{U}/p1/c_frame1.png,P1\n{U}/p2,P2\n",
+        "FILENAME,PATIENT\nc_frame1.png,p1\np2/,P2\n",
+        f"Patient;FileName\nP1;un\\lab\\p1\nP2;{U}/p2/sub\n",
+    ],
+)
+def test_a_table_of_patients_names_files_and_folders_of_either_prefix(patients):
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,P1\n",
+        ["a_frame1.png"],
+        ["p1/c_frame1.png", "p2/sub/d_frame1.png", "p2/sub/e.mp4", "p3/f_frame1.png"],
+        header=HEADER + ",PATIENT",
+        patients=patients,
+    )
+    assert labels.patients == ["P1", "P1", "P2", "P2", ""] and labels.rows_without_file == []
+    assert labels.named == ["P1", "P2"]
+
+
+def test_a_row_of_the_label_table_names_the_patient_of_an_unlabelled_file_and_no_label_of_it():
+    keys, labels = read(
+        f"a_frame1.png,PLAX,,,P1\n{U}/a_frame1.png,,,,P2\nc.mp4,PSAX,,,P1\nclips,,,,P3\nnone.mp4,,,,P4\n",
+        ["a_frame1.png"],
+        ["a_frame1.png", "c.mp4", "clips/d.mp4"],
+        header=HEADER + ",PATIENT",
+    )
+    assert labels.patients == ["P1", "P2", "P1", "P3"], "a whole path is of that file alone"
+    assert labels.classes["view"] == ["Parasternal Long Axis (PLAX)"]
+    assert labels.annotated().tolist() == [True, False, False, False]
+    assert labels.rows_without_file == ["none.mp4"]
+
+
+def test_tables_that_disagree_on_a_patient_are_a_conflict_and_join_both():
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,P1\nb_frame1.png,PLAX,,,P3\n",
+        ["a_frame1.png", "b_frame1.png"],
+        header=HEADER + ",PATIENT",
+        patients="FILENAME,PATIENT\na_frame1.png,P2\nb_frame1.png,p3\ngone.png,P1\n",
+    )
+    assert [(c.task, c.readings) for c in labels.conflicts] == [("patient", ["P1", "P2"])]
+    assert labels.doubts == [("a", "P1"), ("a", "P2")] and labels.rows_without_file == ["gone.png"]
+
+
+def test_a_folder_that_is_a_prefix_or_above_it_is_nobodys():
+    table = "FILENAME,PATIENT\nlab,P1\nun,P2\nun/lab,P3\n"
+    _, labels = read("a_frame1.png,PLAX,,\n", ["a_frame1.png"], ["b_frame1.png"], patients=table)
+    assert labels.patients == ["", ""]
+
+
+def test_the_folder_of_a_bare_number_must_agree():
+    rows = read_rows(b"FILENAME,PATIENT\nclip7/0031.png,P1\nx/a_frame1.png,P2\n", "t", needed=OF_PATIENTS)
+    found, unmatched = match(rows, [f"{L}/clip8/0031.png", f"{L}/y/a_frame1.png"])
+    assert list(found) == [f"{L}/y/a_frame1.png"] and unmatched == rows[:1]
