@@ -6,6 +6,7 @@ numbers it, as ffmpeg writes them, is of the video that its folder is called. An
 
 import itertools
 import logging
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.annotators import Conflict, agreement, settle
+from simclr_rhd.annotators import Conflict, agreement, settle, time_reader
 from simclr_rhd.cells import clear_parts, divided, items, parts
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import is_frame
@@ -24,6 +25,7 @@ from simclr_rhd.table import (
     COLUMNS,
     FILE_COLUMN,
     PATIENT_COLUMN,
+    TIME_COLUMN,
     Row,
     match,
     numbers_only,
@@ -178,6 +180,7 @@ def read_labels(
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
     conflicts: list[Conflict] = []
+    seconds = time_reader([row.get(TIME_COLUMN) or "" for row in rows])
     for file, what in itertools.product(sorted(about), columns):
         said_by = about[file] if what == "patient" else rows_of.get(file, ())
         readings = [(readers[what](row.get(columns[what]) or ""), row) for row in said_by]
@@ -185,9 +188,13 @@ def read_labels(
         if len(distinct) == 1:
             found[what][file] = distinct.pop()
         elif distinct:
-            picked = "" if what == "patient" else settle(readings, policy)
+            picked = "" if what == "patient" else settle(readings, policy, seconds)
             conflicts.append(Conflict.of(file, what, readings, picked))
             found[what] |= {file: picked} if picked else {}
+    if policy == "latest":
+        _tell_of_unread_times(
+            [conflict for conflict in conflicts if conflict.task != "patient"], seconds, name
+        )
     several = {conflict.file: conflict for conflict in conflicts if conflict.task == "patient"}
     for file, task in itertools.product(several, TASKS):
         found[task].pop(file, None)  # rows that disagree on whose frame it is say nothing of value
@@ -407,6 +414,20 @@ def _rows_of(
 
 def _distinct(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
     return list({id(row): row for of_file in rows_of.values() for row in of_file}.values())
+
+
+def _tell_of_unread_times(conflicts: Sequence[Conflict], seconds: Callable[[str], float], name: str) -> None:
+    """One sentence on the times of rows that disagree, where they cannot be read and so settle nothing."""
+    times = [time for conflict in conflicts for time in conflict.times]
+    if unread := [time for time in times if math.isnan(seconds(time))]:
+        shown = next(filter(None, unread), "")
+        logger.warning(
+            "WARNING --label-conflict latest: %d of the %d times of rows that disagree in %s cannot be read "
+            "and settle nothing%s. Write 2021-09-21 07:07 in a column %s",
+            *(len(unread), len(times), name),
+            f", the first: {shown!r} (day or month first?)" if shown else ": there is none",
+            TIME_COLUMN,
+        )
 
 
 def _reader_of(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from simclr_rhd import labels as labels_module
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import TASKS, Unreadable, class_reader, patient_reader, read_labels, videos_of
@@ -599,3 +600,17 @@ def test_the_folder_of_a_bare_number_must_agree():
     rows = read_rows(b"FILENAME,PATIENT\nclip7/0031.png,P1\nx/a_frame1.png,P2\n", "t", needed=OF_PATIENTS)
     found, unmatched = match(rows, [f"{L}/clip8/0031.png", f"{L}/y/a_frame1.png"])
     assert list(found) == [f"{L}/y/a_frame1.png"] and unmatched == rows[:1]
+
+
+US = "a_frame1.png,PLAX,,,3/4/2021 7:07\na_frame1.png,PSAX,,,{0}/5/2021 7:07\nb_frame1.png,PLAX,,,{1}\n"
+
+
+def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplog, monkeypatch):
+    monkeypatch.setattr(labels_module.logger, "propagate", True)
+    how = {"names": ["a_frame1.png", "b_frame1.png"], "header": HEADER + ",TIMESTAMP", "policy": "latest"}
+    _, labels = read(US.format(2, "9/21/2021 7:07"), **how)
+    assert labels.conflicts[0].used == "Parasternal Long Axis (PLAX)" and not caplog.messages
+    _, labels = read(US.format(2, "9/2/2021 7:07"), **how)
+    assert labels.conflicts[0].used == ""
+    (said,) = caplog.messages
+    assert "2 of the 2 times" in said and "the first: '3/4/2021 7:07' (day or month first?)" in said
