@@ -39,6 +39,7 @@ logger = logging.getLogger("simclr_rhd")
 TASKS = ("view", "condition", "severity")
 NOT_ANNOTATED = -1  # in place of a class's index
 NOT_APPLICABLE = "Not Applicable"
+GRADES = frozenset({"trivial", "trace", "mild", "moderate", "severe"})  # beside them "none" is one
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 NO_LESION = "no lesion"
@@ -78,7 +79,12 @@ KNOWN: dict[str, dict[str, str]] = {
     },
     "severity": {
         NOT_APPLICABLE: r"notapplicable",
+        "None": r"none",  # a degree only beside other grades, see GRADES
         "Normal": r"normal",
+        "Trivial": r"trivial|trace",
+        "Mild": r"mild",
+        "Moderate": r"moderate",
+        "Severe": r"severe",
         "Borderline RHD": r"borderline(rhd)?",
         "Definite RHD": r"definite(rhd)?|rhd",
     },
@@ -270,19 +276,33 @@ def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
     for several in orders.values():
         alone |= set().union(*several) if len(several) > 1 else set()
 
+    graded = task == "severity" and not GRADES.isdisjoint(alone)
+    missing = MISSING - {"none"} if graded else MISSING
+
     def is_term(text: str) -> bool:
         reduced = _reduced(text)
-        return reduced in MISSING or reduced in alone or _known(task, reduced) is not None
+        return reduced in missing or reduced in alone or _known(task, reduced) is not None
 
+    emptied = 0  # cells that say "none"
     texts_of, spellings = dict[str, list[str]](), defaultdict[str, Counter[str]](Counter)
     for cell, texts in whole.items():
         try:
             found = [part for text in texts for part in (parts(text, is_term) if task == SEVERAL else [text])]
         except ValueError as error:
             raise Unreadable(cell, str(error)) from None
-        texts_of[cell] = [text for text in found if _reduced(text) not in MISSING]
+        texts_of[cell] = [text for text in found if _reduced(text) not in missing]
+        emptied += times[cell] * any(_reduced(text) == "none" for text in found)
         for text in texts_of[cell]:
             spellings[_reduced(text)][" ".join(text.split())] += times[cell]
+    if emptied:
+        logger.info(
+            "NOTICE %s: %d cells say 'None', which is read as %s",
+            *(
+                COLUMNS[task],
+                emptied,
+                "a degree, as it stands beside other grades" if graded else "not annotated",
+            ),
+        )
     # A severity table that never says "RHD" is about another disease: its "Definite" is not definite RHD.
     says_rhd = any("rhd" in reduced for reduced in spellings)
     names = {}

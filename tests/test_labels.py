@@ -4,7 +4,7 @@ import pytest
 from simclr_rhd import labels as labels_module
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
-from simclr_rhd.labels import TASKS, Unreadable, class_reader, patient_reader, read_labels, videos_of
+from simclr_rhd.labels import TASKS, Unreadable, class_reader, ordinal, patient_reader, read_labels, videos_of
 from simclr_rhd.table import OF_PATIENTS, match, read_rows
 
 L, U = "lab", "un/lab"
@@ -521,7 +521,7 @@ def test_class_names_can_be_shown_so_that_the_model_can_be_loaded(hidden):
     _, labels = read(row + "\n", ["a_frame1.png"])
     for names in labels.classes.values():
         assert len(names) == 1 and names[0].isprintable()
-    assert labels.classes["severity"] == ["mild"]
+    assert labels.classes["severity"] == ["Mild"]
 
 
 def test_names_that_json_escapes_can_be_shown():
@@ -614,3 +614,20 @@ def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplo
     assert labels.conflicts[0].used == ""
     (said,) = caplog.messages
     assert "2 of the 2 times" in said and "the first: '3/4/2021 7:07' (day or month first?)" in said
+
+
+def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a_notice(caplog, monkeypatch):
+    monkeypatch.setattr(labels_module.logger, "propagate", True)
+    caplog.set_level("INFO")
+    names = [f"{letter}_frame1.png" for letter in "abcd"]
+    grades = "a_frame1.png,,,None\nb_frame1.png,,,mild\nc_frame1.png,,None,Severe\nd_frame1.png,,,moderate\n"
+    _, labels = read(grades, names)
+    assert labels.classes["severity"] == ["None", "Mild", "Moderate", "Severe"]
+    assert labels.values["severity"].tolist() == [0, 1, 3, 2] and labels.classes["condition"] == []
+    assert ordinal(labels.classes["severity"]) == [0, 1, 2, 3]
+    assert [line.split(":")[0] for line in caplog.messages] == ["NOTICE CONDITION", "NOTICE SEVERITY"]
+    assert "1 cells say 'None', which is read as a degree" in caplog.messages[1]
+    caplog.clear()
+    _, labels = read("a_frame1.png,,,None\nb_frame1.png,,,Normal\nc_frame1.png,,,nan\n", names[:3])
+    assert labels.classes["severity"] == ["Normal"]
+    assert caplog.messages == ["NOTICE SEVERITY: 1 cells say 'None', which is read as not annotated"]
