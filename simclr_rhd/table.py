@@ -20,6 +20,37 @@ ONLY_A_NUMBER = re.compile(
     r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
 )
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
+MARKS = (  # UTF-16's begins UTF-32's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAMPLE = 4096  # bytes by which an encoding is told
+LONGEST_SHOWN = 300  # characters of a header in a message
+AS_CSV = "Open it, save it as CSV (UTF-8), and name that file"
+UNPACK = "Unpack it, and name the table within"
+OTHER_KINDS = (  # how they begin, what they are, what to do
+    (b"PK\x03\x04", "a workbook (.xlsx, .ods) or another zip archive", AS_CSV),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (.xls)", AS_CSV),
+    (b"\x1f\x8b", "compressed with gzip", UNPACK),
+    (b"BZh", "compressed with bzip2", UNPACK),
+    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (b"Rar!", "a rar archive", UNPACK),
+    (b"%PDF", "a PDF document", "Export the table as CSV"),
+    (b"{\\rtf", "a text document (RTF)", "Export the table as CSV"),
+    (b"SQLite format 3", "an SQLite database", "Export the table as CSV"),
+    (b"PAR1", "a Parquet file", "Save it as CSV (UTF-8), and name that file"),
+    (b"<!doctype", "a web page", "A page stands there instead of the table: download it again, signed in"),
+    (b"<html", "a web page", "A page stands there instead of the table: download it again, signed in"),
+    (b"<?xml", "an XML document", AS_CSV),
+    (b'{"', "a JSON document", "Export the labels as CSV"),
+    (b"[{", "a JSON document", "Export the labels as CSV"),
+    (b"[\n", "a JSON document", "Export the labels as CSV"),
+    (b"{\n", "a JSON document", "Export the labels as CSV"),
+)
 OF_PATIENTS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
 
@@ -51,18 +82,19 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
     """
-    text = _decoded(table)
-    header = text.split("\n", 1)[0]
+    _refuse_other_kinds(table, name)
+    text = _decoded(table, name)
+    header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
     delimiter = max(",;\t", key=header.count)
     try:
         (_, columns, _), *records = list(_records(text, delimiter)) or [(1, [], "")]
     except csv.Error as error:
         raise UserError(f"{name}: not a CSV table ({error})") from None
-    columns = [column.strip().upper() for column in columns]
+    columns = [_column(column) for column in columns]
     if missing := [column for column in needed if column not in columns]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
-            f"{', '.join(columns) or 'none'}. Wanted: {', '.join(needed)}"
+            f"{', '.join(columns)[:LONGEST_SHOWN] or 'none'}. Wanted: {', '.join(needed)}"
             + f" (and {PATIENT_COLUMN} where known)"
             * (PATIENT_COLUMN not in needed)
         )
@@ -96,7 +128,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
 
     reader = csv.reader(lines(), delimiter=delimiter)
     for cells in reader:
-        if cells:
+        if any(cell.strip() for cell in cells):
             yield reader.line_num - len(taken) + 1, cells, "".join(taken) if len(taken) > 1 else ""
         taken.clear()
 
@@ -150,16 +182,46 @@ def _ending(name: str) -> str:
     return "" if suffix[1:].isdigit() else suffix
 
 
-def _decoded(table: bytes) -> str:
-    """A table's text in any of the encodings that spreadsheets write, without their marks at its start."""
-    if table.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = table.decode("utf-16", errors="replace")
+def _column(title: str) -> str:
+    """A column's name: blanks, '_', '-' and case of known ones do not count."""
+    reduced = re.sub(r"[\s_-]", "", title).upper()
+    known = {
+        re.sub(r"[\s_-]", "", name): name for name in (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    }
+    return known.get(reduced, title.strip().upper())
+
+
+def _refuse_other_kinds(table: bytes, name: str) -> None:
+    """What is often taken for a CSV file, and what to do with it.
+
+    Raises:
+        UserError: the bytes are of such a file.
+    """
+    for start, kind, advice in OTHER_KINDS:
+        if table[:SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower() == start.lower():
+            raise UserError(f"{name}: {kind}, no CSV table. {advice}")
+
+
+def _decoded(table: bytes, name: str) -> str:
+    """A table's text in any of the encodings that spreadsheets write, without their marks at its start.
+
+    Raises:
+        UserError: it is no text.
+    """
+    encoding = next((encoding for mark, encoding in MARKS if table.startswith(mark)), "")
+    if not encoding and b"\0" in table[:SAMPLE]:  # UTF-16: every other byte of plain letters is 0
+        low, high = table[:SAMPLE:2].count(0), table[1:SAMPLE:2].count(0)
+        encoding = "utf-16-le" if high > 3 * low else "utf-16-be" if low > 3 * high else ""
+        if not encoding:
+            raise UserError(f"{name}: holds bytes that are no text. Save it as CSV in UTF-8")
+    if encoding:
+        text = table.decode(encoding, errors="replace")
     else:
         try:
             text = table.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = table.decode("cp1252", errors="replace")
-    text = re.sub(r"\Asep=.\r?\n", "", text)
+    text = re.sub(r"\A\s*sep=.\r?\n", lambda mark: "\n" * mark[0].count("\n"), text)
     # What is not seen must not make two names of one, nor turn the direction in which figures are read.
     return printable(_nfc(text), keep="\r\n\t")
 

@@ -1,3 +1,9 @@
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -178,7 +184,7 @@ def test_missing_columns_are_named_with_those_found():
 
 
 @pytest.mark.parametrize(
-    "table", [b"", b"\n\n", b"FILENAME,VIEW-APP,CONDITION,SEVERITY\n", b"\x00\x01\x02", b"\xff\xfe"]
+    "table", [b"", b"\n\n", b",,,\n", b"FILENAME,VIEW-APP,CONDITION,SEVERITY\n", b"\x00\x01\x02", b"\xff\xfe"]
 )
 def test_unusable_tables_are_refused(table):
     with pytest.raises(UserError, match="table.csv"):
@@ -631,3 +637,70 @@ def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a
     _, labels = read("a_frame1.png,,,None\nb_frame1.png,,,Normal\nc_frame1.png,,,nan\n", names[:3])
     assert labels.classes["severity"] == ["Normal"]
     assert caplog.messages == ["NOTICE SEVERITY: 1 cells say 'None', which is read as not annotated"]
+
+
+def zipped(name):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr(name, "<worksheet/>")
+    return stream.getvalue()
+
+
+PLAIN = (HEADER + "\na.png,PLAX,,\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (zipped("xl/worksheets/sheet1.xml"), "a workbook .* save it as CSV"),
+        (zipped("content.xml"), "a workbook .* save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504), "an old workbook .* save it as CSV"),
+        (gzip.compress(PLAIN), "compressed with gzip.* Unpack it"),
+        (bz2.compress(PLAIN), "compressed with bzip2.* Unpack it"),
+        (lzma.compress(PLAIN), "compressed with xz.* Unpack it"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'[{"FILENAME": "a.png"}]', "a JSON document.* Export the labels as CSV"),
+        (PLAIN[:60] + bytes(100), "no text.* CSV in UTF-8"),
+    ],
+)
+def test_what_is_no_table_of_text_is_named_with_what_to_do(table, words):
+    with pytest.raises(UserError, match=f"table.csv: .*{words}"):
+        read_rows(table, "table.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32"])
+def test_text_of_two_or_four_bytes_a_letter_with_or_without_a_mark(encoding):
+    rows = read_rows((HEADER + "\nä.png,PLAX,,\n").encode(encoding), "t")
+    assert rows == [{"FILENAME": "ä.png", "VIEW-APP": "PLAX", "CONDITION": "", "SEVERITY": ""}]
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n \r\n", ",,,,\n\n", '"",,,,\n', "\nsep=,\n"])
+def test_blank_lines_are_skipped_the_first_ones_too(blank):
+    text = f"{blank}{HEADER},USER\n{blank.replace('sep=,', '')}a.png,PLAX,,,x\n\n,,,,\nb.png,PSAX,,,\n"
+    rows = read_rows(text.encode(), "t")
+    assert [row["FILENAME"] for row in rows] == ["a.png", "b.png"]
+    assert rows[1].line == text[: text.index("b.png")].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "File Name,View App,condition,Severity",
+        "file_name,VIEW_APP,Condition ,SEVERITY",
+        "FILE-NAME,viewapp,CONDITION,severity",
+    ],
+)
+def test_blanks_signs_and_case_in_headers_are_alike(header):
+    (row,) = read_rows((header + ",Patient,Time Stamp,Other Column\na.png,PLAX,,,P,,\n").encode(), "t")
+    assert list(row) == [
+        "FILENAME",
+        "VIEW-APP",
+        "CONDITION",
+        "SEVERITY",
+        "PATIENT",
+        "TIMESTAMP",
+        "OTHER COLUMN",
+    ]
+    with pytest.raises(UserError, match="FILENAME stands there more than once"):
+        read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
