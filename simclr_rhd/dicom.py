@@ -17,14 +17,11 @@ import numpy as np
 from simclr_rhd.clips import evenly
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import DARKEST_16_BIT, LARGEST_PIXELS, SMALLEST_SIDE
+from simclr_rhd.groups import nobody
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
 MOST_FRAMES = 100_000  # a header that promises more is damaged
-# What stands for a patient whose number was taken away, reduced to letters and digits.
-NOBODY = frozenset(
-    {"", "0", "na", "nan", "none", "null", "unknown", "anon", "anonymous", "anonymized", "anonymised"}
-)
 TWO_DIMENSIONAL = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.8.5.5.1.1
 
 
@@ -91,8 +88,7 @@ def dicom_frames(
         )
     if not 0 < total <= MOST_FRAMES:
         raise ValueError(f"a DICOM header that promises {total} frames")
-    known = "".join(letter for letter in patient.lower() if letter.isalnum()) not in NOBODY
-    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if known else ""
+    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if not nobody(patient) else ""
     wanted = list(range(total)) if most is None else evenly(total, most)
     return name, total, _pixels(path, header, wanted, region)
 

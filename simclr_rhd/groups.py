@@ -1,5 +1,6 @@
 """Groups: frames that belong together and so never stand on two sides of a split."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,6 +8,30 @@ from typing import Any
 from simclr_rhd.errors import UserError
 
 HASHED = "dicom-"  # begins a patient's name that is a salted hash
+
+ABOUT = r"(?:patient|subject|person|name|identifier|id|pid|mrn|phi|data|info|number|value|has|been|by)"
+ABSENT = (
+    r"(?:unknown|unnamed|missing|empty|blank(?:ed)?|default|dummy|unspecified|undefined|unassigned|removed|"
+    r"not(?:available|applicable|provided|given|specified|assigned|known)|deleted|redacted|cleared|masked|"
+    r"hidden|withheld|stripped|confidential|deid(?:ent(?:ified|ifier)?)?|unidentified|"
+    r"anon(?:ym(?:ous|i[sz]ed|e)?)?|pseudonymi[sz]ed)"
+)
+WORDS_FOR_NOBODY = re.compile(
+    rf"(?:{ABOUT}*{ABSENT}(?:{ABOUT}|{ABSENT})*|no{ABOUT}+|{ABOUT}{{1,2}}|na|nan|nil|none|null|no)?"
+)
+NUMBERS_FOR_NOBODY = re.compile(r"0*|x*|9{4,}")
+
+
+def nobody(identifier: str, *, typed: bool = False) -> bool:
+    """Whether an identifier stands for a patient whose own was taken away: 'REMOVED', 'No ID', '***', '0000'.
+
+    Args:
+        identifier: of a patient. With a number of its own, as in 'ANON017', it is one.
+        typed: by a person in a table, where '0' and 'X' may be patients.
+    """
+    reduced = "".join(letter for letter in identifier.lower() if letter.isalnum())
+    words = WORDS_FOR_NOBODY.fullmatch(reduced) is not None
+    return words or (not typed and NUMBERS_FOR_NOBODY.fullmatch(reduced) is not None)
 
 
 def make_groups(

@@ -20,7 +20,7 @@ from simclr_rhd.annotators import Conflict, agreement, settle, time_reader
 from simclr_rhd.cells import clear_parts, divided, items, parts
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import is_frame
-from simclr_rhd.groups import HASHED
+from simclr_rhd.groups import HASHED, nobody
 from simclr_rhd.table import (
     COLUMNS,
     FILE_COLUMN,
@@ -216,6 +216,7 @@ def read_labels(
         index = {text: number for number, text in enumerate(classes[task])} | {None: NOT_ANNOTATED}
         values[task] = np.array([index[found[task].get(file)] for file in files], dtype=np.int64)
     hashed = {file: HASHED + patient for file, patient in (hashed_patients or {}).items()}
+    hashed = _of_one_patient(hashed, found["patient"])
     videos = videos_of(files, prefixes)
     video = dict(zip(files, videos, strict=True))
     named = [(conflict.file, reading) for conflict in several.values() for reading in conflict.readings]
@@ -328,7 +329,7 @@ def patient_reader(cells: Sequence[str]) -> Callable[[str], set[str]]:
 
     def read(cell: str) -> set[str]:
         name = spelling[" ".join(cell.split()).casefold()]
-        return set() if _reduced(name) in MISSING else {name}
+        return set() if nobody(name, typed=True) else {name}
 
     return read
 
@@ -434,6 +435,24 @@ def _rows_of(
 
 def _distinct(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
     return list({id(row): row for of_file in rows_of.values() for row in of_file}.values())
+
+
+def _of_one_patient(hashed: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:
+    """DICOM identifiers by file, without those that stand in files of several patients of the table.
+
+    Such an identifier is a placeholder, or that of a device: the table wins.
+    """
+    patients_of = defaultdict[str, set[str]](set)
+    for file, identifier in hashed.items():
+        patients_of[identifier] |= {named[file]} if file in named else set()
+    kept = {file: identifier for file, identifier in hashed.items() if len(patients_of[identifier]) < 2}
+    if several := [patients for patients in patients_of.values() if len(patients) > 1]:
+        logger.warning(
+            "WARNING %d patient identifiers in DICOM files stand in files of several patients of the table, "
+            "one of them of %d: the table is used, and %d files of such an identifier are of nobody in it",
+            *(len(several), max(map(len, several)), len(hashed.keys() - kept.keys() - named.keys())),
+        )
+    return kept
 
 
 def _tell_of_unread_times(conflicts: Sequence[Conflict], seconds: Callable[[str], float], name: str) -> None:

@@ -704,3 +704,15 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
     ]
     with pytest.raises(UserError, match="FILENAME stands there more than once"):
         read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
+
+
+def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog, monkeypatch):
+    monkeypatch.setattr(labels_module.logger, "propagate", True)
+    files = [f"{L}/{letter}.dcm" for letter in "abc"] + [f"{U}/d.dcm"]
+    table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
+    hashed = dict.fromkeys(files, "0123")
+    labels = read_labels(table, "t", files=files, listed=files[:3], prefixes=(L, U), hashed_patients=hashed)
+    assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.doubts == []
+    (said,) = caplog.messages
+    assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
+    assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
