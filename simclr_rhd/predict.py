@@ -32,6 +32,7 @@ from simclr_rhd.process import progress
 from simclr_rhd.sources import open_place
 from simclr_rhd.store import salt_of
 from simclr_rhd.table import FILE_COLUMN, OF_PATIENTS, PATIENT_COLUMN, match, read_rows, table_bytes
+from simclr_rhd.text import as_cell
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -186,13 +187,13 @@ class Run:
         with ExitStack() as stack:
             table = csv.writer(stack.enter_context(_text(out)))
             listed = stack.enter_context(_listing(beside("json"), self._head()))
-            table.writerow(["path", "video", "patient", *self._columns()])
+            table.writerow(map(as_cell, ["path", "video", "patient", *self._columns()]))
             for frames, answers in self._answered():
                 for row, frame in enumerate(frames):
                     p = {task: of_task[row] for task, of_task in answers.probabilities.items()}
                     of = Told(frame.patient, p, answers.novelty[row], bool(answers.out_of_distribution[row]))
                     for cells in self._rows(of, level="frame"):
-                        table.writerow([frame.path, frame.video, *cells])
+                        table.writerow(map(as_cell, [frame.path, frame.video, *cells]))
                     listed({"path": frame.path, "video": frame.video} | self._record(of, level="frame"))
             if not self.frames:
                 examples = "".join(f"\n  {path}: {why}" for path, why in self.rejected[:5])

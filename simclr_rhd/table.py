@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.text import printable
+from simclr_rhd.text import from_cell, printable
 
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
@@ -108,7 +108,7 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
                 f"{name}: line {line} has more cells than there are columns; put a cell that "
                 "holds a comma, such as a list, between quotation marks: \"['A', 'B']\""
             )
-        row = Row(itertools.zip_longest(columns, cells[: len(columns)], fillvalue=""))
+        row = Row(itertools.zip_longest(columns, map(from_cell, cells[: len(columns)]), fillvalue=""))
         row.line = line
         if row[FILE_COLUMN].strip():
             rows.append(row)

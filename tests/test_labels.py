@@ -7,7 +7,6 @@ import zipfile
 import numpy as np
 import pytest
 
-from simclr_rhd import labels as labels_module
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import TASKS, Unreadable, class_reader, ordinal, patient_reader, read_labels, videos_of
@@ -611,8 +610,7 @@ def test_the_folder_of_a_bare_number_must_agree():
 US = "a_frame1.png,PLAX,,,3/4/2021 7:07\na_frame1.png,PSAX,,,{0}/5/2021 7:07\nb_frame1.png,PLAX,,,{1}\n"
 
 
-def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplog, monkeypatch):
-    monkeypatch.setattr(labels_module.logger, "propagate", True)
+def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplog):
     how = {"names": ["a_frame1.png", "b_frame1.png"], "header": HEADER + ",TIMESTAMP", "policy": "latest"}
     _, labels = read(US.format(2, "9/21/2021 7:07"), **how)
     assert labels.conflicts[0].used == "Parasternal Long Axis (PLAX)" and not caplog.messages
@@ -622,9 +620,8 @@ def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplo
     assert "2 of the 2 times" in said and "the first: '3/4/2021 7:07' (day or month first?)" in said
 
 
-def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a_notice(caplog, monkeypatch):
-    monkeypatch.setattr(labels_module.logger, "propagate", True)
-    caplog.set_level("INFO")
+def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a_notice(caplog):
+    caplog.set_level("INFO", "simclr_rhd")
     names = [f"{letter}_frame1.png" for letter in "abcd"]
     grades = "a_frame1.png,,,None\nb_frame1.png,,,mild\nc_frame1.png,,None,Severe\nd_frame1.png,,,moderate\n"
     _, labels = read(grades, names)
@@ -706,8 +703,7 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
         read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
 
 
-def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog, monkeypatch):
-    monkeypatch.setattr(labels_module.logger, "propagate", True)
+def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog):
     files = [f"{L}/{letter}.dcm" for letter in "abc"] + [f"{U}/d.dcm"]
     table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
     hashed = dict.fromkeys(files, "0123")
@@ -716,3 +712,8 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     (said,) = caplog.messages
     assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
     assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
+
+
+def test_marked_cells_of_a_table_are_read_as_they_were():
+    rows = read_rows(f"{HEADER}\n'-7_frame1.png,'=PLAX,'+ve,'mild\n".encode(), "t")
+    assert list(rows[0].values()) == ["-7_frame1.png", "=PLAX", "+ve", "'mild"]
