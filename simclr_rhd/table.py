@@ -26,6 +26,7 @@ MARKS = (  # UTF-16's begins UTF-32's
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+LARGEST_TABLE, LONGEST_LINE = 2**27, 2**20  # bytes
 SAMPLE = 4096  # bytes by which an encoding is told
 LONGEST_SHOWN = 300  # characters of a header in a message
 AS_CSV = "Open it, save it as CSV (UTF-8), and name that file"
@@ -68,9 +69,11 @@ def table_bytes(path: Path, name: str) -> bytes:
     """A table as it is on this machine; `name` is what messages call it.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is larger than any table.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST_TABLE:
+            raise UserError(f"{name}: has {size} bytes, a table at most {LARGEST_TABLE}; is it another file?")
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{name}: {error.strerror}") from None
@@ -83,13 +86,16 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
     """
     _refuse_other_kinds(table, name)
+    _refuse_long_lines(table, name)
     text = _decoded(table, name)
     header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
     delimiter = max(",;\t", key=header.count)
     try:
         (_, columns, _), *records = list(_records(text, delimiter)) or [(1, [], "")]
-    except csv.Error as error:
-        raise UserError(f"{name}: not a CSV table ({error})") from None
+    except csv.Error as error:  # above all of a cell that is larger than csv.field_size_limit()
+        raise UserError(
+            f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
+        ) from None
     columns = [_column(column) for column in columns]
     if missing := [column for column in needed if column not in columns]:
         raise UserError(
@@ -200,6 +206,21 @@ def _refuse_other_kinds(table: bytes, name: str) -> None:
     for start, kind, advice in OTHER_KINDS:
         if table[:SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower() == start.lower():
             raise UserError(f"{name}: {kind}, no CSV table. {advice}")
+
+
+def _refuse_long_lines(table: bytes, name: str) -> None:
+    """A line of megabytes is no row; found before the bytes are decoded, it costs neither memory nor time.
+
+    Raises:
+        UserError: there is one.
+    """
+    start, number = 0, 1
+    while start < len(table):
+        ends = (table.find(sign, start, start + LONGEST_LINE) for sign in (b"\n", b"\r"))
+        end = min((end for end in ends if end >= 0), default=-1)
+        if end < 0 and len(table) - start > LONGEST_LINE:
+            raise UserError(f"{name}: line {number} has more than {LONGEST_LINE} bytes; is it a CSV table?")
+        start, number = (end + 1 if end >= 0 else len(table)), number + (table[end : end + 1] == b"\n")
 
 
 def _decoded(table: bytes, name: str) -> str:

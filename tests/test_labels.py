@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import lzma
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
 from simclr_rhd.labels import TASKS, Unreadable, class_reader, ordinal, patient_reader, read_labels, videos_of
-from simclr_rhd.table import OF_PATIENTS, match, read_rows
+from simclr_rhd.table import OF_PATIENTS, match, read_rows, table_bytes
 
 L, U = "lab", "un/lab"
 HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
@@ -717,3 +718,33 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
 def test_marked_cells_of_a_table_are_read_as_they_were():
     rows = read_rows(f"{HEADER}\n'-7_frame1.png,'=PLAX,'+ve,'mild\n".encode(), "t")
     assert list(rows[0].values()) == ["-7_frame1.png", "=PLAX", "+ve", "'mild"]
+
+
+def test_a_line_of_megabytes_is_refused_before_it_is_decoded():
+    table = PLAIN + b"b.png," + b"x" * (8 << 20) + b",,\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="line 3 has more than 1048576 bytes"):
+            read_rows(table, "table.csv")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_large_cell_of_many_lines_is_refused():
+    with pytest.raises(UserError, match="field larger.* quotation mark"):
+        read_rows(PLAIN + b'b.png,"' + b"x\n" * 100_000 + b'",,\n', "table.csv")
+
+
+def test_a_file_that_is_larger_than_any_table_is_not_read(tmp_path):
+    path = tmp_path / "table.csv"
+    with path.open("wb") as stream:
+        stream.truncate(2**27 + 1)  # a hole: takes no disk
+    with pytest.raises(UserError, match="--labels-csv t: has 134217729 bytes, a table at most"):
+        table_bytes(path, "--labels-csv t")
+
+
+def test_lines_may_end_as_on_old_systems_and_be_many():
+    rows = read_rows(HEADER.encode() + b"\r" + b"a_frame1.png,PLAX,,\r" * 60_000, "t")
+    assert len(rows) == 60_000
