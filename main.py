@@ -554,6 +554,7 @@ def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any
         **config.pick("max_rejected", "label_conflict", "group_by", "folds", "pretrain_per_fold", "seed"),
         **config.pick("max_pixels"),
         cache_dir=cache_dir,
+        patients_csv=config.patients_csv,
         rejected_csv=(cache_dir if taken else save_dir) / "rejected.csv",
     )
     counts = inventory.take(dataset, source)

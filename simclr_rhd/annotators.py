@@ -5,14 +5,23 @@ A reading is what a row's cell can be taken for: no class (empty), one, or sever
 
 import itertools
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from simclr_rhd.table import TIME_COLUMN, USER_COLUMN, Row
 
+CLOCK = (
+    r"(?:[\sT,]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d+)?)?"
+    r"\s*(?P<half>[ap])?(?(half)\.?m\.?))?"
+)
+DATE = re.compile(
+    rf"(?P<one>\d{{1,2}})(?P<sign>[./-])(?P<two>\d{{1,2}})(?P=sign)(?P<year>\d{{4}}|\d\d){CLOCK}", re.I
+)
+YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}})[./](?P<one>\d{{1,2}})[./](?P<two>\d{{1,2}}){CLOCK}", re.I)
 POLICIES = ("drop", "latest", "majority")
 Readings = Sequence[tuple[set[str], Row]]  # of the rows of one file
 
@@ -51,11 +60,16 @@ class Conflict:
         )
 
 
-def settle(readings: Readings, policy: str) -> str:
+def settle(readings: Readings, policy: str, seconds: Callable[[str], float] | None = None) -> str:
     """The reading that a policy picks from rows that disagree, "" if it picks none.
 
     'drop' picks none, 'latest' that of the row with the latest time, 'majority' that of most annotators (each
     one's last word). A tie, or a time that cannot be read, picks none.
+
+    Args:
+        readings: of the rows of one file.
+        policy: one of `POLICIES`.
+        seconds: reads a time, as `time_reader` of its column gives it; None for that of these rows alone.
     """
     if policy == "majority":
         votes = {}  # one for each annotator, the last
@@ -65,7 +79,8 @@ def settle(readings: Readings, policy: str) -> str:
         counts = Counter(votes.values()).most_common(2)
         return counts[0][0] if len(counts) == 1 or (counts and counts[0][1] > counts[1][1]) else ""
     if policy == "latest":
-        times = [(_time(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
+        seconds = seconds or time_reader([row.get(TIME_COLUMN) or "" for _, row in readings])
+        times = [(seconds(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
         if any(math.isnan(when) for when, _ in times):
             return ""
         last = max(when for when, _ in times)
@@ -110,17 +125,53 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     return float(cohen_kappa_score([one for one, _ in pairs], [other for _, other in pairs]))
 
 
-def _time(text: str) -> float:
-    """Seconds since 1970 of a time in ISO 8601, as day.month.year, or as (milli)seconds; NaN for others."""
-    text = text.strip()
-    try:
-        number = float(text)
-        return number / 1000 if number > 1e11 else number
-    except ValueError:
-        pass
-    for pattern in (None, "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M"):  # 02/03/2024 could be in March or February
+def time_reader(cells: Sequence[str]) -> Callable[[str], float]:
+    """A function from a cell of a column of times to seconds since 1970; NaN where it cannot be read.
+
+    It reads ISO 8601, (milli)seconds since 1970, and days, months and years as numbers. Whether the day or
+    the month comes first is the same throughout a column: a number above 12 in one of `cells` says it for all
+    with the same sign between numbers. Where none does, the day comes first in 3.4.2021 by custom, and
+    3/4/2021 cannot be read. A time without a zone is taken as UTC.
+    """
+    first = defaultdict[str, set[str]](set)  # by sign: what is seen to come first
+    for match in filter(None, (DATE.fullmatch(cell.strip()) for cell in set(cells))):
+        if int(match["one"]) > 12:
+            first[match["sign"]].add("day")
+        if int(match["two"]) > 12:
+            first[match["sign"]].add("month")
+
+    def read(cell: str) -> float:
+        cell = cell.strip()
+        if match := DATE.fullmatch(cell):
+            one, two = int(match["one"]), int(match["two"])
+            order = first[match["sign"]] or ({"day"} if match["sign"] == "." else set())
+            if max(one, two) > 12 or one == two:
+                order = {"day"} if one > 12 else {"month"}
+            if len(order) != 1:
+                return math.nan
+            return _seconds(match, *((two, one) if order == {"day"} else (one, two)))
+        if match := YEAR_FIRST.fullmatch(cell):
+            return _seconds(match, int(match["one"]), int(match["two"]))
         try:
-            return (datetime.strptime(text, pattern) if pattern else datetime.fromisoformat(text)).timestamp()
+            number = float(cell)
+            return number / 1000 if number > 1e11 else number
         except ValueError:
-            continue
-    return math.nan
+            return _iso(cell)
+
+    return read
+
+
+def _seconds(match: re.Match[str], month: int, day: int) -> float:
+    year, hour = int(match["year"]) + 2000 * (len(match["year"]) == 2), int(match["hour"] or 0)
+    if match["half"]:  # 12 AM is midnight, 12 PM noon
+        hour = hour % 12 + 12 * (match["half"].lower() == "p")
+    clock = f"{hour:02d}:{match['minute'] or '00'}:{match['second'] or '00'}"
+    return _iso(f"{year:04d}-{month:02d}-{day:02d} {clock}")
+
+
+def _iso(text: str) -> float:
+    try:
+        when = datetime.fromisoformat(text)
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan

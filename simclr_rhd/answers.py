@@ -13,6 +13,7 @@ import numpy as np
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.records import AGAIN, read_text, told
+from simclr_rhd.text import from_cell
 
 OF_ROW = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
 PAIR = " + "  # labels.PAIR, whose module imports torch
@@ -51,7 +52,7 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     tasks: dict[str, list[Row]] = {}
     seen = set()
     try:
-        header = next(reader, [])
+        header = list(map(from_cell, next(reader, [])))
         if missing := [name for name in OF_ROW if name not in header]:
             raise UserError(f"{path}: has no column {', '.join(missing)}; {AGAIN}")
         if len(set(header)) < len(header):
@@ -60,7 +61,7 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):
                 raise UserError(f"{where}: found {len(cells)} cells, wanted {len(header)}; {AGAIN}")
-            row = dict(zip(header, cells, strict=True)) | {"line": str(reader.line_num)}
+            row = dict(zip(header, map(from_cell, cells), strict=True)) | {"line": str(reader.line_num)}
             if (row["task"], row["path"]) in seen:
                 raise UserError(f"{where}: its frame has a row of this task already; {AGAIN}")
             seen.add((row["task"], row["path"]))

@@ -74,6 +74,11 @@ class Config:
     labelled_prefix: str = flag("supervised/annotated-final", "labelled frames, below --data")
     unlabelled_prefix: str = flag("unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data")
     labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data")
+    patients_csv: str | None = flag(
+        None,
+        "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT: "
+        "unlabelled files of patients that are tested are then kept out of pretraining",
+    )
     cache_dir: str | None = flag(
         None, "where fetched and decoded frames are kept (default: the platform's user cache folder)"
     )
@@ -325,8 +330,14 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
     if command in PARSERS:
         return PARSERS[command](arguments)
     config = Config(**vars(parser.parse_args(arguments)), command=command)
-    homes = {name: os.path.expanduser(getattr(config, name) or "") for name in ("save_dir", "cache_dir")}
-    config = dataclasses.replace(config, save_dir=homes["save_dir"], cache_dir=homes["cache_dir"] or None)
+    names = ("save_dir", "cache_dir", "patients_csv")
+    homes = {name: os.path.expanduser(getattr(config, name) or "") for name in names}
+    config = dataclasses.replace(
+        config,
+        save_dir=homes["save_dir"],
+        cache_dir=homes["cache_dir"] or None,
+        patients_csv=homes["patients_csv"] or None,
+    )
     if config.image_size is None:
         config = dataclasses.replace(config, image_size=DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE)
     if problems := list(contradictions(config)):
@@ -450,6 +461,8 @@ def contradictions(config: Config) -> Iterator[str]:
             "'random', 'imagenet', or a file that exists",
         )
     )
+    table = config.patients_csv
+    wanted.append(("patients_csv", table is None or os.path.isfile(table), "a file that exists"))
     for name, holds, want in wanted:
         if not holds:
             yield f"--{name.replace('_', '-')} {getattr(config, name)!s}: wanted {want}"

@@ -12,7 +12,7 @@ import numpy as np
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
 from simclr_rhd.frames import evenly
-from simclr_rhd.groups import make_groups
+from simclr_rhd.groups import make_groups, what_joins
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.media import ORDINARY
 from simclr_rhd.pseudonyms import Pseudonyms
@@ -221,16 +221,13 @@ def divide(
     Raises:
         UserError: there are too few groups.
     """
+    pictures = [
+        (video, digest)
+        for video, digest, look in zip(labels.videos, store.digests.tolist(), store.looks, strict=True)
+        if look == ORDINARY  # any two black frames are the same picture
+    ]
     names, split_by = make_groups(
-        labels.videos,
-        labels.patients,
-        group_by,
-        doubts=labels.doubts,
-        pictures=[
-            (video, digest)
-            for video, digest, look in zip(labels.videos, store.digests.tolist(), store.looks, strict=True)
-            if look == ORDINARY  # any two black frames are the same picture
-        ],
+        labels.videos, labels.patients, group_by, doubts=labels.doubts, pictures=pictures
     )
     groups, labelled = np.array(names), labels.annotated()
     try:
@@ -243,12 +240,7 @@ def divide(
             seed=seed,
         )
     except UserError as error:
-        joined = len(set(labels.videos)) > 2 * len(set(names))
-        raise UserError(
-            f"{error}."
-            + " Videos with a patient or a picture in common are one group: a title card that stands in "
-            "every clip joins them all" * joined
-        ) from None
+        raise UserError(f"{error}. {what_joins(labels.videos, labels.patients, pictures)}".strip()) from None
     for parts in (kept, *divided):
         check_disjoint(groups, parts.part)
     of_labelled = [parts.part[labelled] for parts in divided]

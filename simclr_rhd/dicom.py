@@ -22,15 +22,12 @@ import numpy as np
 from simclr_rhd.clips import video_frames
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import DARKEST_16_BIT, NO_FRAME, SMALLEST_SIDE, evenly
+from simclr_rhd.groups import nobody
 from simclr_rhd.limits import check_file, check_frame, room
 
 EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of a file without a preamble; the last is big endian
-# What stands for a patient whose number was taken away, reduced to letters and digits.
-NOBODY = frozenset(
-    {"", "0", "na", "nan", "none", "null", "unknown", "anon", "anonymous", "anonymized", "anonymised"}
-)
 TWO_DIMENSIONAL = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.8.5.5.1.1
 VIDEOS = "1.2.840.10008.1.2.4.10"  # begins the transfer syntaxes of MPEG-2, H.264 and H.265
 RLE = "1.2.840.10008.1.2.5"
@@ -131,8 +128,7 @@ def dicom_frames(
     if min(rows, columns) < SMALLEST_SIDE:
         raise ValueError(f"too small ({columns}x{rows})")
     check_frame(columns, rows, max_pixels=max_pixels)
-    known = "".join(letter for letter in patient.lower() if letter.isalnum()) not in NOBODY
-    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if known else ""
+    name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if not nobody(patient) else ""
     if opened.syntax.startswith(VIDEOS):
         return name, True, _video(opened, region, most=most, max_pixels=max_pixels)
     try:

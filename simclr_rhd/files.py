@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.text import as_cell
 
 LOCK = ".lock"  # in a folder that is being built
 
@@ -91,11 +93,10 @@ def write_lines(path: Path, records: Iterable[Any]) -> None:
 
 
 def write_rows(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file (UTF-8, one header row)."""
+    """Write a CSV file (UTF-8, one header row); what begins like a formula is marked, see `text.as_cell`."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([as_cell(cell) for cell in row] for row in itertools.chain([header], rows))
 
 
 def plain(value: Any) -> Any:

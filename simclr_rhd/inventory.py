@@ -45,6 +45,7 @@ def take(dataset: Dataset, source: Source) -> dict[str, Any]:
         "files_without_row": len(labels.files_without_row),
         "parts": dataset.parts(UNLABELLED, HELD_OUT),
         "watched": int(dataset.watched.sum()),
+        "kept_out": kept_out(dataset),
         "classes": {
             task: {
                 name: {
@@ -71,6 +72,25 @@ def quality(dataset: Dataset) -> dict[str, int]:
         "constant": int((store.looks == CONSTANT).sum()),
         "duplicates": sum(number - 1 for number in times.values()),
         "pictures_in_several_videos": sum(len(videos) > 1 for videos in videos_of.values()),
+    }
+
+
+def kept_out(dataset: Dataset) -> dict[str, int]:
+    """Unlabelled frames that are of a labelled group, and so not pretrained on where that is tested.
+
+    Returns:
+        How many 'frames' are held out of pretraining for that, how many of them are 'of_other_videos' than
+        have labels (known by their patient), and how many that are pretrained on have 'no_patient'.
+    """
+    labels, part = dataset.labels, dataset.told_part()
+    labelled, videos = labels.annotated(), np.array(labels.videos)
+    held = (part == HELD_OUT) & np.isin(dataset.groups, dataset.groups[labelled])
+    named = np.array([patient != "" for patient in labels.patients])
+    unknown = ~np.isin(dataset.groups, dataset.groups[named])
+    return {
+        "frames": int(held.sum()),
+        "of_other_videos": int((held & ~np.isin(videos, videos[labelled])).sum()),
+        "no_patient": int(((part == UNLABELLED) & unknown).sum()),
     }
 
 
@@ -127,6 +147,17 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
         for name, part in counts["parts"].items()
     )
     lines.append(f"split by {dataset.split_by}: {parts}")
+    out = counts["kept_out"]
+    if out["frames"]:
+        lines.append(
+            f"held out of pretraining, since their patients are validated or tested: {out['frames']} "
+            f"unlabelled frames, {out['of_other_videos']} of them of videos without any label"
+        )
+    if out["no_patient"] and dataset.split_by == "patient":
+        lines.append(
+            f"NOTICE {out['no_patient']} unlabelled frames to pretrain on have no known patient: if they "
+            "are of patients that are tested, name these in a table for --patients-csv"
+        )
     if dataset.leaky:
         lines.append(
             "WARNING this split is LEAKY: frames of one patient or video stand on both sides, so "

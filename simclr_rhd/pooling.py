@@ -42,7 +42,11 @@ def levels_of(
 
 
 def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], units: Sequence[str]) -> Rows:
-    """One row per unit: its most frequent class (the first in order on a tie), mean probabilities, group."""
+    """One row per unit: its most frequent class, mean probabilities, group.
+
+    A unit of which two classes are equally frequent has no row and is not evaluated: which of them is its own
+    is not known, and the first in clinical order would be the milder one.
+    """
     names, first, unit = np.unique(units, return_index=True, return_inverse=True)
     votes = np.zeros((len(names), probabilities.shape[1]))
     np.add.at(votes, (unit, true), 1)
@@ -50,7 +54,8 @@ def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], uni
     np.add.at(sums, unit, probabilities)
     # Rounded, since the mean of equal numbers depends on how many there are, and a rank must not.
     means = (sums / votes.sum(axis=1, keepdims=True)).round(DECIMALS)
-    return votes.argmax(axis=1), means, [groups[index] for index in first]
+    plain = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    return votes.argmax(axis=1)[plain], means[plain], [groups[index] for index in first[plain]]
 
 
 def of_one_class(true: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, int, int]:

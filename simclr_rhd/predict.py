@@ -26,7 +26,7 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.files import plain, replacing, write_rows
 from simclr_rhd.groups import HASHED
 from simclr_rhd.inference import BATCH, Answers, Model, confidence, entropy, move, other_prevalence, said
-from simclr_rhd.labels import stem_of
+from simclr_rhd.labels import patient_reader, video_of
 from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.parallel import in_order
@@ -34,7 +34,8 @@ from simclr_rhd.process import progress
 from simclr_rhd.selective import RULE
 from simclr_rhd.sources import open_place
 from simclr_rhd.store import salt_of
-from simclr_rhd.table import FILE_COLUMN, PATIENT_COLUMN, match, read_rows
+from simclr_rhd.table import FILE_COLUMN, OF_PATIENTS, PATIENT_COLUMN, match, read_rows, table_bytes
+from simclr_rhd.text import as_cell
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -119,23 +120,28 @@ def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
     """
     if path is None:
         return {}
-    try:
-        table = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"--patients-csv {path}: {error.strerror}") from None
+    table = table_bytes(Path(path), f"--patients-csv {path}")
     files = [place.prefix + entry.key for place in places for entry in place.entries]
-    rows_of, unmatched = match(read_rows(table, path, needed=(FILE_COLUMN, PATIENT_COLUMN)), files)
+    rows = read_rows(table, f"--patients-csv {path}", needed=OF_PATIENTS)
+    rows_of, unmatched = match(rows, files)
     if not rows_of:
-        raise UserError(f"--patients-csv {path}: none of its rows names one of the {len(files)} files")
+        raise UserError(
+            f"--patients-csv {path}: none of its rows names one of the {len(files)} files, or a "
+            "folder of them"
+        )
     if unmatched:
         logger.warning(
-            "WARNING --patients-csv %s: %d names are of no file here, or of more than one; the first: %s",
-            *(path, len(unmatched), unmatched[0]),
+            "WARNING --patients-csv %s: %d rows name no file or folder here, or more than one; the first: %s",
+            *(path, len(unmatched), unmatched[0][FILE_COLUMN]),
         )
-    patients = {file: {row[PATIENT_COLUMN].strip() for row in rows} for file, rows in rows_of.items()}
+    read = patient_reader([row[PATIENT_COLUMN] for row in rows])
+    patients = {
+        file: set().union(*(read(row[PATIENT_COLUMN]) for row in of_file))
+        for file, of_file in rows_of.items()
+    }
     if several := [file for file, names in patients.items() if len(names) > 1]:
         raise UserError(f"--patients-csv {path}: {several[0]} has several patients")
-    return {file: names.pop() for file, names in patients.items()}
+    return {file: names.pop() for file, names in patients.items() if names}
 
 
 class Run:
@@ -196,13 +202,13 @@ class Run:
         with ExitStack() as stack:
             table = csv.writer(stack.enter_context(_text(out)))
             listed = stack.enter_context(_listing(beside("json"), self._head()))
-            table.writerow(["path", "video", "patient", *self._columns()])
+            table.writerow(map(as_cell, ["path", "video", "patient", *self._columns()]))
             for frames, answers in self._answered():
                 for row, frame in enumerate(frames):
                     p = {task: of_task[row] for task, of_task in answers.probabilities.items()}
                     of = Told(frame.patient, p, answers.novelty[row], bool(answers.out_of_distribution[row]))
                     for cells in self._rows(of, level="frame"):
-                        table.writerow([frame.path, frame.video, *cells])
+                        table.writerow(map(as_cell, [frame.path, frame.video, *cells]))
                     listed({"path": frame.path, "video": frame.video} | self._record(of, level="frame"))
             if not self.frames:
                 examples = "".join(f"\n  {path}: {why}" for path, why in self.rejected[:5])
@@ -311,8 +317,8 @@ class Run:
             amount_unit="files",
         )
         for told, done, frames in files:
-            folder, slash, name = told.rpartition("/")
-            video = folder + slash + stem_of(name)
+            folder, _, name = told.rpartition("/")
+            video = "/".join(filter(None, video_of(folder, name)))
             for frame in frames:
                 path = told if frame.number is None else f"{told}#{frame.number:04d}"
                 patient = self.patients.get(told) or HASHED * bool(done.patient) + done.patient

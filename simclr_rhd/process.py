@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from simclr_rhd.text import printable
+
 logger = logging.getLogger("simclr_rhd")
 T = TypeVar("T")
 
@@ -24,6 +26,13 @@ GRACE = 5.0  # seconds after a signal; pre-emptible machines allow some 30, a sc
 
 class Terminated(BaseException):
     """SIGTERM arrived: a pre-empted machine, or `kill`."""
+
+
+class Plain(logging.Formatter):
+    """Lines without characters that are not seen: names of files and cells of tables command no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:  # noqa: D102
+        return printable(super().format(record), keep="\n\t")
 
 
 def rank() -> int:
@@ -54,7 +63,7 @@ def start_log() -> None:
     to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
     to_stderr.setLevel(logging.ERROR)
     for handler in (to_stdout, to_stderr):
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        handler.setFormatter(Plain("%(asctime)s  %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     logger.addHandler(logging.handlers.MemoryHandler(LINES_KEPT, flushLevel=logging.CRITICAL + 1))
 
@@ -62,7 +71,7 @@ def start_log() -> None:
 def log_to(save_dir: Path) -> None:
     """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
     to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_file.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
     for handler in logger.handlers[:]:
         if isinstance(handler, logging.handlers.MemoryHandler):
             handler.setTarget(to_file)

@@ -14,6 +14,7 @@ from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source
 from simclr_rhd.split import WATCHED_SHARE
 from simclr_rhd.store import check_rejected, is_there, open_store, sample
+from simclr_rhd.table import OF_PATIENTS, read_rows, table_bytes
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -130,6 +131,7 @@ def read_dataset(
     seed: int,
     rejected_csv: Path,
     max_pixels: int = MAX_PIXELS,
+    patients_csv: str | None = None,
 ) -> Dataset:
     """List, fetch, decode, label, group and split.
 
@@ -149,6 +151,7 @@ def read_dataset(
         seed: of the split.
         max_pixels: of a frame.
         rejected_csv: where the unreadable frames are listed if they are too many.
+        patients_csv: a table of this machine that names the patients of files and folders.
 
     Raises:
         UserError: something of this cannot be used.
@@ -159,6 +162,8 @@ def read_dataset(
     labelled, unlabelled = listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, listed.table)
+    patients = table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
+    people = read_rows(patients, f"--patients-csv {patients_csv}", needed=OF_PATIENTS) if patients else []
 
     store = open_store(
         source,
@@ -181,9 +186,10 @@ def read_dataset(
         listed=[entry.key for entry in labelled],
         prefixes=(labelled_prefix, unlabelled_prefix),
         hashed_patients=store.patients,
+        patients=people,
         policy=label_conflict,
     )
-    fingerprint = hashlib.sha256(store.fingerprint.encode() + table).hexdigest()
+    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = divide(
         store,
         labels,
@@ -205,7 +211,4 @@ def _fetch_table(source: Source, entry: Entry) -> bytes:
     paths, failed = source.fetch([entry])
     if failed:
         raise UserError(f"--labels-csv {entry.key}: could not be fetched: {failed[entry.key]}")
-    try:
-        return paths[entry.key].read_bytes()
-    except OSError as error:
-        raise UserError(f"--labels-csv {entry.key}: {error.strerror}") from None
+    return table_bytes(paths[entry.key], f"--labels-csv {entry.key}")

@@ -1,8 +1,10 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from simclr_rhd.annotators import agreement, cohen_kappa, settle
+from simclr_rhd.annotators import agreement, cohen_kappa, settle, time_reader
 
 
 def row(user="", time=""):
@@ -60,3 +62,35 @@ def test_the_latest_row_must_be_plain_and_an_annotator_has_one_vote():
     assert settle(rows, "latest") == ""
     assert settle([({"a"}, row("x")), ({"a"}, row("x")), ({"b"}, row("y"))], "majority") == ""
     assert settle([({"b"}, row("x")), ({"a"}, row("x")), ({"a"}, row("y"))], "majority") == "a"
+
+
+def when(*numbers):
+    return datetime(*numbers, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted"),
+    [
+        (["3/4/2021 7:07", "9/21/2021 7:07"], when(2021, 3, 4, 7, 7)),
+        (["3/4/2021 7:07", "21/9/2021 7:07"], when(2021, 4, 3, 7, 7)),
+        (["3/4/21 7:07:09 PM", "9/21/21 7:07 am"], when(2021, 3, 4, 19, 7, 9)),
+        (["3/4/2021 12:07 a.m.", "9/21/2021"], when(2021, 3, 4, 0, 7)),
+        (["03-04-2021, 17:07", "09-21-2021"], when(2021, 3, 4, 17, 7)),
+        (["3.4.2021 7:07", "9/21/2021"], when(2021, 4, 3, 7, 7)),
+        (["3.4.2021", "9.21.2021"], when(2021, 3, 4)),
+        (["5/5/2021"], when(2021, 5, 5)),
+        (["9/21/2021 7:07"], when(2021, 9, 21, 7, 7)),
+        (["2021/9/21 7:07"], when(2021, 9, 21, 7, 7)),
+        (["2021-09-21T07:07+03:00"], when(2021, 9, 21, 4, 7)),
+    ],
+)
+def test_a_day_above_12_anywhere_says_the_order_for_the_column(cells, wanted):
+    assert time_reader(cells)(cells[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [["3/4/2021"], ["3/4/2021", "9/21/2021", "21/9/2021"], ["13/13/2021"], ["2/30/2021"], ["x"], [""]],
+)
+def test_a_time_that_may_be_another_cannot_be_read(cells):
+    assert np.isnan(time_reader(cells)(cells[0]))

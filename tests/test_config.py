@@ -121,3 +121,12 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith("[]")
+
+
+def test_a_table_of_patients_must_be_there(tmp_path, capsys):
+    table = tmp_path / "patients.csv"
+    with pytest.raises(SystemExit):
+        parse(["--patients-csv", str(table)])
+    assert f"--patients-csv {table}: wanted a file that exists" in capsys.readouterr().err
+    table.touch()
+    assert parse(["--patients-csv", str(table)]).patients_csv == str(table)

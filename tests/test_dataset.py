@@ -3,6 +3,9 @@ from dataclasses import replace
 import pytest
 from a_run import make_dataset
 
+from simclr_rhd.dataset import divide
+from simclr_rhd.errors import UserError
+
 CLASSES = {"view": ["a", "b"], "condition": ["x", "y"], "severity": ["u", "v"]}
 
 
@@ -26,3 +29,11 @@ def test_of_folds_with_encoders_of_their_own_the_fewest_count():
     alone = replace(dataset, pretrained_once=False)
     ways = [dataset.in_fold(number).videos_to_pretrain() for number in range(3)]
     assert alone.videos_to_pretrain() == pytest.approx(min(dataset.videos_to_pretrain(), *ways))
+
+
+def test_a_refused_split_names_what_joins_the_groups():
+    dataset = make_dataset(CLASSES)
+    labels = replace(dataset.labels, videos=["same" for _ in dataset.part])
+    ways = {"group_by": "auto", "folds": 1, "pretrain_per_fold": False, "seed": 0}
+    with pytest.raises(UserError, match="1 group.*Frames of 30 patients are called as of one video, 'same'"):
+        divide(dataset.store, labels, "0", **ways)

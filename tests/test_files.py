@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd import files
+from simclr_rhd.text import from_cell
 
 
 def test_json_knows_no_nan_and_keeps_the_order(tmp_path):
@@ -42,3 +43,29 @@ def test_lines_hold_one_object_each(tmp_path):
         {"loss": None},
         {"loss": 0.5},
     ]
+
+
+FORMULAS = [
+    "=1+1",
+    "+A1",
+    "-A1",
+    "@SUM(A1)",
+    "\tx",
+    "\r=1",
+    "'=1",
+    "''@x",
+    "=HYPERLINK(1)",
+    "-",
+    "-1+2",
+    "＝1",
+]
+ORDINARY = ["A4C", "-0.5", "+3", "-1e-05", "a=b", "'quoted'", "", "O'Neil", "1-2"]
+
+
+def test_no_cell_is_a_formula_and_all_are_read_back(tmp_path):
+    files.write_rows(tmp_path / "r.csv", ["path", "=x"], [[text, -1.5] for text in FORMULAS + ORDINARY])
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["path", "'=x"] and [row[1] for row in rows] == ["-1.5"] * len(rows)
+    assert [row[0] for row in rows] == [f"'{text}" for text in FORMULAS] + ORDINARY
+    assert [from_cell(row[0]) for row in rows] == FORMULAS + ORDINARY

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
-from simclr_rhd.groups import make_groups
+from simclr_rhd.groups import make_groups, nobody, what_joins
 from simclr_rhd.split import fold_groups, split_groups
 
 
@@ -75,3 +75,37 @@ def test_no_patient_and_no_copy_of_a_frame_stands_on_two_sides(seed):
         for unit in (patient, video, picture):
             sides = [set(unit[part == name]) for name in ("train", "val", "test")]
             assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
+
+
+def test_what_joins_most_is_named_and_no_patient_is():
+    videos, patients = ["1", "1", "1", "2"], ["Ann", "Bob", "Cy", "Ann"]
+    assert "3 patients are called as of one video, '1'" in what_joins(videos, patients, [])
+    assert "Ann" not in what_joins(videos, patients, [])
+    pictures = [(name, 5) for name in "abcd"]
+    assert "One picture stands in 4 videos" in what_joins(list("abcd"), ["p", "q", "r", "s"], pictures)
+    hashed = what_joins(list("abcd"), ["dicom-ffff"] * 4, [])
+    assert "4 videos have one patient identifier" in hashed and "ffff" not in hashed
+    assert what_joins(list("abcd"), ["p"] * 4, [("a", 1), ("b", 1)]) == "", "a patient may have many videos"
+
+
+PLACEHOLDERS = (
+    "REMOVED,DEIDENTIFIED,De-Identified,ANONYMIZED,anonymised,Anonymous^Patient,NOID,NO ID,No Patient ID,"
+    "xxxx,XXX-XXX,00000000,0,***,---,99999999,Patient,PatientID,ID REMOVED,not available,N/A,none,nan,"
+    "redacted,UNKNOWN PATIENT,confidential,Deleted by PHI,anon,,unidentified,masked"
+)
+SOMEBODY = "ANON017,0001,P0,12345,Xavier,Nadia,Nana,Nona,Noa Idris,anon-a,99,Noname7"
+
+
+@pytest.mark.parametrize("identifier", PLACEHOLDERS.split(","))
+def test_placeholders_stand_for_nobody(identifier):
+    assert nobody(identifier)
+
+
+@pytest.mark.parametrize("identifier", [*SOMEBODY.split(","), "id" * 5000 + "y", "x" * 5000 + "y"])
+def test_identifiers_of_their_own_stand_for_somebody(identifier):
+    assert not nobody(identifier)
+
+
+def test_a_typed_zero_may_be_the_first_patient():
+    assert not nobody("0", typed=True) and not nobody("X", typed=True)
+    assert nobody("Unknown", typed=True) and nobody(" - ", typed=True)

@@ -94,3 +94,21 @@ def test_no_name_of_a_patient_comes_out(data, tmp_path, capfd, caplog):
     for secret in ("secretname", PATIENT_ID.lower()):
         assert secret not in said.lower()
         assert secret.encode() not in written.lower() and secret.encode() not in index.lower()
+
+
+def test_unlabelled_clips_of_tested_patients_are_not_pretrained_on(data, tmp_path, capfd):
+    """w<n> is another clip of the patient of c<n>: without the table nothing says so."""
+    table = tmp_path / "patients.csv"
+    rows = [f"{letter}{n}.{kind},P{n}" for n in range(8) for letter, kind in (("c", "mp4"), ("w", "avi"))]
+    table.write_text("\n".join(["FILENAME,PATIENT", *rows]))
+    counts = run(data, tmp_path, "--patients-csv", str(table))
+    with (tmp_path / "out" / "split.csv").open(newline="", encoding="utf-8") as stream:
+        split = {row["path"].split("/")[-1]: row for row in csv.DictReader(stream)}
+    tested = [n for n in range(8) if split[f"c{n}.mp4#0000"]["part"] in ("val", "test")]
+    assert tested and all(split[f"w{n}.avi#0000"]["part"] == "held-out" for n in tested)
+    assert all(split[f"w{n}.avi#0000"]["patient"] == f"P{n}" for n in range(8))
+    others = 4 * len(tested) + (split["e.dcm"]["part"] == "held-out")  # its patient is that of d.dcm
+    assert counts["kept_out"]["of_other_videos"] == others
+    said = capfd.readouterr().out
+    assert f"{others} of them of videos without any label" in said
+    assert f"NOTICE {counts['kept_out']['no_patient']} unlabelled frames to pretrain on have no known" in said

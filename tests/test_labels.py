@@ -1,22 +1,29 @@
+import bz2
+import gzip
+import io
+import lzma
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.groups import make_groups
-from simclr_rhd.labels import TASKS, class_reader, patient_reader, read_labels, videos_of
-from simclr_rhd.table import read_rows
+from simclr_rhd.labels import TASKS, Unreadable, class_reader, ordinal, patient_reader, read_labels, videos_of
+from simclr_rhd.table import OF_PATIENTS, match, read_rows, table_bytes
 
 L, U = "lab", "un/lab"
 HEADER = "FILENAME,VIEW-APP,CONDITION,SEVERITY"
 
 
-def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop"):
+def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop", patients=""):
     labelled = [f"{L}/{name}" for name in names]
     keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
     text = header + "\n" + table
-    return keys, read_labels(
-        text.encode(), "table.csv", files=keys, listed=listed or labelled, prefixes=(L, U), policy=policy
-    )
+    people = read_rows(patients.encode(), "p.csv", needed=OF_PATIENTS) if patients else ()
+    where = {"files": keys, "listed": listed or labelled, "prefixes": (L, U)}
+    return keys, read_labels(text.encode(), "table.csv", **where, policy=policy, patients=people)
 
 
 def label(labels, keys, task, name):
@@ -160,10 +167,13 @@ def test_a_severity_that_is_not_of_rhd_keeps_its_name():
 
 
 @pytest.mark.parametrize(
-    "cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')", "{['MR']}"]
+    "cell", ["[" * 500, "['a'", "[1, 2", "{'a': 1}", "__import__('os').system('x')", "{['MR']}", "[" * 3000]
 )
 def test_hostile_cells_do_no_harm(cell):
-    assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
+    try:
+        assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
+    except Unreadable as error:
+        assert error.cell == cell and str(error)
 
 
 def test_missing_columns_are_named_with_those_found():
@@ -174,7 +184,7 @@ def test_missing_columns_are_named_with_those_found():
 
 
 @pytest.mark.parametrize(
-    "table", [b"", b"\n\n", b"FILENAME,VIEW-APP,CONDITION,SEVERITY\n", b"\x00\x01\x02", b"\xff\xfe"]
+    "table", [b"", b"\n\n", b",,,\n", b"FILENAME,VIEW-APP,CONDITION,SEVERITY\n", b"\x00\x01\x02", b"\xff\xfe"]
 )
 def test_unusable_tables_are_refused(table):
     with pytest.raises(UserError, match="table.csv"):
@@ -219,6 +229,114 @@ def test_a_pair_of_conditions_in_any_writing_and_order(cell):
     assert class_reader("condition", [cell])(cell) == {pair}
 
 
+A, M = "Aortic Valve Regurgitation", "Mitral Valve Regurgitation"
+WRITINGS = [
+    "['{0}' '{1}']",
+    "['{0}'\n '{1}']",
+    '["{0}" "{1}"]',
+    "array(['{0}', '{1}'], dtype=object)",
+    "array(['{0}', '{1}'],\n      dtype='<U26')",
+    "np.array(['{0}', '{1}'])",
+    "[np.str_('{0}'), np.str_('{1}')]",
+    "Index(['{0}', '{1}'], dtype='object', name='condition')",
+    "{{'{0}', '{1}'}}",
+    "frozenset({{'{0}', '{1}'}})",
+    'c("{0}", "{1}")',
+    '{{"{0}","{1}"}}',
+    "{{{0},{1}}}",
+    "[['{0}'], ['{1}']]",
+    "'{0}', '{1}'",
+    "“{0}”, “{1}”",
+    "[‘{0}’, ‘{1}’]",
+    "[u'{0}', u'{1}', None]",
+    '{{"choices": ["{0}", "{1}"]}}',
+    '[{{"choices": ["{0}", "{1}"]}}]',
+    '[{{"value": {{"choices": ["{0}", "{1}"]}}, "id": "x", "type": "choices"}}]',
+    '{{"condition": {{"{0}": true, "{1}": 1, "Mitral Valve Prolapse": false}}}}',
+    "{{'choices': ['{0}', '{1}']}}",
+    '{{"name": "condition", "answers": [{{"name": "{0}"}}, {{"name": "{1}"}}]}}',
+    "\"['{0}', '{1}']\"",
+    "{0}|{1}",
+    "{0} / {1}",
+    "{0} + {1}",
+    "{0} and {1}",
+    "{0} & {1}",
+    "{0}\n{1}",
+    "- {0}\n- {1}\n",
+    "1. {0}\n2. {1}",
+    "{0}, and {1}",
+]
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_a_list_in_the_writings_of_many_tools(writing):
+    for one, other in ((A, M), (M, A)):
+        cell = writing.format(one, other)
+        assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+
+
+@pytest.mark.parametrize("writing", [w for w in WRITINGS if "{{{0}" not in w])
+def test_a_list_of_one_condition_and_of_classes_that_are_not_known(writing):
+    cells = [writing.format("Barlow", "Ebstein"), writing.format("Ebstein", "Barlow"), "Barlow", "Ebstein"]
+    read_class = class_reader("condition", cells)
+    assert [read_class(cell) for cell in cells[:2]] == [{"Barlow + Ebstein"}] * 2
+
+
+@pytest.mark.parametrize("cells", [["Foo / bar", "bar / Foo"], ["Foo and bar", "bar", "Foo"]])
+def test_texts_that_stand_in_both_orders_or_alone_are_several_classes(cells):
+    assert class_reader("condition", cells)(cells[0]) == {"Foo + bar"}
+
+
+def test_aortic_and_mitral_regurgitation_are_two():
+    cell = "Mitral and aortic valve regurgitation"
+    assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Ventricular septal defect / overriding aorta",
+        "Thickened and restricted leaflets",
+        "Mitral Valve Regurgitation and flail leaflet",
+        "Chordae + papillary muscle",
+        "Regurgitation (mild, eccentric)",
+        "Barlow's disease",
+        "(mild) Ebstein",
+        "Mitral Stenosis (severe)",
+    ],
+)
+def test_a_name_with_such_a_word_or_sign_is_one_class(name):
+    cells = [name, "Mitral Valve Regurgitation"]
+    assert class_reader("condition", cells)(name) == {name}
+    quoted = f'["{name}"]'
+    assert class_reader("condition", [quoted])(quoted) == {name}
+
+
+def test_a_view_is_one_class_and_a_list_of_two_a_contradiction():
+    cells = ["['PLAX']", '{"choices": ["A4C"]}', "['PLAX' 'A4C']", "Parasternal\nlong axis", "A4C/A5C"]
+    read_class = class_reader("view", cells)
+    plax, a4c = {"Parasternal Long Axis (PLAX)"}, {"Apical Four Chamber (A4C)"}
+    assert [read_class(cell) for cell in cells] == [plax, a4c, plax | a4c, plax, {"A4C/A5C"}]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "['A",
+        "['MR', 'Pulm",
+        "['a''b']",
+        "{'a': 'x' 'y'}",
+        "['a' ... 'z']",
+        '{""a"": [""x"", ""y""], ""b"": true}',
+    ]
+    + ['"Foo bar\nBaz"', "[" + "'MR' " * 1000 + "]"],
+)
+def test_a_cell_that_is_half_a_list_is_refused_with_its_row(cell):
+    quoted = cell if cell[0] == '"' else f'"{cell}"'
+    with pytest.raises(UserError, match="table.csv: line 3, column CONDITION: .*'A', 'B'"):
+        read(f"a_frame1.png,PLAX,,\nb_frame1.png,PLAX,{quoted},\n", ["a_frame1.png", "b_frame1.png"])
+
+
 @pytest.mark.parametrize("alone", ["Healthy", "Not Applicable"])
 def test_a_healthy_valve_with_a_lesion_is_a_contradiction(alone):
     cell = f"['{alone}', 'Mitral Valve Regurgitation']"
@@ -259,12 +377,59 @@ def test_the_word_frame_in_any_case():
     ]
 
 
-def test_a_missing_quotation_mark_is_an_error_and_swallows_no_rows():
-    table = (HEADER + '\na.png,"PLAX,,\nb.png,PSAX,,\nc.png,"A4C",,\n').encode()
-    with pytest.raises(UserError, match="table.csv: the row that ends in line 4 .* quotation mark"):
-        read_rows(table, "table.csv")
-    fine = (HEADER + ',NOTE\na.png,PLAX,,,"two\nlines"\n').encode()
-    assert len(read_rows(fine, "table.csv")) == 1
+NUMBERED = ["frame_0001", "0001", "12", "img3", "Image (4)", "IM_0005", "im-6", "FRAME 7", "out001", "_8"]
+
+
+def test_a_still_whose_name_only_numbers_it_is_of_the_video_that_its_folder_is_called():
+    keys = [f"{L}/clip{clip}/{stem}.png" for clip in (7, 8) for stem in NUMBERED]
+    assert videos_of(keys, (L, U)) == ["clip7"] * len(NUMBERED) + ["clip8"] * len(NUMBERED)
+    folders = [f"{L}/p1/clip7/frames/0001.png", f"{L}/p2/clip7/frames/0001.png", f"{U}/p1/clip7/0009.png"]
+    assert videos_of(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
+
+
+def test_names_that_say_more_than_a_number_are_as_they_were():
+    keys = [f"{L}/a/7_frame1.png", f"{L}/a/still 2.png", f"{L}/a/IM_0001", f"{L}/0001.png", f"{U}/a/3.mp4"]
+    assert videos_of(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
+
+
+def test_numbered_stills_of_labelled_and_unlabelled_clips_meet():
+    keys = [f"{L}/clip7/0001.png", f"{U}/far/clip7/frame_0002.png", f"{U}/clip8/frame_0001.png"]
+    assert videos_of(keys, (L, U)) == ["clip7", "clip7", "clip8"]
+
+
+def test_a_table_of_bare_numbers_is_told_to_name_folders():
+    with pytest.raises(UserError, match="'0001.png'; 2 files are called so: put the folder .* 'a/0001.png'"):
+        read("0001.png,PLAX,,\n", ["a/0001.png", "b/0001.png"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ('a.png,"PLAX,,,\nb.png,PSAX,,,\nc.png,"A4C",,,\nd.png,A4C,,,\n', "line 2 goes on to line 4"),
+        ('a.png,PLAX,,,"12 mm\nb.png,PSAX,,,\nc.png,A4C,,,13"\nd.png,A4C,,,\n', "line 2 goes on to line 4"),
+        ('a.png,PLAX,,,\nb.png,PSAX,,,"unclear\nc.png,A4C,,,\n', "line 3 goes on to line 4"),
+        ('a.png,PLAX,,,"5\nb.png,"PSAX",,,\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        ('a.png,PLAX,,,"5\nb.png,PSAX,,5",\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        (',,,,"no file\nb.png,PSAX,,,"\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+        ('IM1,PLAX,,,"5\nIM2,PSAX,,,\nIM3,PSAX,,,6"\nIM4,A4C,,,\n', "line 2 goes on to line 4"),
+        ('"a.png\nb.png",PSAX,,,\nd.png,A4C,,,\n', "line 2 goes on to line 3"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_stray_quotation_mark_is_an_error_and_swallows_no_rows(rows, lines, end):
+    table = (HEADER + ",NOTE\n" + rows).replace("\n", end)
+    with pytest.raises(UserError, match=f"t.csv: the row that begins in {lines}, .* quotation mark"):
+        read_rows(table.encode(), "t.csv")
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["two\nlines", "seen in A4C, PSAX, PLAX, all\nwith a jet, late, small, central, x", 'a ""word""\nor two'],
+)
+def test_a_true_cell_of_two_lines_is_a_cell(note):
+    rows = read_rows((HEADER + f',NOTE\na.png,PLAX,,,"{note}"\nb.png,PSAX,,,\n').encode(), "t.csv")
+    assert [row["FILENAME"] for row in rows] == ["a.png", "b.png"]
+    assert [row.line for row in rows] == [2, 4] and rows[0]["NOTE"] == note.replace('""', '"')
 
 
 def test_a_column_that_stands_there_twice_is_refused():
@@ -339,3 +504,247 @@ def test_all_patients_of_the_table_are_known_those_without_a_frame_too():
     rows = "a_frame1.png,A4C,,,P1\ngone_frame1.png,A4C,,,P2\nb_frame1.png,A4C,,,"
     _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=HEADER + ",PATIENT")
     assert labels.named == ["P1", "P2"] and labels.patients == ["P1", ""]
+
+
+HIDDEN = [
+    "\x07",
+    "\x1b[31m",
+    "\x92",
+    "\ue000",
+    "\U000f0000",
+    "\U0010fffd",
+    "\x7f",
+    "\u200b",
+    "\u2028",
+    "\u0378",
+]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_class_names_can_be_shown_so_that_the_model_can_be_loaded(hidden):
+    cells = [f"Left {hidden}view", f"['Barlow{hidden}', 'MR']", f"mild{hidden}"]
+    row = ",".join(["a_frame1.png", cells[0], f'"{cells[1]}"', cells[2]])
+    _, labels = read(row + "\n", ["a_frame1.png"])
+    for names in labels.classes.values():
+        assert len(names) == 1 and names[0].isprintable()
+    assert labels.classes["severity"] == ["Mild"]
+
+
+def test_names_that_json_escapes_can_be_shown():
+    cell = '{"choices": ["Left\\u0007 \\ue000view", "[\'a\\u0007\']"]}'
+    assert class_reader("condition", [cell])(cell) == {"Left view + a"}
+
+
+def test_composed_and_decomposed_letters_are_one_class():
+    _, labels = read(
+        "a_frame1.png,vue e\u0301,,\nb_frame1.png,vue \u00e9,,\n", ["a_frame1.png", "b_frame1.png"]
+    )
+    assert labels.classes["view"] == ["vue \u00e9"]
+
+
+def test_a_column_of_notes_is_no_column_of_classes():
+    names = [f"n{number}_frame1.png" for number in range(1001)]
+    with pytest.raises(UserError, match="VIEW-APP has 1001 classes"):
+        read("".join(f"{name},note {name},,\n" for name in names), names)
+
+
+def patients_of(keys, labels):
+    return dict(zip(keys, labels.patients, strict=True))
+
+
+@pytest.mark.parametrize(
+    "patients",
+    [
+        f"FILENAME,PATIENT\n{U}/p1/c_frame1.png,P1\n{U}/p2,P2\n",
+        "FILENAME,PATIENT\nc_frame1.png,p1\np2/,P2\n",
+        f"Patient;FileName\nP1;un\\lab\\p1\nP2;{U}/p2/sub\n",
+    ],
+)
+def test_a_table_of_patients_names_files_and_folders_of_either_prefix(patients):
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,P1\n",
+        ["a_frame1.png"],
+        ["p1/c_frame1.png", "p2/sub/d_frame1.png", "p2/sub/e.mp4", "p3/f_frame1.png"],
+        header=HEADER + ",PATIENT",
+        patients=patients,
+    )
+    assert labels.patients == ["P1", "P1", "P2", "P2", ""] and labels.rows_without_file == []
+    assert labels.named == ["P1", "P2"]
+
+
+def test_a_row_of_the_label_table_names_the_patient_of_an_unlabelled_file_and_no_label_of_it():
+    keys, labels = read(
+        f"a_frame1.png,PLAX,,,P1\n{U}/a_frame1.png,,,,P2\nc.mp4,PSAX,,,P1\nclips,,,,P3\nnone.mp4,,,,P4\n",
+        ["a_frame1.png"],
+        ["a_frame1.png", "c.mp4", "clips/d.mp4"],
+        header=HEADER + ",PATIENT",
+    )
+    assert labels.patients == ["P1", "P2", "P1", "P3"], "a whole path is of that file alone"
+    assert labels.classes["view"] == ["Parasternal Long Axis (PLAX)"]
+    assert labels.annotated().tolist() == [True, False, False, False]
+    assert labels.rows_without_file == ["none.mp4"]
+
+
+def test_tables_that_disagree_on_a_patient_are_a_conflict_and_join_both():
+    keys, labels = read(
+        "a_frame1.png,PLAX,,,P1\nb_frame1.png,PLAX,,,P3\n",
+        ["a_frame1.png", "b_frame1.png"],
+        header=HEADER + ",PATIENT",
+        patients="FILENAME,PATIENT\na_frame1.png,P2\nb_frame1.png,p3\ngone.png,P1\n",
+    )
+    assert [(c.task, c.readings) for c in labels.conflicts] == [("patient", ["P1", "P2"])]
+    assert labels.doubts == [("a", "P1"), ("a", "P2")] and labels.rows_without_file == ["gone.png"]
+
+
+def test_a_folder_that_is_a_prefix_or_above_it_is_nobodys():
+    table = "FILENAME,PATIENT\nlab,P1\nun,P2\nun/lab,P3\n"
+    _, labels = read("a_frame1.png,PLAX,,\n", ["a_frame1.png"], ["b_frame1.png"], patients=table)
+    assert labels.patients == ["", ""]
+
+
+def test_the_folder_of_a_bare_number_must_agree():
+    rows = read_rows(b"FILENAME,PATIENT\nclip7/0031.png,P1\nx/a_frame1.png,P2\n", "t", needed=OF_PATIENTS)
+    found, unmatched = match(rows, [f"{L}/clip8/0031.png", f"{L}/y/a_frame1.png"])
+    assert list(found) == [f"{L}/y/a_frame1.png"] and unmatched == rows[:1]
+
+
+US = "a_frame1.png,PLAX,,,3/4/2021 7:07\na_frame1.png,PSAX,,,{0}/5/2021 7:07\nb_frame1.png,PLAX,,,{1}\n"
+
+
+def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplog):
+    how = {"names": ["a_frame1.png", "b_frame1.png"], "header": HEADER + ",TIMESTAMP", "policy": "latest"}
+    _, labels = read(US.format(2, "9/21/2021 7:07"), **how)
+    assert labels.conflicts[0].used == "Parasternal Long Axis (PLAX)" and not caplog.messages
+    _, labels = read(US.format(2, "9/2/2021 7:07"), **how)
+    assert labels.conflicts[0].used == ""
+    (said,) = caplog.messages
+    assert "2 of the 2 times" in said and "the first: '3/4/2021 7:07' (day or month first?)" in said
+
+
+def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a_notice(caplog):
+    caplog.set_level("INFO", "simclr_rhd")
+    names = [f"{letter}_frame1.png" for letter in "abcd"]
+    grades = "a_frame1.png,,,None\nb_frame1.png,,,mild\nc_frame1.png,,None,Severe\nd_frame1.png,,,moderate\n"
+    _, labels = read(grades, names)
+    assert labels.classes["severity"] == ["None", "Mild", "Moderate", "Severe"]
+    assert labels.values["severity"].tolist() == [0, 1, 3, 2] and labels.classes["condition"] == []
+    assert ordinal(labels.classes["severity"]) == [0, 1, 2, 3]
+    assert [line.split(":")[0] for line in caplog.messages] == ["NOTICE CONDITION", "NOTICE SEVERITY"]
+    assert "1 cells say 'None', which is read as a degree" in caplog.messages[1]
+    caplog.clear()
+    _, labels = read("a_frame1.png,,,None\nb_frame1.png,,,Normal\nc_frame1.png,,,nan\n", names[:3])
+    assert labels.classes["severity"] == ["Normal"]
+    assert caplog.messages == ["NOTICE SEVERITY: 1 cells say 'None', which is read as not annotated"]
+
+
+def zipped(name):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr(name, "<worksheet/>")
+    return stream.getvalue()
+
+
+PLAIN = (HEADER + "\na.png,PLAX,,\n").encode()
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (zipped("xl/worksheets/sheet1.xml"), "a workbook .* save it as CSV"),
+        (zipped("content.xml"), "a workbook .* save it as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504), "an old workbook .* save it as CSV"),
+        (gzip.compress(PLAIN), "compressed with gzip.* Unpack it"),
+        (bz2.compress(PLAIN), "compressed with bzip2.* Unpack it"),
+        (lzma.compress(PLAIN), "compressed with xz.* Unpack it"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b'[{"FILENAME": "a.png"}]', "a JSON document.* Export the labels as CSV"),
+        (PLAIN[:60] + bytes(100), "no text.* CSV in UTF-8"),
+    ],
+)
+def test_what_is_no_table_of_text_is_named_with_what_to_do(table, words):
+    with pytest.raises(UserError, match=f"table.csv: .*{words}"):
+        read_rows(table, "table.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32"])
+def test_text_of_two_or_four_bytes_a_letter_with_or_without_a_mark(encoding):
+    rows = read_rows((HEADER + "\nä.png,PLAX,,\n").encode(encoding), "t")
+    assert rows == [{"FILENAME": "ä.png", "VIEW-APP": "PLAX", "CONDITION": "", "SEVERITY": ""}]
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n \r\n", ",,,,\n\n", '"",,,,\n', "\nsep=,\n"])
+def test_blank_lines_are_skipped_the_first_ones_too(blank):
+    text = f"{blank}{HEADER},USER\n{blank.replace('sep=,', '')}a.png,PLAX,,,x\n\n,,,,\nb.png,PSAX,,,\n"
+    rows = read_rows(text.encode(), "t")
+    assert [row["FILENAME"] for row in rows] == ["a.png", "b.png"]
+    assert rows[1].line == text[: text.index("b.png")].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "File Name,View App,condition,Severity",
+        "file_name,VIEW_APP,Condition ,SEVERITY",
+        "FILE-NAME,viewapp,CONDITION,severity",
+    ],
+)
+def test_blanks_signs_and_case_in_headers_are_alike(header):
+    (row,) = read_rows((header + ",Patient,Time Stamp,Other Column\na.png,PLAX,,,P,,\n").encode(), "t")
+    assert list(row) == [
+        "FILENAME",
+        "VIEW-APP",
+        "CONDITION",
+        "SEVERITY",
+        "PATIENT",
+        "TIMESTAMP",
+        "OTHER COLUMN",
+    ]
+    with pytest.raises(UserError, match="FILENAME stands there more than once"):
+        read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
+
+
+def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog):
+    files = [f"{L}/{letter}.dcm" for letter in "abc"] + [f"{U}/d.dcm"]
+    table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
+    hashed = dict.fromkeys(files, "0123")
+    labels = read_labels(table, "t", files=files, listed=files[:3], prefixes=(L, U), hashed_patients=hashed)
+    assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.doubts == []
+    (said,) = caplog.messages
+    assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
+    assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
+
+
+def test_marked_cells_of_a_table_are_read_as_they_were():
+    rows = read_rows(f"{HEADER}\n'-7_frame1.png,'=PLAX,'+ve,'mild\n".encode(), "t")
+    assert list(rows[0].values()) == ["-7_frame1.png", "=PLAX", "+ve", "'mild"]
+
+
+def test_a_line_of_megabytes_is_refused_before_it_is_decoded():
+    table = PLAIN + b"b.png," + b"x" * (8 << 20) + b",,\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="line 3 has more than 1048576 bytes"):
+            read_rows(table, "table.csv")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_large_cell_of_many_lines_is_refused():
+    with pytest.raises(UserError, match="field larger.* quotation mark"):
+        read_rows(PLAIN + b'b.png,"' + b"x\n" * 100_000 + b'",,\n', "table.csv")
+
+
+def test_a_file_that_is_larger_than_any_table_is_not_read(tmp_path):
+    path = tmp_path / "table.csv"
+    with path.open("wb") as stream:
+        stream.truncate(2**27 + 1)  # a hole: takes no disk
+    with pytest.raises(UserError, match="--labels-csv t: has 134217729 bytes, a table at most"):
+        table_bytes(path, "--labels-csv t")
+
+
+def test_lines_may_end_as_on_old_systems_and_be_many():
+    rows = read_rows(HEADER.encode() + b"\r" + b"a_frame1.png,PLAX,,\r" * 60_000, "t")
+    assert len(rows) == 60_000

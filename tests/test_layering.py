@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
+    {"text"},
     {
         "errors",
         "process",
@@ -35,6 +36,7 @@ LAYERS = [
         "split",
         "projection",
         "table",
+        "cells",
         "answers",
     },
     {

@@ -172,12 +172,19 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4], [0.0, 1.0], [1.0, 0.0]])
     groups, videos = list("gghhhh"), list("vvwwxx")
     classes, means, of = pool(true, probabilities, groups, videos)
-    assert classes.tolist() == [0, 1, 0] and of == ["g", "h", "h"], "the first class on a tie"
-    np.testing.assert_allclose(means, [[0.55, 0.45], [0.45, 0.55], [0.5, 0.5]])
+    assert classes.tolist() == [0, 1] and of == ["g", "h"], "on a tie the class is not known"
+    np.testing.assert_allclose(means, [[0.55, 0.45], [0.45, 0.55]])
     options = {"evaluable": [0, 1], "ordered": [0, 1], "seed": 0}
     video = levels(true, probabilities, "ab", groups, videos, [""] * 6, **options)["video"]
     assert video["accuracy"] == video["quadratic_kappa"] == 1.0
-    assert video["n"] == 3 and video["groups"] == 2
+    assert video["n"] == 2 and video["groups"] == 2
+
+
+def test_videos_that_are_all_ties_have_no_scores():
+    true, videos = np.array([0, 1, 2, 1]), list("vvww")
+    probabilities, options = np.eye(3)[true], {"evaluable": [0, 1, 2], "ordered": [0, 1, 2], "seed": 0}
+    video = levels(true, probabilities, "abc", videos, videos, [""] * 4, **options)["video"]
+    assert video["n"] == 0 and video["accuracy"] is None
 
 
 def test_a_patient_counts_whose_frames_are_of_one_class():

@@ -255,3 +255,13 @@ def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(t
     assert f"view: nothing is proved, so that all answers are marked: {why}" in told
     marked = {(row["task"], row["abstained"]) for row in rows(tmp_path / "out.csv")}
     assert marked == {("view", "True"), ("condition", "False")}
+
+
+def test_numbered_stills_are_of_the_video_that_their_folder_is_called(tmp_path, model):
+    for clip in ("clip7", "clip8"):
+        (tmp_path / clip).mkdir()
+        for number, pixels in enumerate(list(FRAMES.values())[:3]):
+            (tmp_path / clip / f"frame_{number:04d}.png").write_bytes(encoded(pixels))
+    assert predict(tmp_path, model, tmp_path / "clip7", tmp_path / "clip8") == 0
+    videos = {row["video"] for row in rows(tmp_path / "out.videos.csv")}
+    assert videos == {f"{tmp_path}/clip7", f"{tmp_path}/clip8"}

@@ -42,3 +42,16 @@ def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, caplog):
         assert list(stream) == [1, 2, 3]
     assert len(caplog.messages) == 3
     assert re.fullmatch(r"here: 2 of 3 files, \d+ files/s, [\d.]+ MB/s, 0 s left", caplog.messages[1])
+
+
+def test_names_command_no_terminal(tmp_path, capfd):
+    process.start_log()
+    try:
+        process.log_to(tmp_path)
+        process.logger.info("a\x1b[2Jb\x1b]0;title\x07c\x9bd\u202ee\tf\ng \u00e9")
+        process.logger.error("%s", "\x1b[31mred\r")
+    finally:
+        process.stop_log()
+    said = "".join(capfd.readouterr()) + (tmp_path / "simclr_rhd.log").read_text()
+    assert said.count("abcde\tf\ng \u00e9\n") == 2 and said.count("red") == 2
+    assert all(letter.isprintable() or letter in "\t\n" for letter in said)

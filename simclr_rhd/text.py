@@ -1,0 +1,35 @@
+"""What of a text can be shown, on a terminal, in a log, as the name of a class."""
+
+import re
+
+# Commands to a terminal, ECMA-48: colours and cursor (CSI), titles and links (OSC); no delimiter of a table
+ESCAPES = re.compile(r"\x1b\[[0-9:;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n\t,\"]*(?:\x07|\x1b\\)")
+
+# What a spreadsheet takes for a formula, but for numbers; a text that is marked already is marked once more
+FORMULA = re.compile(r"(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)'*[=+\-@＝＋－＠\t\r\n]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """A text without the characters that are not seen: control, private-use, unassigned and formatting ones.
+
+    Commands to a terminal go as a whole. What divides words, such as a no-break blank, becomes a blank.
+
+    Args:
+        text: any.
+        keep: characters that stay.
+    """
+    hidden = {letter for letter in set(text) if not letter.isprintable()} - set(keep)
+    if not hidden:
+        return text
+    text = ESCAPES.sub("", text)
+    return text.translate({ord(letter): " " if letter.isspace() else None for letter in hidden})
+
+
+def as_cell(value: object) -> object:
+    """A cell of a CSV file that no spreadsheet takes for a formula: texts like one begin with '."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def from_cell(cell: str) -> str:
+    """The text that `as_cell` made a cell of."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
