@@ -1,11 +1,16 @@
-"""Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code."""
+"""Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code.
+
+A file ends in a checksum of all its bytes: what changed on a disk or on the way is refused. It stands where a
+zip archive, which PyTorch's files are, has its comment; so other programs read the file as before.
+"""
 
 import hashlib
 import io
+import logging
 import os
 import pickle
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import nn
@@ -13,11 +18,22 @@ from torch import nn
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
 
+logger = logging.getLogger("simclr_rhd")
+
+MARK = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
+ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose last two bytes tell the
+COMMENT = len(MARK) + 64  # length of the comment that follows
+BLOCK = 1 << 20  # bytes
+
 
 def save(path: Path, payload: dict[str, Any]) -> None:
     """Write `payload` to `path`; a crash in the middle leaves the old file good."""
     content = io.BytesIO()
     torch.save(payload, content)  # straight into a file it would not say that the disk is full
+    content.seek(-2, os.SEEK_END)
+    content.write(COMMENT.to_bytes(2, "little"))
+    checksum = hashlib.sha256(content.getbuffer()).hexdigest()
+    content.write(MARK + checksum.encode())
     with replacing(path) as part:
         with part.open("wb") as stream:
             stream.write(content.getbuffer())
@@ -26,13 +42,21 @@ def save(path: Path, payload: dict[str, Any]) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU. A file without a checksum is named in the log.
 
     Raises:
-        UserError: the file cannot be read or is not a checkpoint of tensors and plain types.
+        UserError: the file cannot be read, was changed since it was written, or is not a checkpoint of
+            tensors and plain types.
     """
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as stream:
+            has_checksum = _is_whole(stream)
+            stream.seek(0)
+            payload = torch.load(stream, map_location="cpu", weights_only=True)
+        if not isinstance(payload, dict):
+            raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+    except UserError:
+        raise
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
         if isinstance(error, OSError) and error.filename:  # else it looks for what a cut-off file lacks
             raise UserError(f"{path}: {error.strerror or error}") from None
@@ -40,9 +64,35 @@ def load(path: str | Path) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):  # whose own text advises to run what is in the file
             reason = "it holds more than tensors and plain values"
         raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
-    if not isinstance(payload, dict):
-        raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+    if not has_checksum:
+        logger.info(
+            "NOTICE %s has no checksum: it is of an older version, or of another program, and damage would "
+            "not be noticed",
+            path,
+        )
     return payload
+
+
+def _is_whole(stream: BinaryIO) -> bool:
+    """Compare a file with the checksum at its end; False where it has none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    size, found = stream.seek(0, os.SEEK_END), hashlib.sha256()
+    stream.seek(max(0, size - ZIP_END_SIZE))
+    ends_plainly = stream.read(len(ZIP_END)) == ZIP_END
+    stream.seek(0)
+    if ends_plainly or stream.read(2) != ZIP_END[:2]:  # a comment is missing, or it is no zip archive
+        return False
+    stream.seek(0)
+    left = size - COMMENT
+    while left > 0 and (block := stream.read(min(BLOCK, left))):
+        found.update(block)
+        left -= len(block)
+    if stream.read() != MARK + found.hexdigest().encode():
+        raise ValueError("its bytes are not those that were written: the checksum differs")
+    return True
 
 
 def digest(model: nn.Module) -> str:
