@@ -9,11 +9,12 @@ import io
 import logging
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
@@ -24,6 +25,8 @@ MARK = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose last two bytes tell the
 COMMENT = len(MARK) + 64  # length of the comment that follows
 BLOCK = 1 << 20  # bytes
+MOST_VALUES, DEEPEST = 400_000, 50  # in a file that is not made to fill the memory
+LOOKED_INTO = (dict, list, tuple, set, frozenset, Tensor)
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
@@ -51,10 +54,12 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as stream:
             has_checksum = _is_whole(stream)
+            _check_archive(stream)
             stream.seek(0)
             payload = torch.load(stream, map_location="cpu", weights_only=True)
         if not isinstance(payload, dict):
             raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+        _check_values(payload, most=Path(path).stat().st_size)
     except UserError:
         raise
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
@@ -93,6 +98,56 @@ def _is_whole(stream: BinaryIO) -> bool:
     if stream.read() != MARK + found.hexdigest().encode():
         raise ValueError("its bytes are not those that were written: the checksum differs")
     return True
+
+
+def _check_archive(stream: BinaryIO) -> None:
+    """Refuse a file that would grow while it is read: ours are as large as what they hold.
+
+    Raises:
+        ValueError: it would.
+    """
+    try:
+        archive = zipfile.ZipFile(stream)
+    except zipfile.BadZipFile:
+        return  # of an older PyTorch; or the loader says what is wrong with it
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed inside")
+    if sum(member.file_size for member in members) > stream.seek(0, os.SEEK_END):
+        raise ValueError("its parts lie on top of each other")
+    for member in members:  # PyTorch lets a file ask for an array of bytes of any length
+        if member.filename.endswith("/data.pkl") and b"bytearray" in archive.read(member):
+            raise ValueError("it holds more than tensors and plain values")
+
+
+def _check_values(payload: dict[str, Any], *, most: int) -> None:
+    """Refuse values that are few bytes in a file and gigabytes when they are looked at.
+
+    Such are tensors that repeat one number (stride 0), and lists that hold one list many times.
+
+    Args:
+        payload: what was loaded.
+        most: bytes of the file.
+
+    Raises:
+        ValueError: there are such.
+    """
+    rest: list[tuple[Any, int]] = [(payload, 0)]
+    seen = 0
+    while rest:
+        value, depth = rest.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise ValueError("it holds tensors of another kind")
+            size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+            if size > stored or stored > most:
+                raise ValueError("it holds tensors that are larger than the file")
+        else:
+            seen += len(value)
+            if depth == DEEPEST or seen > MOST_VALUES:
+                raise ValueError("its lists are nested too deep, or too long")
+            within = [*value, *value.values()] if isinstance(value, dict) else value
+            rest.extend((item, depth + 1) for item in within if isinstance(item, LOOKED_INTO))
 
 
 def digest(model: nn.Module) -> str:
