@@ -54,6 +54,9 @@ class Bucket:
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
+        self.cache.parent.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # files and their names tell of patients
         self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
         self.bucket = None if offline else self.ask(self._connect)
 

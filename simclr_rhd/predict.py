@@ -201,8 +201,9 @@ class Run:
                         for unit, of in units.items()
                         for cells in self._rows(_mean(of), level="video")
                     ),
+                    private=True,
                 )
-            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected)
+            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected, private=True)
 
     def lines(self, out: Path) -> list[str]:
         """What was found, for the terminal."""
@@ -371,7 +372,7 @@ def _beside(out: Path, end: str) -> Path:
 
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
         yield stream
 
 

@@ -61,7 +61,10 @@ def start_log() -> None:
 
 def log_to(save_dir: Path) -> None:
     """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
-    to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
+    path = save_dir / "simclr_rhd.log"
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # it names files, and these may name patients; an earlier version was not so strict
+    to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in logger.handlers[:]:
         if isinstance(handler, logging.handlers.MemoryHandler):

@@ -53,6 +53,7 @@ def test_every_object_is_fetched_once(name, tmp_path, gcs):
     assert failed == {} and len(paths) == 7
     assert paths["lab/v_frame3.png"].read_bytes() == content(3)
     assert sum(gcs.reads.values()) == 7
+    assert (tmp_path / "cache" / "objects").stat().st_mode & 0o777 == 0o700, "its owner's alone"
     again = opened(name, tmp_path)
     assert again.fetch(listed(again))[0] == paths
     assert sum(gcs.reads.values()) == 7, "the second time it only lists"

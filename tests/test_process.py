@@ -31,6 +31,7 @@ def test_a_resumed_run_goes_on_with_the_file(tmp_path):
         process.logger.info(text)
         process.stop_log()
     assert (tmp_path / "simclr_rhd.log").read_text().count("\n") == 2
+    assert (tmp_path / "simclr_rhd.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, caplog):
