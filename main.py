@@ -178,15 +178,19 @@ def export(config: Export) -> int:
 def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
     """The labelled frames of the run that wrote into a folder."""
     from simclr_rhd.predict import Place
+    from simclr_rhd.records import read_object
     from simclr_rhd.sources import open_source
 
     try:
-        told = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))["config"]
+        of_run = read_object(save_dir / "run.json").record("config")
         source = open_source(
-            told["data"], cache_dir=cache_dir, demo_patients=told["demo_patients"], offline=told["offline"]
+            of_run.text("data"),
+            cache_dir=cache_dir,
+            demo_patients=of_run.count("demo_patients", 12),
+            offline=of_run.truth("offline"),
         )
-        return Place(source, source.files(told["labelled_prefix"], flag="--labelled-prefix"), "")
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        return Place(source, source.files(of_run.text("labelled_prefix"), flag="--labelled-prefix"), "")
+    except (OSError, UserError) as error:
         raise UserError(
             f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"
         ) from None
@@ -583,7 +587,7 @@ def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
 def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
     """What the data and the machine decide, where no flag does; and what the run will take."""
     from simclr_rhd import costs, probe, ranks
-    from simclr_rhd.settle import Settled
+    from simclr_rhd.settle import Settled, recorded
 
     settled, rows = None, rows_to_pretrain(config, dataset)
     if ranks.leads():
@@ -594,8 +598,8 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
         before = record.facts.get("settled")  # by the run that this one goes on with
         videos = dataset.videos_to_pretrain()
         settled = (
-            going_on(Settled(**before), device)
-            if before
+            going_on(recorded(before, f"--save-dir {save_dir}: run.json: settled"), device)
+            if before is not None
             else settle(config, rows, videos, cost, device, grey=grey)
         )
         record.note(settled=vars(settled))

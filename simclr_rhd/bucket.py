@@ -140,8 +140,8 @@ class Bucket:
         )
         if self.bucket is None:
             try:
-                return [Entry(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError):
+                return [_entry(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
+            except (OSError, ValueError, TypeError, RecursionError):  # or its file is damaged
                 raise UserError(
                     f"--offline: {self.location}/{prefix} was never listed with this --cache-dir; run once "
                     "without --offline"
@@ -251,6 +251,17 @@ class Bucket:
                 f"{self.told}: Google Cloud Storage does not answer "
                 f"({type(error).__name__}); what is fetched is kept, try again later"
             ) from None
+
+
+def _entry(key: Any, size: Any, stamp: Any) -> Entry:
+    """A row of a listing that was kept.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if not isinstance(key, str) or type(size) is not int or not re.fullmatch(r"\d+-\S+", stamp):
+        raise ValueError("no row of a listing")
+    return Entry(key, size, stamp)
 
 
 def _crc32c(data: bytes) -> str:

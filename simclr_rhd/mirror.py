@@ -200,7 +200,7 @@ class Mirror:
             if told["location"] != self.location:
                 return {}
             return {str(name): int(value) for name, value in told["generations"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def _write_manifest(self) -> None:

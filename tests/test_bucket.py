@@ -223,3 +223,25 @@ def test_a_cached_object_that_was_damaged_is_fetched_again(name, tmp_path, gcs):
     paths[entries[1].key].write_bytes(bytes(len(whole)))
     again, failed = opened(name, tmp_path).fetch(entries)
     assert failed == {} and again[entries[1].key].read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[" * 100_000,
+        "{}",
+        "3",
+        '[["a"]]',
+        '[["a", 1, 2]]',
+        '["abc"]',
+        '[["a", "b", "1-x"]]',
+        '[["a", 1, "x"]]',
+    ],
+)
+def test_a_kept_listing_of_another_shape_is_one_sentence(name, tmp_path, content):
+    listed(opened(name, tmp_path))
+    (kept,) = (tmp_path / "cache").rglob("listings/*.json")
+    kept.write_text(content)
+    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    with pytest.raises(UserError, match="--labelled-prefix|--offline: .* was never listed"):
+        listed(offline)
