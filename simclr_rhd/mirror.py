@@ -19,7 +19,7 @@ from typing import Any
 import google_crc32c
 
 from simclr_rhd import process
-from simclr_rhd.bucket import TIMEOUT, Bucket
+from simclr_rhd.bucket import TIMEOUT, Bucket, Stamp
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry
@@ -244,11 +244,11 @@ def _crc32c(data: bytes) -> str:
 
 
 def _checksum_of(entry: Entry) -> str:
-    return entry.stamp.split("-", 1)[1]
+    return Stamp.of(entry).crc32c
 
 
 def _generation(entry: Entry) -> int:
-    return int(entry.stamp.split("-")[0])
+    return int(Stamp.of(entry).generation)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -57,11 +57,13 @@ class Emulator:
             project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.url}
         )
 
-    def put(self, bucket, name, data):
+    def put(self, bucket, name, data, *, encoding=None):
         client = self.client()
         if not client.bucket(bucket).exists():
             client.create_bucket(bucket)
-        client.bucket(bucket).blob(name).upload_from_string(data)
+        blob = client.bucket(bucket).blob(name)
+        blob.content_encoding = encoding
+        blob.upload_from_string(data)
 
     def upload(self, bucket, folder, prefix=""):
         """All files below a folder, named by their paths."""

@@ -1,5 +1,6 @@
 """A bucket as a source, against an emulator that pages, and a proxy that injects faults."""
 
+import gzip
 import itertools
 import threading
 
@@ -245,3 +246,64 @@ def test_a_kept_listing_of_another_shape_is_one_sentence(name, tmp_path, content
     offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
     with pytest.raises(UserError, match="--labelled-prefix|--offline: .* was never listed"):
         listed(offline)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_what_is_stored_as_gzip_is_read_without_it(name, tmp_path, gcs, encoding):
+    table = b"FILENAME,SEVERITY\nv_frame0.png,Mild\n" * 9
+    stored = gzip.compress(table)
+    gcs.put(name, "s/zipped.csv", stored, encoding=encoding)
+    gcs.put(name, "s/lab/v_frame3.png", gzip.compress(content(3)), encoding=encoding)
+    source = opened(name, tmp_path)
+    entry = source.entry("zipped.csv")
+    assert entry.size == len(stored)
+    assert source.fetch([entry])[0]["zipped.csv"].read_bytes() == table
+    paths, failed = source.fetch(listed(source))
+    assert failed == {} and all(paths[f"lab/v_frame{k}.png"].read_bytes() == content(k) for k in range(6))
+    reads = sum(gcs.reads.values())
+    again = opened(name, tmp_path)
+    assert again.fetch(listed(again))[0] == paths and sum(gcs.reads.values()) == reads
+    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    assert offline.fetch(listed(offline)) == (paths, {})
+
+
+def test_the_stored_bytes_of_what_is_stored_as_gzip_are_verified(name, tmp_path, gcs):
+    gcs.put(name, "s/lab/v_frame3.png", gzip.compress(content(3)), encoding="gzip")
+    source = opened(name, tmp_path)
+    gcs.faults["s/lab/v_frame3.png"] = ["corrupt", "truncate", "splice"]
+    paths, failed = source.fetch(listed(source))
+    assert failed == {} and paths["lab/v_frame3.png"].read_bytes() == content(3)
+    paths["lab/v_frame3.png"].write_bytes(b"damaged in the cache")
+    assert source.fetch(listed(source))[0]["lab/v_frame3.png"].read_bytes() == content(3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "encoding", "why"),
+    [
+        (gzip.compress(bytes(5_000_000)), "gzip", "holds more than"),
+        (gzip.compress(content(3))[:-9], "gzip", "its gzip is damaged"),
+        (gzip.compress(content(3)) + b"more", "gzip", "its gzip is damaged"),
+        (b"\x1f\x8b\x08 no gzip at all", "gzip", "its gzip is damaged"),
+        (content(3), "br", "content encoding br, which is not read"),
+        (content(3), "gzip, gzip", "content encoding gzip, gzip, which is not read"),
+    ],
+)
+def test_what_cannot_be_decoded_is_named_with_its_reason(
+    name, tmp_path, gcs, monkeypatch, stored, encoding, why
+):
+    monkeypatch.setattr(module, "MOST_DECODED", 4_000_000)
+    gcs.put(name, "s/lab/v_frame3.png", stored, encoding=encoding)
+    source = opened(name, tmp_path)
+    paths, failed = source.fetch(listed(source))
+    assert len(paths) == 6 and why in failed["lab/v_frame3.png"]
+    assert not list((tmp_path / "cache").rglob("*.part"))
+    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    assert offline.fetch(listed(offline)) == (paths, failed)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_what_is_only_called_encoded_is_taken_as_it_is(name, tmp_path, gcs, encoding):
+    gcs.put(name, "s/lab/v_frame3.png", content(3), encoding=encoding)
+    source = opened(name, tmp_path)
+    paths, failed = source.fetch(listed(source))
+    assert failed == {} and paths["lab/v_frame3.png"].read_bytes() == content(3)
