@@ -137,7 +137,12 @@ def predict(config: Prediction) -> int:
     out, cache_dir = Path(config.out), cache_dir_of(config)
     make_folder(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
-    places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
+    places = prediction.find(
+        config.paths,
+        cache_dir=cache_dir,
+        offline=config.offline,
+        billing_project=config.billing_project,
+    )
     patients = prediction.read_patients(config.patients_csv, places)
     run = prediction.Run(model, places, patients, cache_dir=cache_dir, most=config.frames_per_clip)
     run.write(out, keep=config.patients_csv)
@@ -161,9 +166,14 @@ def export(config: Export) -> int:
     folder, cache_dir = Path(config.out or path.parent / "exported"), cache_dir_of(config)
     make_folder(folder, flag="--out")
     if config.frames:
-        places = prediction.find(config.frames, cache_dir=cache_dir, offline=config.offline)
+        places = prediction.find(
+            config.frames,
+            cache_dir=cache_dir,
+            offline=config.offline,
+            billing_project=config.billing_project,
+        )
     else:
-        places = [labelled_of(path.parent, cache_dir)]
+        places = [labelled_of(path.parent, cache_dir, config.billing_project)]
     frames = exporting.some_frames(places, side=model.facts.stored_side)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export(model, frames, folder):
@@ -175,7 +185,7 @@ def export(config: Export) -> int:
     return 0
 
 
-def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
+def labelled_of(save_dir: Path, cache_dir: Path, billing_project: str | None) -> Place:
     """The labelled frames of the run that wrote into a folder."""
     from simclr_rhd.predict import Place
     from simclr_rhd.records import read_object
@@ -188,6 +198,7 @@ def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
             cache_dir=cache_dir,
             demo_patients=of_run.count("demo_patients", 12),
             offline=of_run.truth("offline"),
+            billing_project=billing_project,
         )
         return Place(source, source.files(of_run.text("labelled_prefix"), flag="--labelled-prefix"), "")
     except (OSError, UserError) as error:
@@ -210,7 +221,8 @@ def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Mirror |
         return nullcontext()
     from simclr_rhd.mirror import mirrored
 
-    return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config))
+    paying = config.pick("billing_project")
+    return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config), **paying)
 
 
 def nothing() -> None:
@@ -527,7 +539,8 @@ def open_data(config: Config) -> Source:
     """Where the files are: built in, in a folder or in a bucket."""
     from simclr_rhd.sources import open_source
 
-    return open_source(config.data, cache_dir=cache_dir_of(config), **config.pick("demo_patients", "offline"))
+    how = config.pick("demo_patients", "offline", "billing_project")
+    return open_source(config.data, cache_dir=cache_dir_of(config), **how)
 
 
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:

@@ -19,11 +19,21 @@ from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry, listed_names, visible
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
+from simclr_rhd.records import shown
 
 logger = logging.getLogger("simclr_rhd")
 
 THREADS = 24  # requests at a time: a bucket answers in tens of milliseconds, whatever the bandwidth
 ATTEMPTS, BACKOFF = 5, 0.5  # tries per object whose bytes do not match the listing; seconds before the second
+LATER = (408, 429)  # refusals that pass
+POLICY = "polic|constraint|prohibited"  # words of what an organisation forbids
+WAYS_OUT = (  # words of Google's refusals, and what can be done
+    ("serviceusage", "The account in use needs the role Service Usage Consumer on the --billing-project"),
+    ("requester pays|user ?project", "Name the project that pays: --billing-project PROJECT"),
+    ("billing|disabled|delinquent", "The owner of the project must put its billing in order"),
+    (POLICY, "Whoever administers the organisation can allow it"),
+)
+LONGEST_SENTENCE = 300  # characters
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
 GZIP, GZIP_START = ("gzip", "x-gzip"), b"\x1f\x8b"  # names of the encoding; the first bytes
 MOST_DECODED, BLOCK = 1 << 30, 1 << 20  # bytes of an object without its encoding, and that are read at a time
@@ -78,12 +88,14 @@ class Bucket:
         offline: bool = False,
         flag: str = "--data",
         role: str = "Storage Object Viewer",
+        billing_project: str | None = None,
     ) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
         self.role = role  # that it takes
+        self.billing_project = billing_project  # pays, where requesters do
         self.told = f"{flag} {self.location}".strip()  # begins a message
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
@@ -190,7 +202,7 @@ class Bucket:
         client = storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, HTTPAdapter(pool_connections=THREADS, pool_maxsize=THREADS))
-        return client.bucket(self.bucket_name)
+        return client.bucket(self.bucket_name, user_project=self.billing_project)
 
     def _listed(self, prefix: str) -> list[Entry]:
         """The objects whose names begin so, from the bucket, or from the last listing when offline."""
@@ -279,18 +291,15 @@ class Bucket:
 
         try:
             return request()
-        except api.PreconditionFailed:
-            raise  # an answer to what was asked
+        except api.PreconditionFailed as error:
+            if not re.search(POLICY, _sentence(error), re.IGNORECASE):
+                raise  # an answer to what was asked
+            raise UserError(self._refusal(error)) from None
         except auth.DefaultCredentialsError:
             raise UserError(
                 f"{self.told}: no Google credentials found. Run `gcloud auth "
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a "
                 "service account's key file"
-            ) from None
-        except (api.Forbidden, api.Unauthorized) as error:
-            raise UserError(
-                f"{self.told}: access denied ({error.code}). The account in use needs the "
-                f"role {self.role} on this bucket"
             ) from None
         except api.NotFound:
             raise UserError(
@@ -307,10 +316,32 @@ class Bucket:
             auth.TransportError,
             requests.RequestException,
         ) as error:
+            if isinstance(error, api.ClientError) and error.code not in LATER:
+                raise UserError(self._refusal(error)) from None
             raise UserError(
-                f"{self.told}: Google Cloud Storage does not answer "
-                f"({type(error).__name__}); what is fetched is kept, try again later"
+                f"{self.told}: Google Cloud Storage does not answer ({_sentence(error)}); what is fetched is "
+                "kept, try again later"
             ) from None
+
+    def _refusal(self, error: Any) -> str:
+        """What Google says of a request that it will not answer, and what can be done."""
+        said, denied = _sentence(error), error.code in (401, 403)
+        ways = (way for words, way in WAYS_OUT if re.search(words, said, re.IGNORECASE))
+        need = f"The account in use needs the role {self.role} on this bucket" * denied
+        what = "access denied" if denied else "refused"
+        return f"{self.told}: {what} ({error.code}): {said}. {next(ways, need)}".rstrip(" .")
+
+
+def _sentence(error: Any) -> str:
+    """Google's own words, without the address that was asked."""
+    error = getattr(error, "cause", None) or error  # of the last attempt
+    words = ""
+    with suppress(AttributeError, ValueError, KeyError, TypeError):
+        words = error.response.text.strip()
+        words = str(json.loads(words)["error"]["message"])
+    if not words or words.startswith(("<", "{")):
+        words = type(error).__name__
+    return shown(" ".join(words.split()))[:LONGEST_SENTENCE].rstrip(". ")
 
 
 def _entry(key: Any, size: Any, stamp: Any) -> Entry:

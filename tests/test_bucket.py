@@ -6,9 +6,12 @@ import threading
 
 import pytest
 
+import main
 from simclr_rhd import bucket as module
 from simclr_rhd.bucket import Bucket
+from simclr_rhd.config import parse
 from simclr_rhd.errors import UserError
+from simclr_rhd.predict import find
 from simclr_rhd.sources import Folder
 
 NAMES = itertools.count()
@@ -21,12 +24,14 @@ def name(gcs, monkeypatch):
     monkeypatch.setattr(module, "BACKOFF", 0.01)
     gcs.faults.clear()
     gcs.reads.clear()
+    gcs.refusal = gcs.payer = None
     bucket = f"echo-{next(NAMES)}"
     for number in range(6):
         gcs.put(bucket, f"s/lab/v_frame{number}.png", content(number))
     gcs.put(bucket, "s/lab/10.33.21 hrs __[0005899] ü_frame12.png", content(6))
     gcs.put(bucket, "s/table.csv", b"FILENAME\n")
-    return bucket
+    yield bucket
+    gcs.refusal = gcs.payer = None
 
 
 def content(number):
@@ -307,3 +312,75 @@ def test_what_is_only_called_encoded_is_taken_as_it_is(name, tmp_path, gcs, enco
     source = opened(name, tmp_path)
     paths, failed = source.fetch(listed(source))
     assert failed == {} and paths["lab/v_frame3.png"].read_bytes() == content(3)
+
+
+REQUESTER_PAYS = "Bucket is a requester pays bucket but no user project provided."
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence", "way_out"),
+    [
+        (400, REQUESTER_PAYS, "--billing-project PROJECT"),
+        (
+            403,
+            "me@example.org does not have serviceusage.services.use access to the Google Cloud project.",
+            "the role Service Usage Consumer on the --billing-project",
+        ),
+        (403, "The billing account for the owning project is disabled in state absent", "billing in order"),
+        (403, "Request is prohibited by organization's policy.", "administers the organisation"),
+        (412, "Request violates constraint 'constraints/storage.restrictAuthTypes'", "administers the org"),
+        (403, "me@example.org does not have storage.objects.list access.", "Storage Object Viewer on this"),
+        (400, "Unknown project id: nobody", "Unknown"),
+    ],
+)
+def test_a_refusal_is_googles_own_sentence_and_what_can_be_done(
+    name, tmp_path, gcs, status, sentence, way_out
+):
+    source = opened(name, tmp_path)
+    entries = listed(source)
+    gcs.refusal = status, sentence
+    for request in (lambda: listed(source), lambda: source.fetch(entries)):
+        with pytest.raises(UserError) as refused:
+            request()
+        text = str(refused.value)
+        assert sentence.rstrip(".") in text and way_out in text and f"({status})" in text
+        assert "\n" not in text and "http" not in text and "try again" not in text
+        assert ("needs the role Storage" in text) == ("storage.objects" in sentence)
+
+
+def test_the_project_that_pays_is_named_in_each_request(name, tmp_path, gcs, monkeypatch):
+    gcs.refusal, gcs.payer = (400, REQUESTER_PAYS), "our-project"
+    paying = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", billing_project="our-project")
+    paths, failed = paying.fetch([*listed(paying), paying.entry("table.csv")])
+    assert failed == {} and len(paths) == 8
+    with pytest.raises(UserError, match="no user project"):
+        listed(opened(name, tmp_path))
+    with pytest.raises(UserError, match="--x nowhere: no objects below"):
+        paying.files("nowhere", flag="--x")
+
+
+def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
+    gcs.refusal, gcs.payer = (400, REQUESTER_PAYS), "our-project"
+    flags = ["--billing-project", "our-project", "--cache-dir", str(tmp_path / "cache")]
+    for words in ([], ["estimate"]):
+        config = parse([*words, "--data", f"gs://{name}/s", "--save-dir", f"gs://{name}/out", *flags])
+        assert len(listed(main.open_data(config))) == 7
+        with main.mirroring(config, tmp_path) as mirror:
+            assert mirror.remote.listed_below() == []
+    (tmp_path / "model.pt").touch()
+    model = ["--model", str(tmp_path / "model.pt")]
+    for words in (["predict", f"gs://{name}/s/lab"], ["export", "--frames", f"gs://{name}/s/lab"]):
+        config = parse([*words, *model, *flags])
+        assert config.billing_project == "our-project"
+        assert main.main([*words, *model, *flags]) == 2, "an empty file is no model"
+        (place,) = find(
+            [f"gs://{name}/s/lab"],
+            cache_dir=tmp_path / "cache",
+            offline=False,
+            billing_project=config.billing_project,
+        )
+        assert len(place.entries) == 7
+    for words in ([], ["predict", "a.png", *model]):
+        with pytest.raises(SystemExit):
+            parse([*words, "--billing-project", "our-project"])
+        assert "--billing-project our-project: only" in capsys.readouterr().err
