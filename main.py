@@ -1098,8 +1098,8 @@ def evaluate(
             "folds": config.folds,
             "parts": dataset.parts(),
             "pretraining": dataset.pretraining()
-            + f"; it began with the weights of {config.init}, and what those have seen is not known here"
-            * (config.init not in ("random", "imagenet")),
+            + f"; it began with the weights of {Path(config.init).name}, and what those have seen is not "
+            "known here" * (config.init not in ("random", "imagenet")),
         },
         "tasks": evaluation.by_task(cohort, results, dataset.known()),
         "audit": audit(dataset, study, save_dir),
