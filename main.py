@@ -485,6 +485,8 @@ def rehearse(
                 record = runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
                 record.write_to(folder / "run.json")
                 conclude(small, handful, [model], history, record, folder, device)
+                for path in sorted(folder.glob("model*.pt")):
+                    try_model(path, handful, config.device)
     except (ModuleNotFoundError, UserError):
         raise
     except Exception:
@@ -494,6 +496,24 @@ def rehearse(
         "rehearsal: every stage works, on a handful of frames (%d, in %s)",
         *(len(handful.part), process.duration(time.perf_counter() - begun)),
     )
+
+
+def try_model(path: Path, dataset: Dataset, device: str) -> None:
+    """Load what a rehearsal wrote, and predict with it: after a long run that must not be found to fail."""
+    import numpy as np
+
+    from simclr_rhd import load_model
+
+    try:
+        model = load_model(path, device=device)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"the run would end with a {path.name} that cannot be loaded: {reason}") from None
+    frame = dataset.store.frames[dataset.labelled()[:1]]
+    answers = model.answer(np.broadcast_to(frame, (1, 3, *frame.shape[2:])).copy())
+    for task, p in answers.probabilities.items():
+        if not np.isfinite(p).all():
+            raise RuntimeError(f"{path.name} gives no probabilities for {task}")
 
 
 def say_again(before: dict[str, Any]) -> int:
