@@ -80,7 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = (error.name or "").split(".")[0]
         logger.error("error: a package is missing: pip install %s", packages.get(name, name))
         return 2
-    except Exception:
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:200]
+        logger.error(
+            "error: a package is there and cannot be loaded (%s). Where a process has little memory, as by "
+            "`ulimit -v` or a scheduler, give it some gigabytes; else install the package anew",
+            reason,
+        )
+        return 1
+    except Exception as error:
+        if process.ran_out(error):
+            logger.error(
+                "error: the memory does not suffice (%s)%s. A smaller --batch-size, --micro-batch or "
+                "--image-size takes less; so does a higher limit, where `ulimit -v` or a scheduler sets one",
+                *(" ".join(str(error).split())[:200] or type(error).__name__, kept),
+            )
+            return 1
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 logger = logging.getLogger("simclr_rhd")
 T = TypeVar("T")
 
+NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad alloc", "start new thread")
 LOG_EVERY = 5.0  # seconds between progress lines
 LINES_KEPT = 100_000  # log lines held in memory until their file is known
 LONGEST_SAVE = 20.0  # seconds, on a slow disk
@@ -38,6 +39,14 @@ class _Start:
 def elapsed() -> float:
     """Seconds since `start_log`."""
     return time.perf_counter() - _Start.time
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that there is no memory left; PyTorch says so in words alone."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in words for sign in NO_MEMORY)
+    )
 
 
 def start_log() -> None:
