@@ -80,7 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = (error.name or "").split(".")[0]
         logger.error("error: a package is missing: pip install %s", packages.get(name, name))
         return 2
-    except Exception:
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:200]
+        logger.error(
+            "error: a package is there and cannot be loaded (%s). Where a process has little memory, as by "
+            "`ulimit -v` or a scheduler, give it some gigabytes; else install the package anew",
+            reason,
+        )
+        return 1
+    except Exception as error:
+        if process.ran_out(error):
+            logger.error(
+                "error: the memory does not suffice (%s)%s. A smaller --batch-size, --micro-batch or "
+                "--image-size takes less; so does a higher limit, where `ulimit -v` or a scheduler sets one",
+                *(" ".join(str(error).split())[:200] or type(error).__name__, kept),
+            )
+            return 1
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:
@@ -137,7 +152,12 @@ def predict(config: Prediction) -> int:
     out, cache_dir = Path(config.out), cache_dir_of(config)
     make_folder(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
-    places = prediction.find(config.paths, cache_dir=cache_dir, offline=config.offline)
+    places = prediction.find(
+        config.paths,
+        cache_dir=cache_dir,
+        offline=config.offline,
+        billing_project=config.billing_project,
+    )
     patients = prediction.read_patients(config.patients_csv, places)
     run = prediction.Run(
         *(model, places, patients),
@@ -167,9 +187,14 @@ def export(config: Export) -> int:
     folder, cache_dir = Path(config.out or path.parent / "exported"), cache_dir_of(config)
     make_folder(folder, flag="--out")
     if config.frames:
-        places = prediction.find(config.frames, cache_dir=cache_dir, offline=config.offline)
+        places = prediction.find(
+            config.frames,
+            cache_dir=cache_dir,
+            offline=config.offline,
+            billing_project=config.billing_project,
+        )
     else:
-        places = [labelled_of(path.parent, cache_dir)]
+        places = [labelled_of(path.parent, cache_dir, config.billing_project)]
     frames = exporting.some_frames(places, side=model.facts.stored_side)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export(model, frames, folder):
@@ -181,18 +206,23 @@ def export(config: Export) -> int:
     return 0
 
 
-def labelled_of(save_dir: Path, cache_dir: Path) -> Place:
+def labelled_of(save_dir: Path, cache_dir: Path, billing_project: str | None) -> Place:
     """The labelled frames of the run that wrote into a folder."""
     from simclr_rhd.predict import Place
+    from simclr_rhd.records import read_object
     from simclr_rhd.sources import open_source
 
     try:
-        told = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))["config"]
+        of_run = read_object(save_dir / "run.json").record("config")
         source = open_source(
-            told["data"], cache_dir=cache_dir, demo_patients=told["demo_patients"], offline=told["offline"]
+            of_run.text("data"),
+            cache_dir=cache_dir,
+            demo_patients=of_run.count("demo_patients", 12),
+            offline=of_run.truth("offline"),
+            billing_project=billing_project,
         )
-        return Place(source, source.files(told["labelled_prefix"], flag="--labelled-prefix"), "")
-    except (OSError, ValueError, KeyError, TypeError, UserError) as error:
+        return Place(source, source.files(of_run.text("labelled_prefix"), flag="--labelled-prefix"), "")
+    except (OSError, UserError) as error:
         raise UserError(
             f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"
         ) from None
@@ -212,7 +242,8 @@ def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Mirror |
         return nullcontext()
     from simclr_rhd.mirror import mirrored
 
-    return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config))
+    paying = config.pick("billing_project")
+    return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config), **paying)
 
 
 def nothing() -> None:
@@ -483,6 +514,8 @@ def rehearse(
                 record = runs.RunRecord(None, argv=[], config=vars(config), counts=counts)
                 record.write_to(folder / "run.json")
                 conclude(small, handful, [model], history, record, folder, device)
+                for path in sorted(folder.glob("model*.pt")):
+                    try_model(path, handful, config.device)
     except (ModuleNotFoundError, UserError, Lost):
         raise
     except Exception:
@@ -492,6 +525,24 @@ def rehearse(
         "rehearsal: every stage works, on a handful of frames (%d, in %s)",
         *(len(handful.part), process.duration(time.perf_counter() - begun)),
     )
+
+
+def try_model(path: Path, dataset: Dataset, device: str) -> None:
+    """Load what a rehearsal wrote, and predict with it: after a long run that must not be found to fail."""
+    import numpy as np
+
+    from simclr_rhd import load_model
+
+    try:
+        model = load_model(path, device=device)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"the run would end with a {path.name} that cannot be loaded: {reason}") from None
+    frame = dataset.store.frames[dataset.labelled()[:1]]
+    answers = model.answer(np.broadcast_to(frame, (1, 3, *frame.shape[2:])).copy())
+    for task, p in answers.probabilities.items():
+        if not np.isfinite(p).all():
+            raise RuntimeError(f"{path.name} gives no probabilities for {task}")
 
 
 def say_again(before: dict[str, Any]) -> int:
@@ -537,7 +588,8 @@ def open_data(config: Config) -> Source:
     """Where the files are: built in, in a folder or in a bucket."""
     from simclr_rhd.sources import open_source
 
-    return open_source(config.data, cache_dir=cache_dir_of(config), **config.pick("demo_patients", "offline"))
+    how = config.pick("demo_patients", "offline", "billing_project")
+    return open_source(config.data, cache_dir=cache_dir_of(config), **how)
 
 
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
@@ -602,7 +654,7 @@ def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
 def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
     """What the data and the machine decide, where no flag does; and what the run will take."""
     from simclr_rhd import costs, probe, ranks
-    from simclr_rhd.settle import Settled
+    from simclr_rhd.settle import Settled, recorded
 
     settled, rows = None, rows_to_pretrain(config, dataset)
     if ranks.leads():
@@ -613,8 +665,8 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
         before = record.facts.get("settled")  # by the run that this one goes on with
         videos = dataset.videos_to_pretrain()
         settled = (
-            going_on(Settled(**before), device)
-            if before
+            going_on(recorded(before, f"--save-dir {save_dir}: run.json: settled"), device)
+            if before is not None
             else settle(config, rows, videos, cost, device, grey=grey)
         )
         record.note(settled=vars(settled))
@@ -1110,8 +1162,8 @@ def evaluate(
             "folds": config.folds,
             "parts": dataset.parts(),
             "pretraining": dataset.pretraining()
-            + f"; it began with the weights of {config.init}, and what those have seen is not known here"
-            * (config.init not in ("random", "imagenet")),
+            + f"; it began with the weights of {Path(config.init).name}, and what those have seen is not "
+            "known here" * (config.init not in ("random", "imagenet")),
         },
         "tasks": evaluation.by_task(cohort, results, dataset.known()),
         "audit": audit(dataset, study, save_dir),

@@ -1,36 +1,80 @@
 """A Google Cloud Storage bucket as a source: each object is fetched once, verified, and kept."""
 
 import base64
+import gzip
 import hashlib
 import json
 import logging
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry, listed_names, visible
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
+from simclr_rhd.records import shown
 
 logger = logging.getLogger("simclr_rhd")
 
 THREADS = 24  # requests at a time: a bucket answers in tens of milliseconds, whatever the bandwidth
 ATTEMPTS, BACKOFF = 5, 0.5  # tries per object whose bytes do not match the listing; seconds before the second
+LATER = (408, 429)  # refusals that pass
+POLICY = "polic|constraint|prohibited"  # words of what an organisation forbids
+WAYS_OUT = (  # words of Google's refusals, and what can be done
+    ("serviceusage", "The account in use needs the role Service Usage Consumer on the --billing-project"),
+    ("requester pays|user ?project", "Name the project that pays: --billing-project PROJECT"),
+    ("billing|disabled|delinquent", "The owner of the project must put its billing in order"),
+    (POLICY, "Whoever administers the organisation can allow it"),
+)
+LONGEST_SENTENCE = 300  # characters
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
+GZIP, GZIP_START = ("gzip", "x-gzip"), b"\x1f\x8b"  # names of the encoding; the first bytes
+MOST_DECODED, BLOCK = 1 << 30, 1 << 20  # bytes of an object without its encoding, and that are read at a time
 ABANDONED = 86_400  # seconds after which a half-fetched file belongs to nobody
+
+
+class Stamp(NamedTuple):
+    """What tells the content of an object.
+
+    Attributes:
+        generation: number of this version of it.
+        crc32c: checksum of the stored bytes, as the listing writes it.
+        encoding: content encoding of the stored bytes, "" for none.
+    """
+
+    generation: str
+    crc32c: str
+    encoding: str = ""
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Stamp":
+        """The stamp of an entry of a bucket's listing."""
+        return cls(*entry.stamp.split("-", 2))
+
+    @classmethod
+    def of_blob(cls, blob: Any) -> "Stamp":
+        """The stamp of an object as the client gives it."""
+        encoding = (blob.content_encoding or "").strip().lower()
+        return cls(str(blob.generation), str(blob.crc32c), encoding.removeprefix("identity"))
+
+    def text(self) -> str:
+        """As an entry has it."""
+        return "-".join(part for part in self if part)
 
 
 class Bucket:
     """A bucket of Google Cloud Storage, with the client's own credential rules.
 
     Fetched objects are kept under a hash of their name and their generation: no name can lead out of the
-    cache, and a changed object is another file. A file that stands under its final name was verified.
+    cache, and a changed object is another file. A file that stands under its final name was verified. Of an
+    object that is stored with the content encoding gzip the stored bytes are; its content stands beside.
     """
 
     remote = True
@@ -44,16 +88,21 @@ class Bucket:
         offline: bool = False,
         flag: str = "--data",
         role: str = "Storage Object Viewer",
+        billing_project: str | None = None,
     ) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
         self.role = role  # that it takes
+        self.billing_project = billing_project  # pays, where requesters do
         self.told = f"{flag} {self.location}".strip()  # begins a message
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
+        self.cache.parent.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # files and their names tell of patients
         self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
         self.bucket = None if offline else self.ask(self._connect)
 
@@ -90,7 +139,34 @@ class Bucket:
             failed = {entry.key: "not in the cache, and --offline asks nobody" for entry in missing}
         else:
             failed = self.ask(lambda: self._fetch_all(missing, len(entries)))
+        encoded = [entry for entry in entries if entry.key not in failed and Stamp.of(entry).encoding]
+        decoded = in_order(self._decoded, encoded, workers=THREADS)
+        for entry, (path, reason) in zip(encoded, decoded, strict=True):
+            paths[entry.key] = path
+            failed |= {entry.key: reason} if reason else {}
         return {key: path for key, path in paths.items() if key not in failed}, failed
+
+    def _decoded(self, entry: Entry) -> tuple[Path, str]:
+        """The file of an object without its content encoding; the reason if there is none, else empty."""
+        path, encoding = self._path(entry), Stamp.of(entry).encoding
+        if encoding not in GZIP:
+            return path, f"has the content encoding {encoding:.20}, which is not read: store it without"
+        with path.open("rb") as start:
+            if start.read(len(GZIP_START)) != GZIP_START:  # it is called so, and is not
+                return path, ""
+        plain, left = path.with_name(f"{path.name}-plain"), MOST_DECODED
+        try:
+            with replacing(plain) as part, gzip.open(path) as stream, part.open("wb") as out:
+                while block := stream.read(BLOCK):
+                    left -= len(block)
+                    if left < 0:
+                        raise ValueError("too large")
+                    out.write(block)
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            return path, "its gzip is damaged, though it is what was stored"
+        except ValueError:
+            return path, f"its gzip holds more than {MOST_DECODED / 1e9:.1f} GB"
+        return plain, ""
 
     def _fetch_all(self, missing: Sequence[Entry], total: int) -> dict[str, str]:
         """Bring objects into the cache; reasons by key for those that cannot be had."""
@@ -126,7 +202,7 @@ class Bucket:
         client = storage.Client(project=os.environ.get("GOOGLE_CLOUD_PROJECT"))
         for scheme in ("https://", "http://"):
             client._http.mount(scheme, HTTPAdapter(pool_connections=THREADS, pool_maxsize=THREADS))
-        return client.bucket(self.bucket_name)
+        return client.bucket(self.bucket_name, user_project=self.billing_project)
 
     def _listed(self, prefix: str) -> list[Entry]:
         """The objects whose names begin so, from the bucket, or from the last listing when offline."""
@@ -137,8 +213,8 @@ class Bucket:
         )
         if self.bucket is None:
             try:
-                return [Entry(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
-            except (OSError, ValueError, TypeError):
+                return [_entry(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
+            except (OSError, ValueError, TypeError, RecursionError):  # or its file is damaged
                 raise UserError(
                     f"--offline: {self.location}/{prefix} was never listed with this --cache-dir; run once "
                     "without --offline"
@@ -150,13 +226,13 @@ class Bucket:
                     bucket,
                     prefix=self.prefix + prefix,
                     page_size=self.page_size,
-                    fields="items(name,size,crc32c,generation),nextPageToken",
+                    fields="items(name,size,crc32c,generation,contentEncoding),nextPageToken",
                     timeout=TIMEOUT,
                 )
             ]
         )
         entries = [
-            Entry(blob.name.removeprefix(self.prefix), blob.size, f"{blob.generation}-{blob.crc32c}")
+            Entry(blob.name.removeprefix(self.prefix), blob.size, Stamp.of_blob(blob).text())
             for blob in blobs
         ]
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -174,21 +250,20 @@ class Bucket:
 
     def _path(self, entry: Entry) -> Path:
         name = hashlib.sha256((self.prefix + entry.key).encode()).hexdigest()[:40]
-        generation = entry.stamp.split("-")[0]
-        return self.cache / name[:2] / f"{name}-{generation}"
+        return self.cache / name[:2] / f"{name}-{Stamp.of(entry).generation}"
 
     def _have(self, entry: Entry) -> bool:
         path = self._path(entry)
         if not path.exists() or path.stat().st_size != entry.size:
             return False
-        return _crc32c(path.read_bytes()) == entry.stamp.split("-", 1)[1]
+        return _crc32c(path.read_bytes()) == Stamp.of(entry).crc32c
 
     def _fetch_one(self, entry: Entry) -> str:
         """Bring one object into the cache; the reason if it cannot be had, else empty."""
         from google.api_core.exceptions import NotFound
         from google.cloud.storage.exceptions import DataCorruption
 
-        generation, crc32c = entry.stamp.split("-", 1)
+        generation, crc32c, _ = Stamp.of(entry)
         assert self.bucket is not None
         blob = self.bucket.blob(self.prefix + entry.key, generation=int(generation))
         for attempt in range(ATTEMPTS):
@@ -216,18 +291,15 @@ class Bucket:
 
         try:
             return request()
-        except api.PreconditionFailed:
-            raise  # an answer to what was asked
+        except api.PreconditionFailed as error:
+            if not re.search(POLICY, _sentence(error), re.IGNORECASE):
+                raise  # an answer to what was asked
+            raise UserError(self._refusal(error)) from None
         except auth.DefaultCredentialsError:
             raise UserError(
                 f"{self.told}: no Google credentials found. Run `gcloud auth "
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a "
                 "service account's key file"
-            ) from None
-        except (api.Forbidden, api.Unauthorized) as error:
-            raise UserError(
-                f"{self.told}: access denied ({error.code}). The account in use needs the "
-                f"role {self.role} on this bucket"
             ) from None
         except api.NotFound:
             raise UserError(
@@ -244,10 +316,43 @@ class Bucket:
             auth.TransportError,
             requests.RequestException,
         ) as error:
+            if isinstance(error, api.ClientError) and error.code not in LATER:
+                raise UserError(self._refusal(error)) from None
             raise UserError(
-                f"{self.told}: Google Cloud Storage does not answer "
-                f"({type(error).__name__}); what is fetched is kept, try again later"
+                f"{self.told}: Google Cloud Storage does not answer ({_sentence(error)}); what is fetched is "
+                "kept, try again later"
             ) from None
+
+    def _refusal(self, error: Any) -> str:
+        """What Google says of a request that it will not answer, and what can be done."""
+        said, denied = _sentence(error), error.code in (401, 403)
+        ways = (way for words, way in WAYS_OUT if re.search(words, said, re.IGNORECASE))
+        need = f"The account in use needs the role {self.role} on this bucket" * denied
+        what = "access denied" if denied else "refused"
+        return f"{self.told}: {what} ({error.code}): {said}. {next(ways, need)}".rstrip(" .")
+
+
+def _sentence(error: Any) -> str:
+    """Google's own words, without the address that was asked."""
+    error = getattr(error, "cause", None) or error  # of the last attempt
+    words = ""
+    with suppress(AttributeError, ValueError, KeyError, TypeError):
+        words = error.response.text.strip()
+        words = str(json.loads(words)["error"]["message"])
+    if not words or words.startswith(("<", "{")):
+        words = type(error).__name__
+    return shown(" ".join(words.split()))[:LONGEST_SENTENCE].rstrip(". ")
+
+
+def _entry(key: Any, size: Any, stamp: Any) -> Entry:
+    """A row of a listing that was kept.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if not isinstance(key, str) or type(size) is not int or not re.fullmatch(r"\d+-.+", stamp):
+        raise ValueError("no row of a listing")
+    return Entry(key, size, stamp)
 
 
 def _crc32c(data: bytes) -> str:

@@ -4,6 +4,7 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting"; every figure is o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from simclr_rhd.process import duration
@@ -197,6 +198,7 @@ def _making(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield "## How it was made"
     yield ""
     config = run["config"] | run.get("settled", {})
+    config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
     yield from _table(["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in TOLD])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())

@@ -1,23 +1,42 @@
-"""Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code."""
+"""Checkpoints: tensors and JSON types only, saved whole or not at all, loaded without running code.
+
+A file ends in a checksum of all its bytes: what changed on a disk or on the way is refused. It stands where a
+zip archive, which PyTorch's files are, has its comment; so other programs read the file as before.
+"""
 
 import hashlib
 import io
+import logging
 import os
 import pickle
+import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
+
+logger = logging.getLogger("simclr_rhd")
+
+MARK = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
+ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose last two bytes tell the
+COMMENT = len(MARK) + 64  # length of the comment that follows
+BLOCK = 1 << 20  # bytes
+MOST_VALUES, DEEPEST = 400_000, 50  # in a file that is not made to fill the memory
+LOOKED_INTO = (dict, list, tuple, set, frozenset, Tensor)
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
     """Write `payload` to `path`; a crash in the middle leaves the old file good."""
     content = io.BytesIO()
     torch.save(payload, content)  # straight into a file it would not say that the disk is full
+    content.seek(-2, os.SEEK_END)
+    content.write(COMMENT.to_bytes(2, "little"))
+    checksum = hashlib.sha256(content.getbuffer()).hexdigest()
+    content.write(MARK + checksum.encode())
     with replacing(path) as part:
         with part.open("wb") as stream:
             stream.write(content.getbuffer())
@@ -26,13 +45,23 @@ def save(path: Path, payload: dict[str, Any]) -> None:
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+    """Read a checkpoint onto the CPU. A file without a checksum is named in the log.
 
     Raises:
-        UserError: the file cannot be read or is not a checkpoint of tensors and plain types.
+        UserError: the file cannot be read, was changed since it was written, or is not a checkpoint of
+            tensors and plain types.
     """
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with Path(path).open("rb") as stream:
+            has_checksum = _is_whole(stream)
+            _check_archive(stream)
+            stream.seek(0)
+            payload = torch.load(stream, map_location="cpu", weights_only=True)
+        if not isinstance(payload, dict):
+            raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+        _check_values(payload, most=Path(path).stat().st_size)
+    except UserError:
+        raise
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
         if isinstance(error, OSError) and error.filename:  # else it looks for what a cut-off file lacks
             raise UserError(f"{path}: {error.strerror or error}") from None
@@ -40,9 +69,85 @@ def load(path: str | Path) -> dict[str, Any]:
         if isinstance(error, pickle.UnpicklingError):  # whose own text advises to run what is in the file
             reason = "it holds more than tensors and plain values"
         raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
-    if not isinstance(payload, dict):
-        raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
+    if not has_checksum:
+        logger.info(
+            "NOTICE %s has no checksum: it is of an older version, or of another program, and damage would "
+            "not be noticed",
+            path,
+        )
     return payload
+
+
+def _is_whole(stream: BinaryIO) -> bool:
+    """Compare a file with the checksum at its end; False where it has none.
+
+    Raises:
+        ValueError: they differ.
+    """
+    size, found = stream.seek(0, os.SEEK_END), hashlib.sha256()
+    stream.seek(max(0, size - ZIP_END_SIZE))
+    ends_plainly = stream.read(len(ZIP_END)) == ZIP_END
+    stream.seek(0)
+    if ends_plainly or stream.read(2) != ZIP_END[:2]:  # a comment is missing, or it is no zip archive
+        return False
+    stream.seek(0)
+    left = size - COMMENT
+    while left > 0 and (block := stream.read(min(BLOCK, left))):
+        found.update(block)
+        left -= len(block)
+    if stream.read() != MARK + found.hexdigest().encode():
+        raise ValueError("its bytes are not those that were written: the checksum differs")
+    return True
+
+
+def _check_archive(stream: BinaryIO) -> None:
+    """Refuse a file that would grow while it is read: ours are as large as what they hold.
+
+    Raises:
+        ValueError: it would.
+    """
+    try:
+        archive = zipfile.ZipFile(stream)
+    except zipfile.BadZipFile:
+        return  # of an older PyTorch; or the loader says what is wrong with it
+    members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed inside")
+    if sum(member.file_size for member in members) > stream.seek(0, os.SEEK_END):
+        raise ValueError("its parts lie on top of each other")
+    for member in members:  # PyTorch lets a file ask for an array of bytes of any length
+        if member.filename.endswith("/data.pkl") and b"bytearray" in archive.read(member):
+            raise ValueError("it holds more than tensors and plain values")
+
+
+def _check_values(payload: dict[str, Any], *, most: int) -> None:
+    """Refuse values that are few bytes in a file and gigabytes when they are looked at.
+
+    Such are tensors that repeat one number (stride 0), and lists that hold one list many times.
+
+    Args:
+        payload: what was loaded.
+        most: bytes of the file.
+
+    Raises:
+        ValueError: there are such.
+    """
+    rest: list[tuple[Any, int]] = [(payload, 0)]
+    seen = 0
+    while rest:
+        value, depth = rest.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise ValueError("it holds tensors of another kind")
+            size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+            if size > stored or stored > most:
+                raise ValueError("it holds tensors that are larger than the file")
+        else:
+            seen += len(value)
+            if depth == DEEPEST or seen > MOST_VALUES:
+                raise ValueError("its lists are nested too deep, or too long")
+            within = [*value, *value.values()] if isinstance(value, dict) else value
+            rest.extend((item, depth + 1) for item in within if isinstance(item, LOOKED_INTO))
 
 
 def digest(model: nn.Module) -> str:

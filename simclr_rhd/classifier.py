@@ -1,9 +1,8 @@
 """The trained classifier: frames in, probabilities out; and as one file, `model.pt`."""
 
 import json
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from simclr_rhd.novelty import Novelty
 FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
 LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
+TRIED = 64  # pixels of the view that a file is tried with
 AGAIN = "wanted the model.pt that a run of this program wrote"
 
 Thresholds = dict[str, dict[str, float | None]]
@@ -111,7 +111,6 @@ def load(path: str | Path) -> Classifier:
     Raises:
         UserError: it cannot be read, is of another version, or is no classifier of this program.
     """
-    _check_size(Path(path))
     saved = checkpoint.load(path)
     if saved.get("format") != FORMAT:
         what = (
@@ -138,7 +137,7 @@ def _built(saved: Mapping[str, Any]) -> Classifier:
     )
     _check(facts)
     multilabel = saved["multilabel"]
-    if not set(multilabel) <= set(facts.classes):
+    if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
         raise ValueError("multilabel names other tasks")
     if saved["preprocessing"] != _preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
@@ -170,12 +169,13 @@ def _preprocessing(facts: Facts) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _try(found: Classifier) -> None:
-    """Make sure that it gives numbers."""
-    side = found.facts.stored_side
+    """Make sure that it gives numbers, of a small frame: a large one would take gigabytes."""
+    facts = replace(found.facts, image_size=min(found.facts.image_size, TRIED))
+    side = facts.stored_side
     frame = (
         torch.arange(3 * side * side, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 3, side, side)
     )
-    for name, values in found(frame).items():
+    for name, values in Classifier(found.encoder, found.heads, found.novelty, facts)(frame).items():
         if not torch.isfinite(values).all() and not (name == "novelty" and found.novelty is None):
             raise ValueError(f"its {name} are no numbers")
     signs = {"temperature": found.heads.temperature, "deviation of the features": found.heads.std}
@@ -187,20 +187,12 @@ def _try(found: Classifier) -> None:
             raise ValueError(f"its {name} must be above 0")
 
 
-def _check_size(path: Path) -> None:
-    """Refuse a file that would grow while it is read: ours are not compressed."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (OSError, zipfile.BadZipFile, ValueError):
-        return  # the loader says what is wrong with it
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise UserError(f"{path}: is compressed inside; {AGAIN}")
-
-
 def _check(facts: Facts) -> None:
     if type(facts.image_size) is not int or not 32 <= facts.image_size <= LARGEST_SIDE:
         raise ValueError(f"image_size {facts.image_size!s:.20}")
+    for name in ("classes", "thresholds", "trained_on"):
+        if not isinstance(getattr(facts, name), dict):
+            raise ValueError(f"{name} is no table")
     if not facts.classes or not set(facts.classes) <= set(TASKS):
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
@@ -210,18 +202,22 @@ def _check(facts: Facts) -> None:
         if len(set(names)) < len(names):
             raise ValueError(f"two classes of {task} have one name")
     for name, limits in facts.thresholds.items():
-        known = (value is None or type(value) is float for value in limits.values())
-        if not isinstance(name, str) or not all(known):
+        known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
+        if not isinstance(name, str) or not all(known):  # below NaN or -1 there is no answer to hold back
             raise ValueError("the thresholds")
     for reasons in facts.unproved.values():
         if not all(isinstance(text, str) and text.isprintable() for text in reasons.values()):
             raise ValueError("the reasons of the thresholds")
-    json.dumps([facts.trained_on, facts.synthetic])
+    if type(facts.synthetic) is not bool:
+        raise ValueError("synthetic")
+    json.dumps(facts.trained_on)
 
 
 def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Load tensors of exactly the names, shapes and kinds that are wanted."""
     wanted = part.state_dict()
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{name} is no table of tensors")
     if set(tensors) != set(wanted):
         odd = sorted(map(str, set(tensors) ^ set(wanted)))
         raise ValueError(f"{name}: {len(odd)} names differ, the first: {odd[0]:.60}")

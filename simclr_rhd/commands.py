@@ -32,6 +32,7 @@ class Prediction:
     max_pixels: int = MAX_PIXELS
     cache_dir: str | None = None
     offline: bool = False
+    billing_project: str | None = None
     device: str = "auto"
     prevalence: tuple[str, ...] = ()
 
@@ -45,6 +46,7 @@ class Export:
     frames: tuple[str, ...] = ()
     cache_dir: str | None = None
     offline: bool = False
+    billing_project: str | None = None
 
 
 Command = Comparison | Prediction | Export
@@ -125,6 +127,11 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
         "--offline", action="store_true", help="use what is kept of a bucket, without the network"
     )
     parser.add_argument(
+        "--billing-project",
+        metavar="PROJECT",
+        help="Google Cloud project that pays for reading a bucket whose requesters pay",
+    )
+    parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)"
     )
     parser.add_argument(
@@ -152,6 +159,8 @@ def parse_prediction(arguments: Sequence[str]) -> Prediction:
         problems.append(f"--out {out}: wanted a file whose name ends in .csv")
     if not Path(model).is_file():
         problems.append(f"--model {model}: no such file; wanted the model.pt that a run has written")
+    if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
+        problems.append(f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it")
     if config.frames_per_clip is not None and config.frames_per_clip < 1:
         problems.append(f"--frames-per-clip {config.frames_per_clip}: wanted at least 1")
     if config.max_pixels < 1:
@@ -201,6 +210,11 @@ def parse_export(arguments: Sequence[str]) -> Export:
         help="where a bucket's files are kept (default: the platform's user cache folder)",
     )
     parser.add_argument("--offline", action="store_true", help="use what is kept of a bucket")
+    parser.add_argument(
+        "--billing-project",
+        metavar="PROJECT",
+        help="Google Cloud project that pays for reading a bucket whose requesters pay",
+    )
     found = vars(parser.parse_args(arguments))
     homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "out")}
     config = Export(

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simclr_rhd.compare import (
@@ -177,7 +177,7 @@ def _facts(run: Earlier, first: Earlier, reference: str) -> Iterator[tuple[str, 
     same = "the same" if run.data["fingerprint"] == first.data["fingerprint"] else "other"
     yield (
         "data",
-        f"{run.data['location']}"
+        PurePosixPath(run.data["location"]).name  # not the whole path: the page may be sent on
         + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
     )
     way = f"{run.folds} folds, each group tested once" if run.folds > 1 else "one split"

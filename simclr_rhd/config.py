@@ -89,6 +89,9 @@ class Config:
     )
 
     offline: bool = flag(False, "use what the cache folder has of a bucket, without the network")
+    billing_project: str | None = flag(
+        None, "Google Cloud project that pays for a bucket whose requesters pay"
+    )
     frames_per_clip: int | None = flag(
         None, "evenly spaced frames of a clip or DICOM file at most (default: all)"
     )
@@ -305,6 +308,7 @@ class Config:
             "save_dir",
             "num_workers",
             "offline",
+            "billing_project",
             "resume",
             "overwrite",
             "no_figures",
@@ -471,6 +475,9 @@ def contradictions(config: Config) -> Iterator[str]:
     for name in ("finetune_epochs", "finetune_lr"):
         if getattr(config, name) != getattr(Config, name) and not config.finetune:
             yield f"--{name.replace('_', '-')} {getattr(config, name)}: only --finetune reads it"
+    in_bucket = any(place.startswith("gs://") for place in (config.data, config.save_dir))
+    if config.billing_project is not None and not in_bucket:
+        yield f"--billing-project {config.billing_project}: only gs://BUCKET in --data or --save-dir reads it"
     if config.evaluate_again and config.overwrite:
         yield "--evaluate-again keeps what --overwrite would remove: wanted one of them"
     if config.pretrain_per_fold and config.folds == 1:

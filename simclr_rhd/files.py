@@ -18,14 +18,37 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.text import as_cell
 
 LOCK = ".lock"  # in a folder that is being built
+# Files of a run that name patients, or frames whose names may: their owner alone may read them. So it is with
+# simclr_rhd.log, with what `predict` writes, and in the cache folder with the salt and a bucket's files.
+NAMING_PATIENTS = frozenset(
+    {
+        "rejected.csv",
+        "conflicts.csv",
+        "split.csv",
+        "predictions.csv",
+        "leak_audit.csv",
+        "bad_batch.txt",
+    }
+)
+OWNER_ALONE = 0o600
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; move it onto `path` if the block ends without an error."""
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; move it onto `path` if the block ends without an error.
+
+    Args:
+        path: the file.
+        private: its owner alone may read it, as those of `NAMING_PATIENTS`.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    private = private or path.name in NAMING_PATIENTS
     try:
+        if private:
+            part.touch(mode=OWNER_ALONE)
         yield part
+        if private:
+            part.chmod(OWNER_ALONE)  # of another file that was moved here
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -92,9 +115,18 @@ def write_lines(path: Path, records: Iterable[Any]) -> None:
             stream.write(json.dumps(plain(record), ensure_ascii=False) + "\n")
 
 
-def write_rows(path: Path, header: list[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV file (UTF-8, one header row); what begins like a formula is marked, see `text.as_cell`."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+def write_rows(
+    path: Path, header: list[str], rows: Iterable[Iterable[Any]], *, private: bool = False
+) -> None:
+    """Write a CSV file (UTF-8, one header row).
+
+    Args:
+        path: where.
+        header: names of the columns.
+        rows: cells; what begins like a formula is marked, see `text.as_cell`.
+        private: as of `replacing`.
+    """
+    with replacing(path, private=private) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerows([as_cell(cell) for cell in row] for row in itertools.chain([header], rows))
 

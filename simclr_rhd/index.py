@@ -159,9 +159,13 @@ def read(folder: Path) -> Index:
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: it is damaged.
     """
-    told = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    if told.pop("checksum") != _checksum(told):
-        raise ValueError(f"{INDEX} is damaged")
+    try:
+        told = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if told.pop("checksum") != _checksum(told):
+            raise ValueError(f"{INDEX} is damaged")
+    except RecursionError:
+        raise ValueError(f"{INDEX} is nested too deep") from None
+    _check_kinds(told)
     for name in (NAMES, ENDS, FRAMES, *_looked_at(folder, told["sums"])):
         if crc32c(folder / name) != told["sums"][name]:
             raise ValueError(f"{name} is damaged")
@@ -188,6 +192,22 @@ def _looked_at(folder: Path, sums: dict[str, str]) -> list[str]:
     size = sum((folder / name).stat().st_size for name in shards)
     some = math.ceil(len(shards) * min(1.0, CHECKED / max(1, size)))
     return [shards[number] for number in np.linspace(0, len(shards) - 1, some).round().astype(int)]
+
+
+def _check_kinds(told: dict[str, Any]) -> None:
+    """See that each value is of the kind that is written: a checksum is right for any of them."""
+    tables = told["patients"], told["sums"]
+    rows = told["rejected"]
+    whole = (
+        isinstance(told["fingerprint"], str)
+        and all(isinstance(table, dict) for table in tables)
+        and all(isinstance(value, str) for table in tables for value in table.values())
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == 2 for row in rows)
+        and all(isinstance(text, str) for row in rows for text in row)
+    )
+    if not whole:
+        raise ValueError(f"{INDEX} holds values of another kind")
 
 
 def _check(names: np.ndarray, ends: np.ndarray, rows: np.ndarray, side: int) -> None:

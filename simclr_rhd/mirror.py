@@ -19,7 +19,7 @@ from typing import Any
 import google_crc32c
 
 from simclr_rhd import process
-from simclr_rhd.bucket import TIMEOUT, Bucket
+from simclr_rhd.bucket import TIMEOUT, Bucket, Stamp
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry
@@ -43,10 +43,19 @@ class Mirror:
         location: gs://BUCKET/PREFIX.
         folder: of this machine, locked by this process.
         cache_dir: for listings.
+        billing_project: pays for a bucket whose requesters pay.
     """
 
-    def __init__(self, location: str, folder: Path, *, cache_dir: Path) -> None:
-        self.remote = Bucket(location, cache_dir=cache_dir, flag="--save-dir", role="Storage Object Admin")
+    def __init__(
+        self, location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
+    ) -> None:
+        self.remote = Bucket(
+            location,
+            cache_dir=cache_dir,
+            flag="--save-dir",
+            role="Storage Object Admin",
+            billing_project=billing_project,
+        )
         self.location, self.folder = location.rstrip("/"), folder
         self.lock = threading.Lock()
         self.seconds, self.ended = 0.0, float("-inf")
@@ -200,7 +209,7 @@ class Mirror:
             if told["location"] != self.location:
                 return {}
             return {str(name): int(value) for name, value in told["generations"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
     def _write_manifest(self) -> None:
@@ -208,8 +217,12 @@ class Mirror:
 
 
 @contextmanager
-def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Mirror]:
+def mirrored(
+    location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
+) -> Iterator[Mirror]:
     """Take over the run in a bucket, and bring there what it has become, however the block ends.
+
+    Arguments as of `Mirror`.
 
     Yields:
         What is to be told of each checkpoint, and of a folder that was cleared.
@@ -217,7 +230,7 @@ def mirrored(location: str, folder: Path, *, cache_dir: Path) -> Iterator[Mirror
     Raises:
         UserError: the bucket cannot be read, or in the end not be written to.
     """
-    mirror = Mirror(location, folder, cache_dir=cache_dir)
+    mirror = Mirror(location, folder, cache_dir=cache_dir, billing_project=billing_project)
     mirror.pull()
     try:
         yield mirror
@@ -244,11 +257,11 @@ def _crc32c(data: bytes) -> str:
 
 
 def _checksum_of(entry: Entry) -> str:
-    return entry.stamp.split("-", 1)[1]
+    return Stamp.of(entry).crc32c
 
 
 def _generation(entry: Entry) -> int:
-    return int(entry.stamp.split("-")[0])
+    return int(Stamp.of(entry).generation)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

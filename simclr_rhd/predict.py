@@ -87,20 +87,25 @@ class Sums:
             self.probabilities[task] = self.probabilities.get(task, 0.0) + p[row]
 
 
-def find(paths: Sequence[str], *, cache_dir: Path, offline: bool) -> list[Place]:
+def find(
+    paths: Sequence[str], *, cache_dir: Path, offline: bool, billing_project: str | None = None
+) -> list[Place]:
     """The files of the paths; what is named twice is taken once.
 
     Args:
         paths: files, folders, gs://BUCKET/... as they were typed.
         cache_dir: where objects of a bucket are kept.
         offline: use what is kept there, without the network.
+        billing_project: pays for a bucket whose requesters pay.
 
     Raises:
         UserError: there is none of them.
     """
     found, seen = [], set[str]()
     for path in paths:
-        source, entries, prefix = open_place(path, cache_dir=cache_dir, offline=offline)
+        source, entries, prefix = open_place(
+            path, cache_dir=cache_dir, offline=offline, billing_project=billing_project
+        )
         new = {_identity(prefix + entry.key): entry for entry in entries}
         new = {key: entry for key, entry in new.items() if key not in seen}
         seen |= new.keys()
@@ -222,8 +227,9 @@ class Run:
                         for unit, of in units.items()
                         for cells in self._rows(_mean(of), level="video")
                     ),
+                    private=True,
                 )
-            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected)
+            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected, private=True)
 
     def lines(self, out: Path) -> list[str]:
         """What was found, for the terminal."""
@@ -442,7 +448,7 @@ def _beside(out: Path, end: str) -> Path:
 
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with replacing(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
         yield stream
 
 

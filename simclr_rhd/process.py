@@ -18,6 +18,7 @@ from simclr_rhd.text import printable
 logger = logging.getLogger("simclr_rhd")
 T = TypeVar("T")
 
+NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad alloc", "start new thread")
 LOG_EVERY = 5.0  # seconds between progress lines
 LINES_KEPT = 100_000  # log lines held in memory until their file is known
 LONGEST_SAVE = 20.0  # seconds, on a slow disk
@@ -49,6 +50,14 @@ def elapsed() -> float:
     return time.perf_counter() - _Start.time
 
 
+def ran_out(error: Exception) -> bool:
+    """Whether an error says that there is no memory left; PyTorch says so in words alone."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in words for sign in NO_MEMORY)
+    )
+
+
 def start_log() -> None:
     """Log to standard output, which `nohup ... > file` keeps; errors to standard error.
 
@@ -70,7 +79,10 @@ def start_log() -> None:
 
 def log_to(save_dir: Path) -> None:
     """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
-    to_file = logging.FileHandler(save_dir / "simclr_rhd.log", encoding="utf-8")
+    path = save_dir / "simclr_rhd.log"
+    path.touch(mode=0o600)
+    path.chmod(0o600)  # it names files, and these may name patients; an earlier version was not so strict
+    to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
     for handler in logger.handlers[:]:
         if isinstance(handler, logging.handlers.MemoryHandler):

@@ -1,20 +1,27 @@
 """What frames and patients are called on a page that may be sent on: patients by number, not by name."""
 
+import re
 import unicodedata
-from collections.abc import Collection, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 FIRST_LINE = 2  # of split.csv; its header is line 1
-SHORTEST = 4  # digits of a number that is looked for in names of other patients' files, too
+SHORTEST = 4  # characters of an identifier that stands nowhere by chance
+PLACES = ("data", "save_dir", "cache_dir", "init")  # flags
+NO_PLACES = ("demo", "random", "imagenet")  # what they may be beside paths
+FRAME = re.compile(r"frame\d+")  # the number of a frame
 DOTLESS = str.maketrans("ıſ", "is")
 
 
 class Pseudonyms:
     """Names of frames without patients' identifiers.
 
-    A file's name may carry an identifier, as the label table spells it, between characters that are no
-    letters or digits: '[patient 5]' takes its place. Accents, capitals, and how a system stores them, do not
-    count. Another spelling cannot be known.
+    A file's name may carry an identifier, as the label table spells it: '[patient 5]' takes its place,
+    wherever it stands. Accents, capitals, and how a system stores them, do not count. Of short identifiers,
+    which may stand in a name by chance, some places do not count (`_is_named`). Another spelling cannot be
+    known.
 
     Args:
         keys: M names of frames, in the order of `split.csv`.
@@ -26,48 +33,115 @@ class Pseudonyms:
         self.keys, self.patients = keys, patients
         known = dict.fromkeys(patient for patient in (*patients, *others) if patient)
         self.numbers = {patient: f"[patient {number}]" for number, patient in enumerate(known, start=1)}
-        self.by_fold = {_fold(patient): number for patient, number in self.numbers.items()}
-        self.longest = max(map(len, self.numbers), default=0)
+        by_fold = {_fold(patient): number for patient, number in self.numbers.items()}
+        self.by_fold = {folded: number for folded, number in by_fold.items() if folded}
+        self.lengths = sorted({len(folded) for folded in self.by_fold}, reverse=True)
 
     def frame(self, row: int) -> str:
         """The name of a frame's file, without folders."""
-        return self._without(self.keys[row], self.patients[row])
+        return self._without(PurePosixPath(self.keys[row]).name, self.patients[row])
 
     def line(self, row: int) -> int:
         """The line of `split.csv` that tells the frame's full name."""
         return row + FIRST_LINE
 
     def file(self, name: str) -> str:
-        """A file's name, without folders."""
-        return self._without(name, "")
+        """A file's name, without folders; one that cannot be used is written with escapes, and stays so."""
+        escaped = "\\" in name
+        if escaped:
+            with suppress(UnicodeDecodeError):
+                name = name.encode("latin-1", "backslashreplace").decode("unicode_escape")
+        shown = self._without(PurePosixPath(name).name, "")
+        return shown.encode("unicode_escape").decode() if escaped else shown
 
     def patient(self, row: int) -> str:
         """What a frame's patient is called, "" where unknown."""
         return self.numbers.get(self.patients[row], "")
 
-    def _without(self, key: str, own: str) -> str:
-        """The longest identifier at a place gives way; a short number, maybe of a time, only if `own`."""
-        name, own = unicodedata.normalize("NFC", PurePosixPath(key).name), _fold(own)
-        edges = [place for place in range(len(name) + 1) if _free(name, place - 1) or _free(name, place)]
-        shown, at = "", 0
-        while at < len(name):
-            ends = [end for end in edges if at < end <= at + 2 * self.longest and _free(name, end)]
-            if _free(name, at - 1):
-                for end in reversed(ends):
-                    part = _fold(name[at:end])
-                    if part in self.by_fold and (part == own or len(part) >= SHORTEST or not part.isdigit()):
-                        shown, at = shown + self.by_fold[part], end
-                        break
-                else:
-                    shown, at = shown + name[at], at + 1
-            else:
-                shown, at = shown + name[at], at + 1
-        return shown
+    def _without(self, text: str, own: str) -> str:
+        """The longest identifier at a place gives way; `own` is that of the frame's patient."""
+        text, own = unicodedata.normalize("NFC", text), _fold(own)
+        folded, place = "", list[int]()  # for each folded letter, which letter of the text it is of
+        for number, letter in enumerate(text):
+            part = _fold(letter)
+            folded, place = folded + part, place + [number] * len(part)
+        place.append(len(text))
+        frame = FRAME.search(folded)
+        numbered = range(*frame.span()) if frame else range(0)
+        shown, told, at = "", 0, 0  # `told` letters of the text are in `shown`
+        while at < len(folded):
+            ends = (at + n for n in self.lengths if place[at] >= told)
+            end = next((end for end in ends if self._is_named(folded, at, end, own, numbered)), None)
+            if end is None:
+                at += 1
+                continue
+            shown += text[told : place[at]] + self.by_fold[folded[at:end]]
+            told, at = max(place[end], place[end - 1] + 1), end
+        return shown + text[told:]
+
+    def _is_named(self, folded: str, begin: int, end: int, own: str, numbered: range) -> bool:
+        """Whether an identifier stands there, and not by chance.
+
+        One of four characters, or of three letters, is one anywhere. A shorter one is none in a longer word
+        or number, or in the number of a frame. A short number must be of the frame's own patient, or, where
+        that is unknown, follow a letter: others may be of a time.
+        """
+        part, before, after = folded[begin:end], folded[:begin][-1:], folded[end : end + 1]
+        if part not in self.by_fold:
+            return False
+        if len(part) >= SHORTEST - part.isalpha():
+            return True
+        if begin in numbered or end - 1 in numbered or _are_one(part[-1], after):
+            return False
+        if part.isdigit():
+            within = before.isdigit() or (_is_letter(before) and _is_letter(after))  # as in A4C
+            return not within and (part == own or (not own and _is_letter(before)))
+        if part.isalpha():
+            return not any(_is_letter(letter) or letter.isdigit() for letter in (before, after))
+        return not (before.isdigit() and part[0].isdigit())
 
 
-def _free(name: str, place: int) -> bool:
-    """Whether a word may end before, or begin after, this place of a name."""
-    return not 0 <= place < len(name) or not (name[place].isascii() and name[place].isalnum())
+def _is_letter(letter: str) -> bool:
+    return letter.isascii() and letter.isalpha()
+
+
+def _are_one(letter: str, other: str) -> bool:
+    """Whether two neighbours belong to one word, or to one number."""
+    return (_is_letter(letter) and _is_letter(other)) or (letter.isdigit() and other.isdigit())
+
+
+def without_places(value: Any, config: Mapping[str, Any]) -> Any:
+    """A run's record without the places of its files on a machine, which may name people: no path but names.
+
+    Args:
+        value: of JSON's types.
+        config: the run's configuration.
+    """
+    places: dict[str, str] = {}
+    for name in PLACES:
+        place = str(config.get(name) or "").rstrip("/")
+        if place and place not in NO_PLACES:
+            whole = place if "://" in place else str(Path(place).expanduser().absolute())
+            places |= dict.fromkeys((place, whole), f"[--{name.replace('_', '-')}]")
+    return _without_places(value, dict(sorted(places.items(), key=lambda item: -len(item[0]))))
+
+
+def _without_places(value: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_places(item, places) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_places(item, places) for item in value]
+    if not isinstance(value, str):
+        return value
+    flag, equals, text = value.rpartition("=") if value.startswith("--") else ("", "", value)
+    for place, name in places.items():
+        if text.rstrip("/") == place:
+            return flag + equals + name
+        if place.startswith(("/", "gs://")):
+            text = text.replace(place, name)
+    if text.startswith(("/", "~", "../")):  # of another flag
+        text = ".../" + PurePosixPath(text).name
+    return flag + equals + text
 
 
 def _fold(text: str) -> str:

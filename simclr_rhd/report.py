@@ -9,6 +9,7 @@ from simclr_rhd.canvas import short_names
 from simclr_rhd.contents import Contents
 from simclr_rhd.metrics import AVERAGES
 from simclr_rhd.panels import FEWEST
+from simclr_rhd.pseudonyms import without_places
 from simclr_rhd.summary import (
     LEAKY,
     LEVELS,
@@ -38,7 +39,9 @@ def write_html(
     rejected: Sequence[tuple[str, str]],
     n_rejected: int,
 ) -> None:
-    """Write one self-contained page: nothing is fetched; all names are escaped; no patient is named.
+    """Write one self-contained page: nothing is fetched; all names are escaped.
+
+    No patient is named, and no folder outside the data.
 
     Args:
         path: the file to write.
@@ -54,7 +57,7 @@ def write_html(
         "report.html",
         script="report.js" if shown else "",
         metrics=metrics,
-        run=_facts(run),
+        run=_facts(without_places(run, run["config"])),
         shown=shown,
         atlas=_for_script(shown) if shown and shown.atlas else None,
         rejected=rejected,

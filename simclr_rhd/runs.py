@@ -1,7 +1,6 @@
 """A run in its folder: whether it may start there, what it was, and how far it came."""
 
 import fcntl
-import json
 import platform
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import make_folder, write_json
 from simclr_rhd.labels import TASKS
+from simclr_rhd.records import read_object
 
 PACKAGES = (
     "torch",
@@ -123,13 +123,13 @@ def claim(
     if overwrite or not left:
         return None
     try:
-        record = json.loads((save_dir / "run.json").read_text(encoding="utf-8"))
-        before = dict(record["signature"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = _read_record(save_dir / "run.json")
+    except UserError as error:
         raise UserError(
-            f"--save-dir {save_dir} holds {left[0]} but no record of its run; name another "
-            "folder, or pass --overwrite to replace what is there"
+            f"--save-dir {save_dir} holds {left[0]} but no record of its run ({str(error).split('; ')[0]}); "
+            "name another folder, or pass --overwrite to replace what is there"
         ) from None
+    before = record["signature"]
     differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
     if again and set(differing) <= set(changeable):
         return record | {"status": "unfinished", "wall_s": {}}
@@ -145,6 +145,25 @@ def claim(
             + "pass --overwrite to replace it"
         )
     return record
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of a run that is gone on with, or is finished.
+
+    Raises:
+        UserError: a value that is needed is missing, or of another kind.
+    """
+    record = read_object(path)
+    status = record.of("status", lambda x: x in ("finished", "unfinished"), "'finished' or 'unfinished'")
+    record.record("signature")
+    record.record("data").text("fingerprint")
+    times = record.record("wall_s") if "wall_s" in record.fields else None
+    for stage in times.fields if times else ():
+        if times and times.number(stage) is None:
+            raise UserError(f"{times.where}: {stage}: found null, wanted seconds")
+    if status == "finished":
+        record.text("finished"), record.text("summary"), record.truth("figures")
+    return record.fields
 
 
 def _difference(name: str, before: dict[str, Any], signature: dict[str, Any]) -> str:

@@ -1,16 +1,23 @@
 """What of the configuration the data and the machine decide, where no flag does."""
 
 import logging
+import math
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_type_hints
 
 from simclr_rhd.costs import BATCHES, Fits, largest_batch, largest_piece
 from simclr_rhd.errors import UserError
 from simclr_rhd.optim import default_learning_rate, default_weight_decay
+from simclr_rhd.precision import PRECISIONS
+from simclr_rhd.records import Record
 
 logger = logging.getLogger("simclr_rhd")
 
 AUTO = "auto"
 STEPS_OF_EPOCH = 20  # batches an epoch should have, for 'auto': larger ones learn less from the same frames
+LEAST = {"batch_size": 2, "micro_batch": 1}
+CHOICES = {"positives": ("frame", "video"), "precision": tuple(PRECISIONS)}
 WARMUP_SHARE, WARMUP_MOST = 0.1, 10.0  # of the epochs; epochs
 
 
@@ -35,6 +42,32 @@ class Settled:
     warmup_epochs: float
     positives: str
     precision: str
+
+
+def recorded(value: object, where: str) -> Settled:
+    """The figures in the record of a run that is gone on with.
+
+    Args:
+        value: what stands there.
+        where: the file, and the place in it.
+
+    Raises:
+        UserError: a figure is missing, or is none.
+    """
+    record, kinds = Record(value, where), get_type_hints(Settled)
+    wanted = "what a run of this version writes"
+    return Settled(
+        **{name: record.of(name, partial(_is_figure, name, kind), wanted) for name, kind in kinds.items()}
+    )
+
+
+def _is_figure(name: str, kind: Any, value: object) -> bool:
+    """Whether a field of `Settled` may have a value."""
+    if isinstance(value, bool) or not isinstance(value, kind | int if kind is float else kind):
+        return False
+    if isinstance(value, int | float):
+        return LEAST.get(name, 0) <= value < math.inf
+    return value in CHOICES.get(name, (value,))
 
 
 def settle(

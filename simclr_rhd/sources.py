@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import building
@@ -17,8 +18,22 @@ from simclr_rhd.listing import Entry, Source, listed_names, unusable, visible
 logger = logging.getLogger("simclr_rhd")
 
 
-def open_source(data: str, *, cache_dir: Path, demo_patients: int, offline: bool = False) -> Source:
+def open_source(
+    data: str,
+    *,
+    cache_dir: Path,
+    demo_patients: int,
+    offline: bool = False,
+    billing_project: str | None = None,
+) -> Source:
     """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
+
+    Args:
+        data: as the user wrote it.
+        cache_dir: where objects of a bucket are kept, and the demo.
+        demo_patients: of the demo.
+        offline: use what is kept of a bucket, without the network.
+        billing_project: pays for a bucket whose requesters pay.
 
     Raises:
         UserError: there is no such folder or bucket, or it cannot be opened.
@@ -28,17 +43,20 @@ def open_source(data: str, *, cache_dir: Path, demo_patients: int, offline: bool
     if data.startswith("gs://"):
         from simclr_rhd.bucket import Bucket
 
-        return Bucket(data, cache_dir=cache_dir, offline=offline)
+        return Bucket(data, cache_dir=cache_dir, offline=offline, billing_project=billing_project)
     return Folder(Path(data).expanduser(), location=data)
 
 
-def open_place(path: str, *, cache_dir: Path, offline: bool) -> tuple[Source, list[Entry], str]:
+def open_place(
+    path: str, *, cache_dir: Path, offline: bool, billing_project: str | None = None
+) -> tuple[Source, list[Entry], str]:
     """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
 
     Args:
         path: as it was typed; files are told as this path, or as one below it.
         cache_dir: where objects of a bucket are kept.
         offline: use what is kept there, without the network.
+        billing_project: pays for a bucket whose requesters pay.
 
     Raises:
         UserError: there is no such thing, or nothing in it.
@@ -48,7 +66,8 @@ def open_place(path: str, *, cache_dir: Path, offline: bool) -> tuple[Source, li
         from simclr_rhd.media import kind_of  # whose module imports torch
 
         name, _, key = path.removeprefix("gs://").partition("/")
-        bucket = Bucket(f"gs://{name}", cache_dir=cache_dir, offline=offline, flag="")
+        how: dict[str, Any] = {"cache_dir": cache_dir, "offline": offline, "billing_project": billing_project}
+        bucket = Bucket(f"gs://{name}", flag="", **how)
         is_file = bool(PurePosixPath(key).suffix and kind_of(key) and not key.endswith("/"))
         entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
         return bucket, entries, f"gs://{name}/"

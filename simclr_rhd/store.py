@@ -8,6 +8,7 @@ Notation: N frames, S pixels of a stored frame's side.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -27,7 +28,7 @@ import numpy as np
 
 from simclr_rhd import index, media
 from simclr_rhd.errors import UserError
-from simclr_rhd.files import building, replacing
+from simclr_rhd.files import building
 from simclr_rhd.frames import GREY, evenly
 from simclr_rhd.index import STILL, FrameNames
 from simclr_rhd.limits import MAX_PIXELS
@@ -40,6 +41,7 @@ from simclr_rhd.shards import Frames, ShardWriter
 logger = logging.getLogger("simclr_rhd")
 
 VERSION = 5  # raise it when the same file would be stored otherwise
+SALT = 32  # bytes
 FETCH_FAILED = "could not be fetched: "
 IN_MEMORY = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
 SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
@@ -253,13 +255,27 @@ def _decode(paths: dict[str, Path], folder: Path, how: dict[str, Any], key: str)
 
 
 def salt_of(cache_dir: Path) -> bytes:
-    """Secret bytes of this cache folder, made once: without them a patient's number could be guessed."""
+    """Secret bytes of this cache folder, made once: without them a patient's number could be guessed.
+
+    They are written and read under a lock: what is empty or cut off was left by a process that ended.
+    """
     path = cache_dir / "salt"
-    if not path.exists():
-        with replacing(path) as part:
-            part.touch(mode=0o600)
-            part.write_bytes(secrets.token_bytes(32))
-    return path.read_bytes()
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        salt = stream.read()
+        if len(salt) == SALT and any(salt):
+            return salt
+        if salt:
+            logger.warning(
+                "WARNING %s is damaged: patients of DICOM files get other numbers than before", path
+            )
+        salt = secrets.token_bytes(SALT)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(salt)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return salt
 
 
 def _build(

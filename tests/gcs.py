@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import json
 import os
 import socket
 import subprocess
@@ -31,6 +32,8 @@ class Emulator:
         self.url = f"http://127.0.0.1:{self.port}"
         self.faults, self.reads = defaultdict(list), Counter()
         self.upload_faults = []
+        self.refusal = None  # (status, Google's sentence) for all requests that name no `payer`
+        self.payer = None
         self.delay = 0.0  # seconds before each answer
         command = [binary, *f"-scheme http -host 127.0.0.1 -port {self.backend} -backend memory".split()]
         command += f"-external-url {self.url} -public-host 127.0.0.1:{self.port} -log-level error".split()
@@ -57,11 +60,13 @@ class Emulator:
             project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.url}
         )
 
-    def put(self, bucket, name, data):
+    def put(self, bucket, name, data, *, encoding=None):
         client = self.client()
         if not client.bucket(bucket).exists():
             client.create_bucket(bucket)
-        client.bucket(bucket).blob(name).upload_from_string(data)
+        blob = client.bucket(bucket).blob(name)
+        blob.content_encoding = encoding
+        blob.upload_from_string(data)
 
     def upload(self, bucket, folder, prefix=""):
         """All files below a folder, named by their paths."""
@@ -97,6 +102,13 @@ def _handler(emulator):
             time.sleep(emulator.delay)
             url = urllib.parse.urlsplit(self.path)
             fault = None
+            named = urllib.parse.parse_qs(url.query).get("userProject")
+            if emulator.refusal and not (emulator.payer and named == [emulator.payer]):
+                status, sentence = emulator.refusal
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                told = {"error": {"code": status, "message": sentence}}
+                self.respond(status, {"Content-Type": "application/json"}, json.dumps(told).encode())
+                return
             if self.command == "GET" and "alt=media" in url.query:
                 name = urllib.parse.unquote(url.path.rpartition("/o/")[2])
                 emulator.reads[name] += 1

@@ -1,11 +1,12 @@
 """What is done before the long part: the rehearsal, the estimate, and what they save the user from."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import main
-from simclr_rhd import plots_pretraining
+from simclr_rhd import classifier, plots_pretraining
 
 SMALL = "--demo-patients 24 --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
@@ -29,6 +30,21 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, 
     assert "the dress rehearsal failed" in said.err and "no such font" in said.err
     assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
     assert not list(tmp_path.glob(".rehearsal*")), "nothing of it is left"
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
+    save = classifier.save
+
+    def damaged(path, found):
+        names = found.facts.classes | {"view": ["A\x9b4C", "PLAX", "PSAX"]}
+        facts = replace(found.facts, classes=names)
+        save(path, classifier.Classifier(found.encoder, found.heads, found.novelty, facts))
+
+    monkeypatch.setattr(classifier, "save", damaged)
+    assert main.main(arguments(cache, tmp_path, "--no-figures")) == 2
+    said = capfd.readouterr()
+    assert "the run would end with a model.pt that cannot be loaded" in said.err and "class names" in said.err
+    assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
 
 
 @pytest.mark.slow

@@ -1,10 +1,13 @@
 import pickle
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from a_model import write_model
 
-from simclr_rhd import checkpoint
+from simclr_rhd import checkpoint, classifier
 from simclr_rhd.errors import UserError
 from simclr_rhd.model import SimCLR, build
 
@@ -58,6 +61,63 @@ def test_hostile_and_truncated_torch_files_are_refused(tmp_path):
     for name in ("bomb.pt", "cut.pt", "list.pt", "absent.pt"):
         with pytest.raises(UserError, match=name):
             checkpoint.load(tmp_path / name)
+
+
+def flip(path, bit):
+    """Flip one bit of a file; done twice, it is as before."""
+    with path.open("r+b") as stream:
+        stream.seek(bit // 8)
+        (byte,) = stream.read(1)
+        stream.seek(bit // 8)
+        stream.write(bytes([byte ^ 1 << bit % 8]))
+
+
+def test_no_flipped_bit_is_read(tmp_path):
+    path = tmp_path / "m.pt"
+    checkpoint.save(path, {"x": torch.arange(20.0), "epoch": 3})
+    for bit in range(8 * path.stat().st_size):
+        flip(path, bit)
+        with pytest.raises(UserError, match="m.pt: not a checkpoint of this program, or damaged"):
+            checkpoint.load(path)
+        flip(path, bit)
+    assert checkpoint.load(path)["epoch"] == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.pt", "simclr_last.pt"])
+def test_no_flipped_bit_of_300_is_read_in_the_files_of_a_run(tmp_path, name):
+    path = tmp_path / name
+    if name == "model.pt":
+        read = classifier.load
+        write_model(path)
+    else:
+        read, model = checkpoint.load, build("random", seed=0)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.randn(4, 3, 32, 32)).sum().backward()
+        optimizer.step()
+        checkpoint.save(path, {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    read(path)
+    for bit in np.random.default_rng(0).integers(8 * path.stat().st_size, size=300).tolist():
+        flip(path, bit)
+        with pytest.raises(UserError, match=name):
+            read(path)
+        flip(path, bit)
+    read(path)
+
+
+def test_a_file_without_a_checksum_is_read_and_named(tmp_path, caplog):
+    checkpoint.save(tmp_path / "new.pt", {"epoch": 3})
+    torch.save({"epoch": 3}, tmp_path / "old.pt")
+    with caplog.at_level("INFO", logger="simclr_rhd"):
+        assert checkpoint.load(tmp_path / "new.pt") == checkpoint.load(tmp_path / "old.pt")
+    assert "old.pt has no checksum" in caplog.text and "new.pt" not in caplog.text
+
+
+def test_other_programs_read_a_file_as_before(tmp_path):
+    checkpoint.save(tmp_path / "m.pt", {"x": torch.arange(3)})
+    assert torch.load(tmp_path / "m.pt", weights_only=True)["x"].tolist() == [0, 1, 2]
+    with zipfile.ZipFile(tmp_path / "m.pt") as archive:
+        assert archive.testzip() is None and archive.comment.startswith(b"simclr-rhd sha256 ")
 
 
 def test_a_digest_sees_parameters_and_buffers():

@@ -1,5 +1,8 @@
 import pickle
+import resource
+import time
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +96,92 @@ def test_foreign_models_are_refused_in_one_sentence(path, tmp_path, change, told
         classifier.load(bad)
     text = str(refused.value)
     assert text.startswith(f"{bad}: ") and "\n" not in text and len(text) < 500
+
+
+def many_times(value, levels=9):
+    """Lists that hold one list ten times each: few bytes in a file, 10 ** levels values."""
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+def deep(levels):
+    """A list in a list in a list."""
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+class Call:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (changed(encoder=torch.zeros(1).expand(10**9)), "larger than the file"),
+        (changed(multilabel=torch.zeros(1).expand(10**9)), "larger than the file"),
+        (changed(trained_on={"x": torch.zeros(1).expand(10**9, 10)}), "larger than the file"),
+        (in_part("encoder", "conv1.weight", torch.ones(1).expand(64, 3, 7, 7)), "larger than the file"),
+        (in_part("encoder", "conv1.weight", torch.ones(9).as_strided((64, 3, 7, 7), (0, 0, 1, 0))), "larger"),
+        (changed(x=torch.sparse_coo_tensor(torch.tensor([[5]]), torch.ones(1), (10**12,))), "another kind"),
+        (changed(x=torch.zeros(10**6, device="meta")), "another kind"),
+        (changed(x=Call(torch.Tensor, 10**5, 10**4)), "larger than the file"),
+        (changed(x=Call(bytearray, 10**9)), "more than tensors"),
+        (changed(trained_on={"x": many_times(1)}), "nested too deep, or too long"),
+        (changed(version=many_times(1)), "nested too deep, or too long"),
+        (changed(classes={"view": many_times("a")}), "nested too deep, or too long"),
+        (changed(thresholds={"view": {"frame": deep(400)}}), "nested too deep"),
+        (changed(encoder=torch.zeros(3)), "encoder is no table"),
+        (changed(multilabel=torch.zeros(3)), "multilabel"),
+        (changed(classes=torch.zeros(3)), "classes is no table"),
+        (changed(synthetic=[1]), "synthetic"),
+        (changed(trained_on=[1]), "trained_on"),
+        *(
+            (changed(thresholds={"view": {"frame": 0.5, "video": limit}}), "the thresholds")
+            for limit in (float("nan"), -1e-9, -1.0, float("-inf"))
+        ),
+    ],
+)
+def test_a_file_that_is_made_to_mislead_is_refused_at_once_without_gigabytes(path, tmp_path, change, told):
+    bad = tmp_path / "bad.pt"
+    checkpoint.save(bad, change(checkpoint.load(path)))
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(UserError, match=told) as refused:
+        classifier.load(bad)
+    assert time.process_time() - begun < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_model_for_large_frames_is_tried_with_a_small_one(path, tmp_path):
+    model = classifier.load(path)
+    large = classifier.Classifier(
+        model.encoder, model.heads, model.novelty, replace(model.facts, image_size=4096)
+    )
+    classifier.save(tmp_path / "large.pt", large)
+    begun = time.process_time()
+    assert classifier.load(tmp_path / "large.pt").facts.image_size == 4096
+    assert time.process_time() - begun < 3
+
+
+def test_parts_that_lie_on_top_of_each_other_are_refused(path, tmp_path):
+    """A directory of a zip archive that lists one part many times is a bomb without compression."""
+    data = path.read_bytes()
+    end = data.rindex(b"PK\x05\x06")
+    start = int.from_bytes(data[end + 16 : end + 20], "little")
+    size = int.from_bytes(data[end + 12 : end + 16], "little")
+    directory = data[start : start + size] * 3
+    count = (int.from_bytes(data[end + 10 : end + 12], "little") * 3).to_bytes(2, "little")
+    tail = data[end : end + 8] + count * 2 + len(directory).to_bytes(4, "little") + data[end + 16 : end + 20]
+    (tmp_path / "bad.pt").write_bytes(data[:start] + directory + tail + bytes(2))
+    with pytest.raises(UserError, match="on top of each other"):
+        classifier.load(tmp_path / "bad.pt")
 
 
 class Bomb:

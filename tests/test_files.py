@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -69,3 +70,31 @@ def test_no_cell_is_a_formula_and_all_are_read_back(tmp_path):
     assert header == ["path", "'=x"] and [row[1] for row in rows] == ["-1.5"] * len(rows)
     assert [row[0] for row in rows] == [f"'{text}" for text in FORMULAS] + ORDINARY
     assert [from_cell(row[0]) for row in rows] == FORMULAS + ORDINARY
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+def test_files_that_name_patients_are_their_owners_alone(tmp_path):
+    plain = tmp_path / "moved-here"
+    plain.write_text("x")
+    for name in files.NAMING_PATIENTS:
+        (tmp_path / name).write_text("of an earlier version")
+        (tmp_path / name).chmod(0o644)
+        with files.replacing(tmp_path / name) as part:
+            assert mode(part) == 0o600, "before the first byte"
+            part.write_text("new")
+        assert mode(tmp_path / name) == 0o600
+    with files.replacing(tmp_path / "split.csv") as part:
+        plain.replace(part)
+    files.write_rows(tmp_path / "any.csv", ["a"], [], private=True)
+    files.write_json(tmp_path / "metrics.json", {})
+    assert mode(tmp_path / "split.csv") == mode(tmp_path / "any.csv") == 0o600
+    assert mode(tmp_path / "metrics.json") == 0o666 & ~umask()
+
+
+def umask():
+    before = os.umask(0)
+    os.umask(before)
+    return before

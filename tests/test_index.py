@@ -158,3 +158,35 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     (tmp_path / index.INDEX).write_text(json.dumps(told | {"checksum": checksum}))
     with pytest.raises(ValueError):
         index.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patients", ["text"]),
+        ("patients", {"a": 3}),
+        ("patients", "text"),
+        ("rejected", {"ab": "cd"}),
+        ("rejected", ["ab", "cd"]),
+        ("rejected", [["a", 3]]),
+        ("rejected", [["a"]]),
+        ("fingerprint", 3),
+        ("fingerprint", None),
+        ("side", True),
+        ("sums", []),
+    ],
+)
+def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, value):
+    told = json.loads((folder / index.INDEX).read_text())
+    told.pop("checksum")
+    told[name] = value
+    (folder / index.INDEX).write_text(json.dumps(told | {"checksum": index._checksum(told)}))
+    with pytest.raises(ValueError):
+        index.read(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900, "3", "null"])
+def test_an_index_that_is_none_is_refused(folder, content):
+    (folder / index.INDEX).write_text(content)
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        index.read(folder)

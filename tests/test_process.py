@@ -1,6 +1,14 @@
 import logging
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+import torch
+
+import main
 from simclr_rhd import process
 
 
@@ -31,6 +39,7 @@ def test_a_resumed_run_goes_on_with_the_file(tmp_path):
         process.logger.info(text)
         process.stop_log()
     assert (tmp_path / "simclr_rhd.log").read_text().count("\n") == 2
+    assert (tmp_path / "simclr_rhd.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, caplog):
@@ -55,3 +64,48 @@ def test_names_command_no_terminal(tmp_path, capfd):
     said = "".join(capfd.readouterr()) + (tmp_path / "simclr_rhd.log").read_text()
     assert said.count("abcde\tf\ng \u00e9\n") == 2 and said.count("red") == 2
     assert all(letter.isprintable() or letter in "\t\n" for letter in said)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment\nfrom shared object"), 1, "cannot be loaded"),
+        (ModuleNotFoundError("No module named 'umap'", name="umap"), 2, "pip install umap-learn"),
+        (MemoryError(), 1, "the memory does not suffice (MemoryError); what is finished is saved"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, "the memory does not suffice (Unable"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "suffice",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1, "--batch-size"),
+        (RuntimeError("can't start new thread"), 1, "`ulimit -v`"),
+    ],
+)
+def test_what_memory_does_not_suffice_for_is_one_sentence(monkeypatch, capfd, error, status, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(main, "run", fail)
+    assert main.main(["--demo-patients", "12"]) == status
+    said = capfd.readouterr().err
+    assert told in said and "Traceback" not in said and said.count("\n") == 1
+
+
+def test_other_errors_are_reported_as_they_are(monkeypatch, capfd):
+    monkeypatch.setattr(main, "run", lambda *_: [].index(3))
+    assert main.main([]) == 1
+    assert "internal error" in (said := capfd.readouterr().err) and "Traceback" in said
+
+
+def test_a_limit_on_memory_is_one_sentence(tmp_path):
+    command = f"ulimit -v 600000; exec {sys.executable} main.py --save-dir {tmp_path} --cache-dir {tmp_path}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=Path(main.__file__).parent,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "ulimit -v" in done.stderr and "Traceback" not in done.stderr

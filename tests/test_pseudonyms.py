@@ -78,3 +78,31 @@ def test_other_patients_and_those_without_a_frame_are_not_named_either():
 def test_a_number_is_no_name_that_a_patient_may_have():
     names = Pseudonyms(["P1_frame1.png", "P2_frame1.png"], ["P2", "P1"])
     assert names.frame(0) == "[patient 2]_frame1.png" and names.frame(1) == "[patient 1]_frame1.png"
+
+
+@pytest.mark.parametrize(
+    ("patient", "name", "shown"),
+    [
+        ("PAT007", "xPAT007_frame1.png", "x[patient 1]_frame1.png"),
+        ("PAT007", "echoPAT0073.png", "echo[patient 1]3.png"),
+        ("4711", "US4711_frame3.png", "US[patient 1]_frame3.png"),
+        ("4711", "2021471105_frame3.png", "2021[patient 1]05_frame3.png"),
+        ("pt7", "USpt7_4CH_frame1.png", "US[patient 1]_4CH_frame1.png"),
+        ("pt7", "pt7x.png", "[patient 1]x.png"),
+        ("Ann", "scanann2.png", "scan[patient 1]2.png"),
+        ("Smith", "DrSmithEcho.png", "Dr[patient 1]Echo.png"),
+        ("Weiss", "xWEI\u00dfy.png", "x[patient 1]y.png"),
+        ("M\u00fcller", "xMu\u0308llerb.png", "x[patient 1]b.png"),
+        ("12", "P12.png", "P[patient 1].png"),
+        ("12", "P12_frame12.png", "P[patient 1]_frame12.png"),
+        ("P12", "P12_frame1.png", "[patient 1]_frame1.png"),
+        ("P1", "P12_frame1.png", "P12_frame1.png"),  # another patient, whom no table names
+        ("4", "A4C_frame4.png", "A4C_frame4.png"),
+        ("12", "10.12.21 hrs_frame12.png", "10.12.21 hrs_frame12.png"),
+        ("e1", "frame12.png", "frame12.png"),
+        ("M\u00fcller", "M\\xfcller\\x07.png", "[patient 1]\\x07.png"),
+        ("S-12", "deep/S-12/xS-12.png", "x[patient 1].png"),
+    ],
+)
+def test_identifiers_give_way_wherever_they_stand_in_a_file_that_was_left_out(patient, name, shown):
+    assert Pseudonyms(["x"], [patient]).file(name) == shown

@@ -311,3 +311,27 @@ def test_the_page_says_how_many_differences_hold_together(tmp_path):
     text = " ".join(Page(write(tmp_path, metrics(view=result))).text.split())
     assert "The intervals of the 5 differences of this task hold together with 95 % (Bonferroni)." in text
     assert "The untrained encoder is the mean of 3 draws." in text
+
+
+def test_no_place_outside_the_data_is_told(tmp_path):
+    data, home = tmp_path / "Dr Smith" / "echo", tmp_path / "Jones"
+    config = {"data": f"{data}/", "save_dir": f"{home}/run", "cache_dir": "~/Miller", "init": "../Lee/w.pt"}
+    config |= {"image_size": 64, "labelled_prefix": "inside/frames", "precision": "float32"}
+    argv = ["--data", f"{data}/", f"--save-dir={home}/run", "--init", "../Lee/w.pt", "--x", "/etc/Brown/t"]
+    run = RUN | {"config": config, "argv": argv, "data": {"location": str(data)}, "x": f"of {data}/a.png"}
+    report.write_html(
+        tmp_path / "report.html", metrics=metrics(), run=run, shown=None, rejected=[], n_rejected=0
+    )
+    text = (tmp_path / "report.html").read_text()
+    for name in ("Smith", "echo/", "Jones", "Miller", "Lee", "Brown", str(tmp_path)):
+        assert name not in text, name
+    assert "inside/frames" in text and "[--data]/a.png" in text and "[--save-dir]" in text
+
+
+def test_files_left_out_do_not_name_a_patient(tmp_path, monkeypatch):
+    names = {task: ["a", "b"] for task in ("view", "condition", "severity")}
+    rejected = [("labelled/xp12_frame1.png", "damaged"), ("p3.png", "empty file")]
+    dataset = make_dataset(names, rejected=rejected)
+    assert conclude(dataset, tmp_path / "run", monkeypatch, "--no-figures") == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "p12" not in page and "p3.png" not in page and "x[patient 13]_frame1.png" in page

@@ -5,13 +5,23 @@ import pytest
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.runs import RunRecord, claim, clear, locked
+from simclr_rhd.settle import Settled, recorded
 
 SIGNATURE = {"epochs": 3, "seed": 42}
+RECORD = {
+    "signature": SIGNATURE,
+    "status": "unfinished",
+    "data": {"fingerprint": "0"},
+    "wall_s": {"data": 1.5},
+    "finished": "2026-11-26 12:00:00",
+    "summary": "said",
+    "figures": True,
+}
 
 
 def leave(folder, **facts):
     folder.mkdir(exist_ok=True)
-    (folder / "run.json").write_text(json.dumps({"signature": SIGNATURE, "status": "unfinished"} | facts))
+    (folder / "run.json").write_text(json.dumps(RECORD | facts))
     (folder / "simclr_last.pt").touch()
 
 
@@ -60,6 +70,60 @@ def test_results_whose_record_is_lost_are_not_replaced(tmp_path):
         (tmp_path / "run.json").write_text(spoilt)
         with pytest.raises(UserError, match="no record"):
             claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+
+
+ODD = [None, 3, "", "text", True, [], ["text"], {}, {"a": []}, [[[]]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("status", lambda x: False),
+        ("signature", lambda x: False),  # a table that is another one is another run
+        ("data", lambda x: False),
+        ("wall_s", lambda x: x == {}),
+        ("finished", lambda x: isinstance(x, str)),
+        ("summary", lambda x: isinstance(x, str)),
+        ("figures", lambda x: isinstance(x, bool)),
+    ],
+)
+def test_a_record_of_another_shape_is_refused_in_one_sentence(tmp_path, name, good):
+    for value in ODD:
+        leave(tmp_path, **{"status": "finished", name: value})
+        if good(value):
+            assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)[name] == value
+            continue
+        for again in (False, True):
+            with pytest.raises(UserError, match="no record of its run|another run") as refused:
+                claim(tmp_path, SIGNATURE, resume="auto", overwrite=False, again=again)
+            assert "\n" not in str(refused.value) and "--overwrite" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "\0", "\ud800", "1e999", ""])
+def test_a_record_that_is_none_is_refused_in_one_sentence(tmp_path, content):
+    leave(tmp_path)
+    (tmp_path / "run.json").write_bytes(content.encode(errors="surrogatepass"))
+    with pytest.raises(UserError, match="no record of its run") as refused:
+        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
+
+
+SETTLED = Settled(64, None, 0.001, 0.01, 10.0, "video", "float32")
+
+
+def test_what_a_run_settled_comes_back():
+    assert recorded(json.loads(json.dumps(vars(SETTLED))), "run.json") == SETTLED
+    assert recorded(vars(SETTLED) | {"micro_batch": 8}, "run.json").micro_batch == 8
+
+
+@pytest.mark.parametrize("name", list(vars(SETTLED)))
+def test_what_a_run_settled_is_refused_in_another_shape(name):
+    without = {key: value for key, value in vars(SETTLED).items() if key != name}
+    odd = ["nonsense", -1, True, [], {}, float("nan"), float("inf")]
+    missing = [without] * (name != "micro_batch")  # which may be none
+    for value in [*missing, *(vars(SETTLED) | {name: x} for x in odd), [], 3, None]:
+        with pytest.raises(UserError, match="run.json: .*found|run.json: found"):
+            recorded(value, "run.json")
 
 
 def test_overwrite_takes_the_folder_and_leaves_the_removing_to_later(tmp_path):

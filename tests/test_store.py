@@ -1,6 +1,8 @@
 import errno
 import fcntl
 import os
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simclr_rhd import store as module
 from simclr_rhd.augment import stored_side
 from simclr_rhd.errors import UserError
-from simclr_rhd.store import check_rejected, open_store
+from simclr_rhd.store import SALT, check_rejected, open_store, salt_of
 
 
 class Entry(NamedTuple):
@@ -192,3 +195,43 @@ def test_the_store_on_disk_is_bytes_and_text(source, tmp_path):
 @pytest.mark.parametrize(("view", "stored"), [(224, 256), (64, 74), (96, 110)])
 def test_stored_frames_leave_room_to_crop(view, stored):
     assert stored_side(view) == stored
+
+
+def salts_of_many(cache, monkeypatch, *, threads=4):
+    """What runs that start together take for their salt."""
+    chosen, begin = iter(range(1, 100)), threading.Barrier(threads)
+
+    def slowly(n):
+        number = next(chosen)
+        time.sleep(0.02)
+        return bytes([number]) * n
+
+    monkeypatch.setattr(module.secrets, "token_bytes", slowly)
+    found = []
+
+    def take():
+        begin.wait()
+        found.append(salt_of(cache))
+
+    several = [threading.Thread(target=take) for _ in range(threads)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+    return found
+
+
+def test_runs_that_start_together_take_one_salt(tmp_path, monkeypatch):
+    found = salts_of_many(tmp_path, monkeypatch)
+    assert len(found) == 4 and len(set(found)) == 1 and len(found[0]) == SALT
+    assert salt_of(tmp_path) == found[0]
+    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["salt"]
+
+
+@pytest.mark.parametrize("left", [b"", b"x", b"x" * 31, bytes(32), b"x" * 33])
+def test_an_empty_or_half_written_salt_is_never_used(tmp_path, monkeypatch, left):
+    (tmp_path / "salt").write_bytes(left)
+    found = salts_of_many(tmp_path, monkeypatch)
+    assert len(set(found)) == 1 and len(found[0]) == SALT and found[0] != left
+    assert (tmp_path / "salt").read_bytes() == found[0]
