@@ -141,7 +141,7 @@ class Config:
         "epochs; 0: the weights as they are",
         type=number_or_auto,
     )
-    classifier_lr: float = flag(3e-4, "learning rate of the linear heads (AdamW)")
+    classifier_lr: float = flag(3e-4, "learning rate of the linear heads (Adam)")
     temperature: float = flag(0.5, "temperature of NT-Xent")
     positives: str = flag(
         AUTO,
