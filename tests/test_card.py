@@ -53,6 +53,6 @@ def test_what_is_not_known_is_a_dash_and_what_was_skipped_is_named(run):
 
 
 def test_the_card_names_the_weights_it_began_with_without_their_folder(run):
-    run["config"]["init"] = "/home/Dr Smith/weights.pt"
+    run["config"]["init"] = "/srv/Dr Smith/weights.pt"
     card = model_card(metrics(view=task(0.9, 0.7, low=0.8)), run)
     assert "weights.pt" in card and "Smith" not in card
