@@ -1,4 +1,4 @@
-"""Whether the program holds on a GPU, and how fast it is: one command, a table, a JSON file.
+"""Check the program on a GPU and measure its speed: one command, a table, a JSON file.
 
     python benchmarks/gpu.py [--minutes 8] [--data FOLDER] [--out gpu.json]
     python benchmarks/gpu.py --tiny            # the same rows at tiny sizes; on a processor, too
@@ -45,7 +45,7 @@ class Row:
     function: str
 
 
-ROWS = [  # what must hold first, then the speeds, so that a run that is cut off has said most
+ROWS = [  # what must hold first, then the speeds, so that a run that is cut off has the most important ones
     Row("float32", "correctness", "float32"),
     Row("bfloat16", "correctness", "bfloat16"),
     Row("float16", "correctness", "float16"),
@@ -81,11 +81,11 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes = TINY if tiny or device.type == "cpu" else FULL
     bench = Bench(device, sizes, Path(tempfile.mkdtemp(dir=folder)), data)
-    tell({"machine": describe(device), "tiny": sizes is TINY})
+    send({"machine": describe(device), "tiny": sizes is TINY})
     for row in ROWS:
         if row.name not in names:
             continue
-        tell({"begins": row.name})
+        send({"begins": row.name})
         begun = time.perf_counter()
         try:
             module = importlib.import_module(f"gpu_rows.{row.module}")
@@ -93,14 +93,14 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
         except Exception as error:
             traceback.print_exc()
             outcome = {"status": FAILED, "text": f"{type(error).__name__}: {error}"[:500], "figures": {}}
-        tell({"row": row.name, **outcome, "seconds": round(time.perf_counter() - begun, 1)})
+        send({"row": row.name, **outcome, "seconds": round(time.perf_counter() - begun, 1)})
         if device.type == "cuda":
-            torch.cuda.synchronize()  # a GPU that is lost says so here, and the process is replaced
+            torch.cuda.synchronize()  # a lost GPU raises here, and the process is replaced
             torch.cuda.empty_cache()
     return 0
 
 
-def tell(what: dict) -> None:
+def send(what: dict) -> None:
     """A line for the process that supervises."""
     print("\x1e" + json.dumps(what), flush=True)
 
@@ -119,7 +119,7 @@ def describe(device) -> dict:
 
 
 def driver() -> str:
-    """The version of the GPU's driver, where its tool says it."""
+    """The version of the GPU's driver, from nvidia-smi; unknown without it."""
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.split("\n")[0]
@@ -146,7 +146,7 @@ class Worker:
         self.lines.put(None)
 
     def next(self, seconds: float) -> dict | None:
-        """What it tells next; None where it ended.
+        """The next message; None where the process ended.
 
         Raises:
             queue.Empty: nothing within so many seconds.
@@ -171,23 +171,23 @@ def supervise(options: argparse.Namespace, folder: Path) -> dict:
         try:
             while True:
                 try:
-                    told = worker.next(min(ROW_SECONDS, left(options, begun)))
+                    message = worker.next(min(ROW_SECONDS, left(options, begun)))
                 except queue.Empty:
                     reason = "it took too long and was ended"
                     break
-                if told is None:
+                if message is None:
                     break
-                if "machine" in told:
+                if "machine" in message:
                     if report["machine"] is None:
-                        print_head(told["machine"], tiny=told["tiny"])
-                    report |= told
-                elif "begins" in told:
-                    running = told["begins"]
+                        print_head(message["machine"], tiny=message["tiny"])
+                    report |= message
+                elif "begins" in message:
+                    running = message["begins"]
                 else:
-                    name, ended = told.pop("row"), ended + 1
-                    results[name], running = told, None
+                    name, ended = message.pop("row"), ended + 1
+                    results[name], running = message, None
                     waiting.remove(name)
-                    print_row(name, told)
+                    print_row(name, message)
                     write(options.out, report)
                     if left(options, begun) < LEAST_SECONDS:
                         break
@@ -219,7 +219,7 @@ def left(options: argparse.Namespace, begun: float) -> float:
 
 
 def print_head(machine: dict, *, tiny: bool) -> None:
-    """What it runs on."""
+    """Print the machine and the head of the table."""
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if machine["device"].startswith("CPU"):
         print("THERE IS NO GPU HERE: the rows run on the processor and say nothing about GPUs.")

@@ -1,4 +1,4 @@
-"""What all rows share: the device, the sizes, synthetic frames, a pretraining run, an outcome.
+"""The parts that all rows share: the device, the sizes, synthetic frames, a pretraining run, an outcome.
 
 Notation: N frames, S pixels of a stored frame's side, B pairs of a batch.
 """
@@ -31,7 +31,7 @@ COLOUR_SHARE = 0.1  # of the synthetic frames
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row found.
+    """The result of a row.
 
     Attributes:
         status: HOLDS, FAILED, RAN (a speed at tiny sizes) or NOT_RUN.
@@ -46,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is computed. `judged`: whether speeds and memory are held against their bars."""
+    """Amounts of a run. `judged`: whether speeds and memory are held against their bars."""
 
     judged: bool
     image: int  # pixels of a view's side
@@ -112,7 +112,7 @@ TINY = Sizes(
 
 @dataclass
 class Bench:
-    """What the rows are run with.
+    """The device, the sizes and the data of the rows.
 
     Args:
         device: where.
@@ -128,7 +128,7 @@ class Bench:
 
     @property
     def cuda(self) -> bool:
-        """Whether the device is a GPU."""
+        """True on a GPU."""
         return self.device.type == "cuda"
 
     @cached_property
