@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -62,7 +63,9 @@ def results(tmp_path_factory):
     for n, name in ((1, "one"), (2, "two")):
         for process in launch(n, ["tests/rank_worker.py", str(folder / name)]):
             assert process.wait(240) == 0
-    return torch.load(folder / "one.0"), [torch.load(folder / f"two.{rank}") for rank in range(2)]
+    found = torch.load(folder / "one.0"), [torch.load(folder / f"two.{rank}") for rank in range(2)]
+    shutil.rmtree(folder)  # 2.7 GB
+    return found
 
 
 def test_the_gathered_loss_has_the_exact_gradient_of_the_whole_batch(results):
