@@ -77,12 +77,14 @@ def pool(dataset: Dataset) -> np.ndarray:
 
 
 def tasks(dataset: Dataset) -> dict[str, Task]:
-    """The three questions; of the views only the heart's two: anything tells lung from heart."""
+    """The labelled tasks; of the views only the heart's two: anything tells lung from heart."""
     groups = np.unique(dataset.groups, return_inverse=True)[1]
     found = {}
     for task in TASKS:
         true, classes = dataset.labels.values[task], dataset.labels.classes[task]
         wanted = true >= 0
+        if not wanted.any():
+            continue
         if task == "view" and set(HEART) <= set(classes):
             wanted = np.isin(true, [classes.index(name) for name in HEART])
         rows = np.flatnonzero(wanted)
