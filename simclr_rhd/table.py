@@ -15,6 +15,7 @@ from simclr_rhd.text import from_cell, printable
 
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
+PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 ONLY_A_NUMBER = re.compile(
     r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
@@ -97,6 +98,8 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
     columns = [_column(column) for column in columns]
+    if PATIENT_COLUMN not in columns:
+        columns = [PATIENT_COLUMN if _same(column, PATIENT_ID) else column for column in columns]
     if missing := [column for column in needed if column not in columns]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
@@ -190,11 +193,12 @@ def _ending(name: str) -> str:
 
 def _column(title: str) -> str:
     """A column's name: blanks, '_', '-' and case of known ones do not count."""
-    reduced = re.sub(r"[\s_-]", "", title).upper()
-    known = {
-        re.sub(r"[\s_-]", "", name): name for name in (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
-    }
-    return known.get(reduced, title.strip().upper())
+    known = (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    return next((name for name in known if _same(title, name)), title.strip().upper())
+
+
+def _same(title: str, name: str) -> bool:
+    return re.sub(r"[\s_-]", "", title).upper() == re.sub(r"[\s_-]", "", name)
 
 
 def _refuse_other_kinds(table: bytes, name: str) -> None:

@@ -704,6 +704,19 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
         read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
 
 
+@pytest.mark.parametrize("title", ["PATIENT ID", "Patient_ID", "patient-id", "PatientID", " patient  id "])
+def test_a_column_of_patients_identifiers_is_that_of_the_patients(title):
+    rows = "a_frame1.png,PLAX,,,P1\nb_frame1.png,PSAX,,,P2\n"
+    _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=f"{HEADER},{title}")
+    assert labels.patients == ["P1", "P2"]
+    (row,) = read_rows(f"Filename,{title}\na.png,P1\n".encode(), "t", needed=OF_PATIENTS)
+    assert row["PATIENT"] == "P1"
+    both = read_rows(f"{HEADER},PATIENT,{title}\na.png,PLAX,,,Ann,17\n".encode(), "t")
+    assert both[0]["PATIENT"] == "Ann", "the column of the contract comes first"
+    with pytest.raises(UserError, match="PATIENT stands there more than once"):
+        read_rows(f"{HEADER},{title},patient_id\na.png,PLAX,,,Ann,17\n".encode(), "t")
+
+
 def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog):
     files = [f"{L}/{letter}.dcm" for letter in "abc"] + [f"{U}/d.dcm"]
     table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
