@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from PIL import Image
 
-from simclr_rhd.clips import video_frames
+from simclr_rhd.clips import credible_aspect, shown_size, video_frames
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import DARKEST_16_BIT, NO_FRAME, SMALLEST_SIDE, evenly
 from simclr_rhd.groups import nobody
@@ -97,8 +98,8 @@ def dicom_frames(
     """The patient (a salted hash, "" where unknown), whether it is a clip, and the frames with their numbers.
 
     Each frame is (h, w, 3) uint8 RGB, cut to the file's largest two-dimensional ultrasound region where it
-    names regions: around them stand names and dates. More than 8 bits are scaled by the stored depth. Frames
-    are counted: headers are wrong.
+    names regions: around them stand names and dates. Its pixels are made square. More than 8 bits are scaled
+    by the stored depth. Frames are counted: headers are wrong.
 
     Args:
         path: the file.
@@ -116,7 +117,7 @@ def dicom_frames(
         header = opened.header
         patient = str(header.get("PatientID") or "").strip()
         rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-        region = _region(header, rows, columns)
+        region, aspect = _region(header, rows, columns), _aspect(header)
     except pydicom.errors.InvalidDicomError:
         raise ValueError("not a DICOM file") from None
     except Unusable as error:
@@ -127,10 +128,10 @@ def dicom_frames(
         raise ValueError(_without_pixels(header))
     if min(rows, columns) < SMALLEST_SIDE:
         raise ValueError(f"too small ({columns}x{rows})")
-    check_frame(columns, rows, max_pixels=max_pixels)
+    check_frame(*shown_size(columns, rows, aspect), max_pixels=max_pixels)
     name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if not nobody(patient) else ""
     if opened.syntax.startswith(VIDEOS):
-        return name, True, _video(opened, region, most=most, max_pixels=max_pixels)
+        return name, True, _square(_video(opened, region, most=most, max_pixels=max_pixels), aspect)
     try:
         total = _count(opened)
     except Unusable as error:
@@ -139,7 +140,7 @@ def dicom_frames(
         raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
     check_file(total, columns, rows, size=path.stat().st_size, max_pixels=max_pixels)
     wanted = list(range(total)) if most is None else evenly(total, most)
-    return name, max(total, _promised(header)) > 1, _pixels(opened, wanted, total, region)
+    return name, max(total, _promised(header)) > 1, _square(_pixels(opened, wanted, total, region), aspect)
 
 
 def _open(path: Path) -> Opened:
@@ -369,6 +370,24 @@ def _coloured(frame: np.ndarray, header: Any) -> tuple[np.ndarray, int]:
     tables = [header.get(f"{colour}PaletteColorLookupTableData") for colour in ("Red", "Green", "Blue")]
     narrow = all(table and not any(table[1::2]) for table in tables)  # 8 bits in 16
     return frame, 8 if narrow or frame.dtype == np.uint8 else 16
+
+
+def _aspect(header: Any) -> float:
+    """Width of a pixel over its height; the header tells the height first (DICOM PS3.3 C.7.6.3.1.7)."""
+    value = header.get("PixelAspectRatio") or ()
+    try:
+        height, width = map(float, value)
+    except (TypeError, ValueError):
+        return 1.0
+    return credible_aspect(width / height if height else 1)
+
+
+def _square(frames: Iterator[tuple[int, np.ndarray]], aspect: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames whose pixels are made square."""
+    for number, frame in frames:
+        size = shown_size(frame.shape[1], frame.shape[0], aspect)
+        same = size == frame.shape[1::-1]
+        yield number, frame if same else np.asarray(Image.fromarray(frame).resize(size))
 
 
 def _region(header: Any, rows: int, columns: int) -> tuple[slice, slice]:

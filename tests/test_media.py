@@ -240,6 +240,49 @@ def test_the_banner_around_the_ultrasound_region_is_cut_off(tmp_path):
     assert done.frames == [] and "regions lie outside" in done.reason, "rather no frame than a name"
 
 
+@pytest.mark.parametrize(
+    ("ratio", "width", "height"),
+    [
+        (("3", "4"), 75, 32),
+        (("2", "1"), 56, 64),
+        (("1", "1"), 56, 32),
+        (("1", "99"), 56, 32),
+        (("0", "1"), 56, 32),
+    ],
+)
+@pytest.mark.parametrize("compression", ["raw", "RLE"])
+def test_the_pixels_of_a_dicom_file_are_made_square(tmp_path, ratio, width, height, compression):
+    """The header tells the height of a pixel first, then its width."""
+    from pydicom.uid import RLELossless
+
+    frames = np.stack([picture(seed=seed) for seed in range(2)])
+    found = dataset(frames, frames=2, region=(4, 12, 59, 43))
+    found.PixelAspectRatio = list(ratio)
+    if compression == "RLE":
+        found.compress(RLELossless)
+    save(found, tmp_path / "a.dcm")
+    done = prepare(tmp_path / "a.dcm")
+    assert done.reason == "" and len(done.frames) == 2
+    cut = Image.fromarray(frames[1][12:44, 4:60]).resize((width, height))
+    same(done.frames[1], np.asarray(cut), tolerance=1)
+
+
+@pytest.mark.parametrize("ratio", [[], ["3"], ["3", "4", "5"], ["x", "y"]])
+def test_a_pixel_aspect_that_is_none_makes_no_file_damaged(tmp_path, ratio):
+    found = dataset(picture())
+    found.add_new(0x00280034, "SH", ratio)
+    save(found, tmp_path / "a.dcm")
+    same(prepare(tmp_path / "a.dcm").frames[0], picture())
+
+
+def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
+    found = dataset(picture())
+    found.PixelAspectRatio = ["4", "1"]
+    save(found, tmp_path / "a.dcm")
+    done = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"s", max_pixels=2 * 48 * 64)
+    assert done.frames == [] and "too large (64x192)" in done.reason
+
+
 def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
     found = dataset(picture())
     found.add_new(0x00101000, "LO", PATIENT_NAME * 9)  # too long: a reader may warn, and quote it
