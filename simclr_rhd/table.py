@@ -18,7 +18,7 @@ FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 ONLY_A_NUMBER = re.compile(
-    r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
+    r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
 MARKS = (  # UTF-16's begins UTF-32's

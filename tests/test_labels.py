@@ -387,6 +387,34 @@ def test_a_still_whose_name_only_numbers_it_is_of_the_video_that_its_folder_is_c
     assert videos_of(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("{0}/{0}_{1:04d}.png", "{0}/{0} ({1}).jpg", "{0}/frame#{1}.png", "{0}/fr_{1}.png"),
+        *("{0}/scene{1:05d}.png", "{0}/JPEGImages/{1}.jpg", "{0}/extracted_frames/img{1}.png"),
+        *("{0}/snapshot-{1}.png", "{0}/Bild {1}.png", "{0}/slice_{1}.tif"),
+    ],
+)
+def test_stills_that_are_numbered_in_a_folder_a_clip_are_of_as_many_videos_as_folders(name):
+    """As VLC, ffmpeg or a person number them; labelled and unlabelled clips are others."""
+    keys = [f"{L}/{name.format(f'a{clip}', number)}" for clip in range(4) for number in range(3)]
+    keys += [f"{U}/{name.format(f'b{clip}', number)}" for clip in range(4) for number in range(3)]
+    videos = videos_of(keys, (L, U))
+    assert len(set(videos)) == 8
+    assert all(len({*videos[first : first + 3]}) == 1 for first in range(0, len(videos), 3))
+
+
+@pytest.mark.parametrize("name", ["{0}/clip{1}/0001.png", "{0}/plax_frame{1}.png", "{0}/a4c{1}.png"])
+def test_names_that_repeat_in_the_folders_of_patients_are_of_several_videos(name):
+    """One video of a name for all patients would stand for all of them, and be torn or stop the run."""
+    keys = [f"{L}/{name.format(f'p{n}', k)}" for n in range(4) for k in (1, 2)]
+    keys += [f"{U}/{name.format(f'q{n}', k)}" for n in range(4) for k in (1, 2)]
+    folder_of = dict(zip(keys, videos_of(keys, (L, U)), strict=True))
+    assert all(
+        video.startswith(f"{key.split('/')[-2 - key.count('/clip')]}/") for key, video in folder_of.items()
+    )
+
+
 def test_names_that_say_more_than_a_number_are_as_they_were():
     keys = [f"{L}/a/7_frame1.png", f"{L}/a/still 2.png", f"{L}/a/IM_0001", f"{L}/0001.png", f"{U}/a/3.mp4"]
     assert videos_of(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
