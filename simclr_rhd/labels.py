@@ -49,6 +49,7 @@ FRAME_FOLDER = re.compile(  # within a clip's folder: 'frames', 'JPEGImages', 'e
 )
 NUMBER_AT_END = re.compile(r"[\s_.#-]*[(\[]?\d+[)\]]?\Z")
 SEVERAL = "condition"  # the task in which a frame may have several findings
+LIKELY_PLACEHOLDER = 4  # DICOM files of one identifier, if they are half of all
 MOST_CLASSES = 1_000  # of a task
 SHOWN = 80  # characters of a cell in a message
 PAIR = " + "  # joins the lesions of a condition with several
@@ -477,6 +478,14 @@ def _of_one_patient(hashed: Mapping[str, str], named: Mapping[str, str]) -> dict
     for file, identifier in hashed.items():
         patients_of[identifier] |= {named[file]} if file in named else set()
     kept = {file: identifier for file, identifier in hashed.items() if len(patients_of[identifier]) < 2}
+    alike = Counter(kept.values()).most_common(1)
+    if alike and alike[0][1] >= LIKELY_PLACEHOLDER and 2 * alike[0][1] >= len(kept):
+        logger.warning(
+            "WARNING %d of %d DICOM files have one and the same patient identifier: they are taken for one "
+            "patient, whose files stand on one side of the split. If it is of a device, a site or nobody, "
+            "name the patients in a column %s, or in a table for --patients-csv",
+            *(alike[0][1], len(hashed), PATIENT_COLUMN),
+        )
     if several := [patients for patients in patients_of.values() if len(patients) > 1]:
         logger.warning(
             "WARNING %d patient identifiers in DICOM files stand in files of several patients of the table, "

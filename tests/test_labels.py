@@ -732,6 +732,24 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
         read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
 
 
+@pytest.mark.parametrize(
+    ("of_one", "of_others", "words"), [(8, 0, "8 of 8"), (8, 8, "8 of 16"), (8, 9, ""), (3, 0, "")]
+)
+def test_one_identifier_for_most_dicom_files_is_warned_of(caplog, of_one, of_others, words):
+    files = [f"{L}/{n:02d}.dcm" for n in range(of_one + of_others)]
+    hashed = {file: "0123" if n < of_one else f"{n}" for n, file in enumerate(files)}
+    where = {"files": files, "listed": files, "prefixes": (L, U), "hashed_patients": hashed}
+    labels = read_labels(f"{HEADER}\n00.dcm,PLAX,,\n".encode(), "t", **where)
+    assert labels.patients == [f"dicom-{patient}" for patient in hashed.values()]
+    assert [words in said for said in caplog.messages] == [True] * bool(words)
+    assert "0123" not in caplog.text
+    caplog.clear()
+    rows = "".join(f"{n:02d}.dcm,PLAX,,,P{n % 4}\n" for n in range(of_one))
+    labels = read_labels(f"{HEADER},PATIENT\n{rows}".encode(), "t", **where)
+    assert labels.patients[:of_one] == [f"P{n % 4}" for n in range(of_one)], "the table wins"
+    assert not any("one and the same" in said for said in caplog.messages)
+
+
 @pytest.mark.parametrize("title", ["PATIENT ID", "Patient_ID", "patient-id", "PatientID", " patient  id "])
 def test_a_column_of_patients_identifiers_is_that_of_the_patients(title):
     rows = "a_frame1.png,PLAX,,,P1\nb_frame1.png,PSAX,,,P2\n"
