@@ -243,7 +243,7 @@ def divide(
         )
     except UserError as error:
         why = what_joins(labels.videos, labels.patients, pictures) or _folders_join(
-            [store.files[row] for row in np.flatnonzero(labelled)]
+            [store.files[row] for row in np.flatnonzero(labelled).tolist()]
         )
         raise UserError(f"{error}. {why}".strip()) from None
     for parts in (kept, *divided):

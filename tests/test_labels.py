@@ -312,6 +312,44 @@ def test_a_name_with_such_a_word_or_sign_is_one_class(name):
     assert class_reader("condition", [quoted])(quoted) == {name}
 
 
+MR, AR = "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(f"dict_keys(['{MR}', '{AR}'])", f"{MR}\t{AR}", f"{MR}\r{AR}", f"{MR}<br>{AR}", f"{MR}\\n{AR}"),
+        *(f"{MR}#{AR}", f"{MR} ^ {AR}", f"{MR}~{AR}", f"{MR} : {AR}", f"{MR} -> {AR}", f"<{MR}><{AR}>"),
+        *(f"{MR} et {AR}", f"{MR} y {AR}", f"1. {MR} 2. {AR}", f"1) {MR}; 2) {AR}", f"(1) {MR}\n(2) {AR}"),
+        *("Mitral, Aortic Regurgitation", '[{"taxonomy": [["Valve", "MR"], ["Valve", "Aortic", "AR"]]}]'),
+    ],
+)
+def test_two_conditions_between_which_stands_what_exports_write(cell):
+    read = class_reader("condition", [cell, MR, AR, "Mitral Valve Prolapse"])
+    assert read(cell) == {f"{AR} + {MR}"}
+
+
+def test_bytes_of_a_program_are_a_text():
+    assert class_reader("view", ["b'PLAX'", "PLAX"])("b'PLAX'") == {"Parasternal Long Axis (PLAX)"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[1, 0, 1]",
+        "[0 0]",
+        "tensor([1, 0, 0])",
+        "array([0., 1., 0.])",
+        f"OrderedDict([('{MR}', True)])",
+        "[1 1]",
+    ],
+)
+def test_what_a_program_wrote_and_names_no_class_is_refused(cell):
+    with pytest.raises(Unreadable):
+        class_reader("condition", [cell, MR])
+    assert class_reader("condition", ["[3, 1]", "[2]"])("[3, 1]") == {"1 + 3"}, "numbers of classes"
+
+
 def test_a_view_is_one_class_and_a_list_of_two_a_contradiction():
     cells = ["['PLAX']", '{"choices": ["A4C"]}', "['PLAX' 'A4C']", "Parasternal\nlong axis", "A4C/A5C"]
     read_class = class_reader("view", cells)
