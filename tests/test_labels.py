@@ -488,6 +488,13 @@ def test_a_stray_quotation_mark_is_an_error_and_swallows_no_rows(rows, lines, en
         read_rows(table.encode(), "t.csv")
 
 
+def test_a_stray_quotation_mark_in_the_header_is_named():
+    with pytest.raises(
+        UserError, match="begins in line 1 goes on to line 3, and .* quotation marks do not match"
+    ):
+        read_rows(f'{HEADER},"NOTES\na.png,PLAX,,,\nb.png,PSAX,,,\n'.encode(), "t")
+
+
 @pytest.mark.parametrize(
     "note",
     ["two\nlines", "seen in A4C, PSAX, PLAX, all\nwith a jet, late, small, central, x", 'a ""word""\nor two'],
@@ -725,6 +732,14 @@ PLAIN = (HEADER + "\na.png,PLAX,,\n").encode()
         (b"%PDF-1.7\n", "a PDF document"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b'[{"FILENAME": "a.png"}]', "a JSON document.* Export the labels as CSV"),
+        (b'[\r\n {"FILENAME": "a.png"}]', "a JSON document"),
+        (b'[ {"FILENAME": "a.png"}]', "a JSON document"),
+        (b"<table><tr><td>FILENAME", "a web page.* save it as CSV"),
+        (b"<stata_dta>", "a Stata file.* save it as CSV"),
+        (b"$FL2@(#) SPSS", "an SPSS file.* save it as CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS.* git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"<Error><Code>AccessDenied</Code>", "an XML document"),
         (PLAIN[:60] + bytes(100), "no text.* CSV in UTF-8"),
     ],
 )
@@ -753,9 +768,12 @@ def test_blank_lines_are_skipped_the_first_ones_too(blank):
         "File Name,View App,condition,Severity",
         "file_name,VIEW_APP,Condition ,SEVERITY",
         "FILE-NAME,viewapp,CONDITION,severity",
+        "File\u2010Name,View\u2013App,Condition:,Severity.",
+        "file/name,VIEW.APP,CONDITION,(Severity)",
     ],
 )
 def test_blanks_signs_and_case_in_headers_are_alike(header):
+    assert read_rows((header.replace(",", "|") + "\na.png|PLAX||\n").encode(), "t")[0]["VIEW-APP"] == "PLAX"
     (row,) = read_rows((header + ",Patient,Time Stamp,Other Column\na.png,PLAX,,,P,,\n").encode(), "t")
     assert list(row) == [
         "FILENAME",
