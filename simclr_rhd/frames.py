@@ -143,8 +143,9 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
-        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=4095 if raw == "I;12" else 65535)
-        return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
+        top = 4095 if raw == "I;12" else 65535
+        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=top, white_is_zero=white_is_zero)
+        return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if deep and image.mode in ("LA", "RGB", "RGBA"):  # of each value Pillow keeps the upper half
@@ -161,13 +162,15 @@ def _raw_mode(image: Image.Image) -> str:
     return str(args if isinstance(args, str) or not args else args[0])
 
 
-def _eight_bits(wide: np.ndarray, *, top: int) -> np.ndarray:
+def _eight_bits(wide: np.ndarray, *, top: int, white_is_zero: bool) -> np.ndarray:
     """(H, W) grey levels up to `top` -> uint8."""
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("pixels outside 16 bits")
-    if top == 65535 and 0 < wide.max() < DARKEST_16_BIT:
-        raise ValueError(f"16-bit pixels up to {wide.max():.0f} only: {UNKNOWN_DEPTH}")
-    return np.round(wide / top * 255).astype(np.uint8)
+    shown = top - wide if white_is_zero else wide
+    for levels in (wide, shown):
+        if top == 65535 and 0 < levels.max() < DARKEST_16_BIT:
+            raise ValueError(f"16-bit pixels up to {levels.max():.0f} only: {UNKNOWN_DEPTH}")
+    return np.round(shown / top * 255).astype(np.uint8)
 
 
 def _on_black(image: Image.Image) -> Image.Image:

@@ -71,6 +71,16 @@ def test_a_tiff_with_white_as_zero_is_not_a_negative(bits):
     assert (decode(data) == decode(black_is_zero)).all()
 
 
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_few_of_sixteen_bits_are_refused_where_white_is_zero(top):
+    """Inverted within their 12 bits, or within all 16: a reason, and neither a white nor a black frame."""
+    levels = top - gradient(dtype=np.uint16, top=4095)
+    entry = struct.pack("<HHLL", 262, 3, 1, 1)
+    data = encoded(Image.fromarray(levels), "TIFF").replace(entry, entry[:8] + bytes(4))
+    with pytest.raises(ValueError, match="16-bit pixels up to 4095 only"):
+        decode(data)
+
+
 @pytest.mark.parametrize("alpha", [0, 3])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_what_is_equally_transparent_everywhere_is_shown(mode, alpha):
