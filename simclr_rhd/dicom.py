@@ -33,6 +33,7 @@ TWO_DIMENSIONAL = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.
 VIDEOS = "1.2.840.10008.1.2.4.10"  # begins the transfer syntaxes of MPEG-2, H.264 and H.265
 RLE = "1.2.840.10008.1.2.5"
 IN_PIECES = 0xFFFFFFFF  # "undefined length": the pixels are compressed
+ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # begin pieces of compressed pixels
 FIRST_OF_A_PICTURE = (
     b"\xff\xd8\xff",
     b"\xff\x4f\xff\x51",
@@ -170,9 +171,13 @@ def _open(path: Path) -> Opened:
     if len(head) < 8:
         raise Unusable(_without_pixels(header))
     length = int.from_bytes(head[-4:], order)
-    if guessed and length == IN_PIECES:
+    at = stream.tell()
+    raw = length != IN_PIECES and not syntax.startswith(VIDEOS)
+    if (guessed and length == IN_PIECES) or (raw and stream.read(4) in ITEMS):
         raise Unusable("compressed DICOM pixels, and a header that does not say how")
-    return Opened(header, syntax, stream, stream.tell(), length)
+    if "PlanarConfiguration" not in header and int(header.get("SamplesPerPixel") or 1) > 1:
+        header.PlanarConfiguration = 0  # colour by pixel, which nearly all write
+    return Opened(header, syntax, stream, at, length)
 
 
 def _without_pixels(header: Any) -> str:
@@ -245,7 +250,11 @@ def _decoded(opened: Opened, wanted: list[int], total: int) -> Iterator[np.ndarr
 
     if opened.length != IN_PIECES:
         yield from pixels.iter_pixels(
-            opened.stream, indices=wanted, transfer_syntax_uid=opened.syntax, number_of_frames=total
+            opened.stream,
+            indices=wanted,
+            transfer_syntax_uid=opened.syntax,
+            number_of_frames=total,
+            planar_configuration=opened.header.get("PlanarConfiguration"),
         )
         return
     chosen = set(wanted)
@@ -261,8 +270,13 @@ def _decompressed(opened: Opened, piece: bytes) -> np.ndarray:
     if size and size != (int(opened.header.Rows), int(opened.header.Columns)):
         raise Unusable(f"damaged DICOM pixels: a JPEG of {size[1]}x{size[0]}, which the header does not say")
     about = {"number_of_frames": 1, "pixel_keyword": "PixelData", "transfer_syntax_uid": opened.syntax}
-    if len(set(sampling)) > 1:  # nobody subsamples RGB, whatever the header says
+    kind = str(opened.header.PhotometricInterpretation)
+    if len(set(sampling)) > 1 or (len(sampling) == 3 and kind != "RGB"):  # nobody subsamples RGB
         about["photometric_interpretation"] = "YBR_FULL_422"
+    if sampling and len(sampling) != opened.header.SamplesPerPixel:  # it is the JPEG that has the pixels
+        about["samples_per_pixel"] = len(sampling)
+        if len(sampling) == 1:
+            about["photometric_interpretation"] = "MONOCHROME2"
     options = pixels.as_pixel_options(opened.header, **about)
     options.pop("extended_offsets", None)
     try:

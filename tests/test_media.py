@@ -387,6 +387,51 @@ def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsamplin
     same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
 
 
+@pytest.mark.parametrize("photometric", ["YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422", "MONOCHROME2"])
+def test_a_colour_jpeg_is_ycbcr_whatever_else_than_rgb_the_header_says(tmp_path, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    coded = [encoded(picture(seed=seed), "JPEG", quality=95, subsampling=0) for seed in range(2)]
+    save(compressed(coded, JPEGBaseline8Bit, photometric), tmp_path / "j.dcm")
+    same(prepare(tmp_path / "j.dcm").frames[1], picture(seed=1), tolerance=4)
+
+
+@pytest.mark.parametrize(("channels", "samples", "photometric"), [(1, 3, "RGB"), (3, 1, "MONOCHROME2")])
+def test_a_jpeg_of_other_channels_than_the_header_says(tmp_path, channels, samples, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    rgb = picture() if channels == 3 else np.repeat(picture()[..., :1], 3, axis=2)
+    coded = encoded(rgb if channels == 3 else rgb[..., 0], "JPEG", quality=95)
+    found = compressed([coded, coded], JPEGBaseline8Bit, photometric)
+    found.SamplesPerPixel = samples
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.reason == ""
+    same(done.frames[1], rgb, tolerance=4)
+
+
+def test_colours_whose_order_the_header_does_not_say_stand_by_pixel(tmp_path):
+    found = dataset(np.stack([picture(seed=seed) for seed in range(2)]), frames=2)
+    del found.PlanarConfiguration
+    save(found, tmp_path / "p.dcm")
+    done = prepare(tmp_path / "p.dcm")
+    assert done.reason == ""
+    same(done.frames[1], picture(seed=1))
+
+
+def test_compressed_pixels_that_the_header_calls_raw_are_no_noise(tmp_path):
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    coded = [
+        encoded(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8), "JPEG") for n in range(6)
+    ]
+    found = compressed(coded, ExplicitVRLittleEndian, "YBR_FULL_422")
+    found["PixelData"].is_undefined_length = False
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.frames == [] and "a header that does not say how" in done.reason
+
+
 def test_a_deflated_file(tmp_path):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
