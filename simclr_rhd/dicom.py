@@ -183,9 +183,9 @@ def _open(path: Path) -> Opened:
 def _without_pixels(header: Any) -> str:
     """Why a file has no pixels: directories, reports, documents and presentation states are no pictures."""
     uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-    name = uid.name if uid else ""
-    known = name and not name[0].isdigit() and "Image" not in name
-    return f"{NO_FRAME}DICOM, {name}" if known else "a DICOM file without pixels"
+    if not uid or "Image" in uid.name:
+        return "a DICOM file without pixels"
+    return f"{NO_FRAME}DICOM, {uid.name if uid.name != uid else 'a private kind without pixels'}"
 
 
 def _inflated(packed: BinaryIO, size: int) -> BinaryIO:

@@ -514,6 +514,8 @@ def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
         ("SR0001", "ComprehensiveSRStorage"),
         ("report.dcm", "EncapsulatedPDFStorage"),
         ("1.2.3", "GrayscaleSoftcopyPresentationStateStorage"),
+        ("ecg.dcm", "TwelveLeadECGWaveformStorage"),
+        ("raw3d.dcm", "1.2.840.113543.6.6.1.3.10002"),  # a vendor's own, beside the images of a study
     ],
 )
 def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
@@ -522,7 +524,9 @@ def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name
     found = dataset(picture())
     for element in ("PixelData", "Rows", "Columns"):
         delattr(found, element)
-    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(pydicom.uid, kind)
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(
+        pydicom.uid, kind, pydicom.uid.UID(kind)
+    )
     save(found, tmp_path / name)
     assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
 
