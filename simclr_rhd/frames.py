@@ -31,6 +31,7 @@ SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
+EDGE = 0.1  # of what is shown, at each side: there stand scale bars, banners and marks
 FLOW_SIDE, FLOW_FILLED = 20, 0.75  # a square of S/20 pixels a side, of which so much is vivid, is flow
 DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
 
@@ -195,15 +196,24 @@ def square(frame: np.ndarray, side: int) -> np.ndarray:
     return F.pad(small, (left, side - new_w - left, top, side - new_h - top)).numpy()
 
 
+def _clear_edges(vivid: np.ndarray, shown: np.ndarray) -> None:
+    """Take away what is vivid at the edges of what is shown; both (S, S) bool."""
+    for along, of in ((vivid, shown), (vivid.T, shown.T)):
+        lines = np.flatnonzero(of.any(axis=1))
+        margin = int(EDGE * (lines[-1] + 1 - lines[0]))
+        along[: lines[0] + margin] = along[lines[-1] + 1 - margin :] = False
+
+
 def colour_kind(frame: np.ndarray) -> int:
     """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame.
 
-    Flow fills an area; traces, scale bars and text are thin.
+    Flow fills an area within the sector; traces and text are thin, scale bars and banners lie at the edge.
     """
     chroma = frame.max(axis=0) - frame.min(axis=0)  # (S, S)
     if not chroma.any():
         return GREY
     vivid = chroma > DOPPLER_CHROMA
+    _clear_edges(vivid, frame.max(axis=0) > 0)
     if vivid.mean() < DOPPLER_SHARE:
         return TINTED
     side = max(3, len(vivid) // FLOW_SIDE | 1)

@@ -232,6 +232,21 @@ def test_overlays_are_no_flow(side):
     assert colour_kind(flow) == DOPPLER
 
 
+@pytest.mark.parametrize("side", [67, 224, 301])
+def test_colour_at_the_edge_of_what_is_shown_is_no_flow(side):
+    """A wide scale bar, a banner below the padding of a wide frame, a vendor's mark."""
+    grey = np.repeat(np.random.default_rng(2).integers(1, 200, (1, side, side), np.uint8), 3, axis=0)
+    tenth = side // 10
+    bar, banner, mark, flow = (grey.copy() for _ in range(4))
+    bar[:, side // 4 : side // 2, -tenth:] = np.array([230, 60, 20])[:, None, None]
+    banner[:, : 2 * tenth] = banner[:, -2 * tenth :] = 0
+    banner[:, 2 * tenth : 2 * tenth + side // 17] = np.array([10, 60, 160])[:, None, None]
+    mark[:, 1:tenth, 1:tenth] = np.array([0, 120, 255])[:, None, None]
+    assert [colour_kind(frame) for frame in (bar, banner, mark)] == [TINTED] * 3
+    flow[:, 2 * tenth : 4 * tenth, 2 * tenth : 4 * tenth] = np.array([30, 60, 230])[:, None, None]
+    assert colour_kind(flow) == DOPPLER
+
+
 def test_frames_are_known_by_their_extension():
     assert is_frame("a b [1].x/10.33.21 hrs__[1]_frame2.PNG")
     assert not is_frame("notes.txt") and not is_frame("png") and not is_frame("clip.mp4")
