@@ -195,7 +195,7 @@ def export(config: Export) -> int:
         )
     else:
         places = [labelled_of(path.parent, cache_dir, config.billing_project)]
-    frames = exporting.some_frames(places, side=model.facts.stored_side)
+    frames = exporting.some_frames(places, side=model.facts.stored_side, max_pixels=config.max_pixels)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export(model, frames, folder):
         said = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())

@@ -9,9 +9,10 @@ from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 facts = json.loads(session.get_modelmeta().custom_metadata_map["simclr_rhd"])
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # Pillow knows more: PostScript starts Ghostscript
 size = (facts["side"], facts["side"])
 for path in sys.argv[2:]:
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path, formats=FORMATS)).convert("RGB")
     frame = ImageOps.pad(image, size, Image.Resampling.BILINEAR)  # black around it
     answers = session.run(None, {"frames": numpy.asarray(frame)[None]})
     found = dict(zip(facts["outputs"], answers, strict=True))

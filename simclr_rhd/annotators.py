@@ -21,7 +21,8 @@ CLOCK = (
 DATE = re.compile(
     rf"(?P<one>\d{{1,2}})(?P<sign>[./-])(?P<two>\d{{1,2}})(?P=sign)(?P<year>\d{{4}}|\d\d){CLOCK}", re.I
 )
-YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}})[./](?P<one>\d{{1,2}})[./](?P<two>\d{{1,2}}){CLOCK}", re.I)
+COMPACT = re.compile(r"((?:19|20)\d{6})(\d{4}(?:\d\d)?)?")  # 20210921, 20210921070700
+YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}})[./-](?P<one>\d{{1,2}})[./-](?P<two>\d{{1,2}}){CLOCK}", re.I)
 POLICIES = ("drop", "latest", "majority")
 Readings = Sequence[tuple[set[str], Row]]  # of the rows of one file
 
@@ -150,13 +151,16 @@ def time_reader(cells: Sequence[str]) -> Callable[[str], float]:
             if len(order) != 1:
                 return math.nan
             return _seconds(match, *((two, one) if order == {"day"} else (one, two)))
-        if match := YEAR_FIRST.fullmatch(cell):
-            return _seconds(match, int(match["one"]), int(match["two"]))
+        if match := COMPACT.fullmatch(cell):
+            return _iso("T".join(filter(None, match.groups())))
         try:
             number = float(cell)
             return number / 1000 if number > 1e11 else number
         except ValueError:
-            return _iso(cell)
+            found = _iso(cell)
+        if math.isnan(found) and (match := YEAR_FIRST.fullmatch(cell)):
+            return _seconds(match, int(match["one"]), int(match["two"]))
+        return found
 
     return read
 

@@ -14,12 +14,22 @@ QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 SPLIT = r"[\s,;|()\[\]{}]"  # stands between the items of a list: numpy writes blanks alone
 ITEM = rf"[bru]?(?:{QUOTED})|None|nan|null"
 LIST = re.compile(rf"{SPLIT}*(?:(?:{ITEM})(?:{SPLIT}+(?:{ITEM}))*)?{SPLIT}*", re.IGNORECASE)
-WRAPPER = re.compile(r"\b(?:(?:np|numpy|pd)\.)?(?:array|c|frozenset|Index|list|Series|set|str_|tuple)\(")
+WRAPPER = re.compile(
+    r"\b(?:(?:np|numpy|pd|torch)\.)?"
+    r"(?:array|c|deque|dict_keys|dict_values|frozenset|Index|list|Series|set|str_|tensor|tuple)\("
+)
+OTHER_WRAPPER = re.compile(r"\w+\(\s*[\[({'\"]")  # an object of Python's that is not known here
+NUMBERS = re.compile(r"[\s,;]*(?:\d+\.?\d*[\s,;]*)+")
 OPTION = re.compile(r",\s*(?:dtype|name|length)\s*=[^,)\]]*")  # of numpy and pandas
 CURLY = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")
 CHOICES = ("taxonomy", "answers", "answer", "value", "values", "title", "text", "name")  # of labelling tools
 CLEAR = re.compile(r"[,;|，；、](?![^(]*\))")  # a comma inside parentheses divides nothing
-DOUBTFUL = re.compile(r"\s*[/+&_\\·•\n]\s*|\s+(?:and|plus|with|[-–—])\s+", re.IGNORECASE)
+DOUBTFUL = re.compile(
+    r"\s*(?:\\n(?=[A-Z])|<br\s*/?>|[/+&_\\·•\n\r\t#^~:<>]+)\s*"
+    r"|\s+(?:and|plus|with|et|avec|e|y|con|und|[-–—]|-?->)\s+",
+    re.IGNORECASE,
+)
+NUMBERED = re.compile(r"(?:^|[\s,;|]+)\(?\d+[.)]\s+")  # '1. A 2. B'; of a text that begins so
 LEADING = re.compile(r"(?:[-*•·]|\d+[.)]|and\b|&)\s+", re.IGNORECASE)  # of an item: '- A', '1. A', 'A, and B'
 VALVE = r"(aortic|mitral|tricuspid|pulmon(?:ary|ic))(?:\s+valve)?"
 
@@ -36,11 +46,13 @@ def items(cell: str) -> list[str] | None:
     if len(cell) > LONGEST_CELL:
         raise ValueError(f"has {len(cell)} characters, a list of classes at most {LONGEST_CELL}")
     text = printable(cell, keep="\r\n\t").strip().translate(CURLY)
-    if re.fullmatch(QUOTED, text):
-        inside = re.sub(r"\\(.)", r"\1", text[1:-1])
+    if re.fullmatch(f"b?(?:{QUOTED})", text):
+        inside = re.sub(r"\\(.)", r"\1", text.removeprefix("b")[1:-1])
         found = items(inside)
         return [inside] if found is None else found
     wrapped = WRAPPER.match(text)
+    if not wrapped and OTHER_WRAPPER.match(text):
+        raise ValueError("begins like an object of a program and cannot be read as a list")
     if not text or not (wrapped or text[0] in "[({\"'"):
         return None
     with suppress(ValueError, RecursionError):
@@ -54,6 +66,8 @@ def items(cell: str) -> list[str] | None:
         if text[0] in "[{":
             raise ValueError("begins like a list that has no end")
         return None
+    if NUMBERS.fullmatch(bare[1:-1]):
+        return _numbers(bare[1:-1])
     return [_unquoted(part) for part in CLEAR.split(bare[1:-1])]
 
 
@@ -79,16 +93,26 @@ def divided(text: str) -> list[str]:
 
     'Aortic and Mitral Regurgitation' is the regurgitation of both.
     """
-    found = [LEADING.sub("", part.strip(), count=1) for part in DOUBTFUL.split(text.strip()) if part.strip()]
+    return _of_valves(
+        [LEADING.sub("", part.strip(), count=1) for part in DOUBTFUL.split(text.strip()) if part.strip()]
+    )
+
+
+def _of_valves(found: list[str]) -> list[str]:
+    """Parts of which the last one says what all the valves have."""
     if kind := re.fullmatch(rf"{VALVE}\s+(.+)", found[-1] if found else "", re.IGNORECASE):
         found = [f"{part} {kind[2]}" if re.fullmatch(VALVE, part, re.IGNORECASE) else part for part in found]
     return found
 
 
 def clear_parts(cell: str) -> list[str]:
-    """The parts of a cell between commas, semicolons and vertical bars outside parentheses."""
-    found = CLEAR.split(cell)
-    return [LEADING.sub("", part.strip(), count=1) for part in found] if len(found) > 1 else found
+    """The parts of a cell between commas, semicolons and vertical bars outside parentheses, or numbers.
+
+    'Mitral, Aortic Regurgitation' is the regurgitation of both.
+    """
+    listed = NUMBERED.match(cell.strip())
+    found = [part for part in NUMBERED.split(cell.strip()) if part] if listed else CLEAR.split(cell)
+    return _of_valves([LEADING.sub("", part.strip(), count=1) for part in found]) if len(found) > 1 else found
 
 
 def _leaves(value: Any) -> list[str]:
@@ -100,7 +124,11 @@ def _leaves(value: Any) -> list[str]:
         named += [key for key in CHOICES if key in value] + list(value) * (len(value) == 1)
         if not named:
             raise ValueError("is an object without choices")
+        if named[0] == "taxonomy":  # paths from the trunk to the class
+            return [path[-1] for path in value["taxonomy"] if path]
         return _leaves(value[named[0]])
+    if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
+        return _numbers(" ".join(map(str, value)))
     if isinstance(value, list | tuple | set | frozenset):
         return [text for item in value for text in _leaves(item)]
     if isinstance(value, bool):
@@ -108,6 +136,18 @@ def _leaves(value: Any) -> list[str]:
     if isinstance(value, str) and (found := items(value) if value[:1] in ("[", "{") else None) is not None:
         return found
     return [] if value is None else [printable(str(value), keep="\n")]  # JSON escapes what it likes
+
+
+def _numbers(text: str) -> list[str]:
+    """The numbers in a list, as names of classes.
+
+    Raises:
+        ValueError: one repeats, as where each class has its 0 or 1.
+    """
+    found = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
+    if len(set(found)) < len(found):
+        raise ValueError("has numbers that repeat, and no names: which class is which?")
+    return found
 
 
 def _python(text: str) -> Any:

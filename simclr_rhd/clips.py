@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,7 +94,7 @@ def require_pyav() -> Any:
 
 def _video(path: Path, max_pixels: int) -> Iterator[Decoded]:
     for frame, stream in _decoded(str(path), path.stat().st_size, max_pixels):
-        size = _shown_size(frame, _aspect(stream))
+        size = shown_size(frame.width, frame.height, credible_aspect(stream.sample_aspect_ratio or 1))
         check_frame(*size, max_pixels=max_pixels)
         yield partial(_shown, frame, size)
     if missing := missing_bytes(path):
@@ -124,9 +125,15 @@ def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tup
                 yield frame, stream
 
 
-def _shown_size(frame: Any, aspect: float) -> tuple[int, int]:
-    """Width and height of a frame whose pixels are made square; none of its own pixels is lost."""
-    return round(frame.width * max(1, aspect)), round(frame.height * max(1, 1 / aspect))
+def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """Width and height of a frame whose pixels are made square; none of its own pixels is lost.
+
+    Args:
+        width: of the frame as it is stored.
+        height: likewise.
+        aspect: width of a pixel over its height.
+    """
+    return round(width * max(1, aspect)), round(height * max(1, 1 / aspect))
 
 
 def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
@@ -152,10 +159,9 @@ def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def _aspect(stream: Any) -> float:
-    """Width of a stream's pixels over their height; 1 where it is not told, or cannot be."""
-    aspect = float(stream.sample_aspect_ratio or 1)
-    return aspect if 1 / WIDEST <= aspect <= WIDEST else 1.0
+def credible_aspect(aspect: float | Fraction) -> float:
+    """Width of a pixel over its height as a header tells it; 1 where that cannot be."""
+    return float(aspect) if 1 / WIDEST <= aspect <= WIDEST else 1.0
 
 
 def _gif(path: Path, max_pixels: int) -> Iterator[Decoded]:

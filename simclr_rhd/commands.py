@@ -44,6 +44,7 @@ class Export:
     model: str = MODEL
     out: str | None = None  # None: a folder beside the model
     frames: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
     cache_dir: str | None = None
     offline: bool = False
     billing_project: str | None = None
@@ -209,6 +210,13 @@ def parse_export(arguments: Sequence[str]) -> Export:
         metavar="DIR",
         help="where a bucket's files are kept (default: the platform's user cache folder)",
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="pixels of a frame at most (default: %(default)s)",
+    )
     parser.add_argument("--offline", action="store_true", help="use what is kept of a bucket")
     parser.add_argument(
         "--billing-project",
@@ -222,6 +230,8 @@ def parse_export(arguments: Sequence[str]) -> Export:
     )
     if not Path(config.model).is_file():
         parser.error(f"--model {config.model}: no such file; wanted the model.pt that a run has written")
+    if config.max_pixels < 1:
+        parser.error(f"--max-pixels {config.max_pixels}: wanted at least 1")
     return config
 
 

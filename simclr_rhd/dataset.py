@@ -3,6 +3,7 @@
 Notation: M frames in all, n of a part.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import write_rows
-from simclr_rhd.frames import evenly
+from simclr_rhd.frames import evenly, is_frame
 from simclr_rhd.groups import make_groups, what_joins
 from simclr_rhd.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.media import ORDINARY
@@ -27,6 +28,7 @@ from simclr_rhd.split import (
     split_groups,
 )
 from simclr_rhd.store import Store
+from simclr_rhd.table import numbers_only
 
 HANDFUL, GROUPS_OF_CLASS = 16, 3  # frames to pretrain on, and groups of each class, of a dress rehearsal
 
@@ -240,7 +242,10 @@ def divide(
             seed=seed,
         )
     except UserError as error:
-        raise UserError(f"{error}. {what_joins(labels.videos, labels.patients, pictures)}".strip()) from None
+        why = what_joins(labels.videos, labels.patients, pictures) or _folders_join(
+            [store.files[row] for row in np.flatnonzero(labelled).tolist()]
+        )
+        raise UserError(f"{error}. {why}".strip()) from None
     for parts in (kept, *divided):
         check_disjoint(groups, parts.part)
     of_labelled = [parts.part[labelled] for parts in divided]
@@ -265,6 +270,18 @@ def divide(
     )
     known = labels.videos, labels.patients
     return replace(dataset, leaky=any(_on_two_sides(of, parts.part) for of in known for parts in divided))
+
+
+def _folders_join(files: Sequence[str]) -> str:
+    """A sentence on labelled files most of which are stills with only a number for a name; "" elsewhere."""
+    numbered = [file for file in files if is_frame(file) and numbers_only(file)]
+    if 2 * len(numbered) <= len(files):
+        return ""
+    return (
+        f"{len(numbered)} labelled stills, such as {numbered[0]}, have only a number for a name, and so are "
+        "of the video that their folder is called: give each clip a folder, or call a frame "
+        "<video>_frame<number>"
+    )
 
 
 def _ways(

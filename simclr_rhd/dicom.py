@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
+from PIL import Image
 
-from simclr_rhd.clips import video_frames
+from simclr_rhd.clips import credible_aspect, shown_size, video_frames
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import DARKEST_16_BIT, NO_FRAME, SMALLEST_SIDE, evenly
 from simclr_rhd.groups import nobody
@@ -32,6 +33,7 @@ TWO_DIMENSIONAL = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.
 VIDEOS = "1.2.840.10008.1.2.4.10"  # begins the transfer syntaxes of MPEG-2, H.264 and H.265
 RLE = "1.2.840.10008.1.2.5"
 IN_PIECES = 0xFFFFFFFF  # "undefined length": the pixels are compressed
+ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")  # begin pieces of compressed pixels
 FIRST_OF_A_PICTURE = (
     b"\xff\xd8\xff",
     b"\xff\x4f\xff\x51",
@@ -97,8 +99,8 @@ def dicom_frames(
     """The patient (a salted hash, "" where unknown), whether it is a clip, and the frames with their numbers.
 
     Each frame is (h, w, 3) uint8 RGB, cut to the file's largest two-dimensional ultrasound region where it
-    names regions: around them stand names and dates. More than 8 bits are scaled by the stored depth. Frames
-    are counted: headers are wrong.
+    names regions: around them stand names and dates. Its pixels are made square. More than 8 bits are scaled
+    by the stored depth. Frames are counted: headers are wrong.
 
     Args:
         path: the file.
@@ -116,7 +118,7 @@ def dicom_frames(
         header = opened.header
         patient = str(header.get("PatientID") or "").strip()
         rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-        region = _region(header, rows, columns)
+        region, aspect = _region(header, rows, columns), _aspect(header)
     except pydicom.errors.InvalidDicomError:
         raise ValueError("not a DICOM file") from None
     except Unusable as error:
@@ -127,10 +129,10 @@ def dicom_frames(
         raise ValueError(_without_pixels(header))
     if min(rows, columns) < SMALLEST_SIDE:
         raise ValueError(f"too small ({columns}x{rows})")
-    check_frame(columns, rows, max_pixels=max_pixels)
+    check_frame(*shown_size(columns, rows, aspect), max_pixels=max_pixels)
     name = hmac.new(salt, patient.encode(), hashlib.sha256).hexdigest()[:16] if not nobody(patient) else ""
     if opened.syntax.startswith(VIDEOS):
-        return name, True, _video(opened, region, most=most, max_pixels=max_pixels)
+        return name, True, _square(_video(opened, region, most=most, max_pixels=max_pixels), aspect)
     try:
         total = _count(opened)
     except Unusable as error:
@@ -139,7 +141,7 @@ def dicom_frames(
         raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
     check_file(total, columns, rows, size=path.stat().st_size, max_pixels=max_pixels)
     wanted = list(range(total)) if most is None else evenly(total, most)
-    return name, max(total, _promised(header)) > 1, _pixels(opened, wanted, total, region)
+    return name, max(total, _promised(header)) > 1, _square(_pixels(opened, wanted, total, region), aspect)
 
 
 def _open(path: Path) -> Opened:
@@ -169,17 +171,21 @@ def _open(path: Path) -> Opened:
     if len(head) < 8:
         raise Unusable(_without_pixels(header))
     length = int.from_bytes(head[-4:], order)
-    if guessed and length == IN_PIECES:
+    at = stream.tell()
+    raw = length != IN_PIECES and not syntax.startswith(VIDEOS)
+    if (guessed and length == IN_PIECES) or (raw and stream.read(4) in ITEMS):
         raise Unusable("compressed DICOM pixels, and a header that does not say how")
-    return Opened(header, syntax, stream, stream.tell(), length)
+    if "PlanarConfiguration" not in header and int(header.get("SamplesPerPixel") or 1) > 1:
+        header.PlanarConfiguration = 0  # colour by pixel, which nearly all write
+    return Opened(header, syntax, stream, at, length)
 
 
 def _without_pixels(header: Any) -> str:
     """Why a file has no pixels: directories, reports, documents and presentation states are no pictures."""
     uid = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-    name = uid.name if uid else ""
-    known = name and not name[0].isdigit() and "Image" not in name
-    return f"{NO_FRAME}DICOM, {name}" if known else "a DICOM file without pixels"
+    if not uid or "Image" in uid.name:
+        return "a DICOM file without pixels"
+    return f"{NO_FRAME}DICOM, {uid.name if uid.name != uid else 'a private kind without pixels'}"
 
 
 def _inflated(packed: BinaryIO, size: int) -> BinaryIO:
@@ -244,7 +250,11 @@ def _decoded(opened: Opened, wanted: list[int], total: int) -> Iterator[np.ndarr
 
     if opened.length != IN_PIECES:
         yield from pixels.iter_pixels(
-            opened.stream, indices=wanted, transfer_syntax_uid=opened.syntax, number_of_frames=total
+            opened.stream,
+            indices=wanted,
+            transfer_syntax_uid=opened.syntax,
+            number_of_frames=total,
+            planar_configuration=opened.header.get("PlanarConfiguration"),
         )
         return
     chosen = set(wanted)
@@ -260,8 +270,13 @@ def _decompressed(opened: Opened, piece: bytes) -> np.ndarray:
     if size and size != (int(opened.header.Rows), int(opened.header.Columns)):
         raise Unusable(f"damaged DICOM pixels: a JPEG of {size[1]}x{size[0]}, which the header does not say")
     about = {"number_of_frames": 1, "pixel_keyword": "PixelData", "transfer_syntax_uid": opened.syntax}
-    if len(set(sampling)) > 1:  # nobody subsamples RGB, whatever the header says
+    kind = str(opened.header.PhotometricInterpretation)
+    if len(set(sampling)) > 1 or (len(sampling) == 3 and kind != "RGB"):  # nobody subsamples RGB
         about["photometric_interpretation"] = "YBR_FULL_422"
+    if sampling and len(sampling) != opened.header.SamplesPerPixel:  # it is the JPEG that has the pixels
+        about["samples_per_pixel"] = len(sampling)
+        if len(sampling) == 1:
+            about["photometric_interpretation"] = "MONOCHROME2"
     options = pixels.as_pixel_options(opened.header, **about)
     options.pop("extended_offsets", None)
     try:
@@ -369,6 +384,24 @@ def _coloured(frame: np.ndarray, header: Any) -> tuple[np.ndarray, int]:
     tables = [header.get(f"{colour}PaletteColorLookupTableData") for colour in ("Red", "Green", "Blue")]
     narrow = all(table and not any(table[1::2]) for table in tables)  # 8 bits in 16
     return frame, 8 if narrow or frame.dtype == np.uint8 else 16
+
+
+def _aspect(header: Any) -> float:
+    """Width of a pixel over its height; the header tells the height first (DICOM PS3.3 C.7.6.3.1.7)."""
+    value = header.get("PixelAspectRatio") or ()
+    try:
+        height, width = map(float, value)
+    except (TypeError, ValueError):
+        return 1.0
+    return credible_aspect(width / height if height else 1)
+
+
+def _square(frames: Iterator[tuple[int, np.ndarray]], aspect: float) -> Iterator[tuple[int, np.ndarray]]:
+    """Frames whose pixels are made square."""
+    for number, frame in frames:
+        size = shown_size(frame.shape[1], frame.shape[0], aspect)
+        same = size == frame.shape[1::-1]
+        yield number, frame if same else np.asarray(Image.fromarray(frame).resize(size))
 
 
 def _region(header: Any, rows: int, columns: int) -> tuple[slice, slice]:

@@ -24,6 +24,7 @@ from simclr_rhd.classifier import Classifier
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
 from simclr_rhd.frames import evenly
+from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.model import describe, folded
 from simclr_rhd.predict import Place
 
@@ -116,23 +117,27 @@ class Check:
     agreement: dict[str, float]
 
 
-def some_frames(places: Sequence[Place], *, side: int, most: int = MOST) -> np.ndarray:
-    """(n, 3, S, S) uint8 frames, evenly chosen among the files of some places.
+def some_frames(
+    places: Sequence[Place], *, side: int, most: int = MOST, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """(n, 3, S, S) uint8 frames of at most `max_pixels`, evenly chosen among the files of some places.
 
     Raises:
         UserError: none can be read.
     """
     files = [(place, entry) for place in places for entry in place.entries if media.kind_of(entry.key)]
-    found = []
+    found, reason = [], ""
     for number in evenly(len(files), min(most, len(files))):
         place, entry = files[number]
         media.require_packages([entry.key])
         paths, _ = place.source.fetch([entry])
         for path in paths.values():
-            done = media.prepare(path, entry.key, side=side, most=OF_A_CLIP, salt=b"")
+            done = media.prepare(path, entry.key, side=side, most=OF_A_CLIP, salt=b"", max_pixels=max_pixels)
+            reason = done.reason or reason
             found += [np.broadcast_to(frame.pixels, (3, side, side)) for frame in done.frames]
     if not found:
-        raise UserError(f"none of the {len(files)} files is a frame that can be read")
+        why = f": {reason}" if reason else ""
+        raise UserError(f"none of the {len(files)} files is a frame that can be read{why}")
     return np.stack(found[:most])
 
 

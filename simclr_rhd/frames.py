@@ -31,6 +31,7 @@ SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
+EDGE = 0.1  # of what is shown, at each side: there stand scale bars, banners and marks
 FLOW_SIDE, FLOW_FILLED = 20, 0.75  # a square of S/20 pixels a side, of which so much is vivid, is flow
 DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
 
@@ -143,8 +144,9 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
-        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=4095 if raw == "I;12" else 65535)
-        return np.repeat((255 - grey if white_is_zero else grey)[..., None], 3, axis=2)
+        top = 4095 if raw == "I;12" else 65535
+        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=top, white_is_zero=white_is_zero)
+        return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if deep and image.mode in ("LA", "RGB", "RGBA"):  # of each value Pillow keeps the upper half
@@ -161,13 +163,15 @@ def _raw_mode(image: Image.Image) -> str:
     return str(args if isinstance(args, str) or not args else args[0])
 
 
-def _eight_bits(wide: np.ndarray, *, top: int) -> np.ndarray:
+def _eight_bits(wide: np.ndarray, *, top: int, white_is_zero: bool) -> np.ndarray:
     """(H, W) grey levels up to `top` -> uint8."""
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("pixels outside 16 bits")
-    if top == 65535 and 0 < wide.max() < DARKEST_16_BIT:
-        raise ValueError(f"16-bit pixels up to {wide.max():.0f} only: {UNKNOWN_DEPTH}")
-    return np.round(wide / top * 255).astype(np.uint8)
+    shown = top - wide if white_is_zero else wide
+    for levels in (wide, shown):
+        if top == 65535 and 0 < levels.max() < DARKEST_16_BIT:
+            raise ValueError(f"16-bit pixels up to {levels.max():.0f} only: {UNKNOWN_DEPTH}")
+    return np.round(shown / top * 255).astype(np.uint8)
 
 
 def _on_black(image: Image.Image) -> Image.Image:
@@ -192,15 +196,24 @@ def square(frame: np.ndarray, side: int) -> np.ndarray:
     return F.pad(small, (left, side - new_w - left, top, side - new_h - top)).numpy()
 
 
+def _clear_edges(vivid: np.ndarray, shown: np.ndarray) -> None:
+    """Take away what is vivid at the edges of what is shown; both (S, S) bool."""
+    for along, of in ((vivid, shown), (vivid.T, shown.T)):
+        lines = np.flatnonzero(of.any(axis=1))
+        margin = int(EDGE * (lines[-1] + 1 - lines[0]))
+        along[: lines[0] + margin] = along[lines[-1] + 1 - margin :] = False
+
+
 def colour_kind(frame: np.ndarray) -> int:
     """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame.
 
-    Flow fills an area; traces, scale bars and text are thin.
+    Flow fills an area within the sector; traces and text are thin, scale bars and banners lie at the edge.
     """
     chroma = frame.max(axis=0) - frame.min(axis=0)  # (S, S)
     if not chroma.any():
         return GREY
     vivid = chroma > DOPPLER_CHROMA
+    _clear_edges(vivid, frame.max(axis=0) > 0)
     if vivid.mean() < DOPPLER_SHARE:
         return TINTED
     side = max(3, len(vivid) // FLOW_SIDE | 1)

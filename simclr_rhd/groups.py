@@ -9,17 +9,17 @@ from simclr_rhd.errors import UserError
 
 HASHED = "dicom-"  # begins a patient's name that is a salted hash
 
-ABOUT = r"(?:patient|subject|person|name|identifier|id|pid|mrn|phi|data|info|number|value|has|been|by)"
+ABOUT = r"(?:patient|subject|person|name|identifier|id|pid|mrn|phi|data|info|number|value|has|been|by|ctp)"
 ABSENT = (
-    r"(?:unknown|unnamed|missing|empty|blank(?:ed)?|default|dummy|unspecified|undefined|unassigned|removed|"
-    r"not(?:available|applicable|provided|given|specified|assigned|known)|deleted|redacted|cleared|masked|"
-    r"hidden|withheld|stripped|confidential|deid(?:ent(?:ified|ifier)?)?|unidentified|"
+    r"(?:unkn?(?:own)?|unnamed|missing|invalid|tbd|empty|blank(?:ed)?|default|dummy|unspecified|undefined|unassigned|removed|"
+    r"not(?:available|applicable|provided|given|specified|assigned|known|set|entered|recorded)|deleted|redacted|cleared|masked|"
+    r"hidden|withheld|stripped|scrubbed|saniti[sz]ed|confidential|deid(?:ent(?:ified|ifier)?)?|unidentified|"
     r"anon(?:ym(?:ous|i[sz]ed|e)?)?|pseudonymi[sz]ed)"
 )
 WORDS_FOR_NOBODY = re.compile(
-    rf"(?:{ABOUT}*{ABSENT}(?:{ABOUT}|{ABSENT})*|no{ABOUT}+|{ABOUT}{{1,2}}|na|nan|nil|none|null|no)?"
+    rf"(?:{ABOUT}*{ABSENT}(?:{ABOUT}|{ABSENT})*|no{ABOUT}+|{ABOUT}{{1,2}}|na|nan|nil|none|(?:null)+|no|(?:john|jane)doe|doe(?:john|jane))?"
 )
-NUMBERS_FOR_NOBODY = re.compile(r"0*|x*|9{4,}")
+NUMBERS_FOR_NOBODY = re.compile(r"0*|x*|9{4,}|(.)\1{5,}")
 
 
 def nobody(identifier: str, *, typed: bool = False) -> bool:

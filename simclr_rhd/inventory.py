@@ -2,16 +2,20 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from simclr_rhd.dataset import Dataset
+from simclr_rhd.frames import is_frame
 from simclr_rhd.labels import TASKS, Labels
 from simclr_rhd.listing import Source
 from simclr_rhd.media import CONSTANT, NEAR_BLACK, ORDINARY
 from simclr_rhd.split import HELD_OUT, UNLABELLED
 from simclr_rhd.store import FETCH_FAILED
+from simclr_rhd.table import numbers_only, stem
 
 
 def take(dataset: Dataset, source: Source) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
         if names:
             more = ", ..." if len(names) > 3 else ""
             lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
-    lines += _single_frame_lines(labels)
+    lines += _single_frame_lines(labels) + _only_numbered_lines(dataset.store.files, labels.videos)
     several = len(dataset.folds) > 1
     for task in TASKS:
         lines.append(class_line(dataset, task))
@@ -186,4 +190,21 @@ def _single_frame_lines(labels: Labels) -> list[str]:
         f"WARNING {single} of {len(frames)} videos have a single frame. Frames are put together by their "
         "names, <video>_frame<number>: if yours are called otherwise, frames of one video may stand on "
         "both sides of the split"
+    ]
+
+
+def _only_numbered_lines(files: Sequence[str], videos: Sequence[str]) -> list[str]:
+    """A warning of stills that lie in no folder of a clip, and whose names only number them."""
+    names = [PurePosixPath(file).name for file in files]
+    alone = [
+        name
+        for name, video in zip(names, videos, strict=True)
+        if is_frame(name) and numbers_only(name) and video == stem(name)
+    ]
+    if not alone:
+        return []
+    return [
+        f"WARNING {len(alone)} stills, such as {alone[0]}, have only a number for a name and lie in no "
+        "folder of a clip: each is taken for a video of its own. Put those of one clip into a folder called "
+        "as it, or name their patients: else frames of one clip may stand on both sides of the split"
     ]

@@ -43,13 +43,13 @@ GRADES = frozenset({"trivial", "trace", "mild", "moderate", "severe"})  # beside
 ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
 MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 NO_LESION = "no lesion"
-ONLY_A_NUMBER = re.compile(
-    r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
+FRAME_FOLDER = re.compile(  # within a clip's folder: 'frames', 'JPEGImages', 'extracted_frames'
+    r"(?:(?:extracted|frames?|images?|imgs?|stills?|pictures?|pngs?|jpe?gs?|tiffs?|bmps?)[\s_.-]*)+",
+    re.IGNORECASE,
 )
-FRAME_FOLDERS = frozenset(
-    {"frames", "images", "imgs", "stills", "png", "jpg", "jpeg"}
-)  # within a clip's folder
+NUMBER_AT_END = re.compile(r"[\s_.#-]*[(\[]?\d+[)\]]?\Z")
 SEVERAL = "condition"  # the task in which a frame may have several findings
+LIKELY_PLACEHOLDER = 4  # DICOM files of one identifier, if they are half of all
 MOST_CLASSES = 1_000  # of a task
 SHOWN = 80  # characters of a cell in a message
 PAIR = " + "  # joins the lesions of a condition with several
@@ -358,18 +358,23 @@ def stem_of(name: str) -> str:
 def video_of(folder: str, name: str) -> tuple[str, str]:
     """The folder and the name of the video that a file is of.
 
-    A still whose name only numbers it is of the video that its folder is called.
+    A still whose name only numbers it is of the video that its folder is called; so is 'clip7/clip7_12.png'.
 
     Args:
         folder: where the file is, "" for the top, of which no video is called.
         name: the file's, such as 'a_frame12.png', or 'frame_0012.png' and '0012.png' in a folder a clip.
     """
-    if not (is_frame(name) and numbers_only(name)):
-        return folder, stem_of(name)
     parts = folder.split("/")
-    while len(parts) > 1 and parts[-1].lower() in FRAME_FOLDERS:  # clip07/frames/0001.png
+    while len(parts) > 1 and FRAME_FOLDER.fullmatch(parts[-1]):  # clip07/frames/0001.png
         parts.pop()
+    if not (is_frame(name) and (numbers_only(name) or _before_number(name) == parts[-1])):
+        return folder, stem_of(name)
     return "/".join(parts[:-1]), parts[-1] or stem_of(name)
+
+
+def _before_number(name: str) -> str:
+    """What a file's name begins with, before a number at its end."""
+    return NUMBER_AT_END.sub("", stem(name))
 
 
 def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
@@ -388,34 +393,61 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     Stills whose names only number them are of the video that their folder is called, see `video_of`. Other
     folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
     video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
-    that name apart: the names then start with them. In doubt, frames of one video name are one video.
+    that name apart: the names then start with them. In doubt, frames of one video name are one video. But two
+    files of one name are no frames of one video: folders tell these apart, and 'scene00001.png' in several
+    folders is of one video 'scene' in each.
     """
-    stems: list[tuple[str, str]] = []
-    of_stills: set[str] = set()
-    folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
     below = {prefix: f"{PurePosixPath(prefix)}/" for prefix in prefixes}
     same: dict[str, str] = {}  # one object for a text that a million frames share
+    places = []  # of each file: its prefix, its folder below that
     for file in files:
-        place, _, name = file.rpartition("/")
+        place = file.rpartition("/")[0]
         prefix = next((one for one in prefixes if below[one] == "./" or file.startswith(below[one])), ".")
         if below.get(prefix, "./") != "./":
             place = place.removeprefix(below[prefix][:-1]).lstrip("/")
+        places.append((prefix, same.setdefault(place, place)))
+    names = [file.rpartition("/")[2] for file in files]
+    repeated = _repeated(names, places)
+    counting = {_before_number(name) for name in repeated if stem_of(name) == stem(name)} - {""}
+
+    stems: list[tuple[str, str]] = []
+    of_stills, meeting = set[str](), set[str]()
+    folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
+    for name, (prefix, place) in zip(names, places, strict=True):
         place, video = video_of(place, name)
+        if is_frame(name) and video == stem(name) and _before_number(name) in counting:
+            video = _before_number(name)
         folder = place or "."
         video, folder = same.setdefault(video, video), same.setdefault(folder, folder)
         if is_frame(name):
             of_stills.add(video)
+        if name in repeated:
+            meeting.add(video)
         stems.append((video, folder))
         folders[video][prefix].add(folder)
 
     def told_apart(stem: str) -> bool:
-        several = max(map(len, folders[stem].values())) > 1
+        of_prefixes = folders[stem].values()
         # Clips and DICOM files are whole: two of one name are two videos, whatever the folders are called.
-        return several and (stem not in of_stills or bool(set.intersection(*folders[stem].values())))
+        return max(map(len, of_prefixes)) > 1 and (
+            stem not in of_stills
+            or bool(set.intersection(*of_prefixes))
+            or (stem in meeting and not any("." in of for of in of_prefixes))
+        )
 
     apart = {stem for stem in folders if told_apart(stem)}
     videos = (f"{folder}/{stem}" if stem in apart and folder != "." else stem for stem, folder in stems)
     return [same.setdefault(video, video) for video in videos]
+
+
+def _repeated(names: Sequence[str], places: Sequence[tuple[str, str]]) -> set[str]:
+    """Names of stills that several folders of one prefix have."""
+    seen: dict[tuple[str, str], str] = {}
+    return {
+        name
+        for name, (prefix, place) in zip(names, places, strict=True)
+        if is_frame(name) and seen.setdefault((prefix, name), place) != place
+    }
 
 
 def _rows_of(
@@ -446,6 +478,14 @@ def _of_one_patient(hashed: Mapping[str, str], named: Mapping[str, str]) -> dict
     for file, identifier in hashed.items():
         patients_of[identifier] |= {named[file]} if file in named else set()
     kept = {file: identifier for file, identifier in hashed.items() if len(patients_of[identifier]) < 2}
+    alike = Counter(kept.values()).most_common(1)
+    if alike and alike[0][1] >= LIKELY_PLACEHOLDER and 2 * alike[0][1] >= len(kept):
+        logger.warning(
+            "WARNING %d of %d DICOM files have one and the same patient identifier: they are taken for one "
+            "patient, whose files stand on one side of the split. If it is of a device, a site or nobody, "
+            "name the patients in a column %s, or in a table for --patients-csv",
+            *(alike[0][1], len(hashed), PATIENT_COLUMN),
+        )
     if several := [patients for patients in patients_of.values() if len(patients) > 1]:
         logger.warning(
             "WARNING %d patient identifiers in DICOM files stand in files of several patients of the table, "

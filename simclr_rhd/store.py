@@ -40,7 +40,7 @@ from simclr_rhd.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 5  # raise it when the same file would be stored otherwise
+VERSION = 6  # raise it when the same file would be stored otherwise
 SALT = 32  # bytes
 FETCH_FAILED = "could not be fetched: "
 IN_MEMORY = 4 << 20  # bytes of a file's decoded frames; more wait on the disk

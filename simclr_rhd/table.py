@@ -15,9 +15,10 @@ from simclr_rhd.text import from_cell, printable
 
 COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
+PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 ONLY_A_NUMBER = re.compile(
-    r"[\s_.-]*(frames?|img|image|im|out|output|thumb)?[\s_.-]*\(?\d+\)?", re.IGNORECASE
+    r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
 NEEDED = (FILE_COLUMN, *COLUMNS.values())
 MARKS = (  # UTF-16's begins UTF-32's
@@ -29,6 +30,7 @@ MARKS = (  # UTF-16's begins UTF-32's
 LARGEST_TABLE, LONGEST_LINE = 2**27, 2**20  # bytes
 SAMPLE = 4096  # bytes by which an encoding is told
 LONGEST_SHOWN = 300  # characters of a header in a message
+BLANKS = (b" ", b"\t", b"\r", b"\n")
 AS_CSV = "Open it, save it as CSV (UTF-8), and name that file"
 UNPACK = "Unpack it, and name the table within"
 OTHER_KINDS = (  # how they begin, what they are, what to do
@@ -46,11 +48,20 @@ OTHER_KINDS = (  # how they begin, what they are, what to do
     (b"PAR1", "a Parquet file", "Save it as CSV (UTF-8), and name that file"),
     (b"<!doctype", "a web page", "A page stands there instead of the table: download it again, signed in"),
     (b"<html", "a web page", "A page stands there instead of the table: download it again, signed in"),
-    (b"<?xml", "an XML document", AS_CSV),
+    (b"<stata", "a Stata file", AS_CSV),
+    (b"<table", "a web page", AS_CSV),
+    (b"<", "an XML document", AS_CSV),
+    (b"$FL", "an SPSS file", AS_CSV),
+    (b"version https://git-lfs", "a pointer of Git LFS to the table", "Fetch the table itself: git lfs pull"),
+    (b"ARROW1", "a Feather file", AS_CSV),
+    (b"\x89HDF", "an HDF5 file", AS_CSV),
     (b'{"', "a JSON document", "Export the labels as CSV"),
     (b"[{", "a JSON document", "Export the labels as CSV"),
-    (b"[\n", "a JSON document", "Export the labels as CSV"),
-    (b"{\n", "a JSON document", "Export the labels as CSV"),
+    *(
+        (sign + blank, "a JSON document", "Export the labels as CSV")
+        for sign in (b"[", b"{")
+        for blank in BLANKS
+    ),
 )
 OF_PATIENTS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
@@ -89,14 +100,16 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
     _refuse_long_lines(table, name)
     text = _decoded(table, name)
     header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
-    delimiter = max(",;\t", key=header.count)
+    delimiter = max(",;\t|", key=header.count)
     try:
-        (_, columns, _), *records = list(_records(text, delimiter)) or [(1, [], "")]
+        head, *records = list(_records(text, delimiter)) or [(1, [], "")]
     except csv.Error as error:  # above all of a cell that is larger than csv.field_size_limit()
         raise UserError(
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
-    columns = [_column(column) for column in columns]
+    columns = [_column(column) for column in head[1]]
+    if PATIENT_COLUMN not in columns:
+        columns = [PATIENT_COLUMN if _same(column, PATIENT_ID) else column for column in columns]
     if missing := [column for column in needed if column not in columns]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
@@ -106,7 +119,7 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
         )
     if twice := [column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if columns.count(column) > 1]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
-    _refuse_stray_quotes(records, delimiter, columns.index(FILE_COLUMN), name)
+    _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
     rows = []
     for line, cells, _ in records:
         if any(cell.strip() for cell in cells[len(columns) :]):
@@ -145,7 +158,7 @@ def _refuse_stray_quotes(
     """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
 
     Args:
-        records: of the table, as `_records` gives them.
+        records: of the table, as `_records` gives them, the header first.
         delimiter: between two cells.
         place: the column of the file names.
         name: what to call the table.
@@ -153,7 +166,7 @@ def _refuse_stray_quotes(
     Raises:
         UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.
     """
-    endings = {_ending(cells[place]) for _, cells, _ in records if len(cells) > place}
+    endings = {_ending(cells[place]) for _, cells, _ in records[1:] if len(cells) > place}
     width = max((len(cells) for _, cells, _ in records), default=0)
 
     def looks_like_a_row(line: str) -> bool:
@@ -189,12 +202,13 @@ def _ending(name: str) -> str:
 
 
 def _column(title: str) -> str:
-    """A column's name: blanks, '_', '-' and case of known ones do not count."""
-    reduced = re.sub(r"[\s_-]", "", title).upper()
-    known = {
-        re.sub(r"[\s_-]", "", name): name for name in (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
-    }
-    return known.get(reduced, title.strip().upper())
+    """A column's name: of known ones only letters count, in any case."""
+    known = (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    return next((name for name in known if _same(title, name)), title.strip().upper())
+
+
+def _same(title: str, name: str) -> bool:
+    return re.sub(r"[\W_]", "", title).upper() == re.sub(r"[\W_]", "", name)
 
 
 def _refuse_other_kinds(table: bytes, name: str) -> None:

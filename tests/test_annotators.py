@@ -33,6 +33,21 @@ def test_times_are_compared_as_times_and_not_as_text(early, late):
     assert settle([({"late"}, row(time=late)), ({"early"}, row(time=early))], "latest") == "late"
 
 
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [
+        ("20210304", "2021-03-05"),
+        ("2021-03-04 12:00", "20210305"),
+        ("20210304070700", "202103040708"),
+        ("2021-9-2 7:07", "2021-10-01"),
+        ("2021-9-2 7:07 AM", "2021-9-2 7:06 PM"),
+        ("2021-09-21 07:07:00.250", "2021-09-21 07:07:00.500"),
+    ],
+)
+def test_a_date_without_signs_is_no_number_of_seconds(early, late):
+    assert time_reader([early, late])(early) < time_reader([early, late])(late)
+
+
 def test_a_contradictory_row_has_no_vote():
     rows = [({"a", "b"}, row()), ({"b"}, row()), (set(), row())]
     assert settle(rows, "majority") == "b"

@@ -109,5 +109,8 @@ def test_mistakes_are_told_in_the_users_words(made, tmp_path, capsys):
     cache = ["--cache-dir", str(tmp_path)]
     assert main.main(["export", "--model", str(made / "model.pt"), *cache]) == 2
     assert "name some with --frames" in capsys.readouterr().err
+    small = ["--frames", str(made / "frames"), "--max-pixels", "1000"]
+    assert main.main(["export", "--model", str(made / "model.pt"), *cache, *small]) == 2
+    assert "can be read: too large (64x48): --max-pixels allows 1000" in capsys.readouterr().err
     with pytest.raises(UserError, match="too few to check"):
         export.export(classifier.load(made / "model.pt"), np.zeros((3, 3, 37, 37), np.uint8), tmp_path)

@@ -71,6 +71,16 @@ def test_a_tiff_with_white_as_zero_is_not_a_negative(bits):
     assert (decode(data) == decode(black_is_zero)).all()
 
 
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_few_of_sixteen_bits_are_refused_where_white_is_zero(top):
+    """Inverted within their 12 bits, or within all 16: a reason, and neither a white nor a black frame."""
+    levels = top - gradient(dtype=np.uint16, top=4095)
+    entry = struct.pack("<HHLL", 262, 3, 1, 1)
+    data = encoded(Image.fromarray(levels), "TIFF").replace(entry, entry[:8] + bytes(4))
+    with pytest.raises(ValueError, match="16-bit pixels up to 4095 only"):
+        decode(data)
+
+
 @pytest.mark.parametrize("alpha", [0, 3])
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_what_is_equally_transparent_everywhere_is_shown(mode, alpha):
@@ -159,8 +169,9 @@ def test_pillow_opens_only_the_formats_that_are_promised(format, monkeypatch):
 
 
 def test_every_picture_is_opened_with_a_list_of_formats():
-    """A foreign program must not be reached from anywhere in the package."""
-    for path in (Path(__file__).parents[1] / "simclr_rhd").glob("*.py"):
+    """A foreign program must not be reached from anywhere in the package, nor by its example."""
+    root = Path(__file__).parents[1]
+    for path in (*(root / "simclr_rhd").glob("*.py"), *(root / "docs").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open":
                 assert "formats" in {keyword.arg for keyword in node.keywords}, f"{path.name}:{node.lineno}"
@@ -218,6 +229,21 @@ def test_overlays_are_no_flow(side):
         assert vivid.mean() >= 0.001 and colour_kind(frame) == TINTED
     area = slice(side // 2, side // 2 + max(4, side // 12))
     flow[:, area, area] = np.array([30, 60, 230])[:, None, None]
+    assert colour_kind(flow) == DOPPLER
+
+
+@pytest.mark.parametrize("side", [67, 224, 301])
+def test_colour_at_the_edge_of_what_is_shown_is_no_flow(side):
+    """A wide scale bar, a banner below the padding of a wide frame, a vendor's mark."""
+    grey = np.repeat(np.random.default_rng(2).integers(1, 200, (1, side, side), np.uint8), 3, axis=0)
+    tenth = side // 10
+    bar, banner, mark, flow = (grey.copy() for _ in range(4))
+    bar[:, side // 4 : side // 2, -tenth:] = np.array([230, 60, 20])[:, None, None]
+    banner[:, : 2 * tenth] = banner[:, -2 * tenth :] = 0
+    banner[:, 2 * tenth : 2 * tenth + side // 17] = np.array([10, 60, 160])[:, None, None]
+    mark[:, 1:tenth, 1:tenth] = np.array([0, 120, 255])[:, None, None]
+    assert [colour_kind(frame) for frame in (bar, banner, mark)] == [TINTED] * 3
+    flow[:, 2 * tenth : 4 * tenth, 2 * tenth : 4 * tenth] = np.array([30, 60, 230])[:, None, None]
     assert colour_kind(flow) == DOPPLER
 
 

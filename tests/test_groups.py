@@ -91,9 +91,10 @@ def test_what_joins_most_is_named_and_no_patient_is():
 PLACEHOLDERS = (
     "REMOVED,DEIDENTIFIED,De-Identified,ANONYMIZED,anonymised,Anonymous^Patient,NOID,NO ID,No Patient ID,"
     "xxxx,XXX-XXX,00000000,0,***,---,99999999,Patient,PatientID,ID REMOVED,not available,N/A,none,nan,"
+    "unk,UNKN,not set,Not Entered,SANITIZED,scrubbed,Removed by CTP,null^null,Doe^John,JANE DOE,111111,TBD,"
     "redacted,UNKNOWN PATIENT,confidential,Deleted by PHI,anon,,unidentified,masked"
 )
-SOMEBODY = "ANON017,0001,P0,12345,Xavier,Nadia,Nana,Nona,Noa Idris,anon-a,99,Noname7"
+SOMEBODY = "ANON017,0001,P0,12345,Xavier,Nadia,Nana,Nona,Noa Idris,11111,Unka,Doe^Jim,anon-a,99,Noname7"
 
 
 @pytest.mark.parametrize("identifier", PLACEHOLDERS.split(","))

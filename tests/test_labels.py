@@ -312,6 +312,44 @@ def test_a_name_with_such_a_word_or_sign_is_one_class(name):
     assert class_reader("condition", [quoted])(quoted) == {name}
 
 
+MR, AR = "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(f"dict_keys(['{MR}', '{AR}'])", f"{MR}\t{AR}", f"{MR}\r{AR}", f"{MR}<br>{AR}", f"{MR}\\n{AR}"),
+        *(f"{MR}#{AR}", f"{MR} ^ {AR}", f"{MR}~{AR}", f"{MR} : {AR}", f"{MR} -> {AR}", f"<{MR}><{AR}>"),
+        *(f"{MR} et {AR}", f"{MR} y {AR}", f"1. {MR} 2. {AR}", f"1) {MR}; 2) {AR}", f"(1) {MR}\n(2) {AR}"),
+        *("Mitral, Aortic Regurgitation", '[{"taxonomy": [["Valve", "MR"], ["Valve", "Aortic", "AR"]]}]'),
+    ],
+)
+def test_two_conditions_between_which_stands_what_exports_write(cell):
+    read = class_reader("condition", [cell, MR, AR, "Mitral Valve Prolapse"])
+    assert read(cell) == {f"{AR} + {MR}"}
+
+
+def test_bytes_of_a_program_are_a_text():
+    assert class_reader("view", ["b'PLAX'", "PLAX"])("b'PLAX'") == {"Parasternal Long Axis (PLAX)"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "[1, 0, 1]",
+        "[0 0]",
+        "tensor([1, 0, 0])",
+        "array([0., 1., 0.])",
+        f"OrderedDict([('{MR}', True)])",
+        "[1 1]",
+    ],
+)
+def test_what_a_program_wrote_and_names_no_class_is_refused(cell):
+    with pytest.raises(Unreadable):
+        class_reader("condition", [cell, MR])
+    assert class_reader("condition", ["[3, 1]", "[2]"])("[3, 1]") == {"1 + 3"}, "numbers of classes"
+
+
 def test_a_view_is_one_class_and_a_list_of_two_a_contradiction():
     cells = ["['PLAX']", '{"choices": ["A4C"]}', "['PLAX' 'A4C']", "Parasternal\nlong axis", "A4C/A5C"]
     read_class = class_reader("view", cells)
@@ -387,6 +425,34 @@ def test_a_still_whose_name_only_numbers_it_is_of_the_video_that_its_folder_is_c
     assert videos_of(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("{0}/{0}_{1:04d}.png", "{0}/{0} ({1}).jpg", "{0}/frame#{1}.png", "{0}/fr_{1}.png"),
+        *("{0}/scene{1:05d}.png", "{0}/JPEGImages/{1}.jpg", "{0}/extracted_frames/img{1}.png"),
+        *("{0}/snapshot-{1}.png", "{0}/Bild {1}.png", "{0}/slice_{1}.tif"),
+    ],
+)
+def test_stills_that_are_numbered_in_a_folder_a_clip_are_of_as_many_videos_as_folders(name):
+    """As VLC, ffmpeg or a person number them; labelled and unlabelled clips are others."""
+    keys = [f"{L}/{name.format(f'a{clip}', number)}" for clip in range(4) for number in range(3)]
+    keys += [f"{U}/{name.format(f'b{clip}', number)}" for clip in range(4) for number in range(3)]
+    videos = videos_of(keys, (L, U))
+    assert len(set(videos)) == 8
+    assert all(len({*videos[first : first + 3]}) == 1 for first in range(0, len(videos), 3))
+
+
+@pytest.mark.parametrize("name", ["{0}/clip{1}/0001.png", "{0}/plax_frame{1}.png", "{0}/a4c{1}.png"])
+def test_names_that_repeat_in_the_folders_of_patients_are_of_several_videos(name):
+    """One video of a name for all patients would stand for all of them, and be torn or stop the run."""
+    keys = [f"{L}/{name.format(f'p{n}', k)}" for n in range(4) for k in (1, 2)]
+    keys += [f"{U}/{name.format(f'q{n}', k)}" for n in range(4) for k in (1, 2)]
+    folder_of = dict(zip(keys, videos_of(keys, (L, U)), strict=True))
+    assert all(
+        video.startswith(f"{key.split('/')[-2 - key.count('/clip')]}/") for key, video in folder_of.items()
+    )
+
+
 def test_names_that_say_more_than_a_number_are_as_they_were():
     keys = [f"{L}/a/7_frame1.png", f"{L}/a/still 2.png", f"{L}/a/IM_0001", f"{L}/0001.png", f"{U}/a/3.mp4"]
     assert videos_of(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
@@ -420,6 +486,13 @@ def test_a_stray_quotation_mark_is_an_error_and_swallows_no_rows(rows, lines, en
     table = (HEADER + ",NOTE\n" + rows).replace("\n", end)
     with pytest.raises(UserError, match=f"t.csv: the row that begins in {lines}, .* quotation mark"):
         read_rows(table.encode(), "t.csv")
+
+
+def test_a_stray_quotation_mark_in_the_header_is_named():
+    with pytest.raises(
+        UserError, match="begins in line 1 goes on to line 3, and .* quotation marks do not match"
+    ):
+        read_rows(f'{HEADER},"NOTES\na.png,PLAX,,,\nb.png,PSAX,,,\n'.encode(), "t")
 
 
 @pytest.mark.parametrize(
@@ -659,6 +732,14 @@ PLAIN = (HEADER + "\na.png,PLAX,,\n").encode()
         (b"%PDF-1.7\n", "a PDF document"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b'[{"FILENAME": "a.png"}]', "a JSON document.* Export the labels as CSV"),
+        (b'[\r\n {"FILENAME": "a.png"}]', "a JSON document"),
+        (b'[ {"FILENAME": "a.png"}]', "a JSON document"),
+        (b"<table><tr><td>FILENAME", "a web page.* save it as CSV"),
+        (b"<stata_dta>", "a Stata file.* save it as CSV"),
+        (b"$FL2@(#) SPSS", "an SPSS file.* save it as CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS.* git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"<Error><Code>AccessDenied</Code>", "an XML document"),
         (PLAIN[:60] + bytes(100), "no text.* CSV in UTF-8"),
     ],
 )
@@ -687,9 +768,12 @@ def test_blank_lines_are_skipped_the_first_ones_too(blank):
         "File Name,View App,condition,Severity",
         "file_name,VIEW_APP,Condition ,SEVERITY",
         "FILE-NAME,viewapp,CONDITION,severity",
+        "File\u2010Name,View\u2013App,Condition:,Severity.",
+        "file/name,VIEW.APP,CONDITION,(Severity)",
     ],
 )
 def test_blanks_signs_and_case_in_headers_are_alike(header):
+    assert read_rows((header.replace(",", "|") + "\na.png|PLAX||\n").encode(), "t")[0]["VIEW-APP"] == "PLAX"
     (row,) = read_rows((header + ",Patient,Time Stamp,Other Column\na.png,PLAX,,,P,,\n").encode(), "t")
     assert list(row) == [
         "FILENAME",
@@ -702,6 +786,37 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
     ]
     with pytest.raises(UserError, match="FILENAME stands there more than once"):
         read_rows(f"{header},File  Name\na.png,,,,\n".encode(), "t")
+
+
+@pytest.mark.parametrize(
+    ("of_one", "of_others", "words"), [(8, 0, "8 of 8"), (8, 8, "8 of 16"), (8, 9, ""), (3, 0, "")]
+)
+def test_one_identifier_for_most_dicom_files_is_warned_of(caplog, of_one, of_others, words):
+    files = [f"{L}/{n:02d}.dcm" for n in range(of_one + of_others)]
+    hashed = {file: "0123" if n < of_one else f"{n}" for n, file in enumerate(files)}
+    where = {"files": files, "listed": files, "prefixes": (L, U), "hashed_patients": hashed}
+    labels = read_labels(f"{HEADER}\n00.dcm,PLAX,,\n".encode(), "t", **where)
+    assert labels.patients == [f"dicom-{patient}" for patient in hashed.values()]
+    assert [words in said for said in caplog.messages] == [True] * bool(words)
+    assert "0123" not in caplog.text
+    caplog.clear()
+    rows = "".join(f"{n:02d}.dcm,PLAX,,,P{n % 4}\n" for n in range(of_one))
+    labels = read_labels(f"{HEADER},PATIENT\n{rows}".encode(), "t", **where)
+    assert labels.patients[:of_one] == [f"P{n % 4}" for n in range(of_one)], "the table wins"
+    assert not any("one and the same" in said for said in caplog.messages)
+
+
+@pytest.mark.parametrize("title", ["PATIENT ID", "Patient_ID", "patient-id", "PatientID", " patient  id "])
+def test_a_column_of_patients_identifiers_is_that_of_the_patients(title):
+    rows = "a_frame1.png,PLAX,,,P1\nb_frame1.png,PSAX,,,P2\n"
+    _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=f"{HEADER},{title}")
+    assert labels.patients == ["P1", "P2"]
+    (row,) = read_rows(f"Filename,{title}\na.png,P1\n".encode(), "t", needed=OF_PATIENTS)
+    assert row["PATIENT"] == "P1"
+    both = read_rows(f"{HEADER},PATIENT,{title}\na.png,PLAX,,,Ann,17\n".encode(), "t")
+    assert both[0]["PATIENT"] == "Ann", "the column of the contract comes first"
+    with pytest.raises(UserError, match="PATIENT stands there more than once"):
+        read_rows(f"{HEADER},{title},patient_id\na.png,PLAX,,,Ann,17\n".encode(), "t")
 
 
 def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_table_wins(caplog):

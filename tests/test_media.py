@@ -240,6 +240,49 @@ def test_the_banner_around_the_ultrasound_region_is_cut_off(tmp_path):
     assert done.frames == [] and "regions lie outside" in done.reason, "rather no frame than a name"
 
 
+@pytest.mark.parametrize(
+    ("ratio", "width", "height"),
+    [
+        (("3", "4"), 75, 32),
+        (("2", "1"), 56, 64),
+        (("1", "1"), 56, 32),
+        (("1", "99"), 56, 32),
+        (("0", "1"), 56, 32),
+    ],
+)
+@pytest.mark.parametrize("compression", ["raw", "RLE"])
+def test_the_pixels_of_a_dicom_file_are_made_square(tmp_path, ratio, width, height, compression):
+    """The header tells the height of a pixel first, then its width."""
+    from pydicom.uid import RLELossless
+
+    frames = np.stack([picture(seed=seed) for seed in range(2)])
+    found = dataset(frames, frames=2, region=(4, 12, 59, 43))
+    found.PixelAspectRatio = list(ratio)
+    if compression == "RLE":
+        found.compress(RLELossless)
+    save(found, tmp_path / "a.dcm")
+    done = prepare(tmp_path / "a.dcm")
+    assert done.reason == "" and len(done.frames) == 2
+    cut = Image.fromarray(frames[1][12:44, 4:60]).resize((width, height))
+    same(done.frames[1], np.asarray(cut), tolerance=1)
+
+
+@pytest.mark.parametrize("ratio", [[], ["3"], ["3", "4", "5"], ["x", "y"]])
+def test_a_pixel_aspect_that_is_none_makes_no_file_damaged(tmp_path, ratio):
+    found = dataset(picture())
+    found.add_new(0x00280034, "SH", ratio)
+    save(found, tmp_path / "a.dcm")
+    same(prepare(tmp_path / "a.dcm").frames[0], picture())
+
+
+def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
+    found = dataset(picture())
+    found.PixelAspectRatio = ["4", "1"]
+    save(found, tmp_path / "a.dcm")
+    done = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"s", max_pixels=2 * 48 * 64)
+    assert done.frames == [] and "too large (64x192)" in done.reason
+
+
 def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
     found = dataset(picture())
     found.add_new(0x00101000, "LO", PATIENT_NAME * 9)  # too long: a reader may warn, and quote it
@@ -344,6 +387,51 @@ def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsamplin
     same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
 
 
+@pytest.mark.parametrize("photometric", ["YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422", "MONOCHROME2"])
+def test_a_colour_jpeg_is_ycbcr_whatever_else_than_rgb_the_header_says(tmp_path, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    coded = [encoded(picture(seed=seed), "JPEG", quality=95, subsampling=0) for seed in range(2)]
+    save(compressed(coded, JPEGBaseline8Bit, photometric), tmp_path / "j.dcm")
+    same(prepare(tmp_path / "j.dcm").frames[1], picture(seed=1), tolerance=4)
+
+
+@pytest.mark.parametrize(("channels", "samples", "photometric"), [(1, 3, "RGB"), (3, 1, "MONOCHROME2")])
+def test_a_jpeg_of_other_channels_than_the_header_says(tmp_path, channels, samples, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    rgb = picture() if channels == 3 else np.repeat(picture()[..., :1], 3, axis=2)
+    coded = encoded(rgb if channels == 3 else rgb[..., 0], "JPEG", quality=95)
+    found = compressed([coded, coded], JPEGBaseline8Bit, photometric)
+    found.SamplesPerPixel = samples
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.reason == ""
+    same(done.frames[1], rgb, tolerance=4)
+
+
+def test_colours_whose_order_the_header_does_not_say_stand_by_pixel(tmp_path):
+    found = dataset(np.stack([picture(seed=seed) for seed in range(2)]), frames=2)
+    del found.PlanarConfiguration
+    save(found, tmp_path / "p.dcm")
+    done = prepare(tmp_path / "p.dcm")
+    assert done.reason == ""
+    same(done.frames[1], picture(seed=1))
+
+
+def test_compressed_pixels_that_the_header_calls_raw_are_no_noise(tmp_path):
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    coded = [
+        encoded(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8), "JPEG") for n in range(6)
+    ]
+    found = compressed(coded, ExplicitVRLittleEndian, "YBR_FULL_422")
+    found["PixelData"].is_undefined_length = False
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.frames == [] and "a header that does not say how" in done.reason
+
+
 def test_a_deflated_file(tmp_path):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -426,6 +514,8 @@ def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
         ("SR0001", "ComprehensiveSRStorage"),
         ("report.dcm", "EncapsulatedPDFStorage"),
         ("1.2.3", "GrayscaleSoftcopyPresentationStateStorage"),
+        ("ecg.dcm", "TwelveLeadECGWaveformStorage"),
+        ("raw3d.dcm", "1.2.840.113543.6.6.1.3.10002"),  # a vendor's own, beside the images of a study
     ],
 )
 def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
@@ -434,7 +524,9 @@ def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name
     found = dataset(picture())
     for element in ("PixelData", "Rows", "Columns"):
         delattr(found, element)
-    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(pydicom.uid, kind)
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(
+        pydicom.uid, kind, pydicom.uid.UID(kind)
+    )
     save(found, tmp_path / name)
     assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
 

@@ -183,6 +183,31 @@ def test_names_that_tell_no_videos_are_warned_of(data, tmp_path, capfd):
     assert "have a single frame" in capfd.readouterr().out
 
 
+def test_numbered_stills_without_the_folder_of_a_clip_are_warned_of(data, tmp_path, capfd):
+    """Nothing tells of which clip they are: each is a video of its own, and the log tells what may follow."""
+    frames = data / "supervised" / "annotated-final"
+    for number, path in enumerate(sorted(frames.iterdir())[:3]):
+        path.rename(frames / f"{number:04d}.png")
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", "--group-by", "video")) == 0
+    assert "WARNING 3 stills, such as 0000.png, have only a number" in capfd.readouterr().out
+
+
+def test_numbered_stills_of_few_folders_are_the_reason_of_a_refusal(data, tmp_path, capfd):
+    """A folder a class, as for classifiers of photographs."""
+    frames = data / "supervised" / "annotated-final"
+    rows = ["FILENAME,VIEW-APP,CONDITION,SEVERITY"]
+    for number, path in enumerate(sorted(frames.iterdir())):
+        view = ("PLAX", "PSAX")[number % 2]
+        (frames / view).mkdir(exist_ok=True)
+        path.rename(frames / view / f"{number:04d}.png")
+        rows.append(f"{view}/{number:04d}.png,{view},,")
+    table = data / "supervised" / "sorted_file.csv"
+    table.unlink()
+    table.write_text("\n".join(rows))
+    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 2
+    assert "give each clip a folder, or call a frame <video>_frame<number>" in capfd.readouterr().err
+
+
 def interrupted(argv, monkeypatch):
     """A run that is stopped after its first epoch."""
     monkeypatch.setattr("simclr_rhd.journal.epoch_line", stop)
