@@ -134,6 +134,7 @@ class Call:
         (changed(x=Call(torch.Tensor, 10**5, 10**4)), "larger than the file"),
         (changed(x=Call(bytearray, 10**9)), "more than tensors"),
         (changed(trained_on={"x": many_times(1)}), "nested too deep, or too long"),
+        (changed(trained_on={"x": many_times("y" * 10**6, 3)}), "texts are longer than the file"),
         (changed(version=many_times(1)), "nested too deep, or too long"),
         (changed(classes={"view": many_times("a")}), "nested too deep, or too long"),
         (changed(thresholds={"view": {"frame": deep(400)}}), "nested too deep"),
