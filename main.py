@@ -765,6 +765,7 @@ def plan_of(
         ranks=ranks.started(),
         pretrainings=pretrainings_of(config),
         fits=fits_of(config),
+        rivals=rivals(),
         finetune_epochs=config.finetune_epochs if config.finetune else 0,
         **config.pick("epochs", "patience", "knn_every", "linear_epochs", "folds"),
     )
@@ -783,11 +784,20 @@ def disk_of(config: Config, cost: Cost) -> int:
 
 
 def fits_of(config: Config) -> int:
-    """How often heads are trained: for each fold, on our encoder, an untrained one, and what is asked."""
+    """How often heads are trained: for each fold, on our encoder and its rivals, and what is asked."""
     from simclr_rhd.efficiency import draws_of
 
-    of_fractions = sum(2 * draws_of(fraction) for fraction in config.label_fractions or ())
-    return config.folds * (2 + of_fractions + config.show_leak) + (config.folds > 1)
+    encoders = 1 + rivals()
+    of_fractions = sum(encoders * draws_of(fraction) for fraction in config.label_fractions or ())
+    return config.folds * (encoders + of_fractions + config.show_leak) + (config.folds > 1)
+
+
+def rivals() -> int:
+    """How many encoders stand beside ours: untrained ones, and ImageNet's where it is at hand."""
+    from simclr_rhd.model import imagenet_at_hand
+    from simclr_rhd.study import DRAWS
+
+    return DRAWS + imagenet_at_hand()
 
 
 def tell(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
@@ -812,7 +822,7 @@ def pretrain(
     """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's average."""
     from simclr_rhd import checkpoint, ranks, stages
     from simclr_rhd.journal import Journal
-    from simclr_rhd.pretrain import BEST, LAST, fit
+    from simclr_rhd.pretrain import BEST, LAST, fit, load_best
 
     run = make_run(config, settled, dataset, model, device)
     last = save_dir / LAST
@@ -846,12 +856,11 @@ def pretrain(
             on_saved=on_saved,
         )
     if ranks.leads():
-        best = checkpoint.load(save_dir / BEST)
-        model.load_state_dict(best["model"], strict=True)
+        epoch = load_best(model, save_dir / BEST)
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
             "stopped early" if len(history) < config.epochs else "all epochs done",
-            *(run.annealing[0] + 1 if run.annealing else 0, len(history), best["epoch"]),
+            *(run.annealing[0] + 1 if run.annealing else 0, len(history), epoch),
         )
     return history
 
@@ -1224,7 +1233,10 @@ def finish(
             metrics=metrics,
             run=record.facts,
             shown=shown,
-            rejected=[(names.file(path), reason) for path, reason in dataset.store.rejected[:MOST_REJECTED]],
+            rejected=[
+                (names.file(path), names.without(reason))
+                for path, reason in dataset.store.rejected[:MOST_REJECTED]
+            ],
             n_rejected=len(dataset.store.rejected),
         )
         write_text(save_dir / "model_card.md", model_card(metrics, record.facts))

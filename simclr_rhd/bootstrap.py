@@ -13,6 +13,8 @@ RESAMPLES, PIECES = 2000, 20  # worked on a piece at a time: bounds the memory
 TAIL = 0.025  # on each side of an interval
 FEW = 10  # groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
 
+ROUNDING = 1e-9  # a difference of scores that varies by less is a constant one
+
 Bounds = list[float] | None  # low and high
 
 
@@ -104,7 +106,7 @@ def difference_bounds(values: np.ndarray, n_groups: float, *, tail: float = TAIL
         [low, high]; None where `bounds` has none.
     """
     found = bounds(values, n_groups, ends=(-math.inf, math.inf), tail=tail)
-    if found is None or found[0] < found[1]:
+    if found is None or found[1] - found[0] > ROUNDING:
         return found
     other = _binomial(0, n_groups, tail)[1]
     return [max(-1.0, found[0] - other), min(1.0, found[1] + other)]

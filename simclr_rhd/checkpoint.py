@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,7 +27,11 @@ ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose 
 COMMENT = len(MARK) + 64  # length of the comment that follows
 BLOCK = 1 << 20  # bytes
 MOST_VALUES, DEEPEST = 400_000, 50  # in a file that is not made to fill the memory
-LOOKED_INTO = (dict, list, tuple, set, frozenset, Tensor)
+MOST_LETTERS = 10_000_000  # in a smaller file; names of columns are in it once and meant in each record
+LOOKED_INTO = (dict, list, tuple, set, frozenset, Tensor, str, bytes)
+MOST_SHARED = 16  # times that tuples which are not plain pairs, as betas are, may be taken again
+MOST_STEPS = 4_000_000  # of the loader, beyond what any run's history takes
+NUMBERS = {"BINFLOAT", "BININT", "BININT1", "BININT2"}
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
@@ -86,10 +91,10 @@ def _is_whole(stream: BinaryIO) -> bool:
     """
     size, found = stream.seek(0, os.SEEK_END), hashlib.sha256()
     stream.seek(max(0, size - ZIP_END_SIZE))
-    ends_plainly = stream.read(len(ZIP_END)) == ZIP_END
+    last = stream.read()
     stream.seek(0)
-    if ends_plainly or stream.read(2) != ZIP_END[:2]:  # a comment is missing, or it is no zip archive
-        return False
+    if (last.startswith(ZIP_END) and last.endswith(b"\0\0")) or stream.read(2) != ZIP_END[:2]:
+        return False  # a zip archive that promises no comment, or none at all
     stream.seek(0)
     left = size - COMMENT
     while left > 0 and (block := stream.read(min(BLOCK, left))):
@@ -116,14 +121,37 @@ def _check_archive(stream: BinaryIO) -> None:
     if sum(member.file_size for member in members) > stream.seek(0, os.SEEK_END):
         raise ValueError("its parts lie on top of each other")
     for member in members:  # PyTorch lets a file ask for an array of bytes of any length
-        if member.filename.endswith("/data.pkl") and b"bytearray" in archive.read(member):
-            raise ValueError("it holds more than tensors and plain values")
+        if member.filename.endswith("/data.pkl"):
+            steps = archive.read(member)
+            if b"bytearray" in steps:
+                raise ValueError("it holds more than tensors and plain values")
+            _check_steps(steps)
+
+
+def _check_steps(steps: bytes) -> None:
+    """Refuse tuples within tuples that are few bytes in a file: to look one up takes as long as all of them.
+
+    Raises:
+        ValueError: there are such, or the steps that the loader is to take are too many.
+    """
+    tuples, shared, before = set[Any](), 0, ["", "", ""]
+    for number, (step, argument, _) in enumerate(pickletools.genops(steps)):
+        if step.name.endswith("PUT"):
+            is_tuple = before[-1].startswith("TUPLE") and not (
+                before[-1] == "TUPLE2" and NUMBERS.issuperset(before[:2])
+            )
+            (tuples.add if is_tuple else tuples.discard)(argument)
+            continue
+        shared += step.name.endswith("GET") and argument in tuples
+        before = [*before[1:], step.name]
+        if shared > MOST_SHARED or number > MOST_STEPS:
+            raise ValueError("its lists are nested too deep, or too long")
 
 
 def _check_values(payload: dict[str, Any], *, most: int) -> None:
     """Refuse values that are few bytes in a file and gigabytes when they are looked at.
 
-    Such are tensors that repeat one number (stride 0), and lists that hold one list many times.
+    Such are tensors that repeat one number (stride 0), and lists that hold one list or text many times.
 
     Args:
         payload: what was loaded.
@@ -133,7 +161,7 @@ def _check_values(payload: dict[str, Any], *, most: int) -> None:
         ValueError: there are such.
     """
     rest: list[tuple[Any, int]] = [(payload, 0)]
-    seen = 0
+    seen = letters = 0
     while rest:
         value, depth = rest.pop()
         if isinstance(value, Tensor):
@@ -142,6 +170,10 @@ def _check_values(payload: dict[str, Any], *, most: int) -> None:
             size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
             if size > stored or stored > most:
                 raise ValueError("it holds tensors that are larger than the file")
+        elif isinstance(value, str | bytes):
+            letters += len(value)
+            if letters > max(most, MOST_LETTERS):
+                raise ValueError("its texts are longer than the file")
         else:
             seen += len(value)
             if depth == DEEPEST or seen > MOST_VALUES:

@@ -19,6 +19,8 @@ from simclr_rhd.novelty import Novelty
 FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
 LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
+LONGEST_NAME = 1000  # characters of a class
+ROUNDED = 1e-3  # by which shares may miss their sum
 TRIED = 64  # pixels of the view that a file is tried with
 AGAIN = "wanted the model.pt that a run of this program wrote"
 
@@ -185,6 +187,10 @@ def _try(found: Classifier) -> None:
     for name, values in signs.items():
         if not (values > 0).all():
             raise ValueError(f"its {name} must be above 0")
+    for task, shares in found.heads.of_tasks(found.heads.prevalence).items():
+        whole = task in found.heads.multilabel or abs(float(shares.sum()) - 1) <= ROUNDED
+        if not whole or float(shares.max()) > 1:
+            raise ValueError(f"its prevalence of {task} is no shares of one whole")
 
 
 def _check(facts: Facts) -> None:
@@ -197,20 +203,25 @@ def _check(facts: Facts) -> None:
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
         good = isinstance(names, list) and 0 < len(names) <= MOST_CLASSES
-        if not good or not all(isinstance(name, str) and name.isprintable() for name in names):
+        if not good or not all(map(_is_name, names)):
             raise ValueError(f"the class names of {task}")
         if len(set(names)) < len(names):
             raise ValueError(f"two classes of {task} have one name")
     for name, limits in facts.thresholds.items():
         known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
-        if not isinstance(name, str) or not all(known):  # below NaN or -1 there is no answer to hold back
+        if not _is_name(name) or not all(known):  # below NaN or -1 there is no answer to hold back
             raise ValueError("the thresholds")
-    for reasons in facts.unproved.values():
-        if not all(isinstance(text, str) and text.isprintable() for text in reasons.values()):
+    for name, reasons in facts.unproved.items():
+        if not all(map(_is_name, (name, *reasons.values()))):
             raise ValueError("the reasons of the thresholds")
     if type(facts.synthetic) is not bool:
         raise ValueError("synthetic")
     json.dumps(facts.trained_on)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is a text that can be shown."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
 
 
 def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:

@@ -13,9 +13,10 @@ from PIL import Image, ImageSequence
 from simclr_rhd.containers import missing_bytes
 from simclr_rhd.errors import UserError
 from simclr_rhd.frames import evenly, rgb_of
-from simclr_rhd.limits import check_file, check_frame, room
+from simclr_rhd.limits import MAX_PIXELS, check_file, check_frame, room
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
+PADDED = 2  # FFmpeg counts the margins of a frame, too
 WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
 Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
@@ -111,10 +112,15 @@ def _coded(source: BinaryIO, max_pixels: int) -> Iterator[Decoded]:
 def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     """PyAV's frames, each with its stream; of a file of `size` bytes."""
     av = require_pyav()
-    with av.open(source, "r", options=SAFE) as container:
+    # FFmpeg decodes some frames to learn what they are, of any size that it can address
+    most = {"max_pixels": f"{PADDED * max(MAX_PIXELS, max_pixels)}"}
+    with av.open(source, "r", options=SAFE | most) as container:
         if not container.streams.video:
             raise ValueError("a clip without pictures")
         stream = container.streams.video[0]
+        stream.codec_context.options = most
+        if not stream.width:
+            raise ValueError(f"a clip of unknown size, or too large: --max-pixels allows {max_pixels}")
         check_frame(stream.width, stream.height, max_pixels=max_pixels)
         check_file(stream.frames, stream.width, stream.height, size=size, max_pixels=max_pixels)
         for number, frame in enumerate(container.decode(stream), start=1):

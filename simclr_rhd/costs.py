@@ -104,6 +104,7 @@ class Plan:
         knn_every: epochs between two votes of the neighbours, 0 for none.
         linear_epochs: of the heads.
         fits: times that heads are trained: in folds, on each encoder, on parts of the labels.
+        rivals: encoders that are compared with ours, untrained ones above all.
         folds: of the cross-validation, 1 for a single split.
         pretrainings: 1, or one for each fold and one for the model that is kept.
         finetune_epochs: of each fine-tuning at most, 0 for none.
@@ -124,7 +125,8 @@ class Plan:
     linear_epochs: int
     figures: bool
     sizes: tuple[int, ...] = ()
-    fits: int = 2
+    fits: int = 4
+    rivals: int = 3
     folds: int = 1
     pretrainings: int = 1
     finetune_epochs: int = 0
@@ -157,7 +159,7 @@ class Plan:
 
     def after_s(self, cost: Cost) -> float:
         """Seconds of all that follows pretraining."""
-        encoders = self.pretrainings + 1  # an untrained one beside ours
+        encoders = self.pretrainings + self.rivals
         finetuned = self.finetune_epochs * (self.folds + (self.folds > 1)) * cost.pair_s / 2
         heads = self.linear_epochs * self.fits * HEAD_S
         studied = self.labelled * (heads + finetuned) + METRICS_S + FOLD_S * self.folds

@@ -267,6 +267,8 @@ def _decompressed(opened: Opened, piece: bytes) -> np.ndarray:
     from pydicom import encaps, pixels
 
     bits, size, sampling = _jpeg_header(piece)
+    if piece[:2] == b"\xff\xd8" and not size:
+        raise Unusable("damaged DICOM pixels: a JPEG that does not say how large it is")
     if size and size != (int(opened.header.Rows), int(opened.header.Columns)):
         raise Unusable(f"damaged DICOM pixels: a JPEG of {size[1]}x{size[0]}, which the header does not say")
     about = {"number_of_frames": 1, "pixel_keyword": "PixelData", "transfer_syntax_uid": opened.syntax}
@@ -301,7 +303,9 @@ def _jpeg_header(piece: bytes) -> tuple[int, tuple[int, ...], list[int]]:
 
     ITU-T T.81, B.2.2.
     """
-    if 0 <= (begin := piece[:256].find(b"\xff\x4f\xff\x51")):  # JPEG 2000, ITU-T T.800, A.5.1
+    if piece[:2] != b"\xff\xd8" and 0 <= (
+        begin := piece.find(b"\xff\x4f\xff\x51")
+    ):  # JPEG 2000, ITU-T T.800, A.5.1
         right, bottom, left, top = struct.unpack(">4L", piece[begin + 8 : begin + 24])
         return 0, (bottom - top, right - left), []
     at = 2
@@ -309,7 +313,8 @@ def _jpeg_header(piece: bytes) -> tuple[int, tuple[int, ...], list[int]]:
         if piece[at + 1] in FRAME_HEADERS:
             size = struct.unpack(">HH", piece[at + 5 : at + 9])
             return piece[at + 4], size, list(piece[at + 11 : at + 10 + 3 * piece[at + 9] : 3])
-        at += 2 + int.from_bytes(piece[at + 2 : at + 4], "big")
+        filled = piece[at + 1] == 0xFF  # any number of them may stand before a marker
+        at += 1 if filled else 2 + int.from_bytes(piece[at + 2 : at + 4], "big")
     return 0, (), []
 
 
@@ -425,7 +430,8 @@ def _region(header: Any, rows: int, columns: int) -> tuple[slice, slice]:
 
 
 ADVICE = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers SOF0 to SOF15
+# markers SOF0 to SOF15, and that of JPEG-LS
+FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 
 
 class Unusable(Exception):

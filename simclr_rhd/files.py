@@ -27,6 +27,7 @@ NAMING_PATIENTS = frozenset(
         "split.csv",
         "predictions.csv",
         "leak_audit.csv",
+        "metrics.json",
         "bad_batch.txt",
     }
 )

@@ -27,7 +27,8 @@ NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to 
 SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
 DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
-SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC = 254, 258, 262  # tags of TIFF 6.0
+SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_HEIGHT = 254, 258, 262, 322, 323  # of TIFF 6.0
+SCAN = b"\xff\xda"  # begins one of a JPEG; a progressive one passes over its pixels some ten times
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
@@ -91,10 +92,16 @@ def pictures(
             check_frame(*image.size, max_pixels=max_pixels)
             places = _pages(image)
             check_file(len(places), *image.size, size=size, max_pixels=max_pixels)
+            if image.format in ("JPEG", "MPO"):
+                data = source if isinstance(source, bytes) else source.read_bytes()
+                check_file(data.count(SCAN), *image.size, size=size, max_pixels=max_pixels, what="scans")
             wanted = range(len(places)) if most is None else evenly(len(places), most)
             for number in wanted:
                 image.seek(places[number])
                 check_frame(*image.size, max_pixels=max_pixels)
+                # one tile is decoded as a whole, however small the picture is that is cut from it
+                tile = (_tiff_tag(image, tag, 0) for tag in (TILE_WIDTH, TILE_HEIGHT))
+                check_frame(*tile, max_pixels=max_pixels)
                 if min(image.size) < SMALLEST_SIDE:
                     raise ValueError(f"too small ({image.width}x{image.height})")
                 with room(image.width * image.height):

@@ -21,8 +21,9 @@ from simclr_rhd.table import numbers_only, stem
 def take(dataset: Dataset, source: Source) -> dict[str, Any]:
     """The counts of a run's data."""
     store, labels, told = dataset.store, dataset.labels, dataset.told_part()
+    names = dataset.pseudonyms()  # these counts are on the page that may be sent on
     reasons = Counter(
-        re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0]
+        names.without(re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0])
         for _, reason in store.rejected
     )
     lost = sum(reason.startswith(FETCH_FAILED) for _, reason in store.rejected)

@@ -21,7 +21,9 @@ def check_frame(width: int, height: int, *, max_pixels: int) -> None:
         raise ValueError(f"too large ({width}x{height}): --max-pixels allows {max_pixels}")
 
 
-def check_file(frames: int, width: int, height: int, *, size: int, max_pixels: int) -> None:
+def check_file(
+    frames: int, width: int, height: int, *, size: int, max_pixels: int, what: str = "frames"
+) -> None:
     """Refuse a file that is small and expands to very much: the longer a file, the more frames it may have.
 
     Args:
@@ -30,13 +32,14 @@ def check_file(frames: int, width: int, height: int, *, size: int, max_pixels: i
         height: of a frame.
         size: of the file, in bytes.
         max_pixels: of a frame.
+        what: the frames are, each of which takes the time of one.
 
     Raises:
         ValueError: it does.
     """
     if frames * max(LEAST, width * height) > max(FRAMES_OF_ANY_FILE * max_pixels, PIXELS_OF_A_BYTE * size):
         raise ValueError(
-            f"too large: {frames} frames of {width}x{height} in {size / 1e6:.2f} MB; a larger --max-pixels "
+            f"too large: {frames} {what} of {width}x{height} in {size / 1e6:.2f} MB; a larger --max-pixels "
             "allows more"
         )
 

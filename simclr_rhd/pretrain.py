@@ -61,6 +61,48 @@ BEST, LAST, BAD_BATCH = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
 FEW_NAMES = 5  # of a bad batch's frames in the message; all are in the file
 
 
+KINDS = {  # of a state's values
+    "history": list,
+    "best": float,
+    "stale": int,
+    "stage": int,
+    "began": int,
+    "annealing": list | None,
+    "steps_done": int,
+    "total": float,
+    "seconds": float,
+}
+
+
+@contextmanager
+def _of_this_program(name: str) -> Iterator[None]:
+    """Say in one sentence that a file's values do not fit.
+
+    Raises:
+        UserError: what is inside finds them missing, or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"{name} does not hold what this run has saved ({reason}); --overwrite starts anew, another "
+            "--save-dir leaves it as it is"
+        ) from None
+
+
+def load_best(model: SimCLR, path: Path) -> int:
+    """Give a model the weights of the best epoch; the epoch.
+
+    Raises:
+        UserError: the file is another one.
+    """
+    saved = checkpoint.load(path)
+    with _of_this_program(str(path)):
+        model.load_state_dict(saved["model"], strict=True)
+        return int(saved["epoch"])
+
+
 class Unchecked:
     """A batch's loss on its way from the device, which goes on with the next batch meanwhile.
 
@@ -300,30 +342,27 @@ class Pretraining:
         """Go back to a `state`.
 
         Raises:
-            UserError: it is not one of this version.
+            UserError: it is not one of this version, or of another run.
         """
         if state.get("format") != FORMAT or state.get("version") != VERSION:
             raise UserError(
                 f"{LAST} is of another version of this program; --overwrite starts anew, another --save-dir "
                 "leaves it as it is"
             )
-        checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
-        self.average.load_state(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # there is none where the run went on in other numbers
-            self.step.scaler.load_state_dict(state["scaler"])
-        for name in (
-            "history",
-            "best",
-            "stale",
-            "stage",
-            "began",
-            "annealing",
-            "steps_done",
-            "total",
-            "seconds",
-        ):
-            setattr(self, name, state[name])
+        with _of_this_program(LAST):
+            checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
+            self.average.load_state(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:  # there is none where the run went on in other numbers
+                self.step.scaler.load_state_dict(state["scaler"])
+            for name, kind in KINDS.items():
+                if not isinstance(state[name], kind):
+                    raise ValueError(f"{name} is a {type(state[name]).__name__}")
+                setattr(self, name, state[name])
+            if not all(isinstance(row, dict) for row in self.history):
+                raise ValueError("its history has other records")
+            if not 0 <= self.stage < len(self.sizes) or self.steps_done < 0:
+                raise ValueError(f"stage {self.stage}, step {self.steps_done}")
         self.buffers = self._copy_of_buffers()
 
     def batches(self, epoch: int) -> list[np.ndarray]:

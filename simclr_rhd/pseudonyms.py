@@ -12,6 +12,7 @@ SHORTEST = 4  # characters of an identifier that stands nowhere by chance
 PLACES = ("data", "save_dir", "cache_dir", "init")  # flags
 NO_PLACES = ("demo", "random", "imagenet")  # what they may be beside paths
 FRAME = re.compile(r"frame\d+")  # the number of a frame
+FOLDERS = re.compile(r"(?<![\w.])(?:gs:/|~|\.\.)?/(?:[^\s/'\"()]+/)+")  # of a path in a sentence
 DOTLESS = str.maketrans("ıſ", "is")
 
 
@@ -53,6 +54,10 @@ class Pseudonyms:
                 name = name.encode("latin-1", "backslashreplace").decode("unicode_escape")
         shown = self._without(PurePosixPath(name).name, "")
         return shown.encode("unicode_escape").decode() if escaped else shown
+
+    def without(self, text: str) -> str:
+        """A sentence of other programs, which may quote a file's name; its folders are left out."""
+        return self._without(FOLDERS.sub("", text), "")
 
     def patient(self, row: int) -> str:
         """What a frame's patient is called, "" where unknown."""

@@ -71,6 +71,11 @@ def test_a_difference_that_is_the_same_in_every_resample_has_an_interval(n_group
         assert difference_bounds(np.full(RESAMPLES, value), n_groups) == expected
     assert difference_bounds(np.ones(RESAMPLES), n_groups) == [pytest.approx(1 - most), 1.0]
     assert difference_bounds(np.ones(RESAMPLES), 1) is None
+    rounded = np.where(np.arange(RESAMPLES) % 2, 0.5, np.nextafter(0.5, 1))
+    assert np.ptp(rounded) > 0
+    assert difference_bounds(rounded, n_groups) == pytest.approx(
+        difference_bounds(np.full(RESAMPLES, 0.5), n_groups)
+    )
     values = np.linspace(-0.1, 0.1, RESAMPLES)
     assert difference_bounds(values, n_groups) == bounds(values, n_groups)
 

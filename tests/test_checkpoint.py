@@ -1,4 +1,5 @@
 import pickle
+import time
 import zipfile
 
 import numpy as np
@@ -111,6 +112,36 @@ def test_a_file_without_a_checksum_is_read_and_named(tmp_path, caplog):
     with caplog.at_level("INFO", logger="simclr_rhd"):
         assert checkpoint.load(tmp_path / "new.pt") == checkpoint.load(tmp_path / "old.pt")
     assert "old.pt has no checksum" in caplog.text and "new.pt" not in caplog.text
+
+
+def test_a_file_whose_checksum_was_cut_off_is_no_older_file(tmp_path):
+    path = tmp_path / "m.pt"
+    checkpoint.save(path, {"x": torch.arange(20.0), "epoch": 3})
+    path.write_bytes(path.read_bytes()[: -checkpoint.COMMENT])
+    with pytest.raises(UserError, match="m.pt: not a checkpoint of this program, or damaged"):
+        checkpoint.load(path)
+
+
+def test_a_key_of_tuples_within_tuples_is_refused_before_it_is_looked_up(tmp_path):
+    """To hash it would take 2 ** 26 steps."""
+    key = (1, 2)
+    for _ in range(26):
+        key = key, key
+    key = pickle.dumps(key, protocol=2)[2:-1]
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        for name, content in (("data.pkl", b"\x80\x02}" + key + b"K\x01s."), ("version", b"3\n")):
+            archive.writestr(f"archive/{name}", content)
+    begun = time.process_time()
+    with pytest.raises(UserError, match="nested too deep, or too long"):
+        checkpoint.load(tmp_path / "m.pt")
+    assert time.process_time() - begun < 0.3
+
+
+def test_an_optimizer_of_many_groups_that_share_their_betas_is_read(tmp_path):
+    parameters = [torch.nn.Parameter(torch.zeros(1)) for _ in range(200)]
+    optimizer = torch.optim.AdamW([{"params": [one]} for one in parameters], betas=(0.8, 0.9))
+    checkpoint.save(tmp_path / "m.pt", {"optimizer": optimizer.state_dict()})
+    assert len(checkpoint.load(tmp_path / "m.pt")["optimizer"]["param_groups"]) == 200
 
 
 def test_other_programs_read_a_file_as_before(tmp_path):

@@ -87,6 +87,21 @@ def in_part(part, key, value):
         (in_part("encoder", "bn1.bias", "text"), "architecture"),
         (in_part("novelty", "layout_mean", torch.zeros(36, dtype=torch.int64)), "layout_mean"),
         (changed(multilabel=7), "architecture"),
+        (changed(unproved={"\x1b[31mview": {"video": "why"}}), "reasons of the thresholds"),
+        (changed(thresholds={"view\u202e": {"video": 0.5}}), "the thresholds"),
+        (changed(classes={"view": ["a" * 10**6, "b", "c"], "condition": ["a", "b"]}), "class names of view"),
+        (
+            in_part("heads", "prevalence", torch.tensor([9.0, 1.0, 1.0, 0.5, 0.5]).double()),
+            "prevalence of view",
+        ),
+        (
+            in_part("heads", "prevalence", torch.tensor([0.1, 0.1, 0.1, 0.5, 0.5]).double()),
+            "prevalence of view",
+        ),
+        (
+            in_part("heads", "prevalence", torch.tensor([0.5, 0.3, 0.2, 1.5, 0.5]).double()),
+            "prevalence of cond",
+        ),
     ],
 )
 def test_foreign_models_are_refused_in_one_sentence(path, tmp_path, change, told):
@@ -134,6 +149,7 @@ class Call:
         (changed(x=Call(torch.Tensor, 10**5, 10**4)), "larger than the file"),
         (changed(x=Call(bytearray, 10**9)), "more than tensors"),
         (changed(trained_on={"x": many_times(1)}), "nested too deep, or too long"),
+        (changed(trained_on={"x": many_times("y" * 10**6, 3)}), "texts are longer than the file"),
         (changed(version=many_times(1)), "nested too deep, or too long"),
         (changed(classes={"view": many_times("a")}), "nested too deep, or too long"),
         (changed(thresholds={"view": {"frame": deep(400)}}), "nested too deep"),

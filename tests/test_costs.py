@@ -3,14 +3,22 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from a_run import make_dataset
 
+import main
 from simclr_rhd import costs, probe
+from simclr_rhd.cohort import cohort_of
+from simclr_rhd.config import parse
 from simclr_rhd.costs import Cost, Plan
 from simclr_rhd.errors import UserError
+from simclr_rhd.heads import train_heads
+from simclr_rhd.model import imagenet_at_hand
 from simclr_rhd.process import duration
 from simclr_rhd.settle import settle
+from simclr_rhd.study import DRAWS, RANDOM, Encoded, Study
 
 COST = Cost(
     parameters=10,
@@ -70,12 +78,12 @@ def test_the_largest_batch_fits_and_the_next_one_does_not():
 
 def test_times_add_up():
     assert PLAN.epoch_s(COST) == pytest.approx(15 * 64 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
-    after = 2 * 500 * 0.002 + costs.METRICS_S + costs.FOLD_S
+    after = 4 * 500 * 0.002 + costs.METRICS_S + costs.FOLD_S
     assert PLAN.after_s(COST) == pytest.approx(after)
     assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
     assert PLAN.least_s(COST) == pytest.approx((6 + 2) * PLAN.epoch_s(COST) + after), "and the annealing"
     folds = replace(PLAN, folds=3, pretrainings=4, fits=7, linear_epochs=10, finetune_epochs=2)
-    encoders, heads, finetuned = 5 * 500 * 0.002, 7 * 10 * 500 * costs.HEAD_S, 4 * 2 * 500 * 0.01 / 2
+    encoders, heads, finetuned = 7 * 500 * 0.002, 7 * 10 * 500 * costs.HEAD_S, 4 * 2 * 500 * 0.01 / 2
     of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.FOLD_S
     assert folds.most_s(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
     shared = replace(PLAN, ranks=2, before_s=9.0)
@@ -198,3 +206,25 @@ def test_figures_for_programs_are_plain():
 def test_positives_are_of_a_video_where_there_are_as_many_as_frames_in_a_batch(positives, videos, wanted):
     assert settled(positives=positives, videos=videos).positives == wanted
     assert settled(positives="auto", videos=128, batch_size=256).positives == "frame"
+
+
+def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
+    """The untrained encoder is drawn several times, and each draw is encoded and trained on."""
+    done = []
+
+    def fit(*arguments, **options):
+        done.append(1)
+        return train_heads(*arguments, **options)
+
+    monkeypatch.setattr("simclr_rhd.study.train_heads", fit)
+    classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
+    cohort = cohort_of(make_dataset(classes, folds=3), multilabel=False)
+    x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
+    rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_at_hand() else {})
+    study = Study(
+        cohort, Encoded({"features": x}, [x] * 3, rivals, x), {"epochs": 1, "learning_rate": 0.01, "seed": 0}
+    )
+    study.said(study.fit_folds(study.encoded.folds))
+    study.fit_kept(cohort.folds[0])
+    assert main.fits_of(parse(["--folds", "3"])) == len(done)
+    assert main.rivals() == sum(map(len, rivals.values()))

@@ -89,9 +89,9 @@ def test_files_that_name_patients_are_their_owners_alone(tmp_path):
     with files.replacing(tmp_path / "split.csv") as part:
         plain.replace(part)
     files.write_rows(tmp_path / "any.csv", ["a"], [], private=True)
-    files.write_json(tmp_path / "metrics.json", {})
+    files.write_json(tmp_path / "run.json", {})
     assert mode(tmp_path / "split.csv") == mode(tmp_path / "any.csv") == 0o600
-    assert mode(tmp_path / "metrics.json") == 0o666 & ~umask()
+    assert mode(tmp_path / "run.json") == 0o666 & ~umask()
 
 
 def umask():

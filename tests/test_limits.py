@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -114,6 +115,78 @@ def test_a_file_of_more_pixels_than_its_length_allows_is_left_out(tmp_path, suff
 def test_a_jpeg_that_is_larger_than_its_dicom_header_says_is_not_decoded(tmp_path):
     save(jpeg_in_dicom(), tmp_path / "f.dcm")
     assert "a JPEG of 1000x900" in prepare(tmp_path / "f.dcm").reason
+
+
+def tiff_of_one_tile(side):
+    """A TIFF of 100x100 pixels that are the corner of one tile of side x side."""
+    sizes = {256: 100, 257: 100, 258: 8, 259: 5, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 1000}
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sizes.items())
+    start = b"II*\0" + struct.pack("<I", 8 + 1000) + bytes(1000)
+    return start + struct.pack("<H", len(sizes)) + tags + bytes(4)
+
+
+def test_a_tile_that_is_larger_than_its_picture_is_not_decoded(tmp_path):
+    """1.5 GB for a file of a kilobyte."""
+    (tmp_path / "f.tif").write_bytes(tiff_of_one_tile(40_000))
+    assert "too large (40000x40000): --max-pixels allows" in prepare(tmp_path / "f.tif").reason
+    Image.fromarray(picture()).save(tmp_path / "g.tif", tiled=True, compression="tiff_lzw", tile=(64, 64))
+    assert prepare(tmp_path / "g.tif").reason == ""
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_not_decoded(tmp_path):
+    """Each takes as long as the picture; an ordinary progressive one has some ten."""
+    data = encoded(np.zeros((5_000, 6_000), np.uint8), "JPEG", progressive=True)
+    (tmp_path / "f.jpg").write_bytes(data)
+    assert prepare(tmp_path / "f.jpg").reason == ""
+    last = data[data.rindex(b"\xff\xda") : -2]
+    (tmp_path / "f.jpg").write_bytes(data[:-2] + 400 * last + data[-2:])
+    assert "too large: 406 scans of 6000x5000" in prepare(tmp_path / "f.jpg").reason
+
+
+def padded(name, *, side=600):
+    """A compressed picture of `side` pixels whose size stands where it is rarely looked for."""
+    flat = np.zeros((side, side), np.uint8)
+    if name == "JPEG":
+        data = encoded(flat, "JPEG")
+        return data[:2] + b"\xff\xff" + data[2:]  # filled
+    if name == "JPEG-LS":
+        return b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 8, side, side, 1) + b"\1\x11\0" + bytes(100)
+    data = encoded(flat, "JPEG2000")
+    begin = data.index(b"\xff\x4f\xff\x51") - 8
+    return data[:begin] + struct.pack(">I4s", 408, b"free") + bytes(400) + data[begin:]
+
+
+@pytest.mark.parametrize("name", ["JPEG", "JPEG-LS", "JPEG2000"])
+def test_the_size_of_a_picture_in_a_dicom_file_is_read_wherever_it_stands(tmp_path, name):
+    """30,000 pixels a side took 2.6 GB behind a header of 64x48."""
+    from pydicom import encaps, uid
+
+    found = dataset(picture()[..., 0])
+    kinds = {"JPEG": uid.JPEGBaseline8Bit, "JPEG-LS": uid.JPEGLSLossless, "JPEG2000": uid.JPEG2000}
+    found.file_meta.TransferSyntaxUID = kinds[name]
+    found.PixelData = encaps.encapsulate([padded(name)])
+    found["PixelData"].is_undefined_length = True
+    save(found, tmp_path / "f.dcm")
+    assert "a JPEG of 600x600, which the header does not say" in prepare(tmp_path / "f.dcm").reason
+
+
+def test_a_video_is_not_decoded_to_learn_that_it_is_too_large(tmp_path, monkeypatch):
+    """FFmpeg decodes some frames when it opens a file: 600 MB for 16,000 pixels a side."""
+    import av
+
+    monkeypatch.setattr("simclr_rhd.clips.MAX_PIXELS", 50_000, raising=False)
+    write_clip(tmp_path / "f.mov", [np.zeros((400, 600, 3), np.uint8)] * 2, codec="png", pixels="rgb24")
+    widths, opened = [], av.open
+
+    def open_(*arguments, **how):
+        container = opened(*arguments, **how)
+        widths.append(container.streams.video[0].width)
+        return container
+
+    monkeypatch.setattr(av, "open", open_)
+    done = prepare(tmp_path / "f.mov", max_pixels=50_000)
+    assert "too large: --max-pixels allows 50000" in done.reason and widths == [0]
+    assert prepare(tmp_path / "f.mov").reason == ""
 
 
 def decoded_in(tmp_path, frames):

@@ -16,7 +16,7 @@ from simclr_rhd.errors import UserError
 from simclr_rhd.features import extract
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
-from simclr_rhd.pretrain import BAD_BATCH, LAST, Pretraining, fit
+from simclr_rhd.pretrain import BAD_BATCH, BEST, LAST, Pretraining, fit, load_best
 from simclr_rhd.stages import stable_epochs
 from simclr_rhd.step import Step
 from simclr_rhd.watch import Watch
@@ -401,6 +401,38 @@ def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
     run = start(frames)
     with pytest.raises(UserError, match="another version of this program"):
         run.load_state(run.state() | {"version": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model": {}}, "Missing key"),
+        ({"average": {"steps": 3}}, "'model'"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, "parameter group"),
+        ({"optimizer": None}, "NoneType"),
+        ({"history": "none"}, "history is a str"),
+        ({"history": [1, 2]}, "other records"),
+        ({"best": [1.0]}, "best is a list"),
+        ({"stage": 9}, "stage 9"),
+        ({"annealing": 5}, "annealing is a int"),
+        (None, "'model'"),
+    ],
+)
+def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, told):
+    run = start(frames)
+    state = run.state()
+    head = {name: state[name] for name in ("format", "version")}
+    with pytest.raises(
+        UserError, match=rf"{LAST} does not hold what this run has saved \(.*{told}"
+    ) as refused:
+        run.load_state(head if change is None else state | change)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_a_foreign_best_checkpoint_is_refused_in_one_sentence(frames, tmp_path):
+    checkpoint.save(tmp_path / BEST, {"weights": {}})
+    with pytest.raises(UserError, match=f"{BEST} does not hold what this run has saved"):
+        load_best(build("random", seed=0), tmp_path / BEST)
 
 
 def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):

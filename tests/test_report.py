@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+import stat
 from html.parser import HTMLParser
 
 import pytest
@@ -330,8 +331,11 @@ def test_no_place_outside_the_data_is_told(tmp_path):
 
 def test_files_left_out_do_not_name_a_patient(tmp_path, monkeypatch):
     names = {task: ["a", "b"] for task in ("view", "condition", "severity")}
-    rejected = [("labelled/xp12_frame1.png", "damaged"), ("p3.png", "empty file")]
+    lost = "could not be fetched: no /srv/Smith/p12/p7.dcm"
+    rejected = [("labelled/xp12_frame1.png", "damaged"), ("p3.png", "empty file"), ("a.dcm", lost)]
     dataset = make_dataset(names, rejected=rejected)
     assert conclude(dataset, tmp_path / "run", monkeypatch, "--no-figures") == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "p12" not in page and "p3.png" not in page and "x[patient 13]_frame1.png" in page
+    assert stat.S_IMODE((tmp_path / "run" / "metrics.json").stat().st_mode) == 0o600, "it names groups"
+    assert "p7" not in page and "Smith" not in page and "no [patient 8].dcm" in page
