@@ -1,24 +1,27 @@
 """A run that stops by itself against a whole annealed course of as many epochs, by the probe of `versus`.
 
-    python benchmarks/stopping.py --data FOLDER|demo [--seeds 0 1 2] [--epochs 300] [--bounds 300 1000]
+    python benchmarks/stopping.py --data FOLDER|demo [--seeds 0 1 2] [--bounds 300 1000]
 
-The run holds frames out to stop by; the whole course learns from all. With `--bounds` the run is repeated with
-other upper bounds of its epochs: what it keeps must not depend on them.
+The run holds frames out to stop by; the whole course learns from all. With several `--bounds` the run is
+repeated with other upper bounds of its epochs: what it keeps must not depend on them.
 """
 
 import argparse
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-from versus import ours, protocol
+from versus import ours, protocol  # noqa: E402
 
-from simclr_rhd import runtime
-from simclr_rhd.dataset import Dataset
+from simclr_rhd import runtime  # noqa: E402
+from simclr_rhd.dataset import Dataset  # noqa: E402
+
+print = partial(print, flush=True)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
@@ -38,7 +41,8 @@ def as_it_stops(dataset: Dataset, size: int, seed: int, bound: int) -> tuple[flo
         encoder, history = ours.as_it_stops(dataset, Path(folder), size=size, seed=seed, epochs=bound)
     scores = protocol.judge(encoder, dataset, size=size)
     annealed = sum(row["annealing"] for row in history)
-    print(f"seed {seed} stops (bound {bound}): {in_words(scores)}; {len(history)} epochs, {annealed} annealing")
+    length = f"{len(history)} epochs, of them {annealed} annealing"
+    print(f"seed {seed} stops (bound {bound}): {in_words(scores)}; {length}")
     return macro(scores), len(history)
 
 
@@ -48,7 +52,7 @@ def whole_course(dataset: Dataset, size: int, seed: int, epochs: int) -> float:
     for _ in range(epochs):
         run.epoch()
     scores = protocol.judge(run.encoder, dataset, size=size)
-    print(f"seed {seed} whole course: {in_words(scores)}; {epochs} epochs", flush=True)
+    print(f"seed {seed} whole course: {in_words(scores)}; {epochs} epochs")
     return macro(scores)
 
 
