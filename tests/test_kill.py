@@ -108,7 +108,7 @@ def test_a_run_ends_the_same_after_twenty_kills(tmp_path):
     cache, rng, killed, runs = tmp_path / "cache", random.Random(1), 0, 0
     whole = train(cache, tmp_path / "whole")
     for line in whole.stdout:
-        if "adamw:" in line:
+        if "adamw in " in line:
             began = time.perf_counter()
         if "pretraining: all epochs" in line:
             seconds = time.perf_counter() - began
@@ -118,7 +118,7 @@ def test_a_run_ends_the_same_after_twenty_kills(tmp_path):
         runs += 1
         assert runs < 60
         process = train(cache, tmp_path / "run")
-        if any("adamw:" in line or "resumed" in line or "finished on" in line for line in process.stdout):
+        if any("adamw in " in line or "resumed" in line or "finished on" in line for line in process.stdout):
             time.sleep(rng.uniform(0, seconds / 3))
             process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
@@ -171,7 +171,7 @@ def test_a_stop_in_the_middle_of_a_long_step_saves_and_ends_within_ten_seconds(t
         text=True,
     )
     for line in process.stdout:
-        if "adamw:" in line:
+        if "adamw in " in line:
             break
     time.sleep(10)
     process.send_signal(number)

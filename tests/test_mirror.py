@@ -233,7 +233,7 @@ def test_killed_on_machines_that_lose_their_disks_a_run_ends_with_the_same_weigh
     whole = start(tmp_path / "whole", tmp_path / "cache")
     begun = seconds = 0.0
     for line in whole.stdout:
-        if "adamw:" in line:
+        if "adamw in " in line:
             begun = time.perf_counter()
         if "pretraining: all epochs" in line:
             seconds = time.perf_counter() - begun
@@ -245,7 +245,7 @@ def test_killed_on_machines_that_lose_their_disks_a_run_ends_with_the_same_weigh
         process = start(place, tmp_path / "cache")
         for line in process.stdout:
             resumed += "resumed after" in line
-            if ("adamw:" in line or "resumed" in line) and killed < 5:
+            if ("adamw in " in line or "resumed" in line) and killed < 5:
                 time.sleep(rng.uniform(seconds / 4, seconds))
                 process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL

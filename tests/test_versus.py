@@ -134,7 +134,8 @@ def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, datase
 def test_ours_is_judged_by_what_its_own_early_stopping_keeps(drawn, dataset, tmp_path):
     flags = ("--patience", "1", "--min-delta", "100")  # nothing is better than the first epoch of a stage
     found = worker.stopped(dataset, told(drawn, tmp_path, "ours", epochs=9, flags=flags))
-    assert (found["epochs"], found["kept"]) == (2, 1) and set(found["scores"]) == set(protocol.TASKS)
+    # it stops after the second epoch, then its rate falls to 0 in a third, which is kept
+    assert (found["epochs"], found["kept"]) == (3, 3) and set(found["scores"]) == set(protocol.TASKS)
     assert [path.name for path in tmp_path.iterdir()] == [], "its checkpoints are gone"
 
 
