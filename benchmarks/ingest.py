@@ -24,7 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.augment import stored_side
+from simclr_rhd.frames import stored_side
 from simclr_rhd.listing import Entry
 from simclr_rhd.sources import Folder, open_source
 from simclr_rhd.store import open_store

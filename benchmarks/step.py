@@ -30,7 +30,8 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd import convolution, runtime
-from simclr_rhd.augment import PRESETS, stored_side
+from simclr_rhd.augment import PRESETS
+from simclr_rhd.frames import stored_side
 from simclr_rhd.loss import nt_xent
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer

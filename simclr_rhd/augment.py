@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_rhd.frames import DOPPLER, GREY, TINTED
+from simclr_rhd.frames import DOPPLER, GREY, TINTED, stored_side
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
 STD = (0.229, 0.224, 0.225)
@@ -56,11 +56,6 @@ PRESETS = {  # of --augment
     "strong": Strengths(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
     "simclr": Strengths(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
 }
-
-
-def stored_side(size: int) -> int:
-    """S for views of `size` pixels: some room to crop without enlarging (256 for 224)."""
-    return math.ceil(size * 8 / 7)
 
 
 def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:

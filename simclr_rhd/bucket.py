@@ -19,7 +19,7 @@ from simclr_rhd.files import replacing, write_json
 from simclr_rhd.listing import Entry, listed_names, visible
 from simclr_rhd.parallel import in_order
 from simclr_rhd.process import progress
-from simclr_rhd.records import shown
+from simclr_rhd.text import shown
 
 logger = logging.getLogger("simclr_rhd")
 

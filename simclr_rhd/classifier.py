@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd import checkpoint
-from simclr_rhd.augment import MEAN, STD, plain_view, stored_side
+from simclr_rhd.augment import MEAN, STD, plain_view
 from simclr_rhd.errors import UserError
+from simclr_rhd.frames import stored_side
 from simclr_rhd.labels import TASKS
 from simclr_rhd.model import Heads, SimCLR, describe
 from simclr_rhd.novelty import Novelty

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simclr_rhd.calibration import chosen, prevalence_key
 from simclr_rhd.dataset import Dataset
 from simclr_rhd.labels import ALONE, PAIR, ordinal
+from simclr_rhd.prevalence import chosen, prevalence_key
 from simclr_rhd.split import not_evaluable
 
 CONDITION = "condition"
 PRESENCE = ["absent", "present"]  # of a lesion
 
 # {task: (n, C) probabilities, or (n, L) of lesions}; where the classes are not taken to be equally frequent
-# also {calibration.prevalence_key(task): the same of the prevalence that they hold for}
+# also {prevalence.prevalence_key(task): the same of the prevalence that they hold for}
 Table = dict[str, np.ndarray]
 
 
@@ -52,7 +52,7 @@ class Question:
         return alike if known is None else self._of(known)
 
     def said(self, table: Table) -> np.ndarray:
-        """(n,) classes: the balanced choice, see `calibration.chosen`."""
+        """(n,) classes: the balanced choice, see `prevalence.chosen`."""
         return chosen(self.probabilities(table), self.prevalence(table))
 
     def _of(self, found: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ import numpy as np
 from simclr_rhd.answers import Answers
 from simclr_rhd.earlier import LEVELS, Asked, Earlier
 from simclr_rhd.metrics import margins
-from simclr_rhd.records import shown
 from simclr_rhd.summary import FEWEST_GROUPS
+from simclr_rhd.text import shown
 
 SEED = 42  # of the resamples, whatever the runs were seeded with
 LONGEST, BEGINNING = 18, 6  # characters of a run's name, and those of its beginning where it is cut

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.answers import Answers, Row, read_answers, read_predictions
-from simclr_rhd.calibration import chosen
 from simclr_rhd.errors import UserError
+from simclr_rhd.prevalence import chosen
 from simclr_rhd.records import AGAIN, WANTED, Record, is_share, parsed, read_object, read_text, told
 
 LEVELS = ("video", "frame")  # the first that can be scored is judged, as in summary.judged

@@ -12,10 +12,8 @@ from sklearn.metrics import accuracy_score, recall_score
 from torch import Tensor
 
 from simclr_rhd.calibration import (
-    chosen,
     classwise_calibration_error,
     expected_calibration_error,
-    prevalence_key,
     reliability,
     shares,
 )
@@ -25,6 +23,7 @@ from simclr_rhd.labels import TASKS, in_words
 from simclr_rhd.metrics import levels, margins, mean_of_scores, scores
 from simclr_rhd.model import Heads
 from simclr_rhd.pooling import pool
+from simclr_rhd.prevalence import chosen, prevalence_key
 from simclr_rhd.study import DRAW, OURS, UNCALIBRATED, Study, answers, pooled
 
 FINETUNED = "finetuned"

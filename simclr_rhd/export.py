@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from simclr_rhd import media
 from simclr_rhd.augment import normalise
-from simclr_rhd.calibration import chosen
 from simclr_rhd.classifier import Classifier
 from simclr_rhd.errors import UserError
 from simclr_rhd.files import replacing
@@ -27,6 +26,7 @@ from simclr_rhd.frames import evenly
 from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.model import describe, folded
 from simclr_rhd.predict import Place
+from simclr_rhd.prevalence import chosen
 
 logger = logging.getLogger("simclr_rhd")
 

@@ -1,6 +1,7 @@
 """One frame: bytes of any common picture format to a square of uint8 RGB."""
 
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from itertools import islice
@@ -191,6 +192,11 @@ def _on_black(image: Image.Image) -> Image.Image:
 def evenly(total: int, most: int) -> list[int]:
     """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
     return sorted(set(np.linspace(0, max(0, total - 1), min(most, total)).round().astype(int).tolist()))
+
+
+def stored_side(size: int) -> int:
+    """S for views of `size` pixels: some room to crop without enlarging (256 for 224)."""
+    return math.ceil(size * 8 / 7)
 
 
 def square(frame: np.ndarray, side: int) -> np.ndarray:

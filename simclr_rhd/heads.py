@@ -18,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.calibration import fit_scaling, prevalence_key
+from simclr_rhd.calibration import fit_scaling
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import NOT_ANNOTATED
 from simclr_rhd.model import FEATURES, Heads
+from simclr_rhd.prevalence import prevalence_key
 from simclr_rhd.runtime import one_thread
 
 logger = logging.getLogger("simclr_rhd")

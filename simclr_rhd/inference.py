@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from simclr_rhd import classifier, frames
-from simclr_rhd.calibration import chosen, moved
 from simclr_rhd.errors import UserError
 from simclr_rhd.labels import in_words
 from simclr_rhd.media import ORDINARY, look_of
 from simclr_rhd.model import folded
+from simclr_rhd.prevalence import chosen, moved
 from simclr_rhd.runtime import pick_device
 from simclr_rhd.selective import confidence_of
 
@@ -199,7 +199,7 @@ def said(
 ) -> list[str]:
     """N names of what (n, C) probabilities say that hold for a (C,) prevalence: the balanced choice.
 
-    That is the class whose probability is largest for its prevalence (`calibration.chosen`); of lesions those
+    That is the class whose probability is largest for its prevalence (`prevalence.chosen`); of lesions those
     that are at least as probable as they are frequent.
     """
     present = (probabilities >= prevalence).astype(int)
@@ -215,7 +215,7 @@ def confidence(probabilities: np.ndarray, *, multilabel: bool, prevalence: np.nd
 
 
 def move(p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: bool) -> np.ndarray:
-    """(n, C) probabilities for another prevalence, see `calibration.moved`; each lesion is one of two."""
+    """(n, C) probabilities for another prevalence, see `prevalence.moved`; each lesion is one of two."""
     if not multilabel:
         return moved(p, prevalence, to)
     pairs = zip(p.T, prevalence, to, strict=True)

@@ -22,10 +22,11 @@ from sklearn.metrics import (
 )
 
 from simclr_rhd.bootstrap import TAIL, difference_bounds, draws, totals
-from simclr_rhd.calibration import chosen, expected_calibration_error, squared_errors
+from simclr_rhd.calibration import expected_calibration_error, squared_errors
 from simclr_rhd.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
 from simclr_rhd.intervals import intervals, rest_on
 from simclr_rhd.pooling import levels_of, of_one_class
+from simclr_rhd.prevalence import chosen
 
 PER_CLASS = ("accuracy", *AVERAGED)
 AVERAGES = (
@@ -51,7 +52,7 @@ def levels(
 ) -> dict[str, dict[str, Any]]:
     """`{"frame": SCORES, "video": SCORES, "patient": SCORES}`.
 
-    The class that is said is the balanced choice, see `calibration.chosen`.
+    The class that is said is the balanced choice, see `prevalence.chosen`.
 
     A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
     all of one class; "left_out" says how many known patients do not.

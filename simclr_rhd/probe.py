@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from simclr_rhd.augment import PRESETS, draws, stored_side
+from simclr_rhd.augment import PRESETS, draws
 from simclr_rhd.averaging import MovingAverage
 from simclr_rhd.batches import Batch
 from simclr_rhd.costs import MARGIN, Cost, Fits
 from simclr_rhd.errors import UserError
+from simclr_rhd.frames import stored_side
 from simclr_rhd.model import SimCLR, build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.precision import PRECISIONS

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from simclr_rhd.augment import stored_side
 from simclr_rhd.dataset import Dataset, divide, write_rejected
 from simclr_rhd.errors import UserError
+from simclr_rhd.frames import stored_side
 from simclr_rhd.labels import read_labels, videos_of
 from simclr_rhd.limits import MAX_PIXELS
 from simclr_rhd.listing import Entry, Source

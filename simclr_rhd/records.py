@@ -4,18 +4,16 @@ What is missing, cut off or of another kind is said in one message, with its fil
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from simclr_rhd.errors import UserError
+from simclr_rhd.text import shown
 
 WANTED = "wanted the folder of a finished run of this program"
 AGAIN = "name another folder, or repeat the run with --overwrite"
 LONGEST = 40  # characters of a wrong value in a message
-# Codes that steer a terminal, unusual ends of lines, turns of the direction of reading, halves of characters
-UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Record:
@@ -146,8 +144,3 @@ def _clean(value: Any) -> Any:
     if isinstance(value, list):
         return [_clean(item) for item in value]
     return shown(value) if isinstance(value, str) else value
-
-
-def shown(text: str) -> str:
-    """`text` with '?' for what no page or terminal should be given."""
-    return UNFIT.sub("?", text)

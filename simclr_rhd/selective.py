@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from simclr_rhd.calibration import chosen
 from simclr_rhd.cohort import Cohort, Question, Table
 from simclr_rhd.files import plain
 from simclr_rhd.frames import evenly
 from simclr_rhd.pooling import levels_of
+from simclr_rhd.prevalence import chosen
 
 LEVELS = ("frame", "video")
 MOST_POINTS = 200  # of a curve

@@ -8,6 +8,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9:;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n\t,\"]*(?:\x0
 # What a spreadsheet takes for a formula, but for numbers; a text that is marked already is marked once more
 FORMULA = re.compile(r"(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)'*[=+\-@＝＋－＠\t\r\n]")
 
+# Codes that steer a terminal, unusual ends of lines, turns of the direction of reading, halves of characters
+UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 def printable(text: str, *, keep: str = "") -> str:
     """A text without the characters that are not seen: control, private-use, unassigned and formatting ones.
@@ -33,3 +36,8 @@ def as_cell(value: object) -> object:
 def from_cell(cell: str) -> str:
     """The text that `as_cell` made a cell of."""
     return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
+
+
+def shown(text: str) -> str:
+    """`text` with '?' for what no page or terminal should be given."""
+    return UNFIT.sub("?", text)

@@ -8,10 +8,9 @@ import torch
 
 import main
 from simclr_rhd import inventory, runs
-from simclr_rhd.augment import stored_side
 from simclr_rhd.config import parse
 from simclr_rhd.dataset import divide
-from simclr_rhd.frames import GREY
+from simclr_rhd.frames import GREY, stored_side
 from simclr_rhd.labels import TASKS, Labels
 from simclr_rhd.media import ORDINARY
 from simclr_rhd.model import build

@@ -12,7 +12,7 @@ import pytest
 from echo_files import dataset, encoded, picture, save, write_clip, write_gif
 from PIL import Image
 
-from simclr_rhd.augment import stored_side
+from simclr_rhd.frames import stored_side
 from simclr_rhd.sources import Folder
 from simclr_rhd.store import open_store
 

@@ -5,15 +5,14 @@ from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
 from simclr_rhd.calibration import (
-    chosen,
     classwise_calibration_error,
     expected_calibration_error,
     fit_scaling,
-    moved,
     reliability,
     shares,
     squared_errors,
 )
+from simclr_rhd.prevalence import chosen, moved
 
 EXACT = {"xatol": 1e-7, "fatol": 1e-12, "maxiter": 20_000, "maxfev": 20_000}
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.calibration import chosen
 from simclr_rhd.errors import UserError
 from simclr_rhd.heads import PATIENCE, class_weights, deviation, predict, train_heads
 from simclr_rhd.model import FEATURES
+from simclr_rhd.prevalence import chosen
 
 
 def problem(n=90, seed=0):

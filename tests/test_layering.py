@@ -21,6 +21,7 @@ LAYERS = [
         "confusions",
         "parallel",
         "pooling",
+        "prevalence",
         "ranking",
     },
     {"pseudonyms"},

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from simclr_rhd import store as module
-from simclr_rhd.augment import stored_side
 from simclr_rhd.errors import UserError
+from simclr_rhd.frames import stored_side
 from simclr_rhd.store import SALT, check_rejected, open_store, salt_of
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclr_rhd.augment import PRESETS, draws, stored_side
+from simclr_rhd.augment import PRESETS, draws
 from simclr_rhd.batches import Batch
-from simclr_rhd.frames import GREY, TINTED
+from simclr_rhd.frames import GREY, TINTED, stored_side
 from simclr_rhd.loss import nt_xent
 from simclr_rhd.model import SimCLR, build
 from simclr_rhd.optim import make_optimizer

@@ -10,7 +10,7 @@ import numpy as np
 from gpu_rows.bench import Bench, Outcome, check
 from gpu_rows.speed import write_pictures
 from simclr_rhd import classifier, load_model
-from simclr_rhd.augment import stored_side
+from simclr_rhd.frames import stored_side
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "--epochs 2 --linear-epochs 5 --finetune --finetune-epochs 1 --no-figures --no-rehearsal"

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
 from gpu_rows.worker import of_ranks, of_training
 from simclr_rhd import costs, probe
-from simclr_rhd.augment import stored_side, two_views
+from simclr_rhd.augment import two_views
 from simclr_rhd.batches import Batch
+from simclr_rhd.frames import stored_side
 from simclr_rhd.model import build
 from simclr_rhd.optim import make_optimizer
 from simclr_rhd.pretrain import Pretraining

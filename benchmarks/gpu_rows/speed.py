@@ -16,10 +16,11 @@ from torchvision import transforms
 
 from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model, predict
-from simclr_rhd.augment import MEAN, STD, stored_side
+from simclr_rhd.augment import MEAN, STD
 from simclr_rhd.classifier import Classifier, Facts
 from simclr_rhd.classifier import save as save_classifier
 from simclr_rhd.features import extract_described
+from simclr_rhd.frames import stored_side
 from simclr_rhd.heads import train_heads
 from simclr_rhd.inference import BATCH
 from simclr_rhd.model import Heads, build
