@@ -14,30 +14,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclr_rhd import process
-from simclr_rhd.commands import Command, Comparison, Export, Prediction, shares_of
-from simclr_rhd.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
-from simclr_rhd.errors import Lost, UserError
+from simclr_rhd.cli.commands import Command, Comparison, Export, Prediction, shares_of
+from simclr_rhd.cli.config import AFTER_PRETRAINING, AUTO, IMAGE_SIZE, Config, parse
+from simclr_rhd.core import process
+from simclr_rhd.core.errors import Lost, UserError
 
 if TYPE_CHECKING:  # these take seconds to import: the stages do it, once the arguments are known to be good
     import numpy as np
     import torch
 
-    from simclr_rhd.augment import Strengths
-    from simclr_rhd.cohort import Table
-    from simclr_rhd.contents import Contents
-    from simclr_rhd.costs import Cost, Plan
-    from simclr_rhd.dataset import Dataset
-    from simclr_rhd.heads import Trained
-    from simclr_rhd.listing import Source
-    from simclr_rhd.mirror import Mirror
-    from simclr_rhd.model import Heads, SimCLR
-    from simclr_rhd.predict import Place
-    from simclr_rhd.pretrain import Pretraining
-    from simclr_rhd.projection import Projection
-    from simclr_rhd.settle import Settled
-    from simclr_rhd.study import Encoded, Study
-    from simclr_rhd.watch import Watch
+    from simclr_rhd.data.dataset import Dataset
+    from simclr_rhd.data.labelled_set import Table
+    from simclr_rhd.data.sources.base import Source
+    from simclr_rhd.heads.cross_validation import Encoded, Study
+    from simclr_rhd.heads.train import Trained
+    from simclr_rhd.inference.predict_files import Place
+    from simclr_rhd.planning.auto_settings import Settled
+    from simclr_rhd.planning.run_estimate import Cost, Plan
+    from simclr_rhd.report.page.embedding_map import Projection
+    from simclr_rhd.report.page.sections import Contents
+    from simclr_rhd.runs.remote_run_dir import Mirror
+    from simclr_rhd.ssl.augment import Strengths
+    from simclr_rhd.ssl.model import Heads, SimCLR
+    from simclr_rhd.ssl.monitoring.validation import Watch
+    from simclr_rhd.ssl.trainer import Pretraining
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -112,7 +112,7 @@ def run(config: Config | Command, argv: list[str]) -> int:
         return export(config)
     if config.command == "estimate":
         return estimate(config)
-    from simclr_rhd import runs
+    from simclr_rhd.runs import run_dir as runs
 
     if process.rank():  # the leader alone writes
         return train(config, folder_of(config), argv)
@@ -121,7 +121,7 @@ def run(config: Config | Command, argv: list[str]) -> int:
         try:
             return train(config, save_dir, argv, mirror)
         except UserError as error:
-            from simclr_rhd.mirror import Moved
+            from simclr_rhd.runs.remote_run_dir import Moved
 
             if mirror is None or isinstance(error, Moved):  # which names the folder for a reason
                 raise
@@ -130,9 +130,9 @@ def run(config: Config | Command, argv: list[str]) -> int:
 
 def compare(config: Comparison) -> int:
     """Finished runs beside each other, on one page."""
-    from simclr_rhd import comparison
-    from simclr_rhd.compare import named
-    from simclr_rhd.earlier import read_runs
+    from simclr_rhd.report.compare import page as comparison
+    from simclr_rhd.report.compare.differences import named
+    from simclr_rhd.report.compare.load_run import read_runs
 
     runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
     comparison.write_html(out, runs)
@@ -143,10 +143,11 @@ def compare(config: Comparison) -> int:
 
 def predict(config: Prediction) -> int:
     """What a trained model says of files: tables beside `--out`, and the gist of them on the terminal."""
-    from simclr_rhd import load_model, runtime
-    from simclr_rhd import predict as prediction
-    from simclr_rhd.files import make_folder
-    from simclr_rhd.summary import SYNTHETIC
+    from simclr_rhd import load_model
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.core.files import make_folder
+    from simclr_rhd.inference import predict_files as prediction
+    from simclr_rhd.report.summary import SYNTHETIC
 
     runtime.prepare_torch()
     out, cache_dir = Path(config.out), cache_dir_of(config)
@@ -176,10 +177,11 @@ def predict(config: Prediction) -> int:
 
 def export(config: Export) -> int:
     """The trained model for other runtimes, each checked on real frames."""
-    from simclr_rhd import classifier, runtime
-    from simclr_rhd import export as exporting
-    from simclr_rhd import predict as prediction
-    from simclr_rhd.files import make_folder
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.core.files import make_folder
+    from simclr_rhd.inference import classifier
+    from simclr_rhd.inference import export as exporting
+    from simclr_rhd.inference import predict_files as prediction
 
     runtime.prepare_torch()
     exporting.onnx_packages()
@@ -208,9 +210,9 @@ def export(config: Export) -> int:
 
 def labelled_of(save_dir: Path, cache_dir: Path, billing_project: str | None) -> Place:
     """The labelled frames of the run that wrote into a folder."""
-    from simclr_rhd.predict import Place
-    from simclr_rhd.records import read_object
-    from simclr_rhd.sources import open_source
+    from simclr_rhd.core.records import read_object
+    from simclr_rhd.data.sources.folder import open_source
+    from simclr_rhd.inference.predict_files import Place
 
     try:
         of_run = read_object(save_dir / "run.json").record("config")
@@ -240,7 +242,7 @@ def mirroring(config: Config, save_dir: Path) -> AbstractContextManager[Mirror |
     """What brings checkpoints to the bucket, where --save-dir is one."""
     if not config.save_dir.startswith("gs://"):
         return nullcontext()
-    from simclr_rhd.mirror import mirrored
+    from simclr_rhd.runs.remote_run_dir import mirrored
 
     paying = config.pick("billing_project")
     return mirrored(config.save_dir, save_dir, cache_dir=cache_dir_of(config), **paying)
@@ -252,11 +254,13 @@ def nothing() -> None:
 
 def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None = None) -> int:
     """The stages of a run, in order."""
-    from simclr_rhd import ranks, runs, runtime
-    from simclr_rhd.dataset import write_tables
-    from simclr_rhd.journal import require_tensorboard
-    from simclr_rhd.model import build
-    from simclr_rhd.precision import pick_precision
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.data.dataset import write_tables
+    from simclr_rhd.planning.precision import pick_precision
+    from simclr_rhd.runs import run_dir as runs
+    from simclr_rhd.ssl.model import build
+    from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 
     runtime.prepare_torch()
     device = runtime.pick_device(config.device)
@@ -314,10 +318,13 @@ def train(config: Config, save_dir: Path, argv: list[str], mirror: Mirror | None
 
 def estimate(config: Config) -> int:
     """What a run with these flags would take, without running it; of data not yet decoded, from a sample."""
-    from simclr_rhd import probe, ranks, runs, runtime
-    from simclr_rhd.model import build
-    from simclr_rhd.precision import pick_precision
-    from simclr_rhd.reading import look_ahead
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.data.load import look_ahead
+    from simclr_rhd.planning import profiler as probe
+    from simclr_rhd.planning.precision import pick_precision
+    from simclr_rhd.runs import run_dir as runs
+    from simclr_rhd.ssl.model import build
 
     if not ranks.leads():
         return 0
@@ -392,11 +399,11 @@ def conclude(
 
     `models` are the one that is kept and, where each fold has its own, those of the folds.
     """
-    from simclr_rhd import checkpoint
-    from simclr_rhd.cohort import cohort_of
-    from simclr_rhd.evaluation import FINETUNED
-    from simclr_rhd.files import write_lines
-    from simclr_rhd.study import OURS, Study, pooled
+    from simclr_rhd.core.files import write_lines
+    from simclr_rhd.data.labelled_set import cohort_of
+    from simclr_rhd.evaluation.results import FINETUNED
+    from simclr_rhd.heads.cross_validation import OURS, Study, pooled
+    from simclr_rhd.runs import checkpoint
 
     before = [checkpoint.digest(model.encoder) for model in models]
     with record.stage("features"):  # once, for all that follows
@@ -432,8 +439,8 @@ def conclude(
 
 def start_maps(config: Config, encoded: Encoded) -> AbstractContextManager[Projection | None]:
     """t-SNE and UMAP, from now on and beside all else; nothing without figures."""
-    from simclr_rhd.contents import on_maps
-    from simclr_rhd.projection import Projection
+    from simclr_rhd.report.page.embedding_map import Projection
+    from simclr_rhd.report.page.sections import on_maps
 
     if config.no_figures:
         return nullcontext()
@@ -454,8 +461,9 @@ def picture(
     save_dir: Path,
 ) -> Contents:
     """The pictures in `save_dir`, and what the report shows; the maps last, which are computed meanwhile."""
-    from simclr_rhd import contents, figures
-    from simclr_rhd.projection import Ended
+    from simclr_rhd.report.charts import figures
+    from simclr_rhd.report.page import sections as contents
+    from simclr_rhd.report.page.embedding_map import Ended
 
     size, cohort = config.image_size or 0, study.cohort
     with record.stage("figures"):
@@ -485,9 +493,10 @@ def rehearse(
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
     class name that no picture can show, a folder that cannot be written to.
     """
-    from simclr_rhd import ranks, runs
-    from simclr_rhd.model import build
-    from simclr_rhd.settle import Settled
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning.auto_settings import Settled
+    from simclr_rhd.runs import run_dir as runs
+    from simclr_rhd.ssl.model import build
 
     begun, processes = time.perf_counter(), ranks.world()
     handful = dataset.handful(at_least=2 * processes)
@@ -577,7 +586,7 @@ def cache_dir_of(config: Config | Prediction | Export) -> Path:
     """Where fetched and decoded frames are kept."""
     import platformdirs
 
-    from simclr_rhd.files import make_folder
+    from simclr_rhd.core.files import make_folder
 
     cache_dir = Path(config.cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
     make_folder(cache_dir, flag="--cache-dir")
@@ -586,7 +595,7 @@ def cache_dir_of(config: Config | Prediction | Export) -> Path:
 
 def open_data(config: Config) -> Source:
     """Where the files are: built in, in a folder or in a bucket."""
-    from simclr_rhd.sources import open_source
+    from simclr_rhd.data.sources.folder import open_source
 
     how = config.pick("demo_patients", "offline", "billing_project")
     return open_source(config.data, cache_dir=cache_dir_of(config), **how)
@@ -594,9 +603,9 @@ def open_data(config: Config) -> Source:
 
 def read_data(config: Config, save_dir: Path, record: Any, before: dict[str, Any] | None) -> Dataset:
     """Frames, labels, groups and parts; a resumed run must find the data it started with."""
-    from simclr_rhd import inventory
-    from simclr_rhd.reading import read_dataset
-    from simclr_rhd.runs import WORTH_KEEPING
+    from simclr_rhd.data import summary as inventory
+    from simclr_rhd.data.load import read_dataset
+    from simclr_rhd.runs.run_dir import WORTH_KEEPING
 
     cache_dir, source = cache_dir_of(config), open_data(config)
     taken = any((save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
@@ -631,7 +640,7 @@ def rows_to_pretrain(config: Config, dataset: Dataset) -> int:
 
 def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
     """How many frames one pretraining has."""
-    from simclr_rhd import ranks
+    from simclr_rhd.core import distributed as ranks
 
     rows = dataset.rows("unlabelled")
     if len(rows) < 2 * ranks.started():
@@ -653,8 +662,10 @@ def rows_to_pretrain_on(config: Config, dataset: Dataset) -> int:
 
 def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, device: torch.device) -> Settled:
     """What the data and the machine decide, where no flag does; and what the run will take."""
-    from simclr_rhd import costs, probe, ranks
-    from simclr_rhd.settle import Settled, recorded
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning import profiler as probe
+    from simclr_rhd.planning import run_estimate as costs
+    from simclr_rhd.planning.auto_settings import Settled, recorded
 
     settled, rows = None, rows_to_pretrain(config, dataset)
     if ranks.leads():
@@ -686,7 +697,7 @@ def foresee(config: Config, dataset: Dataset, record: Any, save_dir: Path, devic
 
 def going_on(settled: Settled, device: torch.device) -> Settled:
     """What a run that is resumed began with, in numbers that this device has."""
-    from simclr_rhd.precision import can_use_bfloat16, pick_precision
+    from simclr_rhd.planning.precision import can_use_bfloat16, pick_precision
 
     if settled.precision == "float32" or (settled.precision == "float16" and device.type == "cuda"):
         return settled
@@ -704,7 +715,8 @@ def needs_measuring(config: Config) -> bool:
 
 def measure(config: Config, rows: int, device: torch.device, *, grey: bool) -> Cost:
     """What a step takes, with no more frames at once than the run will have."""
-    from simclr_rhd import probe, ranks
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning import profiler as probe
 
     sizes = [size for size in (config.batch_size, config.micro_batch, rows) if isinstance(size, int)]
     most = max(2, min([probe.SIZES[-1], *(size // ranks.started() for size in sizes)]))
@@ -723,8 +735,10 @@ def settle(
     config: Config, rows: int, videos: float, cost: Cost | None, device: torch.device, *, grey: bool
 ) -> Settled:
     """Batch sizes, the optimizer's figures and what a positive pair is, for `rows` frames of `videos`."""
-    from simclr_rhd import costs, probe, ranks
-    from simclr_rhd import settle as rules
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning import auto_settings as rules
+    from simclr_rhd.planning import profiler as probe
+    from simclr_rhd.planning import run_estimate as costs
 
     fits = None
     if device.type == "cuda":
@@ -750,8 +764,9 @@ def plan_of(
     config: Config, settled: Settled, rows: int, watched: int, labelled: int, *, data_s: float = 0.0
 ) -> Plan:
     """The amounts that the time depends on; `data_s` seconds for data that are not at hand."""
-    from simclr_rhd import ranks, stages
-    from simclr_rhd.costs import Plan
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning.run_estimate import Plan
+    from simclr_rhd.ssl import schedule as stages
 
     return Plan(
         rows=rows,
@@ -778,14 +793,14 @@ def pretrainings_of(config: Config) -> int:
 
 def disk_of(config: Config, cost: Cost) -> int:
     """Bytes of the run's files."""
-    from simclr_rhd import costs
+    from simclr_rhd.planning import run_estimate as costs
 
     return costs.disk(cost, pretrainings=pretrainings_of(config), models=1 + config.finetune)
 
 
 def fits_of(config: Config) -> int:
     """How often heads are trained: for each fold, on our encoder and its rivals, and what is asked."""
-    from simclr_rhd.efficiency import draws_of
+    from simclr_rhd.evaluation.label_efficiency import draws_of
 
     encoders = 1 + rivals()
     of_fractions = sum(encoders * draws_of(fraction) for fraction in config.label_fractions or ())
@@ -794,15 +809,16 @@ def fits_of(config: Config) -> int:
 
 def rivals() -> int:
     """How many encoders stand beside ours: untrained ones, and ImageNet's where it is at hand."""
-    from simclr_rhd.model import imagenet_at_hand
-    from simclr_rhd.study import DRAWS
+    from simclr_rhd.heads.cross_validation import DRAWS
+    from simclr_rhd.ssl.model import imagenet_at_hand
 
     return DRAWS + imagenet_at_hand()
 
 
 def tell(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
     """Log what a run will take; the same figures for programs."""
-    from simclr_rhd import costs, probe
+    from simclr_rhd.planning import profiler as probe
+    from simclr_rhd.planning import run_estimate as costs
 
     used = probe.used_memory(device)
     for line in costs.lines(cost, plan, used=used, free=free):
@@ -820,9 +836,11 @@ def pretrain(
     on_saved: Callable[[], None] = nothing,
 ) -> list[dict[str, Any]]:
     """SimCLR on the unlabelled frames, from the last saved step on; leaves the best epoch's average."""
-    from simclr_rhd import checkpoint, ranks, stages
-    from simclr_rhd.journal import Journal
-    from simclr_rhd.pretrain import BEST, LAST, fit, load_best
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.runs import checkpoint
+    from simclr_rhd.ssl import schedule as stages
+    from simclr_rhd.ssl.monitoring.epoch_log import Journal
+    from simclr_rhd.ssl.trainer import BEST, LAST, fit, load_best
 
     run = make_run(config, settled, dataset, model, device)
     last = save_dir / LAST
@@ -869,12 +887,13 @@ def make_run(
     config: Config, settled: Settled, dataset: Dataset, model: SimCLR, device: torch.device
 ) -> Pretraining:
     """A pretraining run that has not begun."""
-    from simclr_rhd import ranks, runtime
-    from simclr_rhd.batches import Partners
-    from simclr_rhd.optim import make_optimizer
-    from simclr_rhd.precision import PRECISIONS
-    from simclr_rhd.pretrain import Pretraining
-    from simclr_rhd.step import Step
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.planning.precision import PRECISIONS
+    from simclr_rhd.ssl.batches import Partners
+    from simclr_rhd.ssl.optim import make_optimizer
+    from simclr_rhd.ssl.step import Step
+    from simclr_rhd.ssl.trainer import Pretraining
 
     rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
     step = Step(
@@ -915,14 +934,14 @@ def make_run(
 
 def ema_decay_of(config: Config, steps: int) -> float:
     """The decay of the weights' moving average in a step, of so many in an epoch."""
-    from simclr_rhd.averaging import decay_of_epochs
+    from simclr_rhd.ssl.averaging import decay_of_epochs
 
     return decay_of_epochs(steps) if isinstance(config.ema_decay, str) else config.ema_decay
 
 
 def sizes_of(config: Config) -> tuple[int, ...]:
     """Pixels of a view's side, from stage to stage of the pretraining."""
-    from simclr_rhd.stages import growing
+    from simclr_rhd.ssl.schedule import growing
 
     size = config.image_size or 0
     return growing(size) if config.view_sizes == "growing" else (size,)
@@ -932,7 +951,7 @@ def make_watch(config: Config, dataset: Dataset, run: Pretraining) -> Watch:
     """What measures a run after each epoch: on held-out frames, and on labelled ones of the training part."""
     import numpy as np
 
-    from simclr_rhd.watch import Watch
+    from simclr_rhd.ssl.monitoring.validation import Watch
 
     return Watch(
         run,
@@ -947,7 +966,7 @@ def make_watch(config: Config, dataset: Dataset, run: Pretraining) -> Watch:
 
 def strengths(config: Config) -> Strengths:
     """How strong the views differ: a preset, and what the flags change of it."""
-    from simclr_rhd.augment import PRESETS
+    from simclr_rhd.ssl.augment import PRESETS
 
     given = config.pick("crop_min", "flip", "jitter", "grayscale", "blur")
     return replace(PRESETS[config.augment], **{name: x for name, x in given.items() if x is not None})
@@ -962,9 +981,9 @@ def pretrain_folds(
     on_saved: Callable[[], None],
 ) -> list[SimCLR]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
-    from simclr_rhd.files import make_folder
-    from simclr_rhd.model import build
-    from simclr_rhd.runs import FOLD
+    from simclr_rhd.core.files import make_folder
+    from simclr_rhd.runs.run_dir import FOLD
+    from simclr_rhd.ssl.model import build
 
     models = []
     for number, divided in enumerate(dataset.with_own_encoder(), start=1):
@@ -978,9 +997,10 @@ def pretrain_folds(
 
 def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch.device) -> Encoded:
     """What each encoder makes of the labelled frames: ours, random ones, ImageNet's where it is at hand."""
-    from simclr_rhd import comparators, model
-    from simclr_rhd.features import extract, extract_described
-    from simclr_rhd.study import DRAWS, RANDOM, Encoded
+    from simclr_rhd.heads import baselines as comparators
+    from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded
+    from simclr_rhd.ssl import model
+    from simclr_rhd.ssl.features import extract, extract_described
 
     rows, size, frames = dataset.labelled(), config.image_size or 0, dataset.store.frames
 
@@ -1000,7 +1020,7 @@ def encode(config: Config, dataset: Dataset, models: list[SimCLR], device: torch
 
 def head_options(config: Config) -> dict[str, Any]:
     """How heads are trained, whatever they are trained on."""
-    from simclr_rhd.heads import STRENGTHS
+    from simclr_rhd.heads.train import STRENGTHS
 
     return {
         "epochs": config.linear_epochs,
@@ -1022,7 +1042,7 @@ def keep(
     save_dir: Path,
 ) -> list[dict[str, Any]]:
     """Save `model.pt` and the heads' history; returns all records."""
-    from simclr_rhd.files import write_lines
+    from simclr_rhd.core.files import write_lines
 
     for task, l2 in kept.l2.items():
         of_task = [row for row in kept.history if row["phase"] == task]
@@ -1050,10 +1070,10 @@ def save_classifier(
     """Write an encoder, its heads, and what tells when not to believe them, as one file."""
     import numpy as np
 
-    from simclr_rhd import classifier
-    from simclr_rhd.heads import predict
-    from simclr_rhd.novelty import fit_novelty
-    from simclr_rhd.selective import limits_of
+    from simclr_rhd.evaluation.selective import limits_of
+    from simclr_rhd.heads.train import predict
+    from simclr_rhd.inference import classifier
+    from simclr_rhd.inference.ood import fit_novelty
 
     cohort, part = study.cohort, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
@@ -1088,9 +1108,9 @@ def finetune(
     """Encoder and heads trained together, in each fold: answers and epochs; saves `model_finetuned.pt`."""
     import numpy as np
 
-    from simclr_rhd.features import extract_described
-    from simclr_rhd.finetune import finetune as fit
-    from simclr_rhd.runs import MODEL_FINETUNED
+    from simclr_rhd.heads.finetune import finetune as fit
+    from simclr_rhd.runs.run_dir import MODEL_FINETUNED
+    from simclr_rhd.ssl.features import extract_described
 
     part = dataset.part[dataset.labelled()]
     ways = [(models[0], kept, part)] * (config.folds > 1)
@@ -1141,12 +1161,12 @@ def evaluate(
     save_dir: Path,
 ) -> dict[str, Any]:
     """Scores beside what is to be beaten, and what a leak would do: `metrics.json`, `predictions.csv`."""
-    from simclr_rhd import evaluation
-    from simclr_rhd.efficiency import curves
-    from simclr_rhd.evaluation import FINETUNED
-    from simclr_rhd.files import write_json, write_rows
-    from simclr_rhd.selective import selective
-    from simclr_rhd.study import OURS
+    from simclr_rhd.core.files import write_json, write_rows
+    from simclr_rhd.evaluation import results as evaluation
+    from simclr_rhd.evaluation.label_efficiency import curves
+    from simclr_rhd.evaluation.results import FINETUNED
+    from simclr_rhd.evaluation.selective import selective
+    from simclr_rhd.heads.cross_validation import OURS
 
     cohort = study.cohort
     results = evaluation.evaluate(cohort, said, seed=config.seed)
@@ -1190,8 +1210,8 @@ def audit(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
     """What may have leaked between the parts: `leak_audit.csv`, and the gist of it."""
     import numpy as np
 
-    from simclr_rhd import audit as leaks
-    from simclr_rhd.files import write_rows
+    from simclr_rhd.core.files import write_rows
+    from simclr_rhd.evaluation import leakage as leaks
 
     found = leaks.audit(
         study.encoded.folds,
@@ -1221,10 +1241,10 @@ def finish(
     save_dir: Path,
 ) -> int:
     """The report and the short table; marks the run as finished."""
-    from simclr_rhd.card import model_card
-    from simclr_rhd.files import write_text
-    from simclr_rhd.report import MOST_REJECTED, write_html
-    from simclr_rhd.summary import summary
+    from simclr_rhd.core.files import write_text
+    from simclr_rhd.report.model_card import model_card
+    from simclr_rhd.report.page.page import MOST_REJECTED, write_html
+    from simclr_rhd.report.summary import summary
 
     said, names = summary(metrics, save_dir=config.save_dir), dataset.pseudonyms()
     with record.stage("report"):

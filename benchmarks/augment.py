@@ -23,11 +23,11 @@ from PIL import Image
 from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd import runtime
-from simclr_rhd.augment import MEAN, STD, Strengths, two_views
-from simclr_rhd.batches import Batches
-from simclr_rhd.frames import GREY, TINTED
-from simclr_rhd.shards import Frames, ShardWriter
+from simclr_rhd.core import device as runtime
+from simclr_rhd.data.decoding.image import GREY, TINTED
+from simclr_rhd.data.store.shards import Frames, ShardWriter
+from simclr_rhd.ssl.augment import MEAN, STD, Strengths, two_views
+from simclr_rhd.ssl.batches import Batches
 
 SIZE, SIDE = 224, 256  # pixels of a view's and of a stored frame's side
 WIDTH, HEIGHT = 640, 480  # pixels of a frame as it comes from the scanner

@@ -75,7 +75,7 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
     import torch
     from gpu_rows.bench import FULL, TINY, Bench
 
-    from simclr_rhd import runtime
+    from simclr_rhd.core import device as runtime
 
     runtime.prepare_torch()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

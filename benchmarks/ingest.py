@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.frames import stored_side
-from simclr_rhd.listing import Entry
-from simclr_rhd.sources import Folder, open_source
-from simclr_rhd.store import open_store
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.sources.base import Entry
+from simclr_rhd.data.sources.folder import Folder, open_source
+from simclr_rhd.data.store.store import open_store
 
 ROUND_TRIP = 0.040  # seconds
 SEQUENTIAL = 100  # objects of the loop: it is slow

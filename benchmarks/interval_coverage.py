@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.bootstrap import draws
-from simclr_rhd.intervals import intervals, resampled
+from simclr_rhd.evaluation.bootstrap import draws
+from simclr_rhd.evaluation.intervals import intervals, resampled
 
 FRAMES, CLASSES = 10, 3
 BETA, TRUTH = (1.5, 0.5), 0.75

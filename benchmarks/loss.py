@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.loss import nt_xent
+from simclr_rhd.ssl.loss import nt_xent
 
 ROWS = (128, 256, 512, 1024, 2048, 4096)  # 2N
 TEMPERATURE = 0.5

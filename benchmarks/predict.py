@@ -27,13 +27,14 @@ from PIL import Image, ImageDraw, ImageFilter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from simclr_rhd import classifier, export, load_model  # noqa: E402
-from simclr_rhd.augment import MEAN, STD  # noqa: E402
-from simclr_rhd.frames import decode, square  # noqa: E402
-from simclr_rhd.inference import BATCH, Model  # noqa: E402
-from simclr_rhd.model import Heads, build  # noqa: E402
-from simclr_rhd.parallel import in_order  # noqa: E402
-from simclr_rhd.runtime import prepare_torch  # noqa: E402
+from simclr_rhd import load_model  # noqa: E402
+from simclr_rhd.core.device import prepare_torch  # noqa: E402
+from simclr_rhd.core.threads import in_order  # noqa: E402
+from simclr_rhd.data.decoding.image import decode, square  # noqa: E402
+from simclr_rhd.inference import classifier, export  # noqa: E402
+from simclr_rhd.inference.predictor import BATCH, Model  # noqa: E402
+from simclr_rhd.ssl.augment import MEAN, STD  # noqa: E402
+from simclr_rhd.ssl.model import Heads, build  # noqa: E402
 
 CLASSES = {"view": ["a", "b", "c"], "condition": ["a", "b"], "severity": ["a", "b"]}
 
@@ -170,7 +171,7 @@ def part_of(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image:
 def strangers(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
     from sklearn.datasets import load_sample_images
 
-    from simclr_rhd.sources import make_demo
+    from simclr_rhd.data.sources.folder import make_demo
 
     rng = np.random.default_rng(0)
 

@@ -29,13 +29,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from versus import protocol
 
-from simclr_rhd import augment, runtime
-from simclr_rhd.batches import Partners
-from simclr_rhd.model import build
-from simclr_rhd.optim import default_learning_rate, make_optimizer
-from simclr_rhd.precision import PRECISIONS, pick_precision
-from simclr_rhd.pretrain import Pretraining
-from simclr_rhd.step import Step
+from simclr_rhd.core import device as runtime
+from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+from simclr_rhd.ssl import augment
+from simclr_rhd.ssl.batches import Partners
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import default_learning_rate, make_optimizer
+from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.trainer import Pretraining
 
 SIZE = 64
 SEEDS = (0, 1, 2)

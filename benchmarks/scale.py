@@ -40,13 +40,13 @@ class Simulated:
         self.folder, self.n = folder, n
 
     def files(self, prefix, *, flag):
-        from simclr_rhd.listing import Entry
+        from simclr_rhd.data.sources.base import Entry
 
         first, last = (0, LABELLED) if prefix == "labelled" else (LABELLED, self.n)
         return [Entry(f"{prefix}/{name_of(number)}", 1, "0") for number in range(first, last)]
 
     def entry(self, key, *, flag="--labels-csv"):
-        from simclr_rhd.listing import Entry
+        from simclr_rhd.data.sources.base import Entry
 
         return Entry(key, 1, "0")
 
@@ -62,8 +62,8 @@ def build(folder, n):
     """A store of `n` frames and a label table, as a run over the simulated source would find them."""
     import numpy as np
 
-    from simclr_rhd import index, store
-    from simclr_rhd.shards import ShardWriter
+    from simclr_rhd.data.store import index, store
+    from simclr_rhd.data.store.shards import ShardWriter
 
     classes = (
         ("A2C", "A4C"),
@@ -105,14 +105,16 @@ def worker(what, folder, n, begun):
     import numpy as np
     import torch
 
-    from simclr_rhd import inventory, runtime, store
-    from simclr_rhd.augment import PRESETS
-    from simclr_rhd.batches import Partners
-    from simclr_rhd.dataset import write_tables
-    from simclr_rhd.model import build as build_model
-    from simclr_rhd.optim import make_optimizer
-    from simclr_rhd.pretrain import Pretraining
-    from simclr_rhd.step import Step
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.data import summary as inventory
+    from simclr_rhd.data.dataset import write_tables
+    from simclr_rhd.data.store import store
+    from simclr_rhd.ssl.augment import PRESETS
+    from simclr_rhd.ssl.batches import Partners
+    from simclr_rhd.ssl.model import build as build_model
+    from simclr_rhd.ssl.optim import make_optimizer
+    from simclr_rhd.ssl.step import Step
+    from simclr_rhd.ssl.trainer import Pretraining
 
     runtime.prepare_torch()
     stages, last = {"imports": time.time() - begun}, time.time()
@@ -160,7 +162,7 @@ def worker(what, folder, n, begun):
 
 
 def read(folder, n):
-    from simclr_rhd import reading
+    from simclr_rhd.data import load as reading
 
     reading.stored_side = lambda image_size: SIDE  # small frames
     return reading.read_dataset(
@@ -273,9 +275,9 @@ def decoded_per_core():
     import numpy as np
     from PIL import Image, ImageFilter
 
-    from simclr_rhd.augment import stored_side
-    from simclr_rhd.sources import Folder
-    from simclr_rhd.store import open_store
+    from simclr_rhd.data.sources.folder import Folder
+    from simclr_rhd.data.store.store import open_store
+    from simclr_rhd.ssl.augment import stored_side
 
     logging.disable()
     rng = np.random.default_rng(0)
@@ -296,12 +298,13 @@ def views_per_second(size):
     """Views a second in training steps of 64 frames, the median of some."""
     import torch
 
-    from simclr_rhd import probe, runtime
-    from simclr_rhd.augment import PRESETS
-    from simclr_rhd.model import build as build_model
-    from simclr_rhd.optim import make_optimizer
-    from simclr_rhd.precision import PRECISIONS, pick_precision
-    from simclr_rhd.step import Step
+    from simclr_rhd.core import device as runtime
+    from simclr_rhd.planning import profiler as probe
+    from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+    from simclr_rhd.ssl.augment import PRESETS
+    from simclr_rhd.ssl.model import build as build_model
+    from simclr_rhd.ssl.optim import make_optimizer
+    from simclr_rhd.ssl.step import Step
 
     runtime.prepare_torch()
     model = build_model("random", seed=0).train()
@@ -337,7 +340,7 @@ def paper():
 
 def foreseen(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
-    from simclr_rhd.augment import stored_side
+    from simclr_rhd.ssl.augment import stored_side
 
     fetch, decode = frames / FETCHED, frames / (per_core * machine.cores)  # each machine keeps a store
     workers = machine.gpus * machine.machines

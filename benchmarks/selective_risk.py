@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.selective import MOST_WRONG, NEVER, THRESHOLDS, choose_threshold
+from simclr_rhd.evaluation.selective import MOST_WRONG, NEVER, THRESHOLDS, choose_threshold
 
 FRAMES, SHIFT, POPULATION = 12, 1.5, 40_000
 EASE = (

@@ -9,8 +9,8 @@ memory). The loop is the program's own (`Pretraining.train_epoch`): reading from
 numbers, two views, NT-Xent, optimizer, the moving average, the state that a stop could save.
 
 `--plain` holds the bare step against the same step without what makes it fast: with PyTorch's own
-convolutions (`simclr_rhd/convolution.py`), and with each new tensor filled before it is written
-(`runtime.prepare_torch`).
+convolutions (`simclr_rhd/ssl/convolution.py`), and with each new tensor filled before it is written
+(`device.prepare_torch`).
 
 `--convolutions` times the ways of each convolution of the network, forward and backward.
 
@@ -29,17 +29,18 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd import convolution, runtime
-from simclr_rhd.augment import PRESETS
-from simclr_rhd.frames import stored_side
-from simclr_rhd.loss import nt_xent
-from simclr_rhd.model import build
-from simclr_rhd.optim import make_optimizer
-from simclr_rhd.precision import PRECISIONS
-from simclr_rhd.pretrain import Pretraining
-from simclr_rhd.processor import has_amx
-from simclr_rhd.shards import Frames, ShardWriter
-from simclr_rhd.step import Step
+from simclr_rhd.core import device as runtime
+from simclr_rhd.core.processor import has_amx
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.store.shards import Frames, ShardWriter
+from simclr_rhd.planning.precision import PRECISIONS
+from simclr_rhd.ssl import convolution
+from simclr_rhd.ssl.augment import PRESETS
+from simclr_rhd.ssl.loss import nt_xent
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.trainer import Pretraining
 
 
 def bare_step(model, optimizer, views):

@@ -18,8 +18,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 from versus import ours, protocol  # noqa: E402
 
-from simclr_rhd import runtime  # noqa: E402
-from simclr_rhd.dataset import Dataset  # noqa: E402
+from simclr_rhd.core import device as runtime  # noqa: E402
+from simclr_rhd.data.dataset import Dataset  # noqa: E402
 
 print = partial(print, flush=True)
 

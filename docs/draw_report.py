@@ -1,4 +1,4 @@
-"""Draw `report.png`: the first screen of a run's report, in a headless Chromium.
+"""Draw `page.png`: the first screen of a run's report, in a headless Chromium.
 
 python docs/draw_report.py models/report.html
 """

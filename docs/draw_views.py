@@ -12,10 +12,10 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from simclr_rhd import plots_pretraining
-from simclr_rhd.augment import PRESETS, draws, pictures, plain_view, two_views
-from simclr_rhd.demo import write_demo
-from simclr_rhd.frames import colour_kind, decode, square
+from simclr_rhd.data.decoding.image import colour_kind, decode, square
+from simclr_rhd.data.demo.dataset import write_demo
+from simclr_rhd.report.charts import pretraining as plots_pretraining
+from simclr_rhd.ssl.augment import PRESETS, draws, pictures, plain_view, two_views
 
 SIZE, VIEWS = 112, 16
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it takes seconds to import
-    from simclr_rhd.inference import Model
+    from simclr_rhd.inference.predictor import Model
 
 __version__ = "0.1.0"
 __all__ = ["load_model"]
@@ -22,6 +22,6 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     Raises:
         UserError: the file is no model of this program and version, or is damaged.
     """
-    from simclr_rhd.inference import Model
+    from simclr_rhd.inference.predictor import Model
 
     return Model(path, device=device)

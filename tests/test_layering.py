@@ -1,4 +1,4 @@
-"""The package's modules import downwards only, and what is heavy only where it is used."""
+"""The package's rooms import only rooms above them, and what is heavy only where it is used."""
 
 import ast
 import subprocess
@@ -8,114 +8,58 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = [
-    {"text"},
-    {
-        "errors",
-        "process",
-        "processor",
-        "containers",
-        "limits",
-        "bootstrap",
-        "calibration",
-        "confusions",
-        "parallel",
-        "pooling",
-        "prevalence",
-        "ranking",
-    },
-    {"pseudonyms"},
-    {"averaging", "convolution", "diagnostics", "groups", "optim", "records"},
-    {
-        "commands",
-        "files",
-        "frames",
-        "phantom",
-        "listing",
-        "ranks",
-        "intervals",
-        "split",
-        "projection",
-        "table",
-        "cells",
-        "answers",
-    },
-    {
-        "config",
-        "loss",
-        "syncnorm",
-        "annotators",
-        "demo",
-        "checkpoint",
-        "augment",
-        "bucket",
-        "clips",
-        "earlier",
-        "shards",
-        "stages",
-        "index",
-    },
-    {"metrics", "runtime", "audit", "canvas", "comparators", "dicom", "labels", "model"},
-    {"earlier", "media", "precision", "runs"},
-    {"mirror"},
-    {"store", "sources"},
-    {"dataset"},
-    {"batches", "inventory", "reading", "novelty"},
-    {"step", "features", "heads", "cohort", "saliency"},
-    {"finetune", "study", "curves", "classifier", "selective"},
-    {"inference"},
-    {"predict", "__init__"},
-    {"export"},
-    {"evaluation"},
-    {"efficiency"},
-    {"pretrain", "journal"},
-    {"watch"},
-    {"costs"},
-    {"probe", "settle"},
-    {"plots_pretraining", "plots_tasks", "plots_evaluation", "summary"},
-    {"webpage", "verdict", "figures", "compare"},
-    {"card"},
-    {"images", "panels", "plots_comparison"},
-    {"gallery", "atlas", "comparison"},
-    {"contents"},
-    {"report"},
-]
-LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-MODULES = sorted(path.stem for path in (ROOT / "simclr_rhd").glob("*.py"))
+PACKAGE = ROOT / "simclr_rhd"
+# In the order of imports: each room may use those before it.
+ROOMS = ["core", "data", "runs", "ssl", "heads", "evaluation", "inference", "report", "planning", "cli"]
+FILES = sorted(path.relative_to(PACKAGE) for room in ROOMS for path in (PACKAGE / room).rglob("*.py"))
 
 
-def imports(path):
-    """Names of our modules that a file imports, anywhere in it."""
+def imported(path):
+    """Dotted names of our modules that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "simclr_rhd":
-            yield from (alias.name for alias in node.names if alias.name in LEVEL)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("simclr_rhd."):
-            yield node.module.split(".")[1]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "simclr_rhd":
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if module_of(name) else node.module
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module):
-    assert module in LEVEL, f"give {module} its layer"
-    for other in imports(ROOT / "simclr_rhd" / f"{module}.py"):
-        assert LEVEL[other] < LEVEL[module], f"{module} imports {other}"
+def module_of(name):
+    """The file of a dotted name; None if it is no module."""
+    path = ROOT.joinpath(*name.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file if file.exists() else None
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_only_main_sees_the_configuration(module):
-    assert "config" not in set(imports(ROOT / "simclr_rhd" / f"{module}.py"))
+def test_every_room_is_in_the_list():
+    assert sorted(ROOMS) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_room_imports_only_rooms_above_it(file):
+    for name in imported(PACKAGE / file):
+        room = name.split(".")[1]
+        assert ROOMS.index(room) <= ROOMS.index(file.parts[0]), f"{file} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {path: {module_of(name) for name in imported(path)} for path in PACKAGE.rglob("*.py")}
+    while leaves := [path for path, needed in graph.items() if not needed & graph.keys()]:
+        for path in leaves:
+            del graph[path]
+    assert not graph, f"a circle among {sorted(str(path.relative_to(PACKAGE)) for path in graph)}"
 
 
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("config", ["torch", "numpy", "PIL"]),
-        ("process", ["torch", "numpy", "PIL"]),
-        ("sources", ["google.cloud", "torch", "matplotlib"]),
-        ("plots_pretraining", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
-        ("plots_tasks", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
-        ("plots_evaluation", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
-        ("comparison", ["torch", "matplotlib", "seaborn", "umap"]),
-        ("pretrain", ["matplotlib", "sklearn", "google.cloud", "umap"]),
+        ("cli.config", ["torch", "numpy", "PIL"]),
+        ("core.process", ["torch", "numpy", "PIL"]),
+        ("data.sources.folder", ["google.cloud", "torch", "matplotlib"]),
+        ("report.charts.pretraining", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("report.charts.tasks", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("report.charts.evaluation", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
+        ("report.compare.page", ["torch", "matplotlib", "seaborn", "umap"]),
+        ("ssl.trainer", ["matplotlib", "sklearn", "google.cloud", "umap"]),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_used(module, absent):

@@ -9,8 +9,9 @@ import numpy as np
 
 from gpu_rows.bench import Bench, Outcome, check
 from gpu_rows.speed import write_pictures
-from simclr_rhd import classifier, load_model
-from simclr_rhd.frames import stored_side
+from simclr_rhd import load_model
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.inference import classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = "--epochs 2 --linear-epochs 5 --finetune --finetune-epochs 1 --no-figures --no-rehearsal"
@@ -62,7 +63,7 @@ def train_and_predict(bench: Bench) -> Outcome:
 
 def exported(bench: Bench) -> Outcome:
     """An exported model on the processor against the same model on the device."""
-    from simclr_rhd import export
+    from simclr_rhd.inference import export
 
     model_path = bench.folder / "models" / "model.pt"
     if not model_path.exists():

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
 from gpu_rows.worker import of_ranks, of_training
-from simclr_rhd import costs, probe
-from simclr_rhd.augment import two_views
-from simclr_rhd.batches import Batch
-from simclr_rhd.frames import stored_side
-from simclr_rhd.model import build
-from simclr_rhd.optim import make_optimizer
-from simclr_rhd.pretrain import Pretraining
-from simclr_rhd.settle import AUTO, settle
-from simclr_rhd.step import Step
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.planning import profiler as probe
+from simclr_rhd.planning import run_estimate as costs
+from simclr_rhd.planning.auto_settings import AUTO, settle
+from simclr_rhd.ssl.augment import two_views
+from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.trainer import Pretraining
 
 WORKER = Path(__file__).with_name("worker.py")
 FEW = 5  # steps against the processor
@@ -204,7 +205,7 @@ def data_parallel(bench: Bench) -> Outcome:
 
 
 def in_data_parallel(model: nn.Module) -> nn.Module:
-    """As `runtime.wrap` does where there are several GPUs."""
+    """As `device.wrap` does where there are several GPUs."""
     return nn.DataParallel(model)
 
 

@@ -15,18 +15,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
-from simclr_rhd import load_model, predict
-from simclr_rhd.augment import MEAN, STD
-from simclr_rhd.classifier import Classifier, Facts
-from simclr_rhd.classifier import save as save_classifier
-from simclr_rhd.features import extract_described
-from simclr_rhd.frames import stored_side
-from simclr_rhd.heads import train_heads
-from simclr_rhd.inference import BATCH
-from simclr_rhd.model import Heads, build
-from simclr_rhd.precision import PRECISIONS
-from simclr_rhd.shards import Frames
-from simclr_rhd.stages import growing
+from simclr_rhd import load_model
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.heads.train import train_heads
+from simclr_rhd.inference import predict_files as predict
+from simclr_rhd.inference.classifier import Classifier, Facts
+from simclr_rhd.inference.classifier import save as save_classifier
+from simclr_rhd.inference.predictor import BATCH
+from simclr_rhd.planning.precision import PRECISIONS
+from simclr_rhd.ssl.augment import MEAN, STD
+from simclr_rhd.ssl.features import extract_described
+from simclr_rhd.ssl.model import Heads, build
+from simclr_rhd.ssl.schedule import growing
 
 EPOCHS, LINEAR_EPOCHS = 300, 60  # of the mission's command
 CLASSES = {"view": list("abc"), "condition": list("abcdefg"), "severity": list("abcd")}

@@ -20,11 +20,13 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 from gpu_rows.bench import TINY, Bench, some_batch, train_step
-from simclr_rhd import checkpoint, ranks, runtime
-from simclr_rhd.model import build
-from simclr_rhd.optim import make_optimizer
-from simclr_rhd.pretrain import LAST, fit
-from simclr_rhd.syncnorm import synchronise
+from simclr_rhd.core import device as runtime
+from simclr_rhd.core import distributed as ranks
+from simclr_rhd.core.sync_batchnorm import synchronise
+from simclr_rhd.runs import checkpoint
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.ssl.trainer import LAST, fit
 
 STEPS = 3  # of a rank
 EPOCHS, STEPS_OF_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run
@@ -36,7 +38,9 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
         device = torch.device("cuda", ranks.rank() % torch.cuda.device_count())
         torch.cuda.set_device(device)
     if backend != "none":
-        dist.init_process_group("cpu:gloo,cuda:nccl" if backend == "nccl" else backend)  # as `ranks.joined`
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if backend == "nccl" else backend
+        )  # as `distributed.joined`
     model = build("random", seed=0).to(device)
     if backend != "none":
         model = synchronise(model, device)

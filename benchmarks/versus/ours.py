@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 import main
-from simclr_rhd.config import Config, parse
-from simclr_rhd.dataset import Dataset
-from simclr_rhd.model import build
-from simclr_rhd.precision import pick_precision
-from simclr_rhd.settle import Settled
+from simclr_rhd.cli.config import Config, parse
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.planning.auto_settings import Settled
+from simclr_rhd.planning.precision import pick_precision
+from simclr_rhd.ssl.model import build
 
 CPU = torch.device("cpu")
 

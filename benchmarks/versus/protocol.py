@@ -20,11 +20,11 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from simclr_rhd.comparators import COMPONENTS, pixels
-from simclr_rhd.dataset import Dataset
-from simclr_rhd.features import extract
-from simclr_rhd.reading import read_dataset
-from simclr_rhd.sources import open_source
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.load import read_dataset
+from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.heads.baselines import COMPONENTS, pixels
+from simclr_rhd.ssl.features import extract
 
 FOLDS = 5
 FOLD_SEEDS = (0, 1, 2)  # assignments of patients to folds that a score is the mean of

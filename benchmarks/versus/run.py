@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from versus.protocol import TASKS, interval, spread
 
-from simclr_rhd.runs import commit
-from simclr_rhd.stages import planned
+from simclr_rhd.runs.run_dir import commit
+from simclr_rhd.ssl.schedule import planned
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

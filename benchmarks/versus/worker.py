@@ -53,7 +53,7 @@ def data_rate(dataset, told):
     for number in range(3):
         begun = time.perf_counter()
         if told["arm"] == "ours":
-            from simclr_rhd.augment import two_views
+            from simclr_rhd.ssl.augment import two_views
 
             step, inner = run.run.step, run.run
             step.size = told["size"]
@@ -116,7 +116,7 @@ def untrained(dataset, told):
     """The probe on an encoder that was not trained, and on pixels."""
     from versus import protocol
 
-    from simclr_rhd.model import build
+    from simclr_rhd.ssl.model import build
 
     return {
         "random": protocol.judge(build("random", seed=told["seed"]).encoder, dataset, size=told["size"]),
@@ -165,7 +165,7 @@ def main():
     from versus import protocol
 
     if told["arm"] == "ours":
-        from simclr_rhd import runtime
+        from simclr_rhd.core import device as runtime
 
         runtime.prepare_torch()
     dataset = protocol.read(told["data"], Path(told["cache"]), image_size=told["size"])

@@ -1,0 +1,181 @@
+"""Clips: the frames of a video file, one after another."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.decoding.containers import missing_bytes
+from simclr_rhd.data.decoding.image import evenly, rgb_of
+from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, room
+
+EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
+PADDED = 2  # FFmpeg counts the margins of a frame, too
+WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
+Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
+# A playlist that is called .mp4 must not make the reader open other files or addresses.
+SAFE = {
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm,h264,hevc,m4v",
+}
+
+
+def clip_frames(
+    path: Path, suffix: str, *, most: int | None, max_pixels: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a clip that a player shows, with their numbers from 0, each (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        suffix: the extension of its name, lower case.
+        most: that many frames, evenly spaced; None for all.
+        max_pixels: of a frame.
+
+    Raises:
+        ValueError: the clip cannot be read, or not to its end; frames before that have been given.
+        UserError: PyAV is missing.
+    """
+    if suffix == ".gif":
+        return _numbered(partial(_gif, path, max_pixels), most)
+    return _numbered(partial(_video, path, max_pixels), most)
+
+
+def video_frames(stream: BinaryIO, *, most: int | None, max_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a video stream as they are coded; otherwise as `clip_frames`."""
+    return _numbered(partial(_coded, stream, max_pixels), most)
+
+
+def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iterator[tuple[int, np.ndarray]]:
+    given = 0
+    try:
+        wanted = None if most is None else set(evenly(_count(frames()), most))
+        for number, as_rgb in enumerate(frames()):
+            if wanted is None or number in wanted:
+                given += 1
+                yield number, as_rgb()
+    except UserError:
+        raise
+    except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
+        if type(error) is ValueError:  # one of ours; FFmpeg's errors are of classes below it
+            raise
+        raise ValueError(f"damaged clip ({type(error).__name__})") from None
+    if given == 0:
+        raise ValueError("a clip without frames")
+
+
+def _count(frames: Iterator[Decoded]) -> int:
+    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
+    count = 0
+    with suppress(Exception):  # it comes again when the frames are read
+        for _ in frames:
+            count += 1
+    return count
+
+
+def require_pyav() -> Any:
+    """The module `av`.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError(
+            "there are clips among the files, and the package that reads them is missing: pip install av"
+        ) from None
+    return av
+
+
+def _video(path: Path, max_pixels: int) -> Iterator[Decoded]:
+    for frame, stream in _decoded(str(path), path.stat().st_size, max_pixels):
+        size = shown_size(frame.width, frame.height, credible_aspect(stream.sample_aspect_ratio or 1))
+        check_frame(*size, max_pixels=max_pixels)
+        yield partial(_shown, frame, size)
+    if missing := missing_bytes(path):
+        raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
+
+
+def _coded(source: BinaryIO, max_pixels: int) -> Iterator[Decoded]:
+    size = source.seek(0, 2)
+    source.seek(0)
+    for frame, _ in _decoded(source, size, max_pixels):
+        yield partial(frame.to_ndarray, format="rgb24")
+
+
+def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+    """PyAV's frames, each with its stream; of a file of `size` bytes."""
+    av = require_pyav()
+    # FFmpeg decodes some frames to learn what they are, of any size that it can address
+    most = {"max_pixels": f"{PADDED * max(MAX_PIXELS, max_pixels)}"}
+    with av.open(source, "r", options=SAFE | most) as container:
+        if not container.streams.video:
+            raise ValueError("a clip without pictures")
+        stream = container.streams.video[0]
+        stream.codec_context.options = most
+        if not stream.width:
+            raise ValueError(f"a clip of unknown size, or too large: --max-pixels allows {max_pixels}")
+        check_frame(stream.width, stream.height, max_pixels=max_pixels)
+        check_file(stream.frames, stream.width, stream.height, size=size, max_pixels=max_pixels)
+        for number, frame in enumerate(container.decode(stream), start=1):
+            if frame.is_corrupt:
+                raise ValueError("damaged clip")
+            check_file(number, frame.width, frame.height, size=size, max_pixels=max_pixels)
+            with room(frame.width * frame.height):
+                yield frame, stream
+
+
+def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """Width and height of a frame whose pixels are made square; none of its own pixels is lost.
+
+    Args:
+        width: of the frame as it is stored.
+        height: likewise.
+        aspect: width of a pixel over its height.
+    """
+    return round(width * max(1, aspect)), round(height * max(1, 1 / aspect))
+
+
+def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
+    """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
+
+    Args:
+        frame: as PyAV gives it.
+        size: width and height, once its pixels are square.
+    """
+    pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return pixels if matrix is None else placed(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
+
+
+def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Lay out (H, W, 3) pixels by the nine numbers of a display matrix (ISO/IEC 14496-12, 6.2.2).
+
+    A point (x, y) is shown at (ax + cy, bx + dy). Slanted pictures are turned to the nearest quarter.
+    """
+    a, b, _, c, d = (float(number) for number in matrix[:5])
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def credible_aspect(aspect: float | Fraction) -> float:
+    """Width of a pixel over its height as a header tells it; 1 where that cannot be."""
+    return float(aspect) if 1 / WIDEST <= aspect <= WIDEST else 1.0
+
+
+def _gif(path: Path, max_pixels: int) -> Iterator[Decoded]:
+    with Image.open(path, formats=["GIF"]) as image:
+        check_frame(*image.size, max_pixels=max_pixels)
+        check_file(
+            getattr(image, "n_frames", 1), *image.size, size=path.stat().st_size, max_pixels=max_pixels
+        )
+        for frame in ImageSequence.Iterator(image):
+            with room(frame.width * frame.height):
+                yield partial(rgb_of, frame)

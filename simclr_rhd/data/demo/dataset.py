@@ -1,0 +1,145 @@
+"""Built-in data: synthetic echo clips with labels, in the bucket's layout. They look like echo, and are not.
+
+Every patient has one condition and one severity, and a clip of each view. A clip's labels are what it shows:
+a lesion only where its valve is in view, and a leak only where colour is on. How clips are drawn: `phantom`.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from simclr_rhd.data.demo.phantom import VALVES, Look, draw_clip
+
+SEED = 20_260
+LABELLED_SHARE = 0.75  # of the patients; the others have unlabelled clips only
+LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
+COLOUR_SHARE = 0.9  # of the clips, whatever they show
+
+NOT_APPLICABLE = "Not Applicable"
+VIEWS = {
+    "PLAX": "Parasternal long axis (PLAX)",
+    "PSAX": "Parasternal short axis(PSAX)",
+    "A4C": "Apical Four Chamber(A4C)",
+    "none": NOT_APPLICABLE,
+}
+LESIONS = {
+    "AR": "Aortic Valve Regurgitation",
+    "MVP": "Mitral Valve Prolapse",
+    "MR": "Mitral Valve Regurgitation",
+    "PR": "Pulmonary Valve Regurgitation",
+    "TR": "Tricuspid Valve Regurgitation",
+}
+CONDITIONS = (
+    (),
+    ("AR",),
+    ("MVP",),
+    (),
+    ("MR",),
+    ("PR",),
+    (),
+    ("TR",),
+    ("AR", "PR"),
+)  # dealt to patients in turn
+SEVERITIES = ("Normal", "Borderline rhd", "Definite rhd")
+
+VALVE_OF = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What a patient has, how they image, and where all their randomness comes from."""
+
+    name: str
+    lesions: tuple[str, ...]
+    severity: str
+    labelled: bool
+    look: Look
+    rng: np.random.Generator
+
+
+def write_demo(root: Path, *, patients: int) -> None:
+    """Write the data set below `root`: frames as PNG, and the label table.
+
+    The same number of patients gives the same bytes.
+
+    Args:
+        root: an existing folder.
+        patients: how many; at least 12, for every view and some conditions.
+
+    Raises:
+        ValueError: fewer than 12 patients.
+    """
+    if patients < 12:
+        raise ValueError(f"wanted at least 12 patients, got {patients}")
+    labelled = root / "supervised" / "annotated-final"
+    unlabelled = root / "unsupervised-videos" / "unlabelled-frames"
+    for folder in (labelled, unlabelled):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows: list[list[str]] = []
+    for patient in draw_patients(patients):
+        views = patient.rng.permutation(list(VIEWS))
+        for number, view in enumerate(views, start=1):
+            clip, label = make_clip(patient, str(view))
+            name = f"{patient.name}-c{number}"
+            for index, frame in enumerate(clip):
+                to_label = patient.labelled and index < LABELLED_FRAMES
+                file = f"{name}_frame{7 * index + 3:04d}.png"
+                Image.fromarray(frame).save((labelled if to_label else unlabelled) / file)
+                if to_label:
+                    rows.append([file, *label, patient.name])
+    _add_quirks(rows)
+    with (root / "supervised" / "sorted_file.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([["FILENAME", "VIEW-APP", "CONDITION", "SEVERITY", "PATIENT"], *rows])
+
+
+def draw_patients(n: int) -> list[Patient]:
+    """Patients whose conditions and severities are balanced and independent of how they image."""
+    n_labelled = round(n * LABELLED_SHARE)
+    deal = np.random.default_rng([SEED, 1])
+    severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
+    names = deal.permutation(n) + 1  # so that numbers do not tell the condition
+    result = []
+    for index in range(n):
+        rng = np.random.default_rng([SEED, 2, index])
+        look = Look(
+            gain=rng.uniform(0.75, 1.3), scale=rng.uniform(0.85, 1.15), aspect=rng.uniform(0.88, 1.14)
+        )
+        condition = CONDITIONS[index % len(CONDITIONS)]
+        name = f"synthetic-p{names[index]:03d}"
+        result.append(Patient(name, condition, severity[index], index < n_labelled, look, rng))
+    return result
+
+
+def make_clip(patient: Patient, view: str) -> tuple[np.ndarray, list[str]]:
+    """A patient's clip of a view: (F, H, W, 3) uint8, and its view, condition and severity in the table."""
+    rng, valves = patient.rng, VALVES.get(view, {})
+    colour = rng.random() < COLOUR_SHARE
+    shown = [name for name in patient.lesions if VALVE_OF[name] in valves and (colour or name == "MVP")]
+    clip = draw_clip(
+        view,
+        n_frames=LABELLED_FRAMES + UNLABELLED_FRAMES,
+        colour=colour,
+        prolapse="MVP" in shown,
+        leaks=[VALVE_OF[name] for name in shown if name != "MVP"],
+        severity=SEVERITIES.index(patient.severity),
+        look=patient.look,
+        rng=rng,
+    )
+    lesions = [LESIONS[name] for name in shown][:: rng.choice([1, -1])] or [NOT_APPLICABLE]
+    return clip, [VIEWS[view], str(lesions), patient.severity if valves else NOT_APPLICABLE]
+
+
+def _add_quirks(rows: list[list[str]]) -> None:
+    """What real exports have: empty cells, rows of one file that agree or disagree, a row without a file."""
+    if len(rows) < 200:
+        return
+    for row in rows[5::97]:
+        row[3] = ""
+    rows.append(rows[20].copy())
+    other = rows[40].copy()
+    other[3] = "Normal" if other[3] != "Normal" else "Definite rhd"
+    rows.append(other)
+    rows.append(["synthetic-gone_frame0003.png", *rows[60][1:4], ""])

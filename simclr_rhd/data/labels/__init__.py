@@ -1,0 +1,1 @@
+"""Label tables, classes, annotators, patients."""

@@ -1,0 +1,326 @@
+"""The label table as a file: its encoding, its columns, and which frame each row names."""
+
+import codecs
+import csv
+import io
+import itertools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.text import from_cell, printable
+
+COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
+FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
+PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
+USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
+ONLY_A_NUMBER = re.compile(
+    r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
+)
+NEEDED = (FILE_COLUMN, *COLUMNS.values())
+MARKS = (  # UTF-16's begins UTF-32's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+LARGEST_TABLE, LONGEST_LINE = 2**27, 2**20  # bytes
+SAMPLE = 4096  # bytes by which an encoding is told
+LONGEST_SHOWN = 300  # characters of a header in a message
+BLANKS = (b" ", b"\t", b"\r", b"\n")
+AS_CSV = "Open it, save it as CSV (UTF-8), and name that file"
+UNPACK = "Unpack it, and name the table within"
+OTHER_KINDS = (  # how they begin, what they are, what to do
+    (b"PK\x03\x04", "a workbook (.xlsx, .ods) or another zip archive", AS_CSV),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (.xls)", AS_CSV),
+    (b"\x1f\x8b", "compressed with gzip", UNPACK),
+    (b"BZh", "compressed with bzip2", UNPACK),
+    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (b"Rar!", "a rar archive", UNPACK),
+    (b"%PDF", "a PDF document", "Export the table as CSV"),
+    (b"{\\rtf", "a text document (RTF)", "Export the table as CSV"),
+    (b"SQLite format 3", "an SQLite database", "Export the table as CSV"),
+    (b"PAR1", "a Parquet file", "Save it as CSV (UTF-8), and name that file"),
+    (b"<!doctype", "a web page", "A page stands there instead of the table: download it again, signed in"),
+    (b"<html", "a web page", "A page stands there instead of the table: download it again, signed in"),
+    (b"<stata", "a Stata file", AS_CSV),
+    (b"<table", "a web page", AS_CSV),
+    (b"<", "an XML document", AS_CSV),
+    (b"$FL", "an SPSS file", AS_CSV),
+    (b"version https://git-lfs", "a pointer of Git LFS to the table", "Fetch the table itself: git lfs pull"),
+    (b"ARROW1", "a Feather file", AS_CSV),
+    (b"\x89HDF", "an HDF5 file", AS_CSV),
+    (b'{"', "a JSON document", "Export the labels as CSV"),
+    (b"[{", "a JSON document", "Export the labels as CSV"),
+    *(
+        (sign + blank, "a JSON document", "Export the labels as CSV")
+        for sign in (b"[", b"{")
+        for blank in BLANKS
+    ),
+)
+OF_PATIENTS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
+
+
+class Row(dict[str, str]):
+    """Cells by column name.
+
+    Attributes:
+        line: where the row begins in its file, 1 for the first line.
+    """
+
+    line = 0
+
+
+def table_bytes(path: Path, name: str) -> bytes:
+    """A table as it is on this machine; `name` is what messages call it.
+
+    Raises:
+        UserError: it cannot be read, or is larger than any table.
+    """
+    try:
+        if (size := path.stat().st_size) > LARGEST_TABLE:
+            raise UserError(f"{name}: has {size} bytes, a table at most {LARGEST_TABLE}; is it another file?")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from None
+
+
+def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> list[Row]:
+    """The table's rows by column name; `needed` are the columns without which it is refused.
+
+    Raises:
+        UserError: it is no CSV file, has no rows, or lacks a column that is needed.
+    """
+    _refuse_other_kinds(table, name)
+    _refuse_long_lines(table, name)
+    text = _decoded(table, name)
+    header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
+    delimiter = max(",;\t|", key=header.count)
+    try:
+        head, *records = list(_records(text, delimiter)) or [(1, [], "")]
+    except csv.Error as error:  # above all of a cell that is larger than csv.field_size_limit()
+        raise UserError(
+            f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
+        ) from None
+    columns = [_column(column) for column in head[1]]
+    if PATIENT_COLUMN not in columns:
+        columns = [PATIENT_COLUMN if _same(column, PATIENT_ID) else column for column in columns]
+    if missing := [column for column in needed if column not in columns]:
+        raise UserError(
+            f"{name}: no column {', '.join(missing)}; its columns are: "
+            f"{', '.join(columns)[:LONGEST_SHOWN] or 'none'}. Wanted: {', '.join(needed)}"
+            + f" (and {PATIENT_COLUMN} where known)"
+            * (PATIENT_COLUMN not in needed)
+        )
+    if twice := [column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if columns.count(column) > 1]:
+        raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
+    _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
+    rows = []
+    for line, cells, _ in records:
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            raise UserError(
+                f"{name}: line {line} has more cells than there are columns; put a cell that "
+                "holds a comma, such as a list, between quotation marks: \"['A', 'B']\""
+            )
+        row = Row(itertools.zip_longest(columns, map(from_cell, cells[: len(columns)]), fillvalue=""))
+        row.line = line
+        if row[FILE_COLUMN].strip():
+            rows.append(row)
+    if not rows:
+        raise UserError(f"{name}: no rows with a {FILE_COLUMN}")
+    return rows
+
+
+def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
+    """Of each record of a CSV file: its first line, its cells, and its text where it has several lines."""
+    taken: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(lines(), delimiter=delimiter)
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num - len(taken) + 1, cells, "".join(taken) if len(taken) > 1 else ""
+        taken.clear()
+
+
+def _refuse_stray_quotes(
+    records: Sequence[tuple[int, list[str], str]], delimiter: str, place: int, name: str
+) -> None:
+    """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
+
+    Args:
+        records: of the table, as `_records` gives them, the header first.
+        delimiter: between two cells.
+        place: the column of the file names.
+        name: what to call the table.
+
+    Raises:
+        UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.
+    """
+    endings = {_ending(cells[place]) for _, cells, _ in records[1:] if len(cells) > place}
+    width = max((len(cells) for _, cells, _ in records), default=0)
+
+    def looks_like_a_row(line: str) -> bool:
+        cells = line.split(delimiter)
+        if not place < len(cells) or len(cells) < 2 or not cells[place].strip():
+            return False
+        ending = _ending(cells[place])
+        return ending in endings and (ending != "" or len(cells) >= width)
+
+    for first, cells, text in records:
+        if not text:
+            continue
+        within = [line for cell in cells for line in cell.splitlines()[1:]]
+        problem = "a line inside its cell looks like a row of its own" * any(map(looks_like_a_row, within))
+        try:
+            next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+        except csv.Error:
+            problem = problem or "its quotation marks do not match"
+        if len(cells) > place and len(cells[place].splitlines()) > 1:
+            problem = problem or f"its {FILE_COLUMN} has several lines"
+        if problem:
+            last = first + text.count("\n") - text.endswith("\n")
+            raise UserError(
+                f"{name}: the row that begins in line {first} goes on to line {last}, and {problem}: a "
+                "quotation mark is missing or too many there"
+            )
+
+
+def _ending(name: str) -> str:
+    """What a file's name ends with, "" for none and for the numbers of a DICOM identifier."""
+    suffix = PurePosixPath(name.strip().replace("\\", "/")).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _column(title: str) -> str:
+    """A column's name: of known ones only letters count, in any case."""
+    known = (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    return next((name for name in known if _same(title, name)), title.strip().upper())
+
+
+def _same(title: str, name: str) -> bool:
+    return re.sub(r"[\W_]", "", title).upper() == re.sub(r"[\W_]", "", name)
+
+
+def _refuse_other_kinds(table: bytes, name: str) -> None:
+    """What is often taken for a CSV file, and what to do with it.
+
+    Raises:
+        UserError: the bytes are of such a file.
+    """
+    for start, kind, advice in OTHER_KINDS:
+        if table[:SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower() == start.lower():
+            raise UserError(f"{name}: {kind}, no CSV table. {advice}")
+
+
+def _refuse_long_lines(table: bytes, name: str) -> None:
+    """A line of megabytes is no row; found before the bytes are decoded, it costs neither memory nor time.
+
+    Raises:
+        UserError: there is one.
+    """
+    start, number = 0, 1
+    while start < len(table):
+        ends = (table.find(sign, start, start + LONGEST_LINE) for sign in (b"\n", b"\r"))
+        end = min((end for end in ends if end >= 0), default=-1)
+        if end < 0 and len(table) - start > LONGEST_LINE:
+            raise UserError(f"{name}: line {number} has more than {LONGEST_LINE} bytes; is it a CSV table?")
+        start, number = (end + 1 if end >= 0 else len(table)), number + (table[end : end + 1] == b"\n")
+
+
+def _decoded(table: bytes, name: str) -> str:
+    """A table's text in any of the encodings that spreadsheets write, without their marks at its start.
+
+    Raises:
+        UserError: it is no text.
+    """
+    encoding = next((encoding for mark, encoding in MARKS if table.startswith(mark)), "")
+    if not encoding and b"\0" in table[:SAMPLE]:  # UTF-16: every other byte of plain letters is 0
+        low, high = table[:SAMPLE:2].count(0), table[1:SAMPLE:2].count(0)
+        encoding = "utf-16-le" if high > 3 * low else "utf-16-be" if low > 3 * high else ""
+        if not encoding:
+            raise UserError(f"{name}: holds bytes that are no text. Save it as CSV in UTF-8")
+    if encoding:
+        text = table.decode(encoding, errors="replace")
+    else:
+        try:
+            text = table.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = table.decode("cp1252", errors="replace")
+    text = re.sub(r"\A\s*sep=.\r?\n", lambda mark: "\n" * mark[0].count("\n"), text)
+    # What is not seen must not make two names of one, nor turn the direction in which figures are read.
+    return printable(_nfc(text), keep="\r\n\t")
+
+
+def match(
+    rows: Sequence[Row], listed: Sequence[str], *, prefixes: Sequence[str] = ()
+) -> tuple[dict[str, list[Row]], list[Row]]:
+    """Rows by the key of their file, and the rows that name no file, or more than one.
+
+    A row's folders only decide between files of one name: tables and buckets are sorted differently. But of a
+    name that is only a number, the folder tells the clip, and must agree. A row that names a folder is one of
+    all files below it.
+
+    Args:
+        rows: of a table.
+        listed: keys of files.
+        prefixes: folders that, like those above them, no row can mean.
+    """
+    by_name, below = defaultdict(list), defaultdict[str, list[str]](list)
+    for key in listed:
+        by_name[_nfc(PurePosixPath(key).name)].append(key)
+        for folder in PurePosixPath(key).parents:
+            below[f"{folder}"].append(key)
+    above = {
+        f"{folder}" for path in prefixes for folder in (PurePosixPath(path), *PurePosixPath(path).parents)
+    }
+    folders = defaultdict(list)
+    for path in below.keys() - above - {".", "/"}:
+        folders[_nfc(PurePosixPath(path).name)].append(path)
+
+    def only(paths: Sequence[str], wanted: str) -> list[str]:
+        if len(paths) > 1 or ("/" in wanted.lstrip("./") and numbers_only(wanted)):
+            paths = [path for path in paths if _nfc("/" + path).endswith("/" + wanted.lstrip("./"))]
+        return [*paths] if len(paths) == 1 else []
+
+    rows_of, unmatched = defaultdict(list), []
+    for row in rows:
+        wanted = path_in(row)
+        last = PurePosixPath(wanted).name
+        keys = only(by_name[last], wanted) if last in by_name else []
+        if not keys and last in folders:
+            keys = [key for folder in only(folders[last], wanted) for key in below[folder]]
+        for key in keys:
+            rows_of[key].append(row)
+        if not keys:
+            unmatched.append(row)
+    return dict(rows_of), unmatched
+
+
+def stem(name: str) -> str:
+    """A file's name without its extension; numbers are none, but part of a DICOM identifier."""
+    before, _, suffix = name.rpartition(".")
+    return before if before and suffix and not suffix.isdigit() else name
+
+
+def numbers_only(path: str) -> bool:
+    """Whether a file's name only numbers it: 'frame_0001.png', '12.jpg'."""
+    return ONLY_A_NUMBER.fullmatch(stem(PurePosixPath(path).name)) is not None
+
+
+def path_in(row: Row) -> str:
+    """The path in a row's FILENAME, with forward slashes."""
+    return _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)  # some systems list "é" as two characters

@@ -1,0 +1,1 @@
+"""Groups, and the parts that they are divided into."""

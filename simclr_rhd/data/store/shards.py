@@ -1,0 +1,110 @@
+"""Frames on disk: uint8 in files of a fixed number of frames, one channel for grey frames, three for others.
+
+Notation: N frames, S pixels of a stored frame's side, C channels (1 or 3).
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+
+from simclr_rhd.data.decoding.image import GREY
+
+SHARD = 2048  # frames in a file
+GREY_FILES, COLOUR_FILES = "grey", "colour"
+
+
+class ShardWriter:
+    """Writes frames into a folder; `checksums` has crc32c by file name once it is closed.
+
+    Args:
+        folder: an empty folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.counts = {GREY_FILES: 0, COLOUR_FILES: 0}
+        self.streams: dict[str, BinaryIO] = {}
+        self.sums: dict[str, google_crc32c.Checksum] = {}
+
+    def append(self, frame: np.ndarray, kind: int) -> None:
+        """Add a (C, S, S) uint8 frame; of a grey one the first channel is kept."""
+        name = GREY_FILES if kind == GREY else COLOUR_FILES
+        number, place = divmod(self.counts[name], SHARD)
+        path = self.folder / f"{name}-{number:05d}.u8"
+        if place == 0:
+            if name in self.streams:
+                _finish(self.streams[name])
+            self.streams[name] = path.open("wb")
+            self.sums[path.name] = google_crc32c.Checksum()
+        data = (frame[:1] if kind == GREY else frame).tobytes()
+        self.streams[name].write(data)
+        self.sums[path.name].update(data)
+        self.counts[name] += 1
+
+    def close(self) -> dict[str, str]:
+        """Bring everything to the disk; the files' checksums, by name."""
+        for stream in self.streams.values():
+            _finish(stream)
+        self.streams = {}
+        return {name: found.digest().hex() for name, found in sorted(self.sums.items())}
+
+    def abandon(self) -> None:
+        """Close the files, finished or not."""
+        for stream in self.streams.values():
+            stream.close()
+
+
+def _finish(stream: BinaryIO) -> None:
+    import os
+
+    stream.flush()
+    os.fsync(stream.fileno())
+    stream.close()
+
+
+class Frames:
+    """N stored frames, read where they are wanted: `frames[rows]` is (n, C, S, S) uint8.
+
+    C is 1 when all of these are grey, else 3.
+
+    Args:
+        folder: the shards.
+        kinds: (N,) uint8.
+        side: S.
+    """
+
+    def __init__(self, folder: Path, kinds: np.ndarray, side: int) -> None:
+        grey = kinds == GREY
+        self.grey, self.side = grey, side
+        self.place = np.where(grey, np.cumsum(grey), np.cumsum(~grey)) - 1  # (N,) within its kind
+        self.files = {
+            name: [
+                np.memmap(
+                    folder / f"{name}-{first // SHARD:05d}.u8",
+                    dtype=np.uint8,
+                    mode="r",
+                    shape=(min(SHARD, total - first), channels, side, side),
+                )
+                for first in range(0, total, SHARD)
+            ]
+            for name, total, channels in (
+                (GREY_FILES, int(grey.sum()), 1),
+                (COLOUR_FILES, int((~grey).sum()), 3),
+            )
+        }
+
+    def __len__(self) -> int:
+        return len(self.grey)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows)
+        grey = self.grey[rows]
+        out = np.empty((len(rows), 1 if grey.all() else 3, self.side, self.side), dtype=np.uint8)
+        for name, chosen in ((GREY_FILES, grey), (COLOUR_FILES, ~grey)):
+            number, place = np.divmod(self.place[rows], SHARD)
+            for shard in np.unique(number[chosen]):
+                here = chosen & (number == shard)
+                out[here] = self.files[name][shard][place[here]]  # one channel fills all three
+        return out

@@ -1,0 +1,259 @@
+"""The leak audit: which tested frames are too much like frames that the model has seen.
+
+A split is honest if no picture of a tested patient stands in another part under another name. Groups rule
+that out for names and for equal files; this looks at the pictures themselves, in two ways. Neither decides
+anything: the pairs are for the user to look at.
+
+Notation: M frames in all, n labelled ones, S pixels of a stored frame's side, D features.
+"""
+
+import heapq
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd.data.splits.split import HELD_OUT
+from simclr_rhd.data.store.shards import Frames
+
+SIDE = 32  # pixels of a thumbnail's side
+# Grey levels (of 255) between thumbnails of one picture. Medians on real heart and lung frames: a frame and
+# its JPEG of quality 75 are 0.3 apart (0.6 at most), its JPEG of half the width 1.1 (2.0), its JPEG moved by
+# a pixel 2.9 (95 % below 4.4); the nearest frame of another patient 23 (6.2 at least, both nearly black).
+# Not found are most next frames of a video (9), copies cropped by 2 % (11) and mirrored ones (30).
+ALIKE = 5.0
+FLAT = 10.0  # standard deviation of a thumbnail; below 2 ALIKE, frames with little in common are that near
+MOST = 200  # pairs that are listed
+ROWS, COLUMNS, READ = 1_000, 10_000, 256  # frames that are compared, or read, at once
+
+NEAREST, IDENTICAL = "nearest in feature space", "nearly identical"
+HEADER = ["kind", "test_path", "test_group", "other_path", "other_group", "other_part", "value"]
+
+
+SHOWN = 6  # pairs that look nearly identical whose frames the report shows
+CLOSEST = 20  # pairs in feature space that are listed
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a leak audit found.
+
+    Attributes:
+        rows: of `leak_audit.csv`, columns as HEADER.
+        gist: {"closest": the rows of the nearest pairs as records, "near_identical": {"found": pairs in all,
+            "listed", "threshold": grey levels}}.
+    """
+
+    rows: list[list[Any]]
+    gist: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two frames that are alike.
+
+    Attributes:
+        row: of the tested one.
+        other: row of the one it is like.
+        value: cosine similarity of features, or grey levels between thumbnails.
+        fold: number of the fold that tests the first.
+    """
+
+    row: int
+    other: int
+    value: float
+    fold: int = 0
+
+
+def audit(
+    features: Sequence[np.ndarray],
+    thumbs: np.ndarray,
+    labelled: np.ndarray,
+    *,
+    paths: Sequence[str],
+    groups: np.ndarray,
+    folds: Sequence[np.ndarray],
+) -> Audit:
+    """Both looks at a data set, in each fold by its own parts.
+
+    Args:
+        features: K times (n, D) float32 of the labelled frames.
+        thumbs: (M, P) float32 of `thumbnails`.
+        labelled: (n,) which of the M frames are labelled.
+        paths: M names.
+        groups: (M,) names.
+        folds: K times (M,) parts.
+    """
+    sides = [_sides(part[labelled]) for part in folds]
+    near = closest_pairs(features, groups[labelled], sides, most=CLOSEST)
+    near = [Pair(int(labelled[pair.row]), int(labelled[pair.other]), pair.value, pair.fold) for pair in near]
+    alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
+    total = 0
+    for number, part in enumerate(folds):
+        found, more = near_identical(thumbs, part, tested=["test"])
+        total += more
+        for pair in found:
+            if frozenset((pair.row, pair.other)) in alike:
+                total -= 1
+            alike.setdefault(frozenset((pair.row, pair.other)), replace(pair, fold=number))
+    identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MOST]
+    of: dict[str, Any] = {"paths": paths, "groups": groups, "folds": folds}
+    rows = [*table_rows(NEAREST, near, **of), *table_rows(IDENTICAL, identical, **of)]
+    gist = {
+        "closest": [dict(zip(HEADER, row, strict=True)) for row in rows[: len(near)]],
+        "near_identical": {
+            "found": total,
+            "listed": len(identical),
+            "threshold": ALIKE,
+            "pairs": [dict(zip(HEADER, row, strict=True)) for row in rows[len(near) :][:SHOWN]],
+        },
+    }
+    return Audit(rows, gist)
+
+
+def _sides(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
+
+
+def closest_pairs(
+    features: Sequence[np.ndarray],
+    groups: Sequence[str] | np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
+    most: int = 20,
+) -> list[Pair]:
+    """Tested frames and their nearest training frames, at most one pair for two groups.
+
+    Args:
+        features: (n, D) float32 of each fold.
+        groups: n names.
+        folds: rows that are trained on and rows that are tested, int, of each fold.
+        most: pairs.
+
+    Returns:
+        The most similar first: by cosine of the features less the mean of the fold's training frames, to 5
+        decimals. Of equals the first rows.
+    """
+    nearest = [
+        replace(pair, fold=number)
+        for number, (x, (train, test)) in enumerate(zip(features, folds, strict=True))
+        for pair in _nearest(x, np.sort(train), test)
+    ]
+    found: dict[frozenset[str], Pair] = {}
+    for pair in sorted(nearest, key=lambda pair: (-pair.value, pair.row, pair.other)):
+        found.setdefault(frozenset((groups[pair.row], groups[pair.other])), pair)
+    return [*found.values()][:most]
+
+
+def thumbnails(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
+    """(M, C, S, S) uint8 store -> (n, 32 * 32) float32 grey levels 0 to 255, area means, for some rows."""
+    out = np.empty((len(rows), SIDE * SIDE), dtype=np.float32)
+    for first in range(0, len(rows), READ):
+        grey = frames[rows[first : first + READ]].mean(axis=1, dtype=np.float32)  # (b, S, S)
+        areas = _areas(grey.shape[-1])
+        out[first : first + READ] = (areas @ grey @ areas.T).reshape(len(grey), -1)
+    return out
+
+
+def near_identical(
+    thumbs: np.ndarray,
+    part: np.ndarray,
+    *,
+    tested: Collection[str],
+    threshold: float = ALIKE,
+    most: int = MOST,
+) -> tuple[list[Pair], int]:
+    """Pairs of frames of different parts that are one picture, encoded anew, shifted or rescaled a little.
+
+    Frames that hardly vary and frames that are held out are left out. A pair of two tested frames is listed
+    once.
+
+    Args:
+        thumbs: (M, P) float32 of `thumbnails`.
+        part: (M,) names of parts.
+        tested: the parts that are tested; one frame of each pair is of them.
+        threshold: root mean square difference of two thumbnails that are alike, in grey levels.
+        most: pairs to return.
+
+    Returns:
+        The most alike first, of equals the first rows; and how many there are in all.
+    """
+    codes, is_tested = np.unique(part, return_inverse=True)[1], np.isin(part, list(tested))
+    kept = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= FLAT))
+    squares = np.einsum("ij,ij->i", thumbs, thumbs)
+    # |a - b|^2 from float32 products is off by some 1e-7 of |a|^2: what is near is then measured exactly
+    limit = thumbs.shape[1] * threshold**2 + 1e-5 * squares.max(initial=0)
+    best: list[tuple[float, int, int]] = []
+    total = 0
+    for rows in _pieces(kept[is_tested[kept]], ROWS):
+        for others in _pieces(kept, COLUMNS):
+            near = squares[rows, None] + squares[others] - 2 * (thumbs[rows] @ thumbs[others].T) <= limit
+            near &= codes[rows, None] != codes[others]
+            near &= ~is_tested[others] | (rows[:, None] < others)
+            for at in np.flatnonzero(near.any(axis=1)):
+                like = others[near[at]]
+                apart = np.sqrt(np.square(thumbs[like] - thumbs[rows[at]]).mean(axis=1, dtype=np.float64))
+                here = apart <= threshold
+                total += int(here.sum())
+                new = [
+                    (float(value), int(rows[at]), int(other))
+                    for value, other in zip(apart[here], like[here], strict=True)
+                ]
+                best = heapq.nsmallest(most, best + new)
+    return [Pair(row, other, value) for value, row, other in best], total
+
+
+def table_rows(
+    kind: str,
+    pairs: Sequence[Pair],
+    *,
+    paths: Sequence[str],
+    groups: Sequence[str],
+    folds: Sequence[np.ndarray],
+) -> Iterator[list[Any]]:
+    """Rows of `leak_audit.csv`, columns as HEADER.
+
+    Args:
+        kind: NEAREST or IDENTICAL.
+        pairs: of that kind.
+        paths: of the frames that the pairs' rows count.
+        groups: theirs.
+        folds: their parts in each fold.
+    """
+    for pair in pairs:
+        tested, other = ((paths[row], groups[row]) for row in (pair.row, pair.other))
+        yield [kind, *tested, *other, folds[pair.fold][pair.other], round(pair.value, 5)]
+
+
+def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Iterator[Pair]:
+    """Each tested row with its nearest training row; `train` ascends."""
+    if not len(train):
+        return
+    mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    for rows in _pieces(test, ROWS):
+        ours = _directions(features[rows] - mean)
+        value, other = np.full(len(rows), -np.inf), np.zeros(len(rows), dtype=np.int64)
+        for others in _pieces(train, COLUMNS):
+            # the last bits of a product depend on its place: equal frames are equal when rounded
+            similarity = (ours @ _directions(features[others] - mean).T).round(5)
+            first = similarity.argmax(axis=1)
+            here = similarity[np.arange(len(rows)), first].astype(np.float64).round(5)
+            other = np.where(here > value, others[first], other)
+            value = np.maximum(here, value)
+        yield from map(Pair, rows.tolist(), other.tolist(), value.tolist())
+
+
+def _directions(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+
+
+def _areas(side: int) -> np.ndarray:
+    """(32, side) float32: the share of each pixel of a line in the mean of each of its 32 equal pieces."""
+    edges, pixels = np.arange(SIDE + 1)[:, None] * side / SIDE, np.arange(side)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return (overlap.clip(0) * SIDE / side).astype(np.float32)
+
+
+def _pieces(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (rows[first : first + size] for first in range(0, len(rows), size))

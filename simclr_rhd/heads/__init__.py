@@ -1,0 +1,1 @@
+"""Linear heads on frozen features, their baselines, fine-tuning."""

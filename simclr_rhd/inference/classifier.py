@@ -1,0 +1,241 @@
+"""The trained classifier: frames in, probabilities out; and as one file, `model.pt`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.inference.ood import Novelty
+from simclr_rhd.runs import checkpoint
+from simclr_rhd.ssl.augment import MEAN, STD, plain_view
+from simclr_rhd.ssl.model import Heads, SimCLR, describe
+
+FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
+LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
+LONGEST_NAME = 1000  # characters of a class
+ROUNDED = 1e-3  # by which shares may miss their sum
+TRIED = 64  # pixels of the view that a file is tried with
+AGAIN = "wanted the model.pt that a run of this program wrote"
+
+Thresholds = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a classifier knows of itself.
+
+    Attributes:
+        classes: names of each task's classes, or lesions, in the order of the probabilities.
+        image_size: s, pixels of a view's side.
+        synthetic: whether it learnt from the built-in data.
+        thresholds: {question: {"frame", "video": confidence below which its answer is not to be taken, None
+            where no validation frame tells}}.
+        unproved: {question: {"frame", "video": why no answer is to be taken, "" where some are}}.
+        trained_on: the data's fingerprint, how they were split, and when.
+        version: of the file that it was read from.
+    """
+
+    classes: dict[str, list[str]]
+    image_size: int
+    synthetic: bool = False
+    thresholds: Thresholds = field(default_factory=dict)
+    unproved: dict[str, dict[str, str]] = field(default_factory=dict)
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+    @property
+    def stored_side(self) -> int:
+        """S, pixels of a frame's side as it goes in."""
+        return stored_side(self.image_size)
+
+
+class Classifier(nn.Module):
+    """Encoder, heads and novelty.
+
+    Args:
+        encoder: (B, 3, s, s) -> (B, 512).
+        heads: on its features.
+        novelty: None where too few frames were learnt from to tell.
+        facts: what it knows of itself.
+    """
+
+    def __init__(self, encoder: nn.Module, heads: Heads, novelty: Novelty | None, facts: Facts) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.novelty, self.facts = encoder, heads, novelty, facts
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        """Classify frames.
+
+        Args:
+            frames: (B, C, S, S) uint8, squares of `facts.stored_side` pixels, C 1 or 3.
+
+        Returns:
+            {task: (B, C) float64 probabilities}, "features": (B, 512), and "novelty": (B,), above 1 for a
+            frame that is unlike those learnt from, NaN where that is not known.
+        """
+        described = describe(self.encoder, plain_view(frames, size=self.facts.image_size))
+        features = described["features"]
+        unknown = torch.full_like(features[:, 0], torch.nan)
+        return self.heads.probabilities(features) | {
+            "features": features,
+            "novelty": unknown if self.novelty is None else self.novelty(described),
+        }
+
+
+def save(path: Path, classifier: Classifier) -> None:
+    """Write all that it takes to classify a new frame."""
+    heads, novelty, facts = classifier.heads, classifier.novelty, classifier.facts
+    checkpoint.save(
+        path,
+        {
+            "format": FORMAT,
+            "encoder": classifier.encoder.state_dict(),
+            "heads": heads.state_dict(),
+            "multilabel": sorted(heads.multilabel),
+            "novelty": None if novelty is None else novelty.state_dict(),
+            "preprocessing": _preprocessing(facts),
+            **asdict(facts),
+            "version": VERSION,
+        },
+    )
+
+
+def load(path: str | Path) -> Classifier:
+    """Read a `model.pt`; in eval mode, on the CPU. Nothing that is in the file is run.
+
+    Raises:
+        UserError: it cannot be read, is of another version, or is no classifier of this program.
+    """
+    saved = checkpoint.load(path)
+    if saved.get("format") != FORMAT:
+        what = (
+            "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
+        )
+        raise UserError(f"{path}: is {what}; {AGAIN}")
+    if type(saved.get("version")) is not int or saved["version"] not in (OLDER, VERSION):
+        raise UserError(
+            f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads versions "
+            f"{OLDER} and {VERSION}. Write it anew: the run's own command with --evaluate-again, or take the "
+            "program that wrote it"
+        )
+    try:
+        return _built(saved)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path}: damaged, or of another architecture ({reason}); {AGAIN}") from None
+
+
+def _built(saved: Mapping[str, Any]) -> Classifier:
+    older = saved["version"] == OLDER
+    facts = Facts(
+        **{name.name: saved[name.name] for name in fields(Facts) if name.name in saved or not older}
+    )
+    _check(facts)
+    multilabel = saved["multilabel"]
+    if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
+        raise ValueError("multilabel names other tasks")
+    if saved["preprocessing"] != _preprocessing(facts):
+        raise ValueError("it wants frames to be prepared in a way that this program does not know")
+    heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
+    novelty = None if saved["novelty"] is None else Novelty()
+    encoder = SimCLR().encoder
+    if older:
+        bare = {name: value for name, value in heads.named_buffers() if name in ("bias", "prevalence")}
+        saved = {**saved, "heads": bare | saved["heads"]}
+    parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
+    for name, part in parts.items():
+        if part is not None:
+            _fill(part, saved[name], name)
+    found = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+    _try(found)
+    return found
+
+
+def _preprocessing(facts: Facts) -> dict[str, Any]:
+    """How a frame becomes a view."""
+    return {
+        "pad": "square",
+        "stored_side": facts.stored_side,
+        "image_size": facts.image_size,
+        "mean": list(MEAN),
+        "std": list(STD),
+    }
+
+
+@torch.inference_mode()
+def _try(found: Classifier) -> None:
+    """Make sure that it gives numbers, of a small frame: a large one would take gigabytes."""
+    facts = replace(found.facts, image_size=min(found.facts.image_size, TRIED))
+    side = facts.stored_side
+    frame = (
+        torch.arange(3 * side * side, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 3, side, side)
+    )
+    for name, values in Classifier(found.encoder, found.heads, found.novelty, facts)(frame).items():
+        if not torch.isfinite(values).all() and not (name == "novelty" and found.novelty is None):
+            raise ValueError(f"its {name} are no numbers")
+    signs = {"temperature": found.heads.temperature, "deviation of the features": found.heads.std}
+    signs["prevalence"] = found.heads.prevalence
+    if found.novelty is not None:
+        signs |= {name: limit for name, limit in found.novelty.named_buffers() if name.endswith("_limit")}
+    for name, values in signs.items():
+        if not (values > 0).all():
+            raise ValueError(f"its {name} must be above 0")
+    for task, shares in found.heads.of_tasks(found.heads.prevalence).items():
+        whole = task in found.heads.multilabel or abs(float(shares.sum()) - 1) <= ROUNDED
+        if not whole or float(shares.max()) > 1:
+            raise ValueError(f"its prevalence of {task} is no shares of one whole")
+
+
+def _check(facts: Facts) -> None:
+    if type(facts.image_size) is not int or not 32 <= facts.image_size <= LARGEST_SIDE:
+        raise ValueError(f"image_size {facts.image_size!s:.20}")
+    for name in ("classes", "thresholds", "trained_on"):
+        if not isinstance(getattr(facts, name), dict):
+            raise ValueError(f"{name} is no table")
+    if not facts.classes or not set(facts.classes) <= set(TASKS):
+        raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
+    for task, names in facts.classes.items():
+        good = isinstance(names, list) and 0 < len(names) <= MOST_CLASSES
+        if not good or not all(map(_is_name, names)):
+            raise ValueError(f"the class names of {task}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"two classes of {task} have one name")
+    for name, limits in facts.thresholds.items():
+        known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
+        if not _is_name(name) or not all(known):  # below NaN or -1 there is no answer to hold back
+            raise ValueError("the thresholds")
+    for name, reasons in facts.unproved.items():
+        if not all(map(_is_name, (name, *reasons.values()))):
+            raise ValueError("the reasons of the thresholds")
+    if type(facts.synthetic) is not bool:
+        raise ValueError("synthetic")
+    json.dumps(facts.trained_on)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is a text that can be shown."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+
+
+def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load tensors of exactly the names, shapes and kinds that are wanted."""
+    wanted = part.state_dict()
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{name} is no table of tensors")
+    if set(tensors) != set(wanted):
+        odd = sorted(map(str, set(tensors) ^ set(wanted)))
+        raise ValueError(f"{name}: {len(odd)} names differ, the first: {odd[0]:.60}")
+    for key, value in tensors.items():
+        if value.shape != wanted[key].shape or value.is_floating_point() != wanted[key].is_floating_point():
+            raise ValueError(f"{name}.{key} is {tuple(value.shape)}, wanted {tuple(wanted[key].shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name}.{key} has numbers that are not finite")
+    part.load_state_dict(tensors, strict=True)

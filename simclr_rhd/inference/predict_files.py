@@ -1,0 +1,484 @@
+"""What a model says of files: per frame, per video and per patient, in constant memory.
+
+Frames are read, classified and written in batches; of videos and patients only sums are kept.
+
+Notation: C classes or lesions of a task.
+"""
+
+import csv
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import plain, replacing, write_rows
+from simclr_rhd.core.process import progress
+from simclr_rhd.core.text import as_cell
+from simclr_rhd.core.threads import in_order
+from simclr_rhd.data.decoding import decode as media
+from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.data.labels.labels import patient_reader, video_of
+from simclr_rhd.data.labels.table import (
+    FILE_COLUMN,
+    OF_PATIENTS,
+    PATIENT_COLUMN,
+    match,
+    read_rows,
+    table_bytes,
+)
+from simclr_rhd.data.sources.base import Entry, Source
+from simclr_rhd.data.sources.folder import open_place
+from simclr_rhd.data.splits.groups import HASHED
+from simclr_rhd.data.store.store import salt_of
+from simclr_rhd.evaluation.selective import RULE
+from simclr_rhd.inference.classifier import VERSION
+from simclr_rhd.inference.predictor import (
+    BATCH,
+    Answers,
+    Model,
+    confidence,
+    entropy,
+    move,
+    other_prevalence,
+    said,
+)
+
+logger = logging.getLogger("simclr_rhd")
+
+FETCHED = 1000  # files of a bucket that are brought here at a time
+FOREIGN_SHARE = 0.5  # of a video's or a patient's frames, above which it is out of distribution
+SHOWN = 20  # videos on the terminal
+UNSURE, FOREIGN = "?", "!"
+
+
+class Place(NamedTuple):
+    """Files to classify.
+
+    Attributes:
+        source: where they are.
+        entries: of its listing.
+        prefix: what stands before an entry's key where it is told.
+    """
+
+    source: Source
+    entries: list[Entry]
+    prefix: str
+
+
+class Frame(NamedTuple):
+    """A frame on its way: what it is called, its (3, S, S) uint8 pixels."""
+
+    path: str
+    video: str
+    patient: str
+    pixels: np.ndarray
+
+
+@dataclass
+class Sums:
+    """What has been said of a video or a patient so far."""
+
+    patient: str
+    n: int = 0
+    foreign: int = 0
+    novelty: float = 0.0
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, answers: Answers, row: int) -> None:
+        """Take in one more frame."""
+        self.n += 1
+        self.foreign += int(answers.out_of_distribution[row])
+        self.novelty += float(answers.novelty[row])
+        for task, p in answers.probabilities.items():
+            self.probabilities[task] = self.probabilities.get(task, 0.0) + p[row]
+
+
+def find(
+    paths: Sequence[str], *, cache_dir: Path, offline: bool, billing_project: str | None = None
+) -> list[Place]:
+    """The files of the paths; what is named twice is taken once.
+
+    Args:
+        paths: files, folders, gs://BUCKET/... as they were typed.
+        cache_dir: where objects of a bucket are kept.
+        offline: use what is kept there, without the network.
+        billing_project: pays for a bucket whose requesters pay.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    found, seen = [], set[str]()
+    for path in paths:
+        source, entries, prefix = open_place(
+            path, cache_dir=cache_dir, offline=offline, billing_project=billing_project
+        )
+        new = {_identity(prefix + entry.key): entry for entry in entries}
+        new = {key: entry for key, entry in new.items() if key not in seen}
+        seen |= new.keys()
+        found.append(Place(source, list(new.values()), prefix))
+    return found
+
+
+def _identity(path: str) -> str:
+    return path if path.startswith("gs://") else os.path.realpath(path)
+
+
+def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
+    """{file as it is told: its patient}, of a table with columns FILENAME and PATIENT.
+
+    Raises:
+        UserError: the table cannot be read, or names none of the files.
+    """
+    if path is None:
+        return {}
+    table = table_bytes(Path(path), f"--patients-csv {path}")
+    files = [place.prefix + entry.key for place in places for entry in place.entries]
+    rows = read_rows(table, f"--patients-csv {path}", needed=OF_PATIENTS)
+    rows_of, unmatched = match(rows, files)
+    if not rows_of:
+        raise UserError(
+            f"--patients-csv {path}: none of its rows names one of the {len(files)} files, or a "
+            "folder of them"
+        )
+    if unmatched:
+        logger.warning(
+            "WARNING --patients-csv %s: %d rows name no file or folder here, or more than one; the first: %s",
+            *(path, len(unmatched), unmatched[0][FILE_COLUMN]),
+        )
+    read = patient_reader([row[PATIENT_COLUMN] for row in rows])
+    patients = {
+        file: set().union(*(read(row[PATIENT_COLUMN]) for row in of_file))
+        for file, of_file in rows_of.items()
+    }
+    if several := [file for file, names in patients.items() if len(names) > 1]:
+        raise UserError(f"--patients-csv {path}: {several[0]} has several patients")
+    return {file: names.pop() for file, names in patients.items() if names}
+
+
+class Run:
+    """One pass over the files.
+
+    Args:
+        model: that is asked.
+        places: the files.
+        patients: {file as it is told: its patient}.
+        cache_dir: holds the salt for patients of DICOM files.
+        most: frames of a clip at most, None for all.
+        max_pixels: of a frame.
+        shares: {class: its share} that the probabilities shall hold for, see `predictor.other_prevalence`.
+
+    Raises:
+        UserError: the shares do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        places: Sequence[Place],
+        patients: Mapping[str, str],
+        *,
+        cache_dir: Path,
+        most: int | None,
+        max_pixels: int = MAX_PIXELS,
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
+        self.model, self.places, self.patients = model, places, patients
+        self.moved = bool(shares)
+        self.prevalence = other_prevalence(model.classes, model.multilabel, model.prevalence, shares or {})
+        self.how: dict[str, Any] = {
+            **{"side": model.facts.stored_side, "most": most},
+            **{"max_pixels": max_pixels, "salt": salt_of(cache_dir)},
+        }
+        self.rejected: list[tuple[str, str]] = []
+        self.videos: dict[str, Sums] = {}
+        self.of_patients: dict[str, Sums] = {}
+        self.frames = 0
+
+    def write(self, out: Path, *, keep: str | None = None) -> None:
+        """Classify all files; write `out`, and beside it the same as JSON, the videos and the patients.
+
+        Args:
+            out: a CSV file.
+            keep: a file that must not be replaced.
+
+        Raises:
+            UserError: there is no frame that can be classified; nothing is written.
+        """
+        beside = partial(_beside, out)
+        written = [out, *map(beside, ENDS)]
+        if blocked := [path for path in written if path.is_dir()]:
+            raise UserError(f"--out {out}: {blocked[0]} is a folder; name another file")
+        if keep and any(path.resolve() == Path(keep).resolve() for path in written):
+            raise UserError(f"--out {out}: would replace {keep}, which is read; name another file")
+        with ExitStack() as stack:
+            table = csv.writer(stack.enter_context(_text(out)))
+            listed = stack.enter_context(_listing(beside("json"), self._head()))
+            table.writerow(map(as_cell, ["path", "video", "patient", *self._columns()]))
+            for frames, answers in self._answered():
+                for row, frame in enumerate(frames):
+                    p = {task: of_task[row] for task, of_task in answers.probabilities.items()}
+                    of = Told(frame.patient, p, answers.novelty[row], bool(answers.out_of_distribution[row]))
+                    for cells in self._rows(of, level="frame"):
+                        table.writerow(map(as_cell, [frame.path, frame.video, *cells]))
+                    listed({"path": frame.path, "video": frame.video} | self._record(of, level="frame"))
+            if not self.frames:
+                examples = "".join(f"\n  {path}: {why}" for path, why in self.rejected[:5])
+                raise UserError(f"none of the {self._total()} files could be classified:{examples}")
+            for name, units in (("videos", self.videos), ("patients", self.of_patients)):
+                write_rows(
+                    beside(f"{name}.csv"),
+                    [name[:-1], "frames", *(["patient"] * (name == "videos")), *self._columns()],
+                    (
+                        [unit, of.n, *(cells if name == "videos" else cells[1:])]
+                        for unit, of in units.items()
+                        for cells in self._rows(_mean(of), level="video")
+                    ),
+                    private=True,
+                )
+            write_rows(beside("rejected.csv"), ["path", "reason"], self.rejected, private=True)
+
+    def lines(self, out: Path) -> list[str]:
+        """What was found, for the terminal."""
+        tasks = list(self.model.classes)
+        width = max([len("video"), *(len(_short(name)) for name in islice(self.videos, SHOWN))])
+        lines = [f"{'video':<{width}}  frames  " + "".join(f"{task:<34}" for task in tasks)]
+        lines.append("-" * len(lines[0].rstrip()))
+        for name, of in islice(self.videos.items(), SHOWN):
+            told = _mean(of)
+            mark = FOREIGN if told.foreign else " "
+            cells = [f"{self._said(told, task):<34}" for task in tasks]
+            lines.append(f"{_short(name):<{width}} {mark}{of.n:>6}  {''.join(cells)}".rstrip())
+        if len(self.videos) > SHOWN:
+            lines.append(f"... and {len(self.videos) - SHOWN} more videos")
+        foreign = sum(_mean(of).foreign for of in self.videos.values())
+        lines += [
+            f"{FOREIGN} out of distribution: unlike what the model has learnt from, its answer means nothing "
+            f"({foreign} of {len(self.videos)} videos)",
+            *self._limits(),
+            *self._prevalences(),
+            "",
+        ]
+        for reason, number in Counter(why.split(" (")[0] for _, why in self.rejected).most_common(5):
+            lines.append(f"left out or not whole: {number} files, {reason}")
+        lines.append(
+            f"{self.frames} frames of {len(self.videos)} videos and {len(self.of_patients)} known patients; "
+            f"look at {out}, and {', '.join(_beside(out, end).name for end in ENDS)} beside it"
+        )
+        return lines
+
+    def _limits(self) -> Iterator[str]:
+        """What the mark of an unsure answer means."""
+        facts = self.model.facts
+        if facts.version < VERSION:
+            yield (
+                f"{UNSURE} too unsure to be taken: of validation videos with such answers too many were "
+                "wrong (the rule of an older version, which proves nothing)"
+            )
+            return
+        where = ", at the prevalence of the groups that it was validated on" * self.moved
+        yield f"{UNSURE} not to be taken: only of surer answers it is proved that {RULE}{where}"
+        for name, reasons in facts.unproved.items():
+            if reasons.get("video"):
+                yield f"  {name}: nothing is proved, so that all answers are marked: {reasons['video']}"
+
+    def _prevalences(self) -> Iterator[str]:
+        """What the probabilities hold for."""
+        whose = "that --prevalence gives" if self.moved else "of the groups that the model was validated on"
+        if self.model.facts.version < VERSION:
+            yield (
+                f"The model is of an older version ({self.model.facts.version}): its probabilities were not "
+                "fitted to how frequent the classes are, and take them to be equally frequent."
+            )
+            whose = whose if self.moved else "of classes that are equally frequent"
+        yield (
+            f"The probabilities hold for the prevalence {whose}; --prevalence CLASS=SHARE moves them. The "
+            "class said is the balanced choice, whose probability is largest for its prevalence:"
+        )
+        for task, names in self.model.classes.items():
+            shares = zip(names, self.prevalence[task], strict=True)
+            yield f"  {task}: {', '.join(f'{name} {share:.3g}' for name, share in shares)}"
+
+    def _said(self, told: "Told", task: str) -> str:
+        answer = self._answer(told.probabilities[task], task, level="video")
+        name, mark = answer["predicted"], UNSURE * bool(answer["abstained"])
+        shown = name if len(name) <= 26 else name[:25] + "…"
+        return f"{shown} {answer['probability']:.2f}{mark}"
+
+    def _total(self) -> int:
+        return sum(len(place.entries) for place in self.places)
+
+    def _answered(self) -> Iterator[tuple[list[Frame], Answers]]:
+        """Batches of frames with their answers."""
+        frames = self._frames()
+        while some := list(islice(frames, BATCH)):
+            answers = self.model.answer(np.stack([frame.pixels for frame in some]))
+            self.frames += len(some)
+            for row, frame in enumerate(some):
+                self.videos.setdefault(frame.video, Sums(frame.patient)).add(answers, row)
+                if frame.patient:
+                    self.of_patients.setdefault(frame.patient, Sums(frame.patient)).add(answers, row)
+            yield some, answers
+
+    def _frames(self) -> Iterator[Frame]:
+        files = progress(
+            self._files(),
+            total=self._total(),
+            where="predict",
+            unit="files",
+            amount=lambda _: 1,
+            amount_unit="files",
+        )
+        for told, done, frames in files:
+            folder, _, name = told.rpartition("/")
+            video = "/".join(filter(None, video_of(folder, name)))
+            for frame in frames:
+                path = told if frame.number is None else f"{told}#{frame.number:04d}"
+                patient = self.patients.get(told) or HASHED * bool(done.patient) + done.patient
+                pixels = np.broadcast_to(frame.pixels, (3, *frame.pixels.shape[1:]))
+                yield Frame(path, video, patient, pixels)
+            if done.reason:
+                self.rejected.append((told, done.reason))
+
+    def _files(self) -> Iterator[tuple[str, media.Prepared, Iterable[media.Stored]]]:
+        """Each file with its frames: stills are decoded ahead, of a clip one frame is held at a time."""
+        for source, entries, prefix in self.places:
+            for name, why in source.refused:
+                yield prefix + name, media.Prepared(reason=why), ()
+            rest = iter(entries)
+            while some := list(islice(rest, FETCHED if source.remote else len(entries))):
+                usable = [entry for entry in some if media.kind_of(entry.key)]
+                for entry in some:
+                    if not media.kind_of(entry.key):
+                        why = f"{media.NO_FRAME}{PurePosixPath(entry.key).suffix}"
+                        yield prefix + entry.key, media.Prepared(reason=why), ()
+                media.require_packages(entry.key for entry in usable)
+                paths, failed = source.fetch(usable)
+                for key, why in failed.items():
+                    yield prefix + key, media.Prepared(reason=f"could not be fetched: {why}"), ()
+                work = partial(self._opened, paths)
+                for key, done, frames in in_order(work, sorted(paths), workers=os.cpu_count() or 1):
+                    yield prefix + key, done, frames
+
+    def _opened(
+        self, paths: Mapping[str, Path], key: str
+    ) -> tuple[str, media.Prepared, Iterable[media.Stored]]:
+        done = media.Prepared()
+        frames = partial(media.one_by_one, paths[key], key, done, **self.how)
+        if media.kind_of(key) == media.STILL:
+            with closing(frames()) as some:
+                first = next(some, None)
+            if first is None or first.number is None:
+                return key, done, [first] if first else []
+        return key, done, frames()  # of clips, and of stills with several pictures
+
+    def _columns(self) -> list[str]:
+        names = dict.fromkeys(name for of_task in self.model.classes.values() for name in of_task)
+        of_answer = ["task", "predicted", "probability", "entropy"]
+        return [*of_answer, *(f"p:{name}" for name in names), "novelty", "out_of_distribution", "abstained"]
+
+    def _rows(self, of: "Told", *, level: str) -> Iterator[list[Any]]:
+        columns = self._columns()[4:-3]
+        for task, answer in self._record(of, level=level)["tasks"].items():
+            by_column = {f"p:{name}": p for name, p in answer["probabilities"].items()}
+            yield [
+                *(of.patient, task, answer["predicted"], answer["probability"], answer["entropy"]),
+                *(by_column.get(column, "") for column in columns),
+                *(_cell(of.novelty), of.foreign, "" if answer["abstained"] is None else answer["abstained"]),
+            ]
+
+    def _record(self, of: "Told", *, level: str) -> dict[str, Any]:
+        tasks = {task: self._answer(p, task, level=level) for task, p in of.probabilities.items()}
+        about = {"patient": of.patient, "novelty": of.novelty, "out_of_distribution": of.foreign}
+        return about | {"tasks": tasks}
+
+    def _answer(self, p: np.ndarray, task: str, *, level: str) -> dict[str, Any]:
+        """What (C,) probabilities say of a task. A video's are moved after the mean over its frames."""
+        names, several = self.model.classes[task], task in self.model.multilabel
+        held, to = self.model.prevalence[task], self.prevalence[task]
+        unsure = self.model.abstains(task, p[None], level=level)
+        predicted = said(p[None], names, multilabel=several, prevalence=held)[0]
+        moved = move(p[None], held, to, multilabel=several) if self.moved else p[None]
+        sure = confidence(moved, multilabel=several, prevalence=to)[0]
+        return {
+            "predicted": predicted,
+            "probability": round(float(sure), DIGITS),
+            "entropy": round(float(entropy(moved, multilabel=several)[0]), DIGITS),
+            "abstained": None if unsure is None else bool(unsure[0]),
+            "probabilities": {name: round(float(x), DIGITS) for name, x in zip(names, moved[0], strict=True)},
+        }
+
+    def _head(self) -> dict[str, Any]:
+        facts = self.model.facts
+        return {
+            "classes": facts.classes,
+            "prevalence": {
+                task: dict(zip(names, self.prevalence[task].tolist(), strict=True))
+                for task, names in facts.classes.items()
+            },
+            "synthetic": facts.synthetic,
+            "trained_on": facts.trained_on,
+        }
+
+
+class Told(NamedTuple):
+    """What is told of a frame, a video or a patient: means of (C,) probabilities."""
+
+    patient: str
+    probabilities: dict[str, np.ndarray]
+    novelty: float
+    foreign: bool
+
+
+DIGITS = 7  # of a probability
+ENDS = ("json", "videos.csv", "patients.csv", "rejected.csv")
+
+
+def _mean(of: Sums) -> Told:
+    p = {task: total / of.n for task, total in of.probabilities.items()}
+    return Told(of.patient, p, of.novelty / of.n, of.foreign > FOREIGN_SHARE * of.n)
+
+
+def _cell(value: float) -> Any:
+    return round(float(value), 4) if np.isfinite(value) else ""
+
+
+def _short(name: str) -> str:
+    """A video's name without folders, to be shown in a table."""
+    last = PurePosixPath(name).name
+    return last if len(last) <= 40 else f"...{last[-37:]}"
+
+
+def _beside(out: Path, end: str) -> Path:
+    return out.with_name(f"{out.stem}.{end}")
+
+
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    with replacing(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
+        yield stream
+
+
+@contextmanager
+def _listing(path: Path, head: Mapping[str, Any]) -> Iterator[Any]:
+    """Write one JSON object whose last member, "frames", grows while the block runs."""
+    with _text(path) as stream:
+        stream.write(json.dumps(plain(dict(head)), ensure_ascii=False)[:-1] + ', "frames": [')
+        first = True
+
+        def add(record: dict[str, Any]) -> None:
+            nonlocal first
+            stream.write(("\n" if first else ",\n") + json.dumps(plain(record), ensure_ascii=False))
+            first = False
+
+        yield add
+        stream.write("\n]}\n")

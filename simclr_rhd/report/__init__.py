@@ -1,0 +1,1 @@
+"""Charts, pages, the comparison of runs, the model card."""

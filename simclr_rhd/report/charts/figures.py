@@ -1,0 +1,201 @@
+"""Which pictures a run draws, and from what."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.report.charts import evaluation as plots_evaluation
+from simclr_rhd.report.charts import pretraining as plots_pretraining
+from simclr_rhd.report.charts import tasks as plots_tasks
+from simclr_rhd.report.charts.style import short_names
+from simclr_rhd.report.summary import WORDS, baseline, chance, judged, label_curves
+from simclr_rhd.ssl.augment import Strengths, draws, pictures, plain_view, two_views
+
+VIEWS = 16  # of one frame, to be looked at
+
+
+def draw(
+    dataset: Dataset,
+    history: list[dict[str, Any]],
+    metrics: dict[str, Any],
+    views: tuple[np.ndarray, np.ndarray],
+    *,
+    save_dir: Path,
+) -> None:
+    """Draw all pictures of a run but the maps.
+
+    Args:
+        dataset: the data.
+        history: all records of the run's epochs.
+        metrics: the content of `metrics.json`.
+        views: of `some_views`.
+        save_dir: where the pictures go.
+    """
+    note = note_of(metrics)
+    epochs = [row for row in history if row["phase"] == "simclr"]
+    plots_pretraining.simclr_loss(save_dir / "simclr_training_loss.png", epochs, note=note)
+    plots_pretraining.simclr_diagnostics(save_dir / "simclr_diagnostics.png", epochs, note=note)
+    plots_pretraining.views(save_dir / "simclr_views.png", *views, note=note)
+    for task, result in metrics["tasks"].items():
+        if "skipped" in result:
+            continue
+        of_head = [row for row in history if row["phase"] == task]
+        plots_tasks.head_loss(save_dir / f"classifier_{task}_loss.png", task, of_head, note=note)
+        tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
+        draw = _of_lesions if "lesions" in result else _of_classes
+        draw(task, result, tested, save_dir=save_dir, note=note)
+    if by_groups := label_curves(metrics):
+        path = save_dir / "label_efficiency.png"
+        plots_evaluation.label_efficiency(path, by_groups, level="video", note=note)
+
+
+def note_of(metrics: dict[str, Any]) -> str:
+    """What must stand on every picture of a run."""
+    marks = {
+        "SYNTHETIC demo data": metrics["synthetic"],
+        "LEAKY split: says nothing about new patients": metrics["split"]["leaky"],
+    }
+    return " · ".join(text for text, holds in marks.items() if holds)
+
+
+def _of_classes(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
+    confusion = save_dir / f"confusion_matrix_{task}.png"
+    plots_tasks.confusion(
+        confusion,
+        task,
+        result["test"]["frame"]["confusion"],
+        result["classes"],
+        level=tested,
+        note=note,
+        not_evaluable=[row["class"] for row in result["not_evaluable"]],
+    )
+    _of_questions(task, {"": result}, save_dir=save_dir, note=note)
+
+
+def _of_lesions(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
+    path = save_dir / f"confusion_matrix_{task}.png"
+    plots_evaluation.lesions(
+        path,
+        {name: of_lesion["test"]["frame"]["confusion"] for name, of_lesion in result["lesions"].items()},
+        level=tested,
+        not_evaluable=[row["class"] for row in result["not_evaluable"]],
+        note=note,
+    )
+    shorts = dict(zip(short_names(list(result["lesions"])), result["lesions"].values(), strict=True))
+    _of_questions(task, shorts, save_dir=save_dir, note=note)
+
+
+def _of_questions(task: str, questions: dict[str, dict[str, Any]], *, save_dir: Path, note: str) -> None:
+    """What must be beaten, and how reliable probabilities are: of a task, or of its lesions together."""
+    known = {name: result for name, result in questions.items() if judged(result)}
+    if not known:
+        return
+    comparison, reliability = (save_dir / f"{name}_{task}.png" for name in ("comparison", "reliability"))
+    level = judged(next(iter(known.values()))) or ""
+    rows: list[tuple[str, float | None, float | None, float | None]] = []
+    ours, chances = [], []
+    for question, result in known.items():
+        ours.append(len(rows))
+        rows += [
+            (f"{question}: {name}" if question else name, *_score(of)) for name, of in _beside(result, level)
+        ]
+        chances.append(chance(result, level))
+    plots_evaluation.forest(
+        comparison, task, rows, ours=ours, chance=chances[0], level=f"per {level}", note=note
+    )
+    first = next(iter(known.values()))
+    before, after = (
+        _together([of["calibration"][when] for of in known.values()]) for when in ("before", "after")
+    )
+    plots_evaluation.reliability(
+        reliability, task, before, after, temperatures=first["head"]["temperature"], note=note
+    )
+
+
+def _beside(result: dict[str, Any], level: str) -> list[tuple[str, dict[str, Any]]]:
+    """Names and scores of the model and of what it is compared with."""
+    rows = [("this program", result["test"][level])]
+    rows += [("fine-tuned", result["finetuned"]["test"][level])] if "finetuned" in result else []
+    return rows + [(WORDS.get(who, who), baseline(result, who, level)) for who in result["baselines"]]
+
+
+def _score(scores: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+    low, high = scores["ci95"].get("balanced_accuracy") or (None, None)
+    return scores["balanced_accuracy"], low, high
+
+
+def _together(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reliability of several questions' predictions: means over all of a bin."""
+    counts = np.array([part["count"] for part in parts])  # (questions, bins)
+
+    def mean(name: str) -> list[float | None]:
+        values = np.array([[value or 0.0 for value in part[name]] for part in parts])
+        sums, n = (values * counts).sum(axis=0), counts.sum(axis=0)
+        return [float(total / k) if k else None for total, k in zip(sums, n, strict=True)]
+
+    found = {name: mean(name) for name in ("confidence", "accuracy")}
+    gaps = [
+        abs(a - c)
+        for a, c in zip(found["accuracy"], found["confidence"], strict=True)
+        if a is not None and c is not None
+    ]
+    used = counts.sum(axis=0)[counts.sum(axis=0) > 0]
+    ece = float(np.dot(gaps, used) / used.sum()) if len(used) else None
+    return found | {"count": counts.sum(axis=0).tolist(), "ece": ece}
+
+
+def draw_maps(
+    dataset: Dataset,
+    maps: Mapping[str, np.ndarray],
+    shown: np.ndarray,
+    metrics: dict[str, Any],
+    *,
+    save_dir: Path,
+) -> None:
+    """Draw the maps of the features.
+
+    Args:
+        dataset: the data.
+        maps: {method: (m, 2)}.
+        shown: (m,) which of the labelled frames the points are.
+        metrics: the content of `metrics.json`.
+        save_dir: where the pictures go.
+    """
+    rows, labels = dataset.labelled()[shown], dataset.labels
+    for task in (task for task, result in metrics["tasks"].items() if "skipped" not in result):
+        for method, points in maps.items():
+            plots_tasks.embedding(
+                save_dir / f"{method.lower().replace('-', '')}_{task}.png",
+                method,
+                points,
+                task,
+                labels.values[task][rows],
+                labels.classes[task],
+                np.array(labels.videos)[rows].tolist(),
+                parts=dataset.part[rows].tolist(),
+                left_out=len(dataset.labelled()) - len(rows),
+                note=note_of(metrics),
+            )
+
+
+def some_views(
+    dataset: Dataset, *, size: int, strengths: Strengths, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A frame of the pretraining and 16 of its random views.
+
+    Returns:
+        (s, s, 3) and (16, s, s, 3) uint8.
+    """
+    import torch
+
+    rows = dataset.rows("unlabelled")
+    row = rows[len(rows) // 2 : len(rows) // 2 + 1]
+    frame, kind = torch.from_numpy(dataset.store.frames[row]), torch.from_numpy(dataset.store.kinds[row])
+    u = torch.cat([draws(seed, epoch, row)[0] for epoch in range(1, VIEWS // 2 + 1)])
+    views = two_views(
+        frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, strengths=strengths
+    )
+    return pictures(plain_view(frame, size=size))[0], pictures(views)

@@ -1,0 +1,138 @@
+"""The curves of several runs over each other, as charts for a page."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
+from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL, by_epoch, svg
+from simclr_rhd.report.compare.load_run import Curve
+from simclr_rhd.report.page.webpage import svg_uri
+from simclr_rhd.report.summary import listed
+
+LINES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))  # 5 styles, 8 colours: 40 that differ
+LEGEND_ROW = 0.16  # inches
+DATA = "the data"
+FRAMES = (
+    DATA,
+    "--seed",
+    "--group-by",
+    "--folds",
+    "--pretrain-per-fold",
+)  # decide which frames are in which part
+_VIEWS = (
+    "--augment",
+    "--crop-min",
+    "--flip",
+    "--jitter",
+    "--grayscale",
+    "--blur",
+    "--positives",
+    "--image-size",
+    "--view-sizes",
+)
+_LOSS = ("--temperature", "--batch-size", "--batch-size, as settled", "--positives, as settled", *_VIEWS)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows.
+
+    Attributes:
+        title: of the chart.
+        means: what the figure is, and whether lower or higher is better.
+        scale: settings that change what a value means, wherever it is measured.
+        lower: whether lower is better.
+    """
+
+    title: str
+    means: str
+    scale: tuple[str, ...] = ()
+    lower: bool = True
+
+
+CHARTS = {
+    "loss": Chart("Pretraining: training loss", "contrastive loss (NT-Xent); lower is better.", _LOSS),
+    "val_loss": Chart(
+        "Pretraining: held-out loss",
+        "contrastive loss on frames kept out of pretraining; lower is better.",
+        _LOSS,
+    ),
+    "alignment": Chart(*DIAGNOSTICS["alignment"], _VIEWS),
+    "uniformity": Chart(*DIAGNOSTICS["uniformity"], _VIEWS),
+    "rank": Chart(*DIAGNOSTICS["rank"], lower=False),
+    "knn": Chart(*DIAGNOSTICS["knn"], lower=False),
+    "head": Chart(
+        "validation loss of the head",
+        "cross-entropy on the validation part; lower is better.",
+        ("--class-weights", "--condition-mode"),
+    ),
+}
+
+
+def charts(
+    runs: Mapping[str, Mapping[tuple[str, str], Curve]], *, differing: Collection[str]
+) -> list[dict[str, str]]:
+    """Panels of the macro `charts`: every figure that some run measured.
+
+    Args:
+        runs: {name of a run: {(figure, task or ''): curve}}.
+        differing: settings that the runs do not share, in the flags' spelling, and `DATA`.
+    """
+    keys = list(dict.fromkeys(key for curves in runs.values() for key, curve in curves.items() if curve))
+    return [
+        _panel(
+            CHARTS[figure], task, {name: of.get((figure, task), {}) for name, of in runs.items()}, differing
+        )
+        for figure in CHARTS
+        for task in (task for of, task in keys if of == figure)
+    ]
+
+
+def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> dict[str, str]:
+    caption = chart.means[0].upper() + chart.means[1:]
+    for says, settings in (("not on one scale", chart.scale), ("measured on other frames", FRAMES)):
+        if unlike := [name for name in settings if name in differing]:
+            caption += f" Runs {says}: {listed(unlike)} {'differ' if len(unlike) > 1 else 'differs'}."
+    rows = -(-len(runs) // 2)
+    size = PANEL[0], PANEL[1] + LEGEND_ROW * max(0, rows - 2)
+    return {
+        "title": f"{task}: {chart.title}" if task else chart.title,
+        "caption": caption,
+        "words": " ".join(_in_words(name, curve, lower=chart.lower) for name, curve in runs.items()),
+        "image": svg_uri(svg(lambda figure: _draw(figure.subplots(), runs), size=size)),
+    }
+
+
+def _in_words(name: str, curve: Curve, *, lower: bool) -> str:
+    if not curve:
+        return f"{name}: not measured."
+    best = (min if lower else max)(curve, key=curve.__getitem__)
+    first, last = min(curve), max(curve)
+    told = [
+        f"{what} {curve[at]:.3g} (epoch {at})"
+        for what, at in (("first", first), ("last", last), ("best", best))
+    ]
+    return f"{name}: {', '.join(told)}."
+
+
+def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
+    """A line for each run that has any value; of few runs and of many, no two look alike."""
+    looks = zip(cycle(COLOURS), cycle(LINES), cycle(MARKERS), strict=False)
+    for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), looks, strict=False)):
+        numbers = sorted(curve)
+        every = 1 + len(numbers) // 10
+        if numbers:
+            axes.plot(
+                numbers,
+                [curve[number] for number in numbers],
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markevery=(place % every, every),  # so that marks of equal curves are not all in one place
+                ms=3.5,
+                label=name.lstrip("_") or "-",  # matplotlib leaves out names that begin with "_"
+            )
+    epochs = [number for curve in runs.values() for number in curve]
+    by_epoch(axes, [min(epochs), max(epochs)])

@@ -1,0 +1,281 @@
+"""Runs that are finished, as the files in their folders tell them.
+
+A folder may hold anything: each value is looked at before it is used (`records`), and files that do not fit
+one another are refused.
+
+Notation: C classes of a question.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.records import AGAIN, WANTED, Record, is_share, parsed, read_object, read_text, told
+from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.report.compare.answers import Answers, Row, read_answers, read_predictions
+
+LEVELS = ("video", "frame")  # the first that can be scored is judged, as in summary.judged
+MEASURED = ("loss", "val_loss", "alignment", "uniformity", "rank")  # of a pretraining epoch
+
+Curve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
+
+
+@dataclass(frozen=True)
+class Score:
+    """A balanced accuracy in [0, 1] with its 95 % interval; None where it cannot be computed."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that a run was tested with: a task, or one of its lesions.
+
+    Attributes:
+        classes: C names, all different.
+        evaluable: those that count.
+        level: what is judged, 'video' or 'frame'; None where neither could be scored.
+        ours: {level: the run's score}.
+        pixels: {level: the score of raw pixels}.
+        chance: {level: the score of always saying one class}.
+        answers: the run's answers.
+    """
+
+    classes: list[str]
+    evaluable: frozenset[str]
+    level: str | None
+    ours: dict[str, Score]
+    pixels: dict[str, Score]
+    chance: dict[str, Score]
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A finished run.
+
+    Attributes:
+        folder: where it is, as the user wrote it.
+        finished: when.
+        data: 'location', 'fingerprint' and 'synthetic'.
+        flags: {field of the configuration that decides the result: value}.
+        settled: {what the program settled, such as the batch size: value}.
+        made_with: {'commit', 'device' and each package: version}.
+        by: what is never divided by the split, such as 'patient'.
+        leaky: whether frames of one patient or video stand on two sides.
+        folds: 1 for a single split.
+        kept: the epoch whose weights were kept; None where no epoch is marked.
+        curves: {(figure, task or ''): curve}; figures are those of `MEASURED`, 'knn', and 'head', which is
+            the validation loss of a task's head.
+        asked: {name: question}.
+        skipped: {task: why it was not learnt}.
+    """
+
+    folder: Path
+    finished: str
+    data: dict[str, Any]
+    flags: dict[str, Any]
+    settled: dict[str, Any]
+    made_with: dict[str, Any]
+    by: str
+    leaky: bool
+    folds: int
+    kept: int | None
+    curves: dict[tuple[str, str], Curve]
+    asked: dict[str, Asked]
+    skipped: dict[str, str]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of pretraining."""
+        return max(self.curves["loss", ""])
+
+
+def read_runs(folders: Sequence[Path]) -> list[Earlier]:
+    """The runs of two or more folders, in their order.
+
+    Raises:
+        UserError: a folder is named twice, or does not hold a finished run.
+    """
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        real = os.path.realpath(folder)
+        if real in seen:
+            raise UserError(f"{folder}: is the same folder as {seen[real]}; name each run once")
+        seen[real] = folder
+    return [read_run(folder) for folder in folders]
+
+
+def read_run(folder: Path) -> Earlier:
+    """The run of a folder.
+
+    Raises:
+        UserError: it holds none, or one that is not finished, or its files are not those of a run.
+    """
+    if not os.path.isdir(folder):  # False for names that no folder can have, too
+        raise UserError(f"{folder}: {'is a file' if os.path.exists(folder) else 'is not there'}; {WANTED}")
+    run = read_object(folder / "run.json")
+    if run.text("status") != "finished":
+        raise UserError(
+            f"{folder}: its run is not finished (run.json: status {told(run.text('status'))}); run the same "
+            "command again, which goes on from where it stopped, and compare then"
+        )
+    metrics = read_object(folder / "metrics.json")
+    split, data = metrics.record("split"), run.record("data")
+    asked, skipped = _questions(metrics.record("tasks"), folder / "predictions.csv")
+    curves, kept = _history(folder / "history.jsonl", metrics.record("tasks").fields)
+    return Earlier(
+        folder=folder,
+        finished=run.text("finished"),
+        data={name: data.text(name) for name in ("location", "fingerprint")}
+        | {"synthetic": metrics.truth("synthetic")},
+        flags=run.record("signature").fields,
+        settled=run.record("settled").fields if "settled" in run.fields else {},
+        made_with={name: run.fields.get(name) for name in ("commit", "device")}
+        | run.record("versions").fields,
+        by=split.text("by"),
+        leaky=split.truth("leaky"),
+        folds=split.count("folds", 1),
+        kept=kept,
+        curves=curves,
+        asked=asked,
+        skipped=skipped,
+    )
+
+
+def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Curve], int | None]:
+    """The curves of all epochs, and the epoch of pretraining that was kept."""
+    curves: dict[tuple[str, str], Curve] = {}
+    kept = None
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        try:
+            row = Record(parsed(line), f"{path}: line {number}")
+        except ValueError as error:
+            raise UserError(f"{path}: line {number} is cut off, or no JSON ({error}); {AGAIN}") from None
+        phase, epoch = row.text("phase"), row.count("epoch", 1)
+        found: dict[tuple[str, str], float | None] = {}
+        if phase == "simclr":
+            found = {(name, ""): row.number(name) for name in MEASURED}
+            if row.fields.get("knn") is not None:
+                votes = row.record("knn")
+                found |= {("knn", task): votes.number(task) for task in votes.fields}
+            kept = epoch if row.fields.get("best") is True else kept
+        elif phase in tasks:
+            found = {("head", phase): row.number("val_loss")}
+        for key, value in found.items():
+            curves.setdefault(key, {})
+            if value is not None:
+                curves[key][epoch] = value
+    if not curves.get(("loss", "")):
+        raise UserError(f"{path}: found no loss of a pretraining epoch, wanted one a line; {AGAIN}")
+    return curves, kept
+
+
+def _questions(tasks: Record, predictions: Path) -> tuple[dict[str, Asked], dict[str, str]]:
+    """{name: question} of those that were tested, and {task: why it was not learnt}."""
+    rows = read_predictions(predictions)
+    asked, skipped = {}, {}
+    for task, of in tasks.items():
+        if "skipped" in of.fields:
+            skipped[task] = of.text("skipped")
+        elif "lesions" in of.fields:
+            for lesion, result in of.record("lesions").items():
+                asked[f"{task}: {lesion}"] = _asked(result, rows.get(task, []), predictions, lesion=lesion)
+        else:
+            asked[task] = _asked(of, rows.get(task, []), predictions)
+    return asked, skipped
+
+
+def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None = None) -> Asked:
+    classes = result.names("classes")
+    if lesion is not None and len(classes) != 2:
+        raise UserError(f"{result.where}: classes: found {len(classes)}, wanted absent and present; {AGAIN}")
+    missing = result.of("not_evaluable", lambda x: isinstance(x, list), "a list")
+    missing = {Record(row, f"{result.where}: not_evaluable").text("class") for row in missing}
+    evaluable = frozenset(classes) - missing
+    test, baselines = result.record("test"), result.record("baselines")
+    ours = {level: _score(test.record(level)) for level in LEVELS}
+    answers = read_answers(rows, classes, path, lesion, _held(result, classes))
+    tested, n = sum(true in evaluable for true in answers.true), test.record("frame").count("n")
+    question = result.where.partition(": tasks: ")[2]
+    if tested != n:
+        raise UserError(
+            f"{path}: found {tested} annotated frames for '{question}', metrics.json "
+            f"has {n}: one of the files is cut off or of another run; {AGAIN}"
+        )
+    told = ours["frame"].value
+    if told is not None and not (
+        tested and abs(_balanced_accuracy(answers, classes, evaluable) - told) < 1e-6
+    ):
+        raise UserError(
+            f"{path}: the balanced accuracy of its answers to '{question}' is not that in metrics.json: the "
+            f"files are of different runs; {AGAIN}"
+        )
+    return Asked(
+        classes=classes,
+        evaluable=evaluable,
+        level=next((level for level in LEVELS if ours[level].value is not None), None),
+        ours=ours,
+        pixels=_rival(baselines, "pixels"),
+        chance=_rival(baselines, "majority"),
+        answers=answers,
+    )
+
+
+def _held(result: Record, classes: list[str]) -> list[list[float]]:
+    """Of each fold, the shares of the classes that its probabilities hold for; none in an older run."""
+    head = result.fields.get("head")
+    if not isinstance(head, dict) or "prevalence" not in head:
+        return []
+    found = []
+    for of_fold in result.record("head").of("prevalence", lambda x: isinstance(x, list), "a list"):
+        record = Record(of_fold, f"{result.where}: head: prevalence")
+        names = list(record.fields)
+        shares = [record.of(name, _is_positive_share, "a share above 0") for name in names]
+        if names == classes[1:] and len(classes) == 2:  # of a lesion
+            names, shares = classes, [1 - shares[0], shares[0]]
+        if names != classes:
+            raise UserError(f"{record.where}: is of other classes; {AGAIN}")
+        found.append(shares)
+    return found
+
+
+def _is_positive_share(value: object) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
+def _balanced_accuracy(answers: Answers, classes: list[str], evaluable: frozenset[str]) -> float:
+    """Mean recall per frame, of the classes that count."""
+    said = np.array(classes)[chosen(answers.probabilities, answers.prevalence)]
+    true = np.array(answers.true)
+    return float(np.mean([(said[true == name] == name).mean() for name in evaluable & set(answers.true)]))
+
+
+def _rival(baselines: Record, name: str) -> dict[str, Score]:
+    """Scores of a comparator: those per frame stand at the top, those per video below."""
+    if name not in baselines.fields:
+        return dict.fromkeys(LEVELS, Score())
+    found = baselines.record(name)
+    return {"frame": _score(found), "video": _score(found.record("video"))}
+
+
+def _score(scores: Record) -> Score:
+    value, bounds = scores.share("balanced_accuracy"), None
+    if scores.fields.get("ci95") is not None:
+        bounds = scores.record("ci95").of(
+            "balanced_accuracy", _is_interval, "two numbers from 0 to 1, or null"
+        )
+    return Score(value, *(bounds or ()))
+
+
+def _is_interval(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(is_share, value))

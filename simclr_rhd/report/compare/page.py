@@ -1,0 +1,304 @@
+"""Runs compared, in words and on a page; what is compared and how is in `compare`."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import make_folder
+from simclr_rhd.report.compare.charts import DATA, charts
+from simclr_rhd.report.compare.differences import (
+    BETTER,
+    CHANCE,
+    EQUAL,
+    FEW,
+    WORSE,
+    Difference,
+    Found,
+    Runs,
+    differences,
+    made_with,
+    never_learnt,
+    questions,
+    settings,
+    why_skipped,
+)
+from simclr_rhd.report.compare.load_run import Asked, Earlier, Score
+from simclr_rhd.report.page.webpage import write_page
+from simclr_rhd.report.summary import LEAKY, SYNTHETIC, WIDTH, interval, listed
+from simclr_rhd.report.summary import difference as signed
+
+FEW_RUNS = 4  # of more, a sentence with all figures would not be read
+
+Row = dict[str, Any]  # of the macro `forest`
+
+
+def write_html(path: Path, runs: Runs) -> None:
+    """Write the page, one self-contained file.
+
+    Raises:
+        UserError: it cannot be written to `path`.
+    """
+    if path.is_dir():
+        raise UserError(f"--out {path}: is a folder; wanted a file, such as {path / 'comparison.html'}")
+    if path.name == "report.html" and (path.parent / "run.json").exists():
+        raise UserError(f"--out {path}: is the report of a run; name another file")
+    make_folder(path.parent, flag="--out")
+    try:
+        _write(path, runs)
+    except OSError as error:
+        raise UserError(f"--out {path}: cannot be written ({error.strerror}); name another file") from None
+
+
+def _write(path: Path, runs: Runs) -> None:
+    found, differing = differences(runs), settings(runs)
+    other_data = len({run.data["fingerprint"] for run in runs.values()}) > 1
+    curves = {name: run.curves for name, run in runs.items()}
+    write_page(
+        path,
+        "compare.html",
+        reference=next(iter(runs)),
+        runs=described(runs),
+        names=list(runs),
+        alarms=alarms(runs),
+        verdict=verdict(runs, found),
+        any_better=any(of.says == BETTER for rows in found.values() for of in rows.values()),
+        settings=differing,
+        made_with=made_with(runs),
+        charts=charts(curves, differing=[*differing, *[DATA] * other_data]),
+        results=[result(runs, of, question) for question, of in found.items()],
+        notes=notes(runs, found),
+    )
+
+
+def in_words(runs: Runs) -> list[str]:
+    """The verdict and a short table, in lines of at most 110 columns."""
+    found = differences(runs)
+    row = "  {:<18}  {:<5}  {:<17}  {:<6}  {}".format
+    header = row("", "per", "balanced accuracy", "pixels*", f"difference to {next(iter(runs))}")
+    lines = [*alarms(runs), *filter(None, verdict(runs, found).values()), "", header, "-" * len(header)]
+    for question in questions(runs):
+        lines.append(question)
+        for name, run in runs.items():
+            asked = run.asked.get(question)
+            level = asked.level if asked else None
+            pixels = _score(asked.pixels if asked else None, level)
+            beside = _short(found[question].get(name))
+            lines.append(row(name, level or "-", _interval(asked, level), pixels, beside))
+    lines += ["* balanced accuracy of raw pixels without a network   [95 % interval over groups]", ""]
+    lines += notes(runs, found)
+    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ") or [""]]
+
+
+def alarms(runs: Runs) -> list[str]:
+    """What must be known before any figure is believed."""
+    synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
+    leaky = [name for name, run in runs.items() if run.leaky]
+    return [f"{listed(who)}: {text}" for who, text in ((synthetic, SYNTHETIC), (leaky, LEAKY)) if who]
+
+
+def verdict(runs: Runs, found: Found) -> dict[str, str]:
+    """{"shown", "chance", "cannot"}: a sentence each, "" where there is nothing to say.
+
+    Which run is shown to be better or worse than the first and at what; what is not shown; and what cannot be
+    compared, and why.
+    """
+    reference, *others = runs
+    better_or_worse = [run for run in others if any(of[run].says in (BETTER, WORSE) for of in found.values())]
+    ways = {run: _ways(found, run, figures=len(better_or_worse) <= FEW_RUNS) for run in better_or_worse}
+    shown = [f"{listed(who)} {'is' if len(who) == 1 else 'are'} {way}" for way, who in _alike(ways).items()]
+    unsure = [
+        f"{says}: "
+        + "; ".join(f"{listed(who)} at {at}" for at, who in _alike(_at(runs, found, says)).items())
+        for says in (CHANCE, FEW, EQUAL)
+        if _at(runs, found, says)
+    ]
+    reasons = _alike({run: why for run in others if (why := _reasons(found, run))})
+    leaky = " as far as leaky splits can show anything," * any(runs[run].leaky for run in (reference, *ways))
+    return {
+        "shown": f"Against {reference},{leaky} {'; '.join(shown)}."
+        if shown
+        else f"No run is shown to be better or worse than {reference} at anything."
+        if unsure
+        else "No result could be compared.",
+        "chance": f"Differences to {reference} that are not shown: {'; '.join(unsure)}." if unsure else "",
+        "cannot": f"Cannot be compared with {reference}: "
+        + "; ".join(f"{listed(who)} at {why}" for why, who in reasons.items())
+        + "."
+        if reasons
+        else "",
+    }
+
+
+def _alike(said: Mapping[str, str]) -> dict[str, list[str]]:
+    """{what is said: the runs that it is said of}."""
+    found: dict[str, list[str]] = {}
+    for run, text in said.items():
+        found.setdefault(text, []).append(run)
+    return found
+
+
+def _ways(found: Found, run: str, *, figures: bool) -> str:
+    """At what a run is better and at what worse, with the differences if `figures`."""
+    ways = []
+    for says in (BETTER, WORSE):
+        at = {name: of[run].margin or {} for name, of in found.items() if of[run].says == says}
+        told = [f"{name} ({signed(margin)})" if figures else name for name, margin in at.items()]
+        ways += [f"{says} at {listed(told)}"] * bool(at)
+    return listed(ways)
+
+
+def _at(runs: Runs, found: Found, says: str) -> dict[str, str]:
+    """{run: at what it has such a difference}."""
+    at = {run: [name for name, of in found.items() if of[run].says == says] for run in list(runs)[1:]}
+    return {run: listed(names) for run, names in at.items() if names}
+
+
+def _reasons(found: Found, run: str) -> str:
+    """At what a run cannot be compared, and why; "" where it can."""
+    by_reason = _alike({name: of[run].reason for name, of in found.items() if of[run].reason})
+    return " and at ".join(f"{listed(names)} ({reason})" for reason, names in by_reason.items())
+
+
+def described(runs: Runs) -> list[dict[str, Any]]:
+    """What each run was: its name, facts in words, and alarms."""
+    reference = next(iter(runs))
+    return [
+        {"name": name, "facts": dict(_facts(run, runs[reference], reference)), "alarms": alarms({name: run})}
+        for name, run in runs.items()
+    ]
+
+
+def _facts(run: Earlier, first: Earlier, reference: str) -> Iterator[tuple[str, str]]:
+    yield "finished", run.finished
+    kept = f"; the weights of epoch {run.kept} were kept" if run.kept else ""
+    yield "pretraining", f"{run.epochs} epoch{'s' * (run.epochs > 1)}{kept}"
+    same = "the same" if run.data["fingerprint"] == first.data["fingerprint"] else "other"
+    yield (
+        "data",
+        PurePosixPath(run.data["location"]).name  # not the whole path: the page may be sent on
+        + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
+    )
+    way = f"{run.folds} folds, each group tested once" if run.folds > 1 else "one split"
+    yield "tested", f"split by {run.by}, {way}"
+
+
+def result(runs: Runs, of_runs: Mapping[str, Difference], question: str) -> dict[str, Any]:
+    """Scores and differences of a question, as the page shows them."""
+    asked = {name: run.asked.get(question) for name, run in runs.items()}
+    levels = {name: of.level if of else None for name, of in asked.items()}
+    level, several = _same(level for level in levels.values() if level)
+    rows = [
+        _row(
+            name, of.ours if of else None, levels[name], ours=True, note=_note(runs[name], question, several)
+        )
+        for name, of in asked.items()
+    ]
+    pixels = {name: _row(name, of.pixels, levels[name]) for name, of in asked.items() if of and levels[name]}
+    alike, differ = _same({**row, "name": "raw pixels"} for row in pixels.values())
+    if differ:
+        rows += [{"name": "Raw pixels of"}, *pixels.values()]
+    elif alike:
+        rows.append(alike)
+    chance, chances = _same(of.chance[at].value for name, of in asked.items() if of and (at := levels[name]))
+    return {
+        "name": question,
+        "level": "" if several or not level else f" per {level}",
+        "rows": rows,
+        "chance": None if chances else chance,
+        "differences": [
+            {
+                "run": name,
+                "margin": of.margin,
+                "says": of.says or of.reason,
+                "of": _of_what(of),
+            }
+            for name, of in of_runs.items()
+        ],
+    }
+
+
+def _same(values: Any) -> tuple[Any, bool]:
+    """The first of some values, None without any, and whether there are several that differ."""
+    values = list(values)
+    return (values[0] if values else None), any(value != values[0] for value in values)
+
+
+def _of_what(difference: Difference) -> str:
+    """What a difference rests on."""
+    if difference.margin is None:
+        return ""
+    return (
+        f"per {difference.level}, {difference.groups} groups, {difference.classes} classes that count in both"
+    )
+
+
+def _row(
+    name: str, scores: Mapping[str, Score] | None, level: str | None, *, ours: bool = False, note: str = ""
+) -> Row:
+    score = scores[level] if scores and level else Score()
+    return {
+        "name": name,
+        "note": note,
+        "value": score.value,
+        "low": score.low,
+        "high": score.high,
+        "ours": ours,
+    }
+
+
+def _note(run: Earlier, question: str, several: bool) -> str:
+    """Why a run has no score, or what it is of where the runs' levels differ."""
+    asked = run.asked.get(question)
+    if asked is None:
+        why = why_skipped(run, question)
+        return f"skipped: {why}" if why else "not asked"
+    if asked.level is None:
+        return "fewer than two classes can be evaluated"
+    return f"per {asked.level}" * several
+
+
+def _interval(asked: Asked | None, level: str | None) -> str:
+    score = asked.ours[level] if asked and level else Score()
+    around = [score.low, score.high] if score.low is not None else None
+    return interval({"it": score.value, "ci95": {"it": around}}, "it")
+
+
+def _score(scores: Mapping[str, Score] | None, level: str | None) -> str:
+    return interval({"it": scores[level].value if scores and level else None}, "it")
+
+
+def _short(difference: Difference | None) -> str:
+    if difference is None:
+        return "the first run"
+    if difference.margin is None:
+        return "-  not comparable"
+    return f"{signed(difference.margin)}  {difference.says}"
+
+
+def notes(runs: Runs, found: Found) -> list[str]:
+    """What no run has learnt, and what the differences cannot say."""
+    with_interval = sum(
+        bool(of.margin and of.margin["ci95"]) for rows in found.values() for of in rows.values()
+    )
+    lines = [f"{task}: skipped in all runs, {why}." for task, why in never_learnt(runs).items()]
+    if with_interval:
+        lines.append(
+            "The intervals tell how much the patients or videos that happened to be tested matter, not what "
+            "another --seed would have changed: that takes several runs of each configuration."
+        )
+    if with_interval > 1:
+        lines.append(
+            f"{with_interval} differences have an interval of 95 %: of as many without any true difference, "
+            f"{with_interval / 20:.1f} would be expected to exclude 0 by chance."
+        )
+    first = next(iter(runs.values()))
+    unlike = [name for name, run in runs.items() if run.data["fingerprint"] != first.data["fingerprint"]]
+    compared = [name for name in unlike if any(of[name].margin for of in found.values())]
+    if compared:
+        lines.append(
+            f"{listed(compared)}: the data are not those of the first run; frames of the same name are taken "
+            "to be the same pictures."
+        )
+    return lines

@@ -1,0 +1,122 @@
+"""The maps of the report: where each labelled frame lies, what it is, and what it looks like.
+
+Notation: n labelled frames, m of them on the maps.
+"""
+
+import io
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from simclr_rhd.data.labelled_set import Cohort, Question, Table
+from simclr_rhd.data.labels.pseudonyms import Pseudonyms
+from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.report.charts.style import COLOURS, DPI, MARKERS, PALE
+from simclr_rhd.report.page import images
+
+GRID = 1000  # steps of a map's side
+NOT_ASKED = -1
+
+
+def atlas(
+    points: Mapping[str, np.ndarray],
+    shown: np.ndarray,
+    cohort: Cohort,
+    table: Table,
+    parts: np.ndarray,
+    *,
+    frames: np.ndarray | Frames,
+    rows: np.ndarray,
+    names: Pseudonyms,
+) -> dict[str, Any]:
+    """All that the page's script needs, in types of JSON.
+
+    Args:
+        points: {method: (m, 2)}.
+        shown: (m,) which of the n labelled frames the points are.
+        cohort: the labelled frames.
+        table: the answers of tested frames, NaN for others.
+        parts: (n,) names of parts, as `split.csv` tells them.
+        frames: all frames.
+        rows: (n,) which of them are the labelled ones.
+        names: of the frames.
+
+    Returns:
+        {"methods": {method: [x, y] of each point, in 0 .. GRID}, "sheet": {"image", "side", "columns"} of the
+        thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes", "true",
+        "said" (both -1 where unknown), "p": probability of what is said in per cent}}}.
+    """
+    image, side, columns = images.sprite(frames, rows[shown])
+    return {
+        "methods": {method: _on_grid(xy).tolist() for method, xy in points.items()},
+        "sheet": {"image": image, "side": side, "columns": columns},
+        "names": [names.frame(int(row)) for row in rows[shown]],
+        "lines": [names.line(int(row)) for row in rows[shown]],
+        "videos": np.unique(cohort.videos[shown], return_inverse=True)[1].tolist(),
+        "parts": parts[shown].tolist(),
+        "questions": {question.name: _asked(question, table, shown) for question in cohort.questions()},
+    }
+
+
+def _on_grid(xy: np.ndarray) -> np.ndarray:
+    """(m, 2) -> (m, 2) whole numbers, one scale for both axes, centred; y grows downwards as on a screen."""
+    middle = (xy.max(axis=0) + xy.min(axis=0)) / 2
+    reach = max(float(np.ptp(xy, axis=0).max()), 1e-12)
+    placed = (xy - middle) / reach * [1, -1]
+    return ((placed + 0.5) * GRID).round().astype(int)
+
+
+def _asked(question: Question, table: Table, shown: np.ndarray) -> dict[str, Any]:
+    p = question.probabilities(table)[shown]
+    tested = np.isfinite(p).all(axis=1)
+    said = question.said(table)[shown]
+    of_said = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), said], 0)
+    return {
+        "classes": question.classes,
+        "true": question.true[shown].tolist(),
+        "said": np.where(tested, said, NOT_ASKED).tolist(),
+        "p": (100 * of_said).round().astype(int).tolist(),
+    }
+
+
+def still(points: np.ndarray, true: np.ndarray, n_classes: int) -> bytes:
+    """A map as a PNG with a clear background: (m, 2) points, marked by (m,) class, -1 = not annotated."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(5, 5), dpi=DPI, facecolor="none")
+    axes: Any = page.add_axes((0.02, 0.02, 0.96, 0.96))
+    size = float(np.clip(6000 / max(len(points), 1), 6, 40))  # square points of a mark
+    axes.scatter(*points[true < 0].T, s=size / 2, c=PALE, linewidths=0)
+    for number, colour, marker in zip(range(n_classes), cycle(COLOURS), cycle(MARKERS), strict=False):
+        axes.scatter(*points[true == number].T, s=size, c=colour, marker=marker, linewidths=0)
+    axes.set_axis_off()
+    axes.set_aspect("equal", adjustable="datalim")
+    stream = io.BytesIO()
+    page.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def marks(n_classes: int) -> list[dict[str, Any]]:
+    """The mark of each class on the maps: the number of its colour, and its outline as an SVG path."""
+    from matplotlib.markers import MarkerStyle
+
+    found = []
+    for number, marker in zip(range(n_classes), cycle(MARKERS), strict=False):
+        style = MarkerStyle(marker)
+        outline = style.get_path().transformed(style.get_transform())
+        found.append({"colour": number % len(COLOURS), "path": _svg_path(outline)})
+    return found
+
+
+def _svg_path(path: Any) -> str:
+    """A matplotlib path as the `d` of an SVG path, in which y grows downwards."""
+    letters = {path.MOVETO: "M", path.LINETO: "L", path.CURVE3: "Q", path.CURVE4: "C"}
+    parts = []
+    for vertices, code in path.iter_segments(curves=True, simplify=False):
+        numbers = (vertices.reshape(-1, 2) * [1, -1]).round(3) + 0.0  # no -0
+        parts.append(
+            "Z" if code == path.CLOSEPOLY else letters[code] + " ".join(f"{x:g}" for x in numbers.flat)
+        )
+    return "".join(parts)

@@ -1,0 +1,61 @@
+"""Grad-CAM (Selvaraju et al. 2017): which part of a frame speaks for a class of a head.
+
+Notation: B frames, s pixels of a view's side, D channels of the encoder's last block, h fields of its side.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclr_rhd.ssl.augment import plain_view
+from simclr_rhd.ssl.model import Heads
+
+
+@torch.inference_mode()
+def grad_cam(
+    encoder: nn.Module,
+    heads: Heads,
+    frames: np.ndarray,
+    task: str,
+    outputs: np.ndarray,
+    signs: np.ndarray,
+    *,
+    size: int,
+) -> tuple[np.ndarray, int]:
+    """Grad-CAM of some frames on the last block, for one logit of each.
+
+    The features are the map's mean over its fields and the heads are linear, so the gradient of a logit is
+    the same in every field, w_d / (σ_d T h²), and no backward pass is needed: there Grad-CAM is CAM (Zhou et
+    al. 2016).
+
+    Args:
+        encoder: a ResNet, used in eval mode; its mode is put back.
+        heads: on its features.
+        frames: (B, C, S, S) uint8.
+        task: of the head.
+        outputs: (B,) the class, or the lesion, that is asked for.
+        signs: (B,) 1 for what speaks for it, -1 for what speaks against it.
+        size: s.
+
+    Returns:
+        (B, s, s) float32, 0 where nothing speaks for the class, 1 where most does (all 0 where nothing at
+        all); and h.
+    """
+    device, was_training = next(encoder.parameters()).device, encoder.training
+    maps: list[Tensor] = []
+    handle = encoder.get_submodule("layer4").register_forward_hook(lambda *parts: maps.append(parts[2]))
+    encoder.eval()
+    try:
+        encoder(plain_view(torch.from_numpy(frames).to(device), size=size))
+    finally:
+        handle.remove()
+        encoder.train(was_training)
+    activations = maps[0].float().cpu()  # (B, D, h, h)
+    weights = heads.get_submodule(f"linear.{task}").get_parameter("weight").cpu()  # (C, D)
+    slopes = weights[torch.from_numpy(outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
+    slopes = slopes * torch.from_numpy(signs).float()[:, None]
+    cam = torch.einsum("bd,bdhw->bhw", slopes, activations).relu()
+    cam = F.interpolate(cam[:, None], size=(size, size), mode="bicubic", antialias=False)[:, 0].clamp(min=0)
+    most = cam.amax(dim=(1, 2), keepdim=True)
+    return (cam / most.clamp(min=1e-12)).numpy(), activations.shape[-1]

@@ -1,0 +1,269 @@
+"""A run's folder kept in a bucket, too: a machine that may be taken away at any time loses nothing.
+
+The run works in a folder of this machine. At its start it takes over what the bucket has, if another machine
+was the last to write there. At checkpoints and at the end it brings there what has changed, in the order in
+which it was written: so a run can go on from what is there, wherever it was stopped.
+"""
+
+import base64
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from simclr_rhd.core import process
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import replacing, write_json
+from simclr_rhd.data.sources.base import Entry
+from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, Stamp
+from simclr_rhd.runs.run_dir import is_output, outputs
+
+logger = logging.getLogger("simclr_rhd")
+
+MANIFEST = ".mirror.json"  # what the bucket had when the folder was last like it
+SHARE = 20  # a checkpoint is brought there when this many times as long has passed as the last one took
+PIECE = 8 * 1024 * 1024  # bytes of a request
+
+
+class Moved(UserError):
+    """Somebody else has written to the bucket meanwhile."""
+
+
+class Mirror:
+    """A folder and its place in a bucket.
+
+    Args:
+        location: gs://BUCKET/PREFIX.
+        folder: of this machine, locked by this process.
+        cache_dir: for listings.
+        billing_project: pays for a bucket whose requesters pay.
+    """
+
+    def __init__(
+        self, location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
+    ) -> None:
+        self.remote = Bucket(
+            location,
+            cache_dir=cache_dir,
+            flag="--save-dir",
+            role="Storage Object Admin",
+            billing_project=billing_project,
+        )
+        self.location, self.folder = location.rstrip("/"), folder
+        self.lock = threading.Lock()
+        self.seconds, self.ended = 0.0, float("-inf")
+        self.sent: dict[str, tuple[int, int]] = {}  # time and size of each file as it was sent
+        self.generations: dict[str, int] = self._read_manifest()
+
+    def pull(self) -> None:
+        """Take over what the bucket has, unless this folder was the last to write there.
+
+        Raises:
+            UserError: the bucket cannot be read.
+        """
+        there = {entry.key: entry for entry in self.remote.listed_below() if is_output(entry.key)}
+        generations = {name: _generation(entry) for name, entry in there.items()}
+        here = outputs(self.folder)
+        if self.generations and not there:
+            raise UserError(
+                f"--save-dir {self.location} is empty, and {self.folder} was like it once. To start anew "
+                "remove that folder, or name another --save-dir"
+            )
+        same = [name for name in here if name in there and self._checksum(name) == _checksum_of(there[name])]
+        if all(
+            name in same or (name in here and self.generations.get(name) == generations[name])
+            for name in there
+        ):
+            self.generations = generations  # what differs is newer here, or was never there
+            self.sent = {name: _stamp(self.folder / name) for name in same}
+            return
+        logger.info("save-dir: %d files from %s", len(there), self.location)
+        paths, failed = self.remote.fetch(list(there.values()))
+        if failed:
+            name, why = next(iter(failed.items()))
+            raise UserError(f"--save-dir {self.location}/{name}: {why}; try again")
+        for name in here:
+            (self.folder / name).unlink()
+        for name in sorted(there, key=lambda name: name == "run.json"):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / name) as part:
+                shutil.move(paths[name], part)
+            self.sent[name] = _stamp(self.folder / name)
+        self.generations = generations
+        self._write_manifest()
+
+    def push(self) -> None:
+        """Bring there what has changed here since the last time; what is gone here goes there first.
+
+        The record of a run goes before its files: what is left of it cannot be taken for another run's.
+
+        Raises:
+            UserError: the bucket cannot be written to, or somebody else writes there.
+        """
+        with self.lock:
+            begun, here = time.monotonic(), set(outputs(self.folder))
+            self._check_alone()
+            for name in sorted(self.generations.keys() - here, key=lambda name: name != "run.json"):
+                self._remove(name)
+            for name in sorted(outputs(self.folder), key=lambda name: _stamp(self.folder / name)):
+                stamp = _stamp(self.folder / name)
+                if self.sent.get(name) != stamp:
+                    self._send(name)
+                    self.sent[name] = stamp
+            self.seconds, self.ended = time.monotonic() - begun, time.monotonic()
+
+    def push_now_and_then(self) -> None:
+        """After a checkpoint: `push`, unless the last one was just now; faults do not stop the training.
+
+        Raises:
+            Moved: somebody else writes there.
+        """
+        if time.monotonic() - self.ended < SHARE * self.seconds:
+            return
+        try:
+            self.push()
+        except Moved:
+            raise
+        except UserError as error:
+            self.ended = time.monotonic()
+            logger.warning("WARNING %s: it is tried again later", error)
+
+    def _check_alone(self) -> None:
+        """Make sure that what is there is what this folder has brought there."""
+        for entry in self.remote.listed_below():
+            known = self.generations.get(entry.key)
+            if is_output(entry.key) and known != _generation(entry):
+                path = self.folder / entry.key
+                if not path.exists() or self._checksum(entry.key) != _checksum_of(entry):
+                    raise self._moved(entry.key)
+                self.generations[entry.key] = _generation(entry)  # an answer that was lost
+
+    def _send(self, name: str) -> None:
+        from google.api_core.exceptions import PreconditionFailed
+
+        data, before = (self.folder / name).read_bytes(), self.generations.get(name, 0)
+        checksum = _crc32c(data)
+        blob = self._blob(name)
+        blob.chunk_size = PIECE
+
+        def send() -> None:
+            blob.upload_from_string(
+                data,
+                content_type="application/octet-stream",
+                if_generation_match=before,
+                checksum="crc32c",
+                timeout=TIMEOUT,
+            )
+
+        try:
+            self.remote.ask(send)
+        except PreconditionFailed:  # the answer to an earlier attempt may have been lost
+            self.remote.ask(lambda: blob.reload(timeout=TIMEOUT))
+            if blob.generation == before or blob.crc32c != checksum:
+                raise self._moved(name) from None
+        if blob.crc32c != checksum or blob.size != len(data):
+            raise UserError(f"--save-dir {self.location}/{name}: arrived damaged; try again")
+        self.generations[name] = int(blob.generation)
+        self._write_manifest()
+
+    def _remove(self, name: str) -> None:
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        blob, before = self._blob(name), self.generations[name]
+
+        def remove() -> None:
+            with suppress(NotFound):
+                blob.delete(if_generation_match=before, timeout=TIMEOUT)
+
+        try:
+            self.remote.ask(remove)
+        except PreconditionFailed:
+            raise self._moved(name) from None
+        del self.generations[name]
+        self.sent.pop(name, None)
+        self._write_manifest()
+
+    def _checksum(self, name: str) -> str:
+        return _crc32c((self.folder / name).read_bytes())
+
+    def _moved(self, name: str) -> Moved:
+        return Moved(
+            f"--save-dir {self.location}: another run has written {name} there meanwhile; what this run has "
+            f"made is in {self.folder}. Wait for the other, or name another --save-dir"
+        )
+
+    def _blob(self, name: str) -> Any:
+        assert self.remote.bucket is not None
+        return self.remote.bucket.blob(self.remote.prefix + name)
+
+    def _read_manifest(self) -> dict[str, int]:
+        try:
+            told = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            if told["location"] != self.location:
+                return {}
+            return {str(name): int(value) for name, value in told["generations"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}
+
+    def _write_manifest(self) -> None:
+        write_json(self.folder / MANIFEST, {"location": self.location, "generations": self.generations})
+
+
+@contextmanager
+def mirrored(
+    location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
+) -> Iterator[Mirror]:
+    """Take over the run in a bucket, and bring there what it has become, however the block ends.
+
+    Arguments as of `Mirror`.
+
+    Yields:
+        What is to be told of each checkpoint, and of a folder that was cleared.
+
+    Raises:
+        UserError: the bucket cannot be read, or in the end not be written to.
+    """
+    mirror = Mirror(location, folder, cache_dir=cache_dir, billing_project=billing_project)
+    mirror.pull()
+    try:
+        yield mirror
+    except Moved:
+        raise
+    except BaseException:
+        with process.rescued(mirror.push):
+            try:
+                mirror.push()
+            except UserError as error:
+                logger.error("error: %s", error)
+        raise
+    try:
+        with process.rescued(mirror.push):
+            mirror.push()
+    except UserError as error:
+        raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
+    logger.info("save-dir: all is in %s", mirror.location)
+
+
+def _crc32c(data: bytes) -> str:
+    """As the bucket tells it."""
+    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
+
+
+def _checksum_of(entry: Entry) -> str:
+    return Stamp.of(entry).crc32c
+
+
+def _generation(entry: Entry) -> int:
+    return int(Stamp.of(entry).generation)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

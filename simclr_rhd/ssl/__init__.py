@@ -1,0 +1,1 @@
+"""SimCLR: views, loss, model, training."""

@@ -1,0 +1,148 @@
+"""Which frames make a batch, and the batches themselves, read from the store.
+
+Notation: N frames, B pairs of a batch, C channels, S pixels of a stored frame's side.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simclr_rhd.core.threads import in_order
+from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.ssl.augment import draws
+
+WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
+
+
+class Batch(NamedTuple):
+    """B pairs before their views are made.
+
+    Attributes:
+        frames: (B, C, S, S) uint8, C = 1 if all are grey; (2B, C, S, S) if second views have other frames.
+        kinds: (B,) or (2B,) uint8.
+        u: (B, 2, F) float32 random numbers of the views.
+        videos: (B,) int64 codes.
+    """
+
+    frames: Tensor
+    kinds: Tensor
+    u: Tensor
+    videos: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch with each tensor changed."""
+        return Batch(*map(change, self))
+
+    def piece(self, first: int, n: int) -> "Batch":
+        """`n` of its pairs, from pair `first` on."""
+        total = len(self.u)
+        return self.map(
+            lambda x: (
+                torch.cat([part[first : first + n] for part in x.split(total)])
+                if len(x) > total
+                else x[first : first + n]
+            )
+        )
+
+
+class Partners:
+    """For each row a frame of the same video, another one where there is one.
+
+    Args:
+        rows: (n,) the frames that may be partners.
+        videos: (N,) integer codes of all frames' videos.
+    """
+
+    def __init__(self, rows: np.ndarray, videos: np.ndarray) -> None:
+        self.members = rows[np.lexsort((rows, videos[rows]))]  # each video's rows stand together
+        self.place = np.zeros(len(videos), dtype=np.int64)
+        self.place[self.members] = np.arange(len(rows))
+        _, first, counts = np.unique(videos[self.members], return_index=True, return_counts=True)
+        self.first, self.count = (np.zeros(len(videos), dtype=np.int64) for _ in range(2))
+        self.first[self.members], self.count[self.members] = (
+            np.repeat(first, counts),
+            np.repeat(counts, counts),
+        )
+
+    def choose(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """(B,) partners of some of the rows, by uniform random numbers (B,) in [0, 1)."""
+        others = np.maximum(1, self.count[rows] - 1)
+        step = 1 + np.minimum(others - 1, (u * others).astype(np.int64))  # 1 to count - 1, round the video
+        return self.members[
+            self.first[rows] + (self.place[rows] - self.first[rows] + step) % self.count[rows]
+        ]
+
+
+class Batches:
+    """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame.
+
+    Args:
+        frames: (N, C, S, S) uint8.
+        kinds: (N,) uint8.
+        videos: (N,) int64 codes.
+        seed: seed.
+        epoch: from 1.
+        partners: where second views come from; None: from the same frame.
+    """
+
+    def __init__(
+        self,
+        frames: np.ndarray | Frames,
+        kinds: np.ndarray,
+        videos: np.ndarray,
+        *,
+        seed: int,
+        epoch: int,
+        partners: Partners | None = None,
+    ) -> None:
+        self.frames, self.kinds, self.videos = frames, kinds, videos
+        self.seed, self.epoch, self.partners = seed, epoch, partners
+
+    def __getitem__(self, rows: np.ndarray) -> Batch:
+        u, choice = draws(self.seed, self.epoch, rows)
+        sources = rows if self.partners is None else np.append(rows, self.partners.choose(rows, choice))
+        return Batch(
+            torch.from_numpy(self.frames[sources]),
+            torch.from_numpy(self.kinds[sources]),
+            u,
+            torch.from_numpy(self.videos[rows]),
+        )
+
+
+def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of some indices in order, read by threads while the step before is computed.
+
+    Threads, since reading is copying, which lets other threads run; and a signal that arrives while a process
+    is forked can be lost.
+
+    Args:
+        batches: where to read.
+        indices: rows of each batch.
+        workers: threads; 0 reads each batch when it is wanted.
+        pin: put the batches into page-locked memory, from which a GPU copies faster.
+    """
+
+    def read(rows: np.ndarray) -> Batch:
+        return batches[rows].map(Tensor.pin_memory) if pin else batches[rows]
+
+    return in_order(read, indices, workers=workers)
+
+
+def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
+    order = np.random.default_rng([seed, epoch, 0, 2]).permutation(rows)
+    full = len(order) // batch_size
+    return np.split(order[: full * batch_size], full)
+
+
+def watched_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndarray]:
+    """The watched rows, the same at every call, in batches as near to `batch_size` as can be.
+
+    In a random order: in the store's, a batch would hold a few neighbouring clips, and few negatives.
+    """
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
+    rows = np.random.default_rng([seed, 12]).permutation(rows)
+    return np.array_split(rows, max(1, round(len(rows) / batch_size)))

@@ -1,0 +1,221 @@
+"""ResNet-18 encoder, SimCLR projector, linear heads."""
+
+import copy
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.runs import checkpoint
+from simclr_rhd.ssl.augment import MEAN, STD
+from simclr_rhd.ssl.convolution import use_small_map_convolutions
+
+LAYOUT = 6  # fields across and down in which a frame's brightness is described
+FEATURES = 512  # width of ResNet-18's pooled features
+EMBEDDING = 128  # width of the projector's output, as in SimCLR
+
+
+class SimCLR(nn.Module):
+    """Encoder and projector; heads are trained on the encoder's output (Chen et al. 2020, section 2.1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.precision: torch.dtype | None = None  # of faster arithmetic than float32
+        self.encoder = torchvision.models.resnet18(weights=None)
+        self.encoder.fc = nn.Identity()
+        use_small_map_convolutions(self.encoder)
+        self.projector = nn.Sequential(
+            nn.Linear(FEATURES, FEATURES, bias=False),
+            nn.BatchNorm1d(FEATURES),
+            nn.ReLU(inplace=True),
+            nn.Linear(FEATURES, EMBEDDING),
+        )
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised views -> (B, 128) embeddings, not normalised."""
+        # here and not around the call, since DataParallel's threads would not know the precision
+        with torch.autocast(views.device.type, self.precision, enabled=self.precision is not None):
+            return self.projector(self.encoder(views))
+
+
+class Heads(nn.Module):
+    """One linear classifier per task on standardised features, its logits over a temperature, with a bias.
+
+    The mean and deviation of the training features, the temperatures, the biases of the calibration and the
+    prevalences that the probabilities hold for are buffers, so a head travels with its scaling and its
+    calibration. Before it is calibrated the classes are taken to be equally frequent.
+
+    Args:
+        n_outputs: {task: classes, or lesions}.
+        multilabel: the tasks of which each output is a yes or no of its own (a sigmoid, not a softmax).
+    """
+
+    mean: Tensor
+    std: Tensor
+    temperature: Tensor
+    bias: Tensor
+    prevalence: Tensor
+
+    def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
+        super().__init__()
+        self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("std", torch.ones(FEATURES))
+        self.register_buffer("temperature", torch.ones(len(n_outputs)))
+        self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
+        alike = [
+            1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
+        ]
+        self.register_buffer("prevalence", torch.tensor(alike, dtype=torch.float64))
+        self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_outputs.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) calibrated logits}."""
+        scaled, biases = (features - self.mean) / self.std, self.of_tasks(self.bias)
+        return {
+            task: linear(scaled) / temperature + biases[task]
+            for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
+        }
+
+    def of_tasks(self, values: Tensor) -> dict[str, Tensor]:
+        """{task: (C,) its part} of (K,) values of all outputs of all tasks, as the biases are."""
+        return dict(zip(self.n_outputs, values.split(list(self.n_outputs.values())), strict=True))
+
+    def uncalibrate(self) -> None:
+        """Take the calibration away."""
+        bare = Heads(self.n_outputs, multilabel=self.multilabel)
+        for name in ("temperature", "bias", "prevalence"):
+            getattr(self, name).copy_(getattr(bare, name))
+
+    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
+        return {
+            task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
+            for task, logits in self(features).items()
+        }
+
+
+def describe(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
+    """What a ResNet makes of views, and what they are like on the way.
+
+    Args:
+        encoder: torchvision's ResNet-18 with its last layer taken away, or the same with norms folded in.
+        views: (B, 3, s, s) normalised.
+
+    Returns:
+        {"features": (B, 512), as the encoder gives them; "texture": (B, 128), means and deviations of the
+        first layer's channels; "layout": (B, 36), log(1 + level) in 6 x 6 fields}, float32.
+    """
+    net: Any = encoder
+    first = net.bn1(net.conv1(views))  # (B, 64, s/2, s/2)
+    flat = first.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, pixels, 64), as it lies in memory
+    mean_of, square_of = flat.mean(dim=1), (flat * flat).mean(dim=1)
+    texture = torch.cat([mean_of, (square_of - mean_of**2).clamp(min=0).sqrt()], dim=1)
+    x = net.maxpool(net.relu(first))
+    x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    levels = ((views.float() * std + mean) * 255).mean(dim=1)  # (B, s, s)
+    fields = _fields(views.shape[-1]).to(views.device)
+    layout = (fields @ levels @ fields.T).clamp(min=0).log1p().flatten(1)
+    return {"features": net.avgpool(x).flatten(1).float(), "texture": texture, "layout": layout}
+
+
+def _fields(side: int) -> Tensor:
+    """(6, s): means over equal parts of a side."""
+    edges = torch.linspace(0, side, LAYOUT + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    pixels = torch.arange(side)[None]
+    share = (torch.minimum(high, pixels + 1.0) - torch.maximum(low, pixels + 0.0)).clamp(min=0)
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def folded(encoder: nn.Module) -> nn.Module:
+    """A copy of a ResNet in eval mode, its batch norms folded into the convolutions: the same, faster."""
+    copied: Any = copy.deepcopy(encoder).eval()
+    for block in copied.modules():
+        for conv, norm in (("conv1", "bn1"), ("conv2", "bn2"), ("0", "1")):
+            parts = dict(block.named_children())
+            if isinstance(parts.get(conv), nn.Conv2d) and isinstance(parts.get(norm), nn.BatchNorm2d):
+                setattr(block, conv, fuse_conv_bn_eval(parts[conv], parts[norm]))
+                setattr(block, norm, nn.Identity())
+    return copied.to(memory_format=torch.channels_last)
+
+
+def build(init: str, *, seed: int) -> SimCLR:
+    """A SimCLR model: weights drawn from `seed`, the encoder's then replaced as `init` says.
+
+    Args:
+        init: 'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program or of
+            a ResNet-18 state dict.
+        seed: seed of the random weights.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
+    """
+    torch.manual_seed(seed)
+    model = SimCLR()
+    if init == "imagenet":
+        model.encoder.load_state_dict(_imagenet_weights(), strict=True)
+    elif init != "random":
+        model.encoder.load_state_dict(_saved_weights(init, like=model.encoder.state_dict()), strict=True)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18.
+
+    Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
+    """
+    saved = checkpoint.load(path)
+    if isinstance(saved.get("average"), dict):  # of a pretraining that can be gone on with
+        saved = saved["average"]
+    places = ("encoder", "model", "state_dict")
+    tensors = next((saved[name] for name in places if isinstance(saved.get(name), dict)), saved)
+    weights = {}
+    for name, value in tensors.items():
+        name = str(name).removeprefix("module.").removeprefix("encoder.")
+        if not name.startswith(("projector.", "fc.")):
+            weights[name] = value
+    for name, value in like.items():
+        if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
+            weights.setdefault(name, value)
+    shapes = {name: tuple(x.shape) if torch.is_tensor(x) else type(x).__name__ for name, x in weights.items()}
+    differences = {
+        "missing": [name for name in like if name not in weights],
+        "not of a ResNet-18": [name for name in weights if name not in like],
+        "of another shape": [
+            f"{name} is {shapes[name]}, wanted {tuple(like[name].shape)}"
+            for name in like
+            if name in weights and shapes[name] != tuple(like[name].shape)
+        ],
+    }
+    if any(differences.values()):
+        told = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
+        raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {told}")
+    for name, value in weights.items():
+        if value.is_floating_point() != like[name].is_floating_point() or not value.isfinite().all():
+            raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
+    return weights
+
+
+def imagenet_at_hand() -> bool:
+    """Whether torchvision's weights are on this machine, so that nothing must be fetched."""
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file()
+
+
+def _imagenet_weights() -> dict[str, Tensor]:
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    try:
+        state = dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:  # URLError is one
+        raise UserError(
+            f"--init imagenet: torchvision's weights could not be downloaded ({error}). Put {weights.url} "
+            f"into {torch.hub.get_dir()}/checkpoints by hand, or use --init random."
+        ) from None
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}

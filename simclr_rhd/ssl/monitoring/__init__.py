@@ -1,0 +1,1 @@
+"""What is measured of the encoder while it trains."""

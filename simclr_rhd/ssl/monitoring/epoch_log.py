@@ -1,0 +1,114 @@
+"""What is told after each epoch of pretraining: a line for people, one for programs, and TensorBoard."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simclr_rhd.core import distributed as ranks
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import write_lines
+from simclr_rhd.core.process import duration
+from simclr_rhd.runs.run_dir import TENSORBOARD
+from simclr_rhd.ssl.model import EMBEDDING
+from simclr_rhd.ssl.monitoring.embedding_metrics import concerns
+
+logger = logging.getLogger("simclr_rhd")
+
+
+class Journal:
+    """Called with the history after each epoch; the leader alone writes.
+
+    Args:
+        save_dir: of `history.jsonl` and of `tensorboard/`.
+        before: the history of a run that is gone on with.
+        sizes: the views' in each epoch, as planned.
+        monitor: what early stopping watches.
+        tensorboard: write event files, too.
+
+    Raises:
+        UserError: TensorBoard is asked for and not installed.
+    """
+
+    def __init__(
+        self,
+        save_dir: Path,
+        before: list[dict[str, Any]],
+        *,
+        sizes: Sequence[int],
+        monitor: str,
+        tensorboard: bool,
+    ) -> None:
+        self.path, self.sizes, self.monitor = save_dir / "history.jsonl", sizes, monitor
+        self.events = None
+        if tensorboard and ranks.leads():
+            require_tensorboard()
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.events = SummaryWriter(save_dir / TENSORBOARD, purge_step=len(before) + 1)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.events:
+            self.events.close()
+
+    def __call__(self, history: list[dict[str, Any]]) -> None:
+        """Tell the last epoch."""
+        if not ranks.leads():
+            return
+        write_lines(self.path, history)
+        logger.info(epoch_line(history, self.sizes, self.monitor))
+        for concern in concerns(history[-1], dim=EMBEDDING, n=2 * history[-1]["watched"]):
+            logger.warning("WARNING %s", concern)
+        if self.events:
+            last = history[-1]
+            figures = {**last, **{f"knn/{task}": score for task, score in (last["knn"] or {}).items()}}
+            for name, value in figures.items():
+                if isinstance(value, float):
+                    self.events.add_scalar(f"simclr/{name}", value, last["epoch"])
+            self.events.flush()
+
+
+def require_tensorboard() -> None:
+    """Stop when the package is missing.
+
+    Raises:
+        UserError: it is.
+    """
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs a package that is not installed: pip install tensorboard"
+        ) from None
+
+
+def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str) -> str:
+    """One readable line for the log, from the last record; an epoch's time goes with its views' area."""
+    last, epochs = history[-1], history[-1]["last_epoch"]
+    area = sum(max(size, last["size"]) ** 2 for size in sizes[last["epoch"] : epochs])
+    left = area * sum(row["seconds"] for row in history) / sum(row["size"] ** 2 for row in history)
+    whole = math.isclose(math.exp(last["uniform"]) % 2, 1, abs_tol=1e-6)  # no negative was left out
+    parts = [
+        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform {'ln(2N-1) = ' * whole}"
+        f"{last['uniform']:.4f}, perfect {last['perfect']:.4f})"
+    ]
+    if last["val_loss"] is not None:
+        parts.append(f"held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f})")
+    parts.append(
+        f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, "
+        f"rank {last['rank']:.1f} of {min(EMBEDDING, 2 * last['watched'])}"
+    )
+    if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
+        parts.append(f"kNN {' '.join(votes)}")
+    if last["annealing"]:
+        parts.append("annealing")
+    elif last["best"]:
+        parts.append(f"best {monitor.replace('-', ' ')}")
+    parts.append(
+        f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, about {duration(left)} left"
+    )
+    return ", ".join(parts)

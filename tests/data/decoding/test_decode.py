@@ -1,0 +1,597 @@
+"""Clips and DICOM files: every frame with the right pixels, and no name of a patient anywhere."""
+
+import logging
+import struct
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
+from PIL import Image
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.decoding import decode as media
+from simclr_rhd.data.decoding.image import evenly, square
+
+pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
+pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
+SALT = b"salt"
+
+
+def prepare(path, *, side=48, most=None):
+    return media.prepare(path, path.name, side=side, most=most, salt=SALT)
+
+
+def same(stored, rgb, tolerance=0):
+    difference = np.abs(stored.pixels.astype(int) - square(rgb, stored.pixels.shape[-1]).astype(int))
+    assert difference.mean() <= tolerance, difference.mean()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mov", ".mkv", ".mpeg", ".MPG"])
+def test_every_frame_of_a_clip_is_there_and_in_order(tmp_path, suffix):
+    frames = [picture(seed=number) for number in range(7)]
+    write_clip(
+        tmp_path / f"c{suffix}",
+        frames,
+        codec="mpeg2video" if "mp" in suffix[:4].lower() and suffix != ".mp4" else "mpeg4",
+    )
+    done = prepare(tmp_path / f"c{suffix}")
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(7))
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=12)
+
+
+def test_a_gif_keeps_its_frames(tmp_path):
+    frames = [picture(seed=number) for number in range(5)]
+    write_gif(tmp_path / "c.gif", frames)
+    done = prepare(tmp_path / "c.gif")
+    assert [frame.number for frame in done.frames] == list(range(5)) and done.reason == ""
+    same(done.frames[3], frames[3], tolerance=12)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_evenly_spaced_frames_of_a_clip(tmp_path, suffix):
+    frames = [picture(seed=number) for number in range(9)]
+    (write_gif if suffix == ".gif" else write_clip)(tmp_path / f"c{suffix}", frames)
+    for most, numbers in ((1, [0]), (2, [0, 8]), (3, [0, 4, 8]), (99, list(range(9)))):
+        assert [frame.number for frame in prepare(tmp_path / f"c{suffix}", most=most).frames] == numbers
+
+
+def test_evenly():
+    assert evenly(0, 5) == [] and evenly(1, 5) == [0] and evenly(10, 4) == [0, 3, 6, 9]
+
+
+def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
+    path = tmp_path / "c.mpeg"
+    write_clip(path, [picture(seed=number) for number in range(30)], codec="mpeg2video")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = prepare(path)
+    assert 0 < len(done.frames) < 30
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+@pytest.mark.parametrize("most", [None, 5])
+def test_a_clip_that_lacks_what_its_header_promises_is_named(tmp_path, suffix, most):
+    path = tmp_path / f"c{suffix}"
+    write_clip(path, [picture(seed=number) for number in range(40)])
+    assert prepare(path, most=most).reason == ""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "damaged clip" in prepare(path, most=most).reason
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "times", "shown"),
+    [
+        ("cut.mp4", "mpeg4", range(-6, 14), 14),  # an edit list; the cut is behind a key frame
+        ("dropped.avi", "mjpeg", [3 * number for number in range(20)], 20),
+        ("rate.mkv", "mpeg4", [number**2 for number in range(20)], 20),
+        ("rate.mp4", "mpeg4", [number**2 for number in range(20)], 20),
+    ],
+)
+def test_a_whole_clip_whose_header_counts_other_frames_than_are_shown(tmp_path, name, codec, times, shown):
+    frames = [picture(seed=number) for number in range(20)]
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    write_clip(tmp_path / name, frames, codec=codec, pixels=pixels, times=times)
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(shown))
+    for stored, frame in zip(done.frames, frames[-shown:], strict=True):
+        same(stored, frame, tolerance=12)
+    assert [frame.number for frame in prepare(tmp_path / name, most=2).frames] == [0, shown - 1]
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - 3000])
+    assert "damaged clip" in prepare(path).reason
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda rgb: rgb),
+        ((0, 1, -1, 0), lambda rgb: np.rot90(rgb, -1)),  # a phone held upright
+        ((-1, 0, 0, -1), lambda rgb: np.rot90(rgb, 2)),
+        ((0, -1, 1, 0), lambda rgb: np.rot90(rgb)),
+        ((-1, 0, 0, 1), np.fliplr),  # a phone's camera on the user's side
+        ((0, 1, 1, 0), lambda rgb: rgb.swapaxes(0, 1)),
+    ],
+)
+def test_a_clip_is_turned_and_mirrored_as_its_display_matrix_says(tmp_path, matrix, shown):
+    path, rgb = tmp_path / "phone.mp4", picture()
+    write_clip(path, [rgb] * 3)
+    data = path.read_bytes()
+    at = data.index(struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30), data.index(b"tkhd"))
+    a, b, c, d = (65536 * number for number in matrix)
+    path.write_bytes(data[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + data[at + 36 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 3
+    same(done.frames[0], shown(rgb), tolerance=12)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize(
+    ("aspect", "width", "height"), [((4, 3), 85, 48), ((1, 2), 64, 96), ((99, 1), 64, 48)]
+)
+def test_the_pixels_of_a_capture_are_made_square(tmp_path, suffix, aspect, width, height):
+    path = tmp_path / f"capture{suffix}"
+    write_clip(path, [picture()] * 3, aspect=Fraction(*aspect))
+    stored = prepare(path).frames[0]
+    same(stored, np.asarray(Image.fromarray(picture()).resize((width, height))), tolerance=12)
+
+
+def test_a_container_that_does_not_tell_its_length_is_whole(tmp_path):
+    path = tmp_path / "live.mkv"
+    write_clip(path, [picture(seed=number) for number in range(5)])
+    data = path.read_bytes()
+    at = data.index(b"\x18\x53\x80\x67") + 4
+    path.write_bytes(data[:at] + b"\x01" + b"\xff" * 7 + data[at + 8 :])
+    done = prepare(path)
+    assert done.reason == "" and len(done.frames) == 5
+    write_clip(tmp_path / "c.mp4", [picture()] * 5)
+    with (tmp_path / "c.mp4").open("ab") as stream:
+        stream.write(bytes(500))  # recorders leave such a rest
+    assert prepare(tmp_path / "c.mp4").reason == ""
+
+
+def test_a_playlist_called_mp4_opens_nothing(tmp_path):
+    secret = tmp_path / "secret.mp4"
+    write_clip(secret, [picture()] * 3)
+    (tmp_path / "list.mp4").write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n"
+    )
+    done = prepare(tmp_path / "list.mp4")
+    assert done.frames == [] and "damaged clip" in done.reason
+
+
+@pytest.mark.parametrize("name", ["f.dcm", "IM_0001", "1.2.840.113619"])
+def test_a_dicom_file_is_known_by_what_it_is(tmp_path, name):
+    save(dataset(picture()), tmp_path / name)
+    (stored,) = prepare(tmp_path / name).frames
+    assert stored.number is None
+    same(stored, picture())
+
+
+def test_a_file_without_extension_that_is_not_dicom_was_never_a_frame(tmp_path):
+    (tmp_path / "README").write_text("hello" * 99)
+    assert prepare(tmp_path / "README").reason == "not a frame: no extension"
+
+
+def test_grey_and_inverted_and_deep_pixels(tmp_path):
+    grey = picture()[..., 0]
+    for photometric, wanted in (("MONOCHROME2", grey), ("MONOCHROME1", 255 - grey)):
+        save(dataset(grey, photometric), tmp_path / "g.dcm")
+        same(prepare(tmp_path / "g.dcm").frames[0], np.repeat(wanted[..., None], 3, axis=2))
+    deep = (grey.astype(np.uint16) * 16 + 8).clip(0, 4095)
+    save(dataset(deep, "MONOCHROME2", bits=12), tmp_path / "d.dcm")
+    same(prepare(tmp_path / "d.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
+    signed = (grey.astype(np.int16) - 128) * 256
+    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "s.dcm")
+    same(prepare(tmp_path / "s.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
+
+
+def test_ybr_and_palette_become_rgb(tmp_path):
+    from pydicom.pixels import convert_color_space
+
+    save(dataset(convert_color_space(picture(), "RGB", "YBR_FULL"), "YBR_FULL"), tmp_path / "y.dcm")
+    same(prepare(tmp_path / "y.dcm").frames[0], picture(), tolerance=2)
+    index = (picture()[..., 0] // 64).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    found = dataset(index, "PALETTE COLOR")
+    for number, name in enumerate(("Red", "Green", "Blue")):
+        setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+        table = colours[:, number].astype(np.uint16) * 257
+        setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
+    save(found, tmp_path / "p.dcm")
+    done = prepare(tmp_path / "p.dcm")
+    same(done.frames[0], colours[index])
+
+
+@pytest.mark.parametrize("compression", ["raw", "RLE", "JPEG"])
+def test_cine_loops_raw_and_compressed(tmp_path, compression):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+
+    frames = np.stack([picture(seed=number) for number in range(6)])
+    found = dataset(frames, frames=6)
+    if compression == "RLE":
+        found.compress(RLELossless)
+    elif compression == "JPEG":
+        found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        found.PhotometricInterpretation = "YBR_FULL_422"
+        found.PixelData = encapsulate([encoded(frame, "JPEG", quality=95) for frame in frames])
+        found["PixelData"].is_undefined_length = True
+    save(found, tmp_path / "cine.dcm")
+    done = prepare(tmp_path / "cine.dcm")
+    assert [frame.number for frame in done.frames] == list(range(6)) and done.reason == ""
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=4 if compression == "JPEG" else 0)
+    assert [frame.number for frame in prepare(tmp_path / "cine.dcm", most=2).frames] == [0, 5]
+
+
+def test_the_banner_around_the_ultrasound_region_is_cut_off(tmp_path):
+    rgb = picture().copy()
+    rgb[:10] = 255  # the banner with a name
+    save(dataset(rgb, region=(4, 12, 59, 43)), tmp_path / "r.dcm")
+    same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:60])
+    save(dataset(rgb, region=(4, 12, 500, 43)), tmp_path / "r.dcm")
+    same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:])
+    save(dataset(rgb, region=(400, 300, 500, 350)), tmp_path / "r.dcm")
+    done = prepare(tmp_path / "r.dcm")
+    assert done.frames == [] and "regions lie outside" in done.reason, "rather no frame than a name"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "width", "height"),
+    [
+        (("3", "4"), 75, 32),
+        (("2", "1"), 56, 64),
+        (("1", "1"), 56, 32),
+        (("1", "99"), 56, 32),
+        (("0", "1"), 56, 32),
+    ],
+)
+@pytest.mark.parametrize("compression", ["raw", "RLE"])
+def test_the_pixels_of_a_dicom_file_are_made_square(tmp_path, ratio, width, height, compression):
+    """The header tells the height of a pixel first, then its width."""
+    from pydicom.uid import RLELossless
+
+    frames = np.stack([picture(seed=seed) for seed in range(2)])
+    found = dataset(frames, frames=2, region=(4, 12, 59, 43))
+    found.PixelAspectRatio = list(ratio)
+    if compression == "RLE":
+        found.compress(RLELossless)
+    save(found, tmp_path / "a.dcm")
+    done = prepare(tmp_path / "a.dcm")
+    assert done.reason == "" and len(done.frames) == 2
+    cut = Image.fromarray(frames[1][12:44, 4:60]).resize((width, height))
+    same(done.frames[1], np.asarray(cut), tolerance=1)
+
+
+@pytest.mark.parametrize("ratio", [[], ["3"], ["3", "4", "5"], ["x", "y"]])
+def test_a_pixel_aspect_that_is_none_makes_no_file_damaged(tmp_path, ratio):
+    found = dataset(picture())
+    found.add_new(0x00280034, "SH", ratio)
+    save(found, tmp_path / "a.dcm")
+    same(prepare(tmp_path / "a.dcm").frames[0], picture())
+
+
+def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
+    found = dataset(picture())
+    found.PixelAspectRatio = ["4", "1"]
+    save(found, tmp_path / "a.dcm")
+    done = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"s", max_pixels=2 * 48 * 64)
+    assert done.frames == [] and "too large (64x192)" in done.reason
+
+
+def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
+    found = dataset(picture())
+    found.add_new(0x00101000, "LO", PATIENT_NAME * 9)  # too long: a reader may warn, and quote it
+    save(found, tmp_path / "a.dcm")
+    save(dataset(picture(seed=3)), tmp_path / "b.dcm")
+    with caplog.at_level(logging.DEBUG):
+        one, other = prepare(tmp_path / "a.dcm"), prepare(tmp_path / "b.dcm")
+    assert one.patient == other.patient and len(one.patient) == 16
+    salted = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"other")
+    assert salted.patient != one.patient
+    for text in (repr(one.patient), caplog.text, *(str(warning.message) for warning in recwarn)):
+        assert "secret" not in text.lower() and PATIENT_ID not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "package"),
+    [("c.mp4", "av", "pip install av"), ("f.dcm", "pydicom", "pip install pydicom")],
+)
+def test_a_missing_package_is_named(name, missing, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=package):
+        media.require_packages([name])
+    media.require_packages(["a.png", "b.gif"])
+
+
+def test_looks_and_digests():
+    black, grey, speckle = (np.full((9, 9, 3), 12, np.uint8), np.full((8, 8, 3), 99, np.uint8), picture())
+    found = [media._stored(None, square(rgb, 8)) for rgb in (black, grey, speckle, speckle)]
+    assert [frame.look for frame in found] == [
+        media.NEAR_BLACK,
+        media.CONSTANT,
+        media.ORDINARY,
+        media.ORDINARY,
+    ]
+    assert found[2].digest == found[3].digest and len({frame.digest for frame in found}) == 3
+
+
+def test_the_modules_are_imported_only_where_they_are_needed():
+    code = (
+        "import sys, simclr_rhd.data.decoding.decode; "
+        "print([m for m in ('av', 'pydicom') if m in sys.modules])"
+    )
+    root = Path(__file__).resolve().parents[3]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def compressed(frames, syntax, photometric, *, table=True):
+    """A DICOM data set of frames that are encoded already."""
+    from pydicom.encaps import encapsulate
+
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = len(frames)
+    found.file_meta.TransferSyntaxUID, found.PhotometricInterpretation = syntax, photometric
+    found.PixelData = encapsulate(frames, has_bot=table)
+    found["PixelData"].is_undefined_length = True
+    return found
+
+
+def bare_jpeg(rgb, **options):
+    """A JPEG in YCbCr whose colours no marker tells."""
+    data = encoded(rgb, "JPEG", quality=95, **options)
+    assert data[2:4] == b"\xff\xe0"
+    return data[:2] + data[20:]
+
+
+@pytest.mark.parametrize("number", [None, 0, -1, 1, 3])
+@pytest.mark.parametrize("kind", ["raw", "JPEG", "JPEG without a table", "RLE"])
+def test_frames_of_a_dicom_file_are_counted(tmp_path, kind, number):
+    from pydicom.uid import JPEGBaseline8Bit, RLELossless
+
+    frames = [picture(seed=seed) for seed in range(6)]
+    if kind.startswith("JPEG"):
+        coded = [encoded(frame, "JPEG", quality=95) for frame in frames]
+        found = compressed(coded, JPEGBaseline8Bit, "YBR_FULL_422", table=kind == "JPEG")
+    else:
+        found = dataset(np.stack(frames), frames=6)
+        if kind == "RLE":
+            found.compress(RLELossless)
+    found.NumberOfFrames = number
+    if number is None:
+        del found.NumberOfFrames
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and [frame.number for frame in done.frames] == list(range(6))
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame, tolerance=4)
+    assert [frame.number for frame in prepare(tmp_path / "f.dcm", most=2).frames] == [0, 5]
+
+
+def test_a_header_that_promises_more_frames_than_there_are(tmp_path):
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.NumberOfFrames = 2**31 - 1
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert len(done.frames) == 2 and "promises 2147483647 frames, the file holds 2" in done.reason
+
+
+@pytest.mark.parametrize("subsampling", [1, 2])
+def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsampling):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    found = compressed([bare_jpeg(picture(), subsampling=subsampling)], JPEGBaseline8Bit, "RGB")
+    save(found, tmp_path / "f.dcm")
+    same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
+
+
+@pytest.mark.parametrize("photometric", ["YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422", "MONOCHROME2"])
+def test_a_colour_jpeg_is_ycbcr_whatever_else_than_rgb_the_header_says(tmp_path, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    coded = [encoded(picture(seed=seed), "JPEG", quality=95, subsampling=0) for seed in range(2)]
+    save(compressed(coded, JPEGBaseline8Bit, photometric), tmp_path / "j.dcm")
+    same(prepare(tmp_path / "j.dcm").frames[1], picture(seed=1), tolerance=4)
+
+
+@pytest.mark.parametrize(("channels", "samples", "photometric"), [(1, 3, "RGB"), (3, 1, "MONOCHROME2")])
+def test_a_jpeg_of_other_channels_than_the_header_says(tmp_path, channels, samples, photometric):
+    from pydicom.uid import JPEGBaseline8Bit
+
+    rgb = picture() if channels == 3 else np.repeat(picture()[..., :1], 3, axis=2)
+    coded = encoded(rgb if channels == 3 else rgb[..., 0], "JPEG", quality=95)
+    found = compressed([coded, coded], JPEGBaseline8Bit, photometric)
+    found.SamplesPerPixel = samples
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.reason == ""
+    same(done.frames[1], rgb, tolerance=4)
+
+
+def test_colours_whose_order_the_header_does_not_say_stand_by_pixel(tmp_path):
+    found = dataset(np.stack([picture(seed=seed) for seed in range(2)]), frames=2)
+    del found.PlanarConfiguration
+    save(found, tmp_path / "p.dcm")
+    done = prepare(tmp_path / "p.dcm")
+    assert done.reason == ""
+    same(done.frames[1], picture(seed=1))
+
+
+def test_compressed_pixels_that_the_header_calls_raw_are_no_noise(tmp_path):
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    coded = [
+        encoded(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8), "JPEG") for n in range(6)
+    ]
+    found = compressed(coded, ExplicitVRLittleEndian, "YBR_FULL_422")
+    found["PixelData"].is_undefined_length = False
+    save(found, tmp_path / "j.dcm")
+    done = prepare(tmp_path / "j.dcm")
+    assert done.frames == [] and "a header that does not say how" in done.reason
+
+
+def test_a_deflated_file(tmp_path):
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    frames = np.stack([picture(seed=seed) for seed in range(3)])
+    found = dataset(frames, frames=3)
+    found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.reason == "" and len(done.patient) == 16
+    for stored, frame in zip(done.frames, frames, strict=True):
+        same(stored, frame)
+
+
+@pytest.mark.parametrize("name", ["f.dcm", "IM_0001"])
+@pytest.mark.parametrize(
+    "syntax", ["ImplicitVRLittleEndian", "ExplicitVRLittleEndian", "ExplicitVRBigEndian"]
+)
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_file_without_a_preamble(tmp_path, name, syntax, meta):
+    import pydicom
+
+    found = dataset(picture())
+    found.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
+    found["PixelData"].VR = "OB"
+    save(found, tmp_path / "whole")
+    begin = (
+        132 if meta else 144 + pydicom.dcmread(tmp_path / "whole").file_meta.FileMetaInformationGroupLength
+    )
+    (tmp_path / name).write_bytes((tmp_path / "whole").read_bytes()[begin:])
+    done = prepare(tmp_path / name)
+    assert done.reason == "" and len(done.patient) == 16
+    same(done.frames[0], picture())
+
+
+def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path):
+    from pydicom.uid import JPEGExtended12Bit
+
+    data = bytearray(encoded(picture()[..., 0], "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    found = compressed([bytes(data)], JPEGExtended12Bit, "MONOCHROME2")
+    found.BitsAllocated, found.BitsStored, found.HighBit, found.SamplesPerPixel = 16, 12, 11, 1
+    save(found, tmp_path / "f.dcm")
+    reason = prepare(tmp_path / "f.dcm").reason
+    assert "12 bits" in reason and "pip install pylibjpeg" in reason and "damaged" not in reason
+
+
+@pytest.mark.parametrize("most", [None, 3])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "syntax"),
+    [
+        (".m2v", "mpeg2video", "MPEG2MPML"),
+        (".ts", "mpeg2video", "MPEG2MPHL"),
+        (".h264", "libx264", "MPEG4HP41"),
+        (".mp4", "libx264", "MPEG4HP42STEREO"),
+        (".hevc", "libx265", "HEVCMP51"),
+    ],
+)
+def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
+    import av
+    import pydicom
+
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV does not write {codec}")
+    frames = [picture(seed=seed) for seed in range(7)]
+    write_clip(tmp_path / f"v{suffix}", frames, codec=codec)
+    data = (tmp_path / f"v{suffix}").read_bytes()
+    found = compressed([data], getattr(pydicom.uid, syntax), "YBR_PARTIAL_420")
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm", most=most)
+    numbers = list(range(7)) if most is None else [0, 3, 6]
+    assert done.reason == "" and [frame.number for frame in done.frames] == numbers
+    for stored in done.frames:
+        same(stored, frames[stored.number], tolerance=14)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("DICOMDIR", "MediaStorageDirectoryStorage"),
+        ("SR0001", "ComprehensiveSRStorage"),
+        ("report.dcm", "EncapsulatedPDFStorage"),
+        ("1.2.3", "GrayscaleSoftcopyPresentationStateStorage"),
+        ("ecg.dcm", "TwelveLeadECGWaveformStorage"),
+        ("raw3d.dcm", "1.2.840.113543.6.6.1.3.10002"),  # a vendor's own, beside the images of a study
+    ],
+)
+def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
+    import pydicom
+
+    found = dataset(picture())
+    for element in ("PixelData", "Rows", "Columns"):
+        delattr(found, element)
+    found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(
+        pydicom.uid, kind, pydicom.uid.UID(kind)
+    )
+    save(found, tmp_path / name)
+    assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
+
+
+def test_a_broken_video_inside_dicom_is_told_without_untrue_advice(tmp_path):
+    from pydicom.uid import MPEG4HP41
+
+    save(compressed([b"no video" * 50], MPEG4HP41, "YBR_PARTIAL_420"), tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert done.frames == [] and "damaged clip" in done.reason and "pip" not in done.reason
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_palettes_in_big_endian_and_of_8_bits_in_16(tmp_path, deep):
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+    index = (picture()[..., 0] // 64).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    for syntax, order in ((ExplicitVRLittleEndian, "<u2"), (ExplicitVRBigEndian, ">u2")):
+        found = dataset(index, "PALETTE COLOR")
+        found.file_meta.TransferSyntaxUID = syntax
+        found["PixelData"].VR = "OB"
+        for number, name in enumerate(("Red", "Green", "Blue")):
+            setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
+            table = (colours[:, number].astype(np.uint16) * (257 if deep else 1)).astype(order)
+            setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
+        save(found, tmp_path / "p.dcm")
+        same(prepare(tmp_path / "p.dcm").frames[0], colours[index])
+
+
+@pytest.mark.parametrize("name", ["ANONYMOUS", "N/A", " ", "0"])
+def test_a_placeholder_is_no_patient(tmp_path, name):
+    found = dataset(picture())
+    found.PatientID = name
+    save(found, tmp_path / "f.dcm")
+    assert prepare(tmp_path / "f.dcm").patient == ""
+
+
+def test_pixels_of_unknown_depth_are_refused(tmp_path):
+    save(dataset(picture()[..., 0].astype(np.uint16) * 15, "MONOCHROME2", bits=16), tmp_path / "f.dcm")
+    assert "unknown depth" in prepare(tmp_path / "f.dcm").reason
+
+
+def test_damaged_jpeg_in_a_dicom_file_is_not_blamed_on_a_package(tmp_path):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit
+
+    found = dataset(np.stack([picture()] * 2), frames=2)
+    found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    found.PhotometricInterpretation = "YBR_FULL_422"
+    found.PixelData = encapsulate([encoded(picture(), "JPEG"), b"garbage" * 20])
+    found["PixelData"].is_undefined_length = True
+    save(found, tmp_path / "f.dcm")
+    done = prepare(tmp_path / "f.dcm")
+    assert len(done.frames) == 1 and "damaged DICOM pixels" in done.reason and "pip" not in done.reason
+
+
+def test_dark_frames_of_a_known_depth_and_signed_ones_are_used(tmp_path):
+    dark = (picture()[..., 0] // 2).astype(np.uint16)
+    save(dataset(dark, "MONOCHROME2", bits=12), tmp_path / "dark.dcm")
+    signed = picture()[..., 0].astype(np.int16) - 300
+    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "signed.dcm")
+    for name in ("dark.dcm", "signed.dcm"):
+        done = prepare(tmp_path / name)
+        assert done.reason == "" and len(done.frames) == 1

@@ -1,0 +1,118 @@
+import csv
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, draw_patients, make_clip, write_demo
+from simclr_rhd.data.labels.labels import TASKS, read_labels
+
+PREFIXES = ("supervised/annotated-final", "unsupervised-videos/unlabelled-frames")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo(folder, patients=24)
+    return folder
+
+
+def table(root):
+    with (root / "supervised" / "sorted_file.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def frames(root, prefix):
+    return sorted((root / prefix).iterdir())
+
+
+def contents(root):
+    return {
+        path.relative_to(root): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*.*")
+    }
+
+
+def test_the_same_number_of_patients_gives_the_same_bytes(root, tmp_path):
+    write_demo(tmp_path, patients=24)
+    assert contents(tmp_path) == contents(root)
+
+
+def test_frames_are_small_pictures_that_say_they_are_synthetic(root):
+    for prefix in PREFIXES:
+        for path in frames(root, prefix):
+            assert path.name.startswith("synthetic-") and "_frame" in path.name
+            assert Image.open(path).size == (128, 96)
+
+
+def test_every_class_has_several_patients_and_every_patient_several_clips(root):
+    listed = [f"{PREFIXES[0]}/{path.name}" for path in frames(root, PREFIXES[0])]
+    data = (root / "supervised" / "sorted_file.csv").read_bytes()
+    labels = read_labels(data, "table", files=listed, listed=listed, prefixes=PREFIXES)
+    patients = np.array(labels.patients)
+    assert [len(labels.classes[task]) for task in TASKS] == [4, 7, 4]
+    for task in TASKS:
+        for number, name in enumerate(labels.classes[task]):
+            assert len(set(patients[labels.values[task] == number])) >= 2, name
+    assert len(set(labels.videos)) == 4 * len(set(patients))
+    assert len(labels.rows_without_file) == 1 and len(labels.conflicts) == 1, "the quirks of real exports"
+
+
+def test_clips_move_over_the_cardiac_cycle():
+    for patient in draw_patients(12)[:4]:
+        clip, _ = make_clip(patient, "A4C")
+        assert clip.dtype == np.uint8 and clip.shape == (5, 96, 128, 3)
+        still, moved = (
+            np.abs(clip[0].astype(int) - clip[1]).mean(),
+            np.abs(clip[0].astype(int) - clip[2]).mean(),
+        )
+        assert still > 3 and moved > 3
+
+
+def test_names_and_numbers_do_not_tell_the_classes(root):
+    views_of_number, patients = defaultdict(set), draw_patients(96)
+    for row in (row for row in table(root) if row["PATIENT"]):
+        views_of_number[row["FILENAME"].split("-c")[1][0]].add(row["VIEW-APP"])
+    assert all(len(views) == len(VIEWS) for number, views in views_of_number.items())
+    numbers = defaultdict(list)
+    for patient in patients:
+        numbers[patient.lesions].append(int(patient.name[-3:]))
+    assert len({number % len(CONDITIONS) for number in numbers[("AR",)]}) > 3
+
+
+def test_colour_does_not_tell_the_view_nor_the_disease():
+    coloured = defaultdict(list)
+    for patient in draw_patients(96)[:45]:
+        for view in VIEWS:
+            clip, (_, condition, _) = make_clip(patient, view)
+            flow = (clip.max(axis=-1).astype(int) - clip.min(axis=-1) > 64).any()
+            if "Regurgitation" not in condition:
+                coloured[view].append(flow)
+    assert all(np.mean(flows) > 0.4 for flows in coloured.values()), {
+        v: np.mean(f) for v, f in coloured.items()
+    }
+
+
+def test_a_leak_is_labelled_where_its_valve_and_its_jet_can_be_seen():
+    """The mosaic's yellow is in no other part of a picture."""
+    with_jet = without = 0
+    for patient in draw_patients(96)[:36]:
+        for view in VIEWS:
+            clip, (_, condition, severity) = make_clip(patient, view)
+            red, green, blue = (clip[..., channel].astype(int) for channel in range(3))
+            yellow = ((red > 200) & (green > 180) & (blue < 100)).any(axis=(1, 2)).mean()
+            if "Regurgitation" in condition:
+                with_jet += yellow > 0.5
+                without += yellow <= 0.5
+            else:
+                assert yellow == 0, (patient.name, view, condition)
+            assert (severity == "Not Applicable") == (view == "none")
+    assert with_jet > 15 and without <= 0.15 * with_jet, (with_jet, without)
+
+
+def test_few_patients_are_refused_and_twelve_are_enough(tmp_path):
+    with pytest.raises(ValueError, match="12"):
+        write_demo(tmp_path, patients=11)
+    write_demo(tmp_path, patients=12)
+    assert len(frames(tmp_path, PREFIXES[0])) == 108 and len(frames(tmp_path, PREFIXES[1])) > 100

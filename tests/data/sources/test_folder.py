@@ -1,0 +1,123 @@
+import os
+
+import pytest
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.demo import dataset as demo
+from simclr_rhd.data.sources.base import Entry, visible
+from simclr_rhd.data.sources.folder import Folder, make_demo, open_source
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("lab/b_frame1.png", "lab/sub/a [1].x_frame2.png", "lab/.DS_Store", "table.csv", "other.csv"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return tmp_path / "data"
+
+
+def opened(root, tmp_path):
+    return open_source(str(root), cache_dir=tmp_path / "cache", demo_patients=12)
+
+
+def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):
+    source = opened(root, tmp_path)
+    entries = source.files("lab", flag="--labelled-prefix")
+    assert [entry.key for entry in entries] == ["lab/b_frame1.png", "lab/sub/a [1].x_frame2.png"]
+    paths, failed = source.fetch(entries)
+    assert failed == {} and paths["lab/b_frame1.png"].read_text() == "lab/b_frame1.png"
+
+
+def test_a_stamp_changes_with_the_content(root, tmp_path):
+    source = opened(root, tmp_path)
+    before = source.entry("table.csv").stamp
+    (root / "table.csv").write_text("more than before")
+    assert source.entry("table.csv").stamp != before
+
+
+def test_a_stamp_changes_when_size_and_time_of_the_content_do_not(root, tmp_path):
+    """As when files are anonymised in place by a tool that keeps their times."""
+    source, path = opened(root, tmp_path), root / "table.csv"
+    before, times = source.entry("table.csv"), path.stat()
+    path.write_text("TABLE.CSV")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = source.entry("table.csv")
+    assert after.size == before.size and after.stamp != before.stamp
+
+
+def test_links_inside_are_left_out_and_counted(root, tmp_path, caplog):
+    (tmp_path / "secret.png").write_text("secret")
+    (root / "lab" / "link_frame1.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far_frame1.png").touch()
+    (root / "lab" / "linked folder").symlink_to(tmp_path / "elsewhere")
+    assert len(opened(root, tmp_path).files("lab", flag="--labelled-prefix")) == 2
+    (said,) = caplog.messages
+    assert "2 links" in said and "link_frame1.png" in said and "--labelled-prefix" in said
+
+
+def test_a_link_that_the_user_names_is_followed(root, tmp_path, caplog):
+    (root / "lab").rename(tmp_path / "elsewhere")
+    (root / "lab").symlink_to(tmp_path / "elsewhere")
+    assert len(opened(root, tmp_path).files("lab", flag="--labelled-prefix")) == 2
+    assert caplog.messages == []
+
+
+def test_what_is_missing_is_named_with_what_is_there(root, tmp_path):
+    (root / "empty").mkdir()
+    source = opened(root, tmp_path)
+    with pytest.raises(
+        UserError, match=r"--labelled-prefix wrong: no such folder.*lab/, other.csv, table.csv"
+    ):
+        source.files("wrong", flag="--labelled-prefix")
+    with pytest.raises(UserError, match="--unlabelled-prefix empty: no files"):
+        source.files("empty", flag="--unlabelled-prefix")
+    with pytest.raises(UserError, match=r"--labels-csv wrong.csv.*table.csv"):
+        source.entry("wrong.csv")
+    with pytest.raises(UserError, match="--data .*nowhere: does not exist"):
+        opened(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(UserError, match="table.csv: is a file"):
+        opened(root / "table.csv", tmp_path)
+
+
+def test_names_that_cannot_be_used_are_refused_by_name_and_hidden_ones_passed_over():
+    keys = [
+        "ok.png",
+        "a/../b.png",
+        "../x.png",
+        "/etc/x.png",
+        "a\x00b.png",
+        "c/" + "n" * 300 + ".png",
+        "d/" * 600,
+    ]
+    hidden = ["a//b.png", "a/", ".hid/x.png"]
+    used, refused = visible([Entry(key, 1, "") for key in keys + hidden])
+    assert [entry.key for entry in used] == ["ok.png"] and len(refused) == len(keys) - 1
+    reasons = dict(refused)
+    assert "elsewhere" in reasons["a/../b.png"] and "control" in reasons["a\\x00b.png"]
+    assert all(reason.startswith("unusable name") for reason in reasons.values())
+
+
+def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, monkeypatch):
+    calls = []
+
+    def draw(root, *, patients):
+        calls.append(patients)
+        (root / "half").touch()
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "write_demo", draw)
+    with pytest.raises(KeyboardInterrupt):
+        make_demo(tmp_path, 12)
+    assert list(tmp_path.iterdir()) == []
+    folder = make_demo(tmp_path, 12)
+    assert make_demo(tmp_path, 12) == folder and calls == [12, 12]
+    assert make_demo(tmp_path, 24) != folder
+
+
+def test_the_demo_says_that_it_is_synthetic(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "write_demo", lambda root, *, patients: None)
+    source = open_source("demo", cache_dir=tmp_path, demo_patients=12)
+    assert "synthetic" in source.location and isinstance(source, Folder)

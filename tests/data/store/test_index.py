@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+
+from simclr_rhd.data.store import index
+from simclr_rhd.data.store.index import ROW, STILL
+
+FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
+ROWS = np.array(
+    [(0, STILL, 0, 0, 2**64 - 1), (1, 0, 1, 0, 5), (1, 12345, 1, 2, 6), (2, STILL, 0, 0, 7), (3, 4, 2, 1, 8)],
+    dtype=ROW,
+)
+KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png", "日本.dcm#0004"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "grey-00000.u8").write_bytes(b"pixels")
+    index.write(
+        tmp_path,
+        side=5,
+        files=FILES,
+        rows=ROWS,
+        patients={"日本.dcm": "hash"},
+        rejected=[("bad.png", "empty file")],
+        fingerprint="f",
+        shards={"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")},
+    )
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder):
+    found = index.read(folder)
+    assert list(found.files) == FILES and (found.rows == ROWS).all()
+    assert (found.side, found.patients, found.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
+    assert found.rejected == [("bad.png", "empty file")]
+
+
+def test_names_are_a_sequence_like_a_list(folder):
+    found = index.read(folder)
+    keys = index.FrameNames(found.files, found.rows, numbered=True)
+    files = index.FrameNames(found.files, found.rows, numbered=False)
+    assert list(keys) == KEYS == [keys[number] for number in range(len(keys))]
+    assert list(files) == [key.split("#")[0] for key in KEYS]
+    for names, wanted in ((found.files, FILES), (keys, KEYS)):
+        assert names[-1] == wanted[-1] and names[1:3] == wanted[1:3] and names[::-2] == wanted[::-2]
+        assert wanted[2] in names and "other" not in names and names.index(wanted[2]) == 2
+        assert names[np.int64(1)] == wanted[1]
+        with pytest.raises(IndexError):
+            names[len(wanted)]
+
+
+@pytest.mark.parametrize("n", [1, 6, 7, 8, 14, 20])
+def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
+    monkeypatch.setattr(index, "AT_ONCE", 7)
+    files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
+    rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=ROW)
+    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": {}}
+    index.write(tmp_path, files=files, rows=rows, **told)
+    found = index.read(tmp_path)
+    assert list(found.files) == files
+    keys = index.FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
+    assert list(keys) == [f"{file}#0001" for file in files]
+    some = index.FrameNames(found.files, found.rows[4:], numbered=False)
+    assert list(some) == [file for file in files[2:] for _ in range(2)]
+
+
+def test_no_frames_at_all(tmp_path):
+    index.write(
+        tmp_path,
+        side=5,
+        files=[],
+        rows=np.array([], dtype=ROW),
+        patients={},
+        rejected=[],
+        fingerprint="",
+        shards={},
+    )
+    found = index.read(tmp_path)
+    assert list(found.files) == [] and len(found.rows) == 0
+
+
+@pytest.mark.parametrize("name", [index.NAMES, index.ENDS, index.FRAMES, index.INDEX, "grey-00000.u8"])
+def test_a_changed_byte_is_seen(folder, name):
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(bytes(data))
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        index.read(folder)
+
+
+def test_pickled_arrays_are_refused(folder):
+    np.save(folder / index.FRAMES, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError):
+        index.read(folder)
+
+
+def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
+    names = [f"grey-{number:05d}.u8" for number in range(9)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"pixels")
+    sums = {name: index.crc32c(tmp_path / name) for name in names}
+    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": sums}
+    index.write(tmp_path, files=FILES, rows=ROWS, **told)
+    monkeypatch.setattr(index, "CHECKED", 3 * 6)
+    (tmp_path / names[3]).write_bytes(b"Pixels")
+    assert list(index.read(tmp_path).files) == FILES
+    (tmp_path / names[8]).write_bytes(b"Pixels")
+    with pytest.raises(ValueError, match="grey-00008.u8 is damaged"):
+        index.read(tmp_path)
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(OSError):
+        index.read(tmp_path)
+
+
+def made_up(what):
+    """Parts of an index that do not fit together."""
+    ends = np.array([12, 24, 37, 48], "<i8")
+    parts = {"side": 5, "ends": ends, "rows": ROWS.copy(), "names": None}
+    if what == "file":
+        parts["rows"]["file"][-1] = 9
+    elif what == "order":
+        parts["rows"]["file"][:2] = 1, 0
+    elif what == "number":
+        parts["rows"]["number"][1] = -2
+    elif what == "kind":
+        parts["rows"]["kind"][1] = 7
+    elif what == "side":
+        parts["side"] = -5
+    elif what == "ends":
+        parts["ends"] = -ends
+    elif what == "floats":
+        parts["ends"] = ends.astype(float)
+    elif what == "flat":
+        parts["rows"] = np.zeros((5, 2))
+    elif what == "text":
+        parts["names"] = b"\xff\xfe\n" * 4
+    return parts
+
+
+@pytest.mark.parametrize(
+    "what", ["file", "order", "number", "kind", "side", "ends", "floats", "flat", "text"]
+)
+def test_an_index_that_is_made_up_is_refused(tmp_path, what):
+    parts = made_up(what)
+    told = {"patients": {}, "rejected": [], "fingerprint": "", "shards": {}, "side": parts["side"]}
+    index.write(tmp_path, files=FILES, rows=ROWS, **told)
+    np.save(tmp_path / index.ENDS, parts["ends"])
+    np.save(tmp_path / index.FRAMES, parts["rows"])
+    if parts["names"]:
+        (tmp_path / index.NAMES).write_bytes(parts["names"])
+        np.save(tmp_path / index.ENDS, np.arange(2, 12, 3, dtype="<i8"))
+    told = json.loads((tmp_path / index.INDEX).read_text())
+    told.pop("checksum")
+    told["sums"] = {name: index.crc32c(tmp_path / name) for name in told["sums"]}
+    checksum = index._checksum(told)
+    (tmp_path / index.INDEX).write_text(json.dumps(told | {"checksum": checksum}))
+    with pytest.raises(ValueError):
+        index.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patients", ["text"]),
+        ("patients", {"a": 3}),
+        ("patients", "text"),
+        ("rejected", {"ab": "cd"}),
+        ("rejected", ["ab", "cd"]),
+        ("rejected", [["a", 3]]),
+        ("rejected", [["a"]]),
+        ("fingerprint", 3),
+        ("fingerprint", None),
+        ("side", True),
+        ("sums", []),
+    ],
+)
+def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, value):
+    told = json.loads((folder / index.INDEX).read_text())
+    told.pop("checksum")
+    told[name] = value
+    (folder / index.INDEX).write_text(json.dumps(told | {"checksum": index._checksum(told)}))
+    with pytest.raises(ValueError):
+        index.read(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900, "3", "null"])
+def test_an_index_that_is_none_is_refused(folder, content):
+    (folder / index.INDEX).write_text(content)
+    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+        index.read(folder)

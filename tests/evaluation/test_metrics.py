@@ -1,0 +1,311 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from simclr_rhd.evaluation.aggregate import of_one_class, pool
+from simclr_rhd.evaluation.metrics import AVERAGES, PER_CLASS, levels, margins, scores
+
+CLASSES = ["a", "b", "c", "d"]
+
+
+def sample(seed, n=37, classes=4):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.ones(classes), n)
+    return rng.integers(0, classes, n), probabilities, [f"g{k}" for k in rng.integers(0, 9, n)]
+
+
+def score(true, probabilities, groups, evaluable=None, ordered=()):
+    classes = CLASSES[: probabilities.shape[1]]
+    return scores(
+        true,
+        probabilities,
+        classes,
+        groups,
+        seed=0,
+        evaluable=range(len(classes)) if evaluable is None else evaluable,
+        ordered=ordered,
+    )
+
+
+def same(ours, theirs):
+    assert (ours is None and math.isnan(theirs)) or ours == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    """Where only the figures are looked at, not their intervals."""
+    monkeypatch.setattr("simclr_rhd.evaluation.bootstrap.RESAMPLES", 20)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed, few_resamples):
+    true, probabilities, groups = sample(seed, n=[5, 9, 37][seed % 3])
+    if seed % 4 == 1:
+        true[true == 2] = 0  # a class absent from the test
+    if seed % 4 == 2:
+        probabilities[:, 1] = 0  # a class never predicted
+    if seed % 4 == 3:
+        probabilities = np.round(probabilities, 1)  # ties
+    if seed % 20 == 0:
+        true[:] = seed // 20 % 4
+    labels, ordered = np.unique(true).tolist(), [[3, 1, 2], [2, 0, 3, 1]][seed % 2]
+    found, said = score(true, probabilities, groups, ordered=ordered), probabilities.argmax(axis=1)
+    assert found["confusion"] == sk.confusion_matrix(true, said, labels=range(4)).tolist()
+    if len(labels) < 2:
+        assert all(found[name] is None for name in AVERAGES) and "two classes" in found["reason"]
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        averages_are_those_of_scikit_learn(found, true, probabilities, labels)
+        classes_are_those_of_scikit_learn(found, true, probabilities, labels)
+        scale, places = np.isin(true, ordered), range(len(ordered))
+        said = np.array(
+            [
+                b
+                if a not in ordered or b in ordered
+                # no degree: the one farthest from the truth
+                else ordered[max(places, key=lambda k, a=a: abs(k - ordered.index(a)))]
+                for a, b in zip(true, said, strict=True)
+            ]
+        )
+        if len(set(labels) & set(ordered)) < 2 or len({*true[scale], *said[scale]}) < 2:
+            assert (
+                found["quadratic_kappa"] is None and "fewer than two" in found["reasons"]["quadratic_kappa"]
+            )
+            return
+        wanted = sk.cohen_kappa_score(true[scale], said[scale], labels=ordered, weights="quadratic")
+        same(found["quadratic_kappa"], wanted)
+
+
+def classes_are_those_of_scikit_learn(found, true, probabilities, labels):
+    tables = sk.multilabel_confusion_matrix(true, probabilities.argmax(axis=1), labels=labels)
+    for number, ((right, wrong), (missed, hits)) in zip(labels, tables, strict=True):
+        row, so = found["per_class"][CLASSES[number]], true == number
+        same(row["accuracy"], (hits + right) / len(true))
+        same(row["precision"], hits / (hits + wrong) if hits + wrong else math.nan)
+        same(row["recall"], hits / so.sum())
+        same(row["f1"], 2 * hits / (2 * hits + wrong + missed))
+        same(row["specificity"], right / (right + wrong))
+        same(row["auroc"], sk.roc_auc_score(so, probabilities[:, number]))
+        same(row["average_precision"], sk.average_precision_score(so, probabilities[:, number]))
+        assert row["support"] == so.sum()
+
+
+def averages_are_those_of_scikit_learn(found, true, probabilities, labels):
+    said = probabilities.argmax(axis=1)
+    same(found["accuracy"], sk.accuracy_score(true, said))
+    same(found["balanced_accuracy"], sk.balanced_accuracy_score(true, said))
+    same(found["kappa"], sk.cohen_kappa_score(true, said))
+    same(found["brier"], sum(sk.brier_score_loss(true == k, probabilities[:, k]) for k in range(4)))
+    rows = [found["per_class"][CLASSES[number]] for number in labels]
+    for how in ("macro", "weighted"):
+        options = {"labels": labels, "average": how, "zero_division": 0}
+        precision, recall, f1, _ = sk.precision_recall_fscore_support(true, said, **options)
+        same(found[f"precision_{how}"], precision)
+        same(found[f"recall_{how}"], recall)
+        same(found[f"f1_{how}"], f1)
+        weights = [1 if how == "macro" else row["support"] for row in rows]
+        for name in ("specificity", "auroc", "average_precision"):
+            same(found[f"{name}_{how}"], np.average([row[name] for row in rows], weights=weights))
+
+
+def test_a_class_absent_from_the_test_keeps_its_row_without_figures():
+    true, probabilities, groups = sample(1)
+    true[true == 2] = 0
+    found = score(true, probabilities, groups)
+    nothing = dict.fromkeys(PER_CLASS)
+    assert found["per_class"]["c"] == nothing | {"support": 0, "ci95": nothing}
+    assert found["reasons"]["c"] == "no sample of it here"
+
+
+def test_what_cannot_be_computed_says_why():
+    true, probabilities, _ = sample(1)
+    probabilities[:, 1] = 0
+    groups = np.where(true == 3, "one", np.arange(len(true))).tolist()
+    found = score(true, probabilities, groups, evaluable=[0, 1, 3])
+    assert found["per_class"]["b"]["precision"] is None and found["per_class"]["b"]["recall"] == 0
+    assert found["per_class"]["d"]["recall"] is not None and found["per_class"]["d"]["ci95"]["recall"] is None
+    assert found["ci95"]["quadratic_kappa"] is None
+    assert found["reasons"] == {
+        "quadratic_kappa": "the classes have no order",
+        "precision of b": "never predicted",
+        "c": "cannot be evaluated",
+        **{
+            f"interval of {name} of d": "rests on one group"
+            for name in ("recall", "f1", "auroc", "average_precision")
+        },
+    }
+    alone = score(true, probabilities, ["g"] * len(true))
+    assert alone["reasons"]["intervals"] == "fewer than two groups" and alone["accuracy"] is not None
+    assert not any(alone["ci95"].values())
+
+
+def test_frames_of_a_class_that_cannot_be_evaluated_falsify_nothing():
+    true, probabilities, groups = sample(2)
+    found = score(true, probabilities, groups, evaluable=[0, 1, 3])
+    kept = true != 2
+    assert found["n"] == kept.sum()
+    assert found["accuracy"] == pytest.approx(
+        sk.accuracy_score(true[kept], probabilities[kept].argmax(axis=1))
+    )
+    assert found["per_class"]["c"]["recall"] is None and found["per_class"]["c"]["support"] == (~kept).sum()
+    assert sum(map(sum, found["confusion"])) == len(true), "the confusion matrix shows all frames"
+
+
+@pytest.mark.parametrize("evaluable", [[], [0]])
+def test_one_class_alone_has_no_scores(evaluable):
+    true, probabilities, groups = sample(3)
+    found = score(true, probabilities, groups, evaluable=evaluable)
+    assert all(found[name] is None for name in AVERAGES) and "fewer than two classes" in found["reason"]
+
+
+def test_an_empty_part_has_no_scores():
+    found = score(np.zeros(0, dtype=np.int64), np.zeros((0, 4)), [])
+    assert found["n"] == 0 and found["accuracy"] is None and found["confusion"] == [[0] * 4] * 4
+
+
+def test_a_video_has_the_mean_probability_and_the_commonest_class():
+    true = np.array([0, 0, 1, 1, 1, 0])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4], [0.0, 1.0], [1.0, 0.0]])
+    groups, videos = list("gghhhh"), list("vvwwxx")
+    classes, means, of = pool(true, probabilities, groups, videos)
+    assert classes.tolist() == [0, 1] and of == ["g", "h"], "on a tie the class is not known"
+    np.testing.assert_allclose(means, [[0.55, 0.45], [0.45, 0.55]])
+    options = {"evaluable": [0, 1], "ordered": [0, 1], "seed": 0}
+    video = levels(true, probabilities, "ab", groups, videos, [""] * 6, **options)["video"]
+    assert video["accuracy"] == video["quadratic_kappa"] == 1.0
+    assert video["n"] == 2 and video["groups"] == 2
+
+
+def test_videos_that_are_all_ties_have_no_scores():
+    true, videos = np.array([0, 1, 2, 1]), list("vvww")
+    probabilities, options = np.eye(3)[true], {"evaluable": [0, 1, 2], "ordered": [0, 1, 2], "seed": 0}
+    video = levels(true, probabilities, "abc", videos, videos, [""] * 4, **options)["video"]
+    assert video["n"] == 0 and video["accuracy"] is None
+
+
+def test_a_patient_counts_whose_frames_are_of_one_class():
+    """p and q have one class each, r has two, the last frame has no patient."""
+    true = np.array([0, 0, 1, 1, 1, 0, 0])
+    probabilities = np.array(
+        [[0.9, 0.1], [0.3, 0.7], [0.3, 0.7], [0.6, 0.4], [0.4, 0.6], [1.0, 0.0], [0.2, 0.8]]
+    )
+    patients = ["p", "p", "q", "q", "r", "r", ""]
+    single, known, mixed = of_one_class(true, patients)
+    assert single.tolist() == [True] * 4 + [False] * 3 and (known, mixed) == (3, 1)
+    found = levels(true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1], seed=0)
+    found = found["patient"]
+    assert found["n"] == 2 and found["groups"] == 2 and found["left_out"] == 1
+    assert found["confusion"] == [[1, 0], [0, 1]] and "reason" not in found
+    squares = 2 * np.array([0.4, 0.45]) ** 2  # mean probabilities 0.6 and 0.55 of the own class
+    assert found["brier"] == pytest.approx(squares.mean())
+
+
+def test_patients_that_cannot_be_scored_say_why():
+    true, probabilities, groups = sample(3)
+
+    def of(patients):
+        found = levels(true, probabilities, CLASSES, groups, groups, patients, evaluable=range(4), seed=0)
+        return found["patient"]
+
+    unknown = of([""] * len(true))
+    assert unknown["reason"] == "no patient is known" and unknown["left_out"] == 0 and unknown["n"] == 0
+    assert of(["p", *["q"] * (len(true) - 1)])["reason"] == (
+        f"fewer than two classes can be evaluated here ({CLASSES[true[0]]}); "
+        "1 of 2 patients have frames of several classes"
+    )
+
+
+@pytest.mark.parametrize("n", [37, 200])
+def test_intervals_hold_the_figure_and_repeat(n):
+    for seed in range(10):
+        true, probabilities, groups = sample(seed, n=n)
+        found = score(true, probabilities, groups, ordered=[0, 1, 2])
+        for row in (found, *found["per_class"].values()):
+            for name, bounds in row["ci95"].items():
+                assert bounds[0] <= row[name] <= bounds[1], name
+    assert found == score(true, probabilities, groups, ordered=[0, 1, 2])
+
+
+def test_figures_that_are_all_right_are_not_said_to_be_sure():
+    true = np.arange(20) % 2
+    found = score(true, np.eye(2)[true], [f"g{number // 4}" for number in range(20)])
+    assert found["per_class"]["a"]["recall"] == 1
+    for interval in (found["ci95"]["accuracy"], found["per_class"]["a"]["ci95"]["recall"]):
+        assert interval == [pytest.approx(0.025 ** (1 / 5)), 1.0]
+
+
+def test_ten_thousand_samples_of_as_many_groups_take_little_memory():
+    import tracemalloc
+
+    rng = np.random.default_rng(0)
+    n = 10_000
+    arguments = rng.integers(0, 3, n), rng.dirichlet(np.ones(3), n), [str(number) for number in range(n)]
+    tracemalloc.start()
+    score(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200e6
+
+
+def test_a_margin_is_the_difference_on_the_same_samples():
+    true, ours, groups = sample(6, n=120)
+    theirs, videos = sample(7, n=120)[1], [f"{group} {number % 3}" for number, group in enumerate(groups)]
+    true[:60], patients = 2, ["p" if number < 60 else name for number, name in enumerate(videos)]
+    names = groups, videos, patients
+    found = margins(true, ours, theirs, *names, evaluable=range(4), seed=0)
+    scored = [levels(true, p, CLASSES, *names, evaluable=range(4), seed=0) for p in (ours, theirs)]
+    assert set(found) == {"frame", "video", "patient"}
+    for level, margin in found.items():
+        difference = scored[0][level]["balanced_accuracy"] - scored[1][level]["balanced_accuracy"]
+        assert margin["balanced_accuracy"] == pytest.approx(difference)
+        assert margin["ci95"][0] <= difference <= margin["ci95"][1]
+
+
+def test_the_interval_of_a_margin_is_paired():
+    """Frames that both get wrong widen each score's interval, not that of the difference."""
+    rng = np.random.default_rng(0)
+    true = np.arange(200) % 2
+    said = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
+    p = np.eye(2)[said]
+    groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
+    margin = margins(true, p, p, groups, groups, groups, evaluable=[0, 1], seed=0)["frame"]
+    assert margin["balanced_accuracy"] == 0 and margin["same_answers"] and margin["ci95"][0] < 0
+    low, high = score(true, p, groups)["ci95"]["balanced_accuracy"]
+    assert high - low > 0.1 and margin["ci95"][1] == pytest.approx(1 - 0.025 ** (1 / 20), abs=0.01)
+
+
+def test_a_margin_that_cannot_be_computed_is_none():
+    true, ours, groups = sample(3)
+    nothing = {"balanced_accuracy": None, "ci95": None, "same_answers": None}
+    assert margins(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"] == nothing
+    one = margins(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)["frame"]
+    assert one == {"balanced_accuracy": 0.0, "ci95": None, "same_answers": True}
+
+
+def test_a_constant_answer_is_constant_in_videos_of_any_length():
+    videos = [f"v{n}" for n in range(12) for _ in range(n + 1)]
+    p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
+    _, pooled, _ = pool(np.zeros(len(videos), dtype=int), p, videos, videos)
+    assert len(np.unique(pooled, axis=0)) == 1
+
+
+def test_who_calls_the_severe_not_applicable_does_not_agree_on_the_degree():
+    """Nine of ten Definite are called "Not Applicable", all else is right: 1.00 over the degrees said."""
+    classes = ["Not Applicable", "Normal", "Borderline", "Definite"]
+    true = np.repeat([0, 1, 2, 3], 10)
+    said = np.where((true == 3) & (np.arange(40) < 39), 0, true)
+    found = scores(
+        *(true, np.eye(4)[said], classes, [str(number) for number in range(40)]),
+        evaluable=range(4),
+        ordered=[1, 2, 3],
+        seed=0,
+    )
+    counted = np.where((true == 3) & (said == 0), 1, said)  # as Normal, the farthest from Definite
+    wanted = sk.cohen_kappa_score(true[10:], counted[10:], labels=[1, 2, 3], weights="quadratic")
+    assert found["quadratic_kappa"] == pytest.approx(wanted) and wanted < 0.4
+    low, high = found["ci95"]["quadratic_kappa"]
+    assert low < wanted < high < 0.8

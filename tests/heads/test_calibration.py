@@ -1,0 +1,191 @@
+import numpy as np
+import pytest
+from scipy import optimize
+from scipy.special import expit, softmax
+from sklearn import metrics as sk
+
+from simclr_rhd.data.labels.prevalence import chosen, moved
+from simclr_rhd.heads.calibration import (
+    classwise_calibration_error,
+    expected_calibration_error,
+    fit_scaling,
+    reliability,
+    shares,
+    squared_errors,
+)
+
+EXACT = {"xatol": 1e-7, "fatol": 1e-12, "maxiter": 20_000, "maxfev": 20_000}
+
+
+def study(seed, *, n=4000, weights=(1, 1, 1), shares=(0.9, 0.07, 0.03)):
+    """(logits, true): Bayes' own log posterior of classes with `shares`, taken over shares of `weights`."""
+    rng = np.random.default_rng(seed)
+    true = rng.choice(3, n, p=shares)
+    x = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[true]
+    return 1.5 * x + np.log(np.array(weights) / sum(weights)), true
+
+
+def test_the_scaling_is_that_of_a_grid_search_in_which_each_sample_counts():
+    logits, true = study(0, n=300)
+    found = fit_scaling(2 * logits, true, units=300)
+    prevalence = (300 * np.bincount(true, minlength=3) / 300 + 0.5 / 3) / 300.5
+    target = 301 / 302 * np.eye(3)[true] + prevalence / 302
+    np.testing.assert_allclose(found.prevalence, prevalence)
+
+    def loss(x):
+        """By the definition; x: log T and the biases."""
+        beyond = x[1:] - np.log(prevalence)
+        said = np.log(softmax(2 * logits / np.exp(x[0]) + x[1:], axis=1))
+        prior = (x[0] / 0.5) ** 2 / 2 / 300 + ((beyond / 2) ** 2).sum() / 2 / 300
+        return prior - (target * said).sum(axis=1).mean()
+
+    best = optimize.minimize(loss, np.append(0.0, np.log(prevalence)), method="Nelder-Mead", options=EXACT).x
+    assert found.temperature == pytest.approx(np.exp(best[0]), rel=1e-3)
+    np.testing.assert_allclose(found.bias, best[1:] - best[1:].mean(), atol=2e-3)
+
+
+def test_the_sigmoids_are_scaled_together_and_each_has_its_bias():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 2)) * 2
+    true = (expit(logits - 2) > rng.random(logits.shape)).astype(int)
+    found = fit_scaling(2 * logits, true, units=200)
+    prevalence = (200 * true.mean(axis=0) + 0.25) / 200.5
+    target = 201 / 202 * true + prevalence / 202
+
+    def loss(x):
+        p = expit(2 * logits / np.exp(x[0]) + x[1:])
+        beyond = x[1:] - np.log(prevalence / (1 - prevalence))
+        prior = (x[0] / 0.5) ** 2 / 2 / 200 + ((beyond / 2) ** 2).sum() / 2 / 400
+        return prior - (target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
+
+    best = optimize.minimize(loss, np.zeros(3), method="Nelder-Mead", options=EXACT).x
+    assert found.temperature == pytest.approx(np.exp(best[0]), rel=1e-3)
+    np.testing.assert_allclose(found.bias, best[1:], atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bias_for_each_class_undoes_the_weights_where_a_temperature_cannot(seed):
+    """Bayes' answers for classes equally frequent, of which one is 30 times as frequent as another."""
+    logits, true = study(seed)
+    held, fresh = study(seed + 100)
+    found = fit_scaling(logits, true, units=400)
+    p = softmax(held / found.temperature + found.bias, axis=1)
+    before = softmax(held, axis=1)
+    after = classwise_calibration_error(fresh, p)
+    assert after < 0.02 < 0.5 * classwise_calibration_error(fresh, before)
+    np.testing.assert_allclose(p.mean(axis=0), np.bincount(fresh) / len(fresh), atol=0.02)
+    sure = before[:, 2] > 0.7
+    assert (fresh[sure] == 2).mean() < 0.6, "said to be rare with 0.7 and more, and mostly not"
+    sure = p[:, 2] > 0.7
+    assert (fresh[sure] == 2).mean() > 0.7
+    assert (chosen(p, found.prevalence) == before.argmax(axis=1)).mean() > 0.95, "what is said stays"
+
+
+def test_with_few_groups_there_is_hardly_a_bias_and_the_choice_stays():
+    logits, true = study(0, n=200)
+    few, many = (fit_scaling(logits, true, units=units) for units in (1, 200))
+    assert np.ptp(few.bias) < 0.75 * np.ptp(many.bias)
+    assert few.prevalence.max() < 0.8 < many.prevalence.max()
+    p = softmax(logits / few.temperature + few.bias, axis=1)
+    assert (chosen(p, few.prevalence) == logits.argmax(axis=1)).mean() > 0.9
+
+
+def test_a_class_without_samples_is_neither_said_always_nor_never():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 2, 400)
+    logits = 1.5 * (rng.normal(size=(400, 3)) + 1.5 * np.eye(3)[true])
+    found = fit_scaling(logits, true, units=20)
+    p = softmax(logits / found.temperature + found.bias, axis=1)
+    assert (found.prevalence > 0).all() and p[:, 2].mean() < 0.02
+    often, was = ((said == 2).mean() for said in (chosen(p, found.prevalence), logits.argmax(axis=1)))
+    assert 0 < often <= 1.2 * was
+
+
+@pytest.mark.parametrize("units", [10, 100])
+def test_probabilities_are_not_certain_where_all_is_right(units):
+    true = np.array([0, 1, 1, 2])
+    found = fit_scaling(9.0 * np.eye(3)[true], true, units=units)
+    p = softmax(9 * np.eye(3)[true] / found.temperature + found.bias, axis=1)
+    assert 1 - p.max() > 0.05 / units and 1 / 20 <= found.temperature <= 20
+
+
+def test_the_balanced_choice_is_the_largest_probability_for_its_prevalence():
+    p = np.array([[0.80, 0.15, 0.05], [0.95, 0.04, 0.01], [0.5, 0.1, 0.4]])
+    assert chosen(p, np.array([0.9, 0.07, 0.03])).tolist() == [1, 0, 2]
+    assert chosen(p).tolist() == [0, 0, 0]
+
+
+def test_probabilities_move_with_the_prevalence_by_bayes():
+    """Likelihoods of three findings, by hand: posterior = likelihood times share, over its sum."""
+    likelihood = np.array([[0.5, 0.2, 0.1], [0.1, 0.3, 0.9], [0.4, 0.5, 0.0]])
+    one, other = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.2, 0.6])
+    p, q = (likelihood * of / (likelihood * of).sum(axis=1, keepdims=True) for of in (one, other))
+    np.testing.assert_allclose(moved(p, one, other), q, atol=1e-12)
+    np.testing.assert_array_equal(chosen(p, one), chosen(moved(p, one, other), other))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bins", [1, 10])
+def test_the_class_wise_error_follows_its_definition(seed, bins):
+    true, probabilities = samples(seed)
+    error = 0.0
+    for k in range(4):
+        for number in range(1, bins + 1):
+            rows = [i for i, p in enumerate(probabilities[:, k]) if np.ceil(round(p * bins, 9)) == number]
+            rows += [i for i, p in enumerate(probabilities[:, k]) if p == 0 and number == 1]
+            if rows:
+                gap = (true[rows] == k).mean() - probabilities[rows, k].mean()
+                error += len(rows) / len(true) * abs(gap) / 4
+    assert classwise_calibration_error(true, probabilities, bins) == pytest.approx(error)
+
+
+def test_the_shares_stand_beside_each_other():
+    found = shares(np.array([0, 0, 1]), np.array([[0.5, 0.5], [1, 0], [0.3, 0.7]]), ["a", "b"])
+    assert found["a"] == {"n": 2, "frequency": pytest.approx(2 / 3), "mean_probability": pytest.approx(0.6)}
+    assert found["b"]["n"] == 1 and found["b"]["mean_probability"] == pytest.approx(0.4)
+
+
+def samples(seed, n=97):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 4, n), np.round(rng.dirichlet(np.ones(4) / 2, n), 2)
+
+
+def in_bins(true, probabilities, bins):
+    """(confidence, right) of the samples of each bin, by its definition."""
+    rows = zip(probabilities.tolist(), true, strict=True)
+    top = [(max(row), row.index(max(row)) == number) for row, number in rows]
+    return [
+        [(p, right) for p, right in top if np.ceil(round(p * bins, 9)) == number]
+        for number in range(1, bins + 1)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("bins", [1, 5, 10])
+def test_the_calibration_error_and_its_diagram_follow_their_definition(seed, bins):
+    true, probabilities = samples(seed)
+    members, found = in_bins(true, probabilities, bins), reliability(true, probabilities, bins)
+    assert found["count"] == [len(rows) for rows in members]
+    error = 0.0
+    for number, rows in enumerate(members):
+        if not rows:
+            assert found["confidence"][number] is None and found["accuracy"][number] is None
+            continue
+        confidence, accuracy = np.mean(rows, axis=0)
+        assert found["confidence"][number] == pytest.approx(confidence)
+        assert found["accuracy"][number] == pytest.approx(accuracy)
+        error += len(rows) / len(true) * abs(accuracy - confidence)
+    assert expected_calibration_error(true, probabilities, bins) == pytest.approx(error)
+
+
+def test_calibration_at_the_ends():
+    assert expected_calibration_error(np.array([0, 1]), np.eye(2)) == 0
+    assert expected_calibration_error(np.array([1, 0]), np.eye(2)) == 1
+    nothing = reliability(np.zeros(0, dtype=int), np.zeros((0, 2)))
+    assert nothing == {"confidence": [None] * 10, "accuracy": [None] * 10, "count": [0] * 10}
+
+
+def test_squared_errors_add_up_to_the_brier_scores_of_the_classes():
+    true, probabilities = samples(0)
+    of_classes = [sk.brier_score_loss(true == k, probabilities[:, k]) for k in range(4)]
+    assert squared_errors(true, probabilities).mean() == pytest.approx(sum(of_classes), abs=1e-12)

@@ -1,0 +1,107 @@
+"""A run's end on data that a test makes in memory: any names, any classes, no training of the encoder."""
+
+from collections import defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+import main
+from simclr_rhd.cli.config import parse
+from simclr_rhd.data import summary as inventory
+from simclr_rhd.data.dataset import divide
+from simclr_rhd.data.decoding.decode import ORDINARY
+from simclr_rhd.data.decoding.image import GREY, stored_side
+from simclr_rhd.data.labels.labels import TASKS, Labels
+from simclr_rhd.data.store.store import Store
+from simclr_rhd.runs import run_dir as runs
+from simclr_rhd.ssl.model import build
+
+SIZE = 32
+
+
+class FakeProjection:
+    """Maps at once: UMAP's own start takes ten seconds, and has tests of its own."""
+
+    def __init__(self, features, *, seed):
+        self.points = np.random.default_rng(seed).normal(size=(2, len(features), 2)).astype(np.float32)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def maps(self):
+        return dict(zip(("t-SNE", "UMAP"), self.points, strict=True))
+
+
+def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), folds=1, seed=0):
+    """Frames whose brightness tells their class.
+
+    Patient `p<n>` has a labelled and an unlabelled video; the last sixth of them have no labels.
+    `classes` are {task: names}; `prefix` stands in each file's name, before the patient's identifier.
+    """
+    rng = np.random.default_rng(seed)
+    keys, videos, of, values, pictures = [], [], [], defaultdict(list), []
+    for patient in range(patients):
+        for kind in ("labelled", "unlabelled"):
+            video = f"{kind}/{prefix}_p{patient}-{kind}"
+            for number in range(frames):
+                keys.append(f"{video}_frame{number}.png")
+                videos.append(video)
+                of.append(f"p{patient}")
+                picture = rng.integers(0, 80, (3, stored_side(SIZE), stored_side(SIZE)))
+                for task in TASKS:
+                    known = kind == "labelled" and patient < 5 * patients // 6 and classes[task]
+                    number_of = patient % len(classes[task]) if known else -1
+                    values[task].append(number_of)
+                    picture += 6 * max(number_of, 0)
+                pictures.append(picture.clip(0, 255).astype(np.uint8))
+    n = len(keys)
+    store = Store(
+        frames=np.stack(pictures),
+        keys=keys,
+        files=keys,
+        kinds=np.full(n, GREY + 1, np.uint8),
+        looks=np.full(n, ORDINARY, np.uint8),
+        digests=np.arange(n, dtype=np.uint64),
+        patients={},
+        rejected=list(rejected),
+        fingerprint="0",
+    )
+    labels = Labels(
+        classes={task: list(classes[task]) for task in TASKS},
+        values={task: np.array(values[task]) for task in TASKS},
+        videos=videos,
+        patients=of,
+        named=sorted(set(of)),
+        doubts=[],
+        conflicts=[],
+        agreement=[],
+        rows_without_file=[],
+        files_without_row=[],
+    )
+    ways = {"group_by": "auto", "folds": folds, "pretrain_per_fold": False, "seed": seed}
+    return divide(store, labels, "0", **ways)
+
+
+def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
+    """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
+    monkeypatch.setattr("simclr_rhd.report.page.embedding_map.Projection", projection)
+    words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
+    config = parse([*words, "--save-dir", str(save_dir), *flags])
+    save_dir.mkdir(exist_ok=True)
+    counts = inventory.take(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
+    record = runs.RunRecord(
+        None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts
+    )
+    record.write_to(save_dir / "run.json")
+    history = [
+        {"phase": "simclr", "epoch": epoch, "loss": 4 / epoch, "val_loss": 4.1 / epoch, "uniform": 4.0}
+        | {"val_uniform": 4.2, "perfect": 2.0, "alignment": 0.1, "uniformity": -2.0, "rank": 9.0}
+        | {"knn": {"view": 0.5}, "best": True}
+        for epoch in (1, 2, 3)
+    ]
+    model = build("random", seed=0)
+    return main.conclude(config, dataset, [model], history, record, save_dir, torch.device("cpu"))

@@ -1,0 +1,79 @@
+"""One rank, or the only process, of a short training: writes losses, gradients and weights to a file.
+
+python rank_worker.py RECIPE OUTPUT      (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT as torchrun sets them)
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from simclr_rhd.core import device as runtime
+from simclr_rhd.core import distributed as ranks
+from simclr_rhd.runs.checkpoint import unwrapped
+from simclr_rhd.ssl.augment import PRESETS
+from simclr_rhd.ssl.batches import Batches, Partners
+from simclr_rhd.ssl.loss import nt_xent
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.ssl.step import Step
+
+RECIPES = {
+    "plain": {},
+    "video, pieces, lars": {"videos_apart": True, "micro_batch": 2},  # of four of a rank: four of both
+    "bfloat16": {"precision": torch.bfloat16},
+}
+
+
+def train(recipe, device):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (24, 3, 37, 37), np.uint8)
+    videos = np.arange(24) // 3
+    model = build("random", seed=3)
+    if recipe != "bfloat16":  # what is rounding in single precision grows with each step
+        model.double().register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
+    step = Step(
+        runtime.wrap(model, device),
+        size=32,
+        strengths=PRESETS["standard"],
+        temperature=0.5,
+        device=device,
+        gathered=ranks.world() > 1,
+        **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world() == 1 else {})),
+    )
+    partners = Partners(np.arange(24), videos) if "video" in recipe else None
+    batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, partners=partners)
+    name, rate = ("lars", 0.3) if "lars" in recipe else ("adamw", 1e-3)
+    optimizer = make_optimizer(step.model, name, learning_rate=rate, weight_decay=0.01)
+    found = {"losses": [], "gradients": []}
+    step.model.train()
+    for first in (0, 8, 16):
+        rows = np.arange(first, first + 8)
+        if "pieces" in recipe and ranks.world() == 1:  # the order in which two ranks' pieces meet
+            rows = rows.reshape(2, 2, 2).transpose(1, 0, 2).ravel()
+        optimizer.zero_grad()
+        found["losses"].append(float(step.backward(batches[ranks.share_of(rows)])))
+        found["gradients"].append({n: p.grad.clone() for n, p in unwrapped(step.model).named_parameters()})
+        optimizer.step()
+    return found | {"state": unwrapped(step.model).state_dict()}
+
+
+def gathered_gradients():
+    """Loss and gradient of NT-Xent alone, of this rank's rows."""
+    z = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    z0, z1 = (ranks.share_of(view).clone().requires_grad_() for view in z)
+    loss = nt_xent(z0, z1, 0.3, gathered=ranks.world() > 1)
+    loss.backward()
+    return {"loss": loss.detach(), "gradient": torch.stack([z0.grad, z1.grad])}
+
+
+if __name__ == "__main__":
+    cpu = torch.device("cpu")
+    torch.set_num_threads(1)
+    with ranks.joined(cpu):
+        torch.save(
+            {"alone": gathered_gradients()} | {recipe: train(recipe, cpu) for recipe in RECIPES},
+            f"{sys.argv[1]}.{ranks.rank()}",
+        )

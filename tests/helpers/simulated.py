@@ -1,0 +1,61 @@
+"""Simulated studies: features, labels and patients of which the truth is known."""
+
+import numpy as np
+
+from simclr_rhd.data.labelled_set import Cohort
+from simclr_rhd.data.splits.split import choosing_split, fold_groups, split_groups
+from simclr_rhd.heads.cross_validation import Encoded, Study
+from simclr_rhd.ssl.model import FEATURES
+
+FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
+
+
+def cohort(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=False, names=None):
+    """A cohort of one task whose classes are dealt to patients at random; each patient has two videos."""
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(patients), frames)
+    of_patient = rng.permutation(np.arange(patients) % classes)
+    task = "condition" if multilabel else "view"
+    values = {task: of_patient[patient]}
+    groups = np.array([f"p{number:03d}" for number in patient])
+    ways = (
+        [split_groups(groups.tolist(), list(values.values()), seed=seed)]
+        if folds == 1
+        else fold_groups(groups.tolist(), list(values.values()), folds, seed=seed)
+    )
+    return Cohort(
+        paths=[f"{name}_frame{number}.png" for number, name in enumerate(groups)],
+        videos=np.array([f"{name}-{number % 2}" for number, name in enumerate(groups)]),
+        patients=groups,
+        groups=groups,
+        values=values,
+        classes={task: list(names or [f"class {number}" for number in range(classes)])},
+        folds=ways,
+        multilabel=multilabel,
+    )
+
+
+def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
+    """(n, 512) float32: a patient's own pattern, the class as far as `signal` says, and noise."""
+    rng = np.random.default_rng([seed, 1])
+    group = np.unique(groups, return_inverse=True)[1]
+    x = rng.normal(size=(group.max() + 1, FEATURES))[group]
+    x += noise * rng.normal(size=x.shape)
+    if true is not None:
+        x += signal * rng.normal(size=(true.max() + 1, FEATURES))[true]
+    return x.astype(np.float32)
+
+
+def study(a_cohort, x, *, rivals=(), **options):
+    pixels = np.abs(x[:, :120])
+    encoded = Encoded(
+        x,
+        [x] * len(a_cohort.folds),
+        {name: [of] if of.ndim == 2 else of for name, of in dict(rivals).items()},
+        pixels,
+    )
+    return Study(a_cohort, encoded, FAST | options)
+
+
+def kept_part(a_cohort):
+    return choosing_split(a_cohort.groups, list(a_cohort.values.values()), seed=[0])

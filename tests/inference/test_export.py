@@ -1,0 +1,117 @@
+"""Exported models say what PyTorch says, with what a stranger needs beside them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from a_model import CLASSES, write_model
+from echo_files import encoded, picture
+
+import main
+from simclr_rhd import load_model
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.inference import classifier, export
+from simclr_rhd.inference.predict_files import find
+
+for package in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason=f"{package} is missing: pip install -r requirements-dev.txt")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a model, 60 frames, and what `main.py export` makes of them."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "frames").mkdir()
+    for seed in range(60):
+        (folder / "frames" / f"v_frame{seed:02d}.png").write_bytes(encoded(picture(seed=seed)))
+    write_model(folder / "model.pt", scaled=True)
+    words = ["--model", str(folder / "model.pt"), "--frames", str(folder / "frames")]
+    assert main.main(["export", *words, "--cache-dir", str(folder / "cache")]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frames(made):
+    places = find([str(made / "frames")], cache_dir=made / "cache", offline=False)
+    return export.some_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
+
+
+@pytest.mark.parametrize("number", [1, 7, 60])
+def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames, number):
+    some = frames[:number]
+    expected = load_model(made / "model.pt").answer(some)
+    pixels = np.ascontiguousarray(some.transpose(0, 2, 3, 1))
+    said = export.run_onnx(made / "exported" / "model.onnx")(pixels)
+    program = torch.export.load(made / "exported" / "model.pt2")
+    other = program.module()(torch.from_numpy(pixels))
+    for position, task in enumerate(CLASSES):
+        np.testing.assert_allclose(said[f"{task}_probabilities"], expected.probabilities[task], atol=1e-4)
+        np.testing.assert_allclose(other[position].detach().numpy(), expected.probabilities[task], atol=1e-4)
+    np.testing.assert_allclose(said["novelty"], expected.novelty, rtol=1e-2)
+
+
+def test_eight_bits_nearly_agree(made, frames):
+    expected = load_model(made / "model.pt").answer(frames).probabilities["view"]
+    pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
+    said = export.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
+    assert np.abs(said - expected).mean() < 0.05 and not np.array_equal(said, expected)
+    small, exact = ((made / "exported" / name).stat().st_size for name in ("model.int8.onnx", "model.onnx"))
+    assert small < exact / 3
+
+
+def test_the_files_know_their_classes(made):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(made / "exported" / "model.onnx")
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["simclr_rhd"])
+    assert facts["classes"] == CLASSES and facts["multilabel"] == ["condition"]
+    assert [output.name for output in session.get_outputs()] == facts["outputs"]
+    (entry,) = session.get_inputs()
+    assert entry.shape[1:] == [facts["side"], facts["side"], 3] and entry.type == "tensor(uint8)"
+    extra = {export.FACTS: ""}
+    torch.export.load(made / "exported" / "model.pt2", extra_files=extra)
+    assert json.loads(extra[export.FACTS]) == facts
+
+
+def test_the_example_needs_nothing_of_ours_and_agrees(made):
+    script = Path(main.__file__).parent / "docs" / "classify_onnx.py"
+    path = made / "frames" / "v_frame03.png"
+    command = [sys.executable, str(script), str(made / "exported" / "model.onnx"), str(path)]
+    text = subprocess.run(command, cwd=made, capture_output=True, text=True, check=True).stdout
+    assert "simclr_rhd import" not in script.read_text() and "import torch" not in script.read_text()
+    told = {line.split()[1]: float(line.split()[-1]) for line in text.splitlines() if "view:" in line}
+    expected = load_model(made / "model.pt").predict(path).probabilities["view"][0]
+    np.testing.assert_allclose(
+        [told[name] for name in CLASSES["view"]], expected, atol=0.05
+    )  # Pillow resizes
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_a_model_that_came_out_wrong_is_refused(made, frames, tmp_path, monkeypatch, value):
+    monkeypatch.setattr(export, "write_pt2", lambda *_: None)
+    monkeypatch.setattr(export, "_write_onnx", lambda *_: None)
+    wrong = {f"{task}_probabilities": np.full((32, len(names)), value) for task, names in CLASSES.items()}
+    wrong["novelty"] = np.zeros(32)
+    for name in ("run_pt2", "run_onnx"):
+        monkeypatch.setattr(export, name, lambda *_: lambda x: {k: v[: len(x)] for k, v in wrong.items()})
+    (tmp_path / export.PT2).touch()
+    with pytest.raises(UserError, match="differed from PyTorch's by up to .*removed"):
+        export.export(classifier.load(made / "model.pt"), frames, tmp_path)
+    assert not (tmp_path / export.PT2).exists()
+
+
+def test_mistakes_are_told_in_the_users_words(made, tmp_path, capsys):
+    assert main.main(["export", "--model", "no.pt"]) == 2
+    assert "no such file; wanted the model.pt" in capsys.readouterr().err
+    cache = ["--cache-dir", str(tmp_path)]
+    assert main.main(["export", "--model", str(made / "model.pt"), *cache]) == 2
+    assert "name some with --frames" in capsys.readouterr().err
+    small = ["--frames", str(made / "frames"), "--max-pixels", "1000"]
+    assert main.main(["export", "--model", str(made / "model.pt"), *cache, *small]) == 2
+    assert "can be read: too large (64x48): --max-pixels allows 1000" in capsys.readouterr().err
+    with pytest.raises(UserError, match="too few to check"):
+        export.export(classifier.load(made / "model.pt"), np.zeros((3, 3, 37, 37), np.uint8), tmp_path)

@@ -1,0 +1,148 @@
+"""What is done before the long part: the rehearsal, the estimate, and what they save the user from."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import main
+from simclr_rhd.inference import classifier
+from simclr_rhd.report.charts import pretraining as plots_pretraining
+
+SMALL = "--demo-patients 24 --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def arguments(cache, save_dir, *more):
+    return [*SMALL, "--cache-dir", str(cache), "--save-dir", str(save_dir), *more]
+
+
+def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
+    def broken(*_, **__):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
+    assert main.main(arguments(cache, tmp_path)) == 1
+    said = capfd.readouterr()
+    assert "the dress rehearsal failed" in said.err and "no such font" in said.err
+    assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
+    assert not list(tmp_path.glob(".rehearsal*")), "nothing of it is left"
+
+
+def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
+    save = classifier.save
+
+    def damaged(path, found):
+        names = found.facts.classes | {"view": ["A\x9b4C", "PLAX", "PSAX"]}
+        facts = replace(found.facts, classes=names)
+        save(path, classifier.Classifier(found.encoder, found.heads, found.novelty, facts))
+
+    monkeypatch.setattr(classifier, "save", damaged)
+    assert main.main(arguments(cache, tmp_path, "--no-figures")) == 2
+    said = capfd.readouterr()
+    assert "the run would end with a model.pt that cannot be loaded" in said.err and "class names" in said.err
+    assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
+
+
+@pytest.mark.slow
+def test_a_rehearsal_changes_nothing_of_the_run(cache, tmp_path):
+    found = []
+    for name, more in (("with", []), ("without", ["--no-rehearsal"])):
+        assert main.main(arguments(cache, tmp_path / name, "--no-figures", *more)) == 0
+        found.append((tmp_path / name / "metrics.json").read_bytes())
+        assert not [path for path in (tmp_path / name).iterdir() if path.name.startswith(".rehearsal")]
+    assert found[0] == found[1]
+    run = json.loads((tmp_path / "with" / "run.json").read_text())
+    assert run["estimate"]["peak_bytes"] > 5e8 and run["settled"]["batch_size"] == 32
+
+
+def test_an_estimate_says_memory_time_and_disk_and_leaves_nothing(cache, tmp_path, capfd):
+    argv = ["estimate", *arguments(cache, tmp_path / "models", "--no-figures", "--batch-size", "auto")]
+    assert main.main(argv) == 0
+    said = capfd.readouterr().out
+    for part in (
+        "11.5 million parameters",
+        "by batch size: 16:",
+        "an epoch",
+        "if it stops as early",
+        "disk:",
+    ):
+        assert part in said
+    assert "--batch-size auto: 16" in said, "200 frames: an epoch of 12 batches"
+    assert not (tmp_path / "models").exists()
+
+
+def test_an_estimate_of_data_that_were_never_decoded_takes_a_sample(cache, tmp_path, capfd):
+    from simclr_rhd.data.demo import dataset as demo
+
+    demo.write_demo(tmp_path / "data", patients=12)
+    argv = ["estimate", *SMALL[2:], "--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache")]
+    assert main.main([*argv, "--no-figures"]) == 0
+    said = capfd.readouterr().out
+    assert "data, from a sample: 240 files" in said and "108 labelled" in said
+    assert {path.name for path in (tmp_path / "cache").rglob("*")} <= {"salt"}, "nothing was decoded to stay"
+
+
+def test_tensorboard_curves_can_be_read(cache, tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    more = ["--no-figures", "--no-rehearsal", "--tensorboard"]
+    assert main.main(arguments(cache, tmp_path, *more)) == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    for name in ("loss", "val_loss", "alignment", "uniformity", "rank"):
+        (point,) = events.Scalars(f"simclr/{name}")
+        assert point.step == 1 and point.value == pytest.approx(history[0][name], rel=1e-6)
+
+
+def test_a_missing_tensorboard_is_named_at_once(cache, tmp_path, monkeypatch, capfd):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert main.main(arguments(cache, tmp_path, "--tensorboard")) == 2
+    said = capfd.readouterr()
+    assert "pip install tensorboard" in said.err and "epoch 1/1" not in said.out
+
+
+def test_what_cannot_be_run_does_not_destroy_the_run_before_it(cache, tmp_path, monkeypatch):
+    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
+
+    def broken(*_, **__):
+        raise RuntimeError("no such font")
+
+    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
+    assert main.main(arguments(cache, tmp_path, "--overwrite")) == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
+
+
+def test_what_a_killed_rehearsal_left_is_removed(cache, tmp_path):
+    (tmp_path / ".rehearsal-abc").mkdir()
+    (tmp_path / ".rehearsal-abc" / "model.pt").touch()
+    (tmp_path / "tensorboard").mkdir()
+    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
+    assert not (tmp_path / ".rehearsal-abc").exists() and not (tmp_path / "tensorboard").exists()
+
+
+@pytest.mark.parametrize("unlabelled", [pytest.param(2, marks=pytest.mark.slow), 5])
+def test_a_rehearsal_does_with_few_frames(cache, tmp_path, unlabelled, capfd):
+    from simclr_rhd.data.demo import dataset as demo
+
+    demo.write_demo(tmp_path / "data", patients=12)
+    folder = tmp_path / "data" / "unsupervised-videos" / "unlabelled-frames"
+    for path in sorted(folder.iterdir())[unlabelled + 1 :]:
+        path.unlink()
+    argv = [*SMALL[2:], "--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache")]
+    status = main.main(
+        [*argv, "--save-dir", str(tmp_path / "run"), "--no-figures", "--monitor", "training-loss"]
+    )
+    said = capfd.readouterr()
+    assert status in (0, 2) and "internal error" not in said.err, said.err
+    if status == 2:
+        assert "unlabelled frames are left for pretraining" in said.err

@@ -1,0 +1,231 @@
+import json
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from a_run import make_dataset
+
+import main
+from simclr_rhd.cli.config import parse
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.process import duration
+from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded, Study
+from simclr_rhd.heads.train import train_heads
+from simclr_rhd.planning import profiler as probe
+from simclr_rhd.planning import run_estimate as costs
+from simclr_rhd.planning.auto_settings import settle
+from simclr_rhd.planning.run_estimate import Cost, Plan
+from simclr_rhd.ssl.model import imagenet_at_hand
+
+COST = Cost(
+    parameters=10,
+    weights=80,
+    optimizer=80,
+    fixed=1 << 28,
+    per_pair=1 << 24,
+    pair_s=0.01,
+    frame_s=0.002,
+)
+PLAN = Plan(
+    rows=1000,
+    watched=100,
+    labelled=500,
+    batch=64,
+    micro_batch=None,
+    epochs=20,
+    patience=5,
+    knn_every=0,
+    linear_epochs=0,
+    figures=False,
+)
+
+
+def settled(**how):
+    given = {
+        "batch_size": 64,
+        "micro_batch": None,
+        "optimizer": "adamw",
+        "learning_rate": None,
+        "weight_decay": None,
+        "warmup_epochs": None,
+        "epochs": 300,
+        "positives": "auto",
+        "precision": "float32",
+        "rows": 10_000,
+        "videos": 200,
+        "ranks": 1,
+        "fits": costs.fits_by_model(COST, 4 << 30),
+    }
+    return settle(**(given | how))
+
+
+def test_memory_grows_with_what_is_in_the_network_at_once_and_with_the_similarities():
+    assert COST.step_memory(64) == (1 << 28) + 64 * (1 << 24) + 16 * 128**2
+    assert COST.step_memory(512, 64) - COST.step_memory(64) == 16 * (1024**2 - 128**2)
+
+
+def test_the_largest_batch_fits_and_the_next_one_does_not():
+    fits = costs.fits_by_model(COST, 4 << 30)
+    n = costs.largest_batch(fits)
+    assert COST.step_memory(n) <= costs.MARGIN * (4 << 30) < COST.step_memory(2 * n)
+    piece = costs.largest_piece(fits, 4096)
+    assert COST.step_memory(4096, piece) <= costs.MARGIN * (4 << 30) < COST.step_memory(4096, 2 * piece)
+    assert costs.largest_batch(costs.fits_by_model(COST, 0)) == 16
+
+
+def test_times_add_up():
+    assert PLAN.epoch_s(COST) == pytest.approx(15 * 64 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
+    after = 4 * 500 * 0.002 + costs.METRICS_S + costs.FOLD_S
+    assert PLAN.after_s(COST) == pytest.approx(after)
+    assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
+    assert PLAN.least_s(COST) == pytest.approx((6 + 2) * PLAN.epoch_s(COST) + after), "and the annealing"
+    folds = replace(PLAN, folds=3, pretrainings=4, fits=7, linear_epochs=10, finetune_epochs=2)
+    encoders, heads, finetuned = 7 * 500 * 0.002, 7 * 10 * 500 * costs.HEAD_S, 4 * 2 * 500 * 0.01 / 2
+    of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.FOLD_S
+    assert folds.most_s(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
+    shared = replace(PLAN, ranks=2, before_s=9.0)
+    assert shared.epoch_s(COST) == pytest.approx(15 * 32 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
+    assert shared.most_s(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
+
+
+def test_what_does_not_fit_is_said_with_what_does():
+    lines = costs.lines(COST, PLAN, used=1 << 30, free=1 << 30)
+    assert any("64: 2.4" in line for line in lines)
+    assert lines[-1].startswith("WARNING") and "what fits: --batch-size 32 or --micro-batch 32" in lines[-1]
+    nothing = costs.lines(COST, PLAN, used=1 << 30, free=1 << 20)
+    assert nothing[-1].endswith("what fits: a smaller --image-size")
+    with pytest.raises(UserError, match="not even 16 frames"):
+        settled(batch_size="auto", fits=costs.fits_by_model(COST, 1 << 20))
+    assert not any(line.startswith("WARNING") for line in costs.lines(COST, PLAN, used=0, free=8 << 30))
+
+
+def test_steps_are_measured_in_a_process_of_their_own():
+    """A pair takes memory and time; the weights are exactly those of the model."""
+    how = {"grey": True, "precision": "float32", "device": torch.device("cpu"), "most": 16}
+    cost = probe.measure(96, "adamw", **how, smaller=[32])
+    assert cost.parameters == 11_505_344 and cost.weights == 8 * cost.parameters
+    assert cost.optimizer == pytest.approx(8 * cost.parameters, rel=0.01)
+    assert cost.per_pair > 3 * 96 * 96 * 4 * 2, "more than the views alone"
+    ((size, share),) = cost.smaller
+    assert size == 32 and 0 < share < 1
+    assert cost.pair_s > 0 and cost.frame_s > 0
+    assert cost.step_memory(16) > cost.weights + cost.optimizer
+
+
+def test_epochs_of_small_views_take_less():
+    full, growing = replace(PLAN, sizes=(64,) * 20), replace(PLAN, sizes=(32,) * 12 + (64,) * 8)
+    assert full.most_s(COST) == PLAN.most_s(COST) and full.least_s(COST) == PLAN.least_s(COST)
+    spent = growing.most_s(COST) - full.most_s(COST)
+    assert spent == pytest.approx(12 * (PLAN.epoch_s(COST, 1 / 4) - PLAN.epoch_s(COST)))
+    assert PLAN.epoch_s(COST) / 4 < PLAN.epoch_s(COST, 1 / 4) < PLAN.epoch_s(COST) / 3
+    least = 6 * (PLAN.epoch_s(COST) + PLAN.epoch_s(COST, 1 / 4)) + 3 * PLAN.epoch_s(COST)
+    assert growing.least_s(COST) == pytest.approx(PLAN.before_s + least + PLAN.after_s(COST))
+    assert (
+        f"an epoch {duration(PLAN.epoch_s(COST, 1 / 4))} to" in costs.lines(COST, growing, used=0, free=1)[2]
+    )
+
+
+def test_what_small_views_take_is_what_was_measured_where_it_was():
+    growing, half = replace(PLAN, sizes=(32,) * 12 + (64,) * 8), replace(COST, smaller=[(32, 0.5)])
+    spent = 12 * PLAN.epoch_s(half, 0.5) + 8 * PLAN.epoch_s(half)
+    assert growing.pretraining_s(half, at_most=20) == pytest.approx(spent)
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 1 << 40, 1000))
+    with pytest.raises(UserError, match="--save-dir .* need about"):
+        costs.check_room(tmp_path, costs.disk(COST))
+
+
+def test_defaults_follow_the_batch_size():
+    assert settled() == settled(learning_rate=1e-3, weight_decay=0.01, warmup_epochs=10)
+    assert settled(batch_size=256).learning_rate == pytest.approx(2e-3)
+    lars = settled(optimizer="lars", batch_size=256)
+    assert (lars.learning_rate, lars.weight_decay) == (pytest.approx(0.3), 1e-6)
+    assert settled(epochs=20).warmup_epochs == 2
+    assert settled(weight_decay=0.0, warmup_epochs=0.0).weight_decay == 0.0
+
+
+def test_auto_takes_the_largest_batch_that_fits_and_leaves_an_epoch_its_batches():
+    assert (
+        settled(batch_size="auto").batch_size
+        == 128
+        == costs.largest_batch(costs.fits_by_model(COST, 4 << 30))
+    )
+    assert settled(batch_size="auto", rows=700).batch_size == 32, "700 frames are 20 batches of 35"
+    assert settled(batch_size="auto", rows=11).batch_size == 11
+    in_pieces = settled(batch_size="auto", micro_batch="auto", rows=100_000)
+    assert (
+        in_pieces.batch_size > 1000
+        and COST.step_memory(in_pieces.batch_size, in_pieces.micro_batch) < 4 << 30
+    )
+
+
+def test_a_batch_is_no_larger_than_the_data_and_says_so(caplog):
+    import logging
+
+    logging.getLogger("simclr_rhd").propagate = True
+    with caplog.at_level(logging.INFO, "simclr_rhd"):
+        assert settled(rows=40).batch_size == 40
+    assert "--batch-size 64 is more than the 40 frames" in caplog.text
+
+
+def test_ranks_share_a_batch_that_they_can_share():
+    assert settled(batch_size="auto", ranks=3).batch_size % 3 == 0
+    assert settled(rows=40, ranks=3, batch_size=66).batch_size == 39
+    with pytest.raises(UserError, match="--batch-size 64 cannot be shared by 3"):
+        settled(ranks=3)
+    with pytest.raises(UserError, match="too few for 4"):
+        settled(rows=5, ranks=4)
+
+
+def test_steps_that_cannot_be_taken_are_an_error_in_words(monkeypatch):
+    done = namedtuple("done", "returncode stdout stderr")(-9, "", "")
+    monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(UserError, match="could not be taken: status -9, as of too little memory"):
+        probe.measure(224, "adamw", grey=True, precision="auto", device=torch.device("cpu"))
+
+
+def test_figures_for_programs_are_plain():
+    assert json.loads(json.dumps(costs.facts(COST, PLAN, used=5)))["peak_bytes"] == 5 + COST.step_memory(64)
+
+
+@pytest.mark.parametrize(
+    ("positives", "videos", "wanted"),
+    [
+        ("auto", 64, "video"),
+        ("auto", 63, "frame"),
+        ("frame", 10_000, "frame"),
+        ("video", 2, "video"),
+    ],
+)
+def test_positives_are_of_a_video_where_there_are_as_many_as_frames_in_a_batch(positives, videos, wanted):
+    assert settled(positives=positives, videos=videos).positives == wanted
+    assert settled(positives="auto", videos=128, batch_size=256).positives == "frame"
+
+
+def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
+    """The untrained encoder is drawn several times, and each draw is encoded and trained on."""
+    done = []
+
+    def fit(*arguments, **options):
+        done.append(1)
+        return train_heads(*arguments, **options)
+
+    monkeypatch.setattr("simclr_rhd.heads.cross_validation.train_heads", fit)
+    classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
+    cohort = cohort_of(make_dataset(classes, folds=3), multilabel=False)
+    x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
+    rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_at_hand() else {})
+    study = Study(
+        cohort, Encoded({"features": x}, [x] * 3, rivals, x), {"epochs": 1, "learning_rate": 0.01, "seed": 0}
+    )
+    study.said(study.fit_folds(study.encoded.folds))
+    study.fit_kept(cohort.folds[0])
+    assert main.fits_of(parse(["--folds", "3"])) == len(done)
+    assert main.rivals() == sum(map(len, rivals.values()))

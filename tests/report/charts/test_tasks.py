@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from pictures import AWKWARD, CONDITIONS, draws_the_same_bytes_and_nothing_else, epochs, size_in_inches
+
+from simclr_rhd.report.charts import tasks as plots_tasks
+
+
+def draw_confusion(path, classes, matrix=None, **changes):
+    matrix = np.eye(len(classes), dtype=int) if matrix is None else matrix
+    keywords = {"level": "frames", "not_evaluable": [], "note": ""} | changes
+    plots_tasks.confusion(path, "condition", matrix, classes, **keywords)
+
+
+def draw_embedding(path, n, classes, **changes):
+    rng = np.random.default_rng(n)
+    labels = rng.integers(-1, len(classes), n)
+    videos = changes.pop("videos", [f"v{number}" for number in range(n)])
+    keywords = {"parts": ["test", "train"] * (n // 2) + ["val"] * (n % 2), "note": ""} | changes
+    plots_tasks.embedding(path, "UMAP", rng.normal(size=(n, 2)), "view", labels, classes, videos, **keywords)
+
+
+DRAWINGS = {
+    "head": lambda path: plots_tasks.head_loss(path, "view", epochs(7), note="SYNTHETIC demo data"),
+    "confusion": lambda path: draw_confusion(path, CONDITIONS, not_evaluable=CONDITIONS[1:2]),
+    "embedding": lambda path: draw_embedding(path, 31, CONDITIONS),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
+def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
+    assert draws_the_same_bytes_and_nothing_else(draw, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        epochs(1),
+        epochs(1, val_loss=None, val_uniform=None),
+        epochs(3, val_loss=float("nan"), uniform=float("nan"), best=False),
+        epochs(40, loss=None, val_loss=None, uniform=None, val_uniform=None),
+    ],
+)
+def test_losses_that_are_not_known_are_left_out(records, tmp_path):
+    plots_tasks.head_loss(tmp_path / "head.png", "severity", records, note="")
+    assert size_in_inches(tmp_path / "head.png")[0] == 8.5
+
+
+def test_the_last_best_epoch_is_marked(tmp_path):
+    """Every improvement is a best epoch at its time; the weights kept are those of the last."""
+    records = epochs(5)
+    plots_tasks.head_loss(tmp_path / "first.png", "view", records, note="")
+    records[3]["best"] = True
+    plots_tasks.head_loss(tmp_path / "both.png", "view", records, note="")
+    records[0]["best"] = False
+    plots_tasks.head_loss(tmp_path / "last.png", "view", records, note="")
+    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "last.png").read_bytes()
+    assert (tmp_path / "first.png").read_bytes() != (tmp_path / "last.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "classes", [["a", "b"], AWKWARD, [f"{'long ' * 30}{number}" for number in range(14)]]
+)
+def test_confusion_of_few_many_and_awkward_classes(classes, tmp_path):
+    draw_confusion(tmp_path / "c.png", classes, not_evaluable=classes[:1])
+    width, height = size_in_inches(tmp_path / "c.png")
+    assert width > height > 3
+
+
+def test_confusion_without_any_frame_and_of_the_wrong_size(tmp_path):
+    draw_confusion(tmp_path / "empty.png", ["a", "b"], [[0, 0], [0, 0]])
+    assert (tmp_path / "empty.png").exists()
+    with pytest.raises(ValueError, match="reshape"):
+        draw_confusion(tmp_path / "wrong.png", ["a", "b", "c"], [[1, 0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("n", "changes"),
+    [(3, {}), (5, {"parts": ["val"] * 5}), (17, {"videos": ["one"] * 17}), (401, {})],
+)
+def test_embedding_of_few_and_many_videos(n, changes, tmp_path):
+    draw_embedding(tmp_path / "e.png", n, AWKWARD, **changes)
+    assert size_in_inches(tmp_path / "e.png")[0] == 13
+
+
+def test_points_without_a_place_are_left_out(tmp_path):
+    points = np.full((4, 2), np.nan)
+    plots_tasks.embedding(
+        tmp_path / "e.png",
+        "t-SNE",
+        points,
+        "view",
+        np.full(4, -1),
+        ["a"],
+        list("abcd"),
+        parts=["train"] * 4,
+        note="",
+    )
+    assert size_in_inches(tmp_path / "e.png")[0] == 13
