@@ -14,12 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS = """
 import sys, time, torch, numpy as np
 sys.path.insert(0, {root!r})
-from simclr_rhd import probe, runtime
-from simclr_rhd.augment import PRESETS
-from simclr_rhd.model import build
-from simclr_rhd.optim import make_optimizer
-from simclr_rhd.precision import PRECISIONS, pick_precision
-from simclr_rhd.step import Step
+from simclr_rhd.core import device as runtime
+from simclr_rhd.planning import profiler as probe
+from simclr_rhd.ssl.augment import PRESETS
+from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+from simclr_rhd.ssl.step import Step
 runtime.prepare_torch()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()

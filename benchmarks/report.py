@@ -22,7 +22,7 @@ IN_TURN = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import main
-from simclr_rhd import projection
+from simclr_rhd.report.page import embedding_map as projection
 
 class InTurn(projection.Projection):
     def __init__(self, features, *, seed):

@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INGEST = """
 import sys
 from pathlib import Path
-from simclr_rhd.sources import open_source
-from simclr_rhd.store import open_store
+from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.data.store.store import open_store
 data, cache = sys.argv[1], Path(sys.argv[2])
 source = open_source(data, cache_dir=cache, demo_patients=12)
 print("begun", flush=True)

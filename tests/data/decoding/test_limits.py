@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN = """
 import json, sys
 from pathlib import Path
-from simclr_rhd.sources import Folder
-from simclr_rhd.store import open_store
+from simclr_rhd.data.sources.folder import Folder
+from simclr_rhd.data.store.store import open_store
 
 source = Folder(Path(sys.argv[1]), location="data")
 store = open_store(source, source.files(".", flag="--x"), side=256, cache_dir=Path(sys.argv[2]))
