@@ -30,12 +30,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from versus import protocol
 
 from simclr_rhd.core import device as runtime
-from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+from simclr_rhd.planning.precision import pick_precision
 from simclr_rhd.ssl import augment
 from simclr_rhd.ssl.batches import Partners
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import default_learning_rate, make_optimizer
-from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Pretraining
 
 SIZE = 64

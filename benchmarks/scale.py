@@ -163,24 +163,18 @@ def worker(what, folder, n, begun):
 
 def read(folder, n):
     from simclr_rhd.data import load as reading
+    from simclr_rhd.data.config import DataConfig
 
     reading.stored_side = lambda image_size: SIDE  # small frames
-    return reading.read_dataset(
-        Simulated(folder, n),
+    config = DataConfig(
         labelled_prefix="labelled",
         labels_csv="labels.csv",
         unlabelled_prefix="unlabelled",
         image_size=SIZE,
-        frames_per_clip=None,
-        max_rejected=0.05,
-        label_conflict="drop",
-        group_by="auto",
-        folds=1,
-        pretrain_per_fold=False,
         seed=0,
-        cache_dir=folder,
-        rejected_csv=folder / "rejected.csv",
+        cache_dir=str(folder),
     )
+    return reading.read_dataset(Simulated(folder, n), config, rejected_csv=folder / "rejected.csv")
 
 
 def simulate(counts, runs):
@@ -300,11 +294,11 @@ def views_per_second(size):
 
     from simclr_rhd.core import device as runtime
     from simclr_rhd.planning import profiler as probe
-    from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+    from simclr_rhd.planning.precision import pick_precision
     from simclr_rhd.ssl.augment import PRESETS
     from simclr_rhd.ssl.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
-    from simclr_rhd.ssl.step import Step
+    from simclr_rhd.ssl.step import PRECISIONS, Step
 
     runtime.prepare_torch()
     model = build_model("random", seed=0).train()

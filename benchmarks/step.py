@@ -33,13 +33,12 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.core.processor import has_amx
 from simclr_rhd.data.decoding.image import stored_side
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.planning.precision import PRECISIONS
 from simclr_rhd.ssl import convolution
 from simclr_rhd.ssl.augment import PRESETS
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Pretraining
 
 

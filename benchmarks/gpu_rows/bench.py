@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from simclr_rhd.core.device import default_workers
 from simclr_rhd.data.decoding.image import GREY, TINTED, stored_side
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+from simclr_rhd.planning.precision import pick_precision
 from simclr_rhd.ssl.augment import PRESETS, draws
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Pretraining
 
 HOLDS, FAILED, RAN, NOT_RUN = "holds", "FAILED", "ran, not judged", "not run"

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
 from gpu_rows.worker import of_ranks, of_training
+from simclr_rhd.core.config import AUTO
 from simclr_rhd.data.decoding.image import stored_side
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
-from simclr_rhd.planning.auto_settings import AUTO, settle
+from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
@@ -274,21 +276,15 @@ def automatic(bench: Bench) -> Outcome:
         if bench.cuda
         else costs.fits_by_model(cost, min(free, 2**31))
     )
-    chosen = settle(
+    config = PretrainConfig(
+        image_size=size,
         batch_size=AUTO,
         micro_batch=AUTO,
-        optimizer="adamw",
-        learning_rate=None,
-        weight_decay=None,
-        warmup_epochs=None,
         epochs=2,
         positives="frame",
         precision=bench.precision,
-        rows=bench.sizes.frames_of_mission,
-        videos=1.0,
-        ranks=1,
-        fits=fits,
     )
+    chosen = resolve_settings(config, rows=bench.sizes.frames_of_mission, videos=1.0, ranks=1, fits=fits)
     trial = bench.make_run(batch=chosen.batch_size, steps=1, micro_batch=chosen.micro_batch)
     loss = trial.train_epoch()
     del trial

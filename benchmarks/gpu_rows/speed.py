@@ -23,11 +23,11 @@ from simclr_rhd.inference import predict_files as predict
 from simclr_rhd.inference.classifier import Classifier, Facts
 from simclr_rhd.inference.classifier import save as save_classifier
 from simclr_rhd.inference.predictor import BATCH
-from simclr_rhd.planning.precision import PRECISIONS
 from simclr_rhd.ssl.augment import MEAN, STD
 from simclr_rhd.ssl.features import extract_described
 from simclr_rhd.ssl.model import Heads, build
 from simclr_rhd.ssl.schedule import growing
+from simclr_rhd.ssl.step import PRECISIONS
 
 EPOCHS, LINEAR_EPOCHS = 300, 60  # of the mission's command
 CLASSES = {"view": list("abc"), "condition": list("abcdefg"), "severity": list("abcd")}

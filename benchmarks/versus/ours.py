@@ -8,12 +8,16 @@ import numpy as np
 import torch
 from torch import nn
 
-import main
-from simclr_rhd.cli.config import Config, parse
+from simclr_rhd.cli.config import parse
+from simclr_rhd.config import Config
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.planning.auto_settings import Settled
+from simclr_rhd.planning.plan import choose_settings, workload_of
 from simclr_rhd.planning.precision import pick_precision
+from simclr_rhd.runs.context import RunContext
+from simclr_rhd.runs.run_dir import RunRecord
+from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.pretrain import make_trainer, pretrain
 
 CPU = torch.device("cpu")
 
@@ -33,7 +37,7 @@ class Pretraining:
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
         config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
-        self.run = main.make_run(config, settled, dataset, build("random", seed=seed), CPU)
+        self.run = make_trainer(config, settled, dataset, build("random", seed=seed), context(Path()))
         self.encoder = self.run.average.model.encoder
         rows = len(dataset.rows("unlabelled"))
         self.frames_of_epoch = rows // settled.batch_size * settled.batch_size
@@ -61,16 +65,21 @@ def as_it_stops(
     """
     config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
     model = build("random", seed=seed)
-    history = main.pretrain(config, settled, dataset, model, folder, CPU)
+    history = pretrain(config, settled, dataset, model, context(folder))
     return model.encoder, history
+
+
+def context(folder: Path) -> RunContext:
+    """A run that writes to a folder and records nothing."""
+    return RunContext(folder, CPU, RunRecord(None))
 
 
 def settle(
     dataset: Dataset, *, size: int, seed: int, epochs: int, flags: tuple[str, ...]
-) -> tuple[Config, Settled]:
+) -> tuple[Config, TrainingSettings]:
     """The flags, and what the main job makes of them."""
     told = ("--image-size", str(size), "--seed", str(seed), "--epochs", str(epochs), *flags)
     config, rows = parse(told), len(dataset.rows("unlabelled"))
     assert isinstance(config, Config)
     config = replace(config, precision=pick_precision(config.precision, CPU))
-    return config, main.settle(config, rows, dataset.videos_to_pretrain(), None, CPU, grey=True)
+    return config, choose_settings(config, replace(workload_of(config, dataset), rows=rows), None, CPU)

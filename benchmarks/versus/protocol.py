@@ -20,9 +20,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.load import read_dataset
-from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.data.load import open_data, read_dataset
 from simclr_rhd.heads.baselines import COMPONENTS, pixels
 from simclr_rhd.ssl.features import extract
 
@@ -50,22 +50,8 @@ class Task:
 
 def read(data: str, cache_dir: Path, *, image_size: int) -> Dataset:
     """The frames and labels, as the main job reads them, patients apart."""
-    return read_dataset(
-        open_source(data, cache_dir=cache_dir, demo_patients=96, offline=False),
-        labelled_prefix="supervised/annotated-final",
-        labels_csv="supervised/sorted_file.csv",
-        unlabelled_prefix="unsupervised-videos/unlabelled-frames",
-        image_size=image_size,
-        frames_per_clip=None,
-        max_rejected=0.05,
-        label_conflict="drop",
-        group_by="patient",
-        folds=1,
-        pretrain_per_fold=False,
-        seed=42,  # the main job's
-        cache_dir=cache_dir,
-        rejected_csv=cache_dir / "rejected.csv",
-    )
+    config = DataConfig(data=data, image_size=image_size, group_by="patient", cache_dir=str(cache_dir))
+    return read_dataset(open_data(config), config, rejected_csv=cache_dir / "rejected.csv")
 
 
 def pool(dataset: Dataset) -> np.ndarray:

@@ -1,242 +1,125 @@
-"""The commands beside the main job: what each is told, and its flags. Nothing heavy is imported here."""
+"""The commands: what each does with its knobs. Heavy packages are imported once a command is known."""
 
-import argparse
-import math
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.cli.arguments import Command, CompareArgs, ExportArgs, PredictArgs, class_shares
+from simclr_rhd.config import Config
 
-MODEL = "models/model.pt"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` is told: the folders of finished runs, the reference first, and the page to write."""
-
-    runs: tuple[str, ...]
-    out: str = "comparison.html"
+logger = logging.getLogger("simclr_rhd")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What `predict` is told; one field a flag, `paths` what is to be classified."""
+def run(config: Config | Command, argv: Sequence[str]) -> None:
+    """Do what a command line asks for.
 
-    paths: tuple[str, ...]
-    model: str = MODEL
-    out: str = "predictions.csv"
-    patients_csv: str | None = None
-    frames_per_clip: int | None = None
-    max_pixels: int = MAX_PIXELS
-    cache_dir: str | None = None
-    offline: bool = False
-    billing_project: str | None = None
-    device: str = "auto"
-    prevalence: tuple[str, ...] = ()
+    Args:
+        config: as parsed.
+        argv: the command line, for the record.
+    """
+    if isinstance(config, CompareArgs):
+        compare(config)
+    elif isinstance(config, PredictArgs):
+        predict(config)
+    elif isinstance(config, ExportArgs):
+        export(config)
+    elif config.command == "estimate":
+        estimate(config)
+    else:
+        from simclr_rhd.pipeline import train
 
-
-@dataclass(frozen=True)
-class Export:
-    """What `export` is told; one field a flag."""
-
-    model: str = MODEL
-    out: str | None = None  # None: a folder beside the model
-    frames: tuple[str, ...] = ()
-    max_pixels: int = MAX_PIXELS
-    cache_dir: str | None = None
-    offline: bool = False
-    billing_project: str | None = None
+        train(config, argv)
 
 
-Command = Comparison | Prediction | Export
+def compare(config: CompareArgs) -> None:
+    """Write finished runs beside each other, on one page."""
+    from simclr_rhd.report.compare import page
+    from simclr_rhd.report.compare.differences import named
+    from simclr_rhd.report.compare.load_run import read_runs
+
+    runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
+    page.write_html(out, runs)
+    for line in [*page.in_words(runs), f"Look at {out}"]:
+        logger.info(line)
 
 
-def parse_comparison(arguments: Sequence[str]) -> Comparison:
-    """Read what follows `compare`."""
-    parser = argparse.ArgumentParser(
-        prog="main.py compare",
-        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
-        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
-        "how much each run that tested the same frames differs from the first.",
-        allow_abbrev=False,
+def predict(config: PredictArgs) -> None:
+    """Classify files: tables beside `--out`, and a summary on the terminal."""
+    from simclr_rhd import load_model
+    from simclr_rhd.core.device import prepare_torch
+    from simclr_rhd.core.files import cache_folder, make_folder
+    from simclr_rhd.inference import predict_files
+    from simclr_rhd.report.summary import SYNTHETIC
+
+    prepare_torch()
+    out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
+    make_folder(out.parent, flag="--out")
+    model = load_model(config.model, device=config.device)
+    places = predict_files.find(
+        config.paths,
+        cache_dir=cache_dir,
+        offline=config.offline,
+        billing_project=config.billing_project,
     )
-    parser.add_argument("runs", nargs="*", metavar="DIR", help="folder of a finished run (its --save-dir)")
-    parser.add_argument(
-        "--out", default=Comparison.out, metavar="FILE.html", help="the page (default: %(default)s)"
+    prediction = predict_files.Run(
+        *(model, places, predict_files.read_patients(config.patients_csv, places)),
+        cache_dir=cache_dir,
+        most=config.frames_per_clip,
+        max_pixels=config.max_pixels,
+        shares=class_shares(config.prevalence),
     )
-    found = parser.parse_intermixed_args(arguments)
-    runs, out = tuple(map(os.path.expanduser, found.runs)), os.path.expanduser(found.out)
-    if len(runs) < 2:
-        parser.error(f"wanted the folders of two or more finished runs, got {len(runs)}")
-    if not out.lower().endswith((".html", ".htm")):
-        parser.error(f"--out {out}: wanted a file whose name ends in .html")
-    return Comparison(runs, out)
+    prediction.write(out, keep=config.patients_csv)
+    for line in prediction.lines(out):
+        logger.info(line)
+    if model.facts.synthetic:
+        logger.warning("%s Its model has learnt from them.", SYNTHETIC)
 
 
-def parse_prediction(arguments: Sequence[str]) -> Prediction:
-    """Read what follows `predict`."""
-    parser = argparse.ArgumentParser(
-        prog="main.py predict",
-        usage="python3 main.py predict PATH... [--model FILE] [--out FILE.csv] [flags]",
-        description="Classifies frames, folders of frames, clips and DICOM files with a trained model: per "
-        "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
-        "videos, of the patients and of the files left out. Research use only.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="a file, a folder, or gs://BUCKET/..., of frames, clips, DICOM",
-    )
-    parser.add_argument(
-        "--model", default=MODEL, metavar="FILE", help="what a run has written (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--out",
-        default=Prediction.out,
-        metavar="FILE.csv",
-        help="one row a frame and task (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--patients-csv",
-        metavar="FILE",
-        help="a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
-    )
-    parser.add_argument(
-        "--frames-per-clip",
-        type=int,
-        metavar="N",
-        help="evenly spaced frames of a clip or DICOM file at most (default: all)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        help="where a bucket's files are kept (default: the platform's user cache folder)",
-    )
-    parser.add_argument(
-        "--offline", action="store_true", help="use what is kept of a bucket, without the network"
-    )
-    parser.add_argument(
-        "--billing-project",
-        metavar="PROJECT",
-        help="Google Cloud project that pays for reading a bucket whose requesters pay",
-    )
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--prevalence",
-        action="append",
-        default=[],
-        metavar="CLASS=SHARE",
-        help="the share of a class where the frames come from, which the probabilities shall hold for "
-        "(default: that of the groups which the model was validated on); may be given for several classes, "
-        "the others keep their proportions. The class that is said stays the same",
-    )
-    found = vars(parser.parse_intermixed_args(arguments))
-    homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "patients_csv")}
-    out, model = os.path.expanduser(found["out"]), os.path.expanduser(found["model"])
-    lists = {name: tuple(found[name]) for name in ("paths", "prevalence")}
-    config = Prediction(**{**found, **homes, **lists, "out": out, "model": model})
-    problems = [
-        f"--prevalence {text}: wanted CLASS=SHARE, as in 'Definite RHD=0.02'"
-        for text in config.prevalence
-        if not _is_share(text)
-    ]
-    if not config.paths:
-        problems.append("nothing to classify: wanted at least one PATH")
-    if not out.lower().endswith(".csv"):
-        problems.append(f"--out {out}: wanted a file whose name ends in .csv")
-    if not Path(model).is_file():
-        problems.append(f"--model {model}: no such file; wanted the model.pt that a run has written")
-    if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
-        problems.append(f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it")
-    if config.frames_per_clip is not None and config.frames_per_clip < 1:
-        problems.append(f"--frames-per-clip {config.frames_per_clip}: wanted at least 1")
-    if config.max_pixels < 1:
-        problems.append(f"--max-pixels {config.max_pixels}: wanted at least 1")
-    if problems:
-        parser.error("\n  ".join(problems))
-    return config
+def export(config: ExportArgs) -> None:
+    """Write a model for other runtimes, each checked on real frames."""
+    from simclr_rhd.core.device import prepare_torch
+    from simclr_rhd.core.files import cache_folder, make_folder
+    from simclr_rhd.inference import classifier, predict_files
+    from simclr_rhd.inference import export as exporting
+
+    prepare_torch()
+    exporting.onnx_packages()
+    model, path = classifier.load(config.model), Path(config.model)
+    folder, cache_dir = Path(config.out or path.parent / "exported"), cache_folder(config.cache_dir)
+    make_folder(folder, flag="--out")
+    if config.frames:
+        places = predict_files.find(
+            config.frames,
+            cache_dir=cache_dir,
+            offline=config.offline,
+            billing_project=config.billing_project,
+        )
+    else:
+        places = [predict_files.labelled_of_run(path.parent, cache_dir, config.billing_project)]
+    frames = exporting.some_frames(places, side=model.facts.stored_side, max_pixels=config.max_pixels)
+    logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
+    for check in exporting.export(model, frames, folder):
+        agreement = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())
+        logger.info(
+            "%s: probabilities within %.1e of PyTorch's on %d frames, the same class: %s",
+            *(folder / check.name, check.largest, check.frames, agreement),
+        )
 
 
-def shares_of(texts: Sequence[str]) -> dict[str, float]:
-    """{class: share} of CLASS=SHARE."""
-    return {name.strip(): float(share) for name, _, share in (text.rpartition("=") for text in texts)}
+def estimate(config: Config) -> None:
+    """Log the memory and time that a run with these flags would take."""
+    from simclr_rhd import pipeline
+    from simclr_rhd.core.device import pick_device, prepare_torch
+    from simclr_rhd.core.distributed import leads
+    from simclr_rhd.planning.estimate import estimate as estimate_run
+    from simclr_rhd.planning.precision import pick_precision
+    from simclr_rhd.ssl.model import build
 
-
-def _is_share(text: str) -> bool:
-    name, _, share = text.rpartition("=")
-    try:
-        return bool(name.strip()) and math.isfinite(float(share))
-    except ValueError:
-        return False
-
-
-def parse_export(arguments: Sequence[str]) -> Export:
-    """Read what follows `export`."""
-    parser = argparse.ArgumentParser(
-        prog="main.py export",
-        usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
-        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
-        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--model", default=MODEL, metavar="FILE", help="what a run has written (default: %(default)s)"
-    )
-    parser.add_argument("--out", metavar="DIR", help="folder (default: 'exported' beside the model)")
-    parser.add_argument(
-        "--frames",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="real frames to fit the 8-bit weights on and to check with: files, folders, gs://BUCKET/... "
-        "(default: labelled frames of the run)",
-    )
-    parser.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        help="where a bucket's files are kept (default: the platform's user cache folder)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="pixels of a frame at most (default: %(default)s)",
-    )
-    parser.add_argument("--offline", action="store_true", help="use what is kept of a bucket")
-    parser.add_argument(
-        "--billing-project",
-        metavar="PROJECT",
-        help="Google Cloud project that pays for reading a bucket whose requesters pay",
-    )
-    found = vars(parser.parse_args(arguments))
-    homes = {name: os.path.expanduser(found[name] or "") or None for name in ("cache_dir", "out")}
-    config = Export(
-        **{**found, **homes, "frames": tuple(found["frames"]), "model": os.path.expanduser(found["model"])}
-    )
-    if not Path(config.model).is_file():
-        parser.error(f"--model {config.model}: no such file; wanted the model.pt that a run has written")
-    if config.max_pixels < 1:
-        parser.error(f"--max-pixels {config.max_pixels}: wanted at least 1")
-    return config
-
-
-PARSERS: dict[str, Callable[[Sequence[str]], Command]] = {
-    "compare": parse_comparison,
-    "predict": parse_prediction,
-    "export": parse_export,
-}
+    if not leads():
+        return
+    prepare_torch()
+    device = pick_device(config.device)
+    config = replace(config, precision=pick_precision(config.precision, device))
+    build(config.init, seed=config.seed)  # weights that cannot be read are known at once
+    estimate_run(config, device, pipeline.load_dataset, pipeline.run_stages)

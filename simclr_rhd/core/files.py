@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import as_cell
 
@@ -95,6 +97,17 @@ def make_folder(path: Path, *, flag: str) -> None:
         raise UserError(f"{flag} {path}: is a file; wanted a folder") from None
     except OSError as error:
         raise UserError(f"{flag} {path}: cannot be written to ({error.strerror})") from None
+
+
+def cache_folder(cache_dir: str | None) -> Path:
+    """The folder for fetched and decoded frames; None: the platform's user cache folder.
+
+    Raises:
+        UserError: it cannot be written to.
+    """
+    folder = Path(cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
+    make_folder(folder, flag="--cache-dir")
+    return folder
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import cache_folder
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset, divide, write_rejected
 from simclr_rhd.data.decoding.image import stored_side
-from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.labels.labels import read_labels, videos_of
 from simclr_rhd.data.labels.table import OF_PATIENTS, read_rows, table_bytes
 from simclr_rhd.data.sources.base import Entry, Source
+from simclr_rhd.data.sources.folder import open_source
 from simclr_rhd.data.splits.split import WATCHED_SHARE
 from simclr_rhd.data.store.store import check_rejected, is_there, open_store, sample
 
@@ -28,15 +30,30 @@ class Listed(NamedTuple):
     frames: list[Entry]
 
 
-def list_files(source: Source, *, labelled_prefix: str, unlabelled_prefix: str, labels_csv: str) -> Listed:
-    """Find a source's files; arguments as of `read_dataset`.
+def open_data(config: DataConfig) -> Source:
+    """Open the place of the files: built in, a folder or a bucket.
+
+    Raises:
+        UserError: there is no such place.
+    """
+    return open_source(
+        config.data,
+        cache_dir=cache_folder(config.cache_dir),
+        demo_patients=config.demo_patients,
+        offline=config.offline,
+        billing_project=config.billing_project,
+    )
+
+
+def list_files(source: Source, config: DataConfig) -> Listed:
+    """Find a source's files.
 
     Raises:
         UserError: there are none, or no table.
     """
-    labelled = source.files(labelled_prefix, flag="--labelled-prefix")
-    unlabelled = source.files(unlabelled_prefix, flag="--unlabelled-prefix")
-    table = source.entry(labels_csv)
+    labelled = source.files(config.labelled_prefix, flag="--labelled-prefix")
+    unlabelled = source.files(config.unlabelled_prefix, flag="--unlabelled-prefix")
+    table = source.entry(config.labels_csv)
     entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table.key}
     return Listed(labelled, unlabelled, table, [entries[key] for key in sorted(entries)])
 
@@ -68,34 +85,19 @@ class Ahead:
     seconds: float
 
 
-def look_ahead(
-    source: Source,
-    *,
-    labelled_prefix: str,
-    unlabelled_prefix: str,
-    labels_csv: str,
-    image_size: int,
-    cache_dir: Path,
-    frames_per_clip: int | None,
-    max_pixels: int = MAX_PIXELS,
-) -> Ahead | None:
-    """What `read_dataset`, of these arguments, would have to do; None where the decoded frames are at hand.
+def look_ahead(source: Source, config: DataConfig) -> Ahead | None:
+    """What `read_dataset` would have to do; None where the decoded frames are at hand.
 
     Raises:
         UserError: there are no files.
     """
-    found = list_files(
-        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
-    )
-    how: dict[str, Any] = {
-        "side": stored_side(image_size),
-        "cache_dir": cache_dir,
-        "most": frames_per_clip,
-        "max_pixels": max_pixels,
-    }
+    found, how = list_files(source, config), _decoding(config)
     if is_there(source, found.frames, **how):
         return None
-    inside = {entry.key for entry in found.labelled}
+    inside, prefixes = (
+        {entry.key for entry in found.labelled},
+        (config.labelled_prefix, config.unlabelled_prefix),
+    )
     parts = found.labelled, [entry for entry in found.unlabelled if entry.key not in inside]
     samples = [sample(source, part, **how) for part in parts]
     labelled, unlabelled = (
@@ -105,7 +107,7 @@ def look_ahead(
         labelled=labelled,
         rows=round(unlabelled * (1 - WATCHED_SHARE)),
         watched=round(unlabelled * WATCHED_SHARE),
-        videos=len(set(videos_of([entry.key for entry in parts[1]], (labelled_prefix, unlabelled_prefix)))),
+        videos=len(set(videos_of([entry.key for entry in parts[1]], prefixes))),
         grey=all(of_file.grey for of_file in samples),
         files=len(found.frames),
         bytes=sum(entry.size for entry in found.frames),
@@ -114,67 +116,38 @@ def look_ahead(
     )
 
 
-def read_dataset(
-    source: Source,
-    *,
-    labelled_prefix: str,
-    unlabelled_prefix: str,
-    labels_csv: str,
-    image_size: int,
-    cache_dir: Path,
-    frames_per_clip: int | None,
-    max_rejected: float,
-    label_conflict: str,
-    group_by: str,
-    folds: int,
-    pretrain_per_fold: bool,
-    seed: int,
-    rejected_csv: Path,
-    max_pixels: int = MAX_PIXELS,
-    patients_csv: str | None = None,
-) -> Dataset:
+def _decoding(config: DataConfig) -> dict[str, Any]:
+    """How frames are decoded and stored, as of `store.open_store`."""
+    return {
+        "side": stored_side(config.size),
+        "cache_dir": cache_folder(config.cache_dir),
+        "most": config.frames_per_clip,
+        "max_pixels": config.max_pixels,
+    }
+
+
+def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> Dataset:
     """List, fetch, decode, label, group and split.
 
     Args:
         source: a folder or a bucket.
-        labelled_prefix: folder of the labelled frames.
-        unlabelled_prefix: folder of the unlabelled frames.
-        labels_csv: the label table.
-        image_size: pixels of a view's side.
-        cache_dir: where fetched and decoded frames are kept.
-        frames_per_clip: evenly spaced frames of a clip or DICOM file at most; None for all.
-        max_rejected: share of unreadable files allowed.
-        label_conflict: what to do where rows of one file disagree.
-        group_by: what never stands on two sides.
-        folds: of the cross-validation; 1 for a single split.
-        pretrain_per_fold: whether each fold has an encoder of its own.
-        seed: of the split.
-        max_pixels: of a frame.
+        config: of the data.
         rejected_csv: where the unreadable frames are listed if they are too many.
-        patients_csv: a table of this machine that names the patients of files and folders.
 
     Raises:
         UserError: something of this cannot be used.
     """
-    listed = list_files(
-        source, labelled_prefix=labelled_prefix, unlabelled_prefix=unlabelled_prefix, labels_csv=labels_csv
-    )
+    listed = list_files(source, config)
+    labels_csv, patients_csv = config.labels_csv, config.patients_csv
     labelled, unlabelled = listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, listed.table)
     patients = table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
     people = read_rows(patients, f"--patients-csv {patients_csv}", needed=OF_PATIENTS) if patients else []
 
-    store = open_store(
-        source,
-        listed.frames,
-        side=stored_side(image_size),
-        cache_dir=cache_dir,
-        most=frames_per_clip,
-        max_pixels=max_pixels,
-    )
+    store = open_store(source, listed.frames, **_decoding(config))
     try:
-        check_rejected(store, max_rejected)
+        check_rejected(store, config.max_rejected)
     except UserError as error:
         write_rejected(store, rejected_csv)
         raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
@@ -184,20 +157,20 @@ def read_dataset(
         labels_csv,
         files=store.files,
         listed=[entry.key for entry in labelled],
-        prefixes=(labelled_prefix, unlabelled_prefix),
+        prefixes=(config.labelled_prefix, config.unlabelled_prefix),
         hashed_patients=store.patients,
         patients=people,
-        policy=label_conflict,
+        policy=config.label_conflict,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = divide(
         store,
         labels,
         fingerprint,
-        group_by=group_by,
-        folds=folds,
-        pretrain_per_fold=pretrain_per_fold,
-        seed=seed,
+        group_by=config.group_by,
+        folds=config.folds,
+        pretrain_per_fold=config.pretrain_per_fold,
+        seed=config.seed,
     )
     if not dataset.tasks():
         raise UserError(

@@ -10,6 +10,7 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,12 +22,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.process import duration
+from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
-from simclr_rhd.heads.train import BATCH_SIZE, calibrate, class_weights, predict, task_losses
-from simclr_rhd.ssl.augment import Strengths, draws, random_views
+from simclr_rhd.heads.config import FinetuneConfig
+from simclr_rhd.heads.cross_validation import Study
+from simclr_rhd.heads.train import BATCH_SIZE, Trained, calibrate, class_weights, predict, task_losses
+from simclr_rhd.ssl.augment import Strengths, draws, random_views, strengths
 from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import Heads
+from simclr_rhd.ssl.model import Heads, SimCLR
 from simclr_rhd.ssl.optim import default_weight_decay, learning_rate_at, make_optimizer
 
 logger = logging.getLogger("simclr_rhd")
@@ -221,3 +225,53 @@ def _line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> s
         left = duration(seconds / epoch * (epochs - epoch))
         parts.append(f"{frames * epoch / seconds:.0f} frames/s, at most {left} left")
     return f"finetune epoch {epoch}/{epochs}: {', '.join(parts)}"
+
+
+def finetune_folds(
+    config: FinetuneConfig,
+    dataset: Dataset,
+    study: Study,
+    models: Sequence[SimCLR],
+    trained: Sequence[Trained],
+    device: torch.device,
+) -> list[Finetuned]:
+    """Fine-tune for the model that is kept, if that is another than the folds', and in each fold.
+
+    Args:
+        config: of the fine-tuning.
+        dataset: the frames.
+        study: the labelled ones and their folds.
+        models: the one that is kept and, where each fold has its own, those of the folds.
+        trained: the heads of the one that is kept, and those of each fold.
+        device: where the networks run.
+    """
+    ways = [(models[0], trained[0], dataset.part[dataset.labelled()])] * (len(study.cohort.folds) > 1)
+    ways += [
+        (models[fold + 1 if models[1:] else 0], trained[fold + 1], of_fold)
+        for fold, of_fold in enumerate(study.cohort.folds)
+    ]
+    found = []
+    for number, (model, heads, part) in enumerate(ways, start=1):
+        logger.info("fine-tuning %d/%d", number, len(ways))
+        found.append(
+            finetune(
+                model.encoder,
+                heads.heads,
+                dataset.store.frames,
+                dataset.store.kinds,
+                dataset.labelled(),
+                study.cohort.targets(),
+                np.flatnonzero(part == "train"),
+                np.flatnonzero(part == "val"),
+                size=config.size,
+                strengths=strengths(config),
+                epochs=config.finetune_epochs,
+                learning_rate=config.finetune_lr,
+                head_learning_rate=config.classifier_lr,
+                weighting=config.class_weights,
+                seed=config.seed,
+                device=device,
+                groups=study.cohort.groups,
+            )
+        )
+    return found

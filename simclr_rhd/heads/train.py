@@ -23,6 +23,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.heads.calibration import fit_scaling
+from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.ssl.model import FEATURES, Heads
 
 logger = logging.getLogger("simclr_rhd")
@@ -49,6 +50,18 @@ class Trained:
     of_seeds: list[Heads]
     l2: dict[str, float]
     history: list[dict[str, Any]]
+
+
+def options_of(config: HeadConfig) -> dict[str, Any]:
+    """The options of `train_heads` that a configuration decides."""
+    return {
+        "epochs": config.linear_epochs,
+        "learning_rate": config.classifier_lr,
+        "seed": config.seed,
+        "seeds": config.head_seeds,
+        "l2": (config.head_l2,) if isinstance(config.head_l2, float) else STRENGTHS,
+        "weighting": config.class_weights,
+    }
 
 
 @one_thread()
@@ -331,3 +344,15 @@ def task_losses(
             sums = (each * weight[:, None]).sum(dim=0).view(of_task.shape[1], -1)  # (V, 1 or L)
             losses[task] = sums.sum(dim=1) / weight.sum()
     return losses
+
+
+def log_heads(trained: Trained, epochs: int) -> None:
+    """Log the epoch and penalty that each task's head keeps, of so many epochs."""
+    for task, l2 in trained.l2.items():
+        of_task = [row for row in trained.history if row["phase"] == task]
+        best = [row for row in of_task if row["best"]][-1]
+        val = "no validation frames" if best["val_loss"] is None else f"validation {best['val_loss']:.4f}"
+        logger.info(
+            "%s head: epoch %d/%d kept, L2 %g, loss %.4f, %s",
+            *(task, best["epoch"], epochs, l2, best["loss"], val),
+        )

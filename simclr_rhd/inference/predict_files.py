@@ -23,6 +23,7 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import plain, replacing, write_rows
 from simclr_rhd.core.process import progress
+from simclr_rhd.core.records import read_object
 from simclr_rhd.core.text import as_cell
 from simclr_rhd.core.threads import in_order
 from simclr_rhd.data.decoding import decode as media
@@ -37,7 +38,7 @@ from simclr_rhd.data.labels.table import (
     table_bytes,
 )
 from simclr_rhd.data.sources.base import Entry, Source
-from simclr_rhd.data.sources.folder import open_place
+from simclr_rhd.data.sources.folder import open_place, open_source
 from simclr_rhd.data.splits.groups import HASHED
 from simclr_rhd.data.store.store import salt_of
 from simclr_rhd.evaluation.selective import RULE
@@ -131,6 +132,28 @@ def find(
 
 def _identity(path: str) -> str:
     return path if path.startswith("gs://") else os.path.realpath(path)
+
+
+def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None) -> Place:
+    """The labelled frames of the run that wrote into a folder.
+
+    Raises:
+        UserError: they are not at hand.
+    """
+    try:
+        of_run = read_object(save_dir / "run.json").record("config")
+        source = open_source(
+            of_run.text("data"),
+            cache_dir=cache_dir,
+            demo_patients=of_run.count("demo_patients", 12),
+            offline=of_run.truth("offline"),
+            billing_project=billing_project,
+        )
+        return Place(source, source.files(of_run.text("labelled_prefix"), flag="--labelled-prefix"), "")
+    except (OSError, UserError) as error:
+        raise UserError(
+            f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"
+        ) from None
 
 
 def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:

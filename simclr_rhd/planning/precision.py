@@ -10,13 +10,13 @@ from functools import cache
 
 import torch
 
+from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.step import PRECISIONS
 
 logger = logging.getLogger("simclr_rhd")
 
-AUTO = "auto"
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # for autocast
 VIEWS, SIZE, ROUNDS = 32, 64, 3  # of the measured steps
 WORTHWHILE = 1.15  # speed-up from which bfloat16 is taken: a smaller one may be the machine's noise
 USABLE = 0.5  # speed-up from which bfloat16 may be asked for

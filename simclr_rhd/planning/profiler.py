@@ -24,14 +24,13 @@ import torch
 from simclr_rhd.core.device import prepare_torch
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import stored_side
-from simclr_rhd.planning.precision import PRECISIONS
 from simclr_rhd.planning.run_estimate import MARGIN, Cost, Fits
 from simclr_rhd.ssl.augment import PRESETS, draws
 from simclr_rhd.ssl.averaging import MovingAverage
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.step import PRECISIONS, Step
 
 SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
 ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones

@@ -8,7 +8,7 @@ V = 2B views, s pixels of a view's side.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_rhd.data.decoding.image import DOPPLER, GREY, TINTED, stored_side
+from simclr_rhd.ssl.config import ViewConfig
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
 STD = (0.229, 0.224, 0.225)
@@ -56,6 +57,12 @@ PRESETS = {  # of --augment
     "strong": Strengths(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
     "simclr": Strengths(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
 }
+
+
+def strengths(config: ViewConfig) -> Strengths:
+    """How strong the views differ: a preset, and what the flags change of it."""
+    changes = {field.name: getattr(config, field.name) for field in fields(Strengths)}
+    return replace(PRESETS[config.augment], **{name: x for name, x in changes.items() if x is not None})
 
 
 def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:

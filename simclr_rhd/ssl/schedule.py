@@ -9,6 +9,8 @@ EfficientNetV2, section 3.2).
 import math
 from collections.abc import Sequence
 
+from simclr_rhd.ssl.config import ViewConfig
+
 ANNEALING_SHARE = 0.2  # epochs of the annealing for each epoch before it
 SHARES = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
 SMALLEST = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
@@ -29,6 +31,11 @@ def growing(image_size: int) -> tuple[int, ...]:
     """Pixels of a view's side in each stage, rising to `image_size`."""
     small = {max(SMALLEST, round(share * image_size / STEP) * STEP) for share in SHARES[:-1]}
     return (*sorted(size for size in small if size < image_size), image_size)
+
+
+def sizes_of(config: ViewConfig) -> tuple[int, ...]:
+    """Pixels of a view's side, from stage to stage of the pretraining."""
+    return growing(config.size) if config.view_sizes == "growing" else (config.size,)
 
 
 def first(sizes: Sequence[int], epochs: int) -> int:

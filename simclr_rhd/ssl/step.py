@@ -19,6 +19,8 @@ from simclr_rhd.ssl.model import SimCLR
 
 PLAIN_PIECE = 64  # pairs that go through the model at once where no gradient is wanted
 
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}  # for autocast
+
 
 class Step:
     """What is done with a batch.

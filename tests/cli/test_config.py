@@ -1,11 +1,14 @@
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from simclr_rhd.cli.config import Config, parse
+from simclr_rhd.cli.config import parse
+from simclr_rhd.config import Config
+from simclr_rhd.ssl.augment import Strengths
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -102,9 +105,12 @@ def test_every_field_is_a_flag_that_says_what_it_is(capsys):
 
 
 def test_every_flag_is_read_somewhere():
-    code = "".join(path.read_text() for path in (ROOT / "main.py", ROOT / "simclr_rhd" / "cli" / "config.py"))
-    for field in dataclasses.fields(Config):
-        read = f"config.{field.name}" in code or f'"{field.name}"' in code.split("def pick")[0]
+    code = "".join(
+        path.read_text() for path in (ROOT / "simclr_rhd").rglob("*.py") if path.parent.name != "cli"
+    )
+    views = {field.name for field in dataclasses.fields(Strengths)}  # read by `augment.strengths`
+    for field in filter(lambda field: field.metadata, dataclasses.fields(Config)):
+        read = re.search(rf"\b(config|self)\.{field.name}\b", code) or field.name in views
         assert read, f"nothing reads --{field.name}"
 
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-import main
 from simclr_rhd.cli.config import parse
 from simclr_rhd.data import summary as inventory
 from simclr_rhd.data.dataset import divide
@@ -14,7 +13,9 @@ from simclr_rhd.data.decoding.decode import ORDINARY
 from simclr_rhd.data.decoding.image import GREY, stored_side
 from simclr_rhd.data.labels.labels import TASKS, Labels
 from simclr_rhd.data.store.store import Store
+from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs import run_dir as runs
+from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.model import build
 
 SIZE = 32
@@ -88,7 +89,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
 
 def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
     """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
-    monkeypatch.setattr("simclr_rhd.report.page.embedding_map.Projection", projection)
+    monkeypatch.setattr("simclr_rhd.report.build.Projection", projection)
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)
@@ -104,4 +105,5 @@ def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
         for epoch in (1, 2, 3)
     ]
     model = build("random", seed=0)
-    return main.conclude(config, dataset, [model], history, record, save_dir, torch.device("cpu"))
+    conclude_run(config, dataset, [model], history, RunContext(save_dir, torch.device("cpu"), record))
+    return 0

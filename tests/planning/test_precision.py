@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-import main
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.planning import precision
-from simclr_rhd.planning.auto_settings import Settled
+from simclr_rhd.planning.plan import on_this_device
 from simclr_rhd.planning.precision import bfloat16_speedup, pick_precision
+from simclr_rhd.ssl.config import TrainingSettings
 
 CPU = torch.device("cpu")
 
@@ -71,10 +71,10 @@ def test_the_network_itself_is_measured():
 
 
 def test_a_run_goes_on_in_the_numbers_it_began_with_or_in_those_that_can_be_used(speedup):
-    began = Settled(64, None, 1e-3, 0.01, 1.0, "video", "bfloat16")
+    began = TrainingSettings(64, None, 1e-3, 0.01, 1.0, "video", "bfloat16")
     speedup(0.9)  # usable, if not faster
-    assert main.going_on(began, CPU) == began
-    assert main.going_on(replace(began, precision="float32"), CPU).precision == "float32"
-    assert main.going_on(replace(began, precision="float16"), CPU).precision == "float32", "from a GPU"
+    assert on_this_device(began, CPU) == began
+    assert on_this_device(replace(began, precision="float32"), CPU).precision == "float32"
+    assert on_this_device(replace(began, precision="float16"), CPU).precision == "float32", "from a GPU"
     speedup(0.04)
-    assert main.going_on(began, CPU) == replace(began, precision="float32")
+    assert on_this_device(began, CPU) == replace(began, precision="float32")

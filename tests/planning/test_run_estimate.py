@@ -8,7 +8,6 @@ import pytest
 import torch
 from a_run import make_dataset
 
-import main
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.process import duration
@@ -17,8 +16,10 @@ from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded, Study
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
-from simclr_rhd.planning.auto_settings import settle
+from simclr_rhd.planning.auto_settings import resolve_settings
+from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
 from simclr_rhd.planning.run_estimate import Cost, Plan
+from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.model import imagenet_at_hand
 
 COST = Cost(
@@ -44,23 +45,10 @@ PLAN = Plan(
 )
 
 
-def settled(**how):
-    given = {
-        "batch_size": 64,
-        "micro_batch": None,
-        "optimizer": "adamw",
-        "learning_rate": None,
-        "weight_decay": None,
-        "warmup_epochs": None,
-        "epochs": 300,
-        "positives": "auto",
-        "precision": "float32",
-        "rows": 10_000,
-        "videos": 200,
-        "ranks": 1,
-        "fits": costs.fits_by_model(COST, 4 << 30),
-    }
-    return settle(**(given | how))
+def settled(*, rows=10_000, videos=200, ranks=1, fits=None, **knobs):
+    config = PretrainConfig(**{"epochs": 300, "precision": "float32"} | knobs)
+    fits = fits or costs.fits_by_model(COST, 4 << 30)
+    return resolve_settings(config, rows=rows, videos=videos, ranks=ranks, fits=fits)
 
 
 def test_memory_grows_with_what_is_in_the_network_at_once_and_with_the_similarities():
@@ -227,5 +215,5 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     )
     study.said(study.fit_folds(study.encoded.folds))
     study.fit_kept(cohort.folds[0])
-    assert main.fits_of(parse(["--folds", "3"])) == len(done)
-    assert main.rivals() == sum(map(len, rivals.values()))
+    assert n_head_fits(parse(["--folds", "3"])) == len(done)
+    assert n_baseline_encoders() == sum(map(len, rivals.values()))

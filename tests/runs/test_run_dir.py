@@ -1,11 +1,14 @@
 import json
-import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.planning.auto_settings import Settled, recorded
+from simclr_rhd.planning.auto_settings import recorded
 from simclr_rhd.runs.run_dir import RunRecord, claim, clear, locked
+from simclr_rhd.ssl.config import TrainingSettings
 
 SIGNATURE = {"epochs": 3, "seed": 42}
 RECORD = {
@@ -17,6 +20,8 @@ RECORD = {
     "summary": "said",
     "figures": True,
 }
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def leave(folder, **facts):
@@ -108,7 +113,7 @@ def test_a_record_that_is_none_is_refused_in_one_sentence(tmp_path, content):
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
-SETTLED = Settled(64, None, 0.001, 0.01, 10.0, "video", "float32")
+SETTLED = TrainingSettings(64, None, 0.001, 0.01, 10.0, "video", "float32")
 
 
 def test_what_a_run_settled_comes_back():
@@ -153,24 +158,23 @@ def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
 
 
-def _hold(folder, ready, leave_now):
-    with locked(folder):
-        ready.set()
-        leave_now.wait(20)
+HOLD = """
+import sys
+from pathlib import Path
+from simclr_rhd.runs.run_dir import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready, leave_now = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, ready, leave_now))
-    other.start()
-    try:
-        assert ready.wait(60)
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
         with pytest.raises(UserError, match="another run"), locked(tmp_path):
             pass
-    finally:
-        leave_now.set()
-        other.join()
+        other.stdin.close()
     with locked(tmp_path):
         pass
 

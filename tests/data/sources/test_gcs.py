@@ -9,10 +9,12 @@ import pytest
 import main
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
 from simclr_rhd.inference.predict_files import find
+from simclr_rhd.runs import context
 
 NAMES = itertools.count()
 
@@ -364,8 +366,8 @@ def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
     flags = ["--billing-project", "our-project", "--cache-dir", str(tmp_path / "cache")]
     for words in ([], ["estimate"]):
         config = parse([*words, "--data", f"gs://{name}/s", "--save-dir", f"gs://{name}/out", *flags])
-        assert len(listed(main.open_data(config))) == 7
-        with main.mirroring(config, tmp_path) as mirror:
+        assert len(listed(open_data(config))) == 7
+        with context._mirroring(config, tmp_path) as mirror:
             assert mirror.remote.listed_below() == []
     (tmp_path / "model.pt").touch()
     model = ["--model", str(tmp_path / "model.pt")]

@@ -12,7 +12,7 @@ import pytest
 from pictures import drawn_on_pages
 
 import main
-from simclr_rhd.cli.commands import Comparison
+from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import Cohort
@@ -392,7 +392,7 @@ def test_runs_are_compared_from_the_command_line(tmp_path, capsys, monkeypatch):
 
 
 def test_the_command_line_of_compare():
-    assert parse(["compare", "a", "--out", "x.html", "b"]) == Comparison(("a", "b"), "x.html")
+    assert parse(["compare", "a", "--out", "x.html", "b"]) == CompareArgs(("a", "b"), "x.html")
     assert parse(["compare", "a", "b"]).out == "comparison.html"
 
 

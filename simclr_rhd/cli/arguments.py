@@ -1,0 +1,182 @@
+"""The knobs of the commands beside the main job. Nothing heavy is imported here."""
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr_rhd.cli.parser import make_parser, out_of_range, read
+from simclr_rhd.core.config import at_least, flag
+from simclr_rhd.data.decoding.limits import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class ModelArgs:
+    """The model that a command reads."""
+
+    model: str = flag("models/model.pt", "what a run has written", metavar="FILE")
+
+
+@dataclass(frozen=True)
+class InputArgs:
+    """How the frames that a command reads are fetched and decoded."""
+
+    max_pixels: int = flag(
+        MAX_PIXELS,
+        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes",
+        metavar="N",
+        check=at_least(1),
+    )
+    cache_dir: str | None = flag(
+        None,
+        "where a bucket's files are kept (default: the platform's user cache folder)",
+        metavar="DIR",
+    )
+    offline: bool = flag(False, "use what is kept of a bucket, without the network")
+    billing_project: str | None = flag(
+        None, "Google Cloud project that pays for reading a bucket whose requesters pay", metavar="PROJECT"
+    )
+
+
+@dataclass(frozen=True)
+class CompareArgs:
+    """Knobs of `compare`: the folders of finished runs, the reference first, and the page to write."""
+
+    runs: tuple[str, ...] = flag(
+        (), "folder of a finished run (its --save-dir)", positional=True, nargs="*", metavar="DIR"
+    )
+    out: str = flag("comparison.html", "the page", metavar="FILE.html")
+
+
+@dataclass(frozen=True)
+class PredictArgs(InputArgs, ModelArgs):
+    """Knobs of `predict`."""
+
+    paths: tuple[str, ...] = flag(
+        (),
+        "a file, a folder, or gs://BUCKET/..., of frames, clips, DICOM",
+        positional=True,
+        nargs="*",
+        metavar="PATH",
+    )
+    out: str = flag("predictions.csv", "one row a frame and task", metavar="FILE.csv")
+    patients_csv: str | None = flag(
+        None,
+        "a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
+        metavar="FILE",
+    )
+    frames_per_clip: int | None = flag(
+        None,
+        "evenly spaced frames of a clip or DICOM file at most (default: all)",
+        metavar="N",
+        check=at_least(1),
+    )
+    device: str = flag("auto", "where the network runs", choices=("auto", "cpu", "cuda"))
+    prevalence: tuple[str, ...] = flag(
+        (),
+        "the share of a class where the frames come from, which the probabilities shall hold for "
+        "(default: that of the groups which the model was validated on); may be given for several classes, "
+        "the others keep their proportions. The chosen class stays the same",
+        action="append",
+        metavar="CLASS=SHARE",
+    )
+
+
+@dataclass(frozen=True)
+class ExportArgs(InputArgs, ModelArgs):
+    """Knobs of `export`."""
+
+    out: str | None = flag(None, "folder (default: 'exported' beside the model)", metavar="DIR")
+    frames: tuple[str, ...] = flag(
+        (),
+        "real frames to fit the 8-bit weights on and to check with: files, folders, gs://BUCKET/... "
+        "(default: labelled frames of the run)",
+        nargs="+",
+        metavar="PATH",
+    )
+
+
+Command = CompareArgs | PredictArgs | ExportArgs
+
+
+def parse_compare(arguments: Sequence[str]) -> CompareArgs:
+    """Read what follows `compare`."""
+    parser = make_parser(
+        CompareArgs,
+        prog="main.py compare",
+        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
+        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
+        "how much each run that tested the same frames differs from the first.",
+    )
+    config = read(parser, CompareArgs, arguments)
+    if len(config.runs) < 2:
+        parser.error(f"wanted the folders of two or more finished runs, got {len(config.runs)}")
+    if not config.out.lower().endswith((".html", ".htm")):
+        parser.error(f"--out {config.out}: wanted a file whose name ends in .html")
+    return config
+
+
+def parse_predict(arguments: Sequence[str]) -> PredictArgs:
+    """Read what follows `predict`."""
+    parser = make_parser(
+        PredictArgs,
+        prog="main.py predict",
+        usage="python3 main.py predict PATH... [--model FILE] [--out FILE.csv] [flags]",
+        description="Classifies frames, folders of frames, clips and DICOM files with a trained model: per "
+        "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
+        "videos, of the patients and of the files left out. Research use only.",
+    )
+    config = read(parser, PredictArgs, arguments)
+    _refuse(parser, [*_wrong_prediction(config), *out_of_range(config)])
+    return config
+
+
+def _wrong_prediction(config: PredictArgs) -> Iterator[str]:
+    for text in config.prevalence:
+        if not _is_class_share(text):
+            yield f"--prevalence {text}: wanted CLASS=SHARE, as in 'Definite RHD=0.02'"
+    if not config.paths:
+        yield "nothing to classify: wanted at least one PATH"
+    if not config.out.lower().endswith(".csv"):
+        yield f"--out {config.out}: wanted a file whose name ends in .csv"
+    yield from _missing_model(config.model)
+    if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
+        yield f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it"
+
+
+def parse_export(arguments: Sequence[str]) -> ExportArgs:
+    """Read what follows `export`."""
+    parser = make_parser(
+        ExportArgs,
+        prog="main.py export",
+        usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
+        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
+        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
+    )
+    config = read(parser, ExportArgs, arguments)
+    _refuse(parser, [*_missing_model(config.model), *out_of_range(config)])
+    return config
+
+
+def _missing_model(path: str) -> Iterator[str]:
+    if not Path(path).is_file():
+        yield f"--model {path}: no such file; wanted the model.pt that a run has written"
+
+
+def _refuse(parser: argparse.ArgumentParser, problems: Sequence[str]) -> None:
+    if problems:
+        parser.error("\n  ".join(problems))
+
+
+def class_shares(texts: Sequence[str]) -> dict[str, float]:
+    """{class: share} of CLASS=SHARE."""
+    return {name.strip(): float(share) for name, _, share in (text.rpartition("=") for text in texts)}
+
+
+def _is_class_share(text: str) -> bool:
+    name, _, share = text.rpartition("=")
+    try:
+        return bool(name.strip()) and math.isfinite(float(share))
+    except ValueError:
+        return False

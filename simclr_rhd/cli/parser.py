@@ -1,0 +1,84 @@
+"""From declared knobs to a command line: one parser for all commands."""
+
+import argparse
+import dataclasses
+import os
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+PATHS = ("save_dir", "cache_dir", "patients_csv", "model", "out", "runs")  # in which ~ is the home folder
+
+Knobs = TypeVar("Knobs")
+
+
+def make_parser(knobs: type[Any], *, prog: str, usage: str, description: str) -> argparse.ArgumentParser:
+    """A parser with a flag for each declared field of a dataclass; it takes no abbreviations.
+
+    Args:
+        knobs: a dataclass whose fields are made by `core.config.flag`; those with the option `positional`
+            are given without a name.
+        prog: the command in messages.
+        usage: how it is called.
+        description: what it does.
+    """
+    parser = argparse.ArgumentParser(prog=prog, usage=usage, description=description, allow_abbrev=False)
+    hints = typing.get_type_hints(knobs)
+    for field in dataclasses.fields(knobs):
+        if not field.metadata:
+            continue
+        options = dict(field.metadata["options"])
+        text = field.metadata["help"].replace("%", "%%")
+        if options.pop("positional", False):
+            parser.add_argument(field.name, help=text, **options)
+            continue
+        name = flag_name(field.name)
+        if hints[field.name] is bool:
+            parser.add_argument(name, action="store_true", help=text)
+            continue
+        default = os.environ.get(options.pop("environment", "")) or field.default
+        default = list(default) if isinstance(default, tuple) else default
+        shown = "" if default in (None, []) else " (default: %(default)s)"
+        if "action" not in options:
+            options.setdefault("type", _base_type(hints[field.name]))
+        if "choices" not in options:
+            options.setdefault("metavar", field.name.upper())
+        parser.add_argument(name, default=default, help=text + shown, **options)
+    return parser
+
+
+def read(parser: argparse.ArgumentParser, knobs: type[Knobs], arguments: Sequence[str], **more: Any) -> Knobs:
+    """The knobs that a command line sets; `more` are fields without a flag."""
+    values = vars(parser.parse_intermixed_args(list(arguments)))
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = value = tuple(value)
+        if name in PATHS and value:
+            values[name] = (
+                os.path.expanduser(value) if isinstance(value, str) else tuple(map(os.path.expanduser, value))
+            )
+    for name in ("cache_dir", "patients_csv"):
+        if name in values:
+            values[name] = values[name] or None
+    return knobs(**values, **more)
+
+
+def out_of_range(config: Any) -> Iterator[str]:
+    """A sentence for each field whose value is not what its declaration wants."""
+    for field in dataclasses.fields(config):
+        check, value = field.metadata.get("check"), getattr(config, field.name)
+        if check and not check.accepts(value):
+            yield f"{flag_name(field.name)} {value!s}: wanted {check.wanted}"
+
+
+def flag_name(field: str) -> str:
+    """`--image-size` of `image_size`."""
+    return "--" + field.replace("_", "-")
+
+
+def _base_type(hint: Any) -> Any:
+    """`int` for `int` and for `int | None`; `str` for a list of texts."""
+    if isinstance(hint, types.UnionType):
+        return typing.get_args(hint)[0]
+    return str if typing.get_origin(hint) is tuple else hint

@@ -1,0 +1,122 @@
+"""How a knob is declared: a field of a frozen dataclass, with its help, its range, and what it affects.
+
+Each room declares the knobs that steer it; `cli.config` composes them and makes the command line's flags.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+AUTO = "auto"
+IMAGE_SIZE = 224
+DEMO_IMAGE_SIZE = 64
+
+RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob affects
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a value must be.
+
+    Attributes:
+        holds: whether a value is fine; never called with None, and with 'auto' only if `sees_auto`.
+        wanted: the same in words.
+        sees_auto: whether 'auto' is judged, too, instead of always being fine.
+    """
+
+    holds: Callable[[Any], bool]
+    wanted: str
+    sees_auto: bool = False
+
+    def accepts(self, value: Any) -> bool:
+        """Whether a knob may have this value."""
+        return value is None or (value == AUTO and not self.sees_auto) or self.holds(value)
+
+
+def at_least(low: float) -> Check:
+    """Finite numbers from `low` on."""
+    return Check(lambda x: low <= x < math.inf, f"at least {low}")
+
+
+NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "0 or more")
+POSITIVE = Check(lambda x: x > 0, "above 0")
+RATE = Check(lambda x: 0 < x <= 1000, "above 0 and at most 1000")
+SHARE = Check(lambda x: 0 <= x <= 1, "between 0 and 1")
+SHARE_ABOVE_0 = Check(lambda x: 0 < x <= 1, "above 0 and at most 1")
+SHARE_BELOW_1 = Check(lambda x: 0 <= x < 1, "at least 0 and below 1")
+FILE = Check(os.path.isfile, "a file that exists")
+
+
+def _is_below_data(text: str) -> bool:
+    path = PurePosixPath(text)
+    return path.parts != () and not path.is_absolute() and ".." not in path.parts
+
+
+BELOW_DATA = Check(_is_below_data, "a path below --data")
+
+
+def is_local_or_bucket(text: str) -> bool:
+    """Whether `text` is a path of this machine or gs://BUCKET[/PREFIX]."""
+    return text != "" and ("://" not in text or text.startswith("gs://"))
+
+
+def count_or_auto(text: str) -> int | str:
+    """A whole number, or 'auto'."""
+    return AUTO if text == AUTO else int(text)
+
+
+def number_or_auto(text: str) -> float | str:
+    """A number, or 'auto'."""
+    return AUTO if text == AUTO else float(text)
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them, in rising order."""
+    return tuple(sorted({float(part) for part in text.split(",")}))
+
+
+# the type's name in argparse's messages
+count_or_auto.__name__ = "int or 'auto'"
+number_or_auto.__name__ = "number or 'auto'"
+fractions.__name__ = "list of numbers"
+
+
+def flag(
+    default: Any, help: str, *, check: Check | None = None, affects: str = RESULT, **options: Any
+) -> Any:
+    """A field that is a flag of the command line.
+
+    Args:
+        default: its value where the flag is not given.
+        help: what `--help` prints.
+        check: what a value must be.
+        affects: RESULT, DOWNSTREAM (what follows pretraining alone), or NOTHING of a run's result.
+        options: of argparse; also `positional`, and `environment`, a variable that sets another default.
+    """
+    metadata = {"help": help, "check": check, "affects": affects, "options": options}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class CommonConfig:
+    """Knobs that several rooms read."""
+
+    image_size: int | None = flag(
+        None,
+        f"pixels of a view's side (default: {IMAGE_SIZE}; "
+        f"{DEMO_IMAGE_SIZE} for the small frames of the demo)",
+        check=at_least(32),
+    )
+    seed: int = flag(
+        42, "seed of everything random", check=Check(lambda x: 0 <= x < 2**32, "between 0 and 4294967295")
+    )
+    device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
+
+    @property
+    def size(self) -> int:
+        """Pixels of a view's side, once the command line is read."""
+        return self.image_size or 0

@@ -1,0 +1,106 @@
+"""The knobs of the data: where they are, how they are read, grouped and divided."""
+
+from dataclasses import dataclass
+
+from simclr_rhd.core.config import (
+    BELOW_DATA,
+    DOWNSTREAM,
+    FILE,
+    NOTHING,
+    SHARE,
+    Check,
+    CommonConfig,
+    at_least,
+    flag,
+    is_local_or_bucket,
+)
+from simclr_rhd.data.decoding.limits import MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class DataConfig(CommonConfig):
+    """Knobs of reading, labels, groups and parts."""
+
+    data: str = flag(
+        "demo",
+        "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
+        "the environment variable SIMCLR_RHD_DATA sets another default",
+        environment="SIMCLR_RHD_DATA",
+        check=Check(is_local_or_bucket, "'demo', a folder, or gs://BUCKET[/PREFIX]"),
+    )
+    labelled_prefix: str = flag(
+        "supervised/annotated-final", "labelled frames, below --data", check=BELOW_DATA
+    )
+    unlabelled_prefix: str = flag(
+        "unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data", check=BELOW_DATA
+    )
+    labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data", check=BELOW_DATA)
+    patients_csv: str | None = flag(
+        None,
+        "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT: "
+        "unlabelled files of patients that are tested are then kept out of pretraining",
+        check=FILE,
+    )
+    cache_dir: str | None = flag(
+        None,
+        "where fetched and decoded frames are kept (default: the platform's user cache folder)",
+        affects=NOTHING,
+    )
+    offline: bool = flag(
+        False, "use what the cache folder has of a bucket, without the network", affects=NOTHING
+    )
+    billing_project: str | None = flag(
+        None, "Google Cloud project that pays for a bucket whose requesters pay", affects=NOTHING
+    )
+    frames_per_clip: int | None = flag(
+        None, "evenly spaced frames of a clip or DICOM file at most (default: all)", check=at_least(1)
+    )
+    max_pixels: int = flag(
+        MAX_PIXELS,
+        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes. What "
+        "is larger is left out: small files can expand to gigabytes",
+        check=at_least(1),
+    )
+    max_rejected: float = flag(
+        0.05, "share of unreadable frames above which the run stops", check=SHARE, affects=NOTHING
+    )
+    label_conflict: str = flag(
+        "drop",
+        "where rows of one file disagree: 'drop' (not annotated), 'latest' (by TIMESTAMP), 'majority'",
+        choices=("drop", "latest", "majority"),
+    )
+    group_by: str = flag(
+        "auto",
+        "what never stands on two sides of the split: 'patient', 'video', 'auto' "
+        "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
+        choices=("auto", "patient", "video", "frame"),
+    )
+    folds: int = flag(
+        1,
+        "1: one split, 70 % to learn, 15 % to choose, 15 % to test; K > 1: cross-validation, each group is "
+        "tested once; the model that is kept learns from all groups then",
+        check=at_least(1),
+    )
+    pretrain_per_fold: bool = flag(
+        False,
+        "with --folds: an encoder for each fold, pretrained without its test groups (K + 1 pretrainings), "
+        "instead of one that never sees a frame of a labelled group",
+    )
+    condition_mode: str = flag(
+        "classes",
+        "'classes': a frame has one condition, pairs are classes of their own; 'multilabel': each valve "
+        "lesion is there or not",
+        choices=("classes", "multilabel"),
+        affects=DOWNSTREAM,
+    )
+    demo_patients: int = flag(96, "patients of the built-in data", check=at_least(12))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the run uses the built-in synthetic data."""
+        return self.data == "demo"
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether conditions are predicted lesion by lesion."""
+        return self.condition_mode == "multilabel"

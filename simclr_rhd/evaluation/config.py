@@ -1,0 +1,24 @@
+"""The knobs of the evaluation."""
+
+from dataclasses import dataclass
+
+from simclr_rhd.core.config import DOWNSTREAM, Check, flag, fractions
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Knobs of what is evaluated beside the heads."""
+
+    label_fractions: tuple[float, ...] | None = flag(
+        None,
+        "what the heads would reach with a part of the labelled groups, such as 0.1,0.25,0.5,1, beside raw "
+        "pixels and a random encoder",
+        type=fractions,
+        check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
+        affects=DOWNSTREAM,
+    )
+    show_leak: bool = flag(
+        False,
+        "train the heads under a split over frames, too: how much a leak would flatter them",
+        affects=DOWNSTREAM,
+    )

@@ -1,0 +1,37 @@
+"""The features of the labelled frames: of our encoders, and of those that they are compared with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from simclr_rhd.core.config import CommonConfig
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.heads.baselines import pixels
+from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded
+from simclr_rhd.ssl.features import extract, extract_described
+from simclr_rhd.ssl.model import SimCLR, build, imagenet_at_hand
+
+
+def encode(config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], device: torch.device) -> Encoded:
+    """Encode the labelled frames by ours, random and, where they are at hand, ImageNet's weights.
+
+    Args:
+        config: gives the size of views and the seed.
+        dataset: the frames.
+        models: the one that is kept and, where each fold has its own, those of the folds.
+        device: where the networks run.
+    """
+    rows, size, frames = dataset.labelled(), config.size, dataset.store.frames
+
+    def of(encoder: nn.Module) -> np.ndarray:
+        return extract(encoder.to(device), frames, rows, size=size, device=device)
+
+    described = extract_described(models[0].encoder.to(device), frames, rows, size=size, device=device)
+    ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
+    seeds = range(config.seed, config.seed + DRAWS)
+    rivals = {RANDOM: [of(build("random", seed=seed).encoder) for seed in seeds]}
+    if imagenet_at_hand():
+        rivals["imagenet encoder"] = [of(build("imagenet", seed=config.seed).encoder)]
+    return Encoded(described, ours[1:] or ours * len(dataset.folds), rivals, pixels(frames, rows))

@@ -1,0 +1,53 @@
+"""From an encoder and its heads to a classifier that knows when not to be believed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import nn
+
+from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.evaluation.selective import limits_of
+from simclr_rhd.heads.cross_validation import Study
+from simclr_rhd.heads.train import predict
+from simclr_rhd.inference.classifier import Classifier, Facts
+from simclr_rhd.inference.ood import fit_novelty
+from simclr_rhd.ssl.model import Heads
+
+
+def make_classifier(
+    config: DataConfig,
+    dataset: Dataset,
+    study: Study,
+    encoder: nn.Module,
+    heads: Heads,
+    described: Mapping[str, np.ndarray],
+) -> Classifier:
+    """Add to an encoder and its heads what is known of the training frames, and the limits of abstention.
+
+    Args:
+        config: of the data.
+        dataset: the frames.
+        study: the labelled ones.
+        encoder: (B, 3, s, s) -> (B, 512).
+        heads: of its features.
+        described: {description: (n, D) float32} of the labelled frames by the encoder, see `model.describe`.
+    """
+    cohort, part = study.cohort, dataset.part[dataset.labelled()]
+    train = np.flatnonzero(part == "train")
+    limits = limits_of(cohort, predict(heads, described["features"]), part)
+    facts = Facts(
+        classes=cohort.outputs(),
+        image_size=config.size,
+        synthetic=config.synthetic,
+        thresholds={name: {level: of.threshold for level, of in at.items()} for name, at in limits.items()},
+        unproved={name: {level: of.reason for level, of in at.items()} for name, at in limits.items()},
+        trained_on={
+            "fingerprint": dataset.fingerprint,
+            "split_by": dataset.split_by,
+            "leaky": dataset.leaky,
+        },
+    )
+    learnt = {name: values[train] for name, values in described.items()}
+    novelty = fit_novelty(learnt, cohort.groups[train].tolist(), seed=config.seed)
+    return Classifier(encoder, heads, novelty, facts)

@@ -1,0 +1,97 @@
+"""The command `estimate`: what a run would take, without running it."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from simclr_rhd.config import Config
+from simclr_rhd.core import process
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.load import Ahead, look_ahead, open_data
+from simclr_rhd.planning import profiler
+from simclr_rhd.planning.dry_run import Stages, dry_run
+from simclr_rhd.planning.plan import (
+    Workload,
+    choose_settings,
+    disk_bytes,
+    log_estimate,
+    make_plan,
+    measure,
+    workload_of,
+)
+from simclr_rhd.runs.context import RunContext
+from simclr_rhd.runs.run_dir import RunRecord
+
+logger = logging.getLogger("simclr_rhd")
+
+DATA = (  # knobs of data that the demo takes the place of
+    "labelled_prefix",
+    "unlabelled_prefix",
+    "labels_csv",
+    "group_by",
+    "offline",
+    "frames_per_clip",
+    "max_pixels",
+)
+
+
+def estimate(
+    config: Config,
+    device: torch.device,
+    load_dataset: Callable[[Config, RunContext], Dataset],
+    stages: Stages,
+) -> None:
+    """Log what a run would take; of data that are not decoded yet, from a sample.
+
+    Args:
+        config: of the run; its precision is decided.
+        device: where the network would run.
+        load_dataset: reads the data.
+        stages: of the dry run, for the memory that the later stages take.
+    """
+    ahead = look_ahead(open_data(config), config)
+    with tempfile.TemporaryDirectory() as name:
+        known = _on_demo(config, name) if ahead else config
+        with process.quiet() if ahead else nullcontext():
+            run = RunContext(Path(name), device, RunRecord(None))
+            dataset = load_dataset(known, run)
+            work = workload_of(known, dataset)
+            dry_run(known, dataset, run, stages)
+    if ahead:
+        work = _from_sample(ahead)
+    cost = measure(config, work, device)
+    plan = make_plan(config, choose_settings(config, work, cost, device), work)
+    figures = log_estimate(cost, plan, profiler.available_memory(device), device)
+    logger.info("disk: about %.0f MB in --save-dir", disk_bytes(config, cost) / 1e6)
+    logger.info("the same for programs: %s", json.dumps(figures))
+
+
+def _on_demo(config: Config, cache_dir: str) -> Config:
+    """The same run on built-in data, which take the place of data that are not at hand."""
+    default = {name: getattr(Config, name) for name in DATA}
+    folds = min(config.folds, 3)  # of nine patients
+    return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=cache_dir, **default)
+
+
+def _from_sample(ahead: Ahead) -> Workload:
+    """Log the amounts that a sample gives.
+
+    Raises:
+        UserError: there is too little to read.
+    """
+    logger.info(
+        "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
+        "and %d unlabelled frames, %.2f GB in --cache-dir",
+        *(ahead.files, ahead.bytes / 1e9, process.duration(ahead.seconds), ahead.labelled),
+        *(ahead.rows + ahead.watched, ahead.decoded / 1e9),
+    )
+    if min(ahead.rows, ahead.labelled) < 2:
+        raise UserError("the sample has too few readable frames for a run")
+    return Workload(ahead.rows, ahead.watched, ahead.labelled, ahead.videos, ahead.grey, ahead.seconds)

@@ -1,0 +1,206 @@
+"""The plan of a run: what the data and the machine decide, and what memory and time it will take."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from simclr_rhd.config import Config
+from simclr_rhd.core import distributed as ranks
+from simclr_rhd.core import process
+from simclr_rhd.core.config import AUTO
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.evaluation.label_efficiency import draws_of
+from simclr_rhd.heads.cross_validation import DRAWS
+from simclr_rhd.planning import profiler, run_estimate
+from simclr_rhd.planning.auto_settings import recorded, resolve_settings
+from simclr_rhd.planning.precision import can_use_bfloat16, pick_precision
+from simclr_rhd.planning.run_estimate import Cost, Plan
+from simclr_rhd.runs.context import RunContext
+from simclr_rhd.ssl.config import TrainingSettings
+from simclr_rhd.ssl.model import imagenet_at_hand
+from simclr_rhd.ssl.schedule import planned, sizes_of
+
+logger = logging.getLogger("simclr_rhd")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The amounts of data that a run works on.
+
+    Attributes:
+        rows: frames to pretrain on; of folds with an encoder of their own, the fewest.
+        watched: frames held out of it.
+        labelled: labelled frames.
+        videos: that the frames to pretrain on are of, counted by their frames.
+        grey: whether all frames are grey.
+        data_s: seconds to fetch and decode what is not at hand.
+    """
+
+    rows: int
+    watched: int
+    labelled: int
+    videos: float
+    grey: bool
+    data_s: float = 0.0
+
+
+def workload_of(config: Config, dataset: Dataset) -> Workload:
+    """The amounts of a data set.
+
+    Raises:
+        UserError: there are too few frames to pretrain on.
+    """
+    return Workload(
+        rows=min(_rows_to_pretrain(config, part) for part in (dataset, *dataset.with_own_encoder())),
+        watched=int(dataset.watched.sum()),
+        labelled=len(dataset.rows("train", "val", "test")),
+        videos=dataset.videos_to_pretrain(),
+        grey=not dataset.store.kinds.any(),
+    )
+
+
+def _rows_to_pretrain(config: Config, dataset: Dataset) -> int:
+    """Number of frames that one pretraining has."""
+    rows, processes = dataset.rows("unlabelled"), ranks.started()
+    if len(rows) < 2 * processes:
+        outside = (
+            "groups without labels; pass --pretrain-per-fold, or add frames of other patients"
+            if config.folds > 1 and not config.pretrain_per_fold
+            else "groups outside validation and test; add frames"
+        )
+        raise UserError(
+            f"{len(rows)} unlabelled frames are left for pretraining, of {outside} below --unlabelled-prefix"
+            + f"; {processes} processes need {2 * processes}" * (processes > 1)
+        )
+    if config.positives == "video" and len(set(dataset.video_codes()[rows].tolist())) < 2:
+        raise UserError(
+            "--positives video: all frames to pretrain on are of one video: there are no negatives"
+        )
+    return len(rows)
+
+
+def plan_training(config: Config, dataset: Dataset, run: RunContext) -> TrainingSettings:
+    """Decide the settings of the pretraining, and log what the run will take.
+
+    Raises:
+        UserError: the data, the memory or the disk do not suffice.
+    """
+    settings, work = None, workload_of(config, dataset)
+    if ranks.leads():
+        cost, free = None, profiler.available_memory(run.device)
+        if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
+            cost = measure(config, work, run.device)
+        before = run.record.facts.get("settled")  # by the run that this one continues
+        settings = (
+            on_this_device(recorded(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device)
+            if before is not None
+            else choose_settings(config, work, cost, run.device)
+        )
+        run.record.note(settled=vars(settings))
+        if cost:
+            run_estimate.check_room(run.save_dir, disk_bytes(config, cost))
+            plan = make_plan(config, settings, work)
+            run.record.note(estimate=log_estimate(cost, plan, free, run.device))
+    settings = TrainingSettings(**ranks.share(settings and vars(settings)))
+    if settings.batch_size % ranks.world():  # a run that began with fewer
+        raise UserError(
+            f"the batches of {settings.batch_size} frames that this run began with cannot be shared by "
+            f"{ranks.world()} processes"
+        )
+    return settings
+
+
+def on_this_device(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
+    """The settings that a resumed run began with, in numbers that this device has."""
+    if settings.precision == "float32" or (settings.precision == "float16" and device.type == "cuda"):
+        return settings
+    if settings.precision == "bfloat16" and can_use_bfloat16(device):
+        return settings
+    here = pick_precision(AUTO, device)
+    logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settings.precision, here)
+    return replace(settings, precision=here)
+
+
+def measure(config: Config, work: Workload, device: torch.device) -> Cost:
+    """Measure training steps, with no more frames at once than the run will have."""
+    sizes = [size for size in (config.batch_size, config.micro_batch, work.rows) if isinstance(size, int)]
+    return profiler.measure(
+        config.size,
+        config.optimizer,
+        grey=work.grey,
+        precision=config.precision,
+        device=device,
+        most=max(2, min([profiler.SIZES[-1], *(size // ranks.started() for size in sizes)])),
+        smaller=sizes_of(config)[:-1],
+    )
+
+
+def choose_settings(
+    config: Config, work: Workload, cost: Cost | None, device: torch.device
+) -> TrainingSettings:
+    """Decide batch sizes, the optimizer's figures and what a positive pair is."""
+    fits = None
+    if device.type == "cuda":
+        fits = profiler.fits_by_trying(
+            config.size, config.optimizer, grey=work.grey, precision=config.precision, device=device
+        )
+    elif cost:
+        fits = run_estimate.fits_by_model(cost, profiler.available_memory(device))
+    return resolve_settings(config, rows=work.rows, videos=work.videos, ranks=ranks.started(), fits=fits)
+
+
+def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Plan:
+    """The amounts that the time of a run depends on."""
+    return Plan(
+        rows=work.rows,
+        watched=work.watched,
+        labelled=work.labelled,
+        batch=settings.batch_size,
+        micro_batch=settings.micro_batch,
+        epochs=config.epochs,
+        patience=config.patience,
+        knn_every=config.knn_every,
+        linear_epochs=config.linear_epochs,
+        folds=config.folds,
+        figures=not config.no_figures,
+        sizes=tuple(planned(sizes_of(config), config.epochs)),
+        before_s=process.elapsed() + work.data_s,
+        ranks=ranks.started(),
+        pretrainings=n_pretrainings(config),
+        fits=n_head_fits(config),
+        rivals=n_baseline_encoders(),
+        finetune_epochs=config.finetune_epochs if config.finetune else 0,
+    )
+
+
+def n_baseline_encoders() -> int:
+    """Number of encoders beside ours: untrained ones, and ImageNet's where it is at hand."""
+    return DRAWS + imagenet_at_hand()
+
+
+def n_head_fits(config: Config) -> int:
+    """Number of trainings of heads: for each fold, on each encoder, and for what flags ask for."""
+    encoders = 1 + n_baseline_encoders()
+    of_fractions = sum(encoders * draws_of(fraction) for fraction in config.label_fractions or ())
+    return config.folds * (encoders + of_fractions + config.show_leak) + (config.folds > 1)
+
+
+def n_pretrainings(config: Config) -> int:
+    """Number of pretrainings: one, or one for each fold and one for the model that is kept."""
+    return config.folds + 1 if config.pretrain_per_fold else 1
+
+
+def disk_bytes(config: Config, cost: Cost) -> int:
+    """Bytes of the run's files."""
+    return run_estimate.disk(cost, pretrainings=n_pretrainings(config), models=1 + config.finetune)
+
+
+def log_estimate(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
+    """Log what a run will take; the same figures for programs."""
+    used = profiler.used_memory(device)
+    for line in run_estimate.lines(cost, plan, used=used, free=free):
+        logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
+    return run_estimate.facts(cost, plan, used=used)

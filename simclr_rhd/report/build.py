@@ -1,0 +1,103 @@
+"""The pictures and the page of a run."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from simclr_rhd.core.files import write_text
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.labelled_set import Cohort, Table
+from simclr_rhd.heads.cross_validation import Encoded
+from simclr_rhd.report.charts import figures
+from simclr_rhd.report.model_card import model_card
+from simclr_rhd.report.page import sections
+from simclr_rhd.report.page.embedding_map import Ended, Projection
+from simclr_rhd.report.page.page import MOST_REJECTED, write_html
+from simclr_rhd.runs.context import RunContext
+from simclr_rhd.ssl.augment import strengths
+from simclr_rhd.ssl.config import ViewConfig
+from simclr_rhd.ssl.model import Heads
+
+logger = logging.getLogger("simclr_rhd")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the pictures show.
+
+    Attributes:
+        cohort: the labelled frames.
+        encoders: of each fold.
+        heads: of each fold.
+        answers: the probabilities of the tested frames.
+        history: one record per epoch.
+        metrics: the content of `metrics.json`.
+    """
+
+    cohort: Cohort
+    encoders: Sequence[nn.Module]
+    heads: Sequence[Heads]
+    answers: Table
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+
+
+def start_maps(encoded: Encoded, *, seed: int, wanted: bool) -> AbstractContextManager[Projection | None]:
+    """Start t-SNE and UMAP in a process beside all else; nothing if they are not wanted."""
+    if not wanted:
+        return nullcontext()
+    return Projection(encoded.kept[sections.on_maps(len(encoded.kept))], seed=seed)
+
+
+def draw_run(
+    config: ViewConfig, dataset: Dataset, shown: Shown, maps: Projection, run: RunContext
+) -> sections.Contents:
+    """Draw the pictures of a run, the maps last; the contents of its page."""
+    size, cohort, metrics, save_dir = config.size, shown.cohort, shown.metrics, run.save_dir
+    with run.stage("figures"):
+        views = figures.some_views(dataset, size=size, strengths=strengths(config), seed=config.seed)
+        figures.draw(dataset, shown.history, metrics, views, save_dir=save_dir)
+    with run.stage("report"):
+        explain = sections.explainer(dataset, cohort, list(shown.encoders), list(shown.heads), size=size)
+        contents = sections.gather(dataset, cohort, shown.answers, shown.history, metrics, views, explain)
+    with run.stage("maps"):
+        try:
+            points, rows = maps.maps(), sections.on_maps(len(cohort.paths))
+        except Ended as error:
+            logger.warning("WARNING there are no maps: %s; all else is there", error)
+            return contents
+        figures.draw_maps(dataset, points, rows, metrics, save_dir=save_dir)
+        return sections.with_maps(contents, dataset, cohort, shown.answers, points, rows)
+
+
+def write_report(
+    save_dir: Path,
+    dataset: Dataset,
+    metrics: dict[str, Any],
+    facts: dict[str, Any],
+    contents: sections.Contents | None,
+) -> None:
+    """Write `report.html` and `model_card.md`.
+
+    Args:
+        save_dir: the run's folder.
+        dataset: the frames.
+        metrics: the content of `metrics.json`.
+        facts: the content of `run.json`.
+        contents: of the page; None without figures.
+    """
+    names, rejected = dataset.pseudonyms(), dataset.store.rejected
+    write_html(
+        save_dir / "report.html",
+        metrics=metrics,
+        run=facts,
+        shown=contents,
+        rejected=[(names.file(path), names.without(reason)) for path, reason in rejected[:MOST_REJECTED]],
+        n_rejected=len(rejected),
+    )
+    write_text(save_dir / "model_card.md", model_card(metrics, facts))

@@ -1,0 +1,150 @@
+"""A run that is under way: its folder, its device, its record, and the copy in a bucket."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simclr_rhd.core import distributed as ranks
+from simclr_rhd.core import process
+from simclr_rhd.core.device import describe_device
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import cache_folder
+from simclr_rhd.data.dataset import Dataset, write_tables
+from simclr_rhd.runs.config import RunConfig
+from simclr_rhd.runs.remote_run_dir import Mirror, Moved, mirrored
+from simclr_rhd.runs.run_dir import RunRecord, claim, clear, locked
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What tells a run from another.
+
+    Attributes:
+        argv: the command line.
+        config: all settings.
+        signature: those that decide the result.
+        downstream: names in the signature that only decide about what follows pretraining.
+    """
+
+    argv: Sequence[str]
+    config: dict[str, Any]
+    signature: dict[str, Any]
+    downstream: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every stage of a run writes to and runs on.
+
+    Attributes:
+        save_dir: the folder of this machine that the run writes to.
+        device: where the network runs.
+        record: `run.json`.
+        before: the record of the run that is continued; None for a new one.
+        mirror: the copy in a bucket, where --save-dir is one.
+    """
+
+    save_dir: Path
+    device: torch.device
+    record: RunRecord
+    before: dict[str, Any] | None = None
+    mirror: Mirror | None = None
+
+    def is_finished(self, config: RunConfig) -> bool:
+        """Whether an earlier run has made all that is wanted."""
+        before = self.before
+        return bool(before and before["status"] == "finished" and (config.no_figures or before["figures"]))
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Time a stage."""
+        return self.record.stage(name)
+
+    def on_saved(self) -> None:
+        """Bring a checkpoint to the bucket, if it is time."""
+        if self.mirror:
+            self.mirror.push_now_and_then()
+
+    def inside(self, name: str) -> "RunContext":
+        """The same run in a folder below its own."""
+        return replace(self, save_dir=self.save_dir / name)
+
+    def begin(self, dataset: Dataset) -> None:
+        """Start to write, once the run is known to be possible: tables, log and record."""
+        if self.before is None:
+            clear(self.save_dir)
+            if self.mirror:  # before a checkpoint of this run can stand beside one of another
+                self.mirror.push()
+        process.log_to(self.save_dir)
+        self.record.write_to(self.save_dir / "run.json")
+        write_tables(dataset, self.save_dir)
+
+
+@contextmanager
+def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Iterator[RunContext]:
+    """Hold a run's folder, join its processes, and decide whether an earlier run is continued.
+
+    Raises:
+        UserError: the folder cannot be used, or holds another run.
+    """
+    save_dir = local_folder(config)
+    if process.rank():  # the leader alone writes
+        with ranks.joined(device):
+            yield _started(config, device, identity, save_dir, None)
+        return
+    with locked(save_dir), _mirroring(config, save_dir) as mirror:
+        try:
+            with ranks.joined(device):
+                yield _started(config, device, identity, save_dir, mirror)
+        except UserError as error:
+            if mirror is None or isinstance(error, Moved):  # that one names the folder for a reason
+                raise
+            raise UserError(str(error).replace(str(save_dir), config.save_dir)) from None
+
+
+def _started(
+    config: RunConfig, device: torch.device, identity: Identity, save_dir: Path, mirror: Mirror | None
+) -> RunContext:
+    claimed = None
+    if ranks.leads():
+        claimed = claim(
+            save_dir,
+            identity.signature,
+            changeable=identity.downstream,
+            again=config.evaluate_again,
+            resume=config.resume,
+            overwrite=config.overwrite,
+        )
+    before = ranks.share(claimed)
+    record = RunRecord(
+        before,
+        argv=identity.argv,
+        signature=identity.signature,
+        config=identity.config,
+        device=describe_device(device),
+    )
+    return RunContext(save_dir, device, record, before, mirror)
+
+
+def local_folder(config: RunConfig) -> Path:
+    """The folder of this machine that the run writes to."""
+    if not config.save_dir.startswith("gs://"):
+        return Path(config.save_dir)
+    name = hashlib.sha256(config.save_dir.rstrip("/").encode()).hexdigest()[:16]
+    return cache_folder(config.cache_dir) / "runs" / name
+
+
+def _mirroring(config: RunConfig, save_dir: Path) -> AbstractContextManager[Mirror | None]:
+    """What brings checkpoints to the bucket, where --save-dir is one."""
+    if not config.save_dir.startswith("gs://"):
+        return nullcontext()
+    return mirrored(
+        config.save_dir,
+        save_dir,
+        cache_dir=cache_folder(config.cache_dir),
+        billing_project=config.billing_project,
+    )

@@ -1,0 +1,182 @@
+"""The knobs of pretraining: views, loss, optimizer, course, stopping."""
+
+from dataclasses import dataclass
+
+from simclr_rhd.core.config import (
+    AUTO,
+    FILE,
+    NOT_NEGATIVE,
+    NOTHING,
+    POSITIVE,
+    RATE,
+    SHARE,
+    SHARE_ABOVE_0,
+    SHARE_BELOW_1,
+    Check,
+    CommonConfig,
+    at_least,
+    count_or_auto,
+    flag,
+    number_or_auto,
+)
+
+
+@dataclass(frozen=True)
+class ViewConfig(CommonConfig):
+    """Knobs of the random views."""
+
+    view_sizes: str = flag(
+        "growing",
+        "'growing': views of half the size first, then of three quarters, at last of --image-size, each for "
+        "the same time or until --monitor gets no better; 'full': of --image-size from the first epoch",
+        choices=("growing", "full"),
+    )
+    augment: str = flag(
+        "standard",
+        "how strong the views differ: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
+        "the five flags below change one part of it",
+        choices=("light", "standard", "strong", "simclr"),
+    )
+    crop_min: float | None = flag(
+        None, "smallest share of a frame's area that a random crop keeps", check=SHARE_ABOVE_0
+    )
+    flip: float | None = flag(
+        None,
+        "probability of a horizontal flip (left and right carry meaning in echo views)",
+        check=SHARE,
+    )
+    jitter: float | None = flag(
+        None,
+        "strength of brightness, contrast and saturation jitter; saturation never for "
+        "Doppler frames, hue never: it is the direction of flow",
+        check=SHARE_BELOW_1,
+    )
+    grayscale: float | None = flag(
+        None, "probability of removing colour, never for Doppler frames", check=SHARE
+    )
+    blur: float | None = flag(None, "probability of a Gaussian blur", check=SHARE)
+
+
+@dataclass(frozen=True)
+class PretrainConfig(ViewConfig):
+    """Knobs of the contrastive pretraining."""
+
+    init: str = flag(
+        "random",
+        "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program "
+        "or of a ResNet-18 state dict",
+        check=Check(
+            lambda x: x in ("random", "imagenet") or FILE.holds(x),
+            "'random', 'imagenet', or a file that exists",
+        ),
+    )
+    epochs: int = flag(100, "pretraining epochs at most", check=at_least(1))
+    batch_size: int | str = flag(
+        64,
+        "frames in a contrastive batch, 2 views each; 'auto': the largest that fits in memory and leaves "
+        "some 20 batches an epoch",
+        type=count_or_auto,
+        check=at_least(2),
+    )
+    micro_batch: int | str | None = flag(
+        None,
+        "frames that go through the network at once, for large batches on small memory; 'auto': as many as "
+        "fit (default: the whole batch). BatchNorm's statistics are then those of each piece",
+        type=count_or_auto,
+        check=at_least(2),
+    )
+    positives: str = flag(
+        AUTO,
+        "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
+        "is then a negative; 'auto': of a video, where two frames of a batch are seldom of one",
+        choices=(AUTO, "frame", "video"),
+    )
+    temperature: float = flag(0.5, "temperature of NT-Xent", check=RATE)
+    optimizer: str = flag("adamw", "'adamw', or 'lars' for large batches", choices=("adamw", "lars"))
+    learning_rate: float | None = flag(
+        None,
+        "peak learning rate of pretraining (default: by batch size B; adamw 0.001 sqrt(B/64), "
+        "lars 0.3 B/256)",
+        check=RATE,
+    )
+    weight_decay: float | None = flag(
+        None, "of weights, not of biases and norms (default: adamw 0.01, lars 1e-6)", check=NOT_NEGATIVE
+    )
+    warmup_epochs: float | None = flag(
+        None,
+        "epochs in which the learning rate rises to its peak (default: a tenth, at most 10); it stays there "
+        "until early stopping or the end of --epochs is near, and falls to 0 in the last sixth of the epochs",
+        check=NOT_NEGATIVE,
+    )
+    ema_decay: float | str = flag(
+        AUTO,
+        "decay of the moving average of the weights over the steps of pretraining; the average is what is "
+        "measured after an epoch (all but the training loss) and what is kept. 'auto': an average of ten "
+        "epochs; 0: the weights as they are",
+        type=number_or_auto,
+        check=Check(SHARE_BELOW_1.holds, "'auto', or at least 0 and below 1"),
+    )
+    monitor: str = flag(
+        "held-out-loss",
+        "what early stopping watches: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' or "
+        "'knn'",
+        choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
+    )
+    patience: int = flag(
+        5,
+        "epochs in which --monitor did not get better, after which the learning rate falls to 0 over a fifth "
+        "as many epochs as were done, and pretraining ends",
+        check=at_least(1),
+    )
+    min_delta: float = flag(
+        0.001,
+        "by how much --monitor must change to count as better: a loss by this share of its uniform value "
+        "ln(2N-1), another figure by this difference",
+        check=NOT_NEGATIVE,
+    )
+    knn_every: int = flag(
+        5,
+        "epochs from one vote of the nearest neighbours among labelled training frames to the next; 0: none",
+        check=at_least(0),
+    )
+    checkpoint_minutes: float = flag(
+        10.0, "minutes between two checkpoints within a long epoch", check=POSITIVE, affects=NOTHING
+    )
+    precision: str = flag(
+        AUTO,
+        "numbers that the network is trained in: 'float32', 'bfloat16', or 'auto': the fastest for which the "
+        "device has instructions; all that follows is float32",
+        choices=(AUTO, "float32", "bfloat16"),
+    )
+    num_workers: int | None = flag(
+        None,
+        "threads that read batches ahead (default: by cores)",
+        check=at_least(0),
+        affects=NOTHING,
+    )
+    tensorboard: bool = flag(
+        False, "write the curves for TensorBoard, too, below --save-dir", affects=NOTHING
+    )
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The figures of a pretraining run, each of them decided.
+
+    Attributes:
+        batch_size: frames of a batch.
+        micro_batch: frames of a piece of it; None for the whole batch.
+        learning_rate: the peak.
+        weight_decay: of weights.
+        warmup_epochs: while the learning rate rises.
+        positives: 'frame' or 'video', of which two views are a positive pair.
+        precision: of the network's arithmetic, a key of `step.PRECISIONS`.
+    """
+
+    batch_size: int
+    micro_batch: int | None
+    learning_rate: float
+    weight_decay: float
+    warmup_epochs: float
+    positives: str
+    precision: str
