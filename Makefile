@@ -33,8 +33,9 @@ bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, 
 	$(BIN)/python benchmarks/scale.py simulation
 	$(BIN)/python benchmarks/scale.py paper
 
-docs: $(VENV)/installed  ## docs/cli.md from the flags
+docs: $(VENV)/installed  ## docs/cli.md from the flags, docs/rooms.svg from the imports
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/draw_rooms.py
 
 install: $(VENV)/installed
 

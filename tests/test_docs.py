@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize(
     ("script", "function", "target"),
-    [("make_cli.py", "markdown", "cli.md")],
+    [("make_cli.py", "markdown", "cli.md"), ("draw_rooms.py", "svg", "rooms.svg")],
 )
 def test_what_is_generated_is_up_to_date(script, function, target, monkeypatch):
     monkeypatch.setenv("SIMCLR_RHD_DATA", "gs://another-default")
