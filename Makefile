@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 DEMO_FLAGS ?= --epochs 15 --linear-epochs 60
 
-.PHONY: demo test test-all lint bench install
+.PHONY: demo test test-all lint bench docs install
 
 demo: $(VENV)/installed  ## the main job on built-in synthetic data, into models/
 	$(BIN)/python main.py --data demo $(DEMO_FLAGS)
@@ -32,6 +32,10 @@ bench: $(VENV)/installed-dev  ## the loop against its bare step, ingest, views, 
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/scale.py simulation
 	$(BIN)/python benchmarks/scale.py paper
+
+docs: $(VENV)/installed  ## docs/cli.md from the flags, docs/rooms.svg from the imports
+	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/draw_rooms.py
 
 install: $(VENV)/installed
 
