@@ -58,7 +58,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
     identity = Identity(argv, vars(config), config.signature(), downstream_fields())
     with open_run(config, device, identity) as run:
         if run.is_finished(config):
-            return repeat_summary(run)
+            return run.repeat_summary()
         announce(config, run)
         precision = pick_precision(config.precision, device) if ranks.leads() else None
         config = replace(config, precision=ranks.share(precision))
@@ -196,11 +196,3 @@ def announce(config: Config, run: RunContext) -> None:
             "NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
             "at 96. --image-size 96 is a sensible size here"
         )
-
-
-def repeat_summary(run: RunContext) -> None:
-    """Log the results of a finished run once more."""
-    before = run.before or {}
-    logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
-    for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
-        logger.info(line)

@@ -13,6 +13,7 @@ import torch
 from simclr_rhd.config import Config
 from simclr_rhd.core import process
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import Ahead, look_ahead, open_data
 from simclr_rhd.planning import profiler
@@ -60,10 +61,11 @@ def estimate(
     with tempfile.TemporaryDirectory() as name:
         known = _on_demo(config, name) if ahead else config
         with process.quiet() if ahead else nullcontext():
-            run = RunContext(Path(name), device, RunRecord(None))
+            # where the list of unreadable frames, if they are too many, outlives this command
+            run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
             work = workload_of(known, dataset)
-            dry_run(known, dataset, run, stages)
+            dry_run(known, dataset, replace(run, save_dir=Path(name)), stages)
     if ahead:
         work = _from_sample(ahead)
     cost = measure(config, work, device)

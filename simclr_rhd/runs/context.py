@@ -1,6 +1,7 @@
 """A run that is under way: its folder, its device, its record, and the copy in a bucket."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from simclr_rhd.data.dataset import Dataset, write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.remote_run_dir import Mirror, Moved, mirrored
 from simclr_rhd.runs.run_dir import RunRecord, claim, clear, locked
+
+logger = logging.getLogger("simclr_rhd")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,13 @@ class RunContext:
         """Whether an earlier run has made all that is wanted."""
         before = self.before
         return bool(before and before["status"] == "finished" and (config.no_figures or before["figures"]))
+
+    def repeat_summary(self) -> None:
+        """Log the results of a finished run once more."""
+        before = self.before or {}
+        logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
+        for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
+            logger.info(line)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time a stage."""
