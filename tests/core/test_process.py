@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import main
+from simclr_rhd import cli
 from simclr_rhd.core import process
 
 
@@ -86,14 +87,14 @@ def test_what_memory_does_not_suffice_for_is_one_sentence(monkeypatch, capfd, er
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(main, "run", fail)
+    monkeypatch.setattr(cli, "run", fail)
     assert main.main(["--demo-patients", "12"]) == status
     said = capfd.readouterr().err
     assert told in said and "Traceback" not in said and said.count("\n") == 1
 
 
 def test_other_errors_are_reported_as_they_are(monkeypatch, capfd):
-    monkeypatch.setattr(main, "run", lambda *_: [].index(3))
+    monkeypatch.setattr(cli, "run", lambda *_: [].index(3))
     assert main.main([]) == 1
     assert "internal error" in (said := capfd.readouterr().err) and "Traceback" in said
 

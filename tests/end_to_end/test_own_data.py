@@ -237,15 +237,15 @@ def test_an_interrupted_overwriting_run_says_how_to_go_on(data, tmp_path, monkey
 
 
 def test_an_encoder_that_moves_while_the_heads_learn_is_noticed(data, tmp_path, monkeypatch, capfd):
-    from simclr_rhd.ssl import features
+    from simclr_rhd.heads import encode
 
     def drifting(encoder, *arguments, **keywords):
         found = honest(encoder, *arguments, **keywords)
         encoder.bn1.running_mean += 1e-6
         return found
 
-    honest = features.extract_described
-    monkeypatch.setattr(features, "extract_described", drifting)
+    honest = encode.extract_described
+    monkeypatch.setattr(encode, "extract_described", drifting)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 1
     assert "the frozen encoder changed" in capfd.readouterr().err
 
