@@ -37,7 +37,7 @@ class Pretraining:
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
         config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
-        self.run = make_trainer(config, settled, dataset, build("random", seed=seed), context(Path()))
+        self.run = make_trainer(config, settled, dataset, build("random", seed=seed), run_in(Path()))
         self.encoder = self.run.average.model.encoder
         rows = len(dataset.rows("unlabelled"))
         self.frames_of_epoch = rows // settled.batch_size * settled.batch_size
@@ -65,11 +65,11 @@ def as_it_stops(
     """
     config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
     model = build("random", seed=seed)
-    history = pretrain(config, settled, dataset, model, context(folder))
+    history = pretrain(config, settled, dataset, model, run_in(folder))
     return model.encoder, history
 
 
-def context(folder: Path) -> RunContext:
+def run_in(folder: Path) -> RunContext:
     """A run that writes to a folder and records nothing."""
     return RunContext(folder, CPU, RunRecord(None))
 

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (0 done, 2 bad arguments or input, 1 anything else)."""
     try:
         config = parse(argv)
-    except SystemExit as leaving:  # argparse has said why
+    except SystemExit as leaving:  # argparse has printed the reason
         return int(leaving.code or 0)
     again, kept, follows = "", "", process.rank() > 0
     if isinstance(config, Config):
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error("stopped%s", kept)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except Lost as error:
-        if stopped := process.stopping():  # the leader ends first, when all are told to
+        if stopped := process.stopping():  # the leader ends first, when all get the signal
             return stopped
         logger.error(
             "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",

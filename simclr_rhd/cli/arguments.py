@@ -20,7 +20,7 @@ class ModelArgs:
 
 @dataclass(frozen=True)
 class InputArgs:
-    """How the frames that a command reads are fetched and decoded."""
+    """Knobs of fetching and decoding the frames that a command reads."""
 
     max_pixels: int = flag(
         MAX_PIXELS,

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "       python3 main.py compare DIR DIR... [--out FILE.html]",
         description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
         "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
-        "synthetic data. `estimate` says what a run with these flags would take, without running it; "
+        "synthetic data. `estimate` gives the memory and time of a run with these flags, without running it; "
         "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
         "`compare` holds finished runs against each other (each has its own --help).",
     )

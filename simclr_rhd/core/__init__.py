@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, texts, processes, devices."""
+"""Foundations of all rooms: errors, files, texts, processes, devices."""

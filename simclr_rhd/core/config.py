@@ -1,4 +1,4 @@
-"""How a knob is declared: a field of a frozen dataclass, with its help, its range, and what it affects.
+"""Declaration of a knob: a field of a frozen dataclass, with its help, its range, and what it affects.
 
 Each room declares the knobs that steer it; `cli.config` composes them and makes the command line's flags.
 """
@@ -20,7 +20,7 @@ RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob a
 
 @dataclass(frozen=True)
 class Check:
-    """What a value must be.
+    """Condition on a value.
 
     Attributes:
         holds: whether a value is fine; never called with None, and with 'auto' only if `sees_auto`.
@@ -33,7 +33,7 @@ class Check:
     sees_auto: bool = False
 
     def accepts(self, value: Any) -> bool:
-        """Whether a knob may have this value."""
+        """Return True if a knob may have this value."""
         return value is None or (value == AUTO and not self.sees_auto) or self.holds(value)
 
 
@@ -60,7 +60,7 @@ BELOW_DATA = Check(_is_below_data, "a path below --data")
 
 
 def is_local_or_bucket(text: str) -> bool:
-    """Whether `text` is a path of this machine or gs://BUCKET[/PREFIX]."""
+    """Return True for a path of this machine and for gs://BUCKET[/PREFIX]."""
     return text != "" and ("://" not in text or text.startswith("gs://"))
 
 

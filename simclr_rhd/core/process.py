@@ -51,7 +51,7 @@ def elapsed() -> float:
 
 
 def ran_out(error: Exception) -> bool:
-    """Whether an error says that there is no memory left; PyTorch says so in words alone."""
+    """Return True if an error means that no memory is left; PyTorch has only words for it."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in words for sign in NO_MEMORY)

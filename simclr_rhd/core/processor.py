@@ -9,7 +9,7 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @cache
 def has_amx() -> bool:
-    """Whether it multiplies bfloat16 matrices by AMX, ten times as fast as by vectors.
+    """Return True for a processor that multiplies bfloat16 matrices by AMX, ten times as fast as by vectors.
 
     `ONEDNN_MAX_CPU_ISA` can forbid it to the library that does so.
     """

@@ -1,6 +1,6 @@
-"""How long a clip's file is to be, as its container says: RIFF (AVI), ISO base media (MP4, MOV), Matroska.
+"""The length that a clip's container gives for its own file: RIFF (AVI), ISO base media (MP4, MOV), Matroska.
 
-How many frames are shown is told nowhere: edit lists cut some, recorders drop some, rates vary. But each of
+No header gives the number of frames shown: edit lists cut some, recorders drop some, rates vary. But each of
 these containers tells the bytes of its outermost pieces.
 """
 

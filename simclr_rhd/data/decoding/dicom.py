@@ -48,7 +48,7 @@ IN_MEMORY = 32 << 20  # bytes of inflated or joined data; more go to a temporary
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file says at its start that it is DICOM; many have no extension, some no preamble."""
+    """Return True if the first bytes are those of DICOM; many files have no extension, some no preamble."""
     with path.open("rb") as stream:
         head = stream.read(132)
     bare = head[:2] in FIRST_GROUPS and (head[4:6].isupper() or head[6:8] == b"\0\0") and len(head) > 8

@@ -1,1 +1,1 @@
-"""What is measured of the encoder while it trains."""
+"""Measures of the encoder while it trains."""
