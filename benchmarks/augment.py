@@ -24,7 +24,7 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core import device as runtime
-from simclr_rhd.data.decoding.image import GREY, TINTED
+from simclr_rhd.data.decoding.image import COLOR, GREY
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.ssl.augment import MEAN, STD, Strengths, two_views
 from simclr_rhd.ssl.batches import Batches
@@ -61,7 +61,7 @@ def project_views(frames, kinds, epoch):
     """What a training step does before its model: the only place that knows those interfaces."""
     rows = np.arange(len(kinds))
     batch = Batches(frames, kinds, rows, seed=0, epoch=epoch)[rows]  # each frame a video of its own
-    return two_views(batch.frames, batch.kinds, batch.u, size=SIZE, strengths=STRENGTHS)
+    return two_views(batch.frames, batch.color_modes, batch.u, size=SIZE, strengths=STRENGTHS)
 
 
 def reference_views(chain, images, epoch):
@@ -87,13 +87,13 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--colour", action="store_true", help="tinted frames instead of grey ones")
     options = parser.parse_args()
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     torch.set_num_threads(1)
     generator, n = np.random.default_rng(0), options.batch_size
     squares = pictures(generator, n, SIDE, SIDE, options.colour)
     wide = pictures(generator, n, HEIGHT, WIDTH, options.colour)
     with tempfile.TemporaryDirectory() as folder:
-        frames, kinds = stored(Path(folder), squares, TINTED if options.colour else GREY)
+        frames, kinds = stored(Path(folder), squares, COLOR if options.colour else GREY)
         ways = {
             "project": partial(project_views, frames, kinds),
             "reference": partial(

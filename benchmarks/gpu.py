@@ -77,7 +77,7 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
 
     from simclr_rhd.core import device as runtime
 
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes = TINY if tiny or device.type == "cpu" else FULL
     bench = Bench(device, sizes, Path(tempfile.mkdtemp(dir=folder)), data)

@@ -24,8 +24,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.data.decoding.image import stored_side
-from simclr_rhd.data.sources.base import Entry
+from simclr_rhd.data.decoding.image import storage_size
+from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.sources.folder import Folder, open_source
 from simclr_rhd.data.store.store import open_store
 
@@ -89,7 +89,7 @@ def pillow(paths, side, out):
 
 
 def decoding(frames, runs, folder):
-    side = stored_side(224)
+    side = storage_size(224)
     rng = np.random.default_rng(0)
     data = folder / "data"
     (data / "lab").mkdir(parents=True)
@@ -108,7 +108,7 @@ def decoding(frames, runs, folder):
         cache = folder / f"store{run}"
         cache.mkdir()
         source = Folder(data, location="data")
-        entries: list[Entry] = source.files("lab", flag="--labelled-prefix")
+        entries: list[FileEntry] = source.files("lab", flag="--labelled-prefix")
         ours = timed(
             lambda source=source, entries=entries, cache=cache: open_store(
                 source, entries, side=side, cache_dir=cache

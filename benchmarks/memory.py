@@ -21,7 +21,7 @@ from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.planning.precision import PRECISIONS, pick_precision
 from simclr_rhd.ssl.step import Step
-runtime.prepare_torch()
+runtime.make_deterministic()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)

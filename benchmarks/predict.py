@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from simclr_rhd import load_model  # noqa: E402
-from simclr_rhd.core.device import prepare_torch  # noqa: E402
-from simclr_rhd.core.threads import in_order  # noqa: E402
-from simclr_rhd.data.decoding.image import decode, square  # noqa: E402
+from simclr_rhd.core.device import make_deterministic  # noqa: E402
+from simclr_rhd.core.threads import map_ordered  # noqa: E402
+from simclr_rhd.data.decoding.image import decode_image, letterbox  # noqa: E402
 from simclr_rhd.inference import classifier, export  # noqa: E402
 from simclr_rhd.inference.predictor import BATCH, Model  # noqa: E402
 from simclr_rhd.ssl.augment import MEAN, STD  # noqa: E402
@@ -86,7 +86,9 @@ def reference(path: Path) -> Callable[[list[Path]], object]:
 
 def batches(frames: list[Path], side: int) -> object:
     some = []
-    for pixels in in_order(lambda path: square(decode(path.read_bytes()), side), frames, workers=2):
+    for pixels in map_ordered(
+        lambda path: letterbox(decode_image(path.read_bytes()), side), frames, workers=2
+    ):
         some.append(pixels)
         if len(some) == BATCH:
             yield np.stack(some)
@@ -255,7 +257,7 @@ def run() -> None:
     parser.add_argument("--own", type=Path, metavar="SAVE_DIR")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
-    prepare_torch()
+    make_deterministic()
     if options.foreign:
         foreign(options.foreign, options.own or options.foreign.parent, options.frames)
     elif options.memory:

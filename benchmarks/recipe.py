@@ -125,7 +125,7 @@ class Views(Step):
     def embed(self, batch):
         r = self.recipe
         views = augment.two_views(
-            batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths
+            batch.frames, batch.color_modes, batch.u, size=self.size, strengths=self.strengths
         )
         if r.speckle or r.gain:
             std = torch.tensor(augment.STD).view(1, 3, 1, 1)
@@ -183,7 +183,7 @@ def make_run(recipe, dataset, seed, epochs):
         step,
         make_optimizer(model, recipe.optimizer, learning_rate=rate, weight_decay=recipe.weight_decay),
         dataset.store.frames,
-        dataset.store.kinds,
+        dataset.store.color_modes,
         videos,
         rows,
         batch_size=recipe.batch_size,
@@ -269,7 +269,7 @@ def encoder_of(name, seed, dataset, options, rates):
 
 def search(options):
     """Rates, or encoders and their scores, of the recipes that are named."""
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     dataset = protocol.read(options.data, options.out / "cache", image_size=SIZE)
     file = options.out / "rates.json"
     rates = json.loads(file.read_text()) if file.exists() else {}

@@ -34,21 +34,21 @@ class Simulated:
     """A source of made-up files, which are all in a store already."""
 
     location, remote, listed, fetched = "simulated", False, 0, 0
-    refused: tuple = ()
+    skipped: tuple = ()
 
     def __init__(self, folder, n):
         self.folder, self.n = folder, n
 
     def files(self, prefix, *, flag):
-        from simclr_rhd.data.sources.base import Entry
+        from simclr_rhd.data.sources.base import FileEntry
 
         first, last = (0, LABELLED) if prefix == "labelled" else (LABELLED, self.n)
-        return [Entry(f"{prefix}/{name_of(number)}", 1, "0") for number in range(first, last)]
+        return [FileEntry(f"{prefix}/{name_of(number)}", 1, "0") for number in range(first, last)]
 
     def entry(self, key, *, flag="--labels-csv"):
-        from simclr_rhd.data.sources.base import Entry
+        from simclr_rhd.data.sources.base import FileEntry
 
-        return Entry(key, 1, "0")
+        return FileEntry(key, 1, "0")
 
     def fetch(self, entries):
         return {entry.key: self.folder / entry.key for entry in entries}, {}
@@ -77,17 +77,17 @@ def build(folder, n):
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     source = Simulated(folder, n)
     entries = [*source.files("labelled", flag=""), *source.files("unlabelled", flag="")]
-    place = store.folder_of(source, entries, side=SIDE, cache_dir=folder, most=None)
+    place = store.store_path(source, entries, side=SIDE, cache_dir=folder, max_frames=None)
     place.mkdir(parents=True)
     rng, writer = np.random.default_rng(0), ShardWriter(place)
     some = rng.integers(0, 256, (4096, 1, SIDE, SIDE), np.uint8)
-    rows = np.zeros(n, index.ROW)
+    rows = np.zeros(n, index.FRAME_DTYPE)
     for number in range(n):
         frame = some[number % len(some)].copy()
         frame.flat[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
         writer.append(frame, 0)
-    rows["file"], rows["number"], rows["digest"] = np.arange(n), index.STILL, np.arange(n)
-    index.write(
+    rows["file"], rows["number"], rows["digest"] = np.arange(n), index.STILL_NUMBER, np.arange(n)
+    index.write_index(
         place,
         side=SIDE,
         files=(entry.key for entry in entries),
@@ -116,22 +116,22 @@ def worker(what, folder, n, begun):
     from simclr_rhd.ssl.step import Step
     from simclr_rhd.ssl.trainer import Pretraining
 
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     stages, last = {"imports": time.time() - begun}, time.time()
     if what == "store":
-        found = store.read(Path((folder / "place").read_text()))
-        frames, kinds, videos = found.frames, found.kinds, np.arange(n) // OF_VIDEO
+        found = store.read_store(Path((folder / "place").read_text()))
+        frames, kinds, videos = found.frames, found.color_modes, np.arange(n) // OF_VIDEO
         rows = np.arange(LABELLED, n)
         partners = None
     else:
         dataset, partners = read(folder, n), None
-        for line in inventory.describe(dataset, inventory.take(dataset, Simulated(folder, n))):
+        for line in inventory.describe(dataset, inventory.summarize(dataset, Simulated(folder, n))):
             print(line, file=sys.stderr)
         (folder / "tables").mkdir(exist_ok=True)
         write_tables(dataset, folder / "tables")
-        frames, kinds, videos = dataset.store.frames, dataset.store.kinds, dataset.video_codes()
+        frames, kinds, videos = dataset.store.frames, dataset.store.color_modes, dataset.video_codes()
         rows = dataset.rows("unlabelled")
-        if dataset.videos_to_pretrain() >= BATCH:
+        if dataset.effective_videos() >= BATCH:
             partners = Partners(rows, videos)
     stages["data"], last = time.time() - last, time.time()
     model, cpu = build_model("random", seed=0), torch.device("cpu")
@@ -165,7 +165,7 @@ def read(folder, n):
     from simclr_rhd.data import load as reading
     from simclr_rhd.data.config import DataConfig
 
-    reading.stored_side = lambda image_size: SIDE  # small frames
+    reading.storage_size = lambda image_size: SIDE  # small frames
     config = DataConfig(
         labelled_prefix="labelled",
         labels_csv="labels.csv",
@@ -271,7 +271,7 @@ def decoded_per_core():
 
     from simclr_rhd.data.sources.folder import Folder
     from simclr_rhd.data.store.store import open_store
-    from simclr_rhd.ssl.augment import stored_side
+    from simclr_rhd.ssl.augment import storage_size
 
     logging.disable()
     rng = np.random.default_rng(0)
@@ -284,7 +284,7 @@ def decoded_per_core():
         source = Folder(folder, location=str(folder))
         entries = source.files("", flag="--labelled-prefix")
         begun = time.perf_counter()
-        open_store(source, entries, side=stored_side(224), cache_dir=Path(name), most=None)
+        open_store(source, entries, side=storage_size(224), cache_dir=Path(name), max_frames=None)
         return 400 / (time.perf_counter() - begun) / os.cpu_count()
 
 
@@ -300,7 +300,7 @@ def views_per_second(size):
     from simclr_rhd.ssl.optim import make_optimizer
     from simclr_rhd.ssl.step import PRECISIONS, Step
 
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     model = build_model("random", seed=0).train()
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
     device = torch.device("cpu")
@@ -334,12 +334,12 @@ def paper():
 
 def foreseen(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
-    from simclr_rhd.ssl.augment import stored_side
+    from simclr_rhd.ssl.augment import storage_size
 
     fetch, decode = frames / FETCHED, frames / (per_core * machine.cores)  # each machine keeps a store
     workers = machine.gpus * machine.machines
     compute = 2 * frames / (workers * GPU_VIEWS * machine.efficiency if workers else views)
-    of_frame = stored_side(machine.size) ** 2 * (1 + 2 * COLOUR)
+    of_frame = storage_size(machine.size) ** 2 * (1 + 2 * COLOUR)
     names = frames * OF_NAMES * max(1, machine.gpus)
     too_many = frames * of_frame > machine.memory - names  # else the system holds the frames in memory
     read = too_many * frames / machine.machines * of_frame / READS

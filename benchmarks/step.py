@@ -10,7 +10,7 @@ numbers, two views, NT-Xent, optimizer, the moving average, the state that a sto
 
 `--plain` holds the bare step against the same step without what makes it fast: with PyTorch's own
 convolutions (`simclr_rhd/ssl/convolution.py`), and with each new tensor filled before it is written
-(`device.prepare_torch`).
+(`device.make_deterministic`).
 
 `--convolutions` times the ways of each convolution of the network, forward and backward.
 
@@ -31,7 +31,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core.processor import has_amx
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.ssl import convolution
 from simclr_rhd.ssl.augment import PRESETS
@@ -82,7 +82,7 @@ def use_plain_convolutions(model):
 
 
 def make_run(folder, size, n, batch_size, kind, precision):
-    rng, side, writer = np.random.default_rng(0), stored_side(size), ShardWriter(folder)
+    rng, side, writer = np.random.default_rng(0), storage_size(size), ShardWriter(folder)
     for _ in range(n):
         writer.append(rng.integers(0, 256, (1 if kind == 0 else 3, side, side), np.uint8), kind)
     writer.close()
@@ -212,7 +212,7 @@ def main():
     parser.add_argument("--plain", action="store_true", help="against PyTorch's own convolutions")
     parser.add_argument("--convolutions", action="store_true", help="the ways of each convolution")
     options = parser.parse_args()
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     results = {}
     for size in options.image_size:
         for precision in options.precision:

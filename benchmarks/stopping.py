@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--bounds", type=int, nargs="+", default=[300])
     args = parser.parse_args()
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     with tempfile.TemporaryDirectory() as cache:
         dataset = protocol.read(args.data, Path(cache), image_size=args.size)
         differences = []

@@ -12,7 +12,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from simclr_rhd.data.decoding.image import colour_kind, decode, square
+from simclr_rhd.data.decoding.image import color_mode, decode_image, letterbox
 from simclr_rhd.data.demo.dataset import write_demo
 from simclr_rhd.report.charts import pretraining as plots_pretraining
 from simclr_rhd.ssl.augment import PRESETS, draws, pictures, plain_view, two_views
@@ -24,8 +24,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         write_demo(Path(folder), patients=12)
         path = sorted(Path(folder).rglob("*_frame*.png"))[40]
-        frame = square(decode(path.read_bytes()), SIZE * 8 // 7)[None]
-    kind = torch.tensor([colour_kind(frame[0])], dtype=torch.uint8)
+        frame = letterbox(decode_image(path.read_bytes()), SIZE * 8 // 7)[None]
+    kind = torch.tensor([color_mode(frame[0])], dtype=torch.uint8)
     shown = torch.from_numpy(np.repeat(frame, VIEWS // 2, axis=0))
     u = torch.cat([draws(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
     for name, strengths in PRESETS.items():

@@ -9,12 +9,12 @@ from typing import Any
 from simclr_rhd.config import Config, downstream_fields
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.config import IMAGE_SIZE
-from simclr_rhd.core.device import pick_device, prepare_torch
+from simclr_rhd.core.device import make_deterministic, resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder, write_lines
 from simclr_rhd.data import summary as data_summary
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.load import open_data, read_dataset
 from simclr_rhd.evaluation.results import FINETUNED, by_task
 from simclr_rhd.evaluation.run_metrics import audit_leakage, describe_split, evaluate, write_metrics
@@ -51,8 +51,8 @@ def train(config: Config, argv: Sequence[str]) -> None:
     Raises:
         UserError: the flags, the data or the machine do not allow it.
     """
-    prepare_torch()
-    device = pick_device(config.device)
+    make_deterministic()
+    device = resolve_device(config.device)
     if config.tensorboard:
         require_tensorboard()
     identity = Identity(argv, vars(config), config.signature(), downstream_fields())
@@ -60,18 +60,18 @@ def train(config: Config, argv: Sequence[str]) -> None:
         if run.is_finished(config):
             return run.repeat_summary()
         announce(config, run)
-        precision = pick_precision(config.precision, device) if ranks.leads() else None
-        config = replace(config, precision=ranks.share(precision))
+        precision = pick_precision(config.precision, device) if ranks.is_main_process() else None
+        config = replace(config, precision=ranks.broadcast(precision))
         build(config.init, seed=config.seed)  # weights that cannot be read are known before the data are
-        with run.stage("data"), ranks.one_first():
+        with run.stage("data"), ranks.local_main_first():
             dataset = load_dataset(config, run)
-        ranks.check_same(dataset.fingerprint)
+        ranks.assert_same_data(dataset.fingerprint)
         if not config.no_rehearsal:
             with run.stage("rehearsal"):
                 dry_run(config, dataset, run, run_stages)
         with run.stage("estimate"):
             settings = plan_training(config, dataset, run)
-        if ranks.leads():
+        if ranks.is_main_process():
             run.begin(dataset)
         run_stages(config, dataset, settings, run)
 
@@ -82,7 +82,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
     taken = any((run.save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
     folder = cache_folder(config.cache_dir) if taken else run.save_dir
     dataset = read_dataset(source, config, rejected_csv=folder / "rejected.csv")
-    counts = data_summary.take(dataset, source)
+    counts = data_summary.summarize(dataset, source)
     for line in data_summary.describe(dataset, counts):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     if before and before["data"]["fingerprint"] != dataset.fingerprint:
@@ -101,7 +101,7 @@ def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run
     with run.stage("pretraining"):
         history = pretrain(config, settings, dataset, model, run)
         models = [model, *pretrain_folds(config, settings, dataset, run)]
-    if ranks.leads():
+    if ranks.is_main_process():
         conclude(config, dataset, models, history, run)
 
 
@@ -121,7 +121,7 @@ def conclude(
     with run.stage("features"):  # once, for all that follows
         encoded = encode(config, dataset, models, run.device)
     with start_maps(encoded, seed=config.seed, wanted=not config.no_figures) as maps:
-        study = Study(cohort_of(dataset, multilabel=config.multilabel), encoded, options_of(config))
+        study = Study(build_labelled_set(dataset, multilabel=config.multilabel), encoded, options_of(config))
         with run.stage("heads"):
             trained = study.fit_folds(encoded.folds)
             kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
@@ -151,7 +151,7 @@ def conclude(
             metrics = {
                 "synthetic": config.synthetic,
                 "split": describe_split(dataset, config.init),
-                "tasks": by_task(study.cohort, results, dataset.known()),
+                "tasks": by_task(study.cohort, results, dataset.class_info()),
                 "audit": audit_leakage(dataset, study, save_dir),
             }
             write_metrics(save_dir, metrics, study, said[OURS])

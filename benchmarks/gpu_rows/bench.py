@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd.core.device import default_workers
-from simclr_rhd.data.decoding.image import GREY, TINTED, stored_side
+from simclr_rhd.data.decoding.image import COLOR, GREY, storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.planning.precision import pick_precision
 from simclr_rhd.ssl.augment import PRESETS, draws
@@ -137,22 +137,22 @@ class Bench:
         return pick_precision("auto", self.device)
 
     @cached_property
-    def kinds(self) -> np.ndarray:
+    def color_modes(self) -> np.ndarray:
         """(N,) uint8, a tenth of them in colour."""
         coloured = np.random.default_rng(1).random(self.sizes.stored) < COLOUR_SHARE
-        return np.where(coloured, TINTED, GREY).astype(np.uint8)
+        return np.where(coloured, COLOR, GREY).astype(np.uint8)
 
     @cached_property
     def frames(self) -> Frames:
         """N synthetic frames for views of `sizes.image` pixels, in shards on disk as a run stores them."""
-        side, rng = stored_side(self.sizes.image), np.random.default_rng(0)
+        side, rng = storage_size(self.sizes.image), np.random.default_rng(0)
         folder = self.folder / "frames"
         folder.mkdir()
         writer = ShardWriter(folder)
-        for kind in self.kinds:
+        for kind in self.color_modes:
             writer.append(rng.integers(0, 256, (1 if kind == GREY else 3, side, side), np.uint8), int(kind))
         writer.close()
-        return Frames(folder, self.kinds, side)
+        return Frames(folder, self.color_modes, side)
 
     def make_run(
         self,
@@ -173,7 +173,7 @@ class Bench:
             how: `size`, `precision` and `micro_batch` of the step, where they differ from the defaults.
         """
         frames = self.frames if frames is None else frames
-        kinds = np.resize(self.kinds, len(frames))
+        kinds = np.resize(self.color_modes, len(frames))
         rows = np.arange(len(frames) if steps is None else steps * batch) % len(
             frames
         )  # as often as it takes
@@ -245,9 +245,9 @@ def check(holds: bool, text: str, **figures: object) -> Outcome:
 
 def some_batch(n: int, size: int, *, seed: int = 0) -> Batch:
     """`n` pairs of coloured noise for views of `size` pixels."""
-    rng, side = np.random.default_rng(seed), stored_side(size)
+    rng, side = np.random.default_rng(seed), storage_size(size)
     frames = torch.from_numpy(rng.integers(0, 256, (n, 3, side, side), np.uint8))
-    kinds = torch.full((n,), TINTED, dtype=torch.uint8)
+    kinds = torch.full((n,), COLOR, dtype=torch.uint8)
     return Batch(frames, kinds, draws(seed, 1, np.arange(n))[0], torch.arange(n))
 
 

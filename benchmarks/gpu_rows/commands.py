@@ -10,7 +10,7 @@ import numpy as np
 from gpu_rows.bench import Bench, Outcome, check
 from gpu_rows.speed import write_pictures
 from simclr_rhd import load_model
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.inference import classifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def exported(bench: Bench) -> Outcome:
     if not model_path.exists():
         raise RuntimeError("there is no model: the row of the commands failed")
     model = classifier.load(model_path)
-    side = stored_side(model.facts.image_size)
+    side = storage_size(model.facts.image_size)
     frames = np.random.default_rng(0).integers(0, 256, (16, 3, side, side), np.uint8)
     folder = bench.folder / "exported"
     folder.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
 from gpu_rows.worker import of_ranks, of_training
 from simclr_rhd.core.config import AUTO
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
 from simclr_rhd.planning.auto_settings import resolve_settings
@@ -44,7 +44,7 @@ def float32(bench: Bench) -> Outcome:
     n, size, results = bench.sizes.batch_checked, bench.sizes.image_checked, []
     how = {"size": size, "strengths": bench.make_step(build("random", seed=0)).strengths}
     views = [
-        two_views(batch.frames, batch.kinds, batch.u, **how)
+        two_views(batch.frames, batch.color_modes, batch.u, **how)
         for batch in (some_batch(n, size, seed=seed) for seed in range(FEW))
     ]
     for device, dtype in ((torch.device("cpu"), torch.float64), (bench.device, torch.float32)):
@@ -207,7 +207,7 @@ def data_parallel(bench: Bench) -> Outcome:
 
 
 def in_data_parallel(model: nn.Module) -> nn.Module:
-    """As `device.wrap` does where there are several GPUs."""
+    """As `device.to_devices` does where there are several GPUs."""
     return nn.DataParallel(model)
 
 
@@ -227,7 +227,7 @@ def micro_batch(bench: Bench) -> Outcome:
         return check(apart <= 1e-5, f"{text}; memory: benchmarks/memory.py on a processor", apart=apart)
     peaks = [peak_of_batch(bench, batch, piece) for batch in (small, large)]
     # what grows with the batch by definition: its frames; the tables of similarities, when no piece is there
-    frame = 3 * stored_side(bench.sizes.image) ** 2
+    frame = 3 * storage_size(bench.sizes.image) ** 2
     state = 5 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients, AdamW's two, spare
     tables = costs.LOSS_BYTES * (2 * large) ** 2 + state
     flat = (peaks[1] - frame * large) / max(peaks[0] - frame * small, tables)
@@ -331,9 +331,9 @@ def views_on_device(bench: Bench) -> Outcome:
     """Where views are made, and that they are those of the processor."""
     batch = some_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
     how = {"size": bench.sizes.image_checked, "strengths": bench.make_step(build("random", seed=0)).strengths}
-    here = two_views(batch.frames, batch.kinds, batch.u, **how)
+    here = two_views(batch.frames, batch.color_modes, batch.u, **how)
     there_batch = batch.map(lambda x: x.to(bench.device))
-    there = two_views(there_batch.frames, there_batch.kinds, there_batch.u, **how)
+    there = two_views(there_batch.frames, there_batch.color_modes, there_batch.u, **how)
     apart = float((here - there.cpu()).abs().max())
     return check(
         there.device.type == bench.device.type and apart <= 1e-3,

@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference import predict_files as predict
@@ -339,7 +339,7 @@ def write_model(bench: Bench) -> Path:
 def inference(bench: Bench) -> Outcome:
     """`predict`: frames a second, decoding included and not, and its agreement with the processor."""
     path, files = write_model(bench), write_pictures(bench)
-    model, side = load_model(path, device=bench.device.type), stored_side(bench.sizes.image)
+    model, side = load_model(path, device=bench.device.type), storage_size(bench.sizes.image)
     squares = np.random.default_rng(0).integers(0, 256, (BATCH, 3, side, side), np.uint8)
     model.answer(squares)
     rounds = max(1, len(files) // BATCH)

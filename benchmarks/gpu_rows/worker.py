@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from gpu_rows.bench import TINY, Bench, some_batch, train_step
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.sync_batchnorm import synchronise
+from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
@@ -40,21 +40,21 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
     if backend != "none":
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if backend == "nccl" else backend
-        )  # as `distributed.joined`
+        )  # as `distributed.process_group`
     model = build("random", seed=0).to(device)
     if backend != "none":
-        model = synchronise(model, device)
+        model = convert_sync_batchnorm(model, device)
         model = nn.parallel.DistributedDataParallel(
             model, device_ids=[device] if device.type == "cuda" else None
         )
     step = Bench(device, TINY, Path()).make_step(
-        model.train(), size=size, precision="float32", gathered=ranks.world() > 1
+        model.train(), size=size, precision="float32", gathered=ranks.world_size() > 1
     )
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
     losses, gradient = [], None
     for seed in range(STEPS):
         whole = some_batch(n, size, seed=seed)
-        share = n // ranks.world()
+        share = n // ranks.world_size()
         losses.append(train_step(step, optimizer, whole.piece(ranks.rank() * share, share)))
         if gradient is None:
             grads = [p.grad.flatten() for p in checkpoint.unwrapped(model).parameters()]
@@ -103,13 +103,13 @@ def of_training(device: torch.device, parent: Path, size: int, n: int, how: str)
 def main() -> None:
     """Do the work and write what came of it; of ranks, the first one writes."""
     device, size, n, out, what, how = sys.argv[1:]
-    runtime.prepare_torch()
+    runtime.make_deterministic()
     given = int(size), int(n), how
     if what == "ranks":
         results = of_ranks(torch.device(device), *given)
     else:
         results = of_training(torch.device(device), Path(out).parent, *given)
-    if ranks.leads():
+    if ranks.is_main_process():
         Path(out).write_text(json.dumps(results))
 
 

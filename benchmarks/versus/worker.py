@@ -58,7 +58,7 @@ def data_rate(dataset, told):
             step, inner = run.run.step, run.run
             step.size = told["size"]
             for batch in inner.loaded(inner.batches(number + 1), number + 1, inner.partners):
-                two_views(batch.frames, batch.kinds, batch.u, size=step.size, strengths=step.strengths)
+                two_views(batch.frames, batch.color_modes, batch.u, size=step.size, strengths=step.strengths)
         else:
             for _ in run.loader:
                 pass
@@ -167,7 +167,7 @@ def main():
     if told["arm"] == "ours":
         from simclr_rhd.core import device as runtime
 
-        runtime.prepare_torch()
+        runtime.make_deterministic()
     dataset = protocol.read(told["data"], Path(told["cache"]), image_size=told["size"])
     work = {
         "rate": rate,

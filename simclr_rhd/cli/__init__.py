@@ -8,7 +8,7 @@ from simclr_rhd.cli.commands import run
 from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
 from simclr_rhd.core import process
-from simclr_rhd.core.errors import Lost, UserError
+from simclr_rhd.core.errors import RankLost, UserError
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = f"; what is finished is saved, and {again} goes on from there"
     process.start_log()
     try:
-        with process.terminable(follows=follows):
+        with process.handle_termination(is_follower=follows):
             run(config, sys.argv[1:] if argv is None else list(argv))
             return 0
     except UserError as error:
@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, process.Terminated) as stop:
         logger.error("stopped%s", kept)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    except Lost as error:
-        if stopped := process.stopping():  # the leader ends first, when all get the signal
+    except RankLost as error:
+        if stopped := process.signal_exit_status():  # the leader ends first, when all get the signal
             return stopped
         logger.error(
             "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except Exception as error:
-        if process.ran_out(error):
+        if process.is_out_of_memory(error):
             logger.error(
                 "error: the memory does not suffice (%s)%s. A smaller --batch-size, --micro-batch or "
                 "--image-size takes less; so does a higher limit, where `ulimit -v` or a scheduler sets one",

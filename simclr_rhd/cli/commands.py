@@ -47,14 +47,14 @@ def compare(config: CompareArgs) -> None:
 def predict(config: PredictArgs) -> None:
     """Classify files: tables beside `--out`, and a summary on the terminal."""
     from simclr_rhd import load_model
-    from simclr_rhd.core.device import prepare_torch
-    from simclr_rhd.core.files import cache_folder, make_folder
+    from simclr_rhd.core.device import make_deterministic
+    from simclr_rhd.core.files import cache_folder, ensure_writable_dir
     from simclr_rhd.inference import predict_files
     from simclr_rhd.report.summary import SYNTHETIC
 
-    prepare_torch()
+    make_deterministic()
     out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
-    make_folder(out.parent, flag="--out")
+    ensure_writable_dir(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
     places = predict_files.find(
         config.paths,
@@ -78,16 +78,16 @@ def predict(config: PredictArgs) -> None:
 
 def export(config: ExportArgs) -> None:
     """Write a model for other runtimes, each checked on real frames."""
-    from simclr_rhd.core.device import prepare_torch
-    from simclr_rhd.core.files import cache_folder, make_folder
+    from simclr_rhd.core.device import make_deterministic
+    from simclr_rhd.core.files import cache_folder, ensure_writable_dir
     from simclr_rhd.inference import classifier, predict_files
     from simclr_rhd.inference import export as exporting
 
-    prepare_torch()
+    make_deterministic()
     exporting.onnx_packages()
     model, path = classifier.load(config.model), Path(config.model)
     folder, cache_dir = Path(config.out or path.parent / "exported"), cache_folder(config.cache_dir)
-    make_folder(folder, flag="--out")
+    ensure_writable_dir(folder, flag="--out")
     if config.frames:
         places = predict_files.find(
             config.frames,
@@ -110,16 +110,16 @@ def export(config: ExportArgs) -> None:
 def estimate(config: Config) -> None:
     """Log the memory and time that a run with these flags would take."""
     from simclr_rhd import pipeline
-    from simclr_rhd.core.device import pick_device, prepare_torch
-    from simclr_rhd.core.distributed import leads
+    from simclr_rhd.core.device import make_deterministic, resolve_device
+    from simclr_rhd.core.distributed import is_main_process
     from simclr_rhd.planning.estimate import estimate as estimate_run
     from simclr_rhd.planning.precision import pick_precision
     from simclr_rhd.ssl.model import build
 
-    if not leads():
+    if not is_main_process():
         return
-    prepare_torch()
-    device = pick_device(config.device)
+    make_deterministic()
+    device = resolve_device(config.device)
     config = replace(config, precision=pick_precision(config.precision, device))
     build(config.init, seed=config.seed)  # weights that cannot be read are known at once
     estimate_run(config, device, pipeline.load_dataset, pipeline.run_stages)

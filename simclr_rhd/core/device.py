@@ -11,10 +11,10 @@ from torch import nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.sync_batchnorm import synchronise
+from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 
 
-def pick_device(name: str) -> torch.device:
+def resolve_device(name: str) -> torch.device:
     """The device that `--device` names.
 
     Raises:
@@ -24,12 +24,12 @@ def pick_device(name: str) -> torch.device:
         raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device auto or cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and ranks.started() > 1:
+    if name == "cuda" and ranks.launched_world_size() > 1:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return torch.device(name)
 
 
-def prepare_torch() -> None:
+def make_deterministic() -> None:
     """Make PyTorch repeatable, and keep freed memory in the process."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not repeatable
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -68,21 +68,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+def to_devices(model: nn.Module, device: torch.device) -> nn.Module:
     """`model` on `device`: over all ranks, else over all GPUs of this machine, else as it is."""
     model = model.to(device)
-    if ranks.world() > 1:
+    if ranks.world_size() > 1:
         devices = [device] if device.type == "cuda" else None
-        model = synchronise(model, device)
+        model = convert_sync_batchnorm(model, device)
         return nn.parallel.DistributedDataParallel(model, device_ids=devices)
-    if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.started() == 1:
+    if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.launched_world_size() == 1:
         return nn.DataParallel(model)
     return model
 
 
 def describe_device(device: torch.device) -> str:
     """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100', '4 ranks, each CPU, 1 threads'."""
-    several = f"{ranks.started()} ranks, each " if ranks.started() > 1 else ""
+    several = f"{ranks.launched_world_size()} ranks, each " if ranks.launched_world_size() > 1 else ""
     if device.type == "cuda":
         n = 1 if several else torch.cuda.device_count()
         return f"{several}{n} x {torch.cuda.get_device_name(device)}"

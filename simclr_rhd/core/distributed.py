@@ -23,60 +23,65 @@ import torch.distributed as dist
 from torch import Tensor
 
 from simclr_rhd.core import process
-from simclr_rhd.core.errors import Lost, UserError
+from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.core.process import rank
 
 logger = logging.getLogger("simclr_rhd")
 
-PATIENCE = timedelta(hours=12)  # the leader may decode a bucket while the others wait; dead ones are noticed
-BEAT_EVERY, DEAD_AFTER = 1.0, 30.0  # seconds between signs of life, and without one from a rank
+COLLECTIVE_TIMEOUT = timedelta(
+    hours=12
+)  # the leader may decode a bucket while the others wait; dead ones are noticed
+HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S = (
+    1.0,
+    30.0,
+)  # seconds between signs of life, and without one from a rank
 
 
-def started() -> int:
+def launched_world_size() -> int:
     """How many processes torchrun started, this one among them; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def world() -> int:
+def world_size() -> int:
     """W: the processes that have met; 1 before."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this is rank 0."""
     return rank() == 0
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device) -> Iterator[None]:
     """Meet the other ranks, and part when all have come to the end. A rank that dies ends the others.
 
     Raises:
-        Lost: a rank went away.
+        RankLost: a rank went away.
     """
-    if started() == 1:
+    if launched_world_size() == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     life = None
     try:
-        with lost_is_said():
+        with translate_dist_errors():
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT
             )
-            life = _Life()
+            life = _Heartbeat()
             yield
             dist.barrier()
     finally:
         if life:
-            life.over.set()
+            life.stopped.set()
     dist.destroy_process_group()
 
 
 @contextmanager
-def lost_is_said() -> Iterator[None]:
-    """Turn what the backends raise when a rank goes away into `Lost`."""
+def translate_dist_errors() -> Iterator[None]:
+    """Turn what the backends raise when a rank goes away into `RankLost`."""
     try:
         yield
     except RuntimeError as error:
@@ -85,10 +90,10 @@ def lost_is_said() -> Iterator[None]:
             word in said for word in ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
         ):
             raise
-        raise Lost(said.partition("\n")[0]) from error
+        raise RankLost(said.partition("\n")[0]) from error
 
 
-class _Life:
+class _Heartbeat:
     """Signs of life, to and from the other ranks: a machine that vanishes closes no connection.
 
     One thread talks to the store, which may block for ever where the store's machine has vanished; another
@@ -96,67 +101,79 @@ class _Life:
     """
 
     def __init__(self) -> None:
-        self.over = threading.Event()
-        self.heard = dict.fromkeys(range(world()), time.monotonic())  # when each rank was last heard of
-        for work in (self._talk, self._judge):
+        self.stopped = threading.Event()
+        self.last_seen = dict.fromkeys(
+            range(world_size()), time.monotonic()
+        )  # when each rank was last heard of
+        for work in (self._exchange_heartbeats, self._detect_silence):
             threading.Thread(target=work, daemon=True).start()
 
-    def _talk(self) -> None:
+    def _exchange_heartbeats(self) -> None:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         try:
             store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
-            signs, beat = dict.fromkeys(self.heard, b""), 0
-            while not self.over.wait(BEAT_EVERY):
+            signs, beat = dict.fromkeys(self.last_seen, b""), 0
+            while not self.stopped.wait(HEARTBEAT_INTERVAL_S):
                 beat += 1
                 store.set(f"simclr-rhd/alive/{rank()}", str(beat))
-                for other in self.heard:
+                for other in self.last_seen:
                     name = f"simclr-rhd/alive/{other}"
                     sign = store.get(name) if store.check([name]) else b""
                     if sign != signs[other]:
-                        signs[other], self.heard[other] = sign, time.monotonic()
-                if process.stopping() and not leads():  # this machine is taken away: the leader saves
+                        signs[other], self.last_seen[other] = sign, time.monotonic()
+                if (
+                    process.signal_exit_status() and not is_main_process()
+                ):  # this machine is taken away: the leader saves
                     store.set("simclr-rhd/stop", "1")
-                if leads() and not process.stopping() and store.check(["simclr-rhd/stop"]):
+                if (
+                    is_main_process()
+                    and not process.signal_exit_status()
+                    and store.check(["simclr-rhd/stop"])
+                ):
                     os.kill(os.getpid(), signal.SIGTERM)
         except (RuntimeError, OSError):
             return  # nothing is heard any more
 
-    def _judge(self) -> None:
+    def _detect_silence(self) -> None:
         before = time.monotonic()
-        while not self.over.wait(BEAT_EVERY):
+        while not self.stopped.wait(HEARTBEAT_INTERVAL_S):
             now = time.monotonic()
-            if now - before > DEAD_AFTER / 2:  # this process itself was asleep
-                self.heard = dict.fromkeys(self.heard, now)
+            if now - before > HEARTBEAT_TIMEOUT_S / 2:  # this process itself was asleep
+                self.last_seen = dict.fromkeys(self.last_seen, now)
             before = now
-            silent = [other for other, when in self.heard.items() if now - when > DEAD_AFTER]
+            silent = [other for other, when in self.last_seen.items() if now - when > HEARTBEAT_TIMEOUT_S]
             if silent:
                 logger.error(
                     "error: rank %d has heard nothing from rank %s for %.0f seconds and stops; the same "
                     "command goes on from the last checkpoint",
-                    *(rank(), ", ".join(str(other) for other in silent if other != rank()), DEAD_AFTER),
+                    *(
+                        rank(),
+                        ", ".join(str(other) for other in silent if other != rank()),
+                        HEARTBEAT_TIMEOUT_S,
+                    ),
                 )
-                process.end(1)
+                process.force_exit(1)
 
 
 @contextmanager
-def one_first() -> Iterator[None]:
+def local_main_first() -> Iterator[None]:
     """The first rank of each machine does what is inside before its other ranks do."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if world() > 1 and not first:
+    if world_size() > 1 and not first:
         dist.barrier()
     yield
-    if world() > 1 and first:
+    if world_size() > 1 and first:
         dist.barrier()
 
 
-def share(value: Any) -> Any:
+def broadcast(value: Any) -> Any:
     """The leader's `value` (JSON's types) at every rank."""
-    return json.loads(_share_bytes(lambda: json.dumps(value).encode())) if world() > 1 else value
+    return json.loads(_broadcast_bytes(lambda: json.dumps(value).encode())) if world_size() > 1 else value
 
 
-def share_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
+def broadcast_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
     """The leader's checkpoint (tensors and JSON's types, or None) at every rank, on the CPU."""
-    if world() == 1:
+    if world_size() == 1:
         return state
 
     def written() -> bytes:
@@ -164,64 +181,64 @@ def share_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
         torch.save(state, stream)
         return stream.getvalue()
 
-    return torch.load(io.BytesIO(_share_bytes(written)), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(_broadcast_bytes(written)), map_location="cpu", weights_only=True)
 
 
-def _share_bytes(make: Callable[[], bytes]) -> bytes:
-    data = torch.frombuffer(bytearray(make()), dtype=torch.uint8) if leads() else torch.empty(0)
+def _broadcast_bytes(make: Callable[[], bytes]) -> bytes:
+    data = torch.frombuffer(bytearray(make()), dtype=torch.uint8) if is_main_process() else torch.empty(0)
     size = torch.tensor([len(data)])
     dist.broadcast(size, 0)
-    if not leads():
+    if not is_main_process():
         data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, 0)
     return data.numpy().tobytes()
 
 
-def check_same(fingerprint: str) -> None:
+def assert_same_data(fingerprint: str) -> None:
     """Stop all ranks when one found other data than the leader.
 
     Raises:
         UserError: one did.
     """
-    if world() == 1:
+    if world_size() == 1:
         return
-    found = torch.tensor([share(fingerprint) != fingerprint], dtype=torch.int64)
+    found = torch.tensor([broadcast(fingerprint) != fingerprint], dtype=torch.int64)
     dist.all_reduce(found)
     if found:
         raise UserError(
-            f"{int(found)} of {world()} processes found other data than the first: --data must name the same "
-            "content on every machine"
+            f"{int(found)} of {world_size()} processes found other data than the first: --data must name the "
+            "same content on every machine"
         )
 
 
-def share_of(rows: Any) -> Any:
+def shard(rows: Any) -> Any:
     """This rank's part of a batch's rows, whose number W divides."""
-    if world() == 1:
+    if world_size() == 1:
         return rows
-    n = len(rows) // world()
+    n = len(rows) // world_size()
     return rows[rank() * n : (rank() + 1) * n]
 
 
-def gather(x: Tensor) -> Tensor:
+def all_gather(x: Tensor) -> Tensor:
     """The ranks' `x`, one after another: (n, ...) -> (W n, ...), with exact gradients."""
-    return x if world() == 1 else _Gather.apply(x)
+    return x if world_size() == 1 else _AllGather.apply(x)
 
 
-def mean(x: Tensor) -> Tensor:
+def all_reduce_mean(x: Tensor) -> Tensor:
     """The mean of the ranks' `x`, without gradients."""
-    if world() > 1:
+    if world_size() > 1:
         x = x.detach().clone()
         dist.all_reduce(x)
-        x /= world()
+        x /= world_size()
     return x
 
 
-class _Gather(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     """Every rank's loss depends on every rank's rows, so the gradients of all of them are summed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(world())]
+        parts = [torch.empty_like(x) for _ in range(world_size())]
         dist.all_gather(parts, x.contiguous())
         return torch.cat(parts)
 
@@ -229,4 +246,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return share_of(gradient)
+        return shard(gradient)

@@ -5,5 +5,5 @@ class UserError(Exception):
     """Bad arguments or unusable input; the message says what, where, and what to do. Exit status 2."""
 
 
-class Lost(Exception):
+class RankLost(Exception):
     """Another process of this run went away."""

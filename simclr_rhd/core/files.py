@@ -19,10 +19,10 @@ import platformdirs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import as_cell
 
-LOCK = ".lock"  # in a folder that is being built
+LOCK_FILE = ".lock"  # in a folder that is being built
 # Files of a run that name patients, or frames whose names may: their owner alone may read them. So it is with
 # simclr_rhd.log, with what `predict` writes, and in the cache folder with the salt and a bucket's files.
-NAMING_PATIENTS = frozenset(
+FILES_NAMING_PATIENTS = frozenset(
     {
         "rejected.csv",
         "conflicts.csv",
@@ -33,47 +33,47 @@ NAMING_PATIENTS = frozenset(
         "bad_batch.txt",
     }
 )
-OWNER_ALONE = 0o600
+OWNER_ONLY_MODE = 0o600
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; move it onto `path` if the block ends without an error.
 
     Args:
         path: the file.
-        private: its owner alone may read it, as those of `NAMING_PATIENTS`.
+        private: its owner alone may read it, as those of `FILES_NAMING_PATIENTS`.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    private = private or path.name in NAMING_PATIENTS
+    private = private or path.name in FILES_NAMING_PATIENTS
     try:
         if private:
-            part.touch(mode=OWNER_ALONE)
+            part.touch(mode=OWNER_ONLY_MODE)
         yield part
         if private:
-            part.chmod(OWNER_ALONE)  # of another file that was moved here
+            part.chmod(OWNER_ONLY_MODE)  # of another file that was moved here
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def atomic_directory(folder: Path) -> Iterator[Path]:
     """Yield a folder beside `folder` to build in; move it into place if the block ends without an error.
 
     What others left when they were killed is removed: a folder that is being built is locked.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(".*.building"):
-        with suppress(OSError), (left / LOCK).open("r+") as stream:
+        with suppress(OSError), (left / LOCK_FILE).open("r+") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".building", dir=folder.parent))
     try:
-        with (part / LOCK).open("w") as stream:
+        with (part / LOCK_FILE).open("w") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield part
-            (part / LOCK).unlink()
+            (part / LOCK_FILE).unlink()
             try:
                 os.replace(part, folder)
             except OSError:
@@ -83,7 +83,7 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def make_folder(path: Path, *, flag: str) -> None:
+def ensure_writable_dir(path: Path, *, flag: str) -> None:
     """Make a folder that can be written to.
 
     Raises:
@@ -106,27 +106,27 @@ def cache_folder(cache_dir: str | None) -> Path:
         UserError: it cannot be written to.
     """
     folder = Path(cache_dir or platformdirs.user_cache_dir("simclr-rhd"))
-    make_folder(folder, flag="--cache-dir")
+    ensure_writable_dir(folder, flag="--cache-dir")
     return folder
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; numpy numbers and arrays are accepted, NaN and infinity become null."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8."""
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_lines(path: Path, records: Iterable[Any]) -> None:
     """Write one JSON object per line."""
-    with replacing(path) as part, part.open("w", encoding="utf-8") as stream:
+    with atomic_write(path) as part, part.open("w", encoding="utf-8") as stream:
         for record in records:
-            stream.write(json.dumps(plain(record), ensure_ascii=False) + "\n")
+            stream.write(json.dumps(to_jsonable(record), ensure_ascii=False) + "\n")
 
 
 def write_rows(
@@ -138,21 +138,21 @@ def write_rows(
         path: where.
         header: names of the columns.
         rows: cells; what begins like a formula is marked, see `text.as_cell`.
-        private: as of `replacing`.
+        private: as of `atomic_write`.
     """
-    with replacing(path, private=private) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path, private=private) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerows([as_cell(cell) for cell in row] for row in itertools.chain([header], rows))
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """`value` in JSON's own types: a figure that cannot be computed (NaN, infinity) is null, never 0."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return plain(value.tolist())
+        return to_jsonable(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Path):

@@ -18,18 +18,18 @@ from simclr_rhd.core.text import printable
 logger = logging.getLogger("simclr_rhd")
 T = TypeVar("T")
 
-NO_MEMORY = ("allocate memory", "out of memory", "bad_alloc", "bad alloc", "start new thread")
-LOG_EVERY = 5.0  # seconds between progress lines
-LINES_KEPT = 100_000  # log lines held in memory until their file is known
-LONGEST_SAVE = 20.0  # seconds, on a slow disk
-GRACE = 5.0  # seconds after a signal; pre-emptible machines allow some 30, a scheduler 10
+OUT_OF_MEMORY_MESSAGES = ("allocate memory", "out of memory", "bad_alloc", "bad alloc", "start new thread")
+LOG_INTERVAL_S = 5.0  # seconds between progress lines
+MAX_BUFFERED_LINES = 100_000  # log lines held in memory until their file is known
+MAX_SAVE_S = 20.0  # seconds, on a slow disk
+FORCED_EXIT_AFTER_S = 5.0  # seconds after a signal; pre-emptible machines allow some 30, a scheduler 10
 
 
 class Terminated(BaseException):
     """SIGTERM arrived: a pre-empted machine, or `kill`."""
 
 
-class Plain(logging.Formatter):
+class PrintableFormatter(logging.Formatter):
     """Lines without characters that are not seen: names of files and cells of tables command no terminal."""
 
     def format(self, record: logging.LogRecord) -> str:  # noqa: D102
@@ -50,11 +50,11 @@ def elapsed() -> float:
     return time.perf_counter() - _Start.time
 
 
-def ran_out(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Return True if an error means that no memory is left; PyTorch has only words for it."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(sign in words for sign in NO_MEMORY)
+        isinstance(error, RuntimeError) and any(sign in words for sign in OUT_OF_MEMORY_MESSAGES)
     )
 
 
@@ -72,9 +72,9 @@ def start_log() -> None:
     to_stdout.addFilter(lambda record: record.levelno < logging.ERROR)
     to_stderr.setLevel(logging.ERROR)
     for handler in (to_stdout, to_stderr):
-        handler.setFormatter(Plain("%(asctime)s  %(message)s", "%H:%M:%S"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
-    logger.addHandler(logging.handlers.MemoryHandler(LINES_KEPT, flushLevel=logging.CRITICAL + 1))
+    logger.addHandler(logging.handlers.MemoryHandler(MAX_BUFFERED_LINES, flushLevel=logging.CRITICAL + 1))
 
 
 def log_to(save_dir: Path) -> None:
@@ -83,7 +83,7 @@ def log_to(save_dir: Path) -> None:
     path.touch(mode=0o600)
     path.chmod(0o600)  # it names files, and these may name patients; an earlier version was not so strict
     to_file = logging.FileHandler(path, encoding="utf-8")
-    to_file.setFormatter(Plain("%(asctime)s %(levelname)s %(message)s"))
+    to_file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in logger.handlers[:]:
         if isinstance(handler, logging.handlers.MemoryHandler):
             handler.setTarget(to_file)
@@ -93,7 +93,7 @@ def log_to(save_dir: Path) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def mute_logging() -> Iterator[None]:
     """Only errors are logged inside."""
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -115,76 +115,78 @@ class _Signals:
 
     stop: type[BaseException] | None = None
     raises = True  # the first one does, once
-    held = 0
-    rescue: Callable[[], object] | None = None
+    n_deferred = 0
+    exit_callback: Callable[[], object] | None = None
     ending = False
 
 
-def end(status: int) -> None:
+def force_exit(status: int) -> None:
     """End the process from another thread than the main one, whatever that does: rescue what can be."""
     _Signals.ending = True
     try:
-        if _Signals.rescue:
-            rescue = threading.Thread(target=_rescue, args=[_Signals.rescue], daemon=True)
+        if _Signals.exit_callback:
+            rescue = threading.Thread(target=_run_exit_callback, args=[_Signals.exit_callback], daemon=True)
             rescue.start()
-            rescue.join(LONGEST_SAVE)
+            rescue.join(MAX_SAVE_S)
         for handler in logger.handlers:
             handler.flush()
     finally:
         os._exit(status)
 
 
-def _rescue(rescue: Callable[[], object]) -> None:
+def _run_exit_callback(callback: Callable[[], object]) -> None:
     try:
-        rescue()
+        callback()
     except Exception as error:  # a full disk, a state that is not worth it
         logger.error("error: the last steps could not be saved (%s: %s)", type(error).__name__, error)
 
 
-def stopping() -> int:
+def signal_exit_status() -> int:
     """The exit status that a signal asks for, 130 for SIGINT and 143 for SIGTERM; 0 if none has arrived."""
-    return next((128 + number for number, stop in _STOPS.items() if stop is _Signals.stop), 0)
+    return next((128 + number for number, stop in _STOP_EXCEPTIONS.items() if stop is _Signals.stop), 0)
 
 
 @contextmanager
-def terminable(*, follows: bool = False) -> Iterator[None]:
+def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
     """Let SIGTERM raise `Terminated` inside, as SIGINT raises KeyboardInterrupt; both once.
 
     Python runs a signal's handler between two of its own instructions, and one call of a library may take
-    minutes. So a thread watches, too: a process that has not ended after `GRACE` seconds is ended, after the
-    `rescue` that is set.
+    minutes. So a thread watches, too: a process that has not ended `FORCED_EXIT_AFTER_S` seconds
+    later is ended, after the `exit_callback` that is set.
 
     Args:
-        follows: this process follows a leader, and ends when that does: the signal does not raise.
+        is_follower: this process follows a leader, and ends when that does: the signal does not raise.
     """
     over = threading.Event()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
 
-    def arrive(number: int, _: Any) -> None:
+    def handle(number: int, _: Any) -> None:
         if _Signals.stop is None:
-            _Signals.stop = _STOPS[number]
+            _Signals.stop = _STOP_EXCEPTIONS[number]
             _raise_if_due()
 
-    def watch() -> None:
-        number = next((byte for byte in iter(lambda: reading.recv(1)[0], 0) if byte in _STOPS), None)
-        if number is None or over.wait(GRACE + 4 * follows):
+    def exit_if_stuck() -> None:
+        number = next(
+            (byte for byte in iter(lambda: reading.recv(1)[0], 0) if byte in _STOP_EXCEPTIONS), None
+        )
+        if number is None or over.wait(FORCED_EXIT_AFTER_S + 4 * is_follower):
             return
-        if not follows:
+        if not is_follower:
             logger.error("stopped in the middle of a long step; the same command goes on from what is saved")
-        end(128 + number)
+        force_exit(128 + number)
 
-    _Signals.stop, _Signals.raises, _Signals.held = None, not follows, 0
-    _Signals.rescue, _Signals.ending = None, False
-    before = {number: signal.signal(number, arrive) for number in _STOPS}
+    _Signals.stop, _Signals.raises, _Signals.n_deferred = None, not is_follower, 0
+    _Signals.exit_callback, _Signals.ending = None, False
+    before = {number: signal.signal(number, handle) for number in _STOP_EXCEPTIONS}
     fd = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=exit_if_stuck, daemon=True).start()
     try:
         yield
     finally:
         over.set()
         if _Signals.ending:  # another thread saves and ends the process: let it
-            time.sleep(LONGEST_SAVE)
+            time.sleep(MAX_SAVE_S)
         signal.set_wakeup_fd(fd)
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -192,42 +194,45 @@ def terminable(*, follows: bool = False) -> Iterator[None]:
         writing.close()
 
 
-_STOPS: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
+_STOP_EXCEPTIONS: dict[int, type[BaseException]] = {
+    signal.SIGINT: KeyboardInterrupt,
+    signal.SIGTERM: Terminated,
+}
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """A signal that arrives inside raises at the end: what is inside is done as a whole.
 
     Signals raise in the main thread alone; in another one this does nothing.
     """
     here = int(threading.current_thread() is threading.main_thread())
-    _Signals.held += here
+    _Signals.n_deferred += here
     try:
         yield
     finally:
-        _Signals.held -= here
+        _Signals.n_deferred -= here
     if here:
         _raise_if_due()
 
 
 def _raise_if_due() -> None:
-    if _Signals.stop and _Signals.raises and not _Signals.held:
+    if _Signals.stop and _Signals.raises and not _Signals.n_deferred:
         _Signals.raises = False
         raise _Signals.stop
 
 
 @contextmanager
-def rescued(rescue: Callable[[], object]) -> Iterator[None]:
-    """Call `rescue`, in another thread, before the process is ended in the middle of what is inside."""
-    before, _Signals.rescue = _Signals.rescue, rescue
+def on_forced_exit(callback: Callable[[], object]) -> Iterator[None]:
+    """Call `callback`, in another thread, before the process is ended in the middle of the block."""
+    before, _Signals.exit_callback = _Signals.exit_callback, callback
     try:
         yield
     finally:
-        _Signals.rescue = before
+        _Signals.exit_callback = before
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time in words: '45 s', '12 min', '3 h 05 min'."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -236,14 +241,14 @@ def duration(seconds: float) -> str:
 
 
 def progress(
-    items: Iterable[T], *, total: int, where: str, unit: str, amount: Callable[[T], float], amount_unit: str
+    items: Iterable[T], *, total: int, label: str, unit: str, amount: Callable[[T], float], amount_unit: str
 ) -> Iterator[T]:
     """Pass items on: with a bar on a terminal, else with a log line every few seconds.
 
     Args:
         items: what is done, one after another.
         total: how many there will be.
-        where: begins the line.
+        label: begins the line.
         unit: what the items are.
         amount: how much an item is.
         amount_unit: of what.
@@ -252,16 +257,16 @@ def progress(
 
     start = last = time.perf_counter()
     done = 0.0
-    bar = tqdm(items, total=total, desc=where, unit=f" {unit}", disable=None, leave=False)
+    bar = tqdm(items, total=total, desc=label, unit=f" {unit}", disable=None, leave=False)
     for number, item in enumerate(bar, start=1):
         done += amount(item)
         now = time.perf_counter()
-        if now - last > LOG_EVERY:
+        if now - last > LOG_INTERVAL_S:
             last, seconds = now, now - start
             logger.info(
                 "%s: %d of %d %s, %.0f %s/s, %.1f %s/s, %s left",
-                *(where, number, total, unit),
+                *(label, number, total, unit),
                 *(number / seconds, unit, done / seconds, amount_unit),
-                duration(seconds / number * (total - number)),
+                format_duration(seconds / number * (total - number)),
             )
         yield item

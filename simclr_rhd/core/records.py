@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.text import shown
+from simclr_rhd.core.text import replace_unprintable
 
-WANTED = "wanted the folder of a finished run of this program"
-AGAIN = "name another folder, or repeat the run with --overwrite"
-LONGEST = 40  # characters of a wrong value in a message
+RUN_FOLDER_WANTED = "wanted the folder of a finished run of this program"
+RECOVERY_ADVICE = "name another folder, or repeat the run with --overwrite"
+MAX_SHOWN_CHARS = 40  # characters of a wrong value in a message
 
 
-class Record:
+class JsonObject:
     """A JSON object, whose values are asked for by their kind.
 
     Args:
@@ -29,61 +29,63 @@ class Record:
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise UserError(f"{where}: found {told(value)}, wanted an object; {AGAIN}")
+            raise UserError(f"{where}: found {shorten(value)}, wanted an object; {RECOVERY_ADVICE}")
         self.fields, self.where = value, where
 
-    def of(self, name: str, fits: Callable[[Any], bool], wanted: str) -> Any:
+    def get(self, name: str, fits: Callable[[Any], bool], wanted: str) -> Any:
         """A value that fits."""
         value = self.fields.get(name)
         if not fits(value):
-            found = told(value) if name in self.fields else "nothing"
-            raise UserError(f"{self.where}: {name[:LONGEST]}: found {found}, wanted {wanted}; {AGAIN}")
+            found = shorten(value) if name in self.fields else "nothing"
+            raise UserError(
+                f"{self.where}: {name[:MAX_SHOWN_CHARS]}: found {found}, wanted {wanted}; {RECOVERY_ADVICE}"
+            )
         return value
 
     def text(self, name: str) -> str:
         """A string."""
-        return self.of(name, lambda x: isinstance(x, str), "text")
+        return self.get(name, lambda x: isinstance(x, str), "text")
 
-    def truth(self, name: str) -> bool:
+    def boolean(self, name: str) -> bool:
         """True or false."""
-        return self.of(name, lambda x: isinstance(x, bool), "true or false")
+        return self.get(name, lambda x: isinstance(x, bool), "true or false")
 
     def number(self, name: str) -> float | None:
         """A finite number; None for null, and where there is none."""
-        value = self.of(name, lambda x: x is None or _is_number(x), "a number or null")
+        value = self.get(name, lambda x: x is None or _is_number(x), "a number or null")
         return value if value is None else float(value)
 
-    def share(self, name: str) -> float | None:
+    def fraction(self, name: str) -> float | None:
         """A number in [0, 1]; None for null, and where there is none."""
-        return self.of(name, is_share, "a number from 0 to 1, or null")
+        return self.get(name, is_fraction, "a number from 0 to 1, or null")
 
-    def count(self, name: str, least: int = 0) -> int:
+    def count(self, name: str, minimum: int = 0) -> int:
         """A whole number."""
-        fits = f"a whole number from {least} on"
-        return self.of(name, lambda x: type(x) is int and least <= x < 2**31, fits)
+        fits = f"a whole number from {minimum} on"
+        return self.get(name, lambda x: type(x) is int and minimum <= x < 2**31, fits)
 
     def names(self, name: str) -> list[str]:
         """Strings that all differ."""
-        return self.of(name, _are_names, "a list of different names")
+        return self.get(name, _are_names, "a list of different names")
 
-    def record(self, name: str) -> "Record":
+    def object(self, name: str) -> "JsonObject":
         """An object."""
-        return Record(self.fields.get(name), f"{self.where}: {name[:LONGEST]}")
+        return JsonObject(self.fields.get(name), f"{self.where}: {name[:MAX_SHOWN_CHARS]}")
 
-    def items(self) -> Iterator[tuple[str, "Record"]]:
+    def items(self) -> Iterator[tuple[str, "JsonObject"]]:
         """All values, which are objects."""
-        return ((name, self.record(name)) for name in self.fields)
+        return ((name, self.object(name)) for name in self.fields)
 
 
-def told(value: Any) -> str:
+def shorten(value: Any) -> str:
     """What stands in a file, short enough for a message."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "…"
 
 
-def is_share(value: Any) -> bool:
+def is_fraction(value: Any) -> bool:
     """Whether it is None or a number in [0, 1]."""
     return value is None or (_is_number(value) and 0 <= value <= 1)
 
@@ -98,16 +100,16 @@ def _are_names(value: Any) -> bool:
     return len(set(value)) == len(value)
 
 
-def read_object(path: Path) -> Record:
+def read_json_object(path: Path) -> JsonObject:
     """The object of a JSON file.
 
     Raises:
         UserError: the file is missing, or holds something else.
     """
     try:
-        return Record(parsed(read_text(path)), str(path))
+        return JsonObject(parse_json(read_text(path)), str(path))
     except ValueError as error:
-        raise UserError(f"{path}: is cut off, or no JSON ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: is cut off, or no JSON ({error}); {RECOVERY_ADVICE}") from None
 
 
 def read_text(path: Path) -> str:
@@ -117,16 +119,16 @@ def read_text(path: Path) -> str:
         UserError: it is missing, or no text.
     """
     try:
-        return shown(path.read_text(encoding="utf-8-sig"))
+        return replace_unprintable(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"{path}: is not there; {WANTED}") from None
+        raise UserError(f"{path}: is not there; {RUN_FOLDER_WANTED}") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {WANTED}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {RUN_FOLDER_WANTED}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is no text in UTF-8; {AGAIN}") from None
+        raise UserError(f"{path}: is no text in UTF-8; {RECOVERY_ADVICE}") from None
 
 
-def parsed(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
@@ -143,4 +145,4 @@ def _clean(value: Any) -> Any:
         return {_clean(name): _clean(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_clean(item) for item in value]
-    return shown(value) if isinstance(value, str) else value
+    return replace_unprintable(value) if isinstance(value, str) else value

@@ -10,17 +10,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.core.distributed import world
+from simclr_rhd.core.distributed import world_size
 
 
-def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
+def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
     """Let BatchNorm take its statistics over all ranks' samples, so that W ranks compute what one would."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                synchronised = _BatchNorm(child.num_features, child.eps, child.momentum).to(
+                synchronised = _SyncBatchNorm(child.num_features, child.eps, child.momentum).to(
                     child.weight.dtype
                 )
                 synchronised.load_state_dict(child.state_dict())
@@ -28,7 +28,7 @@ def synchronise(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-class _BatchNorm(nn.modules.batchnorm._BatchNorm):
+class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """`nn.SyncBatchNorm` for the CPU, where PyTorch has none; every rank has equally many samples."""
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -38,7 +38,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(input)
         y, mean, var = _Normalise.apply(input, self.weight, self.bias, self.eps)
-        n = input.numel() // input.shape[1] * world()
+        n = input.numel() // input.shape[1] * world_size()
         with torch.no_grad():
             assert self.num_batches_tracked is not None
             assert self.running_mean is not None and self.running_var is not None
@@ -58,7 +58,7 @@ class _Normalise(torch.autograd.Function):
         dims = [d for d in range(x.ndim) if d != 1]
         exact = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of bfloat16 are not in it
         var, mean = torch.var_mean(exact, dims, correction=0)  # (C,) of this rank
-        parts = torch.empty(world(), 2, len(mean), dtype=mean.dtype)
+        parts = torch.empty(world_size(), 2, len(mean), dtype=mean.dtype)
         dist.all_gather(list(parts.unbind()), torch.stack([mean, var]))
         mean = parts[:, 0].mean(dim=0)
         var = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(dim=0)
@@ -76,6 +76,6 @@ class _Normalise(torch.autograd.Function):
         own = torch.stack([dy.sum(dims), (dy * normal).sum(dims)])  # (2, C) gradients of bias and weight
         total = own.clone()
         dist.all_reduce(total)
-        total /= x.numel() // x.shape[1] * world()
+        total /= x.numel() // x.shape[1] * world_size()
         dx = (weight * scale).view(shape) * (dy - total[0].view(shape) - normal * total[1].view(shape))
         return dx.to(x.dtype), own[1], own[0], None

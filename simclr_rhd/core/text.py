@@ -6,10 +6,12 @@ import re
 ESCAPES = re.compile(r"\x1b\[[0-9:;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n\t,\"]*(?:\x07|\x1b\\)")
 
 # What a spreadsheet takes for a formula, but for numbers; a text that is marked already is marked once more
-FORMULA = re.compile(r"(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)'*[=+\-@＝＋－＠\t\r\n]")
+FORMULA_START = re.compile(r"(?![+-]?[\d.]+(?:[eE][+-]?\d+)?\Z)'*[=+\-@＝＋－＠\t\r\n]")
 
 # Codes that steer a terminal, unusual ends of lines, turns of the direction of reading, halves of characters
-UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -30,14 +32,14 @@ def printable(text: str, *, keep: str = "") -> str:
 
 def as_cell(value: object) -> object:
     """A cell of a CSV file that no spreadsheet takes for a formula: texts like one begin with '."""
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+    return f"'{value}" if isinstance(value, str) and FORMULA_START.match(value) else value
 
 
 def from_cell(cell: str) -> str:
     """The text that `as_cell` made a cell of."""
-    return cell[1:] if cell.startswith("'") and FORMULA.match(cell[1:]) else cell
+    return cell[1:] if cell.startswith("'") and FORMULA_START.match(cell[1:]) else cell
 
 
-def shown(text: str) -> str:
+def replace_unprintable(text: str) -> str:
     """`text` with '?' for what no page or terminal should be given."""
-    return UNFIT.sub("?", text)
+    return UNPRINTABLE.sub("?", text)

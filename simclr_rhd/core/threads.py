@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
+def map_ordered(work: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
     """`map(work, items)`, computed by threads up to `2 * workers` items ahead of the reader.
 
     So memory does not grow with the number of items. What is not yet begun is dropped when the reader stops.

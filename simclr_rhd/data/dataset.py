@@ -12,38 +12,41 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import write_rows
-from simclr_rhd.data.decoding.decode import ORDINARY
-from simclr_rhd.data.decoding.image import evenly, is_frame
+from simclr_rhd.data.decoding.decode import OK
+from simclr_rhd.data.decoding.image import evenly_spaced, is_frame
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
-from simclr_rhd.data.labels.table import numbers_only
-from simclr_rhd.data.splits.groups import make_groups, what_joins
+from simclr_rhd.data.labels.table import is_only_number
+from simclr_rhd.data.splits.groups import explain_largest_group, make_groups
 from simclr_rhd.data.splits.split import (
     PARTS,
     UNLABELLED,
+    assign_unlabelled,
     check_disjoint,
-    choosing_split,
-    fold_groups,
+    group_k_fold,
+    group_train_val_test_split,
     not_evaluable,
-    part_of_all,
-    split_groups,
+    train_val_split,
 )
 from simclr_rhd.data.store.store import Store
 
-HANDFUL, GROUPS_OF_CLASS = 16, 3  # frames to pretrain on, and groups of each class, of a dress rehearsal
+DRY_RUN_FRAMES, DRY_RUN_GROUPS_PER_CLASS = (
+    16,
+    3,
+)  # frames to pretrain on, and groups of each class, of a dress rehearsal
 
 
 @dataclass(frozen=True)
-class Parts:
+class SplitAssignment:
     """One way to divide the frames.
 
     Attributes:
         part: (M,) 'train', 'val', 'test', 'unlabelled' (for pretraining) or 'held-out'.
-        watched: (M,) bool, held-out frames on which the contrastive loss is watched.
+        ssl_val: (M,) bool, held-out frames on which the contrastive loss is watched.
     """
 
     part: np.ndarray
-    watched: np.ndarray
+    ssl_val: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Dataset:
         split_by: what the groups are: 'patient', 'video' or 'frame'.
         part: (M,) 'train', 'val', 'test', 'unlabelled' (for pretraining) or 'held-out': of the model that is
             kept. In cross-validation that model is tested on nothing, but learns from all groups.
-        watched: (M,) bool, held-out frames on which the contrastive loss is watched.
+        ssl_val: (M,) bool, held-out frames on which the contrastive loss is watched.
         folds: how the frames are divided in each fold; a single split is one fold, with the parts above.
         pretrained_once: whether all folds have one encoder, which has seen no frame of a labelled group
             (True for a single split).
@@ -71,8 +74,8 @@ class Dataset:
     groups: np.ndarray
     split_by: str
     part: np.ndarray
-    watched: np.ndarray
-    folds: tuple[Parts, ...]
+    ssl_val: np.ndarray
+    folds: tuple[SplitAssignment, ...]
     pretrained_once: bool
     leaky: bool
     not_evaluable: dict[str, list[dict[str, str]]]
@@ -88,23 +91,23 @@ class Dataset:
 
     def in_fold(self, number: int) -> "Dataset":
         """The same data, divided as in a fold."""
-        return replace(self, part=self.folds[number].part, watched=self.folds[number].watched)
+        return replace(self, part=self.folds[number].part, ssl_val=self.folds[number].ssl_val)
 
-    def with_own_encoder(self) -> list["Dataset"]:
+    def per_fold_datasets(self) -> list["Dataset"]:
         """The data as each fold divides them, where each fold has an encoder of its own."""
         return [] if self.pretrained_once else [self.in_fold(number) for number in range(len(self.folds))]
 
-    def videos_to_pretrain(self) -> float:
+    def effective_videos(self) -> float:
         """How many videos the frames to pretrain on are of; of encoders of their own, the fewest.
 
         Counted by their frames: as many videos of one length as would make two random frames as seldom be of
         one video (the inverse of Simpson's index). One long clip among many stills is hardly more than one.
         """
-        codes, ways = self.video_codes(), (self, *self.with_own_encoder())
+        codes, ways = self.video_codes(), (self, *self.per_fold_datasets())
         counts = [np.unique(codes[divided.rows(UNLABELLED)], return_counts=True)[1] for divided in ways]
         return min(float(of.sum() ** 2 / (of**2).sum()) for of in counts)
 
-    def pretraining(self) -> str:
+    def describe_pretraining(self) -> str:
         """On which frames the encoder is pretrained, in words, and why that matters."""
         if len(self.folds) == 1:
             return "once, without the unlabelled frames of validation and test groups"
@@ -120,9 +123,9 @@ class Dataset:
 
     def pseudonyms(self) -> Pseudonyms:
         """What frames and patients are called where others may look."""
-        return Pseudonyms(self.store.keys, self.labels.patients, self.labels.named)
+        return Pseudonyms(self.store.keys, self.labels.patients, self.labels.table_patients)
 
-    def told_part(self) -> np.ndarray:
+    def display_part(self) -> np.ndarray:
         """(M,) parts as `split.csv` tells them: of labelled frames, with folds, the one that tests it."""
         told = self.part.copy()
         if len(self.folds) > 1:
@@ -132,19 +135,23 @@ class Dataset:
 
     def tasks(self) -> list[str]:
         """The tasks that can be learnt: at least two classes in the training part, of every fold, too."""
-        return [task for task in TASKS if all(self._classes_of(task, part) >= 2 for part in self._trained())]
+        return [
+            task
+            for task in TASKS
+            if all(self._count_train_classes(task, part) >= 2 for part in self._trained_parts())
+        ]
 
-    def _trained(self) -> list[np.ndarray]:
+    def _trained_parts(self) -> list[np.ndarray]:
         return [self.part, *(fold.part for fold in self.folds)]
 
-    def _classes_of(self, task: str, part: np.ndarray) -> int:
+    def _count_train_classes(self, task: str, part: np.ndarray) -> int:
         return len(set(self.labels.values[task][part == "train"].tolist()) - {NOT_ANNOTATED})
 
     def video_codes(self) -> np.ndarray:
         """(M,) int64: equal for frames of one video."""
         return np.unique(self.labels.videos, return_inverse=True)[1]
 
-    def some(self, rows: np.ndarray) -> "Dataset":
+    def subset(self, rows: np.ndarray) -> "Dataset":
         """The data of some frames, with the split they have; the pictures are held in memory."""
         store, labels = self.store, self.labels
         few_store = replace(
@@ -152,8 +159,8 @@ class Dataset:
             frames=store.frames[rows],
             keys=[store.keys[row] for row in rows],
             files=[store.files[row] for row in rows],
-            kinds=store.kinds[rows],
-            looks=store.looks[rows],
+            color_modes=store.color_modes[rows],
+            content_flags=store.content_flags[rows],
             digests=store.digests[rows],
         )
         few_labels = replace(
@@ -168,31 +175,33 @@ class Dataset:
             labels=few_labels,
             groups=self.groups[rows],
             part=self.part[rows],
-            watched=self.watched[rows],
-            folds=tuple(Parts(fold.part[rows], fold.watched[rows]) for fold in self.folds),
+            ssl_val=self.ssl_val[rows],
+            folds=tuple(SplitAssignment(fold.part[rows], fold.ssl_val[rows]) for fold in self.folds),
         )
 
-    def handful(self, *, at_least: int = 0) -> "Dataset":
+    def dry_run_subset(self, *, at_least: int = 0) -> "Dataset":
         """A few frames in which every part, or fold, has each class that it has, from several groups.
 
         Args:
             at_least: frames to pretrain on, where there are so many.
         """
         chosen: list[int] = []
-        for rows in (self.rows(UNLABELLED), np.flatnonzero(self.watched)):
-            chosen += [*rows[evenly(len(rows), min(len(rows), max(HANDFUL, at_least)))]]  # of many videos
-        told, labelled = self.told_part(), self.labelled()
+        for rows in (self.rows(UNLABELLED), np.flatnonzero(self.ssl_val)):
+            chosen += [
+                *rows[evenly_spaced(len(rows), min(len(rows), max(DRY_RUN_FRAMES, at_least)))]
+            ]  # of many videos
+        told, labelled = self.display_part(), self.labelled()
         for part in np.unique(told[labelled]):
             for values in self.labels.values.values():
                 for number in np.unique(values[values >= 0]):
                     here = labelled[(told[labelled] == part) & (values[labelled] == number)]
                     _, firsts = np.unique(self.groups[here], return_index=True)
-                    chosen += [*here[firsts[:GROUPS_OF_CLASS]]]
-        return self.some(np.unique(chosen))
+                    chosen += [*here[firsts[:DRY_RUN_GROUPS_PER_CLASS]]]
+        return self.subset(np.unique(chosen))
 
     def parts(self, *more: str) -> dict[str, dict[str, int]]:
-        """Frames and groups of each part of `told_part` that has labels, and of `more` parts."""
-        told = self.told_part()
+        """Frames and groups of each part of `display_part` that has labels, and of `more` parts."""
+        told = self.display_part()
         folds = range(1, len(self.folds) + 1)
         names = list(PARTS) if len(self.folds) == 1 else [str(number) for number in folds]
         return {
@@ -200,7 +209,7 @@ class Dataset:
             for part in (*names, *more)
         }
 
-    def known(self) -> dict[str, dict[str, Any]]:
+    def class_info(self) -> dict[str, dict[str, Any]]:
         """{task: its classes, and those that cannot be evaluated}."""
         return {
             task: {"classes": self.labels.classes[task], "not_evaluable": self.not_evaluable[task]}
@@ -208,7 +217,7 @@ class Dataset:
         }
 
 
-def divide(
+def build_dataset(
     store: Store,
     labels: Labels,
     fingerprint: str,
@@ -225,15 +234,21 @@ def divide(
     """
     pictures = [
         (video, digest)
-        for video, digest, look in zip(labels.videos, store.digests.tolist(), store.looks, strict=True)
-        if look == ORDINARY  # any two black frames are the same picture
+        for video, digest, look in zip(
+            labels.videos, store.digests.tolist(), store.content_flags, strict=True
+        )
+        if look == OK  # any two black frames are the same picture
     ]
     names, split_by = make_groups(
-        labels.videos, labels.patients, group_by, doubts=labels.doubts, pictures=pictures
+        labels.videos,
+        labels.patients,
+        group_by,
+        ambiguous_patients=labels.ambiguous_patients,
+        pictures=pictures,
     )
     groups, labelled = np.array(names), labels.annotated()
     try:
-        kept, divided = _ways(
+        kept, divided = _make_splits(
             groups,
             labelled,
             [labels.values[task][labelled] for task in TASKS],
@@ -242,7 +257,7 @@ def divide(
             seed=seed,
         )
     except UserError as error:
-        why = what_joins(labels.videos, labels.patients, pictures) or _folders_join(
+        why = explain_largest_group(labels.videos, labels.patients, pictures) or _numbered_stills_note(
             [store.files[row] for row in np.flatnonzero(labelled).tolist()]
         )
         raise UserError(f"{error}. {why}".strip()) from None
@@ -261,7 +276,7 @@ def divide(
         groups=groups,
         split_by=split_by,
         part=kept.part,
-        watched=kept.watched,
+        ssl_val=kept.ssl_val,
         folds=divided,
         pretrained_once=folds == 1 or not pretrain_per_fold,
         leaky=False,
@@ -269,12 +284,12 @@ def divide(
         fingerprint=fingerprint,
     )
     known = labels.videos, labels.patients
-    return replace(dataset, leaky=any(_on_two_sides(of, parts.part) for of in known for parts in divided))
+    return replace(dataset, leaky=any(_is_leaky(of, parts.part) for of in known for parts in divided))
 
 
-def _folders_join(files: Sequence[str]) -> str:
+def _numbered_stills_note(files: Sequence[str]) -> str:
     """A sentence on labelled files most of which are stills with only a number for a name; "" elsewhere."""
-    numbered = [file for file in files if is_frame(file) and numbers_only(file)]
+    numbered = [file for file in files if is_frame(file) and is_only_number(file)]
     if 2 * len(numbered) <= len(files):
         return ""
     return (
@@ -284,7 +299,7 @@ def _folders_join(files: Sequence[str]) -> str:
     )
 
 
-def _ways(
+def _make_splits(
     groups: np.ndarray,
     labelled: np.ndarray,
     values: list[np.ndarray],
@@ -292,30 +307,34 @@ def _ways(
     folds: int,
     pretrain_per_fold: bool,
     seed: int,
-) -> tuple[Parts, tuple[Parts, ...]]:
+) -> tuple[SplitAssignment, tuple[SplitAssignment, ...]]:
     """The parts of the model that is kept, and those of each fold; `values` are of the labelled frames."""
     of_labelled = groups[labelled].tolist()
     if folds == 1:
-        kept = Parts(*part_of_all(groups, labelled, split_groups(of_labelled, values, seed=seed), seed=seed))
+        kept = SplitAssignment(
+            *assign_unlabelled(
+                groups, labelled, group_train_val_test_split(of_labelled, values, seed=seed), seed=seed
+            )
+        )
         return kept, (kept,)
     ways = [
-        choosing_split(of_labelled, values, seed=[seed, 9]),
-        *fold_groups(of_labelled, values, folds, seed=seed),
+        train_val_split(of_labelled, values, seed=[seed, 9]),
+        *group_k_fold(of_labelled, values, folds, seed=seed),
     ]
     if pretrain_per_fold:
-        divided = [Parts(*part_of_all(groups, labelled, parts, seed=seed)) for parts in ways]
+        divided = [SplitAssignment(*assign_unlabelled(groups, labelled, parts, seed=seed)) for parts in ways]
     else:  # every labelled group is tested by some fold, so the one encoder may see none of them
         tested = np.full(len(of_labelled), "test")
-        part, watched = part_of_all(groups, labelled, tested, seed=seed)
+        part, ssl_val = assign_unlabelled(groups, labelled, tested, seed=seed)
         divided = []
         for parts in ways:
             part = part.copy()
             part[labelled] = parts
-            divided.append(Parts(part, watched))
+            divided.append(SplitAssignment(part, ssl_val))
     return divided[0], tuple(divided[1:])
 
 
-def _on_two_sides(names: list[str], part: np.ndarray) -> bool:
+def _is_leaky(names: list[str], part: np.ndarray) -> bool:
     """Whether frames of one video or patient are both learnt from (labelled or not) and tested on."""
     sides = [
         {name for name, on in zip(names, np.isin(part, side), strict=True) if on and name}
@@ -339,7 +358,7 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
     write_rows(
         save_dir / "split.csv",
         ["path", "video", "patient", "group", "part"],
-        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.told_part(), strict=True),
+        zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.display_part(), strict=True),
     )
 
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labels.labels import ALONE, PAIR, ordinal
-from simclr_rhd.data.labels.prevalence import chosen, prevalence_key
+from simclr_rhd.data.labels.labels import EXCLUSIVE_CLASSES, LESION_SEPARATOR, ordinal_classes
+from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
 from simclr_rhd.data.splits.split import not_evaluable
 
 CONDITION = "condition"
-PRESENCE = ["absent", "present"]  # of a lesion
+PRESENCE_CLASSES = ["absent", "present"]  # of a lesion
 
 # {task: (n, C) probabilities, or (n, L) of lesions}; where the classes are not taken to be equally frequent
 # also {prevalence.prevalence_key(task): the same of the prevalence that they hold for}
-Table = dict[str, np.ndarray]
+Probabilities = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Question:
+class Target:
     """What is asked of a frame: which of some classes it shows.
 
     Attributes:
@@ -41,23 +41,25 @@ class Question:
     true: np.ndarray
     not_evaluable: list[dict[str, str]]
 
-    def probabilities(self, table: Table) -> np.ndarray:
+    def probabilities(self, table: Probabilities) -> np.ndarray:
         """(n, C), from the probabilities of all tasks."""
-        return self._of(table[self.task])
+        return self._select(table[self.task])
 
-    def prevalence(self, table: Table) -> np.ndarray:
+    def prevalence(self, table: Probabilities) -> np.ndarray:
         """(n, C) that the probabilities hold for."""
         known = table.get(prevalence_key(self.task))
         alike = np.full((len(self.true), len(self.classes)), 1 / len(self.classes))
-        return alike if known is None else self._of(known)
+        return alike if known is None else self._select(known)
 
-    def said(self, table: Table) -> np.ndarray:
-        """(n,) classes: the balanced choice, see `prevalence.chosen`."""
-        return chosen(self.probabilities(table), self.prevalence(table))
+    def predicted(self, table: Probabilities) -> np.ndarray:
+        """(n,) classes: the balanced choice, see `prevalence.balanced_choice`."""
+        return balanced_choice(self.probabilities(table), self.prevalence(table))
 
-    def _of(self, found: np.ndarray) -> np.ndarray:
+    def _select(self, values: np.ndarray) -> np.ndarray:
         return (
-            found if self.lesion is None else np.stack([1 - found[:, self.lesion], found[:, self.lesion]], 1)
+            values
+            if self.lesion is None
+            else np.stack([1 - values[:, self.lesion], values[:, self.lesion]], 1)
         )
 
     def evaluable(self) -> list[int]:
@@ -67,11 +69,11 @@ class Question:
 
     def ordered(self) -> list[int]:
         """Numbers of the classes that are degrees of one thing, the lowest first; none if they are not."""
-        return ordinal(self.classes) if self.task == "severity" else []
+        return ordinal_classes(self.classes) if self.task == "severity" else []
 
 
 @dataclass(frozen=True)
-class Cohort:
+class LabelledSet:
     """The labelled frames of a study.
 
     Attributes:
@@ -96,13 +98,13 @@ class Cohort:
 
     def lesions(self) -> list[str]:
         """L names, where conditions are asked lesion by lesion."""
-        return lesions(self.classes[CONDITION]) if self.multilabel and CONDITION in self.values else []
+        return lesion_names(self.classes[CONDITION]) if self.multilabel and CONDITION in self.values else []
 
-    def targets(self) -> Table:
+    def target_values(self) -> Probabilities:
         """{task: (n,) class indices}, or (n, L) 1 present, 0 absent for lesions; -1 = not annotated."""
         found = dict(self.values)
         if names := self.lesions():
-            found[CONDITION] = presence(self.values[CONDITION], self.classes[CONDITION], names)
+            found[CONDITION] = lesion_presence(self.values[CONDITION], self.classes[CONDITION], names)
         return found
 
     def outputs(self) -> dict[str, list[str]]:
@@ -115,53 +117,55 @@ class Cohort:
         """{task: number of classes or lesions}."""
         return {task: len(names) for task, names in self.outputs().items()}
 
-    def questions(self) -> list[Question]:
+    def targets(self) -> list[Target]:
         """What is asked: one question a task, or one a lesion."""
         found = []
-        for task, values in self.targets().items():
+        for task, values in self.target_values().items():
             if values.ndim == 1:
-                found.append(self._question(task, task, None, self.classes[task], values))
+                found.append(self._make_target(task, task, None, self.classes[task], values))
                 continue
             for number, name in enumerate(self.lesions()):
-                found.append(self._question(f"{task}: {name}", task, number, PRESENCE, values[:, number]))
+                found.append(
+                    self._make_target(f"{task}: {name}", task, number, PRESENCE_CLASSES, values[:, number])
+                )
         return found
 
-    def evaluable_targets(self) -> Table:
-        """`targets` in which only classes that count are annotated."""
-        found = {task: values.copy() for task, values in self.targets().items()}
-        for question in self.questions():
+    def evaluable_target_values(self) -> Probabilities:
+        """`target_values` in which only classes that count are annotated."""
+        found = {task: values.copy() for task, values in self.target_values().items()}
+        for question in self.targets():
             of_task = found[question.task]
             column = of_task if question.lesion is None else of_task[:, question.lesion]
             column[~np.isin(column, question.evaluable())] = -1
         return found
 
-    def shuffled(self, *, seed: int) -> "Cohort":
+    def with_frame_split(self, *, seed: int) -> "LabelledSet":
         """The same frames in a split over frames: a leak, of the same sizes, with frames as groups."""
         places = np.random.default_rng([seed, 10]).permutation(len(self.paths))
         groups = np.array([str(number) for number in range(len(self.paths))])
         return replace(self, groups=groups, folds=[part[places] for part in self.folds])
 
-    def _question(
+    def _make_target(
         self, name: str, task: str, lesion: int | None, classes: list[str], true: np.ndarray
-    ) -> Question:
+    ) -> Target:
         seen = true >= 0
         missing = not_evaluable(true[seen], classes, self.groups[seen], [part[seen] for part in self.folds])
-        return Question(name, task, lesion, classes, true, missing)
+        return Target(name, task, lesion, classes, true, missing)
 
     def rows(self, fold: int, part: str) -> np.ndarray:
         """Indices of the frames of a part of a fold."""
         return np.flatnonzero(self.folds[fold] == part)
 
-    def tested_by(self) -> np.ndarray:
+    def test_fold(self) -> np.ndarray:
         """(n,) the fold that tests each frame, -1 for none."""
         tested = np.stack([part == "test" for part in self.folds])  # (K, n)
         return np.where(tested.any(axis=0), tested.argmax(axis=0), -1)
 
 
-def cohort_of(dataset: Dataset, *, multilabel: bool) -> Cohort:
+def build_labelled_set(dataset: Dataset, *, multilabel: bool) -> LabelledSet:
     """The labelled frames of a data set, with its folds."""
     rows, labels = dataset.labelled(), dataset.labels
-    return Cohort(
+    return LabelledSet(
         paths=[dataset.store.keys[row] for row in rows],
         videos=np.array(labels.videos)[rows],
         patients=np.array(labels.patients)[rows],
@@ -173,12 +177,18 @@ def cohort_of(dataset: Dataset, *, multilabel: bool) -> Cohort:
     )
 
 
-def lesions(classes: Sequence[str]) -> list[str]:
+def lesion_names(classes: Sequence[str]) -> list[str]:
     """The lesions that conditions are made of, in their order; 'Not Applicable' and 'Healthy' have none."""
-    return list(dict.fromkeys(name for text in classes for name in text.split(PAIR) if name not in ALONE))
+    return list(
+        dict.fromkeys(
+            name for text in classes for name in text.split(LESION_SEPARATOR) if name not in EXCLUSIVE_CLASSES
+        )
+    )
 
 
-def presence(values: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> np.ndarray:
+def lesion_presence(values: np.ndarray, classes: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """(n,) class indices -> (n, L) int64: 1 where a lesion is present, 0 where not, -1 = not annotated."""
-    of_class = np.array([[name in text.split(PAIR) for name in names] for text in classes], dtype=np.int64)
+    of_class = np.array(
+        [[name in text.split(LESION_SEPARATOR) for name in names] for text in classes], dtype=np.int64
+    )
     return np.where(values[:, None] >= 0, of_class[values], -1)

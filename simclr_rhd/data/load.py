@@ -9,25 +9,25 @@ from typing import Any, NamedTuple
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.config import DataConfig
-from simclr_rhd.data.dataset import Dataset, divide, write_rejected
-from simclr_rhd.data.decoding.image import stored_side
-from simclr_rhd.data.labels.labels import read_labels, videos_of
-from simclr_rhd.data.labels.table import OF_PATIENTS, read_rows, table_bytes
-from simclr_rhd.data.sources.base import Entry, Source
+from simclr_rhd.data.dataset import Dataset, build_dataset, write_rejected
+from simclr_rhd.data.decoding.image import storage_size
+from simclr_rhd.data.labels.labels import assign_videos, read_labels
+from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_source
-from simclr_rhd.data.splits.split import WATCHED_SHARE
-from simclr_rhd.data.store.store import check_rejected, is_there, open_store, sample
+from simclr_rhd.data.splits.split import SSL_VAL_FRACTION
+from simclr_rhd.data.store.store import check_rejected, open_store, probe_files, store_exists
 
 logger = logging.getLogger("simclr_rhd")
 
 
-class Listed(NamedTuple):
+class FileListing(NamedTuple):
     """What a source has: labelled and unlabelled files, the table, and all files of frames, by key."""
 
-    labelled: list[Entry]
-    unlabelled: list[Entry]
-    table: Entry
-    frames: list[Entry]
+    labelled: list[FileEntry]
+    unlabelled: list[FileEntry]
+    table: FileEntry
+    frames: list[FileEntry]
 
 
 def open_data(config: DataConfig) -> Source:
@@ -45,7 +45,7 @@ def open_data(config: DataConfig) -> Source:
     )
 
 
-def list_files(source: Source, config: DataConfig) -> Listed:
+def list_files(source: Source, config: DataConfig) -> FileListing:
     """Find a source's files.
 
     Raises:
@@ -55,17 +55,17 @@ def list_files(source: Source, config: DataConfig) -> Listed:
     unlabelled = source.files(config.unlabelled_prefix, flag="--unlabelled-prefix")
     table = source.entry(config.labels_csv)
     entries = {entry.key: entry for entry in (*labelled, *unlabelled) if entry.key != table.key}
-    return Listed(labelled, unlabelled, table, [entries[key] for key in sorted(entries)])
+    return FileListing(labelled, unlabelled, table, [entries[key] for key in sorted(entries)])
 
 
 @dataclass(frozen=True)
-class Ahead:
+class DataEstimate:
     """What is known of data that are not decoded yet, from their listing and a sample.
 
     Attributes:
         labelled: labelled frames, about.
         rows: frames to pretrain on, about.
-        watched: frames held out of it, about.
+        ssl_val: frames held out of it, about.
         videos: of the frames without labels.
         grey: whether all frames seen are grey.
         files: to be fetched and decoded.
@@ -76,7 +76,7 @@ class Ahead:
 
     labelled: int
     rows: int
-    watched: int
+    ssl_val: int
     videos: int
     grey: bool
     files: int
@@ -85,29 +85,29 @@ class Ahead:
     seconds: float
 
 
-def look_ahead(source: Source, config: DataConfig) -> Ahead | None:
+def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
     """What `read_dataset` would have to do; None where the decoded frames are at hand.
 
     Raises:
         UserError: there are no files.
     """
     found, how = list_files(source, config), _decoding(config)
-    if is_there(source, found.frames, **how):
+    if store_exists(source, found.frames, **how):
         return None
     inside, prefixes = (
         {entry.key for entry in found.labelled},
         (config.labelled_prefix, config.unlabelled_prefix),
     )
     parts = found.labelled, [entry for entry in found.unlabelled if entry.key not in inside]
-    samples = [sample(source, part, **how) for part in parts]
+    samples = [probe_files(source, part, **how) for part in parts]
     labelled, unlabelled = (
         round(len(part) * of_file.frames) for part, of_file in zip(parts, samples, strict=True)
     )
-    return Ahead(
+    return DataEstimate(
         labelled=labelled,
-        rows=round(unlabelled * (1 - WATCHED_SHARE)),
-        watched=round(unlabelled * WATCHED_SHARE),
-        videos=len(set(videos_of([entry.key for entry in parts[1]], prefixes))),
+        rows=round(unlabelled * (1 - SSL_VAL_FRACTION)),
+        ssl_val=round(unlabelled * SSL_VAL_FRACTION),
+        videos=len(set(assign_videos([entry.key for entry in parts[1]], prefixes))),
         grey=all(of_file.grey for of_file in samples),
         files=len(found.frames),
         bytes=sum(entry.size for entry in found.frames),
@@ -119,9 +119,9 @@ def look_ahead(source: Source, config: DataConfig) -> Ahead | None:
 def _decoding(config: DataConfig) -> dict[str, Any]:
     """How frames are decoded and stored, as of `store.open_store`."""
     return {
-        "side": stored_side(config.size),
+        "side": storage_size(config.size),
         "cache_dir": cache_folder(config.cache_dir),
-        "most": config.frames_per_clip,
+        "max_frames": config.frames_per_clip,
         "max_pixels": config.max_pixels,
     }
 
@@ -142,8 +142,12 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
     labelled, unlabelled = listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, listed.table)
-    patients = table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
-    people = read_rows(patients, f"--patients-csv {patients_csv}", needed=OF_PATIENTS) if patients else []
+    patients = read_table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
+    people = (
+        read_rows(patients, f"--patients-csv {patients_csv}", required_columns=PATIENT_TABLE_COLUMNS)
+        if patients
+        else []
+    )
 
     store = open_store(source, listed.frames, **_decoding(config))
     try:
@@ -163,7 +167,7 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         policy=config.label_conflict,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
-    dataset = divide(
+    dataset = build_dataset(
         store,
         labels,
         fingerprint,
@@ -180,8 +184,8 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
     return dataset
 
 
-def _fetch_table(source: Source, entry: Entry) -> bytes:
+def _fetch_table(source: Source, entry: FileEntry) -> bytes:
     paths, failed = source.fetch([entry])
     if failed:
         raise UserError(f"--labels-csv {entry.key}: could not be fetched: {failed[entry.key]}")
-    return table_bytes(paths[entry.key], f"--labels-csv {entry.key}")
+    return read_table_bytes(paths[entry.key], f"--labels-csv {entry.key}")

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK, ORDINARY
+from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK, OK
 from simclr_rhd.data.decoding.image import is_frame
 from simclr_rhd.data.labels.labels import TASKS, Labels
-from simclr_rhd.data.labels.table import numbers_only, stem
+from simclr_rhd.data.labels.table import file_stem, is_only_number
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.split import HELD_OUT, UNLABELLED
 from simclr_rhd.data.store.store import FETCH_FAILED
 
 
-def take(dataset: Dataset, source: Source) -> dict[str, Any]:
+def summarize(dataset: Dataset, source: Source) -> dict[str, Any]:
     """The counts of a run's data."""
-    store, labels, told = dataset.store, dataset.labels, dataset.told_part()
+    store, labels, told = dataset.store, dataset.labels, dataset.display_part()
     names = dataset.pseudonyms()  # these counts are on the page that may be sent on
     reasons = Counter(
-        names.without(re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0])
+        names.redact(re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0])
         for _, reason in store.rejected
     )
     lost = sum(reason.startswith(FETCH_FAILED) for _, reason in store.rejected)
@@ -49,8 +49,8 @@ def take(dataset: Dataset, source: Source) -> dict[str, Any]:
         "rows_without_file": len(labels.rows_without_file),
         "files_without_row": len(labels.files_without_row),
         "parts": dataset.parts(UNLABELLED, HELD_OUT),
-        "watched": int(dataset.watched.sum()),
-        "kept_out": kept_out(dataset),
+        "watched": int(dataset.ssl_val.sum()),
+        "kept_out": held_out_counts(dataset),
         "classes": {
             task: {
                 name: {
@@ -68,26 +68,28 @@ def quality(dataset: Dataset) -> dict[str, int]:
     store = dataset.store
     videos_of = defaultdict(set)
     times: Counter[int] = Counter()
-    for video, digest, look in zip(dataset.labels.videos, store.digests.tolist(), store.looks, strict=True):
-        if look == ORDINARY:
+    for video, digest, look in zip(
+        dataset.labels.videos, store.digests.tolist(), store.content_flags, strict=True
+    ):
+        if look == OK:
             times[digest] += 1
             videos_of[digest].add(video)
     return {
-        "near_black": int((store.looks == NEAR_BLACK).sum()),
-        "constant": int((store.looks == CONSTANT).sum()),
+        "near_black": int((store.content_flags == NEAR_BLACK).sum()),
+        "constant": int((store.content_flags == CONSTANT).sum()),
         "duplicates": sum(number - 1 for number in times.values()),
         "pictures_in_several_videos": sum(len(videos) > 1 for videos in videos_of.values()),
     }
 
 
-def kept_out(dataset: Dataset) -> dict[str, int]:
+def held_out_counts(dataset: Dataset) -> dict[str, int]:
     """Unlabelled frames that are of a labelled group, and so not pretrained on where that is tested.
 
     Returns:
         How many 'frames' are held out of pretraining for that, how many of them are 'of_other_videos' than
         have labels (known by their patient), and how many that are pretrained on have 'no_patient'.
     """
-    labels, part = dataset.labels, dataset.told_part()
+    labels, part = dataset.labels, dataset.display_part()
     labelled, videos = labels.annotated(), np.array(labels.videos)
     held = (part == HELD_OUT) & np.isin(dataset.groups, dataset.groups[labelled])
     named = np.array([patient != "" for patient in labels.patients])
@@ -136,7 +138,7 @@ def describe(dataset: Dataset, counts: dict[str, Any]) -> list[str]:
         if names:
             more = ", ..." if len(names) > 3 else ""
             lines.append(f"labels: {len(names)} {what}: {', '.join(names[:3])}{more}")
-    lines += _single_frame_lines(labels) + _only_numbered_lines(dataset.store.files, labels.videos)
+    lines += _single_frame_lines(labels) + _numbered_name_lines(dataset.store.files, labels.videos)
     several = len(dataset.folds) > 1
     for task in TASKS:
         lines.append(class_line(dataset, task))
@@ -194,13 +196,13 @@ def _single_frame_lines(labels: Labels) -> list[str]:
     ]
 
 
-def _only_numbered_lines(files: Sequence[str], videos: Sequence[str]) -> list[str]:
+def _numbered_name_lines(files: Sequence[str], videos: Sequence[str]) -> list[str]:
     """A warning of stills that lie in no folder of a clip, and whose names only number them."""
     names = [PurePosixPath(file).name for file in files]
     alone = [
         name
         for name, video in zip(names, videos, strict=True)
-        if is_frame(name) and numbers_only(name) and video == stem(name)
+        if is_frame(name) and is_only_number(name) and video == file_stem(name)
     ]
     if not alone:
         return []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from simclr_rhd.data.labelled_set import Question, Table
+from simclr_rhd.data.labelled_set import Probabilities, Target
 from simclr_rhd.evaluation.aggregate import levels_of
 
 MOST = 120  # points of a curve
@@ -46,13 +46,19 @@ def curves(
 
 
 def of_question(
-    question: Question, table: Table, rows: np.ndarray, level: str, *, groups: np.ndarray, videos: np.ndarray
+    question: Target,
+    table: Probabilities,
+    rows: np.ndarray,
+    level: str,
+    *,
+    groups: np.ndarray,
+    videos: np.ndarray,
 ) -> dict[str, dict[str, Curve]]:
     """The curves of a question's answers for some rows, per 'frame' or per 'video'.
 
     Args:
         question: what is asked of n frames.
-        table: the answers, see `labelled_set.Table`.
+        table: the answers, see `labelled_set.Probabilities`.
         rows: indices of annotated frames.
         level: 'frame' or 'video'.
         groups: (n,) names.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import Cohort, Question, Table
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.evaluation.results import balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, Study, pooled
@@ -17,7 +17,7 @@ from simclr_rhd.heads.train import predict
 
 DRAWS = 3  # times that the groups of a fraction are drawn
 
-Learn = Callable[..., Table]  # fold, rows to learn from, rows to choose on
+Learn = Callable[..., Probabilities]  # fold, rows to learn from, rows to choose on
 
 
 def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list[dict[str, Any]]]]:
@@ -46,7 +46,7 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
         PIXELS: [lambda fold, *rows: study.by_pixels(*rows)],
     }
     found: dict[str, dict[str, list[dict[str, Any]]]] = {
-        question.name: {name: [] for name in learners} for question in cohort.questions()
+        question.name: {name: [] for name in learners} for question in cohort.targets()
     }
     for fraction in fractions:
         used = [
@@ -60,7 +60,7 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
                 for learn in learning
                 for of_draw in used
             ]
-            for question in cohort.questions():
+            for question in cohort.targets():
                 point = _point(
                     [
                         balanced_accuracy(cohort, question, table) if _can_learn(question, of_draw) else None
@@ -76,12 +76,12 @@ def draws_of(fraction: float) -> int:
     return DRAWS if fraction < 1 else 1
 
 
-def _can_learn(question: Question, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+def _can_learn(question: Target, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
     """Whether two classes are there to learn from in every fold."""
     return all(len(set(question.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
 
 
-def _heads(study: Study, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Table:
+def _heads(study: Study, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Probabilities:
     return predict(study.fit(x, train, val).heads, x)
 
 
@@ -92,7 +92,9 @@ def _point(scores: Sequence[float | None]) -> dict[str, float | None]:
     return {"balanced_accuracy": float(np.mean(known)), "low": min(known), "high": max(known)}
 
 
-def _some(cohort: Cohort, fold: int, fraction: float, *, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _some(
+    cohort: LabelledSet, fold: int, fraction: float, *, seed: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a share of the groups of a fold's training and validation part."""
     return (
         some_groups(cohort, cohort.rows(fold, "train"), fraction, seed=seed),
@@ -100,7 +102,7 @@ def _some(cohort: Cohort, fold: int, fraction: float, *, seed: list[int]) -> tup
     )
 
 
-def some_groups(cohort: Cohort, rows: np.ndarray, fraction: float, *, seed: Sequence[int]) -> np.ndarray:
+def some_groups(cohort: LabelledSet, rows: np.ndarray, fraction: float, *, seed: Sequence[int]) -> np.ndarray:
     """The rows of a share of their groups, rounded up; first come groups that bring the rarest classes."""
     names, group = np.unique(cohort.groups[rows], return_inverse=True)
     place = np.argsort(np.random.default_rng(list(seed)).permutation(len(names)))  # of each group in the draw

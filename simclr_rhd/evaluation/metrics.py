@@ -21,7 +21,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.evaluation.aggregate import levels_of, of_one_class
 from simclr_rhd.evaluation.bootstrap import TAIL, difference_bounds, draws, totals
 from simclr_rhd.evaluation.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
@@ -52,7 +52,7 @@ def levels(
 ) -> dict[str, dict[str, Any]]:
     """`{"frame": SCORES, "video": SCORES, "patient": SCORES}`.
 
-    The class that is said is the balanced choice, see `prevalence.chosen`.
+    The class that is said is the balanced choice, see `prevalence.balanced_choice`.
 
     A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
     all of one class; "left_out" says how many known patients do not.
@@ -105,7 +105,7 @@ def scores(
     """
     counts = np.isin(true, evaluable)
     shown, names = np.unique(true[counts]).tolist(), np.asarray(groups)[counts]
-    said = chosen(probabilities, prevalence)
+    said = balanced_choice(probabilities, prevalence)
     confusion = counted(true, said, np.zeros_like(true), 1, len(classes))[0]
     result: dict[str, Any] = {"n": len(names), "groups": len(np.unique(names))}
     result |= dict.fromkeys(AVERAGES) | {"ci95": dict.fromkeys(AVERAGES)}
@@ -173,7 +173,7 @@ def margins(
         prior = np.ones_like(p) if held is None else held
         for of_draw, its_prior in zip(*(of.reshape(-1, *ours.shape) for of in (p, prior)), strict=True):
             at, priors = (levels_of(true, of, groups, videos, patients) for of in (of_draw, its_prior))
-            said.append({level: chosen(at[level][1], priors[level][1]) for level in at})
+            said.append({level: balanced_choice(at[level][1], priors[level][1]) for level in at})
     assert len(said) == 1 + n_draws
     how: dict[str, Any] = {"evaluable": evaluable, "seed": seed, "tail": TAIL / comparisons}
     return {

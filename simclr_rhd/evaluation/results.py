@@ -11,9 +11,9 @@ import numpy as np
 from sklearn.metrics import accuracy_score, recall_score
 from torch import Tensor
 
-from simclr_rhd.data.labelled_set import CONDITION, Cohort, Question, Table
-from simclr_rhd.data.labels.labels import TASKS, in_words
-from simclr_rhd.data.labels.prevalence import chosen, prevalence_key
+from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.labels import TASKS, format_label
+from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
 from simclr_rhd.evaluation.aggregate import pool
 from simclr_rhd.evaluation.metrics import levels, margins, mean_of_scores, scores
 from simclr_rhd.heads.calibration import (
@@ -33,7 +33,9 @@ Z = 1.959964  # of 95 %
 WIDTH = 0.1  # half an interval's width that a power note asks the groups for
 
 
-def evaluate(cohort: Cohort, said: Mapping[str, Sequence[Table]], *, seed: int) -> dict[str, dict[str, Any]]:
+def evaluate(
+    cohort: LabelledSet, said: Mapping[str, Sequence[Probabilities]], *, seed: int
+) -> dict[str, dict[str, Any]]:
     """The result of each question.
 
     Args:
@@ -46,11 +48,11 @@ def evaluate(cohort: Cohort, said: Mapping[str, Sequence[Table]], *, seed: int) 
         {question's name: result as in `metrics.json`}.
     """
     tables = {(who, part): pooled(cohort, said[who], part) for who in said for part in ("test", "val")}
-    return {question.name: _result(cohort, question, tables, seed=seed) for question in cohort.questions()}
+    return {question.name: _result(cohort, question, tables, seed=seed) for question in cohort.targets()}
 
 
 def _result(
-    cohort: Cohort, question: Question, tables: Mapping[tuple[str, str], Table], *, seed: int
+    cohort: LabelledSet, question: Target, tables: Mapping[tuple[str, str], Probabilities], *, seed: int
 ) -> dict[str, Any]:
     evaluable = question.evaluable()
     at = {part: annotated(cohort, question, part) for part in ("test", "val")}
@@ -81,7 +83,7 @@ def _result(
     for who in whos:
         families.setdefault(who.split(DRAW)[0], []).append(who)
     rivals = [who for who in families if who not in (OURS, UNCALIBRATED, FINETUNED)]
-    of_task = sum(other.task == question.task for other in cohort.questions())
+    of_task = sum(other.task == question.task for other in cohort.targets())
     comparisons = (len(rivals) + (FINETUNED in families)) * of_task
 
     def margin(who: str, over: str) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def _result(
     return result
 
 
-def annotated(cohort: Cohort, question: Question, part: str) -> np.ndarray:
+def annotated(cohort: LabelledSet, question: Target, part: str) -> np.ndarray:
     """Rows annotated for a question that stand in a part of some fold."""
     inside = np.any([of_fold == part for of_fold in cohort.folds], axis=0)
     return np.flatnonzero(inside & (question.true >= 0))
@@ -138,7 +140,7 @@ def _calibration(true: np.ndarray, probabilities: np.ndarray, classes: list[str]
 
 
 def _in_validation(
-    question: Question, tables: Mapping[tuple[str, str], Table], rows: np.ndarray
+    question: Target, tables: Mapping[tuple[str, str], Probabilities], rows: np.ndarray
 ) -> dict[str, Any] | None:
     """The same of the frames that the calibration was fitted on; None without any."""
     if not len(rows):
@@ -154,7 +156,7 @@ def _in_validation(
     }
 
 
-def groups_of_classes(cohort: Cohort, question: Question) -> dict[str, dict[str, int]]:
+def groups_of_classes(cohort: LabelledSet, question: Target) -> dict[str, dict[str, int]]:
     """Frames and groups of each class: in all, and in each part (with folds: groups that each one tests)."""
     found = {}
     for number, name in enumerate(question.classes):
@@ -170,7 +172,7 @@ def groups_of_classes(cohort: Cohort, question: Question) -> dict[str, dict[str,
     return found
 
 
-def _n_groups(cohort: Cohort, here: np.ndarray) -> int:
+def _n_groups(cohort: LabelledSet, here: np.ndarray) -> int:
     return len(np.unique(cohort.groups[here]))
 
 
@@ -204,7 +206,7 @@ def _half_width(accuracy: float, n: int) -> float:
     return Z * math.sqrt(accuracy * (1 - accuracy) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
 
 
-def spread(cohort: Cohort, question: Question, table: Table) -> list[dict[str, Any]]:
+def spread(cohort: LabelledSet, question: Target, table: Probabilities) -> list[dict[str, Any]]:
     """Accuracy and balanced accuracy per video of each fold alone, over the classes that it tests."""
     found = []
     for number, part in enumerate(cohort.folds, start=1):
@@ -216,7 +218,7 @@ def spread(cohort: Cohort, question: Question, table: Table) -> list[dict[str, A
     return found
 
 
-def balanced_accuracy(cohort: Cohort, question: Question, table: Table) -> float | None:
+def balanced_accuracy(cohort: LabelledSet, question: Target, table: Probabilities) -> float | None:
     """Per video, of all tested frames of classes that count; None with fewer than two classes."""
     rows = annotated(cohort, question, "test")
     rows = rows[np.isin(question.true[rows], question.evaluable())]
@@ -224,7 +226,7 @@ def balanced_accuracy(cohort: Cohort, question: Question, table: Table) -> float
 
 
 def _per_video(
-    cohort: Cohort, question: Question, table: Table, rows: np.ndarray
+    cohort: LabelledSet, question: Target, table: Probabilities, rows: np.ndarray
 ) -> tuple[float | None, float | None]:
     """Accuracy and balanced accuracy of some rows; None where fewer than two classes are."""
     groups, videos = cohort.groups[rows].tolist(), cohort.videos[rows].tolist()
@@ -235,13 +237,13 @@ def _per_video(
     shown = np.unique(true)
     if len(shown) < 2:
         return None, None
-    said = chosen(probabilities, prevalence)
+    said = balanced_choice(probabilities, prevalence)
     recall = recall_score(true, said, labels=shown, average="macro")
     return float(accuracy_score(true, said)), float(recall)
 
 
 def head_facts(
-    cohort: Cohort, trained: Sequence[Trained], features: Sequence[np.ndarray]
+    cohort: LabelledSet, trained: Sequence[Trained], features: Sequence[np.ndarray]
 ) -> dict[str, dict[str, Any]]:
     """{question's name: penalty and calibration of each fold, and what each seed alone would score}."""
     tasks = list(cohort.values)
@@ -250,7 +252,7 @@ def head_facts(
         for seed in range(len(trained[0].of_seeds))
     ]
     found = {}
-    for question in cohort.questions():
+    for question in cohort.targets():
         place = tasks.index(question.task)
         found[question.name] = {
             "l2": [of_fold.l2[question.task] for of_fold in trained],
@@ -264,7 +266,7 @@ def head_facts(
     return found
 
 
-def _of_classes(question: Question, heads: Heads, values: Tensor) -> dict[str, float]:
+def _of_classes(question: Target, heads: Heads, values: Tensor) -> dict[str, float]:
     """{class: its value}; of a lesion the value of its presence."""
     of_task = heads.of_tasks(values)[question.task].tolist()
     if question.lesion is not None:
@@ -279,11 +281,11 @@ def leak(study: Study) -> dict[str, dict[str, Any]]:
         {question's name: {"leaky": True, "frame": SCORES}}: frames of one patient stand on both sides, so the
         figures show how much that flatters, and nothing else.
     """
-    other = study.shuffled()
+    other = study.with_frame_split()
     cohort, seed = other.cohort, study.heads["seed"]
     tables = answers([of_fold.heads for of_fold in other.fit_folds(other.encoded.folds)], other.encoded.folds)
     table, found = pooled(cohort, tables, "test"), {}
-    for question in cohort.questions():
+    for question in cohort.targets():
         rows = annotated(cohort, question, "test")
         found[question.name] = {
             "leaky": True,
@@ -302,7 +304,7 @@ def leak(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def by_task(
-    cohort: Cohort, results: Mapping[str, dict[str, Any]], known: Mapping[str, dict[str, Any]]
+    cohort: LabelledSet, results: Mapping[str, dict[str, Any]], known: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """`metrics.json`'s "tasks": the results under their tasks, lesions below the condition.
 
@@ -316,7 +318,7 @@ def by_task(
         if task not in cohort.values:
             tasks[task] = known[task] | {"skipped": SKIPPED}
         elif task == CONDITION and cohort.lesions():
-            asked = [question for question in cohort.questions() if question.task == task]
+            asked = [question for question in cohort.targets() if question.task == task]
             tasks[task] = {
                 "mode": "multilabel",
                 "classes": cohort.lesions(),
@@ -335,17 +337,17 @@ def by_task(
     return tasks
 
 
-def prediction_header(cohort: Cohort) -> list[str]:
+def prediction_header(cohort: LabelledSet) -> list[str]:
     """Columns of `predictions.csv`: one probability column per class or lesion of any task, and the fold."""
     names = dict.fromkeys(name for outputs in cohort.outputs().values() for name in outputs)
     of_row = ["path", "video", "group", "task", "true", "predicted"]
     return [*of_row, *(f"p:{name}" for name in names), "fold"]
 
 
-def prediction_rows(cohort: Cohort, tables: Sequence[Table]) -> Iterator[list[Any]]:
+def prediction_rows(cohort: LabelledSet, tables: Sequence[Probabilities]) -> Iterator[list[Any]]:
     """One row per tested frame and task; `true` is empty where the frame is not annotated for the task."""
-    header, outputs, targets = prediction_header(cohort), cohort.outputs(), cohort.targets()
-    for row, fold in enumerate(cohort.tested_by()):
+    header, outputs, targets = prediction_header(cohort), cohort.outputs(), cohort.target_values()
+    for row, fold in enumerate(cohort.test_fold()):
         for task, names in outputs.items() if fold >= 0 else ():
             found, held = tables[fold][task][row], tables[fold].get(prevalence_key(task))
             prior = None if held is None else held[row]
@@ -353,10 +355,10 @@ def prediction_rows(cohort: Cohort, tables: Sequence[Table]) -> Iterator[list[An
             if targets[task].ndim == 2:
                 said = (found >= (0.5 if prior is None else prior)).astype(int)
             else:
-                said = chosen(found[None], prior)[0]
+                said = balanced_choice(found[None], prior)[0]
             yield [
                 *(cohort.paths[row], cohort.videos[row], cohort.groups[row], task),
-                *(in_words(value, names) for value in (targets[task][row], said)),
+                *(format_label(value, names) for value in (targets[task][row], said)),
                 *(by_column.get(column, "") for column in header[6:-1]),
                 fold + 1,
             ]

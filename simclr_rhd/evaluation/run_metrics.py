@@ -9,7 +9,7 @@ import numpy as np
 
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import Table
+from simclr_rhd.data.labelled_set import Probabilities
 from simclr_rhd.evaluation import leakage, results
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import curves
@@ -25,7 +25,7 @@ def evaluate(
     config: EvaluationConfig,
     study: Study,
     trained: Sequence[Trained],
-    said: Mapping[str, Sequence[Table]],
+    said: Mapping[str, Sequence[Probabilities]],
     tuned: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """{question: figures} of our heads, of what they are compared with, and of what the flags ask for.
@@ -68,7 +68,7 @@ def describe_split(dataset: Dataset, init: str) -> dict[str, Any]:
         "leaky": dataset.leaky,
         "folds": len(dataset.folds),
         "parts": dataset.parts(),
-        "pretraining": dataset.pretraining() + foreign * (init not in ("random", "imagenet")),
+        "pretraining": dataset.describe_pretraining() + foreign * (init not in ("random", "imagenet")),
     }
 
 
@@ -93,7 +93,9 @@ def audit_leakage(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, A
     return audit.gist
 
 
-def write_metrics(save_dir: Path, metrics: Mapping[str, Any], study: Study, ours: Sequence[Table]) -> None:
+def write_metrics(
+    save_dir: Path, metrics: Mapping[str, Any], study: Study, ours: Sequence[Probabilities]
+) -> None:
     """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
     write_json(save_dir / "metrics.json", metrics)
     write_rows(

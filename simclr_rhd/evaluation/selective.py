@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from simclr_rhd.core.files import plain
-from simclr_rhd.data.decoding.image import evenly
-from simclr_rhd.data.labelled_set import Cohort, Question, Table
-from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.core.files import to_jsonable
+from simclr_rhd.data.decoding.image import evenly_spaced
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.evaluation.aggregate import levels_of
 
 LEVELS = ("frame", "video")
@@ -30,7 +30,7 @@ NEVER = 2.0  # a confidence that no answer has
 
 def confidence_of(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
     """(n, C) -> (n,): the probability of what is said, the balanced choice."""
-    return probabilities[np.arange(len(probabilities)), chosen(probabilities, prevalence)]
+    return probabilities[np.arange(len(probabilities)), balanced_choice(probabilities, prevalence)]
 
 
 def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -124,7 +124,7 @@ def at_threshold(
     return {"coverage": float(answered.mean()) if len(answered) else float("nan"), "risk": risk}
 
 
-def limits_of(cohort: Cohort, table: Table, part: np.ndarray) -> dict[str, dict[str, Limit]]:
+def limits_of(cohort: LabelledSet, table: Probabilities, part: np.ndarray) -> dict[str, dict[str, Limit]]:
     """{question: {"frame", "video": what is proved on the validation part}}.
 
     Args:
@@ -137,11 +137,11 @@ def limits_of(cohort: Cohort, table: Table, part: np.ndarray) -> dict[str, dict[
         question.name: {
             level: choose_threshold(*_units(cohort, question, table, rows, level)) for level in LEVELS
         }
-        for question in cohort.questions()
+        for question in cohort.targets()
     }
 
 
-def selective(cohort: Cohort, tables: Sequence[Table]) -> dict[str, dict[str, Any]]:
+def selective(cohort: LabelledSet, tables: Sequence[Probabilities]) -> dict[str, dict[str, Any]]:
     """What thresholds that are chosen on validation groups do to the tested ones, fold by fold.
 
     Args:
@@ -154,14 +154,16 @@ def selective(cohort: Cohort, tables: Sequence[Table]) -> dict[str, dict[str, An
         "curve": {"coverage", "risk"} at every threshold}}}.
     """
     found = {}
-    for question in cohort.questions():
+    for question in cohort.targets():
         found[question.name] = {"most_wrong": MOST_WRONG, "confidence": SURE} | {
             level: _at_level(cohort, question, tables, level) for level in LEVELS
         }
     return found
 
 
-def _at_level(cohort: Cohort, question: Question, tables: Sequence[Table], level: str) -> dict[str, Any]:
+def _at_level(
+    cohort: LabelledSet, question: Target, tables: Sequence[Probabilities], level: str
+) -> dict[str, Any]:
     confidence, right, limit, chosen_on = [], [], [], []
     for fold, table in enumerate(tables):
         found = choose_threshold(*_units(cohort, question, table, cohort.rows(fold, "val"), level))
@@ -172,15 +174,15 @@ def _at_level(cohort: Cohort, question: Question, tables: Sequence[Table], level
         limit.append(np.full(len(sure), found.threshold))
     sure, is_right = np.concatenate(confidence), np.concatenate(right)
     _, coverage, risk = risk_coverage(sure, is_right)
-    shown = evenly(len(coverage), MOST_POINTS)
+    shown = evenly_spaced(len(coverage), MOST_POINTS)
     at = at_threshold(sure, is_right, np.concatenate(limit))
     curve = {"coverage": coverage[shown].tolist(), "risk": risk[shown].tolist()}
     facts = {"thresholds": [of.threshold for of in chosen_on], "reasons": [of.reason for of in chosen_on]}
-    return facts | {"curve": curve} | {name: plain(value) for name, value in at.items()}
+    return facts | {"curve": curve} | {name: to_jsonable(value) for name, value in at.items()}
 
 
 def _units(
-    cohort: Cohort, question: Question, table: Table, rows: np.ndarray, level: str
+    cohort: LabelledSet, question: Target, table: Probabilities, rows: np.ndarray, level: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(m,) confidence, (m,) whether it is right, (m,) group, of annotated frames or videos of some rows."""
     rows = rows[question.true[rows] >= 0]
@@ -191,4 +193,4 @@ def _units(
         levels_of(question.true[rows], of[rows], *whose)[level]
         for of in (question.probabilities(table), question.prevalence(table))
     )
-    return confidence_of(p, prevalence), chosen(p, prevalence) == true, np.array(groups)
+    return confidence_of(p, prevalence), balanced_choice(p, prevalence) == true, np.array(groups)

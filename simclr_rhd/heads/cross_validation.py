@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import Cohort, Table
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.heads import baselines as comparators
 from simclr_rhd.heads.train import Trained, predict, train_heads
 from simclr_rhd.ssl.model import Heads
@@ -56,7 +56,7 @@ class Study:
         heads: how heads are trained: options of `train.train_heads`, `seed` among them.
     """
 
-    cohort: Cohort
+    cohort: LabelledSet
     encoded: Encoded
     heads: dict[str, Any]
 
@@ -68,7 +68,7 @@ class Study:
         """Heads on (n, D) features that learn from some rows and choose on others."""
         cohort = self.cohort
         return train_heads(
-            x, cohort.targets(), cohort.n_outputs(), train, val, groups=cohort.groups, **self.heads
+            x, cohort.target_values(), cohort.n_outputs(), train, val, groups=cohort.groups, **self.heads
         )
 
     def fit_folds(self, features: Sequence[np.ndarray]) -> list[Trained]:
@@ -80,7 +80,7 @@ class Study:
         """The heads of the model that is kept, on its own (n,) parts."""
         return self.fit(self.encoded.kept, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
 
-    def said(self, trained: Sequence[Trained]) -> dict[str, list[Table]]:
+    def said(self, trained: Sequence[Trained]) -> dict[str, list[Probabilities]]:
         """{who: K tables} of our heads, calibrated and not, and of all they are compared with.
 
         Of several draws of an encoder each is one, the second and later ones named by `draw_of`.
@@ -95,11 +95,11 @@ class Study:
         anywhere = np.flatnonzero(np.any([part == "train" for part in self.cohort.folds], axis=0))
         for fold in self.folds():
             rows = self.cohort.rows(fold, "train"), self.cohort.rows(fold, "val")
-            counting = self.cohort.evaluable_targets()
+            counting = self.cohort.evaluable_target_values()
             found[MAJORITY].append(self._compared(comparators.majority, counting, anywhere, rows[1]))
             found[PIXELS].append(self.by_pixels(*rows))
             votes = comparators.neighbours(features[fold])
-            found[NEIGHBOURS].append(self._compared(votes, self.cohort.targets(), *rows))
+            found[NEIGHBOURS].append(self._compared(votes, self.cohort.target_values(), *rows))
         for name, drawn in self.encoded.rivals.items():
             for number, x in enumerate(drawn, start=1):
                 same = [x for _ in self.folds()]
@@ -107,17 +107,17 @@ class Study:
                 found[draw_of(name, number)] = answers(heads, same)
         return found
 
-    def by_pixels(self, train: np.ndarray, val: np.ndarray) -> Table:
+    def by_pixels(self, train: np.ndarray, val: np.ndarray) -> Probabilities:
         """The table of a logistic regression on the principal components of the pixels."""
         x = comparators.components(self.encoded.pixels, train, seed=self.heads["seed"])
-        return self._compared(comparators.regression(x), self.cohort.targets(), train, val)
+        return self._compared(comparators.regression(x), self.cohort.target_values(), train, val)
 
-    def shuffled(self) -> "Study":
+    def with_frame_split(self) -> "Study":
         """The same study under a split over frames: what a leak would make of it."""
-        return replace(self, cohort=self.cohort.shuffled(seed=self.heads["seed"]))
+        return replace(self, cohort=self.cohort.with_frame_split(seed=self.heads["seed"]))
 
     def _compared(
-        self, fit: comparators.Fit, targets: Table, train: np.ndarray, val: np.ndarray
+        self, fit: comparators.Fit, targets: Probabilities, train: np.ndarray, val: np.ndarray
     ) -> dict[str, np.ndarray]:
         return comparators.answer(fit, targets, self.cohort.n_outputs(), train, val)
 
@@ -127,7 +127,7 @@ def draw_of(name: str, number: int) -> str:
     return name if number == 1 else f"{name}{DRAW}{number}"
 
 
-def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Table]:
+def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Probabilities]:
     """The tables of heads, one for each fold."""
     return [predict(of_fold, x) for of_fold, x in zip(heads, features, strict=True)]
 
@@ -139,7 +139,7 @@ def uncalibrated(heads: Heads) -> Heads:
     return bare
 
 
-def pooled(cohort: Cohort, tables: Sequence[Table], part: str) -> Table:
+def pooled(cohort: LabelledSet, tables: Sequence[Probabilities], part: str) -> Probabilities:
     """One table: each frame's mean over the folds in which it stands in a part, NaN where in none.
 
     For 'test' that is one fold at most: out-of-fold predictions.

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import duration
+from simclr_rhd.core.process import format_duration
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
@@ -222,7 +222,7 @@ def _line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> s
     if record["best"]:
         parts.append("best so far")
     if epoch > 0:
-        left = duration(seconds / epoch * (epochs - epoch))
+        left = format_duration(seconds / epoch * (epochs - epoch))
         parts.append(f"{frames * epoch / seconds:.0f} frames/s, at most {left} left")
     return f"finetune epoch {epoch}/{epochs}: {', '.join(parts)}"
 
@@ -258,9 +258,9 @@ def finetune_folds(
                 model.encoder,
                 heads.heads,
                 dataset.store.frames,
-                dataset.store.kinds,
+                dataset.store.color_modes,
                 dataset.labelled(),
-                study.cohort.targets(),
+                study.cohort.target_values(),
                 np.flatnonzero(part == "train"),
                 np.flatnonzero(part == "val"),
                 size=config.size,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.inference.ood import Novelty
 from simclr_rhd.runs import checkpoint
@@ -54,7 +54,7 @@ class Facts:
     @property
     def stored_side(self) -> int:
         """S, pixels of a frame's side as it goes in."""
-        return stored_side(self.image_size)
+        return storage_size(self.image_size)
 
 
 class Classifier(nn.Module):

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import replacing
+from simclr_rhd.core.files import atomic_write
 from simclr_rhd.data.decoding import decode as media
-from simclr_rhd.data.decoding.image import evenly
+from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.predict_files import Place
 from simclr_rhd.ssl.augment import normalise
@@ -125,14 +125,16 @@ def some_frames(
     Raises:
         UserError: none can be read.
     """
-    files = [(place, entry) for place in places for entry in place.entries if media.kind_of(entry.key)]
+    files = [(place, entry) for place in places for entry in place.entries if media.file_type(entry.key)]
     found, reason = [], ""
-    for number in evenly(len(files), min(most, len(files))):
+    for number in evenly_spaced(len(files), min(most, len(files))):
         place, entry = files[number]
         media.require_packages([entry.key])
         paths, _ = place.source.fetch([entry])
         for path in paths.values():
-            done = media.prepare(path, entry.key, side=side, most=OF_A_CLIP, salt=b"", max_pixels=max_pixels)
+            done = media.decode_file(
+                path, entry.key, side=side, max_frames=OF_A_CLIP, salt=b"", max_pixels=max_pixels
+            )
             reason = done.reason or reason
             found += [np.broadcast_to(frame.pixels, (3, side, side)) for frame in done.frames]
     if not found:
@@ -264,7 +266,11 @@ def _sayer(classifier: Classifier) -> Callable[[str, np.ndarray], np.ndarray]:
     held, several = _prevalence(classifier), classifier.heads.multilabel
 
     def said(task: str, p: np.ndarray) -> np.ndarray:
-        return (p >= held[task]) @ (1 << np.arange(p.shape[1])) if task in several else chosen(p, held[task])
+        return (
+            (p >= held[task]) @ (1 << np.arange(p.shape[1]))
+            if task in several
+            else balanced_choice(p, held[task])
+        )
 
     return said
 
@@ -274,7 +280,7 @@ def write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) ->
     batch = torch.export.Dim("batch", min=1)
     example = torch.from_numpy(pixels[:LEAST])
     program = torch.export.export(portable, (example,), dynamic_shapes={FRAMES: {0: batch}})
-    with replacing(path) as part, part.open("wb") as stream, _hushed():
+    with atomic_write(path) as part, part.open("wb") as stream, _hushed():
         torch.export.save(program, stream, extra_files={FACTS: facts})
 
 
@@ -293,7 +299,7 @@ def _write_onnx(portable: Portable, pixels: np.ndarray, names: Sequence[str], fa
             verbose=False,
         )
     assert program is not None
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         program.save(str(part), external_data=False)
         _describe(part, facts)
 
@@ -311,7 +317,7 @@ def _write_int8(exact: Path, pixels: np.ndarray, facts: str, path: Path) -> None
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.batches, None)
 
-    with replacing(path) as part, _hushed():
+    with atomic_write(path) as part, _hushed():
         quantization.quantize_static(
             str(exact),
             str(part),

@@ -21,26 +21,26 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import plain, replacing, write_rows
+from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
 from simclr_rhd.core.process import progress
-from simclr_rhd.core.records import read_object
+from simclr_rhd.core.records import read_json_object
 from simclr_rhd.core.text import as_cell
-from simclr_rhd.core.threads import in_order
+from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.labels.labels import patient_reader, video_of
+from simclr_rhd.data.labels.labels import locate_video, make_patient_parser
 from simclr_rhd.data.labels.table import (
     FILE_COLUMN,
-    OF_PATIENTS,
     PATIENT_COLUMN,
-    match,
+    PATIENT_TABLE_COLUMNS,
+    match_rows_to_files,
     read_rows,
-    table_bytes,
+    read_table_bytes,
 )
-from simclr_rhd.data.sources.base import Entry, Source
-from simclr_rhd.data.sources.folder import open_place, open_source
-from simclr_rhd.data.splits.groups import HASHED
-from simclr_rhd.data.store.store import salt_of
+from simclr_rhd.data.sources.base import FileEntry, Source
+from simclr_rhd.data.sources.folder import open_path, open_source
+from simclr_rhd.data.splits.groups import HASHED_PREFIX
+from simclr_rhd.data.store.store import load_salt
 from simclr_rhd.evaluation.selective import RULE
 from simclr_rhd.inference.classifier import VERSION
 from simclr_rhd.inference.predictor import (
@@ -72,7 +72,7 @@ class Place(NamedTuple):
     """
 
     source: Source
-    entries: list[Entry]
+    entries: list[FileEntry]
     prefix: str
 
 
@@ -120,7 +120,7 @@ def find(
     """
     found, seen = [], set[str]()
     for path in paths:
-        source, entries, prefix = open_place(
+        source, entries, prefix = open_path(
             path, cache_dir=cache_dir, offline=offline, billing_project=billing_project
         )
         new = {_identity(prefix + entry.key): entry for entry in entries}
@@ -141,12 +141,12 @@ def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None
         UserError: they are not at hand.
     """
     try:
-        of_run = read_object(save_dir / "run.json").record("config")
+        of_run = read_json_object(save_dir / "run.json").object("config")
         source = open_source(
             of_run.text("data"),
             cache_dir=cache_dir,
             demo_patients=of_run.count("demo_patients", 12),
-            offline=of_run.truth("offline"),
+            offline=of_run.boolean("offline"),
             billing_project=billing_project,
         )
         return Place(source, source.files(of_run.text("labelled_prefix"), flag="--labelled-prefix"), "")
@@ -164,10 +164,10 @@ def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
     """
     if path is None:
         return {}
-    table = table_bytes(Path(path), f"--patients-csv {path}")
+    table = read_table_bytes(Path(path), f"--patients-csv {path}")
     files = [place.prefix + entry.key for place in places for entry in place.entries]
-    rows = read_rows(table, f"--patients-csv {path}", needed=OF_PATIENTS)
-    rows_of, unmatched = match(rows, files)
+    rows = read_rows(table, f"--patients-csv {path}", required_columns=PATIENT_TABLE_COLUMNS)
+    rows_of, unmatched = match_rows_to_files(rows, files)
     if not rows_of:
         raise UserError(
             f"--patients-csv {path}: none of its rows names one of the {len(files)} files, or a "
@@ -178,7 +178,7 @@ def read_patients(path: str | None, places: Sequence[Place]) -> dict[str, str]:
             "WARNING --patients-csv %s: %d rows name no file or folder here, or more than one; the first: %s",
             *(path, len(unmatched), unmatched[0][FILE_COLUMN]),
         )
-    read = patient_reader([row[PATIENT_COLUMN] for row in rows])
+    read = make_patient_parser([row[PATIENT_COLUMN] for row in rows])
     patients = {
         file: set().union(*(read(row[PATIENT_COLUMN]) for row in of_file))
         for file, of_file in rows_of.items()
@@ -219,8 +219,8 @@ class Run:
         self.moved = bool(shares)
         self.prevalence = other_prevalence(model.classes, model.multilabel, model.prevalence, shares or {})
         self.how: dict[str, Any] = {
-            **{"side": model.facts.stored_side, "most": most},
-            **{"max_pixels": max_pixels, "salt": salt_of(cache_dir)},
+            **{"side": model.facts.stored_side, "max_frames": most},
+            **{"max_pixels": max_pixels, "salt": load_salt(cache_dir)},
         }
         self.rejected: list[tuple[str, str]] = []
         self.videos: dict[str, Sums] = {}
@@ -356,48 +356,48 @@ class Run:
         files = progress(
             self._files(),
             total=self._total(),
-            where="predict",
+            label="predict",
             unit="files",
             amount=lambda _: 1,
             amount_unit="files",
         )
         for told, done, frames in files:
             folder, _, name = told.rpartition("/")
-            video = "/".join(filter(None, video_of(folder, name)))
+            video = "/".join(filter(None, locate_video(folder, name)))
             for frame in frames:
                 path = told if frame.number is None else f"{told}#{frame.number:04d}"
-                patient = self.patients.get(told) or HASHED * bool(done.patient) + done.patient
+                patient = self.patients.get(told) or HASHED_PREFIX * bool(done.patient) + done.patient
                 pixels = np.broadcast_to(frame.pixels, (3, *frame.pixels.shape[1:]))
                 yield Frame(path, video, patient, pixels)
             if done.reason:
                 self.rejected.append((told, done.reason))
 
-    def _files(self) -> Iterator[tuple[str, media.Prepared, Iterable[media.Stored]]]:
+    def _files(self) -> Iterator[tuple[str, media.DecodedFile, Iterable[media.DecodedFrame]]]:
         """Each file with its frames: stills are decoded ahead, of a clip one frame is held at a time."""
         for source, entries, prefix in self.places:
-            for name, why in source.refused:
-                yield prefix + name, media.Prepared(reason=why), ()
+            for name, why in source.skipped:
+                yield prefix + name, media.DecodedFile(reason=why), ()
             rest = iter(entries)
             while some := list(islice(rest, FETCHED if source.remote else len(entries))):
-                usable = [entry for entry in some if media.kind_of(entry.key)]
+                usable = [entry for entry in some if media.file_type(entry.key)]
                 for entry in some:
-                    if not media.kind_of(entry.key):
+                    if not media.file_type(entry.key):
                         why = f"{media.NO_FRAME}{PurePosixPath(entry.key).suffix}"
-                        yield prefix + entry.key, media.Prepared(reason=why), ()
+                        yield prefix + entry.key, media.DecodedFile(reason=why), ()
                 media.require_packages(entry.key for entry in usable)
                 paths, failed = source.fetch(usable)
                 for key, why in failed.items():
-                    yield prefix + key, media.Prepared(reason=f"could not be fetched: {why}"), ()
+                    yield prefix + key, media.DecodedFile(reason=f"could not be fetched: {why}"), ()
                 work = partial(self._opened, paths)
-                for key, done, frames in in_order(work, sorted(paths), workers=os.cpu_count() or 1):
+                for key, done, frames in map_ordered(work, sorted(paths), workers=os.cpu_count() or 1):
                     yield prefix + key, done, frames
 
     def _opened(
         self, paths: Mapping[str, Path], key: str
-    ) -> tuple[str, media.Prepared, Iterable[media.Stored]]:
-        done = media.Prepared()
-        frames = partial(media.one_by_one, paths[key], key, done, **self.how)
-        if media.kind_of(key) == media.STILL:
+    ) -> tuple[str, media.DecodedFile, Iterable[media.DecodedFrame]]:
+        done = media.DecodedFile()
+        frames = partial(media.iter_frames, paths[key], key, done, **self.how)
+        if media.file_type(key) == media.STILL:
             with closing(frames()) as some:
                 first = next(some, None)
             if first is None or first.number is None:
@@ -487,7 +487,7 @@ def _beside(out: Path, end: str) -> Path:
 
 @contextmanager
 def _text(path: Path) -> Iterator[TextIO]:
-    with replacing(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
+    with atomic_write(path, private=True) as part, part.open("w", newline="", encoding="utf-8") as stream:
         yield stream
 
 
@@ -495,12 +495,12 @@ def _text(path: Path) -> Iterator[TextIO]:
 def _listing(path: Path, head: Mapping[str, Any]) -> Iterator[Any]:
     """Write one JSON object whose last member, "frames", grows while the block runs."""
     with _text(path) as stream:
-        stream.write(json.dumps(plain(dict(head)), ensure_ascii=False)[:-1] + ', "frames": [')
+        stream.write(json.dumps(to_jsonable(dict(head)), ensure_ascii=False)[:-1] + ', "frames": [')
         first = True
 
         def add(record: dict[str, Any]) -> None:
             nonlocal first
-            stream.write(("\n" if first else ",\n") + json.dumps(plain(record), ensure_ascii=False))
+            stream.write(("\n" if first else ",\n") + json.dumps(to_jsonable(record), ensure_ascii=False))
             first = False
 
         yield add

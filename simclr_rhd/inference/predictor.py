@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from simclr_rhd.core.device import pick_device
+from simclr_rhd.core.device import resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding import image as frames
-from simclr_rhd.data.decoding.decode import ORDINARY, look_of
-from simclr_rhd.data.labels.labels import in_words
-from simclr_rhd.data.labels.prevalence import chosen, moved
+from simclr_rhd.data.decoding.decode import OK, classify_content
+from simclr_rhd.data.labels.labels import format_label
+from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
 from simclr_rhd.evaluation.selective import confidence_of
 from simclr_rhd.inference import classifier
 from simclr_rhd.ssl.model import folded
@@ -96,7 +96,7 @@ class Model:
     """
 
     def __init__(self, path: str | Path, *, device: str = "auto") -> None:
-        self.device = pick_device(device)
+        self.device = resolve_device(device)
         self.net = classifier.load(path)
         self.facts = self.net.facts
         self.net.encoder = folded(self.net.encoder)
@@ -143,7 +143,7 @@ class Model:
             # a distance that cannot be computed, though the model knows distances, is a far one
             np.where(np.isnan(found["novelty"]) & (self.net.novelty is not None), np.inf, found["novelty"]),
             found["features"].astype(np.float32),
-            np.array([look_of(square) != ORDINARY for square in squares]),
+            np.array([classify_content(square) != OK for square in squares]),
             self.prevalence,
         )
 
@@ -175,9 +175,9 @@ class Model:
         try:
             if isinstance(image, str | Path):
                 where = str(image)
-                image = frames.decode(Path(image).read_bytes())
+                image = frames.decode_image(Path(image).read_bytes())
             elif isinstance(image, Image.Image):
-                image = frames.rgb_of(image)
+                image = frames.to_rgb(image)
             if not isinstance(image, np.ndarray):
                 raise ValueError(f"found a {type(image).__name__}, wanted an array, a Pillow image or a path")
             if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
@@ -186,9 +186,9 @@ class Model:
                 )
             if image.ndim == 2:
                 image = np.repeat(image[..., None], 3, axis=2)
-            if min(image.shape[:2]) < frames.SMALLEST_SIDE:
+            if min(image.shape[:2]) < frames.MIN_SIDE:
                 raise ValueError(f"too small ({image.shape[1]}x{image.shape[0]})")
-            return frames.square(image, self.facts.stored_side)
+            return frames.letterbox(image, self.facts.stored_side)
         except OSError as error:
             raise UserError(f"{where}: {error.strerror or error}") from None
         except ValueError as error:
@@ -200,12 +200,13 @@ def said(
 ) -> list[str]:
     """N names of what (n, C) probabilities say that hold for a (C,) prevalence: the balanced choice.
 
-    That is the class whose probability is largest for its prevalence (`prevalence.chosen`); of lesions those
+    That is the class whose probability is largest for its prevalence
+        (`prevalence.balanced_choice`); of lesions those
     that are at least as probable as they are frequent.
     """
     present = (probabilities >= prevalence).astype(int)
-    values = present if multilabel else chosen(probabilities, prevalence)
-    return [in_words(value, names) for value in values]
+    values = present if multilabel else balanced_choice(probabilities, prevalence)
+    return [format_label(value, names) for value in values]
 
 
 def confidence(probabilities: np.ndarray, *, multilabel: bool, prevalence: np.ndarray) -> np.ndarray:
@@ -216,13 +217,15 @@ def confidence(probabilities: np.ndarray, *, multilabel: bool, prevalence: np.nd
 
 
 def move(p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: bool) -> np.ndarray:
-    """(n, C) probabilities for another prevalence, see `prevalence.moved`; each lesion is one of two."""
+    """(n, C) probabilities for another prevalence (`adjust_prevalence`); a lesion is one of two."""
     if not multilabel:
-        return moved(p, prevalence, to)
+        return adjust_prevalence(p, prevalence, to)
     pairs = zip(p.T, prevalence, to, strict=True)
     return np.stack(
         [
-            moved(np.stack([1 - of, of], axis=1), np.array([1 - held, held]), np.array([1 - new, new]))[:, 1]
+            adjust_prevalence(
+                np.stack([1 - of, of], axis=1), np.array([1 - held, held]), np.array([1 - new, new])
+            )[:, 1]
             for of, held, new in pairs
         ],
         axis=1,

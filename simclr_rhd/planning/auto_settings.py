@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.records import Record
+from simclr_rhd.core.records import JsonObject
 from simclr_rhd.planning.run_estimate import BATCHES, Fits, largest_batch, largest_piece
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.optim import default_learning_rate, default_weight_decay
@@ -31,10 +31,10 @@ def recorded(value: object, where: str) -> TrainingSettings:
     Raises:
         UserError: a figure is missing, or is none.
     """
-    record, kinds = Record(value, where), get_type_hints(TrainingSettings)
+    record, kinds = JsonObject(value, where), get_type_hints(TrainingSettings)
     wanted = "what a run of this version writes"
     return TrainingSettings(
-        **{name: record.of(name, partial(_is_figure, name, kind), wanted) for name, kind in kinds.items()}
+        **{name: record.get(name, partial(_is_figure, name, kind), wanted) for name, kind in kinds.items()}
     )
 
 

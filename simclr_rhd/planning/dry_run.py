@@ -15,7 +15,7 @@ from simclr_rhd import load_model
 from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import process
-from simclr_rhd.core.errors import Lost, UserError
+from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import workload_of
 from simclr_rhd.runs.context import RunContext
@@ -42,32 +42,32 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         run: gives the folder, the device and the counts.
         stages: what follows the data, from pretraining to the report.
     """
-    start, handful = time.perf_counter(), dataset.handful(at_least=2 * ranks.world())
+    start, handful = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
     in_folder = (
         tempfile.TemporaryDirectory(prefix=REHEARSAL, dir=run.save_dir)
-        if ranks.leads()
+        if ranks.is_main_process()
         else nullcontext(str(run.save_dir))  # followers write nothing
     )
     try:
-        with in_folder as name, process.quiet():
+        with in_folder as name, process.mute_logging():
             folder = Path(name)
             record = RunRecord(None, argv=[], config=vars(config), counts=run.record.facts["counts"])
-            if ranks.leads():
+            if ranks.is_main_process():
                 record.write_to(folder / "run.json")
             small = RunContext(folder, run.device, record)
             once = replace(handful, pretrained_once=True)  # one encoder shows what K would
             stages(_shortened(config), once, _settings(config, dataset, handful), small)
-            if ranks.leads():
+            if ranks.is_main_process():
                 for path in sorted(folder.glob("model*.pt")):
                     _check_model(path, handful, config.device)
-    except (ModuleNotFoundError, UserError, Lost):
+    except (ModuleNotFoundError, UserError, RankLost):
         raise
     except Exception:
         logger.error("the dress rehearsal failed, as the run would have after pretraining:")
         raise
     logger.info(
         "rehearsal: every stage works, on a handful of frames (%d, in %s)",
-        *(len(handful.part), process.duration(time.perf_counter() - start)),
+        *(len(handful.part), process.format_duration(time.perf_counter() - start)),
     )
 
 
@@ -86,10 +86,10 @@ def _shortened(config: Config) -> Config:
 
 
 def _settings(config: Config, dataset: Dataset, handful: Dataset) -> TrainingSettings:
-    processes = ranks.world()
+    processes = ranks.world_size()
     batch_size = min(workload_of(config, dataset).rows, len(handful.rows("unlabelled")))
     batch_size = min(batch_size, max(BATCH_SIZE, 2 * processes)) // processes * processes
-    several = handful.videos_to_pretrain() > 1
+    several = handful.effective_videos() > 1
     return TrainingSettings(
         batch_size=batch_size,
         micro_batch=max(1, batch_size // processes // 2) if config.micro_batch else None,

@@ -15,7 +15,7 @@ from simclr_rhd.core import process
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.load import Ahead, look_ahead, open_data
+from simclr_rhd.data.load import DataEstimate, estimate_data, open_data
 from simclr_rhd.planning import profiler
 from simclr_rhd.planning.dry_run import Stages, dry_run
 from simclr_rhd.planning.plan import (
@@ -57,10 +57,10 @@ def estimate(
         load_dataset: reads the data.
         stages: of the dry run, for the memory that the later stages take.
     """
-    ahead = look_ahead(open_data(config), config)
+    ahead = estimate_data(open_data(config), config)
     with tempfile.TemporaryDirectory() as name:
         known = _on_demo(config, name) if ahead else config
-        with process.quiet() if ahead else nullcontext():
+        with process.mute_logging() if ahead else nullcontext():
             # where the list of unreadable frames, if they are too many, outlives this command
             run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
@@ -82,7 +82,7 @@ def _on_demo(config: Config, cache_dir: str) -> Config:
     return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=cache_dir, **default)
 
 
-def _from_sample(ahead: Ahead) -> Workload:
+def _from_sample(ahead: DataEstimate) -> Workload:
     """Log the amounts that a sample gives.
 
     Raises:
@@ -91,9 +91,9 @@ def _from_sample(ahead: Ahead) -> Workload:
     logger.info(
         "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
         "and %d unlabelled frames, %.2f GB in --cache-dir",
-        *(ahead.files, ahead.bytes / 1e9, process.duration(ahead.seconds), ahead.labelled),
-        *(ahead.rows + ahead.watched, ahead.decoded / 1e9),
+        *(ahead.files, ahead.bytes / 1e9, process.format_duration(ahead.seconds), ahead.labelled),
+        *(ahead.rows + ahead.ssl_val, ahead.decoded / 1e9),
     )
     if min(ahead.rows, ahead.labelled) < 2:
         raise UserError("the sample has too few readable frames for a run")
-    return Workload(ahead.rows, ahead.watched, ahead.labelled, ahead.videos, ahead.grey, ahead.seconds)
+    return Workload(ahead.rows, ahead.ssl_val, ahead.labelled, ahead.videos, ahead.grey, ahead.seconds)

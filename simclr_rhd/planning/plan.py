@@ -54,17 +54,17 @@ def workload_of(config: Config, dataset: Dataset) -> Workload:
         UserError: there are too few frames to pretrain on.
     """
     return Workload(
-        rows=min(_rows_to_pretrain(config, part) for part in (dataset, *dataset.with_own_encoder())),
-        watched=int(dataset.watched.sum()),
+        rows=min(_rows_to_pretrain(config, part) for part in (dataset, *dataset.per_fold_datasets())),
+        watched=int(dataset.ssl_val.sum()),
         labelled=len(dataset.rows("train", "val", "test")),
-        videos=dataset.videos_to_pretrain(),
-        grey=not dataset.store.kinds.any(),
+        videos=dataset.effective_videos(),
+        grey=not dataset.store.color_modes.any(),
     )
 
 
 def _rows_to_pretrain(config: Config, dataset: Dataset) -> int:
     """Number of frames that one pretraining has."""
-    rows, processes = dataset.rows("unlabelled"), ranks.started()
+    rows, processes = dataset.rows("unlabelled"), ranks.launched_world_size()
     if len(rows) < 2 * processes:
         outside = (
             "groups without labels; pass --pretrain-per-fold, or add frames of other patients"
@@ -89,7 +89,7 @@ def plan_training(config: Config, dataset: Dataset, run: RunContext) -> Training
         UserError: the data, the memory or the disk do not suffice.
     """
     settings, work = None, workload_of(config, dataset)
-    if ranks.leads():
+    if ranks.is_main_process():
         cost, free = None, profiler.available_memory(run.device)
         if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
             cost = measure(config, work, run.device)
@@ -104,11 +104,11 @@ def plan_training(config: Config, dataset: Dataset, run: RunContext) -> Training
             run_estimate.check_room(run.save_dir, disk_bytes(config, cost))
             plan = make_plan(config, settings, work)
             run.record.note(estimate=log_estimate(cost, plan, free, run.device))
-    settings = TrainingSettings(**ranks.share(settings and vars(settings)))
-    if settings.batch_size % ranks.world():  # a run that began with fewer
+    settings = TrainingSettings(**ranks.broadcast(settings and vars(settings)))
+    if settings.batch_size % ranks.world_size():  # a run that began with fewer
         raise UserError(
             f"the batches of {settings.batch_size} frames that this run began with cannot be shared by "
-            f"{ranks.world()} processes"
+            f"{ranks.world_size()} processes"
         )
     return settings
 
@@ -133,7 +133,7 @@ def measure(config: Config, work: Workload, device: torch.device) -> Cost:
         grey=work.grey,
         precision=config.precision,
         device=device,
-        most=max(2, min([profiler.SIZES[-1], *(size // ranks.started() for size in sizes)])),
+        most=max(2, min([profiler.SIZES[-1], *(size // ranks.launched_world_size() for size in sizes)])),
         smaller=sizes_of(config)[:-1],
     )
 
@@ -149,7 +149,9 @@ def choose_settings(
         )
     elif cost:
         fits = run_estimate.fits_by_model(cost, profiler.available_memory(device))
-    return resolve_settings(config, rows=work.rows, videos=work.videos, ranks=ranks.started(), fits=fits)
+    return resolve_settings(
+        config, rows=work.rows, videos=work.videos, ranks=ranks.launched_world_size(), fits=fits
+    )
 
 
 def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Plan:
@@ -168,7 +170,7 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
         figures=not config.no_figures,
         sizes=tuple(planned(sizes_of(config), config.epochs)),
         before_s=process.elapsed() + work.data_s,
-        ranks=ranks.started(),
+        ranks=ranks.launched_world_size(),
         pretrainings=n_pretrainings(config),
         fits=n_head_fits(config),
         rivals=n_baseline_encoders(),

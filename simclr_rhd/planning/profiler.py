@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from simclr_rhd.core.device import prepare_torch
+from simclr_rhd.core.device import make_deterministic
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning.run_estimate import MARGIN, Cost, Fits
 from simclr_rhd.ssl.augment import PRESETS, draws
 from simclr_rhd.ssl.averaging import MovingAverage
@@ -189,7 +189,7 @@ def _timed(trained: _Trained, batch: Batch) -> float:
 
 def make_batch(n: int, *, size: int, grey: bool) -> Batch:
     """`n` pairs of noise, to be measured with."""
-    side, rng = stored_side(size), np.random.default_rng(0)
+    side, rng = storage_size(size), np.random.default_rng(0)
     frames = rng.integers(0, 256, (n, 1 if grey else 3, side, side), dtype=np.uint8)
     return Batch(
         torch.from_numpy(frames),
@@ -285,5 +285,5 @@ def _left_in_control_groups() -> Iterator[int]:
 if __name__ == "__main__":
     how = json.loads(sys.argv[1])
     torch.set_num_threads(how.pop("threads"))
-    prepare_torch()
+    make_deterministic()
     print(json.dumps(asdict(_probe(**how, device=torch.device("cpu")))))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import duration
+from simclr_rhd.core.process import format_duration
 from simclr_rhd.report.page.embedding_map import MOST
 from simclr_rhd.ssl.batches import WATCHED_MOST
 from simclr_rhd.ssl.monitoring.validation import KNN_MOST
@@ -206,16 +206,17 @@ def lines(cost: Cost, plan: Plan, *, used: int, free: int) -> list[str]:
     table = ", ".join(f"{n}: {(used + cost.step_memory(n)) / 1e9:.1f}" for n in sizes)
     epoch = plan.epoch_s(cost)
     least = plan.share(cost, min(plan.sizes)) if plan.sizes else 1
-    first = f"{duration(plan.epoch_s(cost, least))} to " * (least < 1)
+    first = f"{format_duration(plan.epoch_s(cost, least))} to " * (least < 1)
     found = [
         f"model: {cost.parameters / 1e6:.1f} million parameters; weights and gradients "
         f"{cost.weights / 1e6:.0f} MB, optimizer {cost.optimizer / 1e6:.0f} MB, activations "
         f"{cost.per_pair / 1e6:.1f} MB for each frame of a batch",
         f"memory: about {need / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
         f"{table} GB",
-        f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch {first}{duration(epoch)}; "
-        f"the whole run {duration(plan.most_s(cost))} with all {plan.epochs} epochs as planned, "
-        f"{duration(plan.least_s(cost))} if it stops as early as it can",
+        f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch "
+        f"{first}{format_duration(epoch)}; "
+        f"the whole run {format_duration(plan.most_s(cost))} with all {plan.epochs} epochs as planned, "
+        f"{format_duration(plan.least_s(cost))} if it stops as early as it can",
     ]
     fits = fits_by_model(cost, free)
     if not fits(plan.pairs, plan.micro_batch):

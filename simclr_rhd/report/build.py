@@ -11,7 +11,7 @@ from torch import nn
 
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import Cohort, Table
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.heads.cross_validation import Encoded
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
@@ -39,10 +39,10 @@ class Shown:
         metrics: the content of `metrics.json`.
     """
 
-    cohort: Cohort
+    cohort: LabelledSet
     encoders: Sequence[nn.Module]
     heads: Sequence[Heads]
-    answers: Table
+    answers: Probabilities
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
 
@@ -97,7 +97,7 @@ def write_report(
         metrics=metrics,
         run=facts,
         shown=contents,
-        rejected=[(names.file(path), names.without(reason)) for path, reason in rejected[:MOST_REJECTED]],
+        rejected=[(names.file(path), names.redact(reason)) for path, reason in rejected[:MOST_REJECTED]],
         n_rejected=len(rejected),
     )
     write_text(save_dir / "model_card.md", model_card(metrics, facts))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from simclr_rhd.core.process import duration
+from simclr_rhd.core.process import format_duration
 from simclr_rhd.evaluation.selective import RULE
 from simclr_rhd.report.summary import (
     LEVELS,
@@ -203,7 +203,7 @@ def _making(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")
-    spent = duration(sum(run.get("wall_s", {}).values()))
+    spent = format_duration(sum(run.get("wall_s", {}).values()))
     yield (
         f"Program at commit {_text(str(run['commit'] or 'unknown'))}; {_text(versions)}; "
         f"{_text(str(run.get('device', '')))}; {spent} in all. Fingerprint of the data: {_text(str(data))}."

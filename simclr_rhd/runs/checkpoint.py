@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import replacing
+from simclr_rhd.core.files import atomic_write
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -42,7 +42,7 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     content.write(COMMENT.to_bytes(2, "little"))
     checksum = hashlib.sha256(content.getbuffer()).hexdigest()
     content.write(MARK + checksum.encode())
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         with part.open("wb") as stream:
             stream.write(content.getbuffer())
             stream.flush()

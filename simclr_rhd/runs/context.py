@@ -103,12 +103,12 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
     """
     save_dir = local_folder(config)
     if process.rank():  # the leader alone writes
-        with ranks.joined(device):
+        with ranks.process_group(device):
             yield _started(config, device, identity, save_dir, None)
         return
     with locked(save_dir), _mirroring(config, save_dir) as mirror:
         try:
-            with ranks.joined(device):
+            with ranks.process_group(device):
                 yield _started(config, device, identity, save_dir, mirror)
         except UserError as error:
             if mirror is None or isinstance(error, Moved):  # that one names the folder for a reason
@@ -120,7 +120,7 @@ def _started(
     config: RunConfig, device: torch.device, identity: Identity, save_dir: Path, mirror: Mirror | None
 ) -> RunContext:
     claimed = None
-    if ranks.leads():
+    if ranks.is_main_process():
         claimed = claim(
             save_dir,
             identity.signature,
@@ -129,7 +129,7 @@ def _started(
             resume=config.resume,
             overwrite=config.overwrite,
         )
-    before = ranks.share(claimed)
+    before = ranks.broadcast(claimed)
     record = RunRecord(
         before,
         argv=identity.argv,

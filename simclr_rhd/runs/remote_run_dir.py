@@ -20,9 +20,9 @@ import google_crc32c
 
 from simclr_rhd.core import process
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import replacing, write_json
-from simclr_rhd.data.sources.base import Entry
-from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, Stamp
+from simclr_rhd.core.files import atomic_write, write_json
+from simclr_rhd.data.sources.base import FileEntry
+from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, ObjectVersion
 from simclr_rhd.runs.run_dir import is_output, outputs
 
 logger = logging.getLogger("simclr_rhd")
@@ -68,7 +68,7 @@ class Mirror:
         Raises:
             UserError: the bucket cannot be read.
         """
-        there = {entry.key: entry for entry in self.remote.listed_below() if is_output(entry.key)}
+        there = {entry.key: entry for entry in self.remote.list_objects() if is_output(entry.key)}
         generations = {name: _generation(entry) for name, entry in there.items()}
         here = outputs(self.folder)
         if self.generations and not there:
@@ -93,7 +93,7 @@ class Mirror:
             (self.folder / name).unlink()
         for name in sorted(there, key=lambda name: name == "run.json"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.folder / name) as part:
+            with atomic_write(self.folder / name) as part:
                 shutil.move(paths[name], part)
             self.sent[name] = _stamp(self.folder / name)
         self.generations = generations
@@ -137,7 +137,7 @@ class Mirror:
 
     def _check_alone(self) -> None:
         """Make sure that what is there is what this folder has brought there."""
-        for entry in self.remote.listed_below():
+        for entry in self.remote.list_objects():
             known = self.generations.get(entry.key)
             if is_output(entry.key) and known != _generation(entry):
                 path = self.folder / entry.key
@@ -163,9 +163,9 @@ class Mirror:
             )
 
         try:
-            self.remote.ask(send)
+            self.remote.translate_errors(send)
         except PreconditionFailed:  # the answer to an earlier attempt may have been lost
-            self.remote.ask(lambda: blob.reload(timeout=TIMEOUT))
+            self.remote.translate_errors(lambda: blob.reload(timeout=TIMEOUT))
             if blob.generation == before or blob.crc32c != checksum:
                 raise self._moved(name) from None
         if blob.crc32c != checksum or blob.size != len(data):
@@ -183,7 +183,7 @@ class Mirror:
                 blob.delete(if_generation_match=before, timeout=TIMEOUT)
 
         try:
-            self.remote.ask(remove)
+            self.remote.translate_errors(remove)
         except PreconditionFailed:
             raise self._moved(name) from None
         del self.generations[name]
@@ -237,14 +237,14 @@ def mirrored(
     except Moved:
         raise
     except BaseException:
-        with process.rescued(mirror.push):
+        with process.on_forced_exit(mirror.push):
             try:
                 mirror.push()
             except UserError as error:
                 logger.error("error: %s", error)
         raise
     try:
-        with process.rescued(mirror.push):
+        with process.on_forced_exit(mirror.push):
             mirror.push()
     except UserError as error:
         raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
@@ -256,12 +256,12 @@ def _crc32c(data: bytes) -> str:
     return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
 
 
-def _checksum_of(entry: Entry) -> str:
-    return Stamp.of(entry).crc32c
+def _checksum_of(entry: FileEntry) -> str:
+    return ObjectVersion.from_entry(entry).crc32c
 
 
-def _generation(entry: Entry) -> int:
-    return int(Stamp.of(entry).generation)
+def _generation(entry: FileEntry) -> int:
+    return int(ObjectVersion.from_entry(entry).generation)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

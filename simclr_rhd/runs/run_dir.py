@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import make_folder, write_json
-from simclr_rhd.core.records import read_object
+from simclr_rhd.core.files import ensure_writable_dir, write_json
+from simclr_rhd.core.records import read_json_object
 from simclr_rhd.data.labels.labels import TASKS
 
 PACKAGES = (
@@ -73,7 +73,7 @@ def locked(save_dir: Path) -> Iterator[None]:
     Raises:
         UserError: the folder cannot be made, or another run is writing to it.
     """
-    make_folder(save_dir, flag="--save-dir")
+    ensure_writable_dir(save_dir, flag="--save-dir")
     with (save_dir / ".lock").open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,16 +153,16 @@ def _read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: a value that is needed is missing, or of another kind.
     """
-    record = read_object(path)
-    status = record.of("status", lambda x: x in ("finished", "unfinished"), "'finished' or 'unfinished'")
-    record.record("signature")
-    record.record("data").text("fingerprint")
-    times = record.record("wall_s") if "wall_s" in record.fields else None
+    record = read_json_object(path)
+    status = record.get("status", lambda x: x in ("finished", "unfinished"), "'finished' or 'unfinished'")
+    record.object("signature")
+    record.object("data").text("fingerprint")
+    times = record.object("wall_s") if "wall_s" in record.fields else None
     for stage in times.fields if times else ():
         if times and times.number(stage) is None:
             raise UserError(f"{times.where}: {stage}: found null, wanted seconds")
     if status == "finished":
-        record.text("finished"), record.text("summary"), record.truth("figures")
+        record.text("finished"), record.text("summary"), record.boolean("figures")
     return record.fields
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr_rhd.data.decoding.image import DOPPLER, GREY, TINTED, stored_side
+from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY, storage_size
 from simclr_rhd.ssl.config import ViewConfig
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
@@ -88,7 +88,7 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     Args:
         frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey. Or (2B, C, S, S): the
             frames, then the partners that their second views are made of.
-        kinds: (B,) or (2B,) uint8, GREY, TINTED or DOPPLER.
+        kinds: (B,) or (2B,) uint8, GREY, COLOR or DOPPLER.
         u: (B, 2, len(FACTORS)) from `draws`.
         size: s.
         strengths: how strong.
@@ -113,7 +113,7 @@ def _levels(frames: Tensor, kinds: Tensor, size: int) -> Tensor:
     Frames that are kept for larger views are made smaller first, and so smoothed.
     """
     x = (frames[:, :1] if (kinds == GREY).all() else frames).float().div(255)
-    if (side := stored_side(size)) < x.shape[-1]:
+    if (side := storage_size(size)) < x.shape[-1]:
         x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     return x
 
@@ -203,7 +203,7 @@ def _chroma(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], strengths: Stre
     on = factor["jitter"] < JITTER_SHARE
     scale = torch.where(on, 1 + strengths.jitter * (2 * factor["saturation"] - 1), 1.0)
     scale = torch.where(factor["grayscale"] < strengths.grayscale, 0.0, scale)
-    scale = torch.where(kinds == TINTED, scale, 1.0).view(-1, 1, 1, 1)
+    scale = torch.where(kinds == COLOR, scale, 1.0).view(-1, 1, 1, 1)
     changed = (scale != 1).view(-1).nonzero().squeeze(1)
     some = x[changed]
     some = torch.lerp(_luma(some, kinds[changed]), some, scale[changed]).clamp_(0, 1)

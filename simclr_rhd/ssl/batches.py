@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simclr_rhd.core.threads import in_order
+from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import draws
 
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """
 
     frames: Tensor
-    kinds: Tensor
+    color_modes: Tensor
     u: Tensor
     videos: Tensor
 
@@ -98,7 +98,7 @@ class Batches:
         epoch: int,
         partners: Partners | None = None,
     ) -> None:
-        self.frames, self.kinds, self.videos = frames, kinds, videos
+        self.frames, self.color_modes, self.videos = frames, kinds, videos
         self.seed, self.epoch, self.partners = seed, epoch, partners
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
@@ -106,7 +106,7 @@ class Batches:
         sources = rows if self.partners is None else np.append(rows, self.partners.choose(rows, choice))
         return Batch(
             torch.from_numpy(self.frames[sources]),
-            torch.from_numpy(self.kinds[sources]),
+            torch.from_numpy(self.color_modes[sources]),
             u,
             torch.from_numpy(self.videos[rows]),
         )
@@ -128,7 +128,7 @@ def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin
     def read(rows: np.ndarray) -> Batch:
         return batches[rows].map(Tensor.pin_memory) if pin else batches[rows]
 
-    return in_order(read, indices, workers=workers)
+    return map_ordered(read, indices, workers=workers)
 
 
 def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:

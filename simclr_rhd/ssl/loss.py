@@ -49,7 +49,7 @@ def nt_xent(
     rows = torch.arange(2 * n, device=z0.device)
     z = torch.cat([z0, z1])
     z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1)  # (2n, D)
-    everyone, first = (ranks.gather(z), 2 * n * ranks.rank()) if gathered else (z, 0)  # (2N, D)
+    everyone, first = (ranks.all_gather(z), 2 * n * ranks.rank()) if gathered else (z, 0)  # (2N, D)
     positives = first + rows.roll(n)  # row i pairs with row i±n
     logits = z @ everyone.T / temperature  # (2n, 2N)
     if videos is None:
@@ -58,7 +58,7 @@ def nt_xent(
         if len(videos) != n:
             raise ValueError(f"wanted {n} videos, one for each pair, got {len(videos)}")
         video = torch.cat([videos, videos])
-        others = ranks.gather(video) if gathered else video
+        others = ranks.all_gather(video) if gathered else video
         masked = video[:, None] == others[None, :]  # itself, too
         masked[rows, positives] = False
         logits = logits.masked_fill(masked, float("-inf"))

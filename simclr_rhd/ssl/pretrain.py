@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.device import default_workers, wrap
-from simclr_rhd.core.files import make_folder
+from simclr_rhd.core.device import default_workers, to_devices
+from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import RunContext
@@ -48,7 +48,9 @@ def pretrain(
     """
     training = make_trainer(config, settings, dataset, model, run)
     last = run.save_dir / LAST
-    saved = ranks.share_state(checkpoint.load(last) if ranks.leads() and last.exists() else None)
+    saved = ranks.broadcast_state(
+        checkpoint.load(last) if ranks.is_main_process() and last.exists() else None
+    )
     if saved is not None:
         training.load_state(saved)
         logger.info(
@@ -81,7 +83,7 @@ def pretrain(
             on_epoch=on_epoch,
             on_saved=run.on_saved,
         )
-    if ranks.leads():
+    if ranks.is_main_process():
         epoch = load_best(model, run.save_dir / BEST)
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
@@ -95,11 +97,11 @@ def pretrain_folds(
     config: PretrainConfig, settings: TrainingSettings, dataset: Dataset, run: RunContext
 ) -> list[SimCLR]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
-    models, own = [], dataset.with_own_encoder()
+    models, own = [], dataset.per_fold_datasets()
     for number, divided in enumerate(own, start=1):
         logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(own))
         of_fold = run.inside(FOLD.format(number))
-        make_folder(of_fold.save_dir, flag="--save-dir")
+        ensure_writable_dir(of_fold.save_dir, flag="--save-dir")
         models.append(build(config.init, seed=config.seed))
         pretrain(config, settings, divided, models[-1], of_fold)
     return models
@@ -115,14 +117,14 @@ def make_trainer(
     """A training that has not begun; see `pretrain`."""
     rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
     step = Step(
-        wrap(model, run.device),
+        to_devices(model, run.device),
         size=config.size,
         strengths=strengths(config),
         temperature=config.temperature,
         device=run.device,
         micro_batch=settings.micro_batch,
         videos_apart=settings.positives == "video",
-        gathered=ranks.world() > 1,
+        gathered=ranks.world_size() > 1,
         precision=PRECISIONS[settings.precision],
     )
     optimizer = make_optimizer(
@@ -136,7 +138,7 @@ def make_trainer(
         step,
         optimizer,
         dataset.store.frames,
-        dataset.store.kinds,
+        dataset.store.color_modes,
         videos,
         rows,
         batch_size=settings.batch_size,
@@ -155,7 +157,7 @@ def make_validation(config: PretrainConfig, dataset: Dataset, training: Pretrain
     """The measures after each epoch: on held-out frames, and on labelled ones of the training part."""
     return Watch(
         training,
-        watched=np.flatnonzero(dataset.watched),
+        watched=np.flatnonzero(dataset.ssl_val),
         labelled=dataset.rows("train"),
         values=dataset.labels.values,
         n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},

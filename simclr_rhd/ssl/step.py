@@ -68,7 +68,7 @@ class Step:
         if self.micro_batch is None or n <= self.micro_batch:
             loss = self.loss(*self.embed(batch), batch.videos, gathered=self.gathered)
             self.scaler.scale(loss).backward()
-            return ranks.mean(loss.detach())
+            return ranks.all_reduce_mean(loss.detach())
         count = -(-n // self.micro_batch)
         bounds = [number * n // count for number in range(count + 1)]  # as even as can be, for BatchNorm
         pieces = [batch.piece(first, end - first) for first, end in pairwise(bounds)]
@@ -79,11 +79,11 @@ class Step:
             of_piece = slice(first, end)
             with self._ranks_wait(until=end == n):
                 torch.autograd.backward(self.embed(piece), [z0.grad[of_piece], z1.grad[of_piece]])  # type: ignore[index]
-        return ranks.mean(loss.detach())
+        return ranks.all_reduce_mean(loss.detach())
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
-        views = two_views(batch.frames, batch.kinds, batch.u, size=self.size, strengths=self.strengths)
+        views = two_views(batch.frames, batch.color_modes, batch.u, size=self.size, strengths=self.strengths)
         if not isinstance(self.model, nn.DataParallel):
             z0, z1 = self.model(views).chunk(2)
             return z0, z1
@@ -123,7 +123,7 @@ class Step:
         parts = []
         for first in range(0, len(batch.u), PLAIN_PIECE):
             some = batch.piece(first, PLAIN_PIECE).map(lambda x: x.to(self.device))
-            views = two_views(some.frames, some.kinds, some.u, size=self.size, strengths=self.strengths)
+            views = two_views(some.frames, some.color_modes, some.u, size=self.size, strengths=self.strengths)
             parts.append(model(views).chunk(2))
         model.train(was_training)
         model.precision = precision

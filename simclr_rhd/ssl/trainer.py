@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import process
-from simclr_rhd.core.errors import Lost, UserError
-from simclr_rhd.core.files import replacing
+from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core.files import atomic_write
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.averaging import MovingAverage
@@ -167,7 +167,7 @@ class Pretraining:
     ) -> None:
         self.step, self.optimizer, self.model = step, optimizer, step.model
         self.average = MovingAverage(cast(SimCLR, checkpoint.unwrapped(step.model)), ema_decay)
-        self.frames, self.kinds, self.videos, self.rows = frames, kinds, videos, rows
+        self.frames, self.color_modes, self.videos, self.rows = frames, kinds, videos, rows
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
         self.warmup_epochs, self.seed, self.num_workers = warmup_epochs, seed, num_workers
         self.partners, self.sizes = partners, tuple(sizes) or (step.size,)
@@ -196,7 +196,7 @@ class Pretraining:
         self.model.train()
         batches = self.batches(epoch)
         rest, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
-        shares = [ranks.share_of(rows) for rows in rest]
+        shares = [ranks.shard(rows) for rows in rest]
         read = _bar(self.loaded(shares, epoch, self.partners), epoch, self.steps_done, len(batches))
         for rows, batch in zip(rest, read, strict=True):
             for group in self.optimizer.param_groups:
@@ -301,7 +301,7 @@ class Pretraining:
     @contextmanager
     def moving(self) -> Iterator[None]:
         """What is inside moves the state: no signal and no other thread's `save` comes between."""
-        with self._moves, process.held():
+        with self._moves, process.defer_signals():
             yield
 
     def save(self, path: Path) -> None:
@@ -378,7 +378,7 @@ class Pretraining:
     def loaded(self, indices: list[np.ndarray], epoch: int, partners: Partners | None) -> Iterator[Batch]:
         """Some batches, read ahead."""
         batches = Batches(
-            self.frames, self.kinds, self.videos, seed=self.seed, epoch=epoch, partners=partners
+            self.frames, self.color_modes, self.videos, seed=self.seed, epoch=epoch, partners=partners
         )
         return read_ahead(batches, indices, workers=self.num_workers, pin=self.step.device.type == "cuda")
 
@@ -395,7 +395,7 @@ def _bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterato
         total=total,
         unit=" batches",
         desc=f"epoch {epoch}",
-        disable=None if ranks.leads() else True,
+        disable=None if ranks.is_main_process() else True,
         leave=False,
     )
 
@@ -461,23 +461,23 @@ def fit(
 
     def save() -> None:
         nonlocal saved
-        if ranks.leads():
+        if ranks.is_main_process():
             run.save(last)
         saved = time.monotonic()
 
     def save_now_and_then() -> None:
         if time.monotonic() - saved > 60 * checkpoint_minutes:
             save()
-            if ranks.leads():
+            if ranks.is_main_process():
                 on_saved()
 
-    with process.rescued(save):
+    with process.on_forced_exit(save):
         while not run.ended():
-            if ranks.leads() and len(run.sizes) > 1 and run.steps_done == 0:
+            if ranks.is_main_process() and len(run.sizes) > 1 and run.steps_done == 0:
                 _say_size(run)
             begun, earlier = time.perf_counter(), run.seconds
             try:
-                with ranks.lost_is_said():
+                with ranks.translate_dist_errors():
                     record = _epoch(run, measure, save_now_and_then)
                 watched = MONITORS[monitor]
                 if record[watched.figure] is None:
@@ -491,16 +491,16 @@ def fit(
                     run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
                     seconds = round(earlier + time.perf_counter() - begun, 2)
                     ended = {**record, **run.course(), "best": better, "seconds": seconds}
-                    if better and ranks.leads():
+                    if better and ranks.is_main_process():
                         _save_best(run, save_dir / BEST)
                     run.end_epoch(ended)
                     if run.stale >= patience:
                         run.end_stage()
                     save()
                     on_epoch(run.history)
-                if ranks.leads():
+                if ranks.is_main_process():
                     on_saved()
-            except (KeyboardInterrupt, process.Terminated, Lost):
+            except (KeyboardInterrupt, process.Terminated, RankLost):
                 with suppress(NotFinite):  # then the state before it is the one to go on from
                     save()
                 raise
@@ -515,12 +515,12 @@ def _epoch(
     """Train one epoch; the leader measures, every rank has the record."""
     epoch, per_epoch = len(run.history) + 1, len(run.rows) // run.batch_size
     record = {"phase": "simclr", "epoch": epoch, "loss": run.train_epoch(after_step)}
-    if ranks.leads():
+    if ranks.is_main_process():
         record |= measure(epoch)
         record["averaged"] = run.average.decay > 0
         record["learning_rate"] = run.learning_rate_of(per_epoch - 1)
         record["frames_per_s"] = round(per_epoch * run.batch_size / run.seconds, 1)
-    return ranks.share(record)
+    return ranks.broadcast(record)
 
 
 def _say_size(run: Pretraining) -> None:
@@ -539,8 +539,8 @@ def _save_best(run: Pretraining, path: Path) -> None:
 def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserError:
     """The error that names the batch's frames."""
     frames = [names[row] for row in bad.rows]
-    if ranks.leads():
-        with replacing(save_dir / BAD_BATCH) as part:
+    if ranks.is_main_process():
+        with atomic_write(save_dir / BAD_BATCH) as part:
             part.write_text("\n".join(frames) + "\n", encoding="utf-8")
     return UserError(
         f"{bad.what} in epoch {bad.epoch} is not finite. Its frames are "

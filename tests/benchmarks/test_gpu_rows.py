@@ -23,7 +23,7 @@ def gpu(monkeypatch):
     spec = importlib.util.spec_from_file_location("gpu_benchmark", BENCHMARKS / "gpu.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(runtime, "prepare_torch", lambda: None)  # which would change this process
+    monkeypatch.setattr(runtime, "make_deterministic", lambda: None)  # which would change this process
     return module
 
 

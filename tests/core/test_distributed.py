@@ -220,9 +220,9 @@ def test_ranks_that_are_told_to_stop_save_and_go_on(tmp_path):
 
 def test_ranks_that_found_other_data_stop(monkeypatch):
     """The leader's fingerprint comes to a follower that has another one."""
-    monkeypatch.setattr(ranks, "world", lambda: 2)
-    monkeypatch.setattr(ranks, "share", lambda value: "the leader's")
+    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(ranks, "broadcast", lambda value: "the leader's")
     monkeypatch.setattr(ranks.dist, "all_reduce", lambda tensor: None)
-    ranks.check_same("the leader's")
+    ranks.assert_same_data("the leader's")
     with pytest.raises(UserError, match="other data than the first"):
-        ranks.check_same("mine")
+        ranks.assert_same_data("mine")

@@ -79,14 +79,14 @@ def mode(path):
 def test_files_that_name_patients_are_their_owners_alone(tmp_path):
     plain = tmp_path / "moved-here"
     plain.write_text("x")
-    for name in files.NAMING_PATIENTS:
+    for name in files.FILES_NAMING_PATIENTS:
         (tmp_path / name).write_text("of an earlier version")
         (tmp_path / name).chmod(0o644)
-        with files.replacing(tmp_path / name) as part:
+        with files.atomic_write(tmp_path / name) as part:
             assert mode(part) == 0o600, "before the first byte"
             part.write_text("new")
         assert mode(tmp_path / name) == 0o600
-    with files.replacing(tmp_path / "split.csv") as part:
+    with files.atomic_write(tmp_path / "split.csv") as part:
         plain.replace(part)
     files.write_rows(tmp_path / "any.csv", ["a"], [], private=True)
     files.write_json(tmp_path / "run.json", {})

@@ -44,10 +44,10 @@ def test_a_resumed_run_goes_on_with_the_file(tmp_path):
 
 
 def test_progress_in_a_file_is_a_line_now_and_then(monkeypatch, caplog):
-    monkeypatch.setattr(process, "LOG_EVERY", -1)
+    monkeypatch.setattr(process, "LOG_INTERVAL_S", -1)
     with caplog.at_level(logging.INFO):
         stream = process.progress(
-            range(1, 4), total=3, where="here", unit="files", amount=lambda item: item, amount_unit="MB"
+            range(1, 4), total=3, label="here", unit="files", amount=lambda item: item, amount_unit="MB"
         )
         assert list(stream) == [1, 2, 3]
     assert len(caplog.messages) == 3

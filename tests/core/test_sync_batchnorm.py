@@ -18,7 +18,7 @@ def test_it_is_batch_norm_in_single_and_in_half_precision(dtype, atol):
     x = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     dy = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
     theirs = nn.Sequential(nn.BatchNorm2d(5)).train()
-    ours = syncnorm.synchronise(nn.Sequential(nn.BatchNorm2d(5)).train(), torch.device("cpu"))
+    ours = syncnorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(5)).train(), torch.device("cpu"))
     found = []
     for model in (ours, theirs):
         given = x.clone().requires_grad_()

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from simclr_rhd.core.threads import in_order
+from simclr_rhd.core.threads import map_ordered
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -12,12 +12,12 @@ def test_results_stand_in_the_order_of_the_items(workers):
         time.sleep(0.002 * (number % 2 == 0))
         return number
 
-    assert list(in_order(slow_if_even, range(20), workers=workers)) == list(range(20))
+    assert list(map_ordered(slow_if_even, range(20), workers=workers)) == list(range(20))
 
 
 def test_work_runs_ahead_by_a_bounded_number_of_items_and_its_threads_end():
     begun, before = [], threading.active_count()
-    stream = in_order(begun.append, range(1000), workers=2)
+    stream = map_ordered(begun.append, range(1000), workers=2)
     next(stream)
     time.sleep(0.05)
     assert 1 < len(begun) <= 6
@@ -27,4 +27,4 @@ def test_work_runs_ahead_by_a_bounded_number_of_items_and_its_threads_end():
 
 def test_an_error_arrives_at_the_reader():
     with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda number: 1 // number, [1, 0], workers=2))
+        list(map_ordered(lambda number: 1 // number, [1, 0], workers=2))

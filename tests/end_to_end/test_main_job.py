@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 import main
-from simclr_rhd.data.decoding.image import decode, square
+from simclr_rhd.data.decoding.image import decode_image, letterbox
 from simclr_rhd.heads.train import predict
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.features import extract
@@ -163,7 +163,7 @@ def test_the_saved_model_reproduces_the_predictions_from_the_frames_themselves(d
     (demo,) = cache.glob("demo*")
     how = model["preprocessing"]
     for row in predictions[:9]:
-        frame = square(decode((demo / row["path"]).read_bytes()), how["stored_side"])[None]
+        frame = letterbox(decode_image((demo / row["path"]).read_bytes()), how["stored_side"])[None]
         features = extract(encoder, frame, np.arange(1), size=how["image_size"], device=torch.device("cpu"))
         found = predict(heads.eval(), features)[row["task"]][0]
         for name, p in zip(model["classes"][row["task"]], found, strict=True):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from simclr_rhd.core.files import write_rows
-from simclr_rhd.data.decoding.image import square
+from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.data.demo.dataset import draw_patients, make_clip
 from simclr_rhd.evaluation import leakage as audit
 from simclr_rhd.evaluation.leakage import Pair, closest_pairs, near_identical, table_rows, thumbnails
@@ -64,7 +64,7 @@ def jpeg(picture, **changes):
 
 
 def thumbs_of(pictures):
-    frames = np.stack([square(np.ascontiguousarray(picture), SIDE) for picture in pictures])
+    frames = np.stack([letterbox(np.ascontiguousarray(picture), SIDE) for picture in pictures])
     return thumbnails(frames, np.arange(len(frames)))
 
 

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from simulated import cohort, features_of, study
 from sklearn.metrics import balanced_accuracy_score
 
-from simclr_rhd.data.labelled_set import Question
+from simclr_rhd.data.labelled_set import Target
 from simclr_rhd.evaluation import metrics
 from simclr_rhd.evaluation import results as evaluation
 from simclr_rhd.heads.cross_validation import OURS, pooled
@@ -191,9 +191,9 @@ def test_lesions_are_told_below_their_task_and_in_words():
 
 def test_a_question_knows_the_order_of_degrees():
     classes = ["Not Applicable", "Normal", "Borderline RHD", "Definite RHD"]
-    question = Question("severity", "severity", None, classes, np.zeros(1, int), [])
+    question = Target("severity", "severity", None, classes, np.zeros(1, int), [])
     assert question.ordered() == [1, 2, 3]
-    assert Question("view", "view", None, classes, np.zeros(1, int), []).ordered() == []
+    assert Target("view", "view", None, classes, np.zeros(1, int), []).ordered() == []
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
@@ -212,7 +212,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
         assert after["classwise_ece"] < 0.5 * before["classwise_ece"]
     gaps = [abs(row["frequency"] - row["mean_probability"]) for row in after["classes"].values()]
     assert max(gaps) < 0.03, "on the validation groups that it was fitted on"
-    (question,) = a_cohort.questions()
+    (question,) = a_cohort.targets()
     rows, table = evaluation.annotated(a_cohort, question, "test"), pooled(a_cohort, said[OURS], "test")
     share = question.prevalence(table)[rows]
     np.testing.assert_allclose(share.sum(axis=1), 1)
@@ -258,8 +258,8 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
     tables = [
         pooled(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
     ]
-    (question,) = a_cohort.questions()
-    each = [balanced_accuracy_score(true, question.said(table)) for table in tables]
+    (question,) = a_cohort.targets()
+    each = [balanced_accuracy_score(true, question.predicted(table)) for table in tables]
     assert result["baselines"]["random encoder"]["balanced_accuracy"] == pytest.approx(np.mean(each))
     margin = result["margins"]["random encoder"]["frame"]
     ours = result["test"]["frame"]["balanced_accuracy"]

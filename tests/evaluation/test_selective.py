@@ -6,7 +6,7 @@ import pytest
 from a_run import make_dataset
 from scipy.stats import binom, binomtest
 
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.evaluation.selective import (
     NEVER,
     at_threshold,
@@ -96,11 +96,11 @@ def test_in_simulated_studies_the_limit_is_broken_in_at_most_one_of_ten(patients
 @pytest.fixture(scope="module")
 def study():
     """167 patients, of whom the answers on the uncertain ones are wrong."""
-    cohort = cohort_of(
+    cohort = build_labelled_set(
         make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []}, patients=200),
         multilabel=False,
     )
-    (question,) = cohort.questions()
+    (question,) = cohort.targets()
     sure = np.arange(len(cohort.paths)) % 2 == 0
     said = np.where(sure, question.true, 1 - question.true)
     p = np.where(sure, 0.95, 0.6)

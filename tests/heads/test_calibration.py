@@ -4,7 +4,7 @@ from scipy import optimize
 from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
-from simclr_rhd.data.labels.prevalence import chosen, moved
+from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
 from simclr_rhd.heads.calibration import (
     classwise_calibration_error,
     expected_calibration_error,
@@ -78,7 +78,7 @@ def test_a_bias_for_each_class_undoes_the_weights_where_a_temperature_cannot(see
     assert (fresh[sure] == 2).mean() < 0.6, "said to be rare with 0.7 and more, and mostly not"
     sure = p[:, 2] > 0.7
     assert (fresh[sure] == 2).mean() > 0.7
-    assert (chosen(p, found.prevalence) == before.argmax(axis=1)).mean() > 0.95, "what is said stays"
+    assert (balanced_choice(p, found.prevalence) == before.argmax(axis=1)).mean() > 0.95, "what is said stays"
 
 
 def test_with_few_groups_there_is_hardly_a_bias_and_the_choice_stays():
@@ -87,7 +87,7 @@ def test_with_few_groups_there_is_hardly_a_bias_and_the_choice_stays():
     assert np.ptp(few.bias) < 0.75 * np.ptp(many.bias)
     assert few.prevalence.max() < 0.8 < many.prevalence.max()
     p = softmax(logits / few.temperature + few.bias, axis=1)
-    assert (chosen(p, few.prevalence) == logits.argmax(axis=1)).mean() > 0.9
+    assert (balanced_choice(p, few.prevalence) == logits.argmax(axis=1)).mean() > 0.9
 
 
 def test_a_class_without_samples_is_neither_said_always_nor_never():
@@ -97,7 +97,9 @@ def test_a_class_without_samples_is_neither_said_always_nor_never():
     found = fit_scaling(logits, true, units=20)
     p = softmax(logits / found.temperature + found.bias, axis=1)
     assert (found.prevalence > 0).all() and p[:, 2].mean() < 0.02
-    often, was = ((said == 2).mean() for said in (chosen(p, found.prevalence), logits.argmax(axis=1)))
+    often, was = (
+        (said == 2).mean() for said in (balanced_choice(p, found.prevalence), logits.argmax(axis=1))
+    )
     assert 0 < often <= 1.2 * was
 
 
@@ -111,8 +113,8 @@ def test_probabilities_are_not_certain_where_all_is_right(units):
 
 def test_the_balanced_choice_is_the_largest_probability_for_its_prevalence():
     p = np.array([[0.80, 0.15, 0.05], [0.95, 0.04, 0.01], [0.5, 0.1, 0.4]])
-    assert chosen(p, np.array([0.9, 0.07, 0.03])).tolist() == [1, 0, 2]
-    assert chosen(p).tolist() == [0, 0, 0]
+    assert balanced_choice(p, np.array([0.9, 0.07, 0.03])).tolist() == [1, 0, 2]
+    assert balanced_choice(p).tolist() == [0, 0, 0]
 
 
 def test_probabilities_move_with_the_prevalence_by_bayes():
@@ -120,8 +122,10 @@ def test_probabilities_move_with_the_prevalence_by_bayes():
     likelihood = np.array([[0.5, 0.2, 0.1], [0.1, 0.3, 0.9], [0.4, 0.5, 0.0]])
     one, other = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.2, 0.6])
     p, q = (likelihood * of / (likelihood * of).sum(axis=1, keepdims=True) for of in (one, other))
-    np.testing.assert_allclose(moved(p, one, other), q, atol=1e-12)
-    np.testing.assert_array_equal(chosen(p, one), chosen(moved(p, one, other), other))
+    np.testing.assert_allclose(adjust_prevalence(p, one, other), q, atol=1e-12)
+    np.testing.assert_array_equal(
+        balanced_choice(p, one), balanced_choice(adjust_prevalence(p, one, other), other)
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

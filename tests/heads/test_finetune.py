@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import TINTED
+from simclr_rhd.data.decoding.image import COLOR
 from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.finetune import finetune
 from simclr_rhd.heads.train import predict, train_heads
@@ -66,7 +66,7 @@ def start():
 
 
 def tune(start, frames, rows, targets, train=TRAIN, val=VAL, **options):
-    kinds = np.full(len(frames), TINTED, np.uint8)
+    kinds = np.full(len(frames), COLOR, np.uint8)
     how = {"size": SIZE, "strengths": PRESETS["light"], "weighting": "balanced", "seed": 0, "device": CPU}
     how |= {"epochs": 1, "learning_rate": 1e-4, "head_learning_rate": 1e-3}
     return finetune(*start, frames, kinds, rows, targets, train, val, **how | options)
@@ -105,7 +105,7 @@ def test_an_epoch_of_one_batch_is_a_step_of_adamw(start):
     frames, rows, targets = problem()
     found = tune(start, frames, rows, targets, val=NONE, seed=5)
     encoder, heads = copy.deepcopy(start[0]).eval().requires_grad_(True), uncalibrated(start[1])
-    stored, kinds = torch.from_numpy(frames[rows[TRAIN]]), torch.full((24,), TINTED, dtype=torch.uint8)
+    stored, kinds = torch.from_numpy(frames[rows[TRAIN]]), torch.full((24,), COLOR, dtype=torch.uint8)
     u, _ = draws(5, 1, rows[TRAIN])
     views = two_views(stored, kinds, u, size=SIZE, strengths=PRESETS["light"])[:24]
     groups = [

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.heads.train import PATIENCE, class_weights, deviation, predict, train_heads
 from simclr_rhd.ssl.model import FEATURES
 
@@ -148,7 +148,7 @@ def test_the_mean_probability_on_validation_is_the_frequency_and_the_choice_stay
     frequency = np.bincount(true, minlength=3) / 300
     np.testing.assert_allclose(table["easy"][val].mean(axis=0), frequency, atol=0.03)
     np.testing.assert_allclose(table["prevalence of easy"], np.tile(frequency, (600, 1)), atol=0.01)
-    said = chosen(table["easy"], table["prevalence of easy"])
+    said = balanced_choice(table["easy"], table["prevalence of easy"])
     heads.uncalibrate()
     bare = predict(heads, features)["easy"]
     assert np.abs(bare[val].mean(axis=0) - frequency).max() > 0.1, "balanced weights alone"

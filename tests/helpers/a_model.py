@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from echo_files import picture
 
-from simclr_rhd.data.decoding.image import square
+from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.ood import fit_novelty
 from simclr_rhd.ssl.features import extract_described
@@ -36,7 +36,7 @@ def write_model(
     heads = Heads({task: len(names) for task, names in CLASSES.items()}, multilabel=multilabel)
     trained_on = {"split_by": "patient", "leaky": False}
     facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
-    frames = np.stack([square(picture(seed=seed), facts.stored_side) for seed in range(40)])
+    frames = np.stack([letterbox(picture(seed=seed), facts.stored_side) for seed in range(40)])
     described = extract_described(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")
     )

@@ -8,9 +8,9 @@ import torch
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.data import summary as inventory
-from simclr_rhd.data.dataset import divide
-from simclr_rhd.data.decoding.decode import ORDINARY
-from simclr_rhd.data.decoding.image import GREY, stored_side
+from simclr_rhd.data.dataset import build_dataset
+from simclr_rhd.data.decoding.decode import OK
+from simclr_rhd.data.decoding.image import GREY, storage_size
 from simclr_rhd.data.labels.labels import TASKS, Labels
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.pipeline import conclude as conclude_run
@@ -52,7 +52,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
                 keys.append(f"{video}_frame{number}.png")
                 videos.append(video)
                 of.append(f"p{patient}")
-                picture = rng.integers(0, 80, (3, stored_side(SIZE), stored_side(SIZE)))
+                picture = rng.integers(0, 80, (3, storage_size(SIZE), storage_size(SIZE)))
                 for task in TASKS:
                     known = kind == "labelled" and patient < 5 * patients // 6 and classes[task]
                     number_of = patient % len(classes[task]) if known else -1
@@ -64,8 +64,8 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         frames=np.stack(pictures),
         keys=keys,
         files=keys,
-        kinds=np.full(n, GREY + 1, np.uint8),
-        looks=np.full(n, ORDINARY, np.uint8),
+        color_modes=np.full(n, GREY + 1, np.uint8),
+        content_flags=np.full(n, OK, np.uint8),
         digests=np.arange(n, dtype=np.uint64),
         patients={},
         rejected=list(rejected),
@@ -76,15 +76,15 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         values={task: np.array(values[task]) for task in TASKS},
         videos=videos,
         patients=of,
-        named=sorted(set(of)),
-        doubts=[],
+        table_patients=sorted(set(of)),
+        ambiguous_patients=[],
         conflicts=[],
         agreement=[],
         rows_without_file=[],
         files_without_row=[],
     )
     ways = {"group_by": "auto", "folds": folds, "pretrain_per_fold": False, "seed": seed}
-    return divide(store, labels, "0", **ways)
+    return build_dataset(store, labels, "0", **ways)
 
 
 def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
@@ -93,7 +93,7 @@ def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)
-    counts = inventory.take(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
+    counts = inventory.summarize(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
     record = runs.RunRecord(
         None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts
     )

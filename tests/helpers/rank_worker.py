@@ -35,13 +35,13 @@ def train(recipe, device):
     if recipe != "bfloat16":  # what is rounding in single precision grows with each step
         model.double().register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     step = Step(
-        runtime.wrap(model, device),
+        runtime.to_devices(model, device),
         size=32,
         strengths=PRESETS["standard"],
         temperature=0.5,
         device=device,
-        gathered=ranks.world() > 1,
-        **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world() == 1 else {})),
+        gathered=ranks.world_size() > 1,
+        **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world_size() == 1 else {})),
     )
     partners = Partners(np.arange(24), videos) if "video" in recipe else None
     batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, partners=partners)
@@ -51,10 +51,10 @@ def train(recipe, device):
     step.model.train()
     for first in (0, 8, 16):
         rows = np.arange(first, first + 8)
-        if "pieces" in recipe and ranks.world() == 1:  # the order in which two ranks' pieces meet
+        if "pieces" in recipe and ranks.world_size() == 1:  # the order in which two ranks' pieces meet
             rows = rows.reshape(2, 2, 2).transpose(1, 0, 2).ravel()
         optimizer.zero_grad()
-        found["losses"].append(float(step.backward(batches[ranks.share_of(rows)])))
+        found["losses"].append(float(step.backward(batches[ranks.shard(rows)])))
         found["gradients"].append({n: p.grad.clone() for n, p in unwrapped(step.model).named_parameters()})
         optimizer.step()
     return found | {"state": unwrapped(step.model).state_dict()}
@@ -63,8 +63,8 @@ def train(recipe, device):
 def gathered_gradients():
     """Loss and gradient of NT-Xent alone, of this rank's rows."""
     z = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    z0, z1 = (ranks.share_of(view).clone().requires_grad_() for view in z)
-    loss = nt_xent(z0, z1, 0.3, gathered=ranks.world() > 1)
+    z0, z1 = (ranks.shard(view).clone().requires_grad_() for view in z)
+    loss = nt_xent(z0, z1, 0.3, gathered=ranks.world_size() > 1)
     loss.backward()
     return {"loss": loss.detach(), "gradient": torch.stack([z0.grad, z1.grad])}
 
@@ -72,7 +72,7 @@ def gathered_gradients():
 if __name__ == "__main__":
     cpu = torch.device("cpu")
     torch.set_num_threads(1)
-    with ranks.joined(cpu):
+    with ranks.process_group(cpu):
         torch.save(
             {"alone": gathered_gradients()} | {recipe: train(recipe, cpu) for recipe in RECIPES},
             f"{sys.argv[1]}.{ranks.rank()}",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import Cohort
-from simclr_rhd.data.splits.split import choosing_split, fold_groups, split_groups
+from simclr_rhd.data.labelled_set import LabelledSet
+from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split, train_val_split
 from simclr_rhd.heads.cross_validation import Encoded, Study
 from simclr_rhd.ssl.model import FEATURES
 
@@ -19,11 +19,11 @@ def cohort(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=Fals
     values = {task: of_patient[patient]}
     groups = np.array([f"p{number:03d}" for number in patient])
     ways = (
-        [split_groups(groups.tolist(), list(values.values()), seed=seed)]
+        [group_train_val_test_split(groups.tolist(), list(values.values()), seed=seed)]
         if folds == 1
-        else fold_groups(groups.tolist(), list(values.values()), folds, seed=seed)
+        else group_k_fold(groups.tolist(), list(values.values()), folds, seed=seed)
     )
-    return Cohort(
+    return LabelledSet(
         paths=[f"{name}_frame{number}.png" for number, name in enumerate(groups)],
         videos=np.array([f"{name}-{number % 2}" for number, name in enumerate(groups)]),
         patients=groups,
@@ -58,4 +58,4 @@ def study(a_cohort, x, *, rivals=(), **options):
 
 
 def kept_part(a_cohort):
-    return choosing_split(a_cohort.groups, list(a_cohort.values.values()), seed=[0])
+    return train_val_split(a_cohort.groups, list(a_cohort.values.values()), seed=[0])

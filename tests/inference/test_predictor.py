@@ -9,7 +9,7 @@ from PIL import Image
 
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import square
+from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.predictor import confidence, entropy, other_prevalence, said
 from simclr_rhd.runs import checkpoint
@@ -40,7 +40,7 @@ def test_arrays_pillow_images_and_files_are_the_same_pictures(model, tmp_path):
 def test_it_answers_as_the_net_that_was_saved(path, model):
     net = classifier.load(path)
     squares = np.stack(
-        [square(picture(seed=seed), net.facts.stored_side) for seed in range(70)]
+        [letterbox(picture(seed=seed), net.facts.stored_side) for seed in range(70)]
     )  # two batches
 
     with torch.inference_mode():

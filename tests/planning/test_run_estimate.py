@@ -10,8 +10,8 @@ from a_run import make_dataset
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import duration
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.core.process import format_duration
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded, Study
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.planning import profiler as probe
@@ -113,7 +113,8 @@ def test_epochs_of_small_views_take_less():
     least = 6 * (PLAN.epoch_s(COST) + PLAN.epoch_s(COST, 1 / 4)) + 3 * PLAN.epoch_s(COST)
     assert growing.least_s(COST) == pytest.approx(PLAN.before_s + least + PLAN.after_s(COST))
     assert (
-        f"an epoch {duration(PLAN.epoch_s(COST, 1 / 4))} to" in costs.lines(COST, growing, used=0, free=1)[2]
+        f"an epoch {format_duration(PLAN.epoch_s(COST, 1 / 4))} to"
+        in costs.lines(COST, growing, used=0, free=1)[2]
     )
 
 
@@ -207,7 +208,7 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
 
     monkeypatch.setattr("simclr_rhd.heads.cross_validation.train_heads", fit)
     classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
-    cohort = cohort_of(make_dataset(classes, folds=3), multilabel=False)
+    cohort = build_labelled_set(make_dataset(classes, folds=3), multilabel=False)
     x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
     rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_at_hand() else {})
     study = Study(

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from simclr_rhd.data.decoding.image import DOPPLER, GREY, TINTED
+from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY
 from simclr_rhd.ssl.augment import (
     FACTORS,
     MEAN,
@@ -43,7 +43,7 @@ def pixels(views):
     return views * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)
 
 
-@pytest.mark.parametrize(("kind", "colour"), [(GREY, False), (TINTED, True), (DOPPLER, True)])
+@pytest.mark.parametrize(("kind", "colour"), [(GREY, False), (COLOR, True), (DOPPLER, True)])
 def test_shape_dtype_range_and_an_untouched_input(kind, colour):
     x = frames(colour=colour)
     before = x.clone()
@@ -56,14 +56,14 @@ def test_shape_dtype_range_and_an_untouched_input(kind, colour):
 
 def test_views_differ_from_each_other_and_between_samples_of_the_same_frame():
     x = frames(1).expand(5, -1, -1, -1)
-    views = two_views(x, kinds(5, TINTED), numbers(), size=16, strengths=DEFAULT)
+    views = two_views(x, kinds(5, COLOR), numbers(), size=16, strengths=DEFAULT)
     for i in range(10):
         for j in range(i):
             assert (views[i] - views[j]).abs().max() > 0.05
 
 
 def test_one_view_of_each_frame_is_one_of_the_two():
-    x, kind, u = frames(), kinds(5, TINTED), numbers()
+    x, kind, u = frames(), kinds(5, COLOR), numbers()
     both = two_views(x, kind, u, size=16, strengths=DEFAULT).split(5)
     for number, wanted in enumerate(both):
         one = random_views(x, kind, u[:, number], size=16, strengths=DEFAULT)
@@ -92,7 +92,7 @@ def test_draws_depend_on_seed_epoch_and_frame_only():
 @pytest.mark.parametrize("size", [16, 64])
 def test_a_frames_views_do_not_depend_on_its_batch_to_the_last_bit(size):
     x = frames(9, side=size + 11)
-    kind, u = torch.tensor([GREY, TINTED, DOPPLER] * 3, dtype=torch.uint8), numbers(9)
+    kind, u = torch.tensor([GREY, COLOR, DOPPLER] * 3, dtype=torch.uint8), numbers(9)
     x[kind == GREY] = x[kind == GREY][:, :1].expand(-1, 3, -1, -1)
     together = two_views(x, kind, u, size=size, strengths=DEFAULT)
     for row in range(9):
@@ -104,13 +104,13 @@ def test_a_frames_views_do_not_depend_on_its_batch_to_the_last_bit(size):
 def test_the_grey_path_skips_the_colour_operations_exactly():
     x = frames(colour=False)
     one = two_views(x, kinds(5, GREY), numbers(), size=16, strengths=DEFAULT)
-    mixed = torch.cat([x, frames(1)]), torch.cat([kinds(5, GREY), kinds(1, TINTED)])
+    mixed = torch.cat([x, frames(1)]), torch.cat([kinds(5, GREY), kinds(1, COLOR)])
     other = two_views(*mixed, numbers(6), size=16, strengths=DEFAULT)
     assert torch.equal(one, torch.cat([other[:5], other[6:11]]))
 
 
 def test_second_views_may_come_from_partners():
-    x, partners, kind = frames(5), frames(5, seed=1), kinds(5, TINTED)
+    x, partners, kind = frames(5), frames(5, seed=1), kinds(5, COLOR)
     of_partners = two_views(
         torch.cat([x, partners]), torch.cat([kind, kind]), numbers(), size=16, strengths=DEFAULT
     )
@@ -123,7 +123,7 @@ def test_second_views_may_come_from_partners():
 def test_a_crop_equals_torchvisions(size, place, corner):
     """A box of 28 x 28 pixels in a frame of 32 x 32; at its own border ours sees what lies beyond."""
     x, u = frames(5, side=32), numbers(aspect=0.5, x=place, y=place, area=0.0)
-    views = two_views(x, kinds(5, TINTED), u, size=size, strengths=Strengths((28 / 32) ** 2, 0, 0, 0, 0))
+    views = two_views(x, kinds(5, COLOR), u, size=size, strengths=Strengths((28 / 32) ** 2, 0, 0, 0, 0))
     wanted = tv.resized_crop(x.float() / 255, corner, corner, 28, 28, [size, size], antialias=False)
     inside = slice(1, -1) if size != 28 else slice(None)
     torch.testing.assert_close(
@@ -141,20 +141,20 @@ def test_small_views_of_frames_kept_for_larger_ones_are_smoothed_first():
 
 def test_with_everything_off_only_the_size_changes():
     x = frames(side=24)
-    views = two_views(x, kinds(5, TINTED), numbers(aspect=0.5), size=24, strengths=OFF)
+    views = two_views(x, kinds(5, COLOR), numbers(aspect=0.5), size=24, strengths=OFF)
     torch.testing.assert_close(pixels(views[:5]), x.float() / 255, atol=1e-4, rtol=0)
 
 
 def test_a_flip_mirrors():
     x = frames(side=24)
     flipped = Strengths(1.0, 1.0, 0.0, 0.0, 0.0)
-    views = two_views(x, kinds(5, TINTED), numbers(aspect=0.5), size=24, strengths=flipped)
+    views = two_views(x, kinds(5, COLOR), numbers(aspect=0.5), size=24, strengths=flipped)
     torch.testing.assert_close(pixels(views[:5]), x.flip(-1).float() / 255, atol=1e-4, rtol=0)
 
 
 def test_a_black_frame_survives():
     views = two_views(
-        torch.zeros(3, 3, 20, 20, dtype=torch.uint8), kinds(3, TINTED), numbers(3), size=16, strengths=DEFAULT
+        torch.zeros(3, 3, 20, 20, dtype=torch.uint8), kinds(3, COLOR), numbers(3), size=16, strengths=DEFAULT
     )
     torch.testing.assert_close(pixels(views), torch.zeros_like(views), atol=1e-6, rtol=0)
 
@@ -180,7 +180,7 @@ def test_a_crop_keeps_at_least_its_share_of_the_area(least):
     frames = torch.cat([ramp, ramp.transpose(2, 3), ramp], 1).contiguous()
     u = numbers(200)
     views = pixels(
-        two_views(frames, kinds(200, TINTED), u, size=32, strengths=Strengths(least, 0.0, 0.0, 0.0, 0.0))
+        two_views(frames, kinds(200, COLOR), u, size=32, strengths=Strengths(least, 0.0, 0.0, 0.0, 0.0))
     )
     width = (views[:, 0, 16, -1] - views[:, 0, 16, 0]) * 255 / 99 * 32 / 31
     height = (views[:, 1, -1, 16] - views[:, 1, 0, 16]) * 255 / 99 * 32 / 31
@@ -206,7 +206,7 @@ def test_brightness_and_contrast_equal_torchvision():
     x = frames(side=16)
     u = numbers(aspect=0.5, jitter=0.0, brightness=0.9, contrast=0.1)
     u[..., FACTORS.index("saturation")] = 0.5  # which changes nothing
-    views = two_views(x, kinds(5, TINTED), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
+    views = two_views(x, kinds(5, COLOR), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
     bright = tv.adjust_brightness(x.float() / 255, 1 + 0.4 * 0.8)
     for view, frame in zip(pixels(views[:5]), bright, strict=True):
         torch.testing.assert_close(view, tv.adjust_contrast(frame, 1 - 0.4 * 0.8), atol=2e-3, rtol=0)
@@ -215,10 +215,10 @@ def test_brightness_and_contrast_equal_torchvision():
 def test_saturation_and_grayscale_equal_torchvision():
     x = frames(side=16)
     strengths = Strengths(1.0, 0.0, 0.4, 1.0, 0.0)
-    grey = two_views(x, kinds(5, TINTED), numbers(aspect=0.5, jitter=0.99), size=16, strengths=strengths)
+    grey = two_views(x, kinds(5, COLOR), numbers(aspect=0.5, jitter=0.99), size=16, strengths=strengths)
     torch.testing.assert_close(pixels(grey[:5]), tv.rgb_to_grayscale(x.float() / 255, 3), atol=1e-3, rtol=0)
     u = numbers(aspect=0.5, jitter=0.0, brightness=0.5, contrast=0.5, saturation=0.2)
-    views = two_views(x, kinds(5, TINTED), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
+    views = two_views(x, kinds(5, COLOR), u, size=16, strengths=Strengths(1.0, 0.0, 0.4, 0.0, 0.0))
     torch.testing.assert_close(
         pixels(views[:5]), tv.adjust_saturation(x.float() / 255, 1 - 0.4 * 0.6), atol=1e-3, rtol=0
     )
@@ -227,7 +227,7 @@ def test_saturation_and_grayscale_equal_torchvision():
 def test_blur_equals_torchvisions_gaussian():
     x, size = frames(side=40), 40
     u = numbers(aspect=0.5, blur=0.0, sigma=0.7)
-    views = two_views(x, kinds(5, TINTED), u, size=size, strengths=Strengths(1.0, 0.0, 0.0, 0.0, 1.0))
+    views = two_views(x, kinds(5, COLOR), u, size=size, strengths=Strengths(1.0, 0.0, 0.0, 0.0, 1.0))
     low, high = 0.1 * size / 224, 2.0 * size / 224
     expected = tv.gaussian_blur(x.float() / 255, [5, 5], [low + (high - low) * 0.7] * 2)
     torch.testing.assert_close(pixels(views[:5]), expected, atol=1e-3, rtol=0)

@@ -20,7 +20,7 @@ def test_batches_come_in_order_whoever_reads_them(batches, workers):
     found = list(read_ahead(batches, indices, workers=workers, pin=False))
     assert len(found) == 6
     for rows, batch in zip(indices, found, strict=True):
-        assert (batch.frames.numpy() == batches.frames[rows]).all() and batch.kinds.shape == (6,)
+        assert (batch.frames.numpy() == batches.frames[rows]).all() and batch.color_modes.shape == (6,)
         assert torch.equal(batch.u, batches[rows].u) and batch.videos.tolist() == (rows // 4).tolist()
 
 
@@ -74,7 +74,7 @@ def test_with_partners_a_batch_has_their_frames_after_its_own(batches):
     rows = np.array([3, 9, 12])
     with_partners = Batches(
         batches.frames,
-        batches.kinds,
+        batches.color_modes,
         batches.videos,
         seed=1,
         epoch=2,
@@ -85,5 +85,5 @@ def test_with_partners_a_batch_has_their_frames_after_its_own(batches):
     numbers = other.flatten(1)[:, 0].numpy() // 12  # a frame's first pixel tells its number, modulo 256
     assert not (numbers == rows).any()
     piece = with_partners.piece(1, 2)
-    assert torch.equal(piece.frames, torch.cat([own[1:], other[1:]])) and len(piece.kinds) == 4
+    assert torch.equal(piece.frames, torch.cat([own[1:], other[1:]])) and len(piece.color_modes) == 4
     assert piece.videos.tolist() == [2, 3]

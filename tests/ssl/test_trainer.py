@@ -226,14 +226,14 @@ def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undi
         loss = backward(batch)
         number.append(loss)
         if len(number) == 2:
-            thread = threading.Thread(target=process._Signals.rescue)
+            thread = threading.Thread(target=process._Signals.exit_callback)
             thread.start()
             thread.join()
             raise Killed
         return loss
 
     run.step.backward = rescued
-    with process.terminable(), pytest.raises(Killed):
+    with process.handle_termination(), pytest.raises(Killed):
         go(run, tmp_path)
     again = resumed(frames, tmp_path)
     assert (len(again.history), again.steps_done) == (0, 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-SLOPPY = 16  # bytes by which recorders miscount the header of a whole file
+HEADER_TOLERANCE_BYTES = 16  # bytes by which recorders miscount the header of a whole file
 
 
 def missing_bytes(path: Path) -> int:
@@ -17,19 +17,19 @@ def missing_bytes(path: Path) -> int:
     with path.open("rb") as stream:
         start = stream.read(12)
         pieces = (
-            _riff
+            _riff_ends
             if start[:4] == b"RIFF"
-            else _boxes
+            else _box_ends
             if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-            else _elements
+            else _element_ends
             if start[:4] == b"\x1a\x45\xdf\xa3"
             else None
         )
         missing = max((end - size for end in pieces(stream, size)), default=0) if pieces else 0
-    return missing if missing > SLOPPY else 0
+    return missing if missing > HEADER_TOLERANCE_BYTES else 0
 
 
-def _riff(stream: BinaryIO, size: int) -> Iterator[int]:
+def _riff_ends(stream: BinaryIO, size: int) -> Iterator[int]:
     """Where the outermost chunks of a RIFF file end; one of more than 1 GB has several."""
     at = 0
     while at + 8 <= size:
@@ -41,7 +41,7 @@ def _riff(stream: BinaryIO, size: int) -> Iterator[int]:
         yield at
 
 
-def _boxes(stream: BinaryIO, size: int) -> Iterator[int]:
+def _box_ends(stream: BinaryIO, size: int) -> Iterator[int]:
     """Where the outermost boxes end (ISO/IEC 14496-12, 4.2)."""
     at = 0
     while at + 8 <= size:
@@ -58,7 +58,7 @@ def _boxes(stream: BinaryIO, size: int) -> Iterator[int]:
         yield at
 
 
-def _elements(stream: BinaryIO, size: int) -> Iterator[int]:
+def _element_ends(stream: BinaryIO, size: int) -> Iterator[int]:
     """Where the EBML header and the segment end (RFC 8794, 6)."""
     at = 0
     while at + 12 <= size:

@@ -14,31 +14,31 @@ from simclr_rhd.data.decoding.image import NO_FRAME as NO_FRAME
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 
 STILL, CLIP, DICOM = "frame", "clip", "DICOM file"
-ORDINARY, NEAR_BLACK, CONSTANT = 0, 1, 2
-BLACKEST = 16  # levels; where no pixel is above, there is no picture
+OK, NEAR_BLACK, CONSTANT = 0, 1, 2
+NEAR_BLACK_LEVEL = 16  # levels; where no pixel is above, there is no picture
 
 
 @dataclass
-class Stored:
+class DecodedFrame:
     """One frame as it goes to the disk.
 
     Attributes:
         number: in its clip, from 0; None for a still.
         pixels: (C, S, S) uint8; C is 1 for a grey frame, else 3.
-        kind: GREY, TINTED or DOPPLER.
-        look: ORDINARY, NEAR_BLACK or CONSTANT.
+        color_mode: GREY, COLOR or DOPPLER.
+        content_flag: OK, NEAR_BLACK or CONSTANT.
         digest: of the pixels; equal for equal pictures.
     """
 
     number: int | None
     pixels: np.ndarray
-    kind: int
-    look: int
+    color_mode: int
+    content_flag: int
     digest: str
 
 
 @dataclass
-class Prepared:
+class DecodedFile:
     """What became of a file.
 
     Attributes:
@@ -48,13 +48,13 @@ class Prepared:
         patient: of a DICOM file, a salted hash; else "".
     """
 
-    frames: list[Stored] = field(default_factory=list)
+    frames: list[DecodedFrame] = field(default_factory=list)
     reason: str = ""
     content: str = ""
     patient: str = ""
 
 
-def kind_of(name: str) -> str:
+def file_type(name: str) -> str:
     """What a file is by its name: STILL, CLIP, DICOM (also without an extension), or "" for none of these."""
     suffix = PurePosixPath(name).suffix.lower()
     if suffix in frames.EXTENSIONS:
@@ -77,74 +77,78 @@ def require_packages(names: Iterable[str]) -> None:
         dicom.require_pydicom()
 
 
-def prepare(
-    path: Path, name: str, *, side: int, most: int | None, salt: bytes, max_pixels: int = MAX_PIXELS
-) -> Prepared:
+def decode_file(
+    path: Path, name: str, *, side: int, max_frames: int | None, salt: bytes, max_pixels: int = MAX_PIXELS
+) -> DecodedFile:
     """Decode, check, square and resize all frames of a file.
 
     Args:
         path: where its bytes are.
         name: its name in the source; the extension tells what it is.
         side: S, pixels of a stored frame's side.
-        most: frames of a file at most, evenly spaced; None for all.
+        max_frames: frames of a file at most, evenly spaced; None for all.
         salt: for the hash of a patient.
         max_pixels: of a frame; of a file it follows (`limits`).
     """
-    done = begin(path)
+    done = start_decoding(path)
     if done.reason:
         return done
-    done.frames = list(one_by_one(path, name, done, side=side, most=most, salt=salt, max_pixels=max_pixels))
+    done.frames = list(
+        iter_frames(path, name, done, side=side, max_frames=max_frames, salt=salt, max_pixels=max_pixels)
+    )
     return done
 
 
-def begin(path: Path) -> Prepared:
+def start_decoding(path: Path) -> DecodedFile:
     """A file of which only the content is known yet, or the reason why it is not."""
     try:
         with path.open("rb") as stream:
-            return Prepared(content=hashlib.file_digest(stream, "sha256").hexdigest())
+            return DecodedFile(content=hashlib.file_digest(stream, "sha256").hexdigest())
     except OSError as error:
-        return Prepared(reason=f"cannot be read ({error.strerror})")
+        return DecodedFile(reason=f"cannot be read ({error.strerror})")
 
 
-def one_by_one(
+def iter_frames(
     path: Path,
     name: str,
-    done: Prepared,
+    decoded: DecodedFile,
     *,
     side: int,
-    most: int | None,
+    max_frames: int | None,
     salt: bytes,
     max_pixels: int = MAX_PIXELS,
-) -> Generator[Stored, None, None]:
+) -> Generator[DecodedFrame, None, None]:
     """The frames of a file, none of which is kept; `done` has its patient, and in the end the reason.
 
-    Arguments as of `prepare`.
+    Arguments as of `decode_file`.
     """
     number = 0
     try:
-        for place, frame in _frames(path, name, done, most=most, salt=salt, max_pixels=max_pixels):
-            if min(frame.shape[:2]) < frames.SMALLEST_SIDE:
+        for place, frame in _iter_arrays(
+            path, name, decoded, max_frames=max_frames, salt=salt, max_pixels=max_pixels
+        ):
+            if min(frame.shape[:2]) < frames.MIN_SIDE:
                 raise ValueError(f"too small ({frame.shape[1]}x{frame.shape[0]})")
-            yield _stored(place, frames.square(frame, side))
+            yield _make_frame(place, frames.letterbox(frame, side))
             number += 1
     except OSError as error:
-        done.reason = f"cannot be read ({error.strerror})"
+        decoded.reason = f"cannot be read ({error.strerror})"
     except ValueError as error:
         broken = f"breaks off after {number} frames, which are used: " if number else ""
-        done.reason = f"{broken}{error}"
+        decoded.reason = f"{broken}{error}"
 
 
-def _frames(
-    path: Path, name: str, done: Prepared, *, most: int | None, salt: bytes, max_pixels: int
+def _iter_arrays(
+    path: Path, name: str, decoded: DecodedFile, *, max_frames: int | None, salt: bytes, max_pixels: int
 ) -> Iterator[tuple[int | None, np.ndarray]]:
-    kind = kind_of(name)
+    kind = file_type(name)
     if path.stat().st_size == 0:
         raise ValueError("empty file")
     if kind == STILL:
-        yield from frames.pictures(path, most=most, max_pixels=max_pixels)
+        yield from frames.iter_pictures(path, max_frames=max_frames, max_pixels=max_pixels)
     elif kind == CLIP:
-        yield from clips.clip_frames(
-            path, PurePosixPath(name).suffix.lower(), most=most, max_pixels=max_pixels
+        yield from clips.iter_clip(
+            path, PurePosixPath(name).suffix.lower(), max_frames=max_frames, max_pixels=max_pixels
         )
     elif not dicom.is_dicom(path):
         suffix = PurePosixPath(name).suffix
@@ -152,19 +156,21 @@ def _frames(
             "not a DICOM file" if suffix in dicom.EXTENSIONS else f"{NO_FRAME}{suffix or 'no extension'}"
         )
     else:
-        done.patient, several, found = dicom.dicom_frames(path, most=most, max_pixels=max_pixels, salt=salt)
+        decoded.patient, several, found = dicom.dicom_frames(
+            path, max_frames=max_frames, max_pixels=max_pixels, salt=salt
+        )
         yield from (found if several else ((None, frame) for _, frame in found))
 
 
-def look_of(pixels: np.ndarray) -> int:
-    """ORDINARY, or NEAR_BLACK or CONSTANT: a frame that shows nothing."""
+def classify_content(pixels: np.ndarray) -> int:
+    """OK, or NEAR_BLACK or CONSTANT: a frame that shows nothing."""
     low, high = pixels.min(), pixels.max()
-    return NEAR_BLACK if high <= BLACKEST else CONSTANT if low == high else ORDINARY
+    return NEAR_BLACK if high <= NEAR_BLACK_LEVEL else CONSTANT if low == high else OK
 
 
-def _stored(number: int | None, pixels: np.ndarray) -> Stored:
-    look, kind = look_of(pixels), frames.colour_kind(pixels)
+def _make_frame(number: int | None, pixels: np.ndarray) -> DecodedFrame:
+    look, kind = classify_content(pixels), frames.color_mode(pixels)
     if kind == frames.GREY:
         pixels = pixels[:1].copy()  # a long clip waits in memory until its turn comes
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
-    return Stored(number, pixels, kind, look, digest)
+    return DecodedFrame(number, pixels, kind, look, digest)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2.functional import resize
 
-from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, room
+from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, reserve_pixels
 
 # Pillow warns of odd metadata. Said once: to switch it for each frame would not be safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -25,17 +25,22 @@ EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp
 # starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
-SMALLEST_SIDE = 8  # pixels; below that a picture is no frame
-DARKEST_16_BIT = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
+MIN_SIDE = 8  # pixels; below that a picture is no frame
+MIN_16_BIT_MAXIMUM = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
 SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_HEIGHT = 254, 258, 262, 322, 323  # of TIFF 6.0
-SCAN = b"\xff\xda"  # begins one of a JPEG; a progressive one passes over its pixels some ten times
+JPEG_SCAN_MARKER = (
+    b"\xff\xda"  # begins one of a JPEG; a progressive one passes over its pixels some ten times
+)
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
-GREY, TINTED, DOPPLER = 0, 1, 2  # kinds of frame, by colour
-DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
-EDGE = 0.1  # of what is shown, at each side: there stand scale bars, banners and marks
-FLOW_SIDE, FLOW_FILLED = 20, 0.75  # a square of S/20 pixels a side, of which so much is vivid, is flow
-DOPPLER_SHARE = 0.001  # of a frame's pixels that must be so vivid
+GREY, COLOR, DOPPLER = 0, 1, 2  # kinds of frame, by colour
+MIN_DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
+EDGE_FRACTION = 0.1  # of what is shown, at each side: there stand scale bars, banners and marks
+FLOW_WINDOWS_PER_SIDE, MIN_FLOW_FRACTION = (
+    20,
+    0.75,
+)  # a square of S/20 pixels a side, of which so much is vivid, is flow
+MIN_DOPPLER_FRACTION = 0.001  # of a frame's pixels that must be so vivid
 
 
 def is_frame(name: str) -> bool:
@@ -44,8 +49,8 @@ def is_frame(name: str) -> bool:
     return before != "" and (dot + suffix).lower() in EXTENSIONS
 
 
-def decode(data: bytes) -> np.ndarray:
-    """The picture of a still that has one, as RGB: see `pictures`.
+def decode_image(data: bytes) -> np.ndarray:
+    """The picture of a still that has one, as RGB: see `iter_pictures`.
 
     Returns:
         (H, W, 3) uint8.
@@ -53,14 +58,16 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         ValueError: the bytes are no frame that can be used; the message is the reason.
     """
-    first, *more = [frame for _, frame in islice(pictures(data, most=None, max_pixels=MAX_PIXELS), 2)]
+    first, *more = [
+        frame for _, frame in islice(iter_pictures(data, max_frames=None, max_pixels=MAX_PIXELS), 2)
+    ]
     if more:
         raise ValueError("several pictures in one file: wanted one")
     return first
 
 
-def pictures(
-    source: bytes | Path, *, most: int | None, max_pixels: int
+def iter_pictures(
+    source: bytes | Path, *, max_frames: int | None, max_pixels: int
 ) -> Iterator[tuple[int | None, np.ndarray]]:
     """All pictures of a still as RGB: pages of a TIFF or an MPO, frames of a WebP or a PNG.
 
@@ -69,7 +76,7 @@ def pictures(
 
     Args:
         source: the file, or its bytes.
-        most: pictures at most, evenly spaced; None for all.
+        max_frames: pictures at most, evenly spaced; None for all.
         max_pixels: of a picture.
 
     Yields:
@@ -91,22 +98,24 @@ def pictures(
                 with opened(("PNG",)) as whole:
                     whole.verify()
             check_frame(*image.size, max_pixels=max_pixels)
-            places = _pages(image)
+            places = _page_indices(image)
             check_file(len(places), *image.size, size=size, max_pixels=max_pixels)
             if image.format in ("JPEG", "MPO"):
                 data = source if isinstance(source, bytes) else source.read_bytes()
-                check_file(data.count(SCAN), *image.size, size=size, max_pixels=max_pixels, what="scans")
-            wanted = range(len(places)) if most is None else evenly(len(places), most)
+                check_file(
+                    data.count(JPEG_SCAN_MARKER), *image.size, size=size, max_pixels=max_pixels, what="scans"
+                )
+            wanted = range(len(places)) if max_frames is None else evenly_spaced(len(places), max_frames)
             for number in wanted:
                 image.seek(places[number])
                 check_frame(*image.size, max_pixels=max_pixels)
                 # one tile is decoded as a whole, however small the picture is that is cut from it
                 tile = (_tiff_tag(image, tag, 0) for tag in (TILE_WIDTH, TILE_HEIGHT))
                 check_frame(*tile, max_pixels=max_pixels)
-                if min(image.size) < SMALLEST_SIDE:
+                if min(image.size) < MIN_SIDE:
                     raise ValueError(f"too small ({image.width}x{image.height})")
-                with room(image.width * image.height):
-                    yield number if len(places) > 1 else None, rgb_of(image)
+                with reserve_pixels(image.width * image.height):
+                    yield number if len(places) > 1 else None, to_rgb(image)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
     except (ValueError, OSError) as error:
@@ -117,7 +126,7 @@ def pictures(
         raise ValueError(f"damaged image ({error})") from None
 
 
-def _pages(image: Image.Image) -> list[int]:
+def _page_indices(image: Image.Image) -> list[int]:
     """Where the pictures of a file are; a TIFF's thumbnails and masks are none."""
     places = range(getattr(image, "n_frames", 1))
     if image.format not in ("TIFF", "MPO") or len(places) == 1:
@@ -137,7 +146,7 @@ def _tiff_tag(image: Image.Image, tag: int, default: Any = None) -> Any:
     return getattr(image, "tag_v2", {}).get(tag, default)
 
 
-def rgb_of(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
     """A picture of any mode as 8-bit RGB, turned as its EXIF data say; transparency is black.
 
     Returns:
@@ -153,15 +162,15 @@ def rgb_of(image: Image.Image) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # I;16 and its byte orders; I where Pillow widens 16-bit PNG
         top = 4095 if raw == "I;12" else 65535
-        grey = _eight_bits(np.asarray(image, dtype=np.float32), top=top, white_is_zero=white_is_zero)
+        grey = _to_uint8(np.asarray(image, dtype=np.float32), top=top, white_is_zero=white_is_zero)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if deep and image.mode in ("LA", "RGB", "RGBA"):  # of each value Pillow keeps the upper half
         colours = np.asarray(image)[..., : 1 if image.mode == "LA" else 3]
-        if colours.max() < DARKEST_16_BIT // 256:
-            raise ValueError(f"16-bit pixels below {DARKEST_16_BIT} only: {UNKNOWN_DEPTH}")
-    return np.asarray((_on_black(image) if image.has_transparency_data else image).convert("RGB"))
+        if colours.max() < MIN_16_BIT_MAXIMUM // 256:
+            raise ValueError(f"16-bit pixels below {MIN_16_BIT_MAXIMUM} only: {UNKNOWN_DEPTH}")
+    return np.asarray((_composite_on_black(image) if image.has_transparency_data else image).convert("RGB"))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -171,35 +180,35 @@ def _raw_mode(image: Image.Image) -> str:
     return str(args if isinstance(args, str) or not args else args[0])
 
 
-def _eight_bits(wide: np.ndarray, *, top: int, white_is_zero: bool) -> np.ndarray:
+def _to_uint8(wide: np.ndarray, *, top: int, white_is_zero: bool) -> np.ndarray:
     """(H, W) grey levels up to `top` -> uint8."""
     if wide.min() < 0 or wide.max() > 65535:
         raise ValueError("pixels outside 16 bits")
     shown = top - wide if white_is_zero else wide
     for levels in (wide, shown):
-        if top == 65535 and 0 < levels.max() < DARKEST_16_BIT:
+        if top == 65535 and 0 < levels.max() < MIN_16_BIT_MAXIMUM:
             raise ValueError(f"16-bit pixels up to {levels.max():.0f} only: {UNKNOWN_DEPTH}")
     return np.round(shown / top * 255).astype(np.uint8)
 
 
-def _on_black(image: Image.Image) -> Image.Image:
+def _composite_on_black(image: Image.Image) -> Image.Image:
     """Lay a transparent picture on black; one that is equally transparent everywhere is shown as it is."""
     image = image.convert("RGBA")
     low, high = image.getchannel("A").getextrema()
     return image if low == high else Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
 
 
-def evenly(total: int, most: int) -> list[int]:
+def evenly_spaced(total: int, max_count: int) -> list[int]:
     """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
-    return sorted(set(np.linspace(0, max(0, total - 1), min(most, total)).round().astype(int).tolist()))
+    return sorted(set(np.linspace(0, max(0, total - 1), min(max_count, total)).round().astype(int).tolist()))
 
 
-def stored_side(size: int) -> int:
+def storage_size(size: int) -> int:
     """S for views of `size` pixels: some room to crop without enlarging (256 for 224)."""
     return math.ceil(size * 8 / 7)
 
 
-def square(frame: np.ndarray, side: int) -> np.ndarray:
+def letterbox(frame: np.ndarray, side: int) -> np.ndarray:
     """(H, W, 3) uint8 -> (3, side, side) uint8: resized with its aspect ratio, centred on black."""
     height, width, _ = frame.shape
     scale = side / max(height, width)
@@ -213,22 +222,22 @@ def _clear_edges(vivid: np.ndarray, shown: np.ndarray) -> None:
     """Take away what is vivid at the edges of what is shown; both (S, S) bool."""
     for along, of in ((vivid, shown), (vivid.T, shown.T)):
         lines = np.flatnonzero(of.any(axis=1))
-        margin = int(EDGE * (lines[-1] + 1 - lines[0]))
+        margin = int(EDGE_FRACTION * (lines[-1] + 1 - lines[0]))
         along[: lines[0] + margin] = along[lines[-1] + 1 - margin :] = False
 
 
-def colour_kind(frame: np.ndarray) -> int:
-    """GREY, TINTED or DOPPLER for a (3, S, S) uint8 frame.
+def color_mode(frame: np.ndarray) -> int:
+    """GREY, COLOR or DOPPLER for a (3, S, S) uint8 frame.
 
     Flow fills an area within the sector; traces and text are thin, scale bars and banners lie at the edge.
     """
     chroma = frame.max(axis=0) - frame.min(axis=0)  # (S, S)
     if not chroma.any():
         return GREY
-    vivid = chroma > DOPPLER_CHROMA
+    vivid = chroma > MIN_DOPPLER_CHROMA
     _clear_edges(vivid, frame.max(axis=0) > 0)
-    if vivid.mean() < DOPPLER_SHARE:
-        return TINTED
-    side = max(3, len(vivid) // FLOW_SIDE | 1)
+    if vivid.mean() < MIN_DOPPLER_FRACTION:
+        return COLOR
+    side = max(3, len(vivid) // FLOW_WINDOWS_PER_SIDE | 1)
     filled = F.avg_pool2d(torch.from_numpy(vivid)[None].float(), side, stride=1)  # share around each pixel
-    return DOPPLER if bool((filled >= FLOW_FILLED).any()) else TINTED
+    return DOPPLER if bool((filled >= MIN_FLOW_FRACTION).any()) else COLOR

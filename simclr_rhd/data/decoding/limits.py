@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MAX_PIXELS = 40_000_000  # of a frame; what --max-pixels is where nothing else is asked for
-FRAMES_OF_ANY_FILE = 25  # of the largest size; smaller frames, more of them
-PIXELS_OF_A_BYTE = 1_000  # beyond those frames; clips of hearts have fewer pixels in a byte
-LEAST = 16_384  # pixels that a frame counts as in a file, so that tiny ones are not without number
-AT_ONCE = 48_000_000  # pixels; each takes up to 16 bytes while it is decoded
+ALWAYS_ALLOWED_FRAMES = 25  # of the largest size; smaller frames, more of them
+MAX_PIXELS_PER_BYTE = 1_000  # beyond those frames; clips of hearts have fewer pixels in a byte
+MIN_COUNTED_PIXELS = (
+    16_384  # pixels that a frame counts as in a file, so that tiny ones are not without number
+)
+MAX_CONCURRENT_PIXELS = 48_000_000  # pixels; each takes up to 16 bytes while it is decoded
 
 
 def check_frame(width: int, height: int, *, max_pixels: int) -> None:
@@ -37,14 +39,16 @@ def check_file(
     Raises:
         ValueError: it does.
     """
-    if frames * max(LEAST, width * height) > max(FRAMES_OF_ANY_FILE * max_pixels, PIXELS_OF_A_BYTE * size):
+    if frames * max(MIN_COUNTED_PIXELS, width * height) > max(
+        ALWAYS_ALLOWED_FRAMES * max_pixels, MAX_PIXELS_PER_BYTE * size
+    ):
         raise ValueError(
             f"too large: {frames} {what} of {width}x{height} in {size / 1e6:.2f} MB; a larger --max-pixels "
             "allows more"
         )
 
 
-class Budget:
+class PixelBudget:
     """Pixels that all threads together hold decoded at a time. What is larger than all of it goes alone."""
 
     def __init__(self, pixels: int) -> None:
@@ -52,7 +56,7 @@ class Budget:
         self.changed = threading.Condition()
 
     @contextmanager
-    def room(self, pixels: int) -> Iterator[None]:
+    def reserve(self, pixels: int) -> Iterator[None]:
         """Wait until there is room for so many pixels, and keep it while the block runs."""
         pixels = min(pixels, self.pixels)
         with self.changed:
@@ -66,4 +70,4 @@ class Budget:
                 self.changed.notify_all()
 
 
-room = Budget(AT_ONCE).room
+reserve_pixels = PixelBudget(MAX_CONCURRENT_PIXELS).reserve

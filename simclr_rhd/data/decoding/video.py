@@ -12,29 +12,29 @@ from PIL import Image, ImageSequence
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.containers import missing_bytes
-from simclr_rhd.data.decoding.image import evenly, rgb_of
-from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, room
+from simclr_rhd.data.decoding.image import evenly_spaced, to_rgb
+from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, reserve_pixels
 
 EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
-PADDED = 2  # FFmpeg counts the margins of a frame, too
-WIDEST = 4  # pixels over their height; recorders write 64:45 and the like
-Decoded = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
+PADDING_FACTOR = 2  # FFmpeg counts the margins of a frame, too
+MAX_PIXEL_ASPECT = 4  # pixels over their height; recorders write 64:45 and the like
+LazyFrame = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
 # A playlist that is called .mp4 must not make the reader open other files or addresses.
-SAFE = {
+SAFE_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,mpeg,mpegvideo,mpegts,matroska,webm,h264,hevc,m4v",
 }
 
 
-def clip_frames(
-    path: Path, suffix: str, *, most: int | None, max_pixels: int
+def iter_clip(
+    path: Path, suffix: str, *, max_frames: int | None, max_pixels: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The frames of a clip that a player shows, with their numbers from 0, each (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         suffix: the extension of its name, lower case.
-        most: that many frames, evenly spaced; None for all.
+        max_frames: that many frames, evenly spaced; None for all.
         max_pixels: of a frame.
 
     Raises:
@@ -42,19 +42,23 @@ def clip_frames(
         UserError: PyAV is missing.
     """
     if suffix == ".gif":
-        return _numbered(partial(_gif, path, max_pixels), most)
-    return _numbered(partial(_video, path, max_pixels), most)
+        return _iter_selected(partial(_iter_gif, path, max_pixels), max_frames)
+    return _iter_selected(partial(_iter_video, path, max_pixels), max_frames)
 
 
-def video_frames(stream: BinaryIO, *, most: int | None, max_pixels: int) -> Iterator[tuple[int, np.ndarray]]:
-    """The frames of a video stream as they are coded; otherwise as `clip_frames`."""
-    return _numbered(partial(_coded, stream, max_pixels), most)
+def iter_stream(
+    stream: BinaryIO, *, max_frames: int | None, max_pixels: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The frames of a video stream as they are coded; otherwise as `iter_clip`."""
+    return _iter_selected(partial(_iter_coded, stream, max_pixels), max_frames)
 
 
-def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iterator[tuple[int, np.ndarray]]:
+def _iter_selected(
+    frames: Callable[[], Iterator[LazyFrame]], max_frames: int | None
+) -> Iterator[tuple[int, np.ndarray]]:
     given = 0
     try:
-        wanted = None if most is None else set(evenly(_count(frames()), most))
+        wanted = None if max_frames is None else set(evenly_spaced(_count_frames(frames()), max_frames))
         for number, as_rgb in enumerate(frames()):
             if wanted is None or number in wanted:
                 given += 1
@@ -69,7 +73,7 @@ def _numbered(frames: Callable[[], Iterator[Decoded]], most: int | None) -> Iter
         raise ValueError("a clip without frames")
 
 
-def _count(frames: Iterator[Decoded]) -> int:
+def _count_frames(frames: Iterator[LazyFrame]) -> int:
     """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
     count = 0
     with suppress(Exception):  # it comes again when the frames are read
@@ -93,28 +97,28 @@ def require_pyav() -> Any:
     return av
 
 
-def _video(path: Path, max_pixels: int) -> Iterator[Decoded]:
-    for frame, stream in _decoded(str(path), path.stat().st_size, max_pixels):
-        size = shown_size(frame.width, frame.height, credible_aspect(stream.sample_aspect_ratio or 1))
+def _iter_video(path: Path, max_pixels: int) -> Iterator[LazyFrame]:
+    for frame, stream in _iter_decoded(str(path), path.stat().st_size, max_pixels):
+        size = display_size(frame.width, frame.height, plausible_aspect(stream.sample_aspect_ratio or 1))
         check_frame(*size, max_pixels=max_pixels)
-        yield partial(_shown, frame, size)
+        yield partial(_to_display, frame, size)
     if missing := missing_bytes(path):
         raise ValueError(f"damaged clip: {missing} bytes are missing at its end")
 
 
-def _coded(source: BinaryIO, max_pixels: int) -> Iterator[Decoded]:
+def _iter_coded(source: BinaryIO, max_pixels: int) -> Iterator[LazyFrame]:
     size = source.seek(0, 2)
     source.seek(0)
-    for frame, _ in _decoded(source, size, max_pixels):
+    for frame, _ in _iter_decoded(source, size, max_pixels):
         yield partial(frame.to_ndarray, format="rgb24")
 
 
-def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
+def _iter_decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tuple[Any, Any]]:
     """PyAV's frames, each with its stream; of a file of `size` bytes."""
     av = require_pyav()
     # FFmpeg decodes some frames to learn what they are, of any size that it can address
-    most = {"max_pixels": f"{PADDED * max(MAX_PIXELS, max_pixels)}"}
-    with av.open(source, "r", options=SAFE | most) as container:
+    most = {"max_pixels": f"{PADDING_FACTOR * max(MAX_PIXELS, max_pixels)}"}
+    with av.open(source, "r", options=SAFE_OPTIONS | most) as container:
         if not container.streams.video:
             raise ValueError("a clip without pictures")
         stream = container.streams.video[0]
@@ -127,11 +131,11 @@ def _decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterator[tup
             if frame.is_corrupt:
                 raise ValueError("damaged clip")
             check_file(number, frame.width, frame.height, size=size, max_pixels=max_pixels)
-            with room(frame.width * frame.height):
+            with reserve_pixels(frame.width * frame.height):
                 yield frame, stream
 
 
-def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
+def display_size(width: int, height: int, aspect: float) -> tuple[int, int]:
     """Width and height of a frame whose pixels are made square; none of its own pixels is lost.
 
     Args:
@@ -142,7 +146,7 @@ def shown_size(width: int, height: int, aspect: float) -> tuple[int, int]:
     return round(width * max(1, aspect)), round(height * max(1, 1 / aspect))
 
 
-def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
+def _to_display(frame: Any, size: tuple[int, int]) -> np.ndarray:
     """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
 
     Args:
@@ -151,10 +155,14 @@ def _shown(frame: Any, size: tuple[int, int]) -> np.ndarray:
     """
     pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    return pixels if matrix is None else placed(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
+    return (
+        pixels
+        if matrix is None
+        else apply_display_matrix(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
+    )
 
 
-def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def apply_display_matrix(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Lay out (H, W, 3) pixels by the nine numbers of a display matrix (ISO/IEC 14496-12, 6.2.2).
 
     A point (x, y) is shown at (ax + cy, bx + dy). Slanted pictures are turned to the nearest quarter.
@@ -165,17 +173,17 @@ def placed(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def credible_aspect(aspect: float | Fraction) -> float:
+def plausible_aspect(aspect: float | Fraction) -> float:
     """Width of a pixel over its height as a header tells it; 1 where that cannot be."""
-    return float(aspect) if 1 / WIDEST <= aspect <= WIDEST else 1.0
+    return float(aspect) if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
 
 
-def _gif(path: Path, max_pixels: int) -> Iterator[Decoded]:
+def _iter_gif(path: Path, max_pixels: int) -> Iterator[LazyFrame]:
     with Image.open(path, formats=["GIF"]) as image:
         check_frame(*image.size, max_pixels=max_pixels)
         check_file(
             getattr(image, "n_frames", 1), *image.size, size=path.stat().st_size, max_pixels=max_pixels
         )
         for frame in ImageSequence.Iterator(image):
-            with room(frame.width * frame.height):
-                yield partial(rgb_of, frame)
+            with reserve_pixels(frame.width * frame.height):
+                yield partial(to_rgb, frame)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simclr_rhd.data.demo.phantom import VALVES, Look, draw_clip
+from simclr_rhd.data.demo.phantom import VALVES, ScanSettings, draw_clip
 
 SEED = 20_260
-LABELLED_SHARE = 0.75  # of the patients; the others have unlabelled clips only
+LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
-COLOUR_SHARE = 0.9  # of the clips, whatever they show
+COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
 NOT_APPLICABLE = "Not Applicable"
 VIEWS = {
@@ -45,7 +45,7 @@ CONDITIONS = (
 )  # dealt to patients in turn
 SEVERITIES = ("Normal", "Borderline rhd", "Definite rhd")
 
-VALVE_OF = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
+VALVE_BY_LESION = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Patient:
     lesions: tuple[str, ...]
     severity: str
     labelled: bool
-    look: Look
+    scan: ScanSettings
     rng: np.random.Generator
 
 
@@ -97,35 +97,37 @@ def write_demo(root: Path, *, patients: int) -> None:
 
 def draw_patients(n: int) -> list[Patient]:
     """Patients whose conditions and severities are balanced and independent of how they image."""
-    n_labelled = round(n * LABELLED_SHARE)
-    deal = np.random.default_rng([SEED, 1])
+    n_labelled = round(n * LABELLED_FRACTION)
+    rng = np.random.default_rng([SEED, 1])
     severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
-    names = deal.permutation(n) + 1  # so that numbers do not tell the condition
+    names = rng.permutation(n) + 1  # so that numbers do not tell the condition
     result = []
     for index in range(n):
         rng = np.random.default_rng([SEED, 2, index])
-        look = Look(
+        scan = ScanSettings(
             gain=rng.uniform(0.75, 1.3), scale=rng.uniform(0.85, 1.15), aspect=rng.uniform(0.88, 1.14)
         )
         condition = CONDITIONS[index % len(CONDITIONS)]
         name = f"synthetic-p{names[index]:03d}"
-        result.append(Patient(name, condition, severity[index], index < n_labelled, look, rng))
+        result.append(Patient(name, condition, severity[index], index < n_labelled, scan, rng))
     return result
 
 
 def make_clip(patient: Patient, view: str) -> tuple[np.ndarray, list[str]]:
     """A patient's clip of a view: (F, H, W, 3) uint8, and its view, condition and severity in the table."""
     rng, valves = patient.rng, VALVES.get(view, {})
-    colour = rng.random() < COLOUR_SHARE
-    shown = [name for name in patient.lesions if VALVE_OF[name] in valves and (colour or name == "MVP")]
+    colour = rng.random() < COLOUR_FRACTION
+    shown = [
+        name for name in patient.lesions if VALVE_BY_LESION[name] in valves and (colour or name == "MVP")
+    ]
     clip = draw_clip(
         view,
         n_frames=LABELLED_FRAMES + UNLABELLED_FRAMES,
         colour=colour,
         prolapse="MVP" in shown,
-        leaks=[VALVE_OF[name] for name in shown if name != "MVP"],
+        leaks=[VALVE_BY_LESION[name] for name in shown if name != "MVP"],
         severity=SEVERITIES.index(patient.severity),
-        look=patient.look,
+        scan=patient.scan,
         rng=rng,
     )
     lesions = [LESIONS[name] for name in shown][:: rng.choice([1, -1])] or [NOT_APPLICABLE]

@@ -17,8 +17,8 @@ import numpy as np
 from scipy.ndimage import binary_erosion, gaussian_filter1d, map_coordinates
 
 HEIGHT, WIDTH = 96, 128
-THICKNESS = (0.011, 0.022, 0.038)  # half of a leaflet's, by severity
-JET = (0.20, 0.30, 0.42)  # length of a regurgitant jet, by severity
+LEAFLET_THICKNESS = (0.011, 0.022, 0.038)  # half of a leaflet's, by severity
+JET_LENGTHS = (0.20, 0.30, 0.42)  # length of a regurgitant jet, by severity
 # Chambers: centre x, y, half-axes, tilt in degrees, how much they shrink in systole.
 CHAMBERS = {
     "A4C": [
@@ -41,9 +41,15 @@ CHAMBERS = {
         (0.32, 0.48, 0.09, 0.20, -15, 0.0),
     ],
 }
-EJECTING = "AP"  # valves that open in systole; the others do in diastole
+SYSTOLIC_VALVES = "AP"  # valves that open in systole; the others do in diastole
 TOWARDS, AWAY = (200, 50, 20), (25, 70, 210)  # the colours of flow to the probe and away from it
-MOSAIC = ((250, 220, 60), (60, 230, 220), (240, 240, 200), (250, 140, 30), (70, 200, 90))  # of a fast jet
+MOSAIC_COLOURS = (
+    (250, 220, 60),
+    (60, 230, 220),
+    (240, 240, 200),
+    (250, 140, 30),
+    (70, 200, 90),
+)  # of a fast jet
 Valve = tuple[Any, Any, Any]  # the two hinges, and the direction of forward flow
 # Aortic, mitral, pulmonary and tricuspid valve.
 VALVES: dict[str, dict[str, Valve]] = {
@@ -54,7 +60,7 @@ VALVES: dict[str, dict[str, Valve]] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class ScanSettings:
     """How a patient images, whatever the clip."""
 
     gain: float
@@ -70,7 +76,7 @@ def draw_clip(
     leaks: Sequence[str],
     prolapse: bool,
     severity: int,
-    look: Look,
+    scan: ScanSettings,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """One clip.
@@ -82,7 +88,7 @@ def draw_clip(
         leaks: valves with a regurgitant jet, shown if `colour`: letters of `VALVES[view]`.
         prolapse: whether the mitral valve bows back.
         severity: 0 to 2; how thick leaflets and how long jets are.
-        look: how the patient images.
+        scan: how the patient images.
         rng: everything random.
 
     Returns:
@@ -91,12 +97,12 @@ def draw_clip(
     phase = (rng.random() + np.arange(n_frames) * rng.uniform(0.17, 0.24)) % 1
     systole = 0.5 - 0.5 * np.cos(2 * np.pi * phase)  # (F,) 0 filled, 1 contracted
     r, angle, inside = _polar(rng)
-    x, y = _anatomy_coordinates(look, r, angle, rng)
+    x, y = _anatomy_coordinates(scan, r, angle, rng)
     if view in VALVES:
         echo = _heart(view, x, y, systole, severity, prolapse, rng)
     else:
         echo = _no_heart(x, y, r, n_frames, rng)
-    frames = _scan(echo, r, angle, inside, look.gain, rng)
+    frames = _scan(echo, r, angle, inside, scan.gain, rng)
     return _doppler(frames, view, x, y, systole, inside, leaks, severity, rng) if colour else frames
 
 
@@ -111,16 +117,16 @@ def _polar(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def _anatomy_coordinates(
-    look: Look, r: np.ndarray, angle: np.ndarray, rng: np.random.Generator
+    scan: ScanSettings, r: np.ndarray, angle: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where in the heart each pixel is: the probe is shifted, turned and set to some depth."""
-    turn, zoom = np.radians(rng.uniform(-32, 32)), rng.uniform(0.85, 1.25) / look.scale
+    turn, zoom = np.radians(rng.uniform(-32, 32)), rng.uniform(0.85, 1.25) / scan.scale
     across, down = (
         r * np.sin(angle) + rng.uniform(-0.13, 0.13),
         r * np.cos(angle) - 0.5 + rng.uniform(-0.1, 0.1),
     )
-    x = (across * np.cos(turn) - down * np.sin(turn)) * zoom * look.aspect
-    y = (across * np.sin(turn) + down * np.cos(turn)) * zoom / look.aspect + 0.52
+    x = (across * np.cos(turn) - down * np.sin(turn)) * zoom * scan.aspect
+    y = (across * np.sin(turn) + down * np.cos(turn)) * zoom / scan.aspect + 0.52
     return x, y
 
 
@@ -146,10 +152,10 @@ def _heart(
         distance = np.hypot(along / half_x, across / half_y)[None] / size
         echo = np.where(distance < 1, 0.02, echo) + 0.35 * np.exp(-(((distance - 1.06) / 0.07) ** 2))
     for name, valve in VALVES[view].items():
-        opening = systole if name in EJECTING else 1 - systole
+        opening = systole if name in SYSTOLIC_VALVES else 1 - systole
         for leaflet in _leaflets(valve, opening, prolapse and name == "M"):
             gap = _distance(x, y, leaflet)  # (F, H, W)
-            echo = np.maximum(echo, 1.25 * np.exp(-((gap / (THICKNESS[severity] + 0.006)) ** 4)))
+            echo = np.maximum(echo, 1.25 * np.exp(-((gap / (LEAFLET_THICKNESS[severity] + 0.006)) ** 4)))
     return echo
 
 
@@ -253,25 +259,27 @@ def _doppler(
         picture = frames[index].astype(float)
         blood = box & (frames[index, ..., 0] < 70)
         for name, valve in valves.items():
-            along, across, width = _through(valve, x, y)
-            strength = 0.35 + (beat if name in EJECTING else 1 - beat)
+            along, across, width = _valve_coordinates(valve, x, y)
+            strength = 0.35 + (beat if name in SYSTOLIC_VALVES else 1 - beat)
             cloud = strength * np.exp(-((across / (0.42 * width)) ** 2) - ((along - 0.08) / 0.20) ** 2)
             colour = np.array(TOWARDS if valve[2][1] < 0 else AWAY) * rng.uniform(0.85, 1.1)
             flow = colour * (0.45 + 0.5 * cloud[..., None])
             picture = np.where((blood & (cloud > 0.30))[..., None], flow, picture)
         for name in leaks:
-            along, across, _ = _through(valves[name], x, y)
-            length = JET[severity] * (0.65 + 0.35 * (1 - beat if name in EJECTING else beat))
+            along, across, _ = _valve_coordinates(valves[name], x, y)
+            length = JET_LENGTHS[severity] * (0.65 + 0.35 * (1 - beat if name in SYSTOLIC_VALVES else beat))
             jet = (along < 0.03) & (along > -length) & (np.abs(across) < 0.03 - 0.30 * np.minimum(along, 0))
             cells = (
-                rng.integers(0, len(MOSAIC), (HEIGHT // 2, WIDTH // 2)).repeat(2, axis=0).repeat(2, axis=1)
+                rng.integers(0, len(MOSAIC_COLOURS), (HEIGHT // 2, WIDTH // 2))
+                .repeat(2, axis=0)
+                .repeat(2, axis=1)
             )
-            picture = np.where((jet & inside)[..., None], np.array(MOSAIC)[cells], picture)
+            picture = np.where((jet & inside)[..., None], np.array(MOSAIC_COLOURS)[cells], picture)
         result[index] = np.where(edge[..., None], 150, picture.clip(0, 255)).astype(np.uint8)
     return result
 
 
-def _through(valve: Valve, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _valve_coordinates(valve: Valve, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Distance of each pixel from a valve's middle along its forward flow, and across; the valve's width."""
     hinge, other, forward = (np.asarray(part, dtype=float) for part in valve)
     ahead = forward / np.hypot(*forward)

@@ -14,15 +14,18 @@ from typing import Any
 
 from simclr_rhd.data.labels.table import TIME_COLUMN, USER_COLUMN, Row
 
-CLOCK = (
+CLOCK_PATTERN = (
     r"(?:[\sT,]+(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,]\d+)?)?"
     r"\s*(?P<half>[ap])?(?(half)\.?m\.?))?"
 )
-DATE = re.compile(
-    rf"(?P<one>\d{{1,2}})(?P<sign>[./-])(?P<two>\d{{1,2}})(?P=sign)(?P<year>\d{{4}}|\d\d){CLOCK}", re.I
+DATE_PATTERN = re.compile(
+    rf"(?P<one>\d{{1,2}})(?P<sign>[./-])(?P<two>\d{{1,2}})(?P=sign)(?P<year>\d{{4}}|\d\d){CLOCK_PATTERN}",
+    re.I,
 )
-COMPACT = re.compile(r"((?:19|20)\d{6})(\d{4}(?:\d\d)?)?")  # 20210921, 20210921070700
-YEAR_FIRST = re.compile(rf"(?P<year>\d{{4}})[./-](?P<one>\d{{1,2}})[./-](?P<two>\d{{1,2}}){CLOCK}", re.I)
+COMPACT_DATE_PATTERN = re.compile(r"((?:19|20)\d{6})(\d{4}(?:\d\d)?)?")  # 20210921, 20210921070700
+YEAR_FIRST_PATTERN = re.compile(
+    rf"(?P<year>\d{{4}})[./-](?P<one>\d{{1,2}})[./-](?P<two>\d{{1,2}}){CLOCK_PATTERN}", re.I
+)
 POLICIES = ("drop", "latest", "majority")
 Readings = Sequence[tuple[set[str], Row]]  # of the rows of one file
 
@@ -48,7 +51,7 @@ class Conflict:
     used: str
 
     @classmethod
-    def of(cls, file: str, task: str, readings: Readings, used: str) -> "Conflict":
+    def from_readings(cls, file: str, task: str, readings: Readings, used: str) -> "Conflict":
         """The conflict in the rows of a file."""
         said = [(reading, row) for readings_of_row, row in readings for reading in sorted(readings_of_row)]
         return cls(
@@ -61,7 +64,9 @@ class Conflict:
         )
 
 
-def settle(readings: Readings, policy: str, seconds: Callable[[str], float] | None = None) -> str:
+def resolve_conflict(
+    readings: Readings, policy: str, parse_time: Callable[[str], float] | None = None
+) -> str:
     """The reading that a policy picks from rows that disagree, "" if it picks none.
 
     'drop' picks none, 'latest' that of the row with the latest time, 'majority' that of most annotators (each
@@ -70,7 +75,7 @@ def settle(readings: Readings, policy: str, seconds: Callable[[str], float] | No
     Args:
         readings: of the rows of one file.
         policy: one of `POLICIES`.
-        seconds: reads a time, as `time_reader` of its column gives it; None for that of these rows alone.
+        parse_time: reads a time (`make_time_parser` of its column); None for one of these rows alone.
     """
     if policy == "majority":
         votes = {}  # one for each annotator, the last
@@ -80,8 +85,8 @@ def settle(readings: Readings, policy: str, seconds: Callable[[str], float] | No
         counts = Counter(votes.values()).most_common(2)
         return counts[0][0] if len(counts) == 1 or (counts and counts[0][1] > counts[1][1]) else ""
     if policy == "latest":
-        seconds = seconds or time_reader([row.get(TIME_COLUMN) or "" for _, row in readings])
-        times = [(seconds(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
+        parse_time = parse_time or make_time_parser([row.get(TIME_COLUMN) or "" for _, row in readings])
+        times = [(parse_time(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
         if any(math.isnan(when) for when, _ in times):
             return ""
         last = max(when for when, _ in times)
@@ -90,7 +95,7 @@ def settle(readings: Readings, policy: str, seconds: Callable[[str], float] | No
     return ""
 
 
-def agreement(readings: Mapping[str, Mapping[str, Readings]]) -> list[dict[str, Any]]:
+def inter_annotator_agreement(readings: Mapping[str, Mapping[str, Readings]]) -> list[dict[str, Any]]:
     """Cohen's kappa (1960) of each pair of annotators with at least two files in common, for each task.
 
     Args:
@@ -126,7 +131,7 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
     return float(cohen_kappa_score([one for one, _ in pairs], [other for _, other in pairs]))
 
 
-def time_reader(cells: Sequence[str]) -> Callable[[str], float]:
+def make_time_parser(cells: Sequence[str]) -> Callable[[str], float]:
     """A function from a cell of a column of times to seconds since 1970; NaN where it cannot be read.
 
     It reads ISO 8601, (milli)seconds since 1970, and days, months and years as numbers. Whether the day or
@@ -135,7 +140,7 @@ def time_reader(cells: Sequence[str]) -> Callable[[str], float]:
     3/4/2021 cannot be read. A time without a zone is taken as UTC.
     """
     first = defaultdict[str, set[str]](set)  # by sign: what is seen to come first
-    for match in filter(None, (DATE.fullmatch(cell.strip()) for cell in set(cells))):
+    for match in filter(None, (DATE_PATTERN.fullmatch(cell.strip()) for cell in set(cells))):
         if int(match["one"]) > 12:
             first[match["sign"]].add("day")
         if int(match["two"]) > 12:
@@ -143,37 +148,37 @@ def time_reader(cells: Sequence[str]) -> Callable[[str], float]:
 
     def read(cell: str) -> float:
         cell = cell.strip()
-        if match := DATE.fullmatch(cell):
+        if match := DATE_PATTERN.fullmatch(cell):
             one, two = int(match["one"]), int(match["two"])
             order = first[match["sign"]] or ({"day"} if match["sign"] == "." else set())
             if max(one, two) > 12 or one == two:
                 order = {"day"} if one > 12 else {"month"}
             if len(order) != 1:
                 return math.nan
-            return _seconds(match, *((two, one) if order == {"day"} else (one, two)))
-        if match := COMPACT.fullmatch(cell):
-            return _iso("T".join(filter(None, match.groups())))
+            return _to_seconds(match, *((two, one) if order == {"day"} else (one, two)))
+        if match := COMPACT_DATE_PATTERN.fullmatch(cell):
+            return _parse_iso("T".join(filter(None, match.groups())))
         try:
             number = float(cell)
             return number / 1000 if number > 1e11 else number
         except ValueError:
-            found = _iso(cell)
-        if math.isnan(found) and (match := YEAR_FIRST.fullmatch(cell)):
-            return _seconds(match, int(match["one"]), int(match["two"]))
+            found = _parse_iso(cell)
+        if math.isnan(found) and (match := YEAR_FIRST_PATTERN.fullmatch(cell)):
+            return _to_seconds(match, int(match["one"]), int(match["two"]))
         return found
 
     return read
 
 
-def _seconds(match: re.Match[str], month: int, day: int) -> float:
+def _to_seconds(match: re.Match[str], month: int, day: int) -> float:
     year, hour = int(match["year"]) + 2000 * (len(match["year"]) == 2), int(match["hour"] or 0)
     if match["half"]:  # 12 AM is midnight, 12 PM noon
         hour = hour % 12 + 12 * (match["half"].lower() == "p")
     clock = f"{hour:02d}:{match['minute'] or '00'}:{match['second'] or '00'}"
-    return _iso(f"{year:04d}-{month:02d}-{day:02d} {clock}")
+    return _parse_iso(f"{year:04d}-{month:02d}-{day:02d} {clock}")
 
 
-def _iso(text: str) -> float:
+def _parse_iso(text: str) -> float:
     try:
         when = datetime.fromisoformat(text)
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()

@@ -9,11 +9,13 @@ from typing import Any
 
 from simclr_rhd.core.text import printable
 
-LONGEST_CELL = 2_000  # characters; a list of classes is shorter
+MAX_CELL_CHARS = 2_000  # characters; a list of classes is shorter
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-SPLIT = r"[\s,;|()\[\]{}]"  # stands between the items of a list: numpy writes blanks alone
+ITEM_SEPARATOR = r"[\s,;|()\[\]{}]"  # stands between the items of a list: numpy writes blanks alone
 ITEM = rf"[bru]?(?:{QUOTED})|None|nan|null"
-LIST = re.compile(rf"{SPLIT}*(?:(?:{ITEM})(?:{SPLIT}+(?:{ITEM}))*)?{SPLIT}*", re.IGNORECASE)
+LIST = re.compile(
+    rf"{ITEM_SEPARATOR}*(?:(?:{ITEM})(?:{ITEM_SEPARATOR}+(?:{ITEM}))*)?{ITEM_SEPARATOR}*", re.IGNORECASE
+)
 WRAPPER = re.compile(
     r"\b(?:(?:np|numpy|pd|torch)\.)?"
     r"(?:array|c|deque|dict_keys|dict_values|frozenset|Index|list|Series|set|str_|tensor|tuple)\("
@@ -21,20 +23,31 @@ WRAPPER = re.compile(
 OTHER_WRAPPER = re.compile(r"\w+\(\s*[\[({'\"]")  # an object of Python's that is not known here
 NUMBERS = re.compile(r"[\s,;]*(?:\d+\.?\d*[\s,;]*)+")
 OPTION = re.compile(r",\s*(?:dtype|name|length)\s*=[^,)\]]*")  # of numpy and pandas
-CURLY = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")
-CHOICES = ("taxonomy", "answers", "answer", "value", "values", "title", "text", "name")  # of labelling tools
-CLEAR = re.compile(r"[,;|，；、](?![^(]*\))")  # a comma inside parentheses divides nothing
-DOUBTFUL = re.compile(
+CURLY_QUOTES = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")
+CHOICE_KEYS = (
+    "taxonomy",
+    "answers",
+    "answer",
+    "value",
+    "values",
+    "title",
+    "text",
+    "name",
+)  # of labelling tools
+SEPARATOR = re.compile(r"[,;|，；、](?![^(]*\))")  # a comma inside parentheses divides nothing
+AMBIGUOUS_SEPARATOR = re.compile(
     r"\s*(?:\\n(?=[A-Z])|<br\s*/?>|[/+&_\\·•\n\r\t#^~:<>]+)\s*"
     r"|\s+(?:and|plus|with|et|avec|e|y|con|und|[-–—]|-?->)\s+",
     re.IGNORECASE,
 )
-NUMBERED = re.compile(r"(?:^|[\s,;|]+)\(?\d+[.)]\s+")  # '1. A 2. B'; of a text that begins so
-LEADING = re.compile(r"(?:[-*•·]|\d+[.)]|and\b|&)\s+", re.IGNORECASE)  # of an item: '- A', '1. A', 'A, and B'
+ITEM_NUMBER = re.compile(r"(?:^|[\s,;|]+)\(?\d+[.)]\s+")  # '1. A 2. B'; of a text that begins so
+ITEM_PREFIX = re.compile(
+    r"(?:[-*•·]|\d+[.)]|and\b|&)\s+", re.IGNORECASE
+)  # of an item: '- A', '1. A', 'A, and B'
 VALVE = r"(aortic|mitral|tricuspid|pulmon(?:ary|ic))(?:\s+valve)?"
 
 
-def items(cell: str) -> list[str] | None:
+def parse_items(cell: str) -> list[str] | None:
     """The items of a cell that is clearly a list, None of one that is not.
 
     A list is one of Python, numpy (without commas), pandas, R, PostgreSQL or JSON, whose objects are read as
@@ -43,12 +56,12 @@ def items(cell: str) -> list[str] | None:
     Raises:
         ValueError: it begins like a list and cannot be read as one; the message is the reason.
     """
-    if len(cell) > LONGEST_CELL:
-        raise ValueError(f"has {len(cell)} characters, a list of classes at most {LONGEST_CELL}")
-    text = printable(cell, keep="\r\n\t").strip().translate(CURLY)
+    if len(cell) > MAX_CELL_CHARS:
+        raise ValueError(f"has {len(cell)} characters, a list of classes at most {MAX_CELL_CHARS}")
+    text = printable(cell, keep="\r\n\t").strip().translate(CURLY_QUOTES)
     if re.fullmatch(f"b?(?:{QUOTED})", text):
         inside = re.sub(r"\\(.)", r"\1", text.removeprefix("b")[1:-1])
-        found = items(inside)
+        found = parse_items(inside)
         return [inside] if found is None else found
     wrapped = WRAPPER.match(text)
     if not wrapped and OTHER_WRAPPER.match(text):
@@ -56,22 +69,22 @@ def items(cell: str) -> list[str] | None:
     if not text or not (wrapped or text[0] in "[({\"'"):
         return None
     with suppress(ValueError, RecursionError):
-        return _leaves(json.loads(text))
+        return _json_items(json.loads(text))
     bare = OPTION.sub("", WRAPPER.sub("(", text))
-    if LIST.fullmatch(bare) and _balanced(bare):
+    if LIST.fullmatch(bare) and _is_balanced(bare):
         return [re.sub(r"\\(.)", r"\1", quoted[1:-1]) for quoted in re.findall(QUOTED, bare)]
     if text[0] == "{" and ":" in text:
-        return _leaves(_python(bare))
-    if not (wrapped or _enclosed(text)):
+        return _json_items(_parse_literal(bare))
+    if not (wrapped or _is_enclosed(text)):
         if text[0] in "[{":
             raise ValueError("begins like a list that has no end")
         return None
     if NUMBERS.fullmatch(bare[1:-1]):
-        return _numbers(bare[1:-1])
-    return [_unquoted(part) for part in CLEAR.split(bare[1:-1])]
+        return _number_items(bare[1:-1])
+    return [_unquote(part) for part in SEPARATOR.split(bare[1:-1])]
 
 
-def parts(text: str, is_term: Callable[[str], bool]) -> list[str]:
+def split_classes(text: str, is_term: Callable[[str], bool]) -> list[str]:
     """The classes in a text between which stand signs or words that names may hold, too.
 
     It is divided only where all parts are terms: 'A / B', 'A + B', 'A and B', or one a line.
@@ -80,7 +93,7 @@ def parts(text: str, is_term: Callable[[str], bool]) -> list[str]:
         ValueError: it has several lines, and can be read as one class, or as several.
     """
     joined = " ".join(text.split())
-    found = [joined] if is_term(joined) else divided(text)
+    found = [joined] if is_term(joined) else split_terms(text)
     if all(map(is_term, found)):
         return found
     if "\n" in text.strip():
@@ -88,57 +101,68 @@ def parts(text: str, is_term: Callable[[str], bool]) -> list[str]:
     return [joined]
 
 
-def divided(text: str) -> list[str]:
+def split_terms(text: str) -> list[str]:
     """A text between signs and words that may stand between classes.
 
     'Aortic and Mitral Regurgitation' is the regurgitation of both.
     """
-    return _of_valves(
-        [LEADING.sub("", part.strip(), count=1) for part in DOUBTFUL.split(text.strip()) if part.strip()]
+    return _expand_valves(
+        [
+            ITEM_PREFIX.sub("", part.strip(), count=1)
+            for part in AMBIGUOUS_SEPARATOR.split(text.strip())
+            if part.strip()
+        ]
     )
 
 
-def _of_valves(found: list[str]) -> list[str]:
+def _expand_valves(terms: list[str]) -> list[str]:
     """Parts of which the last one says what all the valves have."""
-    if kind := re.fullmatch(rf"{VALVE}\s+(.+)", found[-1] if found else "", re.IGNORECASE):
-        found = [f"{part} {kind[2]}" if re.fullmatch(VALVE, part, re.IGNORECASE) else part for part in found]
-    return found
+    if kind := re.fullmatch(rf"{VALVE}\s+(.+)", terms[-1] if terms else "", re.IGNORECASE):
+        terms = [f"{part} {kind[2]}" if re.fullmatch(VALVE, part, re.IGNORECASE) else part for part in terms]
+    return terms
 
 
-def clear_parts(cell: str) -> list[str]:
+def split_on_separators(cell: str) -> list[str]:
     """The parts of a cell between commas, semicolons and vertical bars outside parentheses, or numbers.
 
     'Mitral, Aortic Regurgitation' is the regurgitation of both.
     """
-    listed = NUMBERED.match(cell.strip())
-    found = [part for part in NUMBERED.split(cell.strip()) if part] if listed else CLEAR.split(cell)
-    return _of_valves([LEADING.sub("", part.strip(), count=1) for part in found]) if len(found) > 1 else found
+    listed = ITEM_NUMBER.match(cell.strip())
+    found = [part for part in ITEM_NUMBER.split(cell.strip()) if part] if listed else SEPARATOR.split(cell)
+    return (
+        _expand_valves([ITEM_PREFIX.sub("", part.strip(), count=1) for part in found])
+        if len(found) > 1
+        else found
+    )
 
 
-def _leaves(value: Any) -> list[str]:
+def _json_items(value: Any) -> list[str]:
     """The texts in what JSON gives; of an object those that it says are chosen."""
     if isinstance(value, dict):
         if all(isinstance(chosen, bool | int | float | None) for chosen in value.values()):
             return [printable(str(name)) for name, chosen in value.items() if chosen]
         named = [key for key in value if str(key).lower().endswith(("choices", "choice", "labels", "label"))]
-        named += [key for key in CHOICES if key in value] + list(value) * (len(value) == 1)
+        named += [key for key in CHOICE_KEYS if key in value] + list(value) * (len(value) == 1)
         if not named:
             raise ValueError("is an object without choices")
         if named[0] == "taxonomy":  # paths from the trunk to the class
             return [path[-1] for path in value["taxonomy"] if path]
-        return _leaves(value[named[0]])
+        return _json_items(value[named[0]])
     if isinstance(value, list) and value and all(type(item) in (int, float) for item in value):
-        return _numbers(" ".join(map(str, value)))
+        return _number_items(" ".join(map(str, value)))
     if isinstance(value, list | tuple | set | frozenset):
-        return [text for item in value for text in _leaves(item)]
+        return [text for item in value for text in _json_items(item)]
     if isinstance(value, bool):
         raise ValueError("says yes or no, and not of what")
-    if isinstance(value, str) and (found := items(value) if value[:1] in ("[", "{") else None) is not None:
+    if (
+        isinstance(value, str)
+        and (found := parse_items(value) if value[:1] in ("[", "{") else None) is not None
+    ):
         return found
     return [] if value is None else [printable(str(value), keep="\n")]  # JSON escapes what it likes
 
 
-def _numbers(text: str) -> list[str]:
+def _number_items(text: str) -> list[str]:
     """The numbers in a list, as names of classes.
 
     Raises:
@@ -150,7 +174,7 @@ def _numbers(text: str) -> list[str]:
     return found
 
 
-def _python(text: str) -> Any:
+def _parse_literal(text: str) -> Any:
     if re.search(rf"(?:{QUOTED})\s*(?:{QUOTED})", text):  # Python makes one text of neighbours
         raise ValueError("has items without a comma between them")
     try:
@@ -159,12 +183,12 @@ def _python(text: str) -> Any:
         raise ValueError("begins like an object and cannot be read as one") from None
 
 
-def _balanced(text: str) -> bool:
+def _is_balanced(text: str) -> bool:
     outside = re.sub(QUOTED, "", text)
     return all(outside.count(start) == outside.count(end) for start, end in ("()", "[]", "{}"))
 
 
-def _enclosed(text: str) -> bool:
+def _is_enclosed(text: str) -> bool:
     """Whether the bracket at the start is closed by the last character, and by none before."""
     depth = 0
     for place, letter in enumerate(text):
@@ -174,7 +198,7 @@ def _enclosed(text: str) -> bool:
     return False
 
 
-def _unquoted(part: str) -> str:
+def _unquote(part: str) -> str:
     part = part.strip()
     if len(part) > 1 and part[0] == part[-1] and part[0] in "\"'":
         part = part[1:-1]

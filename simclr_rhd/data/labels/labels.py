@@ -18,21 +18,26 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import is_frame
-from simclr_rhd.data.labels.annotators import Conflict, agreement, settle, time_reader
-from simclr_rhd.data.labels.cells import clear_parts, divided, items, parts
+from simclr_rhd.data.labels.annotators import (
+    Conflict,
+    inter_annotator_agreement,
+    make_time_parser,
+    resolve_conflict,
+)
+from simclr_rhd.data.labels.cells import parse_items, split_classes, split_on_separators, split_terms
 from simclr_rhd.data.labels.table import (
     COLUMNS,
     FILE_COLUMN,
     PATIENT_COLUMN,
     TIME_COLUMN,
     Row,
-    match,
-    numbers_only,
-    path_in,
+    file_stem,
+    is_only_number,
+    match_rows_to_files,
     read_rows,
-    stem,
+    row_path,
 )
-from simclr_rhd.data.splits.groups import HASHED, nobody
+from simclr_rhd.data.splits.groups import HASHED_PREFIX, is_anonymous_id
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -40,23 +45,25 @@ TASKS = ("view", "condition", "severity")
 NOT_ANNOTATED = -1  # in place of a class's index
 NOT_APPLICABLE = "Not Applicable"
 GRADES = frozenset({"trivial", "trace", "mild", "moderate", "severe"})  # beside them "none" is one
-ALONE = frozenset({NOT_APPLICABLE, "Healthy"})  # conditions that contradict any lesion beside them
-MISSING = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
+EXCLUSIVE_CLASSES = frozenset(
+    {NOT_APPLICABLE, "Healthy"}
+)  # conditions that contradict any lesion beside them
+EMPTY_CELLS = frozenset({"", "nan", "na", "none", "null"})  # how tables write an empty cell, reduced
 NO_LESION = "no lesion"
 FRAME_FOLDER = re.compile(  # within a clip's folder: 'frames', 'JPEGImages', 'extracted_frames'
     r"(?:(?:extracted|frames?|images?|imgs?|stills?|pictures?|pngs?|jpe?gs?|tiffs?|bmps?)[\s_.-]*)+",
     re.IGNORECASE,
 )
-NUMBER_AT_END = re.compile(r"[\s_.#-]*[(\[]?\d+[)\]]?\Z")
-SEVERAL = "condition"  # the task in which a frame may have several findings
-LIKELY_PLACEHOLDER = 4  # DICOM files of one identifier, if they are half of all
-MOST_CLASSES = 1_000  # of a task
-SHOWN = 80  # characters of a cell in a message
-PAIR = " + "  # joins the lesions of a condition with several
+TRAILING_NUMBER = re.compile(r"[\s_.#-]*[(\[]?\d+[)\]]?\Z")
+MULTI_LABEL_TASK = "condition"  # the task in which a frame may have several findings
+MIN_PLACEHOLDER_FILES = 4  # DICOM files of one identifier, if they are half of all
+MAX_CLASSES = 1_000  # of a task
+MAX_SHOWN_CHARS = 80  # characters of a cell in a message
+LESION_SEPARATOR = " + "  # joins the lesions of a condition with several
 
 # The known classes of each task in clinical order, each with the spellings that stand for it, reduced to
 # lower-case letters and digits. A pattern must match the whole spelling.
-KNOWN: dict[str, dict[str, str]] = {
+CLASS_PATTERNS: dict[str, dict[str, str]] = {
     "view": {
         "Parasternal Long Axis (PLAX)": r"(parasternallongaxis(view)?)?(plax)?",
         "Parasternal Short Axis (PSAX)": r"(parasternalshortaxis(view)?)?(psax)?",
@@ -100,9 +107,9 @@ class Labels:
         values: {task: (N,) int64 index into `classes`, -1 = not annotated}.
         videos: N names of videos.
         patients: N patients: of the table, else of the DICOM file, "" where unknown.
-        named: all patients of the table, those without a frame, too.
-        doubts: (video, patient) that may belong together: of frames whose rows name several patients, and of
-            those that have a patient in the table and another name for it in the file.
+        table_patients: all patients of the table, those without a frame, too.
+        ambiguous_patients: (video, patient) that may belong together: of frames whose rows name several
+            patients, and of those that have a patient in the table and another name for it in the file.
         conflicts: where rows of one file disagree. Not annotated for that task, unless the policy finds a
             reading; where they disagree on the patient, not annotated at all.
         rows_without_file: names in the tables that no file or folder, or more than one, has.
@@ -114,8 +121,8 @@ class Labels:
     values: dict[str, np.ndarray]
     videos: list[str]
     patients: list[str]
-    named: list[str]
-    doubts: list[tuple[str, str]]
+    table_patients: list[str]
+    ambiguous_patients: list[tuple[str, str]]
     conflicts: list[Conflict]
     rows_without_file: list[str]
     files_without_row: list[str]
@@ -156,7 +163,7 @@ def read_labels(
     """
     rows = read_rows(table, name)
     others = sorted(set(files) - set(listed))
-    rows_of, outside = _rows_of(rows, listed, others, prefixes)
+    rows_of, outside = _match_rows(rows, listed, others, prefixes)
     if not rows_of:
         first = rows[0][FILE_COLUMN].strip()
         called = [key for key in listed if PurePosixPath(key).name == PurePosixPath(first).name]
@@ -168,15 +175,15 @@ def read_labels(
             f"{name}: none of its {len(rows)} rows names a file below {prefixes[0]}. Its first "
             f"row names {first!r}; {why}"
         )
-    readers = {task: _reader_of(task, rows, name) for task in COLUMNS}
-    readers["patient"] = patient_reader([row.get(PATIENT_COLUMN) or "" for row in (*rows, *patients)])
-    matched = rows_of, outside, *_rows_of(patients, listed, others, prefixes)
+    readers = {task: _make_task_parser(task, rows, name) for task in COLUMNS}
+    readers["patient"] = make_patient_parser([row.get(PATIENT_COLUMN) or "" for row in (*rows, *patients)])
+    matched = rows_of, outside, *_match_rows(patients, listed, others, prefixes)
     about = {
         file: list(itertools.chain.from_iterable(of.get(file, ()) for of in matched))
         for file in {*itertools.chain(*matched)}
     }
     used = {id(row) for of_file in about.values() for row in of_file}
-    if extra := sum(any(row[column].strip() for column in COLUMNS.values()) for row in _distinct(outside)):
+    if extra := sum(any(row[column].strip() for column in COLUMNS.values()) for row in _unique_rows(outside)):
         logger.info(
             "NOTICE %s: %d rows with labels name files outside %s: only their patient is used",
             name,
@@ -186,7 +193,7 @@ def read_labels(
     columns = COLUMNS | {"patient": PATIENT_COLUMN}
     found: dict[str, dict[str, str]] = {what: {} for what in columns}  # {column: {key: its one reading}}
     conflicts: list[Conflict] = []
-    seconds = time_reader([row.get(TIME_COLUMN) or "" for row in rows])
+    seconds = make_time_parser([row.get(TIME_COLUMN) or "" for row in rows])
     for file, what in itertools.product(sorted(about), columns):
         said_by = about[file] if what == "patient" else rows_of.get(file, ())
         readings = [(readers[what](row.get(columns[what]) or ""), row) for row in said_by]
@@ -194,11 +201,11 @@ def read_labels(
         if len(distinct) == 1:
             found[what][file] = distinct.pop()
         elif distinct:
-            picked = "" if what == "patient" else settle(readings, policy, seconds)
-            conflicts.append(Conflict.of(file, what, readings, picked))
+            picked = "" if what == "patient" else resolve_conflict(readings, policy, seconds)
+            conflicts.append(Conflict.from_readings(file, what, readings, picked))
             found[what] |= {file: picked} if picked else {}
     if policy == "latest":
-        _tell_of_unread_times(
+        _warn_unreadable_times(
             [conflict for conflict in conflicts if conflict.task != "patient"], seconds, name
         )
     several = {conflict.file: conflict for conflict in conflicts if conflict.task == "patient"}
@@ -208,16 +215,16 @@ def read_labels(
     classes, values = {}, {}
     for task in TASKS:
         classes[task] = sorted(set(found[task].values()), key=lambda text: clinical_order(task, text))
-        if len(classes[task]) > MOST_CLASSES:
+        if len(classes[task]) > MAX_CLASSES:
             raise UserError(
                 f"{name}: column {COLUMNS[task]} has {len(classes[task])} classes, such as "
-                f"{classes[task][0]!r}; wanted at most {MOST_CLASSES}: is it a column of notes?"
+                f"{classes[task][0]!r}; wanted at most {MAX_CLASSES}: is it a column of notes?"
             )
         index = {text: number for number, text in enumerate(classes[task])} | {None: NOT_ANNOTATED}
         values[task] = np.array([index[found[task].get(file)] for file in files], dtype=np.int64)
-    hashed = {file: HASHED + patient for file, patient in (hashed_patients or {}).items()}
-    hashed = _of_one_patient(hashed, found["patient"])
-    videos = videos_of(files, prefixes)
+    hashed = {file: HASHED_PREFIX + patient for file, patient in (hashed_patients or {}).items()}
+    hashed = _drop_placeholder_ids(hashed, found["patient"])
+    videos = assign_videos(files, prefixes)
     video = dict(zip(files, videos, strict=True))
     named = [(conflict.file, reading) for conflict in several.values() for reading in conflict.readings]
     return Labels(
@@ -225,14 +232,16 @@ def read_labels(
         values=values,
         videos=videos,
         patients=[found["patient"].get(file) or hashed.get(file, "") for file in files],
-        named=sorted(
+        table_patients=sorted(
             set().union(*(readers["patient"](row.get(PATIENT_COLUMN) or "") for row in (*rows, *patients)))
         ),
-        doubts=[(video[file], patient) for file, patient in [*named, *hashed.items()] if file in video],
+        ambiguous_patients=[
+            (video[file], patient) for file, patient in [*named, *hashed.items()] if file in video
+        ],
         conflicts=conflicts,
         rows_without_file=sorted({row[FILE_COLUMN] for row in (*rows, *patients) if id(row) not in used}),
         files_without_row=sorted(set(files) & set(listed) - set(rows_of)),
-        agreement=agreement(
+        agreement=inter_annotator_agreement(
             {
                 task: {
                     file: [(readers[task](row[COLUMNS[task]]), row) for row in rows_of[file]]
@@ -244,7 +253,7 @@ def read_labels(
     )
 
 
-class Unreadable(ValueError):
+class UnreadableCellError(ValueError):
     """A cell that is no class and no list of classes.
 
     Attributes:
@@ -256,45 +265,49 @@ class Unreadable(ValueError):
         self.cell = cell
 
 
-def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
+def make_class_parser(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
     """A function from a cell to the classes it can be read as: none = not annotated, two = contradictory.
 
     Spellings of a known class get its name; other texts that differ only in case, blanks or punctuation are
-    one class, called as it is spelled most often in `cells`. A condition may be several, see `cells.items`;
-    a text with a sign such as '/' in it is divided where its parts are classes by themselves, or stand in
-    another order, too.
+    one class, called as it is spelled most often in `cells`. A condition may be several
+    (`cells.parse_items`); a text with a sign such as '/' in it is divided where its parts are
+    classes by themselves, or stand in another order, too.
 
     Raises:
-        Unreadable: a cell looks like a list and cannot be read as one.
+        UnreadableCellError: a cell looks like a list and cannot be read as one.
     """
     times = Counter(cells)
-    whole = {cell: _whole(task, cell) for cell in times}
-    alone = {_reduced(text) for texts in whole.values() for text in texts if len(divided(text)) < 2}
+    whole = {cell: _split_cell(task, cell) for cell in times}
+    alone = {_normalize(text) for texts in whole.values() for text in texts if len(split_terms(text)) < 2}
     orders: dict[frozenset[str], set[tuple[str, ...]]] = defaultdict(set)
     for text in itertools.chain.from_iterable(whole.values()):
-        order = tuple(map(_reduced, divided(text)))
+        order = tuple(map(_normalize, split_terms(text)))
         orders[frozenset(order)].add(order)
     for several in orders.values():
         alone |= set().union(*several) if len(several) > 1 else set()
 
     graded = task == "severity" and not GRADES.isdisjoint(alone)
-    missing = MISSING - {"none"} if graded else MISSING
+    missing = EMPTY_CELLS - {"none"} if graded else EMPTY_CELLS
 
     def is_term(text: str) -> bool:
-        reduced = _reduced(text)
-        return reduced in missing or reduced in alone or _known(task, reduced) is not None
+        reduced = _normalize(text)
+        return reduced in missing or reduced in alone or _known_class(task, reduced) is not None
 
     emptied = 0  # cells that say "none"
     texts_of, spellings = dict[str, list[str]](), defaultdict[str, Counter[str]](Counter)
     for cell, texts in whole.items():
         try:
-            found = [part for text in texts for part in (parts(text, is_term) if task == SEVERAL else [text])]
+            found = [
+                part
+                for text in texts
+                for part in (split_classes(text, is_term) if task == MULTI_LABEL_TASK else [text])
+            ]
         except ValueError as error:
-            raise Unreadable(cell, str(error)) from None
-        texts_of[cell] = [text for text in found if _reduced(text) not in missing]
-        emptied += times[cell] * any(_reduced(text) == "none" for text in found)
+            raise UnreadableCellError(cell, str(error)) from None
+        texts_of[cell] = [text for text in found if _normalize(text) not in missing]
+        emptied += times[cell] * any(_normalize(text) == "none" for text in found)
         for text in texts_of[cell]:
-            spellings[_reduced(text)][" ".join(text.split())] += times[cell]
+            spellings[_normalize(text)][" ".join(text.split())] += times[cell]
     if emptied:
         logger.info(
             "NOTICE %s: %d cells say 'None', which is read as %s",
@@ -308,20 +321,20 @@ def class_reader(task: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
     says_rhd = any("rhd" in reduced for reduced in spellings)
     names = {}
     for reduced, counts in spellings.items():
-        names[reduced] = _known(task, reduced) or min(counts, key=lambda text: (-counts[text], text))
+        names[reduced] = _known_class(task, reduced) or min(counts, key=lambda text: (-counts[text], text))
         if task == "severity" and not says_rhd:
             names[reduced] = names[reduced].removesuffix(" RHD")
 
     def read(cell: str) -> set[str]:
-        found = {names[_reduced(text)] for text in texts_of.get(cell, ())}
-        if ALONE & found or len(found) < 2 or task != SEVERAL:
+        found = {names[_normalize(text)] for text in texts_of.get(cell, ())}
+        if EXCLUSIVE_CLASSES & found or len(found) < 2 or task != MULTI_LABEL_TASK:
             return found
-        return {PAIR.join(sorted(found, key=lambda name: clinical_order(task, name)))}
+        return {LESION_SEPARATOR.join(sorted(found, key=lambda name: clinical_order(task, name)))}
 
     return read
 
 
-def patient_reader(cells: Sequence[str]) -> Callable[[str], set[str]]:
+def make_patient_parser(cells: Sequence[str]) -> Callable[[str], set[str]]:
     """A function from a cell to its patient: none if empty; 'P01' and ' p01' are one, as first spelled."""
     spelling: dict[str, str] = {}
     for cell in cells:
@@ -329,33 +342,33 @@ def patient_reader(cells: Sequence[str]) -> Callable[[str], set[str]]:
 
     def read(cell: str) -> set[str]:
         name = spelling[" ".join(cell.split()).casefold()]
-        return set() if nobody(name, typed=True) else {name}
+        return set() if is_anonymous_id(name, typed=True) else {name}
 
     return read
 
 
 def clinical_order(task: str, name: str) -> tuple:
-    """Sort key of a class: single findings before pairs, known ones in the order of `KNOWN`, then by name."""
-    order = [known.removesuffix(" RHD") for known in KNOWN[task]]
-    parts = [part.removesuffix(" RHD") for part in name.split(PAIR)]
+    """Sort key of a class: single findings before pairs, in the order of `CLASS_PATTERNS`, then by name."""
+    order = [known.removesuffix(" RHD") for known in CLASS_PATTERNS[task]]
+    parts = [part.removesuffix(" RHD") for part in name.split(LESION_SEPARATOR)]
     return len(parts), [order.index(part) if part in order else len(order) for part in parts], name
 
 
-def ordinal(classes: Sequence[str]) -> list[int]:
+def ordinal_classes(classes: Sequence[str]) -> list[int]:
     """Numbers of the severities that are degrees, lowest first; 'Not Applicable' and others are none."""
-    degrees = [known.removesuffix(" RHD") for known in KNOWN["severity"] if known != NOT_APPLICABLE]
+    degrees = [known.removesuffix(" RHD") for known in CLASS_PATTERNS["severity"] if known != NOT_APPLICABLE]
     found = [number for number, name in enumerate(classes) if name.removesuffix(" RHD") in degrees]
     return sorted(found, key=lambda number: degrees.index(classes[number].removesuffix(" RHD")))
 
 
-def stem_of(name: str) -> str:
+def video_id(name: str) -> str:
     """The name of the video that a file of this name is of, or is."""
-    whole = stem(name)
+    whole = file_stem(name)
     end = whole.lower().rfind("_frame") if is_frame(name) else -1
     return whole[:end] if end > 0 else whole
 
 
-def video_of(folder: str, name: str) -> tuple[str, str]:
+def locate_video(folder: str, name: str) -> tuple[str, str]:
     """The folder and the name of the video that a file is of.
 
     A still whose name only numbers it is of the video that its folder is called; so is 'clip7/clip7_12.png'.
@@ -367,30 +380,30 @@ def video_of(folder: str, name: str) -> tuple[str, str]:
     parts = folder.split("/")
     while len(parts) > 1 and FRAME_FOLDER.fullmatch(parts[-1]):  # clip07/frames/0001.png
         parts.pop()
-    if not (is_frame(name) and (numbers_only(name) or _before_number(name) == parts[-1])):
-        return folder, stem_of(name)
-    return "/".join(parts[:-1]), parts[-1] or stem_of(name)
+    if not (is_frame(name) and (is_only_number(name) or _strip_number(name) == parts[-1])):
+        return folder, video_id(name)
+    return "/".join(parts[:-1]), parts[-1] or video_id(name)
 
 
-def _before_number(name: str) -> str:
+def _strip_number(name: str) -> str:
     """What a file's name begins with, before a number at its end."""
-    return NUMBER_AT_END.sub("", stem(name))
+    return TRAILING_NUMBER.sub("", file_stem(name))
 
 
-def in_words(value: np.ndarray | int, names: Sequence[str]) -> str:
+def format_label(value: np.ndarray | int, names: Sequence[str]) -> str:
     """The class of an index, or the lesions of (L,) that are present; "" for what is not annotated."""
     if np.min(value) < 0:
         return ""
     if np.ndim(value) == 0:
         return names[int(value)]
     found = [name for name, present in zip(names, np.atleast_1d(value), strict=True) if present]
-    return PAIR.join(found) or NO_LESION
+    return LESION_SEPARATOR.join(found) or NO_LESION
 
 
-def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
+def assign_videos(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
     """The video of each file: a still's name up to `_frame`, in any case; a clip's without its extension.
 
-    Stills whose names only number them are of the video that their folder is called, see `video_of`. Other
+    Stills whose names only number them are of the video that their folder is called (`locate_video`). Other
     folders do not count, so that a video's labelled and unlabelled frames meet. Only where one prefix has a
     video name in several folders, and those of the other prefix do not contradict, folders tell the videos of
     that name apart: the names then start with them. In doubt, frames of one video name are one video. But two
@@ -407,16 +420,16 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
             place = place.removeprefix(below[prefix][:-1]).lstrip("/")
         places.append((prefix, same.setdefault(place, place)))
     names = [file.rpartition("/")[2] for file in files]
-    repeated = _repeated(names, places)
-    counting = {_before_number(name) for name in repeated if stem_of(name) == stem(name)} - {""}
+    repeated = _repeated_names(names, places)
+    counting = {_strip_number(name) for name in repeated if video_id(name) == file_stem(name)} - {""}
 
     stems: list[tuple[str, str]] = []
     of_stills, meeting = set[str](), set[str]()
     folders: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # by stem and prefix
     for name, (prefix, place) in zip(names, places, strict=True):
-        place, video = video_of(place, name)
-        if is_frame(name) and video == stem(name) and _before_number(name) in counting:
-            video = _before_number(name)
+        place, video = locate_video(place, name)
+        if is_frame(name) and video == file_stem(name) and _strip_number(name) in counting:
+            video = _strip_number(name)
         folder = place or "."
         video, folder = same.setdefault(video, video), same.setdefault(folder, folder)
         if is_frame(name):
@@ -426,7 +439,7 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
         stems.append((video, folder))
         folders[video][prefix].add(folder)
 
-    def told_apart(stem: str) -> bool:
+    def needs_folder(stem: str) -> bool:
         of_prefixes = folders[stem].values()
         # Clips and DICOM files are whole: two of one name are two videos, whatever the folders are called.
         return max(map(len, of_prefixes)) > 1 and (
@@ -435,12 +448,12 @@ def videos_of(files: Sequence[str], prefixes: tuple[str, str]) -> list[str]:
             or (stem in meeting and not any("." in of for of in of_prefixes))
         )
 
-    apart = {stem for stem in folders if told_apart(stem)}
+    apart = {stem for stem in folders if needs_folder(stem)}
     videos = (f"{folder}/{stem}" if stem in apart and folder != "." else stem for stem, folder in stems)
     return [same.setdefault(video, video) for video in videos]
 
 
-def _repeated(names: Sequence[str], places: Sequence[tuple[str, str]]) -> set[str]:
+def _repeated_names(names: Sequence[str], places: Sequence[tuple[str, str]]) -> set[str]:
     """Names of stills that several folders of one prefix have."""
     seen: dict[tuple[str, str], str] = {}
     return {
@@ -450,36 +463,40 @@ def _repeated(names: Sequence[str], places: Sequence[tuple[str, str]]) -> set[st
     }
 
 
-def _rows_of(
+def _match_rows(
     rows: Sequence[Row], listed: Sequence[str], others: Sequence[str], prefixes: tuple[str, str]
 ) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """Rows by file: of labelled files, and of the others. A row that names a labelled file is of no other."""
     far = set(others)
-    near, _ = match([row for row in rows if path_in(row) not in far], listed, prefixes=prefixes)
+    near, _ = match_rows_to_files(
+        [row for row in rows if row_path(row) not in far], listed, prefixes=prefixes
+    )
     of_a_file = {
         id(row)
         for file, of_file in near.items()
         for row in of_file
-        if PurePosixPath(file).name == PurePosixPath(path_in(row)).name
+        if PurePosixPath(file).name == PurePosixPath(row_path(row)).name
     }
-    return near, match([row for row in rows if id(row) not in of_a_file], others, prefixes=prefixes)[0]
+    return near, match_rows_to_files(
+        [row for row in rows if id(row) not in of_a_file], others, prefixes=prefixes
+    )[0]
 
 
-def _distinct(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
+def _unique_rows(rows_of: Mapping[str, Sequence[Row]]) -> list[Row]:
     return list({id(row): row for of_file in rows_of.values() for row in of_file}.values())
 
 
-def _of_one_patient(hashed: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:
+def _drop_placeholder_ids(hashed: Mapping[str, str], table_patients: Mapping[str, str]) -> dict[str, str]:
     """DICOM identifiers by file, without those that stand in files of several patients of the table.
 
     Such an identifier is a placeholder, or that of a device: the table wins.
     """
     patients_of = defaultdict[str, set[str]](set)
     for file, identifier in hashed.items():
-        patients_of[identifier] |= {named[file]} if file in named else set()
+        patients_of[identifier] |= {table_patients[file]} if file in table_patients else set()
     kept = {file: identifier for file, identifier in hashed.items() if len(patients_of[identifier]) < 2}
     alike = Counter(kept.values()).most_common(1)
-    if alike and alike[0][1] >= LIKELY_PLACEHOLDER and 2 * alike[0][1] >= len(kept):
+    if alike and alike[0][1] >= MIN_PLACEHOLDER_FILES and 2 * alike[0][1] >= len(kept):
         logger.warning(
             "WARNING %d of %d DICOM files have one and the same patient identifier: they are taken for one "
             "patient, whose files stand on one side of the split. If it is of a device, a site or nobody, "
@@ -490,15 +507,17 @@ def _of_one_patient(hashed: Mapping[str, str], named: Mapping[str, str]) -> dict
         logger.warning(
             "WARNING %d patient identifiers in DICOM files stand in files of several patients of the table, "
             "one of them of %d: the table is used, and %d files of such an identifier are of nobody in it",
-            *(len(several), max(map(len, several)), len(hashed.keys() - kept.keys() - named.keys())),
+            *(len(several), max(map(len, several)), len(hashed.keys() - kept.keys() - table_patients.keys())),
         )
     return kept
 
 
-def _tell_of_unread_times(conflicts: Sequence[Conflict], seconds: Callable[[str], float], name: str) -> None:
+def _warn_unreadable_times(
+    conflicts: Sequence[Conflict], parse_time: Callable[[str], float], name: str
+) -> None:
     """One sentence on the times of rows that disagree, where they cannot be read and so settle nothing."""
     times = [time for conflict in conflicts for time in conflict.times]
-    if unread := [time for time in times if math.isnan(seconds(time))]:
+    if unread := [time for time in times if math.isnan(parse_time(time))]:
         shown = next(filter(None, unread), "")
         logger.warning(
             "WARNING --label-conflict latest: %d of the %d times of rows that disagree in %s cannot be read "
@@ -509,35 +528,37 @@ def _tell_of_unread_times(conflicts: Sequence[Conflict], seconds: Callable[[str]
         )
 
 
-def _reader_of(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:
+def _make_task_parser(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:
     """The reader of a task's column; an unreadable cell is a UserError that names its row."""
     column = COLUMNS[task]
     try:
-        return class_reader(task, [row[column] for row in rows])
-    except Unreadable as error:
+        return make_class_parser(task, [row[column] for row in rows])
+    except UnreadableCellError as error:
         line = next(row.line for row in rows if row[column] == error.cell)
-        shown = error.cell if len(error.cell) <= SHOWN else error.cell[:SHOWN] + "..."
+        shown = error.cell if len(error.cell) <= MAX_SHOWN_CHARS else error.cell[:MAX_SHOWN_CHARS] + "..."
         raise UserError(
             f"{name}: line {line}, column {column}: {shown!r} {error}. Write one class, or several as "
             "['A', 'B']"
         ) from None
 
 
-def _whole(task: str, cell: str) -> list[str]:
+def _split_cell(task: str, cell: str) -> list[str]:
     """The texts in a cell: the items of a list; of conditions what stands between commas, too."""
     try:
-        found = items(cell)
+        found = parse_items(cell)
     except ValueError as error:
-        raise Unreadable(cell, str(error)) from None
+        raise UnreadableCellError(cell, str(error)) from None
     if found is None:
-        return clear_parts(cell) if task == SEVERAL else [cell]
+        return split_on_separators(cell) if task == MULTI_LABEL_TASK else [cell]
     return found
 
 
-def _known(task: str, reduced: str) -> str | None:
+def _known_class(task: str, normalized: str) -> str | None:
     """The known class that a reduced spelling stands for."""
-    return next((name for name, pattern in KNOWN[task].items() if re.fullmatch(pattern, reduced)), None)
+    return next(
+        (name for name, pattern in CLASS_PATTERNS[task].items() if re.fullmatch(pattern, normalized)), None
+    )
 
 
-def _reduced(text: str) -> str:
+def _normalize(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())

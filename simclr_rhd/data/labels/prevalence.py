@@ -6,7 +6,7 @@ Notation: n samples, C classes.
 import numpy as np
 
 
-def chosen(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
+def balanced_choice(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
     """(n,) the class that is said: the balanced choice, whose probability is largest for its prevalence.
 
     A rare class that is ten times as probable as it is frequent goes before a common one that is not. No
@@ -19,7 +19,7 @@ def chosen(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> n
     return (probabilities if prevalence is None else probabilities / prevalence).argmax(axis=1)
 
 
-def moved(probabilities: np.ndarray, prevalence: np.ndarray, to: np.ndarray) -> np.ndarray:
+def adjust_prevalence(probabilities: np.ndarray, prevalence: np.ndarray, to: np.ndarray) -> np.ndarray:
     """Probabilities for another prevalence, by Bayes' rule (Saerens et al. 2002, equation 2.4).
 
     Args:

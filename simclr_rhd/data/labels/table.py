@@ -17,44 +17,44 @@ COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
-ONLY_A_NUMBER = re.compile(
+NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
-NEEDED = (FILE_COLUMN, *COLUMNS.values())
-MARKS = (  # UTF-16's begins UTF-32's
+REQUIRED_COLUMNS = (FILE_COLUMN, *COLUMNS.values())
+BYTE_ORDER_MARKS = (  # UTF-16's begins UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-LARGEST_TABLE, LONGEST_LINE = 2**27, 2**20  # bytes
-SAMPLE = 4096  # bytes by which an encoding is told
-LONGEST_SHOWN = 300  # characters of a header in a message
+MAX_TABLE_BYTES, MAX_LINE_BYTES = 2**27, 2**20  # bytes
+ENCODING_SAMPLE_BYTES = 4096  # bytes by which an encoding is told
+MAX_SHOWN_CHARS = 300  # characters of a header in a message
 BLANKS = (b" ", b"\t", b"\r", b"\n")
-AS_CSV = "Open it, save it as CSV (UTF-8), and name that file"
-UNPACK = "Unpack it, and name the table within"
-OTHER_KINDS = (  # how they begin, what they are, what to do
-    (b"PK\x03\x04", "a workbook (.xlsx, .ods) or another zip archive", AS_CSV),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (.xls)", AS_CSV),
-    (b"\x1f\x8b", "compressed with gzip", UNPACK),
-    (b"BZh", "compressed with bzip2", UNPACK),
-    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-    (b"Rar!", "a rar archive", UNPACK),
+CSV_ADVICE = "Open it, save it as CSV (UTF-8), and name that file"
+UNPACK_ADVICE = "Unpack it, and name the table within"
+OTHER_FILE_TYPES = (  # how they begin, what they are, what to do
+    (b"PK\x03\x04", "a workbook (.xlsx, .ods) or another zip archive", CSV_ADVICE),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (.xls)", CSV_ADVICE),
+    (b"\x1f\x8b", "compressed with gzip", UNPACK_ADVICE),
+    (b"BZh", "compressed with bzip2", UNPACK_ADVICE),
+    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK_ADVICE),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK_ADVICE),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK_ADVICE),
+    (b"Rar!", "a rar archive", UNPACK_ADVICE),
     (b"%PDF", "a PDF document", "Export the table as CSV"),
     (b"{\\rtf", "a text document (RTF)", "Export the table as CSV"),
     (b"SQLite format 3", "an SQLite database", "Export the table as CSV"),
     (b"PAR1", "a Parquet file", "Save it as CSV (UTF-8), and name that file"),
     (b"<!doctype", "a web page", "A page stands there instead of the table: download it again, signed in"),
     (b"<html", "a web page", "A page stands there instead of the table: download it again, signed in"),
-    (b"<stata", "a Stata file", AS_CSV),
-    (b"<table", "a web page", AS_CSV),
-    (b"<", "an XML document", AS_CSV),
-    (b"$FL", "an SPSS file", AS_CSV),
+    (b"<stata", "a Stata file", CSV_ADVICE),
+    (b"<table", "a web page", CSV_ADVICE),
+    (b"<", "an XML document", CSV_ADVICE),
+    (b"$FL", "an SPSS file", CSV_ADVICE),
     (b"version https://git-lfs", "a pointer of Git LFS to the table", "Fetch the table itself: git lfs pull"),
-    (b"ARROW1", "a Feather file", AS_CSV),
-    (b"\x89HDF", "an HDF5 file", AS_CSV),
+    (b"ARROW1", "a Feather file", CSV_ADVICE),
+    (b"\x89HDF", "an HDF5 file", CSV_ADVICE),
     (b'{"', "a JSON document", "Export the labels as CSV"),
     (b"[{", "a JSON document", "Export the labels as CSV"),
     *(
@@ -63,7 +63,7 @@ OTHER_KINDS = (  # how they begin, what they are, what to do
         for blank in BLANKS
     ),
 )
-OF_PATIENTS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
+PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
 
 class Row(dict[str, str]):
@@ -76,29 +76,31 @@ class Row(dict[str, str]):
     line = 0
 
 
-def table_bytes(path: Path, name: str) -> bytes:
+def read_table_bytes(path: Path, name: str) -> bytes:
     """A table as it is on this machine; `name` is what messages call it.
 
     Raises:
         UserError: it cannot be read, or is larger than any table.
     """
     try:
-        if (size := path.stat().st_size) > LARGEST_TABLE:
-            raise UserError(f"{name}: has {size} bytes, a table at most {LARGEST_TABLE}; is it another file?")
+        if (size := path.stat().st_size) > MAX_TABLE_BYTES:
+            raise UserError(
+                f"{name}: has {size} bytes, a table at most {MAX_TABLE_BYTES}; is it another file?"
+            )
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"{name}: {error.strerror}") from None
 
 
-def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> list[Row]:
+def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQUIRED_COLUMNS) -> list[Row]:
     """The table's rows by column name; `needed` are the columns without which it is refused.
 
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
     """
-    _refuse_other_kinds(table, name)
+    _refuse_other_file_types(table, name)
     _refuse_long_lines(table, name)
-    text = _decoded(table, name)
+    text = _decode(table, name)
     header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
     delimiter = max(",;\t|", key=header.count)
     try:
@@ -107,17 +109,19 @@ def read_rows(table: bytes, name: str, *, needed: Sequence[str] = NEEDED) -> lis
         raise UserError(
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
-    columns = [_column(column) for column in head[1]]
+    columns = [_column_name(column) for column in head[1]]
     if PATIENT_COLUMN not in columns:
-        columns = [PATIENT_COLUMN if _same(column, PATIENT_ID) else column for column in columns]
-    if missing := [column for column in needed if column not in columns]:
+        columns = [PATIENT_COLUMN if _same_title(column, PATIENT_ID) else column for column in columns]
+    if missing := [column for column in required_columns if column not in columns]:
         raise UserError(
             f"{name}: no column {', '.join(missing)}; its columns are: "
-            f"{', '.join(columns)[:LONGEST_SHOWN] or 'none'}. Wanted: {', '.join(needed)}"
+            f"{', '.join(columns)[:MAX_SHOWN_CHARS] or 'none'}. Wanted: {', '.join(required_columns)}"
             + f" (and {PATIENT_COLUMN} where known)"
-            * (PATIENT_COLUMN not in needed)
+            * (PATIENT_COLUMN not in required_columns)
         )
-    if twice := [column for column in dict.fromkeys((*needed, PATIENT_COLUMN)) if columns.count(column) > 1]:
+    if twice := [
+        column for column in dict.fromkeys((*required_columns, PATIENT_COLUMN)) if columns.count(column) > 1
+    ]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
     _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
     rows = []
@@ -166,14 +170,14 @@ def _refuse_stray_quotes(
     Raises:
         UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.
     """
-    endings = {_ending(cells[place]) for _, cells, _ in records[1:] if len(cells) > place}
+    endings = {_suffix(cells[place]) for _, cells, _ in records[1:] if len(cells) > place}
     width = max((len(cells) for _, cells, _ in records), default=0)
 
     def looks_like_a_row(line: str) -> bool:
         cells = line.split(delimiter)
         if not place < len(cells) or len(cells) < 2 or not cells[place].strip():
             return False
-        ending = _ending(cells[place])
+        ending = _suffix(cells[place])
         return ending in endings and (ending != "" or len(cells) >= width)
 
     for first, cells, text in records:
@@ -195,30 +199,33 @@ def _refuse_stray_quotes(
             )
 
 
-def _ending(name: str) -> str:
+def _suffix(name: str) -> str:
     """What a file's name ends with, "" for none and for the numbers of a DICOM identifier."""
     suffix = PurePosixPath(name.strip().replace("\\", "/")).suffix.lower()
     return "" if suffix[1:].isdigit() else suffix
 
 
-def _column(title: str) -> str:
+def _column_name(title: str) -> str:
     """A column's name: of known ones only letters count, in any case."""
-    known = (*NEEDED, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
-    return next((name for name in known if _same(title, name)), title.strip().upper())
+    known = (*REQUIRED_COLUMNS, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    return next((name for name in known if _same_title(title, name)), title.strip().upper())
 
 
-def _same(title: str, name: str) -> bool:
+def _same_title(title: str, name: str) -> bool:
     return re.sub(r"[\W_]", "", title).upper() == re.sub(r"[\W_]", "", name)
 
 
-def _refuse_other_kinds(table: bytes, name: str) -> None:
+def _refuse_other_file_types(table: bytes, name: str) -> None:
     """What is often taken for a CSV file, and what to do with it.
 
     Raises:
         UserError: the bytes are of such a file.
     """
-    for start, kind, advice in OTHER_KINDS:
-        if table[:SAMPLE].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower() == start.lower():
+    for start, kind, advice in OTHER_FILE_TYPES:
+        if (
+            table[:ENCODING_SAMPLE_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower()
+            == start.lower()
+        ):
             raise UserError(f"{name}: {kind}, no CSV table. {advice}")
 
 
@@ -230,22 +237,24 @@ def _refuse_long_lines(table: bytes, name: str) -> None:
     """
     start, number = 0, 1
     while start < len(table):
-        ends = (table.find(sign, start, start + LONGEST_LINE) for sign in (b"\n", b"\r"))
+        ends = (table.find(sign, start, start + MAX_LINE_BYTES) for sign in (b"\n", b"\r"))
         end = min((end for end in ends if end >= 0), default=-1)
-        if end < 0 and len(table) - start > LONGEST_LINE:
-            raise UserError(f"{name}: line {number} has more than {LONGEST_LINE} bytes; is it a CSV table?")
+        if end < 0 and len(table) - start > MAX_LINE_BYTES:
+            raise UserError(f"{name}: line {number} has more than {MAX_LINE_BYTES} bytes; is it a CSV table?")
         start, number = (end + 1 if end >= 0 else len(table)), number + (table[end : end + 1] == b"\n")
 
 
-def _decoded(table: bytes, name: str) -> str:
+def _decode(table: bytes, name: str) -> str:
     """A table's text in any of the encodings that spreadsheets write, without their marks at its start.
 
     Raises:
         UserError: it is no text.
     """
-    encoding = next((encoding for mark, encoding in MARKS if table.startswith(mark)), "")
-    if not encoding and b"\0" in table[:SAMPLE]:  # UTF-16: every other byte of plain letters is 0
-        low, high = table[:SAMPLE:2].count(0), table[1:SAMPLE:2].count(0)
+    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS if table.startswith(mark)), "")
+    if (
+        not encoding and b"\0" in table[:ENCODING_SAMPLE_BYTES]
+    ):  # UTF-16: every other byte of plain letters is 0
+        low, high = table[:ENCODING_SAMPLE_BYTES:2].count(0), table[1:ENCODING_SAMPLE_BYTES:2].count(0)
         encoding = "utf-16-le" if high > 3 * low else "utf-16-be" if low > 3 * high else ""
         if not encoding:
             raise UserError(f"{name}: holds bytes that are no text. Save it as CSV in UTF-8")
@@ -261,7 +270,7 @@ def _decoded(table: bytes, name: str) -> str:
     return printable(_nfc(text), keep="\r\n\t")
 
 
-def match(
+def match_rows_to_files(
     rows: Sequence[Row], listed: Sequence[str], *, prefixes: Sequence[str] = ()
 ) -> tuple[dict[str, list[Row]], list[Row]]:
     """Rows by the key of their file, and the rows that name no file, or more than one.
@@ -288,13 +297,13 @@ def match(
         folders[_nfc(PurePosixPath(path).name)].append(path)
 
     def only(paths: Sequence[str], wanted: str) -> list[str]:
-        if len(paths) > 1 or ("/" in wanted.lstrip("./") and numbers_only(wanted)):
+        if len(paths) > 1 or ("/" in wanted.lstrip("./") and is_only_number(wanted)):
             paths = [path for path in paths if _nfc("/" + path).endswith("/" + wanted.lstrip("./"))]
         return [*paths] if len(paths) == 1 else []
 
     rows_of, unmatched = defaultdict(list), []
     for row in rows:
-        wanted = path_in(row)
+        wanted = row_path(row)
         last = PurePosixPath(wanted).name
         keys = only(by_name[last], wanted) if last in by_name else []
         if not keys and last in folders:
@@ -306,18 +315,18 @@ def match(
     return dict(rows_of), unmatched
 
 
-def stem(name: str) -> str:
+def file_stem(name: str) -> str:
     """A file's name without its extension; numbers are none, but part of a DICOM identifier."""
     before, _, suffix = name.rpartition(".")
     return before if before and suffix and not suffix.isdigit() else name
 
 
-def numbers_only(path: str) -> bool:
+def is_only_number(path: str) -> bool:
     """Whether a file's name only numbers it: 'frame_0001.png', '12.jpg'."""
-    return ONLY_A_NUMBER.fullmatch(stem(PurePosixPath(path).name)) is not None
+    return NUMBER_NAME.fullmatch(file_stem(PurePosixPath(path).name)) is not None
 
 
-def path_in(row: Row) -> str:
+def row_path(row: Row) -> str:
     """The path in a row's FILENAME, with forward slashes."""
     return _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
 

@@ -4,21 +4,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-LONGEST_NAME, LONGEST_PART = 1024, 255  # bytes of a name, characters of one part of it
+MAX_NAME_BYTES, MAX_PART_CHARS = 1024, 255  # bytes of a name, characters of one part of it
 
 
-class Entry(NamedTuple):
+class FileEntry(NamedTuple):
     """A file of a source.
 
     Attributes:
         key: its path below the root, with forward slashes.
         size: bytes.
-        stamp: changes when the content changes.
+        version: changes when the content changes.
     """
 
     key: str
     size: int
-    stamp: str
+    version: str
 
 
 class Source(Protocol):
@@ -28,23 +28,23 @@ class Source(Protocol):
     remote: bool  # whether files come over a network and are kept
     listed: int  # files found so far
     fetched: int  # of these brought here by this run
-    refused: list[tuple[str, str]]  # names that cannot be used, with the reason
+    skipped: list[tuple[str, str]]  # names that cannot be used, with the reason
 
-    def files(self, prefix: str, *, flag: str) -> list[Entry]:
+    def files(self, prefix: str, *, flag: str) -> list[FileEntry]:
         """All files below `prefix`, sorted by key; hidden files and folder markers are left out.
 
         Raises:
             UserError: there are none; the message names `flag`.
         """
 
-    def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:
+    def entry(self, key: str, *, flag: str = "--labels-csv") -> FileEntry:
         """One file, such as the label table.
 
         Raises:
             UserError: it is not there; the message names `flag`.
         """
 
-    def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:
+    def fetch(self, entries: Sequence[FileEntry]) -> tuple[dict[str, Path], dict[str, str]]:
         """Local paths by key, and reasons by key for the files that could not be fetched.
 
         Raises:
@@ -52,32 +52,32 @@ class Source(Protocol):
         """
 
 
-def unusable(key: str) -> str:
+def invalid_name_reason(key: str) -> str:
     """Why a name cannot be used, "" if it can: it must lead below the root, and be shown as it is."""
     if ".." in key.split("/") or key.startswith("/"):
         return "unusable name: it leads elsewhere"
     if not key.isprintable():
         return "unusable name: control characters"
-    if len(key.encode(errors="replace")) > LONGEST_NAME or max(map(len, key.split("/"))) > LONGEST_PART:
+    if len(key.encode(errors="replace")) > MAX_NAME_BYTES or max(map(len, key.split("/"))) > MAX_PART_CHARS:
         return "unusable name: too long"
     return ""
 
 
-def visible(entries: Iterable[Entry]) -> tuple[list[Entry], list[tuple[str, str]]]:
+def keep_valid(entries: Iterable[FileEntry]) -> tuple[list[FileEntry], list[tuple[str, str]]]:
     """The usable entries in order, and the names of the others with the reason.
 
     What is hidden (a part begins with a dot) or a mark for a folder (a part is empty) is passed over.
     """
     used, refused = [], []
     for entry in entries:
-        if reason := unusable(entry.key):
+        if reason := invalid_name_reason(entry.key):
             refused.append((entry.key.encode("unicode_escape").decode(), reason))
         elif not any(part.startswith(".") or not part for part in entry.key.split("/")):
             used.append(entry)
     return sorted(used), sorted(refused)
 
 
-def listed_names(names: Iterable[str]) -> str:
+def summarize_names(names: Iterable[str]) -> str:
     """The first names in order, for a message that says what is there instead."""
     found = sorted(names)
     return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") or "nothing"

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import building
-from simclr_rhd.data.sources.base import Entry, Source, listed_names, unusable, visible
+from simclr_rhd.core.files import atomic_directory
+from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -47,9 +47,9 @@ def open_source(
     return Folder(Path(data).expanduser(), location=data)
 
 
-def open_place(
+def open_path(
     path: str, *, cache_dir: Path, offline: bool, billing_project: str | None = None
-) -> tuple[Source, list[Entry], str]:
+) -> tuple[Source, list[FileEntry], str]:
     """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
 
     Args:
@@ -62,13 +62,13 @@ def open_place(
         UserError: there is no such thing, or nothing in it.
     """
     if path.startswith("gs://"):
-        from simclr_rhd.data.decoding.decode import kind_of  # whose module imports torch
+        from simclr_rhd.data.decoding.decode import file_type  # whose module imports torch
         from simclr_rhd.data.sources.gcs import Bucket
 
         name, _, key = path.removeprefix("gs://").partition("/")
         how: dict[str, Any] = {"cache_dir": cache_dir, "offline": offline, "billing_project": billing_project}
         bucket = Bucket(f"gs://{name}", flag="", **how)
-        is_file = bool(PurePosixPath(key).suffix and kind_of(key) and not key.endswith("/"))
+        is_file = bool(PurePosixPath(key).suffix and file_type(key) and not key.endswith("/"))
         entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
         return bucket, entries, f"gs://{name}/"
     place = Path(path).expanduser()
@@ -77,7 +77,7 @@ def open_place(
         return folder, folder.files("", flag=path), path.rstrip("/") + "/"
     if not place.is_file():
         raise UserError(f"{path}: no such file or folder")
-    if reason := unusable(place.name):
+    if reason := invalid_name_reason(place.name):
         raise UserError(f"{path}: {reason}")
     return (
         (folder := Folder(place.parent, location=str(place.parent))),
@@ -96,7 +96,7 @@ def make_demo(cache_dir: Path, patients: int) -> Path:
     folder = cache_dir / f"demo-{version}-{patients}"
     if not folder.is_dir():
         logger.info("demo: drawing the clips of %d synthetic patients", patients)
-        with building(folder) as part:
+        with atomic_directory(folder) as part:
             demo.write_demo(part, patients=patients)
     return folder
 
@@ -108,16 +108,16 @@ class Folder:
 
     def __init__(self, root: Path, *, location: str) -> None:
         self.root, self.location = root, location
-        self.listed, self.fetched, self.refused = 0, 0, list[tuple[str, str]]()
+        self.listed, self.fetched, self.skipped = 0, 0, list[tuple[str, str]]()
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
             raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")
 
-    def files(self, prefix: str, *, flag: str) -> list[Entry]:  # noqa: D102
+    def files(self, prefix: str, *, flag: str) -> list[FileEntry]:  # noqa: D102
         top = self.root / prefix
         if not top.is_dir():
             raise UserError(
-                f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._beside(top)}"
+                f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._siblings(top)}"
             )
         inside, found, links = (self.root.resolve(), top.resolve()), [], []
         unread: list[OSError] = []
@@ -129,9 +129,9 @@ class Folder:
                 elif path.is_file():
                     found.append(self._entry(path))
                 elif path.is_symlink():
-                    self._refuse(path, "a link that leads nowhere")
+                    self._skip(path, "a link that leads nowhere")
         for error in unread:
-            self._refuse(Path(error.filename), f"cannot be read ({error.strerror})")
+            self._skip(Path(error.filename), f"cannot be read ({error.strerror})")
         if links:
             logger.warning(
                 "WARNING %s/%s: %d links to folders or out of it are not followed, the first: %s. Copy what "
@@ -142,36 +142,36 @@ class Folder:
                 min(links),
                 flag,
             )
-        entries, refused = visible(found)
+        entries, refused = keep_valid(found)
         if not entries:
             raise UserError(f"{f'{flag} {prefix}'.strip()}: no files below {top}")
         self.listed += len(entries)
-        self.refused += refused
+        self.skipped += refused
         return entries
 
-    def entry(self, key: str, *, flag: str = "--labels-csv") -> Entry:  # noqa: D102
+    def entry(self, key: str, *, flag: str = "--labels-csv") -> FileEntry:  # noqa: D102
         path = self.root / key
         if not path.is_file():
-            near = self._beside(path)
+            near = self._siblings(path)
             raise UserError(f"{flag} {key}: no such file in {self.location}; in its folder: {near}")
         self.listed += 1
         return self._entry(path)
 
-    def fetch(self, entries: Sequence[Entry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102
+    def fetch(self, entries: Sequence[FileEntry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102
         return {entry.key: self.root / entry.key for entry in entries}, {}
 
-    def _entry(self, path: Path) -> Entry:
+    def _entry(self, path: Path) -> FileEntry:
         status = path.stat()
         key = path.relative_to(self.root).as_posix()
         # The time of the inode's last change is set by the system alone: copies keep the other times.
         numbers = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino)
-        return Entry(key, status.st_size, "-".join(map(str, numbers)))
+        return FileEntry(key, status.st_size, "-".join(map(str, numbers)))
 
-    def _refuse(self, path: Path, reason: str) -> None:
+    def _skip(self, path: Path, reason: str) -> None:
         name = path.relative_to(self.root).as_posix()
-        self.refused.append((name.encode("unicode_escape").decode(), reason))
+        self.skipped.append((name.encode("unicode_escape").decode(), reason))
 
-    def _beside(self, path: Path) -> str:
+    def _siblings(self, path: Path) -> str:
         """What the nearest folder that exists holds, for a message."""
         folder = next(parent for parent in path.parents if parent.is_dir())
-        return listed_names(item.name + "/" * item.is_dir() for item in folder.iterdir())
+        return summarize_names(item.name + "/" * item.is_dir() for item in folder.iterdir())

@@ -7,7 +7,7 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 
-HASHED = "dicom-"  # begins a patient's name that is a salted hash
+HASHED_PREFIX = "dicom-"  # begins a patient's name that is a salted hash
 
 ABOUT = r"(?:patient|subject|person|name|identifier|id|pid|mrn|phi|data|info|number|value|has|been|by|ctp)"
 ABSENT = (
@@ -16,13 +16,13 @@ ABSENT = (
     r"hidden|withheld|stripped|scrubbed|saniti[sz]ed|confidential|deid(?:ent(?:ified|ifier)?)?|unidentified|"
     r"anon(?:ym(?:ous|i[sz]ed|e)?)?|pseudonymi[sz]ed)"
 )
-WORDS_FOR_NOBODY = re.compile(
+ANONYMOUS_WORDS = re.compile(
     rf"(?:{ABOUT}*{ABSENT}(?:{ABOUT}|{ABSENT})*|no{ABOUT}+|{ABOUT}{{1,2}}|na|nan|nil|none|(?:null)+|no|(?:john|jane)doe|doe(?:john|jane))?"
 )
-NUMBERS_FOR_NOBODY = re.compile(r"0*|x*|9{4,}|(.)\1{5,}")
+ANONYMOUS_NUMBERS = re.compile(r"0*|x*|9{4,}|(.)\1{5,}")
 
 
-def nobody(identifier: str, *, typed: bool = False) -> bool:
+def is_anonymous_id(identifier: str, *, typed: bool = False) -> bool:
     """Whether an identifier stands for a patient whose own was taken away: 'REMOVED', 'No ID', '***', '0000'.
 
     Args:
@@ -30,8 +30,8 @@ def nobody(identifier: str, *, typed: bool = False) -> bool:
         typed: by a person in a table, where '0' and 'X' may be patients.
     """
     reduced = "".join(letter for letter in identifier.lower() if letter.isalnum())
-    words = WORDS_FOR_NOBODY.fullmatch(reduced) is not None
-    return words or (not typed and NUMBERS_FOR_NOBODY.fullmatch(reduced) is not None)
+    words = ANONYMOUS_WORDS.fullmatch(reduced) is not None
+    return words or (not typed and ANONYMOUS_NUMBERS.fullmatch(reduced) is not None)
 
 
 def make_groups(
@@ -39,7 +39,7 @@ def make_groups(
     patients: Sequence[str],
     by: str,
     *,
-    doubts: Iterable[tuple[str, str]] = (),
+    ambiguous_patients: Iterable[tuple[str, str]] = (),
     pictures: Iterable[tuple[str, int]] = (),
 ) -> tuple[list[str], str]:
     """The group of each frame: frames of one group never stand on two sides.
@@ -51,7 +51,7 @@ def make_groups(
         videos: N names.
         patients: N names, "" where unknown.
         by: 'auto' (patient where any is known, else video), 'patient', 'video', 'frame'.
-        doubts: (video, patient) that may belong together: where it is in doubt, one group.
+        ambiguous_patients: (video, patient) that may belong together: where it is in doubt, one group.
         pictures: (video, hash of a picture in it).
 
     Returns:
@@ -75,15 +75,17 @@ def make_groups(
 
     shared = {(video, f"~picture {digest}") for video, digest in pictures}
     if by == "patient":
-        named = {*zip(videos, patients, strict=True), *doubts}
-        shared |= {(video, _node(patient)) for video, patient in named if patient}
+        named = {*zip(videos, patients, strict=True), *ambiguous_patients}
+        shared |= {(video, _patient_node(patient)) for video, patient in named if patient}
     for video, other in shared:
         roots = root(f"video {video}"), root(other)
         parent[max(roots)] = min(roots)
     return [root(f"video {video}") for video in videos], by
 
 
-def what_joins(videos: Sequence[str], patients: Sequence[str], pictures: Iterable[tuple[str, int]]) -> str:
+def explain_largest_group(
+    videos: Sequence[str], patients: Sequence[str], pictures: Iterable[tuple[str, int]]
+) -> str:
     """A sentence on what joins most videos or patients to one group, "" where little does.
 
     Args:
@@ -105,7 +107,7 @@ def what_joins(videos: Sequence[str], patients: Sequence[str], pictures: Iterabl
             "is called <video>_frame<number>, or lies in a folder that is called as its video",
         ),
         (
-            {patient: of for patient, of in of_patient.items() if patient.startswith(HASHED)},
+            {patient: of for patient, of in of_patient.items() if patient.startswith(HASHED_PREFIX)},
             "{number} videos have one patient identifier in their DICOM files. If it stands for nobody, name "
             "the patients in a column PATIENT",
         ),
@@ -124,6 +126,6 @@ def what_joins(videos: Sequence[str], patients: Sequence[str], pictures: Iterabl
     return sentence.format(number=number, link=link)
 
 
-def _node(patient: str) -> str:
+def _patient_node(patient: str) -> str:
     """A patient's node. Hashes sort last and so name no group: they differ from machine to machine."""
-    return f"{'~' if patient.startswith(HASHED) else ''}patient {patient}"
+    return f"{'~' if patient.startswith(HASHED_PREFIX) else ''}patient {patient}"

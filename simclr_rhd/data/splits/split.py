@@ -10,17 +10,19 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 
 PARTS = ("train", "val", "test")
-SHARES = np.array([0.70, 0.15, 0.15])
-VAL_OF_TRAINING = 0.15 / 0.85  # of the groups that a fold does not test
+FRACTIONS = np.array([0.70, 0.15, 0.15])
+VAL_FRACTION = 0.15 / 0.85  # of the groups that a fold does not test
 UNLABELLED, HELD_OUT = "unlabelled", "held-out"
 RESTARTS = 30
-WATCHED_SHARE = 0.1  # of the unlabelled frames, at least
+SSL_VAL_FRACTION = 0.1  # of the unlabelled frames, at least
 
 Weights = tuple[np.ndarray, np.ndarray]  # (G, 2C+1) shares of what each group holds, (G, C) bool
-Assigned = tuple[tuple[int, int, float], np.ndarray]  # cost, (G,) part of each group
+Assignment = tuple[tuple[int, int, float], np.ndarray]  # cost, (G,) part of each group
 
 
-def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: int) -> np.ndarray:
+def group_train_val_test_split(
+    groups: Sequence[str], values: Sequence[np.ndarray], *, seed: int
+) -> np.ndarray:
     """Assign whole groups to parts so that each class has its share of frames and groups in each part.
 
     A class is of use in training first, then in test, then in validation.
@@ -36,12 +38,12 @@ def split_groups(groups: Sequence[str], values: Sequence[np.ndarray], *, seed: i
     Raises:
         UserError: fewer groups than parts.
     """
-    _enough(groups, len(PARTS), "training, validation and test need")
+    _require_groups(groups, len(PARTS), "training, validation and test need")
     train, val, test = range(len(PARTS))
-    return np.array(PARTS)[_best(groups, values, SHARES, (train, test, val), seed=[seed, 3])]
+    return np.array(PARTS)[_best_assignment(groups, values, FRACTIONS, (train, test, val), seed=[seed, 3])]
 
 
-def fold_groups(
+def group_k_fold(
     groups: Sequence[str], values: Sequence[np.ndarray], folds: int, *, seed: int
 ) -> list[np.ndarray]:
     """Cross-validation: every group is tested once, by what is learnt from the groups of the other folds.
@@ -61,43 +63,43 @@ def fold_groups(
     Raises:
         UserError: fewer groups than folds, or than three.
     """
-    _enough(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
-    fold = _best(groups, values, np.full(folds, 1 / folds), (), seed=[seed, 8])
+    _require_groups(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
+    fold = _best_assignment(groups, values, np.full(folds, 1 / folds), (), seed=[seed, 8])
     parts = []
     for number in range(folds):
         others = np.flatnonzero(fold != number)
         part = np.full(len(fold), "test", dtype="<U5")
-        part[others] = choosing_split(
+        part[others] = train_val_split(
             np.asarray(groups)[others], [task[others] for task in values], seed=[seed, 9, number]
         )
         parts.append(part)
     return parts
 
 
-def choosing_split(
+def train_val_split(
     groups: Sequence[str] | np.ndarray, values: Sequence[np.ndarray], *, seed: Sequence[int]
 ) -> np.ndarray:
     """(N,) 'train' and 'val': groups to learn from, and some to choose on where there are two or more."""
     if len(np.unique(groups)) < 2:
         return np.full(len(groups), "train", dtype="<U5")
-    shares = np.array([1 - VAL_OF_TRAINING, VAL_OF_TRAINING])
-    return np.array(PARTS[:2])[_best(groups, values, shares, (0, 1), seed=seed)]
+    shares = np.array([1 - VAL_FRACTION, VAL_FRACTION])
+    return np.array(PARTS[:2])[_best_assignment(groups, values, shares, (0, 1), seed=seed)]
 
 
-def _enough(groups: Sequence[str], wanted: int, who: str) -> None:
+def _require_groups(groups: Sequence[str], minimum: int, subject: str) -> None:
     names = sorted(set(np.asarray(groups).tolist()))
-    if len(names) < wanted:
+    if len(names) < minimum:
         some = ", ".join(names[:5]) + ", ..." * (len(names) > 5)
         raise UserError(
-            f"the labelled frames come from {len(names)} group(s) ({some}); {who} at least {wanted}"
+            f"the labelled frames come from {len(names)} group(s) ({some}); {subject} at least {minimum}"
         )
 
 
-def _best(
+def _best_assignment(
     groups: Sequence[str] | np.ndarray,
     values: Sequence[np.ndarray],
-    shares: np.ndarray,
-    chain: tuple[int, ...],
+    fractions: np.ndarray,
+    priority: tuple[int, ...],
     *,
     seed: Sequence[int],
 ) -> np.ndarray:
@@ -115,10 +117,10 @@ def _best(
     weights = np.concatenate([held / held.sum(axis=0) for held in (frames, present, sizes)], axis=1)
     rarity = np.where(present, present.sum(axis=0), len(names)).min(axis=1)  # groups of its rarest class
     rng = np.random.default_rng(seed)
-    assign: Callable[[np.ndarray], Assigned] = (
-        (lambda order: _assign_in_turn((weights, present), shares, chain, order))
-        if chain
-        else (lambda order: _assign_apart((weights, present), shares, order))
+    assign: Callable[[np.ndarray], Assignment] = (
+        (lambda order: _assign_by_priority((weights, present), fractions, priority, order))
+        if priority
+        else (lambda order: _assign_equally((weights, present), fractions, order))
     )
     candidates = []
     for _ in range(RESTARTS):
@@ -128,59 +130,65 @@ def _best(
     return part_of[group]
 
 
-def _assign_in_turn(held: Weights, shares: np.ndarray, chain: tuple[int, ...], order: np.ndarray) -> Assigned:
+def _assign_by_priority(
+    held: Weights, fractions: np.ndarray, priority: tuple[int, ...], order: np.ndarray
+) -> Assignment:
     """One greedy assignment of the groups in `order` to parts in which a class is of use one after the other.
 
     A group that brings a class to the next part of the chain goes there, any other to the part that lacks
     most of what the group holds.
     """
     weights, present = held
-    turns = np.array(chain)
+    turns = np.array(priority)
     reached = np.zeros(present.shape[1], dtype=np.int64)  # (C,) how far along the chain each class is
-    filled = np.zeros((len(shares), weights.shape[1]))
+    filled = np.zeros((len(fractions), weights.shape[1]))
     part_of = np.empty(len(order), dtype=np.int64)
     for g in order:
         step = reached[present[g]].min(initial=len(turns))
-        part = int(turns[step]) if step < len(turns) else int(_gaps(filled, weights[g], shares).argmin())
+        part = (
+            int(turns[step])
+            if step < len(turns)
+            else int(_imbalance_changes(filled, weights[g], fractions).argmin())
+        )
         part_of[g] = part
         filled[part] += weights[g]
         reached += present[g] & (turns[np.minimum(reached, len(turns) - 1)] == part) & (reached < len(turns))
-    return _cost(part_of, filled, shares, missing=int((len(turns) - reached).sum())), part_of
+    return _cost(part_of, filled, fractions, missing=int((len(turns) - reached).sum())), part_of
 
 
-def _assign_apart(held: Weights, shares: np.ndarray, order: np.ndarray) -> Assigned:
+def _assign_equally(held: Weights, fractions: np.ndarray, order: np.ndarray) -> Assignment:
     """One greedy assignment of the groups in `order` to parts of equal standing.
 
     A group goes to the part that lacks most of what it holds, if it can to another one than the only part in
     which a class of it stands.
     """
     weights, present = held
-    has = np.zeros((len(shares), present.shape[1]), dtype=bool)  # (P, C)
-    filled = np.zeros((len(shares), weights.shape[1]))
+    has = np.zeros((len(fractions), present.shape[1]), dtype=bool)  # (P, C)
+    filled = np.zeros((len(fractions), weights.shape[1]))
     part_of = np.empty(len(order), dtype=np.int64)
     for g in order:
         alone = has[:, present[g] & (has.sum(axis=0) == 1)].any(axis=1)
-        gaps = _gaps(filled, weights[g], shares)
+        gaps = _imbalance_changes(filled, weights[g], fractions)
         part = int(np.where(alone & ~alone.all(), np.inf, gaps).argmin())
         part_of[g] = part
         filled[part] += weights[g]
         has[part] |= present[g]
     short = np.minimum(present.sum(axis=0), 2) - np.minimum(has.sum(axis=0), 2)
-    return _cost(part_of, filled, shares, missing=int(short.sum())), part_of
+    return _cost(part_of, filled, fractions, missing=int(short.sum())), part_of
 
 
-def _gaps(filled: np.ndarray, more: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _imbalance_changes(filled: np.ndarray, more: np.ndarray, fractions: np.ndarray) -> np.ndarray:
     """(P,) how much worse (or, below 0, better) the balance gets if `more` goes to each part."""
-    gap = (filled + more - shares[:, None]) ** 2 - (filled - shares[:, None]) ** 2
-    return gap.sum(axis=1) / shares
+    gap = (filled + more - fractions[:, None]) ** 2 - (filled - fractions[:, None]) ** 2
+    return gap.sum(axis=1) / fractions
 
 
 def _cost(
-    part_of: np.ndarray, filled: np.ndarray, shares: np.ndarray, *, missing: int
+    part_of: np.ndarray, filled: np.ndarray, fractions: np.ndarray, *, missing: int
 ) -> tuple[int, int, float]:
     """Empty parts, then classes that are missing where they are of use, then how far from balance."""
-    empty = len(shares) - len(np.unique(part_of))
-    return empty, missing, float(((filled - shares[:, None]) ** 2).sum())
+    empty = len(fractions) - len(np.unique(part_of))
+    return empty, missing, float(((filled - fractions[:, None]) ** 2).sum())
 
 
 def not_evaluable(
@@ -219,13 +227,13 @@ def not_evaluable(
     return reasons
 
 
-def part_of_all(
+def assign_unlabelled(
     groups: Sequence[str] | np.ndarray,
     labelled: np.ndarray,
     parts: np.ndarray,
     *,
     seed: int,
-    share: float = WATCHED_SHARE,
+    fraction: float = SSL_VAL_FRACTION,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of every frame, and which frames the contrastive loss is watched on.
 
@@ -238,7 +246,7 @@ def part_of_all(
         labelled: (M,) bool, N of them true.
         parts: (N,) parts of the labelled frames.
         seed: seed of the choice of groups.
-        share: of the unlabelled frames outside test groups, to be watched.
+        fraction: of the unlabelled frames outside test groups, to be watched.
 
     Returns:
         (M,) parts with 'unlabelled' (for pretraining) and 'held-out', and (M,) bool, the watched frames.
@@ -251,8 +259,8 @@ def part_of_all(
         has[group[part == name]] = True
     in_part = {name: has[group] for name, has in of_part.items()}
     part[~labelled & (in_part["val"] | in_part["test"])] = HELD_OUT
-    watched = ~labelled & in_part["val"] & ~in_part["test"]
-    wanted, found = share * (~labelled & ~in_part["test"]).sum(), watched.sum()
+    ssl_val = ~labelled & in_part["val"] & ~in_part["test"]
+    wanted, found = fraction * (~labelled & ~in_part["test"]).sum(), ssl_val.sum()
     frames = np.bincount(group[~labelled], minlength=len(names))  # (G,) without a label
     free = np.setdiff1d(group[part == UNLABELLED], group[labelled])
     chosen = np.zeros(len(names), dtype=bool)
@@ -262,9 +270,9 @@ def part_of_all(
         if found + frames[number] <= 2 * wanted:  # a very large group is better used for training
             chosen[number] = True
             found += frames[number]
-    watched |= chosen[group]
-    part[watched] = HELD_OUT
-    return part, watched
+    ssl_val |= chosen[group]
+    part[ssl_val] = HELD_OUT
+    return part, ssl_val
 
 
 def check_disjoint(groups: np.ndarray, part: np.ndarray) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from simclr_rhd.data.decoding.image import GREY
 
-SHARD = 2048  # frames in a file
-GREY_FILES, COLOUR_FILES = "grey", "colour"
+FRAMES_PER_SHARD = 2048  # frames in a file
+GREY_PREFIX, COLOR_PREFIX = "grey", "colour"
 
 
 class ShardWriter:
@@ -24,39 +24,39 @@ class ShardWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.counts = {GREY_FILES: 0, COLOUR_FILES: 0}
+        self.counts = {GREY_PREFIX: 0, COLOR_PREFIX: 0}
         self.streams: dict[str, BinaryIO] = {}
-        self.sums: dict[str, google_crc32c.Checksum] = {}
+        self.checksums: dict[str, google_crc32c.Checksum] = {}
 
     def append(self, frame: np.ndarray, kind: int) -> None:
         """Add a (C, S, S) uint8 frame; of a grey one the first channel is kept."""
-        name = GREY_FILES if kind == GREY else COLOUR_FILES
-        number, place = divmod(self.counts[name], SHARD)
+        name = GREY_PREFIX if kind == GREY else COLOR_PREFIX
+        number, place = divmod(self.counts[name], FRAMES_PER_SHARD)
         path = self.folder / f"{name}-{number:05d}.u8"
         if place == 0:
             if name in self.streams:
-                _finish(self.streams[name])
+                _flush_and_close(self.streams[name])
             self.streams[name] = path.open("wb")
-            self.sums[path.name] = google_crc32c.Checksum()
+            self.checksums[path.name] = google_crc32c.Checksum()
         data = (frame[:1] if kind == GREY else frame).tobytes()
         self.streams[name].write(data)
-        self.sums[path.name].update(data)
+        self.checksums[path.name].update(data)
         self.counts[name] += 1
 
     def close(self) -> dict[str, str]:
         """Bring everything to the disk; the files' checksums, by name."""
         for stream in self.streams.values():
-            _finish(stream)
+            _flush_and_close(stream)
         self.streams = {}
-        return {name: found.digest().hex() for name, found in sorted(self.sums.items())}
+        return {name: found.digest().hex() for name, found in sorted(self.checksums.items())}
 
-    def abandon(self) -> None:
+    def abort(self) -> None:
         """Close the files, finished or not."""
         for stream in self.streams.values():
             stream.close()
 
 
-def _finish(stream: BinaryIO) -> None:
+def _flush_and_close(stream: BinaryIO) -> None:
     import os
 
     stream.flush()
@@ -82,16 +82,16 @@ class Frames:
         self.files = {
             name: [
                 np.memmap(
-                    folder / f"{name}-{first // SHARD:05d}.u8",
+                    folder / f"{name}-{first // FRAMES_PER_SHARD:05d}.u8",
                     dtype=np.uint8,
                     mode="r",
-                    shape=(min(SHARD, total - first), channels, side, side),
+                    shape=(min(FRAMES_PER_SHARD, total - first), channels, side, side),
                 )
-                for first in range(0, total, SHARD)
+                for first in range(0, total, FRAMES_PER_SHARD)
             ]
             for name, total, channels in (
-                (GREY_FILES, int(grey.sum()), 1),
-                (COLOUR_FILES, int((~grey).sum()), 3),
+                (GREY_PREFIX, int(grey.sum()), 1),
+                (COLOR_PREFIX, int((~grey).sum()), 3),
             )
         }
 
@@ -102,8 +102,8 @@ class Frames:
         rows = np.asarray(rows)
         grey = self.grey[rows]
         out = np.empty((len(rows), 1 if grey.all() else 3, self.side, self.side), dtype=np.uint8)
-        for name, chosen in ((GREY_FILES, grey), (COLOUR_FILES, ~grey)):
-            number, place = np.divmod(self.place[rows], SHARD)
+        for name, chosen in ((GREY_PREFIX, grey), (COLOR_PREFIX, ~grey)):
+            number, place = np.divmod(self.place[rows], FRAMES_PER_SHARD)
             for shard in np.unique(number[chosen]):
                 here = chosen & (number == shard)
                 out[here] = self.files[name][shard][place[here]]  # one channel fills all three

@@ -27,25 +27,28 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import building
+from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.core.process import progress
-from simclr_rhd.core.threads import in_order
+from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.decode import NO_FRAME
-from simclr_rhd.data.decoding.image import GREY, evenly
+from simclr_rhd.data.decoding.image import GREY, evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.sources.base import Entry, Source
+from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.store import index
-from simclr_rhd.data.store.index import STILL, FrameNames
+from simclr_rhd.data.store.index import STILL_NUMBER, FrameNames
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
 
 VERSION = 6  # raise it when the same file would be stored otherwise
-SALT = 32  # bytes
+SALT_BYTES = 32  # bytes
 FETCH_FAILED = "could not be fetched: "
-IN_MEMORY = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
-SAMPLE, SAMPLE_SHARE = 24, 1 / 8  # files, at most, decoded to tell how much room all will take
+MAX_MEMORY_BYTES = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
+MAX_PROBED_FILES, MAX_PROBED_FRACTION = (
+    24,
+    1 / 8,
+)  # files, at most, decoded to tell how much room all will take
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Store:
         frames: N of them, (n, C, S, S) uint8 when indexed; RGB, content centred on black.
         keys: N names: the file's below the source's root, with `#<number>` for a frame of a clip.
         files: N names of the files they come from.
-        kinds: (N,) uint8, GREY (R = G = B everywhere), TINTED or DOPPLER.
-        looks: (N,) uint8, ORDINARY, NEAR_BLACK or CONSTANT.
+        color_modes: (N,) uint8, GREY (R = G = B everywhere), COLOR or DOPPLER.
+        content_flags: (N,) uint8, OK, NEAR_BLACK or CONSTANT.
         digests: (N,) uint64 hashes of the pictures.
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
@@ -68,8 +71,8 @@ class Store:
     frames: Frames | np.ndarray
     keys: Sequence[str]
     files: Sequence[str]
-    kinds: np.ndarray
-    looks: np.ndarray
+    color_modes: np.ndarray
+    content_flags: np.ndarray
     digests: np.ndarray
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
@@ -79,11 +82,11 @@ class Store:
 
 def open_store(
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     *,
     side: int,
     cache_dir: Path,
-    most: int | None = None,
+    max_frames: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Store:
     """The store of `entries` at `side` pixels: the one on disk if there is one, else built now.
@@ -93,34 +96,36 @@ def open_store(
         entries: of its listing.
         side: S.
         cache_dir: where stores are kept.
-        most: frames of a clip at most; None for all.
+        max_frames: frames of a clip at most; None for all.
         max_pixels: of a frame.
 
     Raises:
         UserError: the disk is too full, or a package is missing.
     """
-    folder = folder_of(source, entries, side=side, cache_dir=cache_dir, most=most, max_pixels=max_pixels)
-    if _complete(found := read(folder)):
+    folder = store_path(
+        source, entries, side=side, cache_dir=cache_dir, max_frames=max_frames, max_pixels=max_pixels
+    )
+    if _is_complete(found := read_store(folder)):
         logger.info("store: %d decoded frames reused from %s", len(found.keys), folder)
         return found
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
-    used = [entry for entry in entries if media.kind_of(entry.key)]
+    used = [entry for entry in entries if media.file_type(entry.key)]
     media.require_packages(entry.key for entry in used)
     paths, failed = source.fetch(used)
     rejected = [
         (entry.key, f"{NO_FRAME}{Path(entry.key).suffix}")
         for entry in entries
-        if not media.kind_of(entry.key)
+        if not media.file_type(entry.key)
     ]
-    rejected += [*source.refused, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
-    how = {"side": side, "most": most, "max_pixels": max_pixels, "salt": salt_of(cache_dir)}
+    rejected += [*source.skipped, *((key, FETCH_FAILED + reason) for key, reason in failed.items())]
+    how = {"side": side, "max_frames": max_frames, "max_pixels": max_pixels, "salt": load_salt(cache_dir)}
     _build(folder, paths, rejected, how)
-    store = read(folder)
+    store = read_store(folder)
     assert store is not None, f"{folder} was built a moment ago"
     return replace(store, decoded=len(paths))
 
 
-class Sample(NamedTuple):
+class FileEstimate(NamedTuple):
     """What a file of a source holds, on the mean of some."""
 
     frames: float
@@ -129,43 +134,45 @@ class Sample(NamedTuple):
     grey: bool  # whether all frames are
 
 
-def is_there(
+def store_exists(
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     *,
     side: int,
     cache_dir: Path,
-    most: int | None = None,
+    max_frames: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> bool:
     """Whether `open_store` would find a store; arguments as there."""
-    return folder_of(
-        source, entries, side=side, cache_dir=cache_dir, most=most, max_pixels=max_pixels
+    return store_path(
+        source, entries, side=side, cache_dir=cache_dir, max_frames=max_frames, max_pixels=max_pixels
     ).is_dir()
 
 
-def sample(
+def probe_files(
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     *,
     side: int,
     cache_dir: Path,
-    most: int | None = None,
+    max_frames: int | None = None,
     max_pixels: int = MAX_PIXELS,
-) -> Sample:
+) -> FileEstimate:
     """Look into a few files; arguments as of `open_store`. Those of a remote source are kept.
 
     Raises:
         UserError: a package is missing, or nothing can be fetched.
     """
-    used = [entry for entry in entries if media.kind_of(entry.key)]
+    used = [entry for entry in entries if media.file_type(entry.key)]
     media.require_packages(entry.key for entry in used)
     begun = time.perf_counter()
-    paths, _ = source.fetch([used[number] for number in evenly(len(used), min(len(used), SAMPLE))])
-    how = {"side": side, "most": most, "max_pixels": max_pixels, "salt": salt_of(cache_dir)}
-    done = list(in_order(partial(_measure, paths, how), sorted(paths), workers=os.cpu_count() or 1))
+    paths, _ = source.fetch(
+        [used[number] for number in evenly_spaced(len(used), min(len(used), MAX_PROBED_FILES))]
+    )
+    how = {"side": side, "max_frames": max_frames, "max_pixels": max_pixels, "salt": load_salt(cache_dir)}
+    done = list(map_ordered(partial(_measure_file, paths, how), sorted(paths), workers=os.cpu_count() or 1))
     n = max(1, len(done))
-    return Sample(
+    return FileEstimate(
         sum(found.frames for found in done) / n,
         sum(found.bytes for found in done) / n,
         (time.perf_counter() - begun) / n,
@@ -173,23 +180,23 @@ def sample(
     )
 
 
-def folder_of(
+def store_path(
     source: Source,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     *,
     side: int,
     cache_dir: Path,
-    most: int | None,
+    max_frames: int | None,
     max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """The folder of the store that has these files, prepared so; arguments as of `open_store`."""
-    recipe = hashlib.sha256(json.dumps([VERSION, side, most, max_pixels, source.refused]).encode())
+    recipe = hashlib.sha256(json.dumps([VERSION, side, max_frames, max_pixels, source.skipped]).encode())
     for entry in entries:  # one by one: a million of them would be a text of a hundred megabytes
-        recipe.update(f"\0{entry.key}\0{entry.stamp}".encode())  # no usable name has a control character
+        recipe.update(f"\0{entry.key}\0{entry.version}".encode())  # no usable name has a control character
     return cache_dir / "stores" / recipe.hexdigest()[:24]
 
 
-def check_rejected(store: Store, most: float) -> None:
+def check_rejected(store: Store, max_fraction: float) -> None:
     """Stop when more than the share `most` of the files is unreadable.
 
     Files that are no frames by their extension are listed in `rejected.csv`, but do not count here.
@@ -202,15 +209,16 @@ def check_rejected(store: Store, most: float) -> None:
     examples = "".join(f"\n  {key}: {why}" for key, why in (unreadable or store.rejected)[:5])
     if not store.keys:
         raise UserError(f"none of the {len(store.rejected)} files is a readable frame:{examples}")
-    if len(unreadable) > most * total:
+    if len(unreadable) > max_fraction * total:
         enough = math.ceil(100 * len(unreadable) / total) / 100
         raise UserError(
             f"{len(unreadable)} of {total} files cannot be read; --max-rejected allows "
-            f"{most:.1%}. Mend them, or go on without them: --max-rejected {enough}. The first:{examples}"
+            f"{max_fraction:.1%}. Mend them, or go on without them: --max-rejected {enough}. "
+            f"The first:{examples}"
         )
 
 
-class Measured(NamedTuple):
+class FileSize(NamedTuple):
     """What a file has: frames, their bytes once decoded, whether all are grey."""
 
     frames: int
@@ -218,15 +226,15 @@ class Measured(NamedTuple):
     grey: bool
 
 
-def _measure(paths: dict[str, Path], how: dict[str, Any], key: str) -> Measured:
+def _measure_file(paths: dict[str, Path], how: dict[str, Any], key: str) -> FileSize:
     frames, size, grey = 0, 0, True
-    for frame in media.one_by_one(paths[key], key, media.Prepared(), **how):
-        frames, size, grey = frames + 1, size + frame.pixels.nbytes, grey and frame.kind == GREY
-    return Measured(frames, size, grey)
+    for frame in media.iter_frames(paths[key], key, media.DecodedFile(), **how):
+        frames, size, grey = frames + 1, size + frame.pixels.nbytes, grey and frame.color_mode == GREY
+    return FileSize(frames, size, grey)
 
 
 @dataclass
-class Waiting:
+class PendingFile:
     """A decoded file until its turn to be written comes.
 
     Attributes:
@@ -237,25 +245,28 @@ class Waiting:
     """
 
     key: str
-    done: media.Prepared
+    done: media.DecodedFile
     rows: list[tuple[int, int, int, int]]
     pixels: Any
 
 
-def _decode(paths: dict[str, Path], folder: Path, how: dict[str, Any], key: str) -> Waiting:
-    waiting = Waiting(
-        key, media.begin(paths[key]), [], tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(folder))
+def _decode_file(paths: dict[str, Path], folder: Path, how: dict[str, Any], key: str) -> PendingFile:
+    waiting = PendingFile(
+        key,
+        media.start_decoding(paths[key]),
+        [],
+        tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES, dir=str(folder)),
     )
     if not waiting.done.reason:
-        for frame in media.one_by_one(paths[key], key, waiting.done, **how):
-            number = STILL if frame.number is None else frame.number
-            waiting.rows.append((number, frame.kind, frame.look, int(frame.digest, 16)))
+        for frame in media.iter_frames(paths[key], key, waiting.done, **how):
+            number = STILL_NUMBER if frame.number is None else frame.number
+            waiting.rows.append((number, frame.color_mode, frame.content_flag, int(frame.digest, 16)))
             waiting.pixels.write(frame.pixels.tobytes())
     waiting.pixels.seek(0)
     return waiting
 
 
-def salt_of(cache_dir: Path) -> bytes:
+def load_salt(cache_dir: Path) -> bytes:
     """Secret bytes of this cache folder, made once: without them a patient's number could be guessed.
 
     They are written and read under a lock: what is empty or cut off was left by a process that ended.
@@ -264,13 +275,13 @@ def salt_of(cache_dir: Path) -> bytes:
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         salt = stream.read()
-        if len(salt) == SALT and any(salt):
+        if len(salt) == SALT_BYTES and any(salt):
             return salt
         if salt:
             logger.warning(
                 "WARNING %s is damaged: patients of DICOM files get other numbers than before", path
             )
-        salt = secrets.token_bytes(SALT)
+        salt = secrets.token_bytes(SALT_BYTES)
         stream.seek(0)
         stream.truncate()
         stream.write(salt)
@@ -283,11 +294,11 @@ def _build(
     folder: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], how: dict[str, Any]
 ) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(folder.parent, sorted(paths), partial(_measure, paths, how))
+    _check_disk_space(folder.parent, sorted(paths), partial(_measure_file, paths, how))
     start = time.perf_counter()
     try:
-        with building(folder) as part:
-            frames = _write(part, paths, list(rejected), how)
+        with atomic_directory(folder) as part:
+            frames = _write_store(part, paths, list(rejected), how)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -299,11 +310,11 @@ def _build(
     logger.info("store: %d frames in %.1f s (%.0f frames/s)", frames, seconds, frames / seconds)
 
 
-def _check_room(place: Path, keys: list[str], measure: Callable[[str], Measured]) -> None:
+def _check_disk_space(place: Path, keys: list[str], measure: Callable[[str], FileSize]) -> None:
     """Say how much room the frames will take, from a sample of the files; refuse what does not fit."""
-    some = min(SAMPLE, math.ceil(SAMPLE_SHARE * len(keys)))
-    sample = [keys[number] for number in evenly(len(keys), some)]
-    bytes_of = [found.bytes for found in in_order(measure, sample, workers=os.cpu_count() or 1)]
+    some = min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * len(keys)))
+    sample = [keys[number] for number in evenly_spaced(len(keys), some)]
+    bytes_of = [found.bytes for found in map_ordered(measure, sample, workers=os.cpu_count() or 1)]
     need = sum(bytes_of) / max(1, len(sample)) * len(keys)
     free = shutil.disk_usage(place).free
     if need > free:
@@ -315,7 +326,9 @@ def _check_room(place: Path, keys: list[str], measure: Callable[[str], Measured]
     logger.info("store: decoding %d files, about %.2f GB in %s", len(keys), need / 1e9, place)
 
 
-def _write(part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], how: dict[str, Any]) -> int:
+def _write_store(
+    part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], how: dict[str, Any]
+) -> int:
     """Decode all files into shards, and write the index; how many frames there are."""
     rows: list[tuple[int, int, int, int, int]] = []
     files: list[str] = []
@@ -323,9 +336,9 @@ def _write(part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], 
     writer = ShardWriter(part)
     try:
         for waiting in progress(
-            in_order(partial(_decode, paths, part, how), sorted(paths), workers=os.cpu_count() or 1),
+            map_ordered(partial(_decode_file, paths, part, how), sorted(paths), workers=os.cpu_count() or 1),
             total=len(paths),
-            where="store",
+            label="store",
             unit="files",
             amount=lambda waiting: len(waiting.rows),
             amount_unit="frames",
@@ -347,14 +360,14 @@ def _write(part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], 
             files.append(key)
         shards = writer.close()
     finally:
-        writer.abandon()
+        writer.abort()
     rejected.sort()
     content.update(json.dumps(rejected).encode())
-    index.write(
+    index.write_index(
         part,
         side=how["side"],
         files=files,
-        rows=np.array(rows, dtype=index.ROW),
+        rows=np.array(rows, dtype=index.FRAME_DTYPE),
         patients=patients,
         rejected=rejected,
         fingerprint=content.hexdigest(),
@@ -363,17 +376,17 @@ def _write(part: Path, paths: dict[str, Path], rejected: list[tuple[str, str]], 
     return len(rows)
 
 
-def _complete(store: Store | None) -> TypeGuard[Store]:
+def _is_complete(store: Store | None) -> TypeGuard[Store]:
     """Whether there is a store and it lacks no file that another attempt might fetch."""
     return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 
-def read(folder: Path) -> Store | None:
+def read_store(folder: Path) -> Store | None:
     """The store in a folder; None if there is none, or if it is damaged."""
     if not folder.is_dir():
         return None
     try:
-        found = index.read(folder)
+        found = index.read_index(folder)
         kinds, looks = (np.ascontiguousarray(found.rows[name]) for name in ("kind", "look"))
         frames = Frames(folder, kinds, found.side)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -383,8 +396,8 @@ def read(folder: Path) -> Store | None:
         frames=frames,
         keys=FrameNames(found.files, found.rows, numbered=True),
         files=FrameNames(found.files, found.rows, numbered=False),
-        kinds=kinds,
-        looks=looks,
+        color_modes=kinds,
+        content_flags=looks,
         digests=found.rows["digest"],
         patients=found.patients,
         rejected=found.rejected,

@@ -193,7 +193,10 @@ def some_views(
 
     rows = dataset.rows("unlabelled")
     row = rows[len(rows) // 2 : len(rows) // 2 + 1]
-    frame, kind = torch.from_numpy(dataset.store.frames[row]), torch.from_numpy(dataset.store.kinds[row])
+    frame, kind = (
+        torch.from_numpy(dataset.store.frames[row]),
+        torch.from_numpy(dataset.store.color_modes[row]),
+    )
     u = torch.cat([draws(seed, epoch, row)[0] for epoch in range(1, VIEWS // 2 + 1)])
     views = two_views(
         frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, strengths=strengths

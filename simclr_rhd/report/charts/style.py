@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.core.files import replacing
+from simclr_rhd.core.files import atomic_write
 
 Names = Sequence[str]
 Epochs = Sequence[dict[str, Any]]
@@ -107,7 +107,7 @@ def page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: 
         ):
             figure.text(0.15 / width, y / height, "\n".join(lines), va="top", **look)
         yield figure
-        with replacing(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, format="png", metadata={"Software": None})
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.records import AGAIN, read_text, told
+from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, shorten
 from simclr_rhd.core.text import from_cell
 
 OF_ROW = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
-PAIR = " + "  # labels.PAIR, whose module imports torch
+PAIR = " + "  # labels.LESION_SEPARATOR, whose module imports torch
 
 Row = Mapping[str, str]  # {column: cell}
 
@@ -54,20 +54,22 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     try:
         header = list(map(from_cell, next(reader, [])))
         if missing := [name for name in OF_ROW if name not in header]:
-            raise UserError(f"{path}: has no column {', '.join(missing)}; {AGAIN}")
+            raise UserError(f"{path}: has no column {', '.join(missing)}; {RECOVERY_ADVICE}")
         if len(set(header)) < len(header):
-            raise UserError(f"{path}: two columns have one name; {AGAIN}")
+            raise UserError(f"{path}: two columns have one name; {RECOVERY_ADVICE}")
         for cells in reader:
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):
-                raise UserError(f"{where}: found {len(cells)} cells, wanted {len(header)}; {AGAIN}")
+                raise UserError(f"{where}: found {len(cells)} cells, wanted {len(header)}; {RECOVERY_ADVICE}")
             row = dict(zip(header, map(from_cell, cells), strict=True)) | {"line": str(reader.line_num)}
             if (row["task"], row["path"]) in seen:
-                raise UserError(f"{where}: its frame has a row of this task already; {AGAIN}")
+                raise UserError(f"{where}: its frame has a row of this task already; {RECOVERY_ADVICE}")
             seen.add((row["task"], row["path"]))
             tasks.setdefault(row["task"], []).append(row)
     except csv.Error as error:
-        raise UserError(f"{path}: line {reader.line_num}: is cut off, or no CSV ({error}); {AGAIN}") from None
+        raise UserError(
+            f"{path}: line {reader.line_num}: is cut off, or no CSV ({error}); {RECOVERY_ADVICE}"
+        ) from None
     return tasks
 
 
@@ -93,11 +95,13 @@ def read_answers(
     rows = [row for row in rows if row["true"]]
     columns = classes if lesion is None else [lesion]
     if missing := [name for name in columns if rows and f"p:{name}" not in rows[0]]:
-        raise UserError(f"{path}: has no column p:{missing[0]}; {AGAIN}")
+        raise UserError(f"{path}: has no column p:{missing[0]}; {RECOVERY_ADVICE}")
     true = [row["true"] if lesion is None else classes[lesion in row["true"].split(PAIR)] for row in rows]
     for row, name in zip(rows, true, strict=True):
         if name not in classes:
-            raise UserError(f"{path}: line {row['line']}: true {name!r} is no class in metrics.json; {AGAIN}")
+            raise UserError(
+                f"{path}: line {row['line']}: true {name!r} is no class in metrics.json; {RECOVERY_ADVICE}"
+            )
     p = [[_probability(row, f"p:{name}", path) for name in columns] for row in rows]
     found = np.array(p, dtype=np.float64).reshape(len(rows), len(columns))
     return Answers(
@@ -116,7 +120,8 @@ def _held(row: Row, held: Sequence[Sequence[float]], path: Path) -> Sequence[flo
     fold = row.get("fold", "")
     if not (fold.isdecimal() and 1 <= int(fold) <= len(held)):
         raise UserError(
-            f"{path}: line {row['line']}: fold: found {told(fold)}, wanted 1 to {len(held)}; {AGAIN}"
+            f"{path}: line {row['line']}: fold: found {shorten(fold)}, wanted 1 to {len(held)}; "
+            f"{RECOVERY_ADVICE}"
         )
     return held[int(fold) - 1]
 
@@ -127,6 +132,8 @@ def _probability(row: Row, column: str, path: Path) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        cell = told(row[column])
-        raise UserError(f"{path}: line {row['line']}: {column}: found {cell}, wanted 0 to 1; {AGAIN}")
+        cell = shorten(row[column])
+        raise UserError(
+            f"{path}: line {row['line']}: {column}: found {cell}, wanted 0 to 1; {RECOVERY_ADVICE}"
+        )
     return value

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.core.text import shown
+from simclr_rhd.core.text import replace_unprintable
 from simclr_rhd.evaluation.metrics import margins
 from simclr_rhd.report.compare.answers import Answers
 from simclr_rhd.report.compare.load_run import LEVELS, Asked, Earlier
@@ -91,7 +91,7 @@ def named(runs: Sequence[Earlier]) -> dict[str, Earlier]:
 
 def _parts(folder: Path) -> list[str]:
     path = os.fsencode(os.path.abspath(folder)).decode("utf-8", "replace")
-    parts = [" ".join(shown(part).split()) or "?" for part in path.split("/") if part]
+    parts = [" ".join(replace_unprintable(part).split()) or "?" for part in path.split("/") if part]
     return parts or ["/"]
 
 

@@ -15,8 +15,17 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.records import AGAIN, WANTED, Record, is_share, parsed, read_object, read_text, told
-from simclr_rhd.data.labels.prevalence import chosen
+from simclr_rhd.core.records import (
+    RECOVERY_ADVICE,
+    RUN_FOLDER_WANTED,
+    JsonObject,
+    is_fraction,
+    parse_json,
+    read_json_object,
+    read_text,
+    shorten,
+)
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.report.compare.answers import Answers, Row, read_answers, read_predictions
 
 LEVELS = ("video", "frame")  # the first that can be scored is judged, as in summary.judged
@@ -120,28 +129,30 @@ def read_run(folder: Path) -> Earlier:
         UserError: it holds none, or one that is not finished, or its files are not those of a run.
     """
     if not os.path.isdir(folder):  # False for names that no folder can have, too
-        raise UserError(f"{folder}: {'is a file' if os.path.exists(folder) else 'is not there'}; {WANTED}")
-    run = read_object(folder / "run.json")
+        raise UserError(
+            f"{folder}: {'is a file' if os.path.exists(folder) else 'is not there'}; {RUN_FOLDER_WANTED}"
+        )
+    run = read_json_object(folder / "run.json")
     if run.text("status") != "finished":
         raise UserError(
-            f"{folder}: its run is not finished (run.json: status {told(run.text('status'))}); run the same "
-            "command again, which goes on from where it stopped, and compare then"
+            f"{folder}: its run is not finished (run.json: status {shorten(run.text('status'))}); run the "
+            "same command again, which goes on from where it stopped, and compare then"
         )
-    metrics = read_object(folder / "metrics.json")
-    split, data = metrics.record("split"), run.record("data")
-    asked, skipped = _questions(metrics.record("tasks"), folder / "predictions.csv")
-    curves, kept = _history(folder / "history.jsonl", metrics.record("tasks").fields)
+    metrics = read_json_object(folder / "metrics.json")
+    split, data = metrics.object("split"), run.object("data")
+    asked, skipped = _questions(metrics.object("tasks"), folder / "predictions.csv")
+    curves, kept = _history(folder / "history.jsonl", metrics.object("tasks").fields)
     return Earlier(
         folder=folder,
         finished=run.text("finished"),
         data={name: data.text(name) for name in ("location", "fingerprint")}
-        | {"synthetic": metrics.truth("synthetic")},
-        flags=run.record("signature").fields,
-        settled=run.record("settled").fields if "settled" in run.fields else {},
+        | {"synthetic": metrics.boolean("synthetic")},
+        flags=run.object("signature").fields,
+        settled=run.object("settled").fields if "settled" in run.fields else {},
         made_with={name: run.fields.get(name) for name in ("commit", "device")}
-        | run.record("versions").fields,
+        | run.object("versions").fields,
         by=split.text("by"),
-        leaky=split.truth("leaky"),
+        leaky=split.boolean("leaky"),
         folds=split.count("folds", 1),
         kept=kept,
         curves=curves,
@@ -156,15 +167,17 @@ def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str]
     kept = None
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:
-            row = Record(parsed(line), f"{path}: line {number}")
+            row = JsonObject(parse_json(line), f"{path}: line {number}")
         except ValueError as error:
-            raise UserError(f"{path}: line {number} is cut off, or no JSON ({error}); {AGAIN}") from None
+            raise UserError(
+                f"{path}: line {number} is cut off, or no JSON ({error}); {RECOVERY_ADVICE}"
+            ) from None
         phase, epoch = row.text("phase"), row.count("epoch", 1)
         found: dict[tuple[str, str], float | None] = {}
         if phase == "simclr":
             found = {(name, ""): row.number(name) for name in MEASURED}
             if row.fields.get("knn") is not None:
-                votes = row.record("knn")
+                votes = row.object("knn")
                 found |= {("knn", task): votes.number(task) for task in votes.fields}
             kept = epoch if row.fields.get("best") is True else kept
         elif phase in tasks:
@@ -174,11 +187,11 @@ def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str]
             if value is not None:
                 curves[key][epoch] = value
     if not curves.get(("loss", "")):
-        raise UserError(f"{path}: found no loss of a pretraining epoch, wanted one a line; {AGAIN}")
+        raise UserError(f"{path}: found no loss of a pretraining epoch, wanted one a line; {RECOVERY_ADVICE}")
     return curves, kept
 
 
-def _questions(tasks: Record, predictions: Path) -> tuple[dict[str, Asked], dict[str, str]]:
+def _questions(tasks: JsonObject, predictions: Path) -> tuple[dict[str, Asked], dict[str, str]]:
     """{name: question} of those that were tested, and {task: why it was not learnt}."""
     rows = read_predictions(predictions)
     asked, skipped = {}, {}
@@ -186,29 +199,31 @@ def _questions(tasks: Record, predictions: Path) -> tuple[dict[str, Asked], dict
         if "skipped" in of.fields:
             skipped[task] = of.text("skipped")
         elif "lesions" in of.fields:
-            for lesion, result in of.record("lesions").items():
+            for lesion, result in of.object("lesions").items():
                 asked[f"{task}: {lesion}"] = _asked(result, rows.get(task, []), predictions, lesion=lesion)
         else:
             asked[task] = _asked(of, rows.get(task, []), predictions)
     return asked, skipped
 
 
-def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None = None) -> Asked:
+def _asked(result: JsonObject, rows: Sequence[Row], path: Path, lesion: str | None = None) -> Asked:
     classes = result.names("classes")
     if lesion is not None and len(classes) != 2:
-        raise UserError(f"{result.where}: classes: found {len(classes)}, wanted absent and present; {AGAIN}")
-    missing = result.of("not_evaluable", lambda x: isinstance(x, list), "a list")
-    missing = {Record(row, f"{result.where}: not_evaluable").text("class") for row in missing}
+        raise UserError(
+            f"{result.where}: classes: found {len(classes)}, wanted absent and present; {RECOVERY_ADVICE}"
+        )
+    missing = result.get("not_evaluable", lambda x: isinstance(x, list), "a list")
+    missing = {JsonObject(row, f"{result.where}: not_evaluable").text("class") for row in missing}
     evaluable = frozenset(classes) - missing
-    test, baselines = result.record("test"), result.record("baselines")
-    ours = {level: _score(test.record(level)) for level in LEVELS}
+    test, baselines = result.object("test"), result.object("baselines")
+    ours = {level: _score(test.object(level)) for level in LEVELS}
     answers = read_answers(rows, classes, path, lesion, _held(result, classes))
-    tested, n = sum(true in evaluable for true in answers.true), test.record("frame").count("n")
+    tested, n = sum(true in evaluable for true in answers.true), test.object("frame").count("n")
     question = result.where.partition(": tasks: ")[2]
     if tested != n:
         raise UserError(
             f"{path}: found {tested} annotated frames for '{question}', metrics.json "
-            f"has {n}: one of the files is cut off or of another run; {AGAIN}"
+            f"has {n}: one of the files is cut off or of another run; {RECOVERY_ADVICE}"
         )
     told = ours["frame"].value
     if told is not None and not (
@@ -216,7 +231,7 @@ def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None =
     ):
         raise UserError(
             f"{path}: the balanced accuracy of its answers to '{question}' is not that in metrics.json: the "
-            f"files are of different runs; {AGAIN}"
+            f"files are of different runs; {RECOVERY_ADVICE}"
         )
     return Asked(
         classes=classes,
@@ -229,20 +244,20 @@ def _asked(result: Record, rows: Sequence[Row], path: Path, lesion: str | None =
     )
 
 
-def _held(result: Record, classes: list[str]) -> list[list[float]]:
+def _held(result: JsonObject, classes: list[str]) -> list[list[float]]:
     """Of each fold, the shares of the classes that its probabilities hold for; none in an older run."""
     head = result.fields.get("head")
     if not isinstance(head, dict) or "prevalence" not in head:
         return []
     found = []
-    for of_fold in result.record("head").of("prevalence", lambda x: isinstance(x, list), "a list"):
-        record = Record(of_fold, f"{result.where}: head: prevalence")
+    for of_fold in result.object("head").get("prevalence", lambda x: isinstance(x, list), "a list"):
+        record = JsonObject(of_fold, f"{result.where}: head: prevalence")
         names = list(record.fields)
-        shares = [record.of(name, _is_positive_share, "a share above 0") for name in names]
+        shares = [record.get(name, _is_positive_share, "a share above 0") for name in names]
         if names == classes[1:] and len(classes) == 2:  # of a lesion
             names, shares = classes, [1 - shares[0], shares[0]]
         if names != classes:
-            raise UserError(f"{record.where}: is of other classes; {AGAIN}")
+            raise UserError(f"{record.where}: is of other classes; {RECOVERY_ADVICE}")
         found.append(shares)
     return found
 
@@ -253,23 +268,23 @@ def _is_positive_share(value: object) -> bool:
 
 def _balanced_accuracy(answers: Answers, classes: list[str], evaluable: frozenset[str]) -> float:
     """Mean recall per frame, of the classes that count."""
-    said = np.array(classes)[chosen(answers.probabilities, answers.prevalence)]
+    said = np.array(classes)[balanced_choice(answers.probabilities, answers.prevalence)]
     true = np.array(answers.true)
     return float(np.mean([(said[true == name] == name).mean() for name in evaluable & set(answers.true)]))
 
 
-def _rival(baselines: Record, name: str) -> dict[str, Score]:
+def _rival(baselines: JsonObject, name: str) -> dict[str, Score]:
     """Scores of a comparator: those per frame stand at the top, those per video below."""
     if name not in baselines.fields:
         return dict.fromkeys(LEVELS, Score())
-    found = baselines.record(name)
-    return {"frame": _score(found), "video": _score(found.record("video"))}
+    found = baselines.object(name)
+    return {"frame": _score(found), "video": _score(found.object("video"))}
 
 
-def _score(scores: Record) -> Score:
-    value, bounds = scores.share("balanced_accuracy"), None
+def _score(scores: JsonObject) -> Score:
+    value, bounds = scores.fraction("balanced_accuracy"), None
     if scores.fields.get("ci95") is not None:
-        bounds = scores.record("ci95").of(
+        bounds = scores.object("ci95").get(
             "balanced_accuracy", _is_interval, "two numbers from 0 to 1, or null"
         )
     return Score(value, *(bounds or ()))
@@ -278,4 +293,4 @@ def _score(scores: Record) -> Score:
 def _is_interval(value: object) -> bool:
     if value is None:
         return True
-    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(is_share, value))
+    return isinstance(value, list) and len(value) == 2 and None not in value and all(map(is_fraction, value))

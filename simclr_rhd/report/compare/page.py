@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import make_folder
+from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.report.compare.charts import DATA, charts
 from simclr_rhd.report.compare.differences import (
     BETTER,
@@ -44,7 +44,7 @@ def write_html(path: Path, runs: Runs) -> None:
         raise UserError(f"--out {path}: is a folder; wanted a file, such as {path / 'comparison.html'}")
     if path.name == "report.html" and (path.parent / "run.json").exists():
         raise UserError(f"--out {path}: is the report of a run; name another file")
-    make_folder(path.parent, flag="--out")
+    ensure_writable_dir(path.parent, flag="--out")
     try:
         _write(path, runs)
     except OSError as error:

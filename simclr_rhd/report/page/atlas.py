@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import Cohort, Question, Table
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.report.charts.style import COLOURS, DPI, MARKERS, PALE
@@ -23,8 +23,8 @@ NOT_ASKED = -1
 def atlas(
     points: Mapping[str, np.ndarray],
     shown: np.ndarray,
-    cohort: Cohort,
-    table: Table,
+    cohort: LabelledSet,
+    table: Probabilities,
     parts: np.ndarray,
     *,
     frames: np.ndarray | Frames,
@@ -56,7 +56,7 @@ def atlas(
         "lines": [names.line(int(row)) for row in rows[shown]],
         "videos": np.unique(cohort.videos[shown], return_inverse=True)[1].tolist(),
         "parts": parts[shown].tolist(),
-        "questions": {question.name: _asked(question, table, shown) for question in cohort.questions()},
+        "questions": {question.name: _asked(question, table, shown) for question in cohort.targets()},
     }
 
 
@@ -68,10 +68,10 @@ def _on_grid(xy: np.ndarray) -> np.ndarray:
     return ((placed + 0.5) * GRID).round().astype(int)
 
 
-def _asked(question: Question, table: Table, shown: np.ndarray) -> dict[str, Any]:
+def _asked(question: Target, table: Probabilities, shown: np.ndarray) -> dict[str, Any]:
     p = question.probabilities(table)[shown]
     tested = np.isfinite(p).all(axis=1)
-    said = question.said(table)[shown]
+    said = question.predicted(table)[shown]
     of_said = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), said], 0)
     return {
         "classes": question.classes,

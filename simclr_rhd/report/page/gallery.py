@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.decoding.image import evenly
-from simclr_rhd.data.labelled_set import Cohort, Question, Table
+from simclr_rhd.data.decoding.image import evenly_spaced
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.page import images
 
@@ -19,9 +19,7 @@ OF_A_CLASS, ERRORS, DOUBTFUL, EXPLAINED, PAIRS = 6, 8, 8, 3, 6  # frames, or pai
 OF_A_VIDEO = 1  # frames of one video among the errors, or the doubtful ones
 SPOKEN = 3  # probabilities beside a frame
 
-Explain = Callable[
-    [Question, np.ndarray, np.ndarray], tuple[np.ndarray, int]
-]  # rows, classes -> heat, fields
+Explain = Callable[[Target, np.ndarray, np.ndarray], tuple[np.ndarray, int]]  # rows, classes -> heat, fields
 
 
 @dataclass(frozen=True)
@@ -55,28 +53,32 @@ class Gallery:
         cohort: the labelled ones.
     """
 
-    def __init__(self, dataset: Dataset, cohort: Cohort) -> None:
+    def __init__(self, dataset: Dataset, cohort: LabelledSet) -> None:
         self.frames, self.rows = dataset.store.frames, dataset.labelled()
         self.cohort = cohort
         self.names = dataset.pseudonyms()
 
-    def classes(self, question: Question) -> dict[str, list[Shot]]:
+    def classes(self, question: Target) -> dict[str, list[Shot]]:
         """{class: frames of it}, of as many groups and parts as can be."""
         found = {}
         for number, name in enumerate(question.classes):
             here = np.flatnonzero(question.true == number)
             _, firsts = np.unique(self.cohort.groups[here], return_index=True)
             others = np.setdiff1d(np.arange(len(here)), firsts)
-            chosen = here[[firsts[place] for place in evenly(len(firsts), OF_A_CLASS)]] if len(here) else here
+            chosen = (
+                here[[firsts[place] for place in evenly_spaced(len(firsts), OF_A_CLASS)]]
+                if len(here)
+                else here
+            )
             more = (
-                here[[others[place] for place in evenly(len(others), OF_A_CLASS - len(chosen))]]
+                here[[others[place] for place in evenly_spaced(len(others), OF_A_CLASS - len(chosen))]]
                 if len(chosen) < OF_A_CLASS and len(others)
                 else here[:0]
             )
             found[name] = [self._shot(at, f"A frame of {name}") for at in (*chosen, *more)]
         return found
 
-    def failures(self, question: Question, table: Table, rows: np.ndarray) -> dict[str, list[Shot]]:
+    def failures(self, question: Target, table: Probabilities, rows: np.ndarray) -> dict[str, list[Shot]]:
         """{"errors": the most confident ones, "doubts": the least certain frames}.
 
         Args:
@@ -84,7 +86,7 @@ class Gallery:
             table: the answers.
             rows: indices, among the n, of the annotated frames that were tested.
         """
-        p, said = question.probabilities(table)[rows], question.said(table)[rows]  # (r, C), (r,)
+        p, said = question.probabilities(table)[rows], question.predicted(table)[rows]  # (r, C), (r,)
         wrong = np.flatnonzero(said != question.true[rows])
         entropy = -(p * np.log(np.clip(p, 1e-12, 1))).sum(axis=1)
         errors = self._apart(rows[wrong[np.argsort(-p[wrong, said[wrong]], kind="stable")]], ERRORS)
@@ -95,7 +97,7 @@ class Gallery:
         }
 
     def explained(
-        self, question: Question, table: Table, rows: np.ndarray, explain: Explain
+        self, question: Target, table: Probabilities, rows: np.ndarray, explain: Explain
     ) -> dict[str, Any] | None:
         """Right and wrong frames, the surest first, with what speaks for the class said.
 
@@ -104,7 +106,7 @@ class Gallery:
             side}; None without any.
         """
         p = question.probabilities(table)[rows]
-        said = question.said(table)[rows]
+        said = question.predicted(table)[rows]
         surest = np.argsort(-p[np.arange(len(p)), said], kind="stable")
         turn = np.zeros(len(said), dtype=int)  # of each frame among those of what is said
         for number in np.unique(said):
@@ -118,7 +120,7 @@ class Gallery:
         )
         if not len(chosen):
             return None
-        heat, fields = explain(question, chosen, question.said(table)[chosen])
+        heat, fields = explain(question, chosen, question.predicted(table)[chosen])
         shots = []
         for at, warm in zip(chosen, heat, strict=True):
             shot = self._asked(at, question, table, "A frame")
@@ -150,11 +152,11 @@ class Gallery:
                 chosen.append(row)
         return chosen
 
-    def _asked(self, at: int, question: Question, table: Table, what: str) -> Shot:
+    def _asked(self, at: int, question: Target, table: Probabilities, what: str) -> Shot:
         p = question.probabilities(table)[at]
         order = np.argsort(-p, kind="stable")
         true = question.classes[question.true[at]]
-        number = question.said(table)[at]
+        number = question.predicted(table)[at]
         said = question.classes[number]
         shorts = short_names(question.classes)
         if number not in order[:SPOKEN]:

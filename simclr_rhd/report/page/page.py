@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simclr_rhd.data.labels.pseudonyms import without_places
+from simclr_rhd.data.labels.pseudonyms import redact_paths
 from simclr_rhd.evaluation.metrics import AVERAGES
 from simclr_rhd.report.charts.panels import FEWEST
 from simclr_rhd.report.charts.style import short_names
@@ -57,7 +57,7 @@ def write_html(
         "report.html",
         script="report.js" if shown else "",
         metrics=metrics,
-        run=_facts(without_places(run, run["config"])),
+        run=_facts(redact_paths(run, run["config"])),
         shown=shown,
         atlas=_for_script(shown) if shown and shown.atlas else None,
         rejected=rejected,

@@ -11,8 +11,8 @@ import numpy as np
 from torch import nn
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.decoding.image import evenly
-from simclr_rhd.data.labelled_set import Cohort, Question, Table
+from simclr_rhd.data.decoding.image import evenly_spaced
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.evaluation import curves
 from simclr_rhd.evaluation.results import annotated
@@ -78,13 +78,13 @@ class Contents:
 
 def on_maps(n: int) -> np.ndarray:
     """(m,) which of n labelled frames are on the maps."""
-    return np.array(evenly(n, MOST))
+    return np.array(evenly_spaced(n, MOST))
 
 
 def gather(
     dataset: Dataset,
-    cohort: Cohort,
-    table: Table,
+    cohort: LabelledSet,
+    table: Probabilities,
     history: Sequence[dict[str, Any]],
     metrics: Mapping[str, Any],
     views: tuple[np.ndarray, np.ndarray],
@@ -102,7 +102,7 @@ def gather(
         explain: see `explainer`.
     """
     gallery, of_run, found = Gallery(dataset, cohort), dict(results(dict(metrics))), {}
-    for question in cohort.questions():
+    for question in cohort.targets():
         result, rows = of_run[question.name], annotated(cohort, question, "test")
         rows = rows[np.isin(question.true[rows], question.evaluable())]
         level = judged(result) or "frame"
@@ -130,14 +130,14 @@ def gather(
 def with_maps(
     shown: Contents,
     dataset: Dataset,
-    cohort: Cohort,
-    table: Table,
+    cohort: LabelledSet,
+    table: Probabilities,
     maps: Mapping[str, np.ndarray],
     rows: np.ndarray,
 ) -> Contents:
     """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
     questions = {}
-    for question in cohort.questions():
+    for question in cohort.targets():
         stills = {
             method: data_uri(atlas.still(points, question.true[rows], len(question.classes)), "image/png")
             for method, points in maps.items()
@@ -148,7 +148,7 @@ def with_maps(
         rows,
         cohort,
         table,
-        dataset.told_part()[dataset.labelled()],
+        dataset.display_part()[dataset.labelled()],
         frames=dataset.store.frames,
         rows=dataset.labelled(),
         names=dataset.pseudonyms(),
@@ -157,7 +157,7 @@ def with_maps(
 
 
 def explainer(
-    dataset: Dataset, cohort: Cohort, encoders: Sequence[nn.Module], heads: Sequence[Heads], *, size: int
+    dataset: Dataset, cohort: LabelledSet, encoders: Sequence[nn.Module], heads: Sequence[Heads], *, size: int
 ) -> Explain:
     """Grad-CAM of tested frames, each by the encoder and the heads that it was tested with.
 
@@ -168,9 +168,9 @@ def explainer(
         heads: of each fold.
         size: pixels of a view's side.
     """
-    frames, rows, tested_by = dataset.store.frames, dataset.labelled(), cohort.tested_by()
+    frames, rows, tested_by = dataset.store.frames, dataset.labelled(), cohort.test_fold()
 
-    def explain(question: Question, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
+    def explain(question: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
         heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
         # An answer on a lesion is one number: what speaks for "absent" is what speaks against the lesion.
         outputs = classes if question.lesion is None else np.full_like(classes, question.lesion)

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from simclr_rhd.core.files import replacing
+from simclr_rhd.core.files import atomic_write
 from simclr_rhd.report.charts.style import DARK, whole_percent
 from simclr_rhd.report.summary import difference, figure, interval
 
@@ -52,7 +52,7 @@ def write_page(path: Path, template: str, *, script: str = "", **values: Any) ->
         script_source=Markup(f"'sha256-{digest}'" if code else "'none'"),
         **values,
     )
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import write_lines
-from simclr_rhd.core.process import duration
+from simclr_rhd.core.process import format_duration
 from simclr_rhd.runs.run_dir import TENSORBOARD
 from simclr_rhd.ssl.model import EMBEDDING
 from simclr_rhd.ssl.monitoring.embedding_metrics import concerns
@@ -42,7 +42,7 @@ class Journal:
     ) -> None:
         self.path, self.sizes, self.monitor = save_dir / "history.jsonl", sizes, monitor
         self.events = None
-        if tensorboard and ranks.leads():
+        if tensorboard and ranks.is_main_process():
             require_tensorboard()
             from torch.utils.tensorboard import SummaryWriter
 
@@ -57,7 +57,7 @@ class Journal:
 
     def __call__(self, history: list[dict[str, Any]]) -> None:
         """Tell the last epoch."""
-        if not ranks.leads():
+        if not ranks.is_main_process():
             return
         write_lines(self.path, history)
         logger.info(epoch_line(history, self.sizes, self.monitor))
@@ -109,6 +109,7 @@ def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str
     elif last["best"]:
         parts.append(f"best {monitor.replace('-', ' ')}")
     parts.append(
-        f"{last['frames_per_s']:.0f} frames/s, {duration(last['seconds'])}, about {duration(left)} left"
+        f"{last['frames_per_s']:.0f} frames/s, {format_duration(last['seconds'])}, "
+        f"about {format_duration(left)} left"
     )
     return ", ".join(parts)

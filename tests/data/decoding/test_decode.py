@@ -14,7 +14,7 @@ from PIL import Image
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding import decode as media
-from simclr_rhd.data.decoding.image import evenly, square
+from simclr_rhd.data.decoding.image import evenly_spaced, letterbox
 
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
@@ -22,11 +22,11 @@ SALT = b"salt"
 
 
 def prepare(path, *, side=48, most=None):
-    return media.prepare(path, path.name, side=side, most=most, salt=SALT)
+    return media.decode_file(path, path.name, side=side, max_frames=most, salt=SALT)
 
 
 def same(stored, rgb, tolerance=0):
-    difference = np.abs(stored.pixels.astype(int) - square(rgb, stored.pixels.shape[-1]).astype(int))
+    difference = np.abs(stored.pixels.astype(int) - letterbox(rgb, stored.pixels.shape[-1]).astype(int))
     assert difference.mean() <= tolerance, difference.mean()
 
 
@@ -61,7 +61,7 @@ def test_evenly_spaced_frames_of_a_clip(tmp_path, suffix):
 
 
 def test_evenly():
-    assert evenly(0, 5) == [] and evenly(1, 5) == [0] and evenly(10, 4) == [0, 3, 6, 9]
+    assert evenly_spaced(0, 5) == [] and evenly_spaced(1, 5) == [0] and evenly_spaced(10, 4) == [0, 3, 6, 9]
 
 
 def test_a_clip_that_breaks_off_gives_what_it_has_and_says_so(tmp_path):
@@ -279,7 +279,9 @@ def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
     found = dataset(picture())
     found.PixelAspectRatio = ["4", "1"]
     save(found, tmp_path / "a.dcm")
-    done = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"s", max_pixels=2 * 48 * 64)
+    done = media.decode_file(
+        tmp_path / "a.dcm", "a.dcm", side=48, max_frames=None, salt=b"s", max_pixels=2 * 48 * 64
+    )
     assert done.frames == [] and "too large (64x192)" in done.reason
 
 
@@ -291,7 +293,7 @@ def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
     with caplog.at_level(logging.DEBUG):
         one, other = prepare(tmp_path / "a.dcm"), prepare(tmp_path / "b.dcm")
     assert one.patient == other.patient and len(one.patient) == 16
-    salted = media.prepare(tmp_path / "a.dcm", "a.dcm", side=48, most=None, salt=b"other")
+    salted = media.decode_file(tmp_path / "a.dcm", "a.dcm", side=48, max_frames=None, salt=b"other")
     assert salted.patient != one.patient
     for text in (repr(one.patient), caplog.text, *(str(warning.message) for warning in recwarn)):
         assert "secret" not in text.lower() and PATIENT_ID not in text
@@ -310,12 +312,12 @@ def test_a_missing_package_is_named(name, missing, package, monkeypatch):
 
 def test_looks_and_digests():
     black, grey, speckle = (np.full((9, 9, 3), 12, np.uint8), np.full((8, 8, 3), 99, np.uint8), picture())
-    found = [media._stored(None, square(rgb, 8)) for rgb in (black, grey, speckle, speckle)]
-    assert [frame.look for frame in found] == [
+    found = [media._make_frame(None, letterbox(rgb, 8)) for rgb in (black, grey, speckle, speckle)]
+    assert [frame.content_flag for frame in found] == [
         media.NEAR_BLACK,
         media.CONSTANT,
-        media.ORDINARY,
-        media.ORDINARY,
+        media.OK,
+        media.OK,
     ]
     assert found[2].digest == found[3].digest and len({frame.digest for frame in found}) == 3
 

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from simclr_rhd.data.decoding.image import (
+    COLOR,
     DOPPLER,
     GREY,
-    TINTED,
-    colour_kind,
-    decode,
+    color_mode,
+    decode_image,
     is_frame,
-    pictures,
-    square,
+    iter_pictures,
+    letterbox,
 )
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 
@@ -35,15 +35,15 @@ def gradient(height=17, width=23, dtype=np.uint8, top=255):
 def test_grey_and_rgb_keep_their_pixels():
     grey = gradient()
     rgb = np.stack([grey, grey.T.reshape(grey.shape), 255 - grey], axis=-1)
-    assert (decode(encoded(Image.fromarray(grey))) == grey[..., None]).all()
-    assert (decode(encoded(Image.fromarray(rgb))) == rgb).all()
+    assert (decode_image(encoded(Image.fromarray(grey))) == grey[..., None]).all()
+    assert (decode_image(encoded(Image.fromarray(rgb))) == rgb).all()
 
 
 def test_sixteen_bits_are_scaled_by_their_full_range():
     wide = gradient(dtype=np.uint16, top=65535)
-    frame = decode(encoded(Image.fromarray(wide)))
+    frame = decode_image(encoded(Image.fromarray(wide)))
     assert (frame == np.round(wide / 257).astype(np.uint8)[..., None]).all()
-    assert (decode(encoded(Image.fromarray(wide), "TIFF")) == frame).all()
+    assert (decode_image(encoded(Image.fromarray(wide), "TIFF")) == frame).all()
 
 
 def png16(levels):
@@ -65,9 +65,9 @@ def test_few_of_sixteen_bits_are_refused_in_colour_and_beside_transparency(chann
     if channels != 3:
         deep[..., -1] = 65535
     with pytest.raises(ValueError, match="16-bit pixels below 4096 only: of unknown depth"):
-        decode(png16(deep))
+        decode_image(png16(deep))
     deep[..., : channels - (channels != 3)] *= 65535 // top
-    assert (decode(png16(deep)) == deep[..., :1] // 256).all()
+    assert (decode_image(png16(deep)) == deep[..., :1] // 256).all()
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -77,7 +77,7 @@ def test_a_tiff_with_white_as_zero_is_not_a_negative(bits):
     entry = struct.pack("<HHLL", 262, 3, 1, 1)
     assert black_is_zero.count(entry) == 1
     data = encoded(Image.fromarray(levels.max() - levels), "TIFF").replace(entry, entry[:8] + bytes(4))
-    assert (decode(data) == decode(black_is_zero)).all()
+    assert (decode_image(data) == decode_image(black_is_zero)).all()
 
 
 @pytest.mark.parametrize("top", [4095, 65535])
@@ -87,7 +87,7 @@ def test_few_of_sixteen_bits_are_refused_where_white_is_zero(top):
     entry = struct.pack("<HHLL", 262, 3, 1, 1)
     data = encoded(Image.fromarray(levels), "TIFF").replace(entry, entry[:8] + bytes(4))
     with pytest.raises(ValueError, match="16-bit pixels up to 4095 only"):
-        decode(data)
+        decode_image(data)
 
 
 @pytest.mark.parametrize("alpha", [0, 3])
@@ -95,7 +95,7 @@ def test_few_of_sixteen_bits_are_refused_where_white_is_zero(top):
 def test_what_is_equally_transparent_everywhere_is_shown(mode, alpha):
     picture = Image.fromarray(gradient()).convert(mode)
     picture.putalpha(alpha)
-    assert (decode(encoded(picture)) == gradient()[..., None]).all()
+    assert (decode_image(encoded(picture)) == gradient()[..., None]).all()
 
 
 @pytest.mark.parametrize(("format", "count"), [("TIFF", 5), ("PNG", 5), ("WEBP", 5), ("MPO", 3)])
@@ -104,27 +104,32 @@ def test_all_pictures_of_a_still_are_read_and_numbered(format, count):
     first, *others = map(Image.fromarray, levels)
     options = {"lossless": True} if format == "WEBP" else {}
     data = encoded(first, format, save_all=True, append_images=others, **options)
-    found = list(pictures(data, most=None, max_pixels=MAX_PIXELS))
+    found = list(iter_pictures(data, max_frames=None, max_pixels=MAX_PIXELS))
     assert [number for number, _ in found] == list(range(count))
     for (_, frame), wanted in zip(found, levels, strict=True):
         assert np.abs(frame.astype(int) - wanted[..., None]).max() <= 2 * (format == "MPO")
-    assert [number for number, _ in pictures(data, most=2, max_pixels=MAX_PIXELS)] == [0, count - 1]
+    assert [number for number, _ in iter_pictures(data, max_frames=2, max_pixels=MAX_PIXELS)] == [
+        0,
+        count - 1,
+    ]
     with pytest.raises(ValueError, match="several pictures in one file"):
-        decode(data)
+        decode_image(data)
 
 
 def test_a_photo_whose_header_still_names_a_picture_that_was_cut_off_is_whole():
     one = Image.fromarray(gradient())
     data = encoded(one, "MPO", save_all=True, append_images=[one])
-    ((number, frame),) = pictures(data[: data.rindex(b"\xff\xd8\xff")], most=None, max_pixels=MAX_PIXELS)
+    ((number, frame),) = iter_pictures(
+        data[: data.rindex(b"\xff\xd8\xff")], max_frames=None, max_pixels=MAX_PIXELS
+    )
     assert number is None and frame.shape == (17, 23, 3)
 
 
 def test_the_thumbnail_of_a_tiff_is_no_picture_of_its_own():
     whole, small = Image.fromarray(gradient(40, 60)), Image.fromarray(gradient(10, 15))
     small.encoderinfo = {"tiffinfo": {254: 1}}
-    ((number, frame),) = pictures(
-        encoded(whole, "TIFF", save_all=True, append_images=[small]), most=None, max_pixels=MAX_PIXELS
+    ((number, frame),) = iter_pictures(
+        encoded(whole, "TIFF", save_all=True, append_images=[small]), max_frames=None, max_pixels=MAX_PIXELS
     )
     assert number is None and frame.shape == (40, 60, 3)
 
@@ -132,7 +137,7 @@ def test_the_thumbnail_of_a_tiff_is_no_picture_of_its_own():
 def test_transparency_is_black():
     rgba = np.full((9, 11, 4), 200, dtype=np.uint8)
     rgba[..., 3] = np.where(np.arange(11) < 5, 0, 255)
-    frame = decode(encoded(Image.fromarray(rgba)))
+    frame = decode_image(encoded(Image.fromarray(rgba)))
     assert (frame[:, :5] == 0).all() and (frame[:, 5:] == 200).all()
 
 
@@ -140,14 +145,14 @@ def test_palette_bilevel_and_cmyk_become_rgb():
     rgb = np.zeros((12, 12, 3), dtype=np.uint8)
     rgb[:6, :, 0] = 255
     palette = Image.fromarray(rgb).quantize(4)
-    assert (decode(encoded(palette)) == rgb).all()
-    assert set(np.unique(decode(encoded(Image.fromarray(gradient() > 99))))) == {0, 255}
-    assert decode(encoded(Image.fromarray(rgb).convert("CMYK"), "JPEG")).shape == (12, 12, 3)
+    assert (decode_image(encoded(palette)) == rgb).all()
+    assert set(np.unique(decode_image(encoded(Image.fromarray(gradient() > 99))))) == {0, 255}
+    assert decode_image(encoded(Image.fromarray(rgb).convert("CMYK"), "JPEG")).shape == (12, 12, 3)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "BMP", "WEBP", "TIFF"])
 def test_common_formats(format):
-    frame = decode(encoded(Image.fromarray(np.full((20, 30, 3), 90, np.uint8)), format))
+    frame = decode_image(encoded(Image.fromarray(np.full((20, 30, 3), 90, np.uint8)), format))
     assert frame.shape == (20, 30, 3) and abs(int(frame.mean()) - 90) <= 2
 
 
@@ -166,7 +171,7 @@ def test_common_formats(format):
 )
 def test_unusable_bytes_are_refused_with_the_reason(data, reason):
     with pytest.raises(ValueError, match=reason):
-        decode(data)
+        decode_image(data)
 
 
 @pytest.mark.parametrize("format", ["EPS", "PPM", "TGA", "ICNS", "PDF", "JPEG2000"])
@@ -174,7 +179,7 @@ def test_pillow_opens_only_the_formats_that_are_promised(format, monkeypatch):
     data = encoded(Image.new("RGB", (32, 32), "red"), format)
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
     with pytest.raises(ValueError, match="not an image"):
-        decode(data)
+        decode_image(data)
 
 
 def test_every_picture_is_opened_with_a_list_of_formats():
@@ -190,12 +195,12 @@ def test_a_bit_flip_in_a_png_is_noticed():
     data = bytearray(encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30), np.uint8))))
     data[len(data) // 2] ^= 255
     with pytest.raises(ValueError, match="damaged"):
-        decode(bytes(data))
+        decode_image(bytes(data))
 
 
 @pytest.mark.parametrize(("height", "width"), [(17, 51), (51, 17), (20, 20), (8, 400)])
 def test_square_keeps_the_aspect_ratio_and_centres(height, width):
-    stored = square(np.full((height, width, 3), 200, np.uint8), 34)
+    stored = letterbox(np.full((height, width, 3), 200, np.uint8), 34)
     assert stored.shape == (3, 34, 34) and stored.dtype == np.uint8
     rows, columns = np.flatnonzero(stored[0].any(axis=1)), np.flatnonzero(stored[0].any(axis=0))
     scale = 34 / max(height, width)
@@ -209,18 +214,18 @@ def test_square_resizes_as_torch_does():
     float_resized = torch.nn.functional.interpolate(
         torch.from_numpy(frame).permute(2, 0, 1)[None].float(), size=(20, 20), mode="bilinear", antialias=True
     )
-    assert np.abs(square(frame, 20) - float_resized[0].numpy()).max() <= 1
+    assert np.abs(letterbox(frame, 20) - float_resized[0].numpy()).max() <= 1
 
 
 def test_colour_kinds():
     frame = np.repeat(np.random.default_rng(2).integers(0, 256, (1, 32, 32), np.uint8), 3, axis=0)
-    assert colour_kind(frame) == GREY
+    assert color_mode(frame) == GREY
     sepia = frame.copy()
     sepia[2] = frame[2] * 0.8
-    assert colour_kind(sepia) == TINTED
+    assert color_mode(sepia) == COLOR
     jet = frame.copy()
     jet[:, 10:13, 10:13] = np.array([220, 30, 30])[:, None, None]
-    assert colour_kind(jet) == DOPPLER
+    assert color_mode(jet) == DOPPLER
 
 
 @pytest.mark.parametrize("side", [74, 110, 256])
@@ -235,10 +240,10 @@ def test_overlays_are_no_flow(side):
     text[:, 3 : 3 + side // 12, 3 : side // 3 : 3 * thick] = np.array([250, 240, 10])[:, None, None]
     for frame in (trace, bar, text):
         vivid = np.ptp(frame, axis=0) > 64
-        assert vivid.mean() >= 0.001 and colour_kind(frame) == TINTED
+        assert vivid.mean() >= 0.001 and color_mode(frame) == COLOR
     area = slice(side // 2, side // 2 + max(4, side // 12))
     flow[:, area, area] = np.array([30, 60, 230])[:, None, None]
-    assert colour_kind(flow) == DOPPLER
+    assert color_mode(flow) == DOPPLER
 
 
 @pytest.mark.parametrize("side", [67, 224, 301])
@@ -251,9 +256,9 @@ def test_colour_at_the_edge_of_what_is_shown_is_no_flow(side):
     banner[:, : 2 * tenth] = banner[:, -2 * tenth :] = 0
     banner[:, 2 * tenth : 2 * tenth + side // 17] = np.array([10, 60, 160])[:, None, None]
     mark[:, 1:tenth, 1:tenth] = np.array([0, 120, 255])[:, None, None]
-    assert [colour_kind(frame) for frame in (bar, banner, mark)] == [TINTED] * 3
+    assert [color_mode(frame) for frame in (bar, banner, mark)] == [COLOR] * 3
     flow[:, 2 * tenth : 4 * tenth, 2 * tenth : 4 * tenth] = np.array([30, 60, 230])[:, None, None]
-    assert colour_kind(flow) == DOPPLER
+    assert color_mode(flow) == DOPPLER
 
 
 def test_frames_are_known_by_their_extension():
@@ -276,6 +281,6 @@ def test_damaged_bytes_are_refused_or_decoded_and_nothing_else(kind):
         for place in rng.integers(0, len(data), rng.integers(1, 9)):
             data[place] = rng.integers(0, 256)
         try:
-            assert decode(bytes(data)).dtype == np.uint8
+            assert decode_image(bytes(data)).dtype == np.uint8
         except ValueError as error:
             assert str(error)

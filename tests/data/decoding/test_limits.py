@@ -17,7 +17,7 @@ from echo_files import dataset, encoded, picture, save, write_clip
 from PIL import Image
 
 from simclr_rhd.data.decoding import decode as media
-from simclr_rhd.data.decoding.limits import MAX_PIXELS, Budget, check_file
+from simclr_rhd.data.decoding.limits import MAX_PIXELS, PixelBudget, check_file
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.store.store import open_store
 
@@ -39,7 +39,7 @@ print(json.dumps({"peak": peak, "rejected": store.rejected, "files": list(dict.f
 
 
 def prepare(path, **options):
-    return media.prepare(path, path.name, **{"side": 32, "most": None, "salt": b"x"} | options)
+    return media.decode_file(path, path.name, **{"side": 32, "max_frames": None, "salt": b"x"} | options)
 
 
 def test_a_long_file_may_hold_many_frames_and_a_short_one_may_not():
@@ -51,10 +51,10 @@ def test_a_long_file_may_hold_many_frames_and_a_short_one_may_not():
 
 
 def test_all_threads_together_keep_to_the_budget():
-    budget, lock, held, peak = Budget(100), threading.Lock(), [0], [0]
+    budget, lock, held, peak = PixelBudget(100), threading.Lock(), [0], [0]
 
     def work(pixels):
-        with budget.room(pixels):
+        with budget.reserve(pixels):
             with lock:
                 held[0] += min(pixels, 100)
                 peak[0] = max(peak[0], held[0])
@@ -99,7 +99,7 @@ def test_a_frame_larger_than_asked_for_is_left_out_and_says_how_to_have_it(tmp_p
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif", ".mp4"])
 def test_a_file_of_more_pixels_than_its_length_allows_is_left_out(tmp_path, suffix, monkeypatch):
-    monkeypatch.setattr("simclr_rhd.data.decoding.limits.PIXELS_OF_A_BYTE", 1)
+    monkeypatch.setattr("simclr_rhd.data.decoding.limits.MAX_PIXELS_PER_BYTE", 1)
     path = tmp_path / f"many{suffix}"
     frames = [np.full((128, 256, 3), 8 * level, np.uint8) for level in range(30)]
     if suffix == ".mp4":

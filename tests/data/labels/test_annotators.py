@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from simclr_rhd.data.labels.annotators import agreement, cohen_kappa, settle, time_reader
+from simclr_rhd.data.labels.annotators import (
+    cohen_kappa,
+    inter_annotator_agreement,
+    make_time_parser,
+    resolve_conflict,
+)
 
 
 def row(user="", time=""):
@@ -13,11 +18,11 @@ def row(user="", time=""):
 
 def test_a_tie_or_an_unreadable_time_settles_nothing():
     two = [({"a"}, row(time="2024-01-01")), ({"b"}, row(time="2024-01-01"))]
-    assert settle(two, "majority") == settle(two, "latest") == ""
-    assert settle([({"a"}, row(time="2024-01-01")), ({"b"}, row(time="yesterday"))], "latest") == ""
-    assert settle([({"a", "b"}, row())], "majority") == ""
+    assert resolve_conflict(two, "majority") == resolve_conflict(two, "latest") == ""
+    assert resolve_conflict([({"a"}, row(time="2024-01-01")), ({"b"}, row(time="yesterday"))], "latest") == ""
+    assert resolve_conflict([({"a", "b"}, row())], "majority") == ""
     slashes = [({"a"}, row(time="02/10/2024 09:00")), ({"b"}, row(time="03/01/2024 09:00"))]
-    assert settle(slashes, "latest") == "", "day or month first?"
+    assert resolve_conflict(slashes, "latest") == "", "day or month first?"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +35,7 @@ def test_a_tie_or_an_unreadable_time_settles_nothing():
     ],
 )
 def test_times_are_compared_as_times_and_not_as_text(early, late):
-    assert settle([({"late"}, row(time=late)), ({"early"}, row(time=early))], "latest") == "late"
+    assert resolve_conflict([({"late"}, row(time=late)), ({"early"}, row(time=early))], "latest") == "late"
 
 
 @pytest.mark.parametrize(
@@ -45,12 +50,12 @@ def test_times_are_compared_as_times_and_not_as_text(early, late):
     ],
 )
 def test_a_date_without_signs_is_no_number_of_seconds(early, late):
-    assert time_reader([early, late])(early) < time_reader([early, late])(late)
+    assert make_time_parser([early, late])(early) < make_time_parser([early, late])(late)
 
 
 def test_a_contradictory_row_has_no_vote():
     rows = [({"a", "b"}, row()), ({"b"}, row()), (set(), row())]
-    assert settle(rows, "majority") == "b"
+    assert resolve_conflict(rows, "majority") == "b"
 
 
 def test_kappa_by_hand_and_as_scikit_learn_says():
@@ -69,14 +74,16 @@ def test_agreement_is_of_each_pair_on_common_files_with_their_last_word():
         "f2": [({"a"}, row("ann")), ({"a"}, row("bob")), ({"a"}, row("cy"))],
         "f3": [({"a"}, row(""))],
     }
-    assert agreement({"view": rows}) == [{"task": "view", "users": ["ann", "bob"], "files": 2, "kappa": 1.0}]
+    assert inter_annotator_agreement({"view": rows}) == [
+        {"task": "view", "users": ["ann", "bob"], "files": 2, "kappa": 1.0}
+    ]
 
 
 def test_the_latest_row_must_be_plain_and_an_annotator_has_one_vote():
     rows = [({"a"}, row(time="2024-01-01")), ({"a", "b"}, row(time="2024-01-02"))]
-    assert settle(rows, "latest") == ""
-    assert settle([({"a"}, row("x")), ({"a"}, row("x")), ({"b"}, row("y"))], "majority") == ""
-    assert settle([({"b"}, row("x")), ({"a"}, row("x")), ({"a"}, row("y"))], "majority") == "a"
+    assert resolve_conflict(rows, "latest") == ""
+    assert resolve_conflict([({"a"}, row("x")), ({"a"}, row("x")), ({"b"}, row("y"))], "majority") == ""
+    assert resolve_conflict([({"b"}, row("x")), ({"a"}, row("x")), ({"a"}, row("y"))], "majority") == "a"
 
 
 def when(*numbers):
@@ -100,7 +107,7 @@ def when(*numbers):
     ],
 )
 def test_a_day_above_12_anywhere_says_the_order_for_the_column(cells, wanted):
-    assert time_reader(cells)(cells[0]) == wanted
+    assert make_time_parser(cells)(cells[0]) == wanted
 
 
 @pytest.mark.parametrize(
@@ -108,4 +115,4 @@ def test_a_day_above_12_anywhere_says_the_order_for_the_column(cells, wanted):
     [["3/4/2021"], ["3/4/2021", "9/21/2021", "21/9/2021"], ["13/13/2021"], ["2/30/2021"], ["x"], [""]],
 )
 def test_a_time_that_may_be_another_cannot_be_read(cells):
-    assert np.isnan(time_reader(cells)(cells[0]))
+    assert np.isnan(make_time_parser(cells)(cells[0]))

@@ -11,14 +11,19 @@ import pytest
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.labels import (
     TASKS,
-    Unreadable,
-    class_reader,
-    ordinal,
-    patient_reader,
+    UnreadableCellError,
+    assign_videos,
+    make_class_parser,
+    make_patient_parser,
+    ordinal_classes,
     read_labels,
-    videos_of,
 )
-from simclr_rhd.data.labels.table import OF_PATIENTS, match, read_rows, table_bytes
+from simclr_rhd.data.labels.table import (
+    PATIENT_TABLE_COLUMNS,
+    match_rows_to_files,
+    read_rows,
+    read_table_bytes,
+)
 from simclr_rhd.data.splits.groups import make_groups
 
 L, U = "lab", "un/lab"
@@ -29,7 +34,7 @@ def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop",
     labelled = [f"{L}/{name}" for name in names]
     keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
     text = header + "\n" + table
-    people = read_rows(patients.encode(), "p.csv", needed=OF_PATIENTS) if patients else ()
+    people = read_rows(patients.encode(), "p.csv", required_columns=PATIENT_TABLE_COLUMNS) if patients else ()
     where = {"files": keys, "listed": listed or labelled, "prefixes": (L, U)}
     return keys, read_labels(text.encode(), "table.csv", **where, policy=policy, patients=people)
 
@@ -140,7 +145,7 @@ def test_folders_decide_between_files_of_one_name():
 
 def test_videos_are_the_text_before_frame_and_stills_their_own():
     keys = [f"{L}/a.b_frame3.png", f"{U}/sub/a.b_frame4.jpg", f"{U}/still 2.png", f"{U}/a_frames_frame1.png"]
-    assert videos_of(keys, (L, U)) == ["a.b", "a.b", "still 2", "a_frames"]
+    assert assign_videos(keys, (L, U)) == ["a.b", "a.b", "still 2", "a_frames"]
 
 
 def test_patients_come_from_their_column():
@@ -161,17 +166,17 @@ def test_a_frame_of_two_patients_is_not_used():
     )
     assert labels.values["view"].tolist() == [-1, 0]
     assert [(c.task, c.readings) for c in labels.conflicts] == [("patient", ["p1", "p2"])]
-    assert labels.doubts == [("a", "p1"), ("a", "p2")]
+    assert labels.ambiguous_patients == [("a", "p1"), ("a", "p2")]
 
 
 def test_unknown_classes_are_merged_by_letters_and_called_by_the_commonest_spelling():
-    read_class = class_reader("view", ["Lung  scan", "lung-scan", "Lung scan", "Suprasternal"])
+    read_class = make_class_parser("view", ["Lung  scan", "lung-scan", "Lung scan", "Suprasternal"])
     assert read_class("lung-scan") == {"Lung scan"} and read_class("Suprasternal") == {"Suprasternal"}
 
 
 def test_a_severity_that_is_not_of_rhd_keeps_its_name():
-    assert class_reader("severity", ["Definite", "Borderline"])("Definite") == {"Definite"}
-    assert class_reader("severity", ["Definite", "Borderline rhd"])("Definite") == {"Definite RHD"}
+    assert make_class_parser("severity", ["Definite", "Borderline"])("Definite") == {"Definite"}
+    assert make_class_parser("severity", ["Definite", "Borderline rhd"])("Definite") == {"Definite RHD"}
 
 
 @pytest.mark.parametrize(
@@ -179,8 +184,8 @@ def test_a_severity_that_is_not_of_rhd_keeps_its_name():
 )
 def test_hostile_cells_do_no_harm(cell):
     try:
-        assert all(isinstance(name, str) for name in class_reader("condition", [cell])(cell))
-    except Unreadable as error:
+        assert all(isinstance(name, str) for name in make_class_parser("condition", [cell])(cell))
+    except UnreadableCellError as error:
         assert error.cell == cell and str(error)
 
 
@@ -234,7 +239,7 @@ def test_values_are_int64_in_the_order_of_the_keys():
 )
 def test_a_pair_of_conditions_in_any_writing_and_order(cell):
     pair = "Aortic Valve Regurgitation + Mitral Valve Regurgitation"
-    assert class_reader("condition", [cell])(cell) == {pair}
+    assert make_class_parser("condition", [cell])(cell) == {pair}
 
 
 A, M = "Aortic Valve Regurgitation", "Mitral Valve Regurgitation"
@@ -280,24 +285,24 @@ WRITINGS = [
 def test_a_list_in_the_writings_of_many_tools(writing):
     for one, other in ((A, M), (M, A)):
         cell = writing.format(one, other)
-        assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+        assert make_class_parser("condition", [cell])(cell) == {f"{A} + {M}"}
 
 
 @pytest.mark.parametrize("writing", [w for w in WRITINGS if "{{{0}" not in w])
 def test_a_list_of_one_condition_and_of_classes_that_are_not_known(writing):
     cells = [writing.format("Barlow", "Ebstein"), writing.format("Ebstein", "Barlow"), "Barlow", "Ebstein"]
-    read_class = class_reader("condition", cells)
+    read_class = make_class_parser("condition", cells)
     assert [read_class(cell) for cell in cells[:2]] == [{"Barlow + Ebstein"}] * 2
 
 
 @pytest.mark.parametrize("cells", [["Foo / bar", "bar / Foo"], ["Foo and bar", "bar", "Foo"]])
 def test_texts_that_stand_in_both_orders_or_alone_are_several_classes(cells):
-    assert class_reader("condition", cells)(cells[0]) == {"Foo + bar"}
+    assert make_class_parser("condition", cells)(cells[0]) == {"Foo + bar"}
 
 
 def test_aortic_and_mitral_regurgitation_are_two():
     cell = "Mitral and aortic valve regurgitation"
-    assert class_reader("condition", [cell])(cell) == {f"{A} + {M}"}
+    assert make_class_parser("condition", [cell])(cell) == {f"{A} + {M}"}
 
 
 @pytest.mark.parametrize(
@@ -315,9 +320,9 @@ def test_aortic_and_mitral_regurgitation_are_two():
 )
 def test_a_name_with_such_a_word_or_sign_is_one_class(name):
     cells = [name, "Mitral Valve Regurgitation"]
-    assert class_reader("condition", cells)(name) == {name}
+    assert make_class_parser("condition", cells)(name) == {name}
     quoted = f'["{name}"]'
-    assert class_reader("condition", [quoted])(quoted) == {name}
+    assert make_class_parser("condition", [quoted])(quoted) == {name}
 
 
 MR, AR = "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"
@@ -333,12 +338,12 @@ MR, AR = "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"
     ],
 )
 def test_two_conditions_between_which_stands_what_exports_write(cell):
-    read = class_reader("condition", [cell, MR, AR, "Mitral Valve Prolapse"])
+    read = make_class_parser("condition", [cell, MR, AR, "Mitral Valve Prolapse"])
     assert read(cell) == {f"{AR} + {MR}"}
 
 
 def test_bytes_of_a_program_are_a_text():
-    assert class_reader("view", ["b'PLAX'", "PLAX"])("b'PLAX'") == {"Parasternal Long Axis (PLAX)"}
+    assert make_class_parser("view", ["b'PLAX'", "PLAX"])("b'PLAX'") == {"Parasternal Long Axis (PLAX)"}
 
 
 @pytest.mark.parametrize(
@@ -353,14 +358,14 @@ def test_bytes_of_a_program_are_a_text():
     ],
 )
 def test_what_a_program_wrote_and_names_no_class_is_refused(cell):
-    with pytest.raises(Unreadable):
-        class_reader("condition", [cell, MR])
-    assert class_reader("condition", ["[3, 1]", "[2]"])("[3, 1]") == {"1 + 3"}, "numbers of classes"
+    with pytest.raises(UnreadableCellError):
+        make_class_parser("condition", [cell, MR])
+    assert make_class_parser("condition", ["[3, 1]", "[2]"])("[3, 1]") == {"1 + 3"}, "numbers of classes"
 
 
 def test_a_view_is_one_class_and_a_list_of_two_a_contradiction():
     cells = ["['PLAX']", '{"choices": ["A4C"]}', "['PLAX' 'A4C']", "Parasternal\nlong axis", "A4C/A5C"]
-    read_class = class_reader("view", cells)
+    read_class = make_class_parser("view", cells)
     plax, a4c = {"Parasternal Long Axis (PLAX)"}, {"Apical Four Chamber (A4C)"}
     assert [read_class(cell) for cell in cells] == [plax, a4c, plax | a4c, plax, {"A4C/A5C"}]
 
@@ -386,11 +391,11 @@ def test_a_cell_that_is_half_a_list_is_refused_with_its_row(cell):
 @pytest.mark.parametrize("alone", ["Healthy", "Not Applicable"])
 def test_a_healthy_valve_with_a_lesion_is_a_contradiction(alone):
     cell = f"['{alone}', 'Mitral Valve Regurgitation']"
-    assert len(class_reader("condition", [cell])(cell)) == 2
+    assert len(make_class_parser("condition", [cell])(cell)) == 2
 
 
 def test_spellings_of_a_patient_are_one_and_empty_ones_nobody():
-    read_patient = patient_reader(["P 01", "p  01", " NaN ", "n/a", "", "02"])
+    read_patient = make_patient_parser(["P 01", "p  01", " NaN ", "n/a", "", "02"])
     assert read_patient("P 01") == read_patient("p  01") == {"P 01"}
     assert read_patient(" NaN ") == read_patient("n/a") == read_patient("") == set()
     assert read_patient("02") == {"02"}
@@ -399,24 +404,24 @@ def test_spellings_of_a_patient_are_one_and_empty_ones_nobody():
 def test_folders_tell_only_those_videos_apart_whose_names_meet():
     names = ["a/x_frame1.png", "b/x_frame1.png", "y_frame1.png"]
     keys = [f"{L}/{name}" for name in names] + [f"{U}/a/x_frame2.png", f"{U}/far/y_frame2.png"]
-    assert videos_of(keys, (L, U)) == ["a/x", "b/x", "y", "a/x", "y"]
+    assert assign_videos(keys, (L, U)) == ["a/x", "b/x", "y", "a/x", "y"]
 
 
 def test_clips_of_one_name_in_several_folders_are_several_videos():
     keys = [f"{prefix}/{p}{n}/IM_0001" for prefix, p in ((L, "P"), (U, "Q")) for n in range(3)]
-    assert len(set(videos_of(keys, (L, U)))) == 6
+    assert len(set(assign_videos(keys, (L, U)))) == 6
     names = [f"{L}/echo_frames_{n}.mp4" for n in range(3)]
-    assert videos_of(names, (L, U)) == [f"echo_frames_{n}" for n in range(3)]
+    assert assign_videos(names, (L, U)) == [f"echo_frames_{n}" for n in range(3)]
 
 
 def test_in_doubt_frames_of_one_name_are_one_video():
     """A labelled video at the top may be either of two unlabelled ones of its name: it must not meet them."""
     keys = [f"{L}/x_frame1.png", f"{U}/a/x_frame1.png", f"{U}/b/x_frame1.png", f"{U}/a/z_frame1.png"]
-    assert videos_of(keys, (L, U)) == ["x", "x", "x", "z"]
+    assert assign_videos(keys, (L, U)) == ["x", "x", "x", "z"]
 
 
 def test_the_word_frame_in_any_case():
-    assert videos_of([f"{L}/x_Frame1.png", f"{L}/x_FRAME2.PNG", f"{L}/_frame3.png"], (L, U)) == [
+    assert assign_videos([f"{L}/x_Frame1.png", f"{L}/x_FRAME2.PNG", f"{L}/_frame3.png"], (L, U)) == [
         "x",
         "x",
         "_frame3",
@@ -428,9 +433,9 @@ NUMBERED = ["frame_0001", "0001", "12", "img3", "Image (4)", "IM_0005", "im-6", 
 
 def test_a_still_whose_name_only_numbers_it_is_of_the_video_that_its_folder_is_called():
     keys = [f"{L}/clip{clip}/{stem}.png" for clip in (7, 8) for stem in NUMBERED]
-    assert videos_of(keys, (L, U)) == ["clip7"] * len(NUMBERED) + ["clip8"] * len(NUMBERED)
+    assert assign_videos(keys, (L, U)) == ["clip7"] * len(NUMBERED) + ["clip8"] * len(NUMBERED)
     folders = [f"{L}/p1/clip7/frames/0001.png", f"{L}/p2/clip7/frames/0001.png", f"{U}/p1/clip7/0009.png"]
-    assert videos_of(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
+    assert assign_videos(folders, (L, U)) == ["p1/clip7", "p2/clip7", "p1/clip7"]
 
 
 @pytest.mark.parametrize(
@@ -445,7 +450,7 @@ def test_stills_that_are_numbered_in_a_folder_a_clip_are_of_as_many_videos_as_fo
     """As VLC, ffmpeg or a person number them; labelled and unlabelled clips are others."""
     keys = [f"{L}/{name.format(f'a{clip}', number)}" for clip in range(4) for number in range(3)]
     keys += [f"{U}/{name.format(f'b{clip}', number)}" for clip in range(4) for number in range(3)]
-    videos = videos_of(keys, (L, U))
+    videos = assign_videos(keys, (L, U))
     assert len(set(videos)) == 8
     assert all(len({*videos[first : first + 3]}) == 1 for first in range(0, len(videos), 3))
 
@@ -455,7 +460,7 @@ def test_names_that_repeat_in_the_folders_of_patients_are_of_several_videos(name
     """One video of a name for all patients would stand for all of them, and be torn or stop the run."""
     keys = [f"{L}/{name.format(f'p{n}', k)}" for n in range(4) for k in (1, 2)]
     keys += [f"{U}/{name.format(f'q{n}', k)}" for n in range(4) for k in (1, 2)]
-    folder_of = dict(zip(keys, videos_of(keys, (L, U)), strict=True))
+    folder_of = dict(zip(keys, assign_videos(keys, (L, U)), strict=True))
     assert all(
         video.startswith(f"{key.split('/')[-2 - key.count('/clip')]}/") for key, video in folder_of.items()
     )
@@ -463,12 +468,12 @@ def test_names_that_repeat_in_the_folders_of_patients_are_of_several_videos(name
 
 def test_names_that_say_more_than_a_number_are_as_they_were():
     keys = [f"{L}/a/7_frame1.png", f"{L}/a/still 2.png", f"{L}/a/IM_0001", f"{L}/0001.png", f"{U}/a/3.mp4"]
-    assert videos_of(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
+    assert assign_videos(keys, (L, U)) == ["7", "still 2", "IM_0001", "0001", "3"]
 
 
 def test_numbered_stills_of_labelled_and_unlabelled_clips_meet():
     keys = [f"{L}/clip7/0001.png", f"{U}/far/clip7/frame_0002.png", f"{U}/clip8/frame_0001.png"]
-    assert videos_of(keys, (L, U)) == ["clip7", "clip7", "clip8"]
+    assert assign_videos(keys, (L, U)) == ["clip7", "clip7", "clip8"]
 
 
 def test_a_table_of_bare_numbers_is_told_to_name_folders():
@@ -546,7 +551,9 @@ def test_a_dicom_patient_is_a_hash_and_the_tables_patient_comes_first():
     hashed = dict.fromkeys(files, "0123")
     labels = read_labels(table, "t", files=files, listed=files, prefixes=(L, U), hashed_patients=hashed)
     assert labels.patients == ["P1", "dicom-0123"]
-    groups, _ = make_groups(labels.videos, labels.patients, "auto", doubts=labels.doubts)
+    groups, _ = make_groups(
+        labels.videos, labels.patients, "auto", ambiguous_patients=labels.ambiguous_patients
+    )
     assert groups == ["patient P1", "patient P1"], "the file says that both are of one patient"
 
 
@@ -567,7 +574,7 @@ def test_policies_settle_disagreements(policy, view, condition):
     )
     found = [label(labels, keys, task, "a_frame1.png") for task in ("view", "condition")]
     wanted = [
-        class_reader(task, [text])(text) if text else {None}
+        make_class_parser(task, [text])(text) if text else {None}
         for task, text in (("view", view), ("condition", condition))
     ]
     assert [{name} for name in found] == wanted
@@ -584,7 +591,7 @@ def test_what_is_not_seen_is_no_part_of_a_name():
 def test_all_patients_of_the_table_are_known_those_without_a_frame_too():
     rows = "a_frame1.png,A4C,,,P1\ngone_frame1.png,A4C,,,P2\nb_frame1.png,A4C,,,"
     _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=HEADER + ",PATIENT")
-    assert labels.named == ["P1", "P2"] and labels.patients == ["P1", ""]
+    assert labels.table_patients == ["P1", "P2"] and labels.patients == ["P1", ""]
 
 
 HIDDEN = [
@@ -613,7 +620,7 @@ def test_class_names_can_be_shown_so_that_the_model_can_be_loaded(hidden):
 
 def test_names_that_json_escapes_can_be_shown():
     cell = '{"choices": ["Left\\u0007 \\ue000view", "[\'a\\u0007\']"]}'
-    assert class_reader("condition", [cell])(cell) == {"Left view + a"}
+    assert make_class_parser("condition", [cell])(cell) == {"Left view + a"}
 
 
 def test_composed_and_decomposed_letters_are_one_class():
@@ -650,7 +657,7 @@ def test_a_table_of_patients_names_files_and_folders_of_either_prefix(patients):
         patients=patients,
     )
     assert labels.patients == ["P1", "P1", "P2", "P2", ""] and labels.rows_without_file == []
-    assert labels.named == ["P1", "P2"]
+    assert labels.table_patients == ["P1", "P2"]
 
 
 def test_a_row_of_the_label_table_names_the_patient_of_an_unlabelled_file_and_no_label_of_it():
@@ -674,7 +681,9 @@ def test_tables_that_disagree_on_a_patient_are_a_conflict_and_join_both():
         patients="FILENAME,PATIENT\na_frame1.png,P2\nb_frame1.png,p3\ngone.png,P1\n",
     )
     assert [(c.task, c.readings) for c in labels.conflicts] == [("patient", ["P1", "P2"])]
-    assert labels.doubts == [("a", "P1"), ("a", "P2")] and labels.rows_without_file == ["gone.png"]
+    assert labels.ambiguous_patients == [("a", "P1"), ("a", "P2")] and labels.rows_without_file == [
+        "gone.png"
+    ]
 
 
 def test_a_folder_that_is_a_prefix_or_above_it_is_nobodys():
@@ -684,8 +693,12 @@ def test_a_folder_that_is_a_prefix_or_above_it_is_nobodys():
 
 
 def test_the_folder_of_a_bare_number_must_agree():
-    rows = read_rows(b"FILENAME,PATIENT\nclip7/0031.png,P1\nx/a_frame1.png,P2\n", "t", needed=OF_PATIENTS)
-    found, unmatched = match(rows, [f"{L}/clip8/0031.png", f"{L}/y/a_frame1.png"])
+    rows = read_rows(
+        b"FILENAME,PATIENT\nclip7/0031.png,P1\nx/a_frame1.png,P2\n",
+        "t",
+        required_columns=PATIENT_TABLE_COLUMNS,
+    )
+    found, unmatched = match_rows_to_files(rows, [f"{L}/clip8/0031.png", f"{L}/y/a_frame1.png"])
     assert list(found) == [f"{L}/y/a_frame1.png"] and unmatched == rows[:1]
 
 
@@ -709,7 +722,7 @@ def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a
     _, labels = read(grades, names)
     assert labels.classes["severity"] == ["None", "Mild", "Moderate", "Severe"]
     assert labels.values["severity"].tolist() == [0, 1, 3, 2] and labels.classes["condition"] == []
-    assert ordinal(labels.classes["severity"]) == [0, 1, 2, 3]
+    assert ordinal_classes(labels.classes["severity"]) == [0, 1, 2, 3]
     assert [line.split(":")[0] for line in caplog.messages] == ["NOTICE CONDITION", "NOTICE SEVERITY"]
     assert "1 cells say 'None', which is read as a degree" in caplog.messages[1]
     caplog.clear()
@@ -819,7 +832,7 @@ def test_a_column_of_patients_identifiers_is_that_of_the_patients(title):
     rows = "a_frame1.png,PLAX,,,P1\nb_frame1.png,PSAX,,,P2\n"
     _, labels = read(rows, ["a_frame1.png", "b_frame1.png"], header=f"{HEADER},{title}")
     assert labels.patients == ["P1", "P2"]
-    (row,) = read_rows(f"Filename,{title}\na.png,P1\n".encode(), "t", needed=OF_PATIENTS)
+    (row,) = read_rows(f"Filename,{title}\na.png,P1\n".encode(), "t", required_columns=PATIENT_TABLE_COLUMNS)
     assert row["PATIENT"] == "P1"
     both = read_rows(f"{HEADER},PATIENT,{title}\na.png,PLAX,,,Ann,17\n".encode(), "t")
     assert both[0]["PATIENT"] == "Ann", "the column of the contract comes first"
@@ -832,7 +845,7 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
     hashed = dict.fromkeys(files, "0123")
     labels = read_labels(table, "t", files=files, listed=files[:3], prefixes=(L, U), hashed_patients=hashed)
-    assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.doubts == []
+    assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.ambiguous_patients == []
     (said,) = caplog.messages
     assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
     assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
@@ -865,7 +878,7 @@ def test_a_file_that_is_larger_than_any_table_is_not_read(tmp_path):
     with path.open("wb") as stream:
         stream.truncate(2**27 + 1)  # a hole: takes no disk
     with pytest.raises(UserError, match="--labels-csv t: has 134217729 bytes, a table at most"):
-        table_bytes(path, "--labels-csv t")
+        read_table_bytes(path, "--labels-csv t")
 
 
 def test_lines_may_end_as_on_old_systems_and_be_many():

@@ -4,7 +4,7 @@ import pytest
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.demo import dataset as demo
-from simclr_rhd.data.sources.base import Entry, visible
+from simclr_rhd.data.sources.base import FileEntry, keep_valid
 from simclr_rhd.data.sources.folder import Folder, make_demo, open_source
 
 
@@ -31,9 +31,9 @@ def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):
 
 def test_a_stamp_changes_with_the_content(root, tmp_path):
     source = opened(root, tmp_path)
-    before = source.entry("table.csv").stamp
+    before = source.entry("table.csv").version
     (root / "table.csv").write_text("more than before")
-    assert source.entry("table.csv").stamp != before
+    assert source.entry("table.csv").version != before
 
 
 def test_a_stamp_changes_when_size_and_time_of_the_content_do_not(root, tmp_path):
@@ -43,7 +43,7 @@ def test_a_stamp_changes_when_size_and_time_of_the_content_do_not(root, tmp_path
     path.write_text("TABLE.CSV")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     after = source.entry("table.csv")
-    assert after.size == before.size and after.stamp != before.stamp
+    assert after.size == before.size and after.version != before.version
 
 
 def test_links_inside_are_left_out_and_counted(root, tmp_path, caplog):
@@ -92,7 +92,7 @@ def test_names_that_cannot_be_used_are_refused_by_name_and_hidden_ones_passed_ov
         "d/" * 600,
     ]
     hidden = ["a//b.png", "a/", ".hid/x.png"]
-    used, refused = visible([Entry(key, 1, "") for key in keys + hidden])
+    used, refused = keep_valid([FileEntry(key, 1, "") for key in keys + hidden])
     assert [entry.key for entry in used] == ["ok.png"] and len(refused) == len(keys) - 1
     reasons = dict(refused)
     assert "elsewhere" in reasons["a/../b.png"] and "control" in reasons["a\\x00b.png"]

@@ -23,7 +23,7 @@ NAMES = itertools.count()
 def name(gcs, monkeypatch):
     """A fresh bucket with seven objects, one of them named as real exports name them."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-    monkeypatch.setattr(module, "BACKOFF", 0.01)
+    monkeypatch.setattr(module, "BACKOFF_S", 0.01)
     gcs.faults.clear()
     gcs.reads.clear()
     gcs.refusal = gcs.payer = None
@@ -147,7 +147,7 @@ def test_names_that_lead_elsewhere_are_left_out(name, tmp_path, gcs, hostile):
     gcs.put(name, hostile, b"x")
     source = opened(name, tmp_path)
     assert len(listed(source)) == 7
-    assert bool(source.refused) == (".." in hostile or "\n" in hostile)
+    assert bool(source.skipped) == (".." in hostile or "\n" in hostile)
     source.fetch(listed(source))
     assert {path.parent.parent for path in (tmp_path / "cache").rglob("*") if path.is_file()} <= {
         tmp_path / "cache" / "objects" / name,
@@ -298,7 +298,7 @@ def test_the_stored_bytes_of_what_is_stored_as_gzip_are_verified(name, tmp_path,
 def test_what_cannot_be_decoded_is_named_with_its_reason(
     name, tmp_path, gcs, monkeypatch, stored, encoding, why
 ):
-    monkeypatch.setattr(module, "MOST_DECODED", 4_000_000)
+    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 4_000_000)
     gcs.put(name, "s/lab/v_frame3.png", stored, encoding=encoding)
     source = opened(name, tmp_path)
     paths, failed = source.fetch(listed(source))
@@ -368,7 +368,7 @@ def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
         config = parse([*words, "--data", f"gs://{name}/s", "--save-dir", f"gs://{name}/out", *flags])
         assert len(listed(open_data(config))) == 7
         with context._mirroring(config, tmp_path) as mirror:
-            assert mirror.remote.listed_below() == []
+            assert mirror.remote.list_objects() == []
     (tmp_path / "model.pt").touch()
     model = ["--model", str(tmp_path / "model.pt")]
     for words in (["predict", f"gs://{name}/s/lab"], ["export", "--frames", f"gs://{name}/s/lab"]):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.splits.groups import make_groups, nobody, what_joins
-from simclr_rhd.data.splits.split import fold_groups, split_groups
+from simclr_rhd.data.splits.groups import explain_largest_group, is_anonymous_id, make_groups
+from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split
 
 
 def test_groups_by_patient_join_videos_and_patients():
@@ -18,7 +18,9 @@ def test_groups_by_patient_join_videos_and_patients():
 
 def test_a_frame_of_two_patients_joins_them():
     videos, patients = ["v1", "v2", "still"], ["p1", "p2", ""]
-    groups, _ = make_groups(videos, patients, "patient", doubts=[("still", "p1"), ("still", "p2")])
+    groups, _ = make_groups(
+        videos, patients, "patient", ambiguous_patients=[("still", "p1"), ("still", "p2")]
+    )
     assert len(set(groups)) == 1
 
 
@@ -70,8 +72,8 @@ def test_no_patient_and_no_copy_of_a_frame_stands_on_two_sides(seed):
         pictures=[(f"v{v}", f"{p}") for v, p in zip(video, picture, strict=True)],
     )
     values = [rng.integers(0, 3, n), rng.integers(-1, 2, n)]
-    folds = fold_groups(groups, values, 2 + seed % 4, seed=seed)
-    for part in (split_groups(groups, values, seed=seed), *folds):
+    folds = group_k_fold(groups, values, 2 + seed % 4, seed=seed)
+    for part in (group_train_val_test_split(groups, values, seed=seed), *folds):
         for unit in (patient, video, picture):
             sides = [set(unit[part == name]) for name in ("train", "val", "test")]
             assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
@@ -79,13 +81,17 @@ def test_no_patient_and_no_copy_of_a_frame_stands_on_two_sides(seed):
 
 def test_what_joins_most_is_named_and_no_patient_is():
     videos, patients = ["1", "1", "1", "2"], ["Ann", "Bob", "Cy", "Ann"]
-    assert "3 patients are called as of one video, '1'" in what_joins(videos, patients, [])
-    assert "Ann" not in what_joins(videos, patients, [])
+    assert "3 patients are called as of one video, '1'" in explain_largest_group(videos, patients, [])
+    assert "Ann" not in explain_largest_group(videos, patients, [])
     pictures = [(name, 5) for name in "abcd"]
-    assert "One picture stands in 4 videos" in what_joins(list("abcd"), ["p", "q", "r", "s"], pictures)
-    hashed = what_joins(list("abcd"), ["dicom-ffff"] * 4, [])
+    assert "One picture stands in 4 videos" in explain_largest_group(
+        list("abcd"), ["p", "q", "r", "s"], pictures
+    )
+    hashed = explain_largest_group(list("abcd"), ["dicom-ffff"] * 4, [])
     assert "4 videos have one patient identifier" in hashed and "ffff" not in hashed
-    assert what_joins(list("abcd"), ["p"] * 4, [("a", 1), ("b", 1)]) == "", "a patient may have many videos"
+    assert explain_largest_group(list("abcd"), ["p"] * 4, [("a", 1), ("b", 1)]) == "", (
+        "a patient may have many videos"
+    )
 
 
 PLACEHOLDERS = (
@@ -99,14 +105,14 @@ SOMEBODY = "ANON017,0001,P0,12345,Xavier,Nadia,Nana,Nona,Noa Idris,11111,Unka,Do
 
 @pytest.mark.parametrize("identifier", PLACEHOLDERS.split(","))
 def test_placeholders_stand_for_nobody(identifier):
-    assert nobody(identifier)
+    assert is_anonymous_id(identifier)
 
 
 @pytest.mark.parametrize("identifier", [*SOMEBODY.split(","), "id" * 5000 + "y", "x" * 5000 + "y"])
 def test_identifiers_of_their_own_stand_for_somebody(identifier):
-    assert not nobody(identifier)
+    assert not is_anonymous_id(identifier)
 
 
 def test_a_typed_zero_may_be_the_first_patient():
-    assert not nobody("0", typed=True) and not nobody("X", typed=True)
-    assert nobody("Unknown", typed=True) and nobody(" - ", typed=True)
+    assert not is_anonymous_id("0", typed=True) and not is_anonymous_id("X", typed=True)
+    assert is_anonymous_id("Unknown", typed=True) and is_anonymous_id(" - ", typed=True)

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 
 from simclr_rhd.data.store import index
-from simclr_rhd.data.store.index import ROW, STILL
+from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER
 
 FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
 ROWS = np.array(
-    [(0, STILL, 0, 0, 2**64 - 1), (1, 0, 1, 0, 5), (1, 12345, 1, 2, 6), (2, STILL, 0, 0, 7), (3, 4, 2, 1, 8)],
-    dtype=ROW,
+    [
+        (0, STILL_NUMBER, 0, 0, 2**64 - 1),
+        (1, 0, 1, 0, 5),
+        (1, 12345, 1, 2, 6),
+        (2, STILL_NUMBER, 0, 0, 7),
+        (3, 4, 2, 1, 8),
+    ],
+    dtype=FRAME_DTYPE,
 )
 KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png", "日本.dcm#0004"]
 
@@ -17,7 +23,7 @@ KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png",
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "grey-00000.u8").write_bytes(b"pixels")
-    index.write(
+    index.write_index(
         tmp_path,
         side=5,
         files=FILES,
@@ -31,14 +37,14 @@ def folder(tmp_path):
 
 
 def test_what_is_written_is_read(folder):
-    found = index.read(folder)
+    found = index.read_index(folder)
     assert list(found.files) == FILES and (found.rows == ROWS).all()
     assert (found.side, found.patients, found.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
     assert found.rejected == [("bad.png", "empty file")]
 
 
 def test_names_are_a_sequence_like_a_list(folder):
-    found = index.read(folder)
+    found = index.read_index(folder)
     keys = index.FrameNames(found.files, found.rows, numbered=True)
     files = index.FrameNames(found.files, found.rows, numbered=False)
     assert list(keys) == KEYS == [keys[number] for number in range(len(keys))]
@@ -53,12 +59,12 @@ def test_names_are_a_sequence_like_a_list(folder):
 
 @pytest.mark.parametrize("n", [1, 6, 7, 8, 14, 20])
 def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
-    monkeypatch.setattr(index, "AT_ONCE", 7)
+    monkeypatch.setattr(index, "NAMES_PER_BLOCK", 7)
     files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
-    rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=ROW)
+    rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=FRAME_DTYPE)
     told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": {}}
-    index.write(tmp_path, files=files, rows=rows, **told)
-    found = index.read(tmp_path)
+    index.write_index(tmp_path, files=files, rows=rows, **told)
+    found = index.read_index(tmp_path)
     assert list(found.files) == files
     keys = index.FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
     assert list(keys) == [f"{file}#0001" for file in files]
@@ -67,33 +73,35 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
 
 
 def test_no_frames_at_all(tmp_path):
-    index.write(
+    index.write_index(
         tmp_path,
         side=5,
         files=[],
-        rows=np.array([], dtype=ROW),
+        rows=np.array([], dtype=FRAME_DTYPE),
         patients={},
         rejected=[],
         fingerprint="",
         shards={},
     )
-    found = index.read(tmp_path)
+    found = index.read_index(tmp_path)
     assert list(found.files) == [] and len(found.rows) == 0
 
 
-@pytest.mark.parametrize("name", [index.NAMES, index.ENDS, index.FRAMES, index.INDEX, "grey-00000.u8"])
+@pytest.mark.parametrize(
+    "name", [index.NAMES_FILE, index.OFFSETS_FILE, index.FRAMES_FILE, index.INDEX_FILE, "grey-00000.u8"]
+)
 def test_a_changed_byte_is_seen(folder, name):
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(bytes(data))
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
-        index.read(folder)
+        index.read_index(folder)
 
 
 def test_pickled_arrays_are_refused(folder):
-    np.save(folder / index.FRAMES, np.array([{}], dtype=object), allow_pickle=True)
+    np.save(folder / index.FRAMES_FILE, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError):
-        index.read(folder)
+        index.read_index(folder)
 
 
 def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
@@ -102,16 +110,16 @@ def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(b"pixels")
     sums = {name: index.crc32c(tmp_path / name) for name in names}
     told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": sums}
-    index.write(tmp_path, files=FILES, rows=ROWS, **told)
-    monkeypatch.setattr(index, "CHECKED", 3 * 6)
+    index.write_index(tmp_path, files=FILES, rows=ROWS, **told)
+    monkeypatch.setattr(index, "MAX_VERIFIED_BYTES", 3 * 6)
     (tmp_path / names[3]).write_bytes(b"Pixels")
-    assert list(index.read(tmp_path).files) == FILES
+    assert list(index.read_index(tmp_path).files) == FILES
     (tmp_path / names[8]).write_bytes(b"Pixels")
     with pytest.raises(ValueError, match="grey-00008.u8 is damaged"):
-        index.read(tmp_path)
+        index.read_index(tmp_path)
     (tmp_path / names[1]).unlink()
     with pytest.raises(OSError):
-        index.read(tmp_path)
+        index.read_index(tmp_path)
 
 
 def made_up(what):
@@ -145,19 +153,19 @@ def made_up(what):
 def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     parts = made_up(what)
     told = {"patients": {}, "rejected": [], "fingerprint": "", "shards": {}, "side": parts["side"]}
-    index.write(tmp_path, files=FILES, rows=ROWS, **told)
-    np.save(tmp_path / index.ENDS, parts["ends"])
-    np.save(tmp_path / index.FRAMES, parts["rows"])
+    index.write_index(tmp_path, files=FILES, rows=ROWS, **told)
+    np.save(tmp_path / index.OFFSETS_FILE, parts["ends"])
+    np.save(tmp_path / index.FRAMES_FILE, parts["rows"])
     if parts["names"]:
-        (tmp_path / index.NAMES).write_bytes(parts["names"])
-        np.save(tmp_path / index.ENDS, np.arange(2, 12, 3, dtype="<i8"))
-    told = json.loads((tmp_path / index.INDEX).read_text())
+        (tmp_path / index.NAMES_FILE).write_bytes(parts["names"])
+        np.save(tmp_path / index.OFFSETS_FILE, np.arange(2, 12, 3, dtype="<i8"))
+    told = json.loads((tmp_path / index.INDEX_FILE).read_text())
     told.pop("checksum")
     told["sums"] = {name: index.crc32c(tmp_path / name) for name in told["sums"]}
     checksum = index._checksum(told)
-    (tmp_path / index.INDEX).write_text(json.dumps(told | {"checksum": checksum}))
+    (tmp_path / index.INDEX_FILE).write_text(json.dumps(told | {"checksum": checksum}))
     with pytest.raises(ValueError):
-        index.read(tmp_path)
+        index.read_index(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -177,16 +185,16 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     ],
 )
 def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, value):
-    told = json.loads((folder / index.INDEX).read_text())
+    told = json.loads((folder / index.INDEX_FILE).read_text())
     told.pop("checksum")
     told[name] = value
-    (folder / index.INDEX).write_text(json.dumps(told | {"checksum": index._checksum(told)}))
+    (folder / index.INDEX_FILE).write_text(json.dumps(told | {"checksum": index._checksum(told)}))
     with pytest.raises(ValueError):
-        index.read(folder)
+        index.read_index(folder)
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[" * 900 + "]" * 900, "3", "null"])
 def test_an_index_that_is_none_is_refused(folder, content):
-    (folder / index.INDEX).write_text(content)
+    (folder / index.INDEX_FILE).write_text(content)
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
-        index.read(folder)
+        index.read_index(folder)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from simclr_rhd.data.decoding.image import DOPPLER, GREY, TINTED
+from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY
 from simclr_rhd.data.store import shards
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 
@@ -11,9 +11,9 @@ SIDE, N = 5, 23
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
     """Frames of mixed kinds in shards of four."""
-    monkeypatch.setattr(shards, "SHARD", 4)
+    monkeypatch.setattr(shards, "FRAMES_PER_SHARD", 4)
     rng = np.random.default_rng(0)
-    kinds = rng.choice([GREY, GREY, TINTED, DOPPLER], N).astype(np.uint8)
+    kinds = rng.choice([GREY, GREY, COLOR, DOPPLER], N).astype(np.uint8)
     pixels = rng.integers(0, 256, (N, 3, SIDE, SIDE), np.uint8)
     pixels[kinds == GREY] = pixels[kinds == GREY][:, :1]
     writer = ShardWriter(tmp_path)

@@ -11,21 +11,21 @@ import pytest
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import stored_side
+from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store import store as module
-from simclr_rhd.data.store.store import SALT, check_rejected, open_store, salt_of
+from simclr_rhd.data.store.store import SALT_BYTES, check_rejected, load_salt, open_store
 
 
 class Entry(NamedTuple):
     key: str
-    stamp: str
+    version: str
 
 
 class Folder:
     """A source over a folder that counts what is fetched and can fail."""
 
     def __init__(self, root):
-        self.root, self.fetched, self.failing, self.refused = root, 0, {}, []
+        self.root, self.fetched, self.failing, self.skipped = root, 0, {}, []
 
     def entries(self):
         return [Entry(path.name, str(path.stat().st_mtime_ns)) for path in sorted(self.root.iterdir())]
@@ -49,7 +49,7 @@ def source(tmp_path):
 
 def build(source, tmp_path, side=18, most=None):
     (tmp_path / "cache").mkdir(exist_ok=True)
-    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache", most=most)
+    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache", max_frames=most)
 
 
 def pixels(store):
@@ -132,7 +132,7 @@ def test_a_damaged_store_is_not_believed(source, tmp_path, name, damage, caplog)
 
 
 def test_a_crash_while_building_leaves_nothing_behind(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("simclr_rhd.data.decoding.image.colour_kind", lambda frame: 1 / 0)
+    monkeypatch.setattr("simclr_rhd.data.decoding.image.color_mode", lambda frame: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build(source, tmp_path)
     assert list((tmp_path / "cache" / "stores").iterdir()) == []
@@ -196,7 +196,7 @@ def test_the_store_on_disk_is_bytes_and_text(source, tmp_path):
 
 @pytest.mark.parametrize(("view", "stored"), [(224, 256), (64, 74), (96, 110)])
 def test_stored_frames_leave_room_to_crop(view, stored):
-    assert stored_side(view) == stored
+    assert storage_size(view) == stored
 
 
 def salts_of_many(cache, monkeypatch, *, threads=4):
@@ -213,7 +213,7 @@ def salts_of_many(cache, monkeypatch, *, threads=4):
 
     def take():
         begin.wait()
-        found.append(salt_of(cache))
+        found.append(load_salt(cache))
 
     several = [threading.Thread(target=take) for _ in range(threads)]
     for thread in several:
@@ -225,8 +225,8 @@ def salts_of_many(cache, monkeypatch, *, threads=4):
 
 def test_runs_that_start_together_take_one_salt(tmp_path, monkeypatch):
     found = salts_of_many(tmp_path, monkeypatch)
-    assert len(found) == 4 and len(set(found)) == 1 and len(found[0]) == SALT
-    assert salt_of(tmp_path) == found[0]
+    assert len(found) == 4 and len(set(found)) == 1 and len(found[0]) == SALT_BYTES
+    assert load_salt(tmp_path) == found[0]
     assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["salt"]
 
@@ -235,5 +235,5 @@ def test_runs_that_start_together_take_one_salt(tmp_path, monkeypatch):
 def test_an_empty_or_half_written_salt_is_never_used(tmp_path, monkeypatch, left):
     (tmp_path / "salt").write_bytes(left)
     found = salts_of_many(tmp_path, monkeypatch)
-    assert len(set(found)) == 1 and len(found[0]) == SALT and found[0] != left
+    assert len(set(found)) == 1 and len(found[0]) == SALT_BYTES and found[0] != left
     assert (tmp_path / "salt").read_bytes() == found[0]

@@ -15,7 +15,7 @@ import main
 from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
-from simclr_rhd.data.labelled_set import Cohort
+from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels
 from simclr_rhd.evaluation import results as evaluation
 from simclr_rhd.evaluation.bootstrap import bounds, draws
@@ -36,7 +36,7 @@ def cohort(*, classes=VIEWS, groups=24, first=0, multilabel=False):
     group = np.repeat(np.arange(groups), 2)
     names = np.array([f"patient secret-{first + number}" for number in group])
     task = "condition" if multilabel else "view"
-    return Cohort(
+    return LabelledSet(
         paths=[f"frames/{name}-{frame % 2}.png" for frame, name in enumerate(names)],
         videos=np.array([f"video-of-{name}" for name in names]),
         patients=names,
@@ -52,7 +52,7 @@ def table(of, wrong=()):
     """Right answers, but for all frames of some groups, whose numbers in the test part are given."""
     (task,) = of.values
     tested = np.flatnonzero(of.folds[0] == "test")
-    target = of.targets()[task]
+    target = of.target_values()[task]
     if target.ndim == 2:  # lesions: all of a wrong frame's are told the other way
         found = np.where(target > 0, 0.9, 0.2)
     else:
@@ -242,7 +242,7 @@ def test_lesions_are_compared_one_by_one(tmp_path):
     _, found = compared(first, other)
     assert list(found) == ["condition: AR late", "condition: AR"]
     assert [of["b"].margin["balanced_accuracy"] for of in found.values()] == pytest.approx([1, 1])
-    assert PAIR == labels.PAIR
+    assert PAIR == labels.LESION_SEPARATOR
 
 
 def test_the_scores_are_those_of_the_run(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from a_run import make_dataset
 from PIL import Image
 
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.report.page.atlas import GRID, atlas, marks, still
 
@@ -14,7 +14,7 @@ CLASSES = {"view": ["A4C", "PLAX"], "condition": ["Healthy", "MR"], "severity": 
 
 def made(shown, points):
     dataset = make_dataset(CLASSES, patients=12, frames=2)
-    cohort, rows = cohort_of(dataset, multilabel=False), dataset.labelled()
+    cohort, rows = build_labelled_set(dataset, multilabel=False), dataset.labelled()
     tested = dataset.part[rows] == "test"
     table = {task: np.full((len(rows), 2), np.nan) for task in CLASSES}
     for of in table.values():
@@ -24,7 +24,7 @@ def made(shown, points):
         shown,
         cohort,
         table,
-        dataset.told_part()[rows],
+        dataset.display_part()[rows],
         frames=dataset.store.frames,
         rows=rows,
         names=Pseudonyms(dataset.store.keys, dataset.labels.patients),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from a_run import make_dataset
 
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.report.page.gallery import Gallery
 
 CLASSES = {
@@ -15,7 +15,7 @@ CLASSES = {
 @pytest.fixture(scope="module")
 def data():
     dataset = make_dataset(CLASSES, patients=30, frames=4)
-    return dataset, cohort_of(dataset, multilabel=False)
+    return dataset, build_labelled_set(dataset, multilabel=False)
 
 
 def answers(cohort, *, wrong=()):
@@ -31,7 +31,7 @@ def answers(cohort, *, wrong=()):
 
 def test_a_class_is_shown_by_its_own_frames_of_different_groups(data):
     dataset, cohort = data
-    found = Gallery(dataset, cohort).classes(cohort.questions()[0])
+    found = Gallery(dataset, cohort).classes(cohort.targets()[0])
     assert list(found) == CLASSES["view"] and {len(shots) for shots in found.values()} == {6}
     for number, shots in enumerate(found.values()):
         rows = [shot.line - 2 for shot in shots]
@@ -45,8 +45,8 @@ def test_a_class_of_one_group_is_shown_by_more_of_its_frames():
     view = dataset.labels.values["view"]
     kept = dataset.groups[np.flatnonzero(view == 2)[0]]
     view[(view == 2) & (dataset.groups != kept)] = 0
-    cohort = cohort_of(dataset, multilabel=False)
-    shots = Gallery(dataset, cohort).classes(cohort.questions()[0])["Subcostal"]
+    cohort = build_labelled_set(dataset, multilabel=False)
+    shots = Gallery(dataset, cohort).classes(cohort.targets()[0])["Subcostal"]
     assert len({shot.line for shot in shots}) == len(shots) == 4
 
 
@@ -54,7 +54,7 @@ def test_the_surest_errors_come_first_and_one_of_a_video(data):
     dataset, cohort = data
     rows = np.arange(len(cohort.paths))
     wrong = [17, 16, 40, 3]  # 16 and 17 are of one video
-    found = Gallery(dataset, cohort).failures(cohort.questions()[0], answers(cohort, wrong=wrong), rows)
+    found = Gallery(dataset, cohort).failures(cohort.targets()[0], answers(cohort, wrong=wrong), rows)
     labelled = dataset.labelled()
     assert [shot.line - 2 for shot in found["errors"]] == [labelled[17], labelled[40], labelled[3]]
     first = found["errors"][0]
@@ -67,7 +67,7 @@ def test_doubtful_frames_are_those_of_most_entropy(data):
     dataset, cohort = data
     table = answers(cohort)
     table["view"][9] = [0.34, 0.33, 0.33]
-    found = Gallery(dataset, cohort).failures(cohort.questions()[0], table, np.arange(len(cohort.paths)))
+    found = Gallery(dataset, cohort).failures(cohort.targets()[0], table, np.arange(len(cohort.paths)))
     assert found["doubts"][0].line - 2 == dataset.labelled()[9] and len(found["doubts"]) == 8
     assert found["errors"] == [] or found["errors"][0].line == found["doubts"][0].line
 
@@ -81,7 +81,7 @@ def test_every_class_said_has_its_turn_among_the_explained(data):
         return np.ones((len(rows), 8, 8), np.float32), 2
 
     found = Gallery(dataset, cohort).explained(
-        cohort.questions()[0], answers(cohort, wrong=[5, 30]), np.arange(len(cohort.paths)), explain
+        cohort.targets()[0], answers(cohort, wrong=[5, 30]), np.arange(len(cohort.paths)), explain
     )
     ((rows, classes),) = asked
     shots = [shot for shot, _, hot in found["shots"] if hot]
@@ -94,7 +94,7 @@ def test_every_class_said_has_its_turn_among_the_explained(data):
 def test_nothing_tested_nothing_explained(data):
     dataset, cohort = data
     gallery, none = Gallery(dataset, cohort), np.zeros(0, dtype=int)
-    question, table = cohort.questions()[0], answers(cohort)
+    question, table = cohort.targets()[0], answers(cohort)
     assert gallery.explained(question, table, none, lambda *_: pytest.fail("asked")) is None
     assert gallery.failures(question, table, none) == {"errors": [], "doubts": []}
 

@@ -1,14 +1,14 @@
 import numpy as np
 from a_run import make_dataset
 
-from simclr_rhd.data.labelled_set import cohort_of
+from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.report.page import sections as contents
 
 
 def test_an_absent_lesion_is_explained_by_what_speaks_against_it(monkeypatch):
     classes = {"view": ["A4C", "PLAX"], "condition": ["Healthy", "MR", "AR"], "severity": []}
     dataset = make_dataset(classes)
-    cohort, asked = cohort_of(dataset, multilabel=True), []
+    cohort, asked = build_labelled_set(dataset, multilabel=True), []
 
     def cam(encoder, heads, frames, task, outputs, signs, *, size):
         asked.append((task, outputs.tolist(), signs.tolist()))
@@ -17,8 +17,8 @@ def test_an_absent_lesion_is_explained_by_what_speaks_against_it(monkeypatch):
     monkeypatch.setattr(contents, "grad_cam", cam)
     explain = contents.explainer(dataset, cohort, [None], [None], size=32)
     tested = np.flatnonzero(cohort.folds[0] == "test")[:2]
-    for question in cohort.questions():
+    for question in cohort.targets():
         explain(question, tested, np.array([0, 1]))  # absent, present
-    lesions = {question.lesion for question in cohort.questions() if question.task == "condition"}
+    lesions = {question.lesion for question in cohort.targets() if question.task == "condition"}
     assert asked[0] == ("view", [0, 1], [1, 1])
     assert asked[1:] == [("condition", [lesion] * 2, [-1, 1]) for lesion in sorted(lesions)]
