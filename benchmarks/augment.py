@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core import device as runtime
 from simclr_rhd.data.decoding.image import COLOR, GREY
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.ssl.augment import MEAN, STD, Strengths, two_views
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, two_views
 from simclr_rhd.ssl.batches import Batches
 
 SIZE, SIDE = 224, 256  # pixels of a view's and of a stored frame's side
 WIDTH, HEIGHT = 640, 480  # pixels of a frame as it comes from the scanner
-STRENGTHS = Strengths(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)  # the defaults
+STRENGTHS = AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)  # the defaults
 CANVAS = transforms.Pad((40, 60, 550, 400))
 REFERENCE = transforms.Compose(
     [
@@ -42,7 +42,7 @@ REFERENCE = transforms.Compose(
         transforms.RandomGrayscale(0.2),
         transforms.GaussianBlur(9),
         transforms.ToTensor(),
-        transforms.Normalize(MEAN, STD),
+        transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
     ]
 )
 
@@ -61,7 +61,7 @@ def project_views(frames, kinds, epoch):
     """What a training step does before its model: the only place that knows those interfaces."""
     rows = np.arange(len(kinds))
     batch = Batches(frames, kinds, rows, seed=0, epoch=epoch)[rows]  # each frame a video of its own
-    return two_views(batch.frames, batch.color_modes, batch.u, size=SIZE, strengths=STRENGTHS)
+    return two_views(batch.frames, batch.color_modes, batch.view_params, size=SIZE, augment_config=STRENGTHS)
 
 
 def reference_views(chain, images, epoch):

@@ -27,7 +27,7 @@ model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
 precision = PRECISIONS[pick_precision("auto", device)]
 how = dict(temperature=0.5, device=device, precision=precision)
-step = Step(model, size={size}, strengths=PRESETS["standard"], **how, micro_batch={piece})
+step = Step(model, size={size}, augment_config=PRESETS["standard"], **how, micro_batch={micro_batch})
 for _ in range(2):
     begun = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
@@ -38,7 +38,7 @@ print(probe.peak_memory(device), time.perf_counter() - begun)
 
 
 def measure(size, batch, piece):
-    code = STEPS.format(root=str(ROOT), size=size, batch=batch, piece=piece)
+    code = STEPS.format(root=str(ROOT), size=size, batch=batch, micro_batch=piece)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, seconds = map(float, done.stdout.split())
     pieces = f" in pieces of {piece}" if piece else ""

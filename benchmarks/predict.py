@@ -33,7 +33,7 @@ from simclr_rhd.core.threads import map_ordered  # noqa: E402
 from simclr_rhd.data.decoding.image import decode_image, letterbox  # noqa: E402
 from simclr_rhd.inference import classifier, export  # noqa: E402
 from simclr_rhd.inference.predictor import BATCH, Model  # noqa: E402
-from simclr_rhd.ssl.augment import MEAN, STD  # noqa: E402
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from simclr_rhd.ssl.model import Heads, build  # noqa: E402
 
 CLASSES = {"view": ["a", "b", "c"], "condition": ["a", "b"], "severity": ["a", "b"]}
@@ -67,7 +67,7 @@ def reference(path: Path) -> Callable[[list[Path]], object]:
     """Pillow, eager, channels first, one frame at a time."""
     saved = classifier.load(path)
     encoder, heads = saved.encoder.to(memory_format=torch.contiguous_format), saved.heads
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def one(frame: Path) -> object:
         image = Image.open(frame).convert("RGB")

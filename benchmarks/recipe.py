@@ -30,13 +30,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from versus import protocol
 
 from simclr_rhd.core import device as runtime
-from simclr_rhd.planning.precision import pick_precision
+from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
-from simclr_rhd.ssl.batches import Partners
+from simclr_rhd.ssl.batches import PositiveSampler
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import default_learning_rate, make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import Pretraining
+from simclr_rhd.ssl.trainer import Trainer
 
 SIZE = 64
 SEEDS = (0, 1, 2)
@@ -125,13 +125,17 @@ class Views(Step):
     def embed(self, batch):
         r = self.recipe
         views = augment.two_views(
-            batch.frames, batch.color_modes, batch.u, size=self.size, strengths=self.strengths
+            batch.frames,
+            batch.color_modes,
+            batch.view_params,
+            size=self.size,
+            augment_config=self.augment_config,
         )
         if r.speckle or r.gain:
-            std = torch.tensor(augment.STD).view(1, 3, 1, 1)
-            mean = torch.tensor(augment.MEAN).view(1, 3, 1, 1)
+            std = torch.tensor(augment.IMAGENET_STD).view(1, 3, 1, 1)
+            mean = torch.tensor(augment.IMAGENET_MEAN).view(1, 3, 1, 1)
             x = views * std + mean
-            g = torch.Generator().manual_seed(int(batch.u[0, 0, 0] * 2**24))
+            g = torch.Generator().manual_seed(int(batch.view_params[0, 0, 0] * 2**24))
             n, _, h, w = x.shape
             if r.speckle:
                 noise = torch.randn(n, 1, h, w, generator=g) * r.speckle * torch.rand(n, 1, 1, 1, generator=g)
@@ -165,7 +169,9 @@ def make_model(recipe, seed):
 
 def make_run(recipe, dataset, seed, epochs):
     rows, model = protocol.pool(dataset), make_model(recipe, seed)
-    strengths = augment.Strengths(recipe.crop_min, recipe.flip, recipe.jitter, recipe.grayscale, recipe.blur)
+    strengths = augment.AugmentConfig(
+        recipe.crop_min, recipe.flip, recipe.jitter, recipe.grayscale, recipe.blur
+    )
     video = recipe.positives == "video"
     step = Views(
         model,
@@ -173,13 +179,13 @@ def make_run(recipe, dataset, seed, epochs):
         strengths=strengths,
         temperature=recipe.temperature,
         device=torch.device("cpu"),
-        videos_apart=video,
-        precision=PRECISIONS[pick_precision(recipe.precision, torch.device("cpu"))],
+        mask_same_video=video,
+        precision=PRECISIONS[resolve_precision(recipe.precision, torch.device("cpu"))],
     )
     step.recipe = recipe
     rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)
     videos = dataset.video_codes()
-    return Pretraining(
+    return Trainer(
         step,
         make_optimizer(model, recipe.optimizer, learning_rate=rate, weight_decay=recipe.weight_decay),
         dataset.store.frames,
@@ -191,7 +197,7 @@ def make_run(recipe, dataset, seed, epochs):
         epochs=epochs,
         warmup_epochs=min(10, epochs / 10),
         ema_decay=recipe.ema,
-        partners=Partners(rows, videos) if video else None,
+        positive_sampler=PositiveSampler(rows, videos) if video else None,
         seed=seed,
         num_workers=1,
     )
@@ -231,7 +237,7 @@ def features(encoder, frames, rows):
     encoder.eval()
     found = {}
     for first in range(0, len(rows), 64):
-        x = augment.plain_view(torch.from_numpy(frames[rows[first : first + 64]]), size=SIZE)
+        x = augment.eval_view(torch.from_numpy(frames[rows[first : first + 64]]), size=SIZE)
         x = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(x))))
         for number in (1, 2, 3, 4):
             x = getattr(encoder, f"layer{number}")(x)

@@ -110,11 +110,11 @@ def worker(what, folder, n, begun):
     from simclr_rhd.data.dataset import write_tables
     from simclr_rhd.data.store import store
     from simclr_rhd.ssl.augment import PRESETS
-    from simclr_rhd.ssl.batches import Partners
+    from simclr_rhd.ssl.batches import PositiveSampler
     from simclr_rhd.ssl.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
     from simclr_rhd.ssl.step import Step
-    from simclr_rhd.ssl.trainer import Pretraining
+    from simclr_rhd.ssl.trainer import Trainer
 
     runtime.make_deterministic()
     stages, last = {"imports": time.time() - begun}, time.time()
@@ -132,11 +132,11 @@ def worker(what, folder, n, begun):
         frames, kinds, videos = dataset.store.frames, dataset.store.color_modes, dataset.video_codes()
         rows = dataset.rows("unlabelled")
         if dataset.effective_videos() >= BATCH:
-            partners = Partners(rows, videos)
+            partners = PositiveSampler(rows, videos)
     stages["data"], last = time.time() - last, time.time()
     model, cpu = build_model("random", seed=0), torch.device("cpu")
-    run = Pretraining(
-        Step(model, size=SIZE, strengths=PRESETS["standard"], temperature=0.5, device=cpu),
+    run = Trainer(
+        Step(model, size=SIZE, augment_config=PRESETS["standard"], temperature=0.5, device=cpu),
         make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01),
         frames,
         kinds,
@@ -147,12 +147,12 @@ def worker(what, folder, n, begun):
         epochs=100,
         warmup_epochs=1.0,
         ema_decay=0.99,
-        partners=partners,
+        positive_sampler=partners,
         seed=0,
         num_workers=1,
     )
     batches = run.batches(1)
-    for batch in run.loaded(batches[:3], 1, partners):
+    for batch in run.load_batches(batches[:3], 1, partners):
         run.step.backward(batch)
         run.optimizer.step()
         run.average.update(model)
@@ -294,7 +294,7 @@ def views_per_second(size):
 
     from simclr_rhd.core import device as runtime
     from simclr_rhd.planning import profiler as probe
-    from simclr_rhd.planning.precision import pick_precision
+    from simclr_rhd.planning.precision import resolve_precision
     from simclr_rhd.ssl.augment import PRESETS
     from simclr_rhd.ssl.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
@@ -304,8 +304,8 @@ def views_per_second(size):
     model = build_model("random", seed=0).train()
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
     device = torch.device("cpu")
-    how = {"strengths": PRESETS["standard"], "temperature": 0.5, "device": device}
-    step = Step(model, size=size, **how, precision=PRECISIONS[pick_precision("auto", device)])
+    how = {"augment_config": PRESETS["standard"], "temperature": 0.5, "device": device}
+    step = Step(model, size=size, **how, precision=PRECISIONS[resolve_precision("auto", device)])
     batch, seconds = probe.make_batch(BATCH, size=size, grey=True), []
     for _ in range(5):
         begun = time.perf_counter()

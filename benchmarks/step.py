@@ -5,7 +5,7 @@
     python benchmarks/step.py --convolutions [--image-size 64]
 
 The first command holds the loop against the bare step (forward, backward and optimizer on a tensor in
-memory). The loop is the program's own (`Pretraining.train_epoch`): reading from a memory-mapped store, random
+memory). The loop is the program's own (`Trainer.train_epoch`): reading from a memory-mapped store, random
 numbers, two views, NT-Xent, optimizer, the moving average, the state that a stop could save.
 
 `--plain` holds the bare step against the same step without what makes it fast: with PyTorch's own
@@ -39,7 +39,7 @@ from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import Pretraining
+from simclr_rhd.ssl.trainer import Trainer
 
 
 def bare_step(model, optimizer, views):
@@ -88,8 +88,8 @@ def make_run(folder, size, n, batch_size, kind, precision):
     writer.close()
     kinds = np.full(n, kind, np.uint8)
     model, optimizer = make_trained(precision)
-    how = {"strengths": PRESETS["standard"], "temperature": 0.5, "device": torch.device("cpu")}
-    return Pretraining(
+    how = {"augment_config": PRESETS["standard"], "temperature": 0.5, "device": torch.device("cpu")}
+    return Trainer(
         Step(model, size=size, **how, precision=PRECISIONS[precision]),
         optimizer,
         Frames(folder, kinds, side),
@@ -101,7 +101,7 @@ def make_run(folder, size, n, batch_size, kind, precision):
         epochs=100,
         warmup_epochs=1.0,
         ema_decay=0.99,
-        partners=None,
+        positive_sampler=None,
         seed=0,
         num_workers=0,
     )
@@ -176,18 +176,18 @@ def print_convolutions(size, precision, options):
         x = x.to(dtype).requires_grad_()
         weight = conv.weight.detach().to(dtype).requires_grad_()
         whole = kernel == 3 and max(x.shape[-2:]) <= 2
-        ways = [convolution.NATIVE, convolution.COLUMNS] + [convolution.WHOLE] * whole
+        ways = [convolution.NATIVE, convolution.IM2COL] + [convolution.DENSE] * whole
         times = {way: ([], []) for way in ways}
         for _ in range(2 + options.runs):
             for way in ways:
                 begun = time.perf_counter()
-                y = convolution.convolve(x, weight, stride, convolution.Ways(way, way))
+                y = convolution.convolve(x, weight, stride, convolution.Algorithms(way, way))
                 middle = time.perf_counter()
                 torch.autograd.grad(y, (x, weight), torch.ones_like(y))
                 times[way][0].append(middle - begun)
                 times[way][1].append(time.perf_counter() - middle)
         sides = (*x.shape[-2:], *y.shape[-2:])
-        chosen = convolution.choose(convolution.Shape(*sides, kernel), dtype, amx=has_amx())
+        chosen = convolution.choose_algorithms(convolution.Shape(*sides, kernel), dtype, amx=has_amx())
         cells = "; ".join(
             f"{way} {statistics.median(f[2:]) * 1e3:.2f} + {statistics.median(b[2:]) * 1e3:.2f}"
             for way, (f, b) in times.items()

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT))
 from simclr_rhd.data.decoding.image import color_mode, decode_image, letterbox
 from simclr_rhd.data.demo.dataset import write_demo
 from simclr_rhd.report.charts import pretraining as plots_pretraining
-from simclr_rhd.ssl.augment import PRESETS, draws, pictures, plain_view, two_views
+from simclr_rhd.ssl.augment import PRESETS, eval_view, sample_view_params, to_uint8, two_views
 
 SIZE, VIEWS = 112, 16
 
@@ -27,13 +27,13 @@ def main():
         frame = letterbox(decode_image(path.read_bytes()), SIZE * 8 // 7)[None]
     kind = torch.tensor([color_mode(frame[0])], dtype=torch.uint8)
     shown = torch.from_numpy(np.repeat(frame, VIEWS // 2, axis=0))
-    u = torch.cat([draws(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
+    u = torch.cat([sample_view_params(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
     for name, strengths in PRESETS.items():
-        views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, strengths=strengths)
+        views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, augment_config=strengths)
         plots_pretraining.views(
             ROOT / "docs" / f"views_{name}.png",
-            pictures(plain_view(torch.from_numpy(frame), size=SIZE))[0],
-            pictures(views),
+            to_uint8(eval_view(torch.from_numpy(frame), size=SIZE))[0],
+            to_uint8(views),
             note=f"--augment {name}: {strengths}",
         )
 

@@ -26,14 +26,14 @@ from simclr_rhd.inference import classifier
 from simclr_rhd.inference.fit_classifier import make_classifier
 from simclr_rhd.planning.dry_run import dry_run
 from simclr_rhd.planning.plan import plan_training
-from simclr_rhd.planning.precision import pick_precision
+from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import Shown, draw_run, start_maps, write_report
 from simclr_rhd.report.summary import summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
-from simclr_rhd.runs.run_dir import MODEL_FINETUNED, WORTH_KEEPING
+from simclr_rhd.runs.run_dir import FINETUNED_MODEL, PROTECTED_FILES
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.features import extract_described
+from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import pretrain, pretrain_folds
@@ -60,7 +60,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
         if run.is_finished(config):
             return run.repeat_summary()
         announce(config, run)
-        precision = pick_precision(config.precision, device) if ranks.is_main_process() else None
+        precision = resolve_precision(config.precision, device) if ranks.is_main_process() else None
         config = replace(config, precision=ranks.broadcast(precision))
         build(config.init, seed=config.seed)  # weights that cannot be read are known before the data are
         with run.stage("data"), ranks.local_main_first():
@@ -79,7 +79,9 @@ def train(config: Config, argv: Sequence[str]) -> None:
 def load_dataset(config: Config, run: RunContext) -> Dataset:
     """Read frames, labels, groups and parts; a resumed run must find the data it started with."""
     source, before = open_data(config), run.before
-    taken = any((run.save_dir / name).exists() for name in WORTH_KEEPING)  # by a run whose tables are its own
+    taken = any(
+        (run.save_dir / name).exists() for name in PROTECTED_FILES
+    )  # by a run whose tables are its own
     folder = cache_folder(config.cache_dir) if taken else run.save_dir
     dataset = read_dataset(source, config, rejected_csv=folder / "rejected.csv")
     counts = data_summary.summarize(dataset, source)
@@ -91,7 +93,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
             "--overwrite to start anew, or name another folder"
         )
     facts = {"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint}
-    run.record.note(data=facts, counts=counts)
+    run.record.update(data=facts, counts=counts)
     return dataset
 
 
@@ -141,11 +143,11 @@ def conclude(
                 history = [*history, *tuned]
                 write_lines(save_dir / "history.jsonl", history)
                 encoder, rows = found[0].encoder, dataset.labelled()
-                described = extract_described(
+                described = extract_with_ood_stats(
                     encoder, dataset.store.frames, rows, size=config.size, device=run.device
                 )
                 model = make_classifier(config, dataset, study, encoder, found[0].heads, described)
-                classifier.save(save_dir / MODEL_FINETUNED, model)
+                classifier.save(save_dir / FINETUNED_MODEL, model)
         with run.stage("metrics"):
             results = evaluate(config, study, trained, said, tuned)
             metrics = {
@@ -167,7 +169,7 @@ def conclude(
     text = summary(metrics, save_dir=config.save_dir)
     with run.stage("report"):
         write_report(save_dir, dataset, metrics, run.record.facts, contents)
-    run.record.note(
+    run.record.update(
         summary=text,
         figures=contents is not None,
         status="finished",

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from simclr_rhd.core.device import default_workers
 from simclr_rhd.data.decoding.image import COLOR, GREY, storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.planning.precision import pick_precision
-from simclr_rhd.ssl.augment import PRESETS, draws
+from simclr_rhd.planning.precision import resolve_precision
+from simclr_rhd.ssl.augment import PRESETS, sample_view_params
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import Pretraining
+from simclr_rhd.ssl.trainer import Trainer
 
 HOLDS, FAILED, RAN, NOT_RUN = "holds", "FAILED", "ran, not judged", "not run"
 COLOUR_SHARE = 0.1  # of the synthetic frames
@@ -134,7 +134,7 @@ class Bench:
     @cached_property
     def precision(self) -> str:
         """The numbers that `--precision auto` trains in here."""
-        return pick_precision("auto", self.device)
+        return resolve_precision("auto", self.device)
 
     @cached_property
     def color_modes(self) -> np.ndarray:
@@ -162,7 +162,7 @@ class Bench:
         steps: int | None = None,
         wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
         **how: object,
-    ) -> Pretraining:
+    ) -> Trainer:
         """A pretraining run on the synthetic frames, or on others, of which each is its own video.
 
         Args:
@@ -178,7 +178,7 @@ class Bench:
             frames
         )  # as often as it takes
         step = self.make_step(wrap(build("random", seed=0).to(self.device)), **how)
-        return Pretraining(
+        return Trainer(
             step,
             make_optimizer(step.model, "adamw", learning_rate=1e-3, weight_decay=0.01),
             frames,
@@ -190,7 +190,7 @@ class Bench:
             epochs=10_000,
             warmup_epochs=0.0,
             ema_decay=0.99,
-            partners=None,
+            positive_sampler=None,
             seed=0,
             num_workers=default_workers(),
         )
@@ -199,7 +199,7 @@ class Bench:
         """A step of a model that is on the device; `how` as of `make_run`."""
         given: dict = {"size": self.sizes.image, "precision": self.precision} | how
         given["precision"] = PRECISIONS[given["precision"]]
-        return Step(model, strengths=PRESETS["standard"], temperature=0.5, device=self.device, **given)
+        return Step(model, augment_config=PRESETS["standard"], temperature=0.5, device=self.device, **given)
 
     def views(self, batch: int, *, size: int | None = None) -> Tensor:
         """(2B, 3, s, s) of noise on the device, channels last."""
@@ -227,7 +227,7 @@ class Bench:
         self.synchronise()
         return time.perf_counter() - begun
 
-    def bare_seconds(self, run: Pretraining, views: Tensor, steps: int) -> float:
+    def bare_seconds(self, run: Trainer, views: Tensor, steps: int) -> float:
         """Time of some bare steps of a run's model."""
         return self.seconds(lambda: [bare_step(run.model, run.optimizer, views) for _ in range(steps)])
 
@@ -248,7 +248,7 @@ def some_batch(n: int, size: int, *, seed: int = 0) -> Batch:
     rng, side = np.random.default_rng(seed), storage_size(size)
     frames = torch.from_numpy(rng.integers(0, 256, (n, 3, side, side), np.uint8))
     kinds = torch.full((n,), COLOR, dtype=torch.uint8)
-    return Batch(frames, kinds, draws(seed, 1, np.arange(n))[0], torch.arange(n))
+    return Batch(frames, kinds, sample_view_params(seed, 1, np.arange(n))[0], torch.arange(n))
 
 
 def train_step(step: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> float:

@@ -27,7 +27,7 @@ from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
-from simclr_rhd.ssl.trainer import Pretraining
+from simclr_rhd.ssl.trainer import Trainer
 
 WORKER = Path(__file__).with_name("worker.py")
 FEW = 5  # steps against the processor
@@ -42,9 +42,9 @@ def float32(bench: Bench) -> Outcome:
     wrong shows in the weights, held against what they moved.
     """
     n, size, results = bench.sizes.batch_checked, bench.sizes.image_checked, []
-    how = {"size": size, "strengths": bench.make_step(build("random", seed=0)).strengths}
+    how = {"size": size, "augment_config": bench.make_step(build("random", seed=0)).augment_config}
     views = [
-        two_views(batch.frames, batch.color_modes, batch.u, **how)
+        two_views(batch.frames, batch.color_modes, batch.view_params, **how)
         for batch in (some_batch(n, size, seed=seed) for seed in range(FEW))
     ]
     for device, dtype in ((torch.device("cpu"), torch.float64), (bench.device, torch.float32)):
@@ -182,7 +182,7 @@ def data_parallel(bench: Bench) -> Outcome:
     """Training in `nn.DataParallel`, its checkpoint's names, and a resumed run."""
     batch, steps = bench.sizes.batch_checked, 3
 
-    def make() -> Pretraining:
+    def make() -> Trainer:
         size = bench.sizes.image_checked
         return bench.make_run(batch=batch, steps=steps, wrap=in_data_parallel, size=size)
 
@@ -229,7 +229,7 @@ def micro_batch(bench: Bench) -> Outcome:
     # what grows with the batch by definition: its frames; the tables of similarities, when no piece is there
     frame = 3 * storage_size(bench.sizes.image) ** 2
     state = 5 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients, AdamW's two, spare
-    tables = costs.LOSS_BYTES * (2 * large) ** 2 + state
+    tables = costs.BYTES_PER_SIMILARITY * (2 * large) ** 2 + state
     flat = (peaks[1] - frame * large) / max(peaks[0] - frame * small, tables)
     return check(
         apart <= 1e-5 and flat <= 1.1,
@@ -267,9 +267,9 @@ def killed(bench: Bench) -> Outcome:
 
 def automatic(bench: Bench) -> Outcome:
     """`--batch-size auto` and `--micro-batch auto`, and what `estimate` foretells, against a run."""
-    size, batch = bench.sizes.image, min(bench.sizes.batches[0], probe.SIZES[-1])
+    size, batch = bench.sizes.image, min(bench.sizes.batches[0], probe.PROFILED_PAIRS[-1])
     how = {"grey": False, "precision": bench.precision, "device": bench.device}
-    cost = probe.measure(size, "adamw", **how, most=batch)
+    cost = probe.profile_step(size, "adamw", **how, max_pairs=batch)
     free = probe.available_memory(bench.device)
     fits = (
         probe.fits_by_trying(size, "adamw", **how)
@@ -330,10 +330,13 @@ def growth(bench: Bench) -> Outcome:
 def views_on_device(bench: Bench) -> Outcome:
     """Where views are made, and that they are those of the processor."""
     batch = some_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
-    how = {"size": bench.sizes.image_checked, "strengths": bench.make_step(build("random", seed=0)).strengths}
-    here = two_views(batch.frames, batch.color_modes, batch.u, **how)
+    how = {
+        "size": bench.sizes.image_checked,
+        "augment_config": bench.make_step(build("random", seed=0)).augment_config,
+    }
+    here = two_views(batch.frames, batch.color_modes, batch.view_params, **how)
     there_batch = batch.map(lambda x: x.to(bench.device))
-    there = two_views(there_batch.frames, there_batch.color_modes, there_batch.u, **how)
+    there = two_views(there_batch.frames, there_batch.color_modes, there_batch.view_params, **how)
     apart = float((here - there.cpu()).abs().max())
     return check(
         there.device.type == bench.device.type and apart <= 1e-3,

@@ -23,10 +23,10 @@ from simclr_rhd.inference import predict_files as predict
 from simclr_rhd.inference.classifier import Classifier, Facts
 from simclr_rhd.inference.classifier import save as save_classifier
 from simclr_rhd.inference.predictor import BATCH
-from simclr_rhd.ssl.augment import MEAN, STD
-from simclr_rhd.ssl.features import extract_described
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
+from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import Heads, build
-from simclr_rhd.ssl.schedule import growing
+from simclr_rhd.ssl.schedule import progressive_sizes
 from simclr_rhd.ssl.step import PRECISIONS
 
 EPOCHS, LINEAR_EPOCHS = 300, 60  # of the mission's command
@@ -147,7 +147,7 @@ def gaps(bench: Bench) -> Outcome:
     """The share of the loop's time in which the GPU does nothing, and the bytes that a step brings to it."""
     batch, steps = bench.sizes.batch, bench.sizes.steps
     run = bench.make_run(batch=batch, steps=steps)
-    brought = sum(x.nbytes for x in next(iter(run.loaded(run.batches(1)[:1], 1, None))))
+    brought = sum(x.nbytes for x in next(iter(run.load_batches(run.batches(1)[:1], 1, None))))
     text = f"{brought / 1e6:.2f} MB a step of {batch} frames to the device"
     run.train_epoch()
     run.end_epoch({})
@@ -183,7 +183,7 @@ def data(bench: Bench) -> Outcome:
         seconds = bench.seconds(
             lambda: [
                 some.map(lambda x: x.to(bench.device, non_blocking=True))
-                for some in run.loaded(batches, epoch, None)  # noqa: B023
+                for some in run.load_batches(batches, epoch, None)  # noqa: B023
             ]
         )
         rates.append(len(batches) * batch / seconds)
@@ -215,7 +215,7 @@ class Pictures(Dataset):
                 transforms.RandomGrayscale(0.2),
                 transforms.RandomApply([transforms.GaussianBlur(9)], p=0.5),
                 transforms.ToTensor(),
-                transforms.Normalize(MEAN, STD),
+                transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
             ]
         )
 
@@ -283,7 +283,10 @@ def plain_loader(bench: Bench) -> Outcome:
 
 def mission(bench: Bench) -> Outcome:
     """An epoch of the mission's frames, the hours of its epochs, and the heads with their features."""
-    frames, sizes = Repeated(bench.frames, bench.sizes.frames_of_mission), growing(bench.sizes.image)
+    frames, sizes = (
+        Repeated(bench.frames, bench.sizes.frames_of_mission),
+        progressive_sizes(bench.sizes.image),
+    )
     cells, figures = [], {}
     for batch in bench.sizes.batches_of_mission:
         run = bench.make_run(batch=batch, frames=frames)  # type: ignore[arg-type]
@@ -316,7 +319,9 @@ def mission(bench: Bench) -> Outcome:
     encoder = build("random", seed=0).to(bench.device).encoder
     how = {"size": bench.sizes.image, "device": bench.device}
     found: dict[str, np.ndarray] = {}
-    features_s = bench.seconds(lambda: found.update(extract_described(encoder, bench.frames, rows, **how)))
+    features_s = bench.seconds(
+        lambda: found.update(extract_with_ood_stats(encoder, bench.frames, rows, **how))
+    )
     targets = {task: rng.integers(0, len(names), len(rows)) for task, names in CLASSES.items()}
     n_outputs = {task: len(names) for task, names in CLASSES.items()}
     train, val = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)

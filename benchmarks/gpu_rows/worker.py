@@ -26,7 +26,7 @@ from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.trainer import LAST, fit
+from simclr_rhd.ssl.trainer import LAST_CHECKPOINT, fit
 
 STEPS = 3  # of a rank
 EPOCHS, STEPS_OF_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run
@@ -48,16 +48,16 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
             model, device_ids=[device] if device.type == "cuda" else None
         )
     step = Bench(device, TINY, Path()).make_step(
-        model.train(), size=size, precision="float32", gathered=ranks.world_size() > 1
+        model.train(), size=size, precision="float32", gather_negatives=ranks.world_size() > 1
     )
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
     losses, gradient = [], None
     for seed in range(STEPS):
         whole = some_batch(n, size, seed=seed)
         share = n // ranks.world_size()
-        losses.append(train_step(step, optimizer, whole.piece(ranks.rank() * share, share)))
+        losses.append(train_step(step, optimizer, whole.micro_batch(ranks.rank() * share, share)))
         if gradient is None:
-            grads = [p.grad.flatten() for p in checkpoint.unwrapped(model).parameters()]
+            grads = [p.grad.flatten() for p in checkpoint.unwrap(model).parameters()]
             gradient = float(torch.cat(grads).norm())
     if backend != "none":
         dist.barrier()
@@ -72,7 +72,7 @@ def of_training(device: torch.device, parent: Path, size: int, n: int, how: str)
     frames = np.random.default_rng(0).integers(0, 256, (n * STEPS_OF_EPOCH, 3, size, size), np.uint8)
     run = bench.make_run(batch=n, frames=frames, size=size)
     if how == "resumed":
-        run.load_state(checkpoint.load(folder / LAST))
+        run.load_state(checkpoint.load(folder / LAST_CHECKPOINT))
     begun_at = len(run.history) * STEPS_OF_EPOCH + run.steps_done
 
     def on_saved() -> None:
@@ -92,11 +92,11 @@ def of_training(device: torch.device, parent: Path, size: int, n: int, how: str)
             names=[str(row) for row in range(len(frames))],
             save_dir=folder,
             on_epoch=lambda history: None,
-            on_saved=on_saved,
+            on_checkpoint=on_saved,
         )
     told = [str(one.message) for one in caught]
     kernels = sorted({text.split()[0] for text in told if "deterministic" in text})
-    digest = checkpoint.digest(checkpoint.unwrapped(run.model))
+    digest = checkpoint.digest(checkpoint.unwrap(run.model))
     return {"digest": digest, "kernels": kernels, "resumed_after_steps": begun_at}
 
 

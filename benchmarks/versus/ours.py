@@ -12,7 +12,7 @@ from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import choose_settings, workload_of
-from simclr_rhd.planning.precision import pick_precision
+from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.run_dir import RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
@@ -81,5 +81,5 @@ def settle(
     told = ("--image-size", str(size), "--seed", str(seed), "--epochs", str(epochs), *flags)
     config, rows = parse(told), len(dataset.rows("unlabelled"))
     assert isinstance(config, Config)
-    config = replace(config, precision=pick_precision(config.precision, CPU))
+    config = replace(config, precision=resolve_precision(config.precision, CPU))
     return config, choose_settings(config, replace(workload_of(config, dataset), rows=rows), None, CPU)

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from versus.protocol import TASKS, interval, spread
 
 from simclr_rhd.runs.run_dir import commit
-from simclr_rhd.ssl.schedule import planned
+from simclr_rhd.ssl.schedule import size_per_epoch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -159,7 +159,7 @@ def epoch_seconds(pieces: Pieces, rounds: int) -> EpochSeconds:
 def epochs_in(seconds: float, epoch_s: dict[int, float]) -> int:
     """As many epochs as a budget holds, the sizes of views being those of a run of so many."""
     sizes, n = sorted(epoch_s), 1
-    while sum(epoch_s[size] for size in planned(sizes, n + 1)) <= seconds:
+    while sum(epoch_s[size] for size in size_per_epoch(sizes, n + 1)) <= seconds:
         n += 1
     return n
 

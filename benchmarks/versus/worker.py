@@ -57,8 +57,14 @@ def data_rate(dataset, told):
 
             step, inner = run.run.step, run.run
             step.size = told["size"]
-            for batch in inner.loaded(inner.batches(number + 1), number + 1, inner.partners):
-                two_views(batch.frames, batch.color_modes, batch.u, size=step.size, strengths=step.strengths)
+            for batch in inner.load_batches(inner.batches(number + 1), number + 1, inner.positive_sampler):
+                two_views(
+                    batch.frames,
+                    batch.color_modes,
+                    batch.view_params,
+                    size=step.size,
+                    augment_config=step.augment_config,
+                )
         else:
             for _ in run.loader:
                 pass

@@ -113,13 +113,13 @@ def estimate(config: Config) -> None:
     from simclr_rhd.core.device import make_deterministic, resolve_device
     from simclr_rhd.core.distributed import is_main_process
     from simclr_rhd.planning.estimate import estimate as estimate_run
-    from simclr_rhd.planning.precision import pick_precision
+    from simclr_rhd.planning.precision import resolve_precision
     from simclr_rhd.ssl.model import build
 
     if not is_main_process():
         return
     make_deterministic()
     device = resolve_device(config.device)
-    config = replace(config, precision=pick_precision(config.precision, device))
+    config = replace(config, precision=resolve_precision(config.precision, device))
     build(config.init, seed=config.seed)  # weights that cannot be read are known at once
     estimate_run(config, device, pipeline.load_dataset, pipeline.run_stages)

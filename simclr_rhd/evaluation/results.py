@@ -268,7 +268,7 @@ def head_facts(
 
 def _of_classes(question: Target, heads: Heads, values: Tensor) -> dict[str, float]:
     """{class: its value}; of a lesion the value of its presence."""
-    of_task = heads.of_tasks(values)[question.task].tolist()
+    of_task = heads.split_by_task(values)[question.task].tolist()
     if question.lesion is not None:
         return {question.classes[1]: of_task[question.lesion]}
     return dict(zip(question.classes, of_task, strict=True))

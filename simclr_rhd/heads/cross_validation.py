@@ -28,7 +28,8 @@ class Encoded:
     """What encoders make of the labelled frames, each frame once.
 
     Attributes:
-        described: {description: (n, D) float32} of the encoder that is kept, see `model.describe`.
+        described: {description: (n, D) float32} of the encoder that is kept, see
+            `model.forward_with_ood_stats`.
         folds: K times (n, D): of the encoder that a fold is tested with; the same array where there is one.
         rivals: {name: (n, D) of each draw} of encoders to compare with; of a random one there are several,
             as one is a draw.

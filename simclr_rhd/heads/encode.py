@@ -10,8 +10,8 @@ from simclr_rhd.core.config import CommonConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.heads.baselines import pixels
 from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded
-from simclr_rhd.ssl.features import extract, extract_described
-from simclr_rhd.ssl.model import SimCLR, build, imagenet_at_hand
+from simclr_rhd.ssl.features import extract, extract_with_ood_stats
+from simclr_rhd.ssl.model import SimCLR, build, imagenet_weights_cached
 
 
 def encode(config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], device: torch.device) -> Encoded:
@@ -28,10 +28,10 @@ def encode(config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], dev
     def of(encoder: nn.Module) -> np.ndarray:
         return extract(encoder.to(device), frames, rows, size=size, device=device)
 
-    described = extract_described(models[0].encoder.to(device), frames, rows, size=size, device=device)
+    described = extract_with_ood_stats(models[0].encoder.to(device), frames, rows, size=size, device=device)
     ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
     seeds = range(config.seed, config.seed + DRAWS)
     rivals = {RANDOM: [of(build("random", seed=seed).encoder) for seed in seeds]}
-    if imagenet_at_hand():
+    if imagenet_weights_cached():
         rivals["imagenet encoder"] = [of(build("imagenet", seed=config.seed).encoder)]
     return Encoded(described, ours[1:] or ours * len(dataset.folds), rivals, pixels(frames, rows))

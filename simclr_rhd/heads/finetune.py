@@ -28,7 +28,7 @@ from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import FinetuneConfig
 from simclr_rhd.heads.cross_validation import Study
 from simclr_rhd.heads.train import BATCH_SIZE, Trained, calibrate, class_weights, predict, task_losses
-from simclr_rhd.ssl.augment import Strengths, draws, random_views, strengths
+from simclr_rhd.ssl.augment import AugmentConfig, random_views, sample_view_params, strengths
 from simclr_rhd.ssl.features import extract
 from simclr_rhd.ssl.model import Heads, SimCLR
 from simclr_rhd.ssl.optim import default_weight_decay, learning_rate_at, make_optimizer
@@ -64,7 +64,7 @@ def finetune(
     val: np.ndarray,
     *,
     size: int,
-    strengths: Strengths,
+    strengths: AugmentConfig,
     epochs: int,
     learning_rate: float,
     head_learning_rate: float,
@@ -119,10 +119,10 @@ def finetune(
     )
 
     def views(some: np.ndarray, epoch: int) -> Tensor:
-        u, _ = draws(seed, epoch, rows[some])
+        u, _ = sample_view_params(seed, epoch, rows[some])
         stored, kind = torch.from_numpy(frames[rows[some]]), torch.from_numpy(kinds[rows[some]])
         x, kind, u = (part.to(device) for part in (stored, kind, u[:, 0]))
-        return random_views(x, kind, u, size=size, strengths=strengths)
+        return random_views(x, kind, u, size=size, augment_config=strengths)
 
     def features(of: nn.Module, some: np.ndarray) -> np.ndarray:
         return extract(of, frames, rows[some], size=size, device=device)

@@ -24,7 +24,7 @@ from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.config import HeadConfig
-from simclr_rhd.ssl.model import FEATURES, Heads
+from simclr_rhd.ssl.model import FEATURE_DIM, Heads
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -155,8 +155,8 @@ class _Bank(nn.Module):
         starts = []
         for number in range(seeds):
             generator = torch.Generator().manual_seed(seed + 1_000_003 * number)
-            bound = 1 / math.sqrt(FEATURES)  # as in nn.Linear
-            starts.append(torch.empty(FEATURES, first).uniform_(-bound, bound, generator=generator))
+            bound = 1 / math.sqrt(FEATURE_DIM)  # as in nn.Linear
+            starts.append(torch.empty(FEATURE_DIM, first).uniform_(-bound, bound, generator=generator))
         self.weight = nn.Parameter(torch.stack(starts * len(l2), dim=1))  # (512, V, K)
         self.bias = nn.Parameter(torch.zeros(len(l2) * seeds, first))
         self.strength = torch.tensor(l2).repeat_interleave(seeds)[:, None]  # (V, 1)
@@ -263,7 +263,7 @@ def calibrate(
         weighting: that the heads were trained with.
     """
     logits = heads(torch.from_numpy(features[val]))
-    biases, prevalences = heads.of_tasks(heads.bias), heads.of_tasks(heads.prevalence)
+    biases, prevalences = heads.split_by_task(heads.bias), heads.split_by_task(heads.prevalence)
     for number, (task, values) in enumerate(targets.items()):
         true = values[val]
         known = true != NOT_ANNOTATED
@@ -312,7 +312,7 @@ def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
     found = {task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()}
     return found | {
         prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
-        for task, of_task in heads.of_tasks(heads.prevalence).items()
+        for task, of_task in heads.split_by_task(heads.prevalence).items()
     }
 
 

@@ -14,8 +14,8 @@ from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.inference.ood import Novelty
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.augment import MEAN, STD, plain_view
-from simclr_rhd.ssl.model import Heads, SimCLR, describe
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
+from simclr_rhd.ssl.model import Heads, SimCLR, forward_with_ood_stats
 
 FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
@@ -81,7 +81,7 @@ class Classifier(nn.Module):
             {task: (B, C) float64 probabilities}, "features": (B, 512), and "novelty": (B,), above 1 for a
             frame that is unlike those learnt from, NaN where that is not known.
         """
-        described = describe(self.encoder, plain_view(frames, size=self.facts.image_size))
+        described = forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
         features = described["features"]
         unknown = torch.full_like(features[:, 0], torch.nan)
         return self.heads.probabilities(features) | {
@@ -165,8 +165,8 @@ def _preprocessing(facts: Facts) -> dict[str, Any]:
         "pad": "square",
         "stored_side": facts.stored_side,
         "image_size": facts.image_size,
-        "mean": list(MEAN),
-        "std": list(STD),
+        "mean": list(IMAGENET_MEAN),
+        "std": list(IMAGENET_STD),
     }
 
 
@@ -188,7 +188,7 @@ def _try(found: Classifier) -> None:
     for name, values in signs.items():
         if not (values > 0).all():
             raise ValueError(f"its {name} must be above 0")
-    for task, shares in found.heads.of_tasks(found.heads.prevalence).items():
+    for task, shares in found.heads.split_by_task(found.heads.prevalence).items():
         whole = task in found.heads.multilabel or abs(float(shares.sum()) - 1) <= ROUNDED
         if not whole or float(shares.max()) > 1:
             raise ValueError(f"its prevalence of {task} is no shares of one whole")

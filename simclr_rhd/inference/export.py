@@ -26,7 +26,7 @@ from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.predict_files import Place
 from simclr_rhd.ssl.augment import normalise
-from simclr_rhd.ssl.model import describe, folded
+from simclr_rhd.ssl.model import forward_with_ood_stats, fuse_batchnorm
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -52,7 +52,7 @@ class Portable(nn.Module):
         super().__init__()
         facts = classifier.facts
         self.encoder, self.heads, self.novelty = (
-            folded(classifier.encoder),
+            fuse_batchnorm(classifier.encoder),
             classifier.heads,
             classifier.novelty,
         )
@@ -65,7 +65,7 @@ class Portable(nn.Module):
         """(B, S, S, 3) uint8 -> (B, C) float32 probabilities of each task, and (B,) novelty if known."""
         x = frames.permute(0, 3, 1, 2).float() / 255
         views = normalise(self.resize @ x @ self.resize.T)
-        described = describe(self.encoder, views)
+        described = forward_with_ood_stats(self.encoder, views)
         found = [
             logits.sigmoid() if task in self.heads.multilabel else logits.softmax(dim=1)
             for task, logits in self.heads(described["features"]).items()
@@ -257,7 +257,7 @@ def _check(
 
 
 def _prevalence(classifier: Classifier) -> dict[str, np.ndarray]:
-    held = classifier.heads.of_tasks(classifier.heads.prevalence)
+    held = classifier.heads.split_by_task(classifier.heads.prevalence)
     return {task: of_task.cpu().numpy() for task, of_task in held.items()}
 
 

@@ -31,7 +31,8 @@ def make_classifier(
         study: the labelled ones.
         encoder: (B, 3, s, s) -> (B, 512).
         heads: of its features.
-        described: {description: (n, D) float32} of the labelled frames by the encoder, see `model.describe`.
+        described: {description: (n, D) float32} of the labelled frames by the encoder, as
+            `model.forward_with_ood_stats` describes them.
     """
     cohort, part = study.cohort, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")

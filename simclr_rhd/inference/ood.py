@@ -15,7 +15,7 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
-DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D, see `model.describe`
+DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D: `forward_with_ood_stats`
 QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
 FOLDS = 20
 FEWEST = 20  # frames

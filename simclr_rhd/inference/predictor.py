@@ -20,7 +20,7 @@ from simclr_rhd.data.labels.labels import format_label
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
 from simclr_rhd.evaluation.selective import confidence_of
 from simclr_rhd.inference import classifier
-from simclr_rhd.ssl.model import folded
+from simclr_rhd.ssl.model import fuse_batchnorm
 
 Picture = np.ndarray | Image.Image | str | Path
 BATCH = 64  # frames at once
@@ -99,10 +99,10 @@ class Model:
         self.device = resolve_device(device)
         self.net = classifier.load(path)
         self.facts = self.net.facts
-        self.net.encoder = folded(self.net.encoder)
+        self.net.encoder = fuse_batchnorm(self.net.encoder)
         self.net.to(self.device)
         self.multilabel = self.net.heads.multilabel
-        held = self.net.heads.of_tasks(self.net.heads.prevalence)
+        held = self.net.heads.split_by_task(self.net.heads.prevalence)
         self.prevalence = {task: of_task.cpu().numpy() for task, of_task in held.items()}
 
     @property

@@ -8,20 +8,20 @@ from typing import Any, get_type_hints
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.records import JsonObject
-from simclr_rhd.planning.run_estimate import BATCHES, Fits, largest_batch, largest_piece
+from simclr_rhd.planning.run_estimate import BATCH_SIZES, FitsPredicate, largest_batch, largest_micro_batch
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.optim import default_learning_rate, default_weight_decay
 from simclr_rhd.ssl.step import PRECISIONS
 
 logger = logging.getLogger("simclr_rhd")
 
-STEPS_OF_EPOCH = 20  # batches an epoch should have, for 'auto': larger ones learn less from the same frames
-LEAST = {"batch_size": 2, "micro_batch": 1}
+MIN_STEPS_PER_EPOCH = 20  # for 'auto': larger batches learn less from the same frames
+MINIMA = {"batch_size": 2, "micro_batch": 1}
 CHOICES = {"positives": ("frame", "video"), "precision": tuple(PRECISIONS)}
-WARMUP_SHARE, WARMUP_MOST = 0.1, 10.0  # of the epochs; epochs
+WARMUP_FRACTION, MAX_WARMUP_EPOCHS = 0.1, 10.0  # of the epochs; epochs
 
 
-def recorded(value: object, where: str) -> TrainingSettings:
+def settings_from_record(value: object, where: str) -> TrainingSettings:
     """The figures in the record of a run that is gone on with.
 
     Args:
@@ -31,24 +31,24 @@ def recorded(value: object, where: str) -> TrainingSettings:
     Raises:
         UserError: a figure is missing, or is none.
     """
-    record, kinds = JsonObject(value, where), get_type_hints(TrainingSettings)
-    wanted = "what a run of this version writes"
+    record, types = JsonObject(value, where), get_type_hints(TrainingSettings)
+    expected = "what a run of this version writes"
     return TrainingSettings(
-        **{name: record.get(name, partial(_is_figure, name, kind), wanted) for name, kind in kinds.items()}
+        **{name: record.get(name, partial(_is_valid, name, kind), expected) for name, kind in types.items()}
     )
 
 
-def _is_figure(name: str, kind: Any, value: object) -> bool:
+def _is_valid(name: str, kind: Any, value: object) -> bool:
     """Whether a field of `TrainingSettings` may have a value."""
     if isinstance(value, bool) or not isinstance(value, kind | int if kind is float else kind):
         return False
     if isinstance(value, int | float):
-        return LEAST.get(name, 0) <= value < math.inf
+        return MINIMA.get(name, 0) <= value < math.inf
     return value in CHOICES.get(name, (value,))
 
 
 def resolve_settings(
-    config: PretrainConfig, *, rows: int, videos: float, ranks: int, fits: Fits | None
+    config: PretrainConfig, *, rows: int, videos: float, ranks: int, fits: FitsPredicate | None
 ) -> TrainingSettings:
     """Decide what is 'auto' or None.
 
@@ -67,10 +67,10 @@ def resolve_settings(
     if batch_size == AUTO:
         assert fits is not None
         fitting = ranks * largest_batch(
-            fits, in_pieces=BATCHES[0] if micro_batch == AUTO else _number(micro_batch)
+            fits, micro_batch=BATCH_SIZES[0] if micro_batch == AUTO else _explicit_size(micro_batch)
         )
-        leaves = max(BATCHES[0], rows // STEPS_OF_EPOCH)  # for an epoch to have its batches
-        chosen = max((n for n in BATCHES if n <= min(fitting, leaves, rows)), default=rows)
+        max_for_steps = max(BATCH_SIZES[0], rows // MIN_STEPS_PER_EPOCH)  # for an epoch to have its batches
+        chosen = max((n for n in BATCH_SIZES if n <= min(fitting, max_for_steps, rows)), default=rows)
         chosen = chosen // ranks * ranks
         logger.info(
             "--batch-size auto: %d; %d fit in memory, and %d frames make %d such batches an epoch",
@@ -90,10 +90,10 @@ def resolve_settings(
             )
     if chosen < 2 * ranks:
         raise UserError(f"{rows} frames to pretrain on are too few for {ranks} process(es)")
-    piece = _number(micro_batch)
+    piece = _explicit_size(micro_batch)
     if micro_batch == AUTO:
         assert fits is not None
-        piece = largest_piece(fits, chosen // ranks)
+        piece = largest_micro_batch(fits, chosen // ranks)
     if piece and piece < chosen // ranks:
         logger.info(
             "pieces of at most %d frames: BatchNorm's statistics are those of a piece; the negatives and the "
@@ -107,8 +107,8 @@ def resolve_settings(
         )
     warmup = config.warmup_epochs
     if warmup is None:
-        warmup = min(WARMUP_MOST, WARMUP_SHARE * config.epochs)
-    settled = TrainingSettings(
+        warmup = min(MAX_WARMUP_EPOCHS, WARMUP_FRACTION * config.epochs)
+    settings = TrainingSettings(
         batch_size=chosen,
         micro_batch=piece,
         learning_rate=config.learning_rate or default_learning_rate(config.optimizer, chosen),
@@ -122,7 +122,7 @@ def resolve_settings(
     if positives == AUTO:
         logger.info(
             "--positives auto: two views of one %s are a positive pair (%d frames as of %.0f videos)",
-            *(settled.positives, rows, videos),
+            *(settings.positives, rows, videos),
         )
     logger.info(
         "%s in %s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
@@ -130,13 +130,13 @@ def resolve_settings(
             config.optimizer,
             config.precision,
             chosen,
-            settled.learning_rate,
-            settled.warmup_epochs,
-            settled.weight_decay,
+            settings.learning_rate,
+            settings.warmup_epochs,
+            settings.weight_decay,
         ),
     )
-    return settled
+    return settings
 
 
-def _number(count: int | str | None) -> int | None:
+def _explicit_size(count: int | str | None) -> int | None:
     return None if count is None or count == AUTO else int(count)

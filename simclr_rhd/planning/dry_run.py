@@ -19,7 +19,7 @@ from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import workload_of
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.runs.run_dir import REHEARSAL, RunRecord
+from simclr_rhd.runs.run_dir import DRY_RUN_PREFIX, RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.schedule import sizes_of
 
@@ -44,7 +44,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
     """
     start, handful = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
     in_folder = (
-        tempfile.TemporaryDirectory(prefix=REHEARSAL, dir=run.save_dir)
+        tempfile.TemporaryDirectory(prefix=DRY_RUN_PREFIX, dir=run.save_dir)
         if ranks.is_main_process()
         else nullcontext(str(run.save_dir))  # followers write nothing
     )

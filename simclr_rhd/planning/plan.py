@@ -15,13 +15,13 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.evaluation.label_efficiency import draws_of
 from simclr_rhd.heads.cross_validation import DRAWS
 from simclr_rhd.planning import profiler, run_estimate
-from simclr_rhd.planning.auto_settings import recorded, resolve_settings
-from simclr_rhd.planning.precision import can_use_bfloat16, pick_precision
-from simclr_rhd.planning.run_estimate import Cost, Plan
+from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_record
+from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
+from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.model import imagenet_at_hand
-from simclr_rhd.ssl.schedule import planned, sizes_of
+from simclr_rhd.ssl.model import imagenet_weights_cached
+from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -95,15 +95,17 @@ def plan_training(config: Config, dataset: Dataset, run: RunContext) -> Training
             cost = measure(config, work, run.device)
         before = run.record.facts.get("settled")  # by the run that this one continues
         settings = (
-            on_this_device(recorded(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device)
+            on_this_device(
+                settings_from_record(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device
+            )
             if before is not None
             else choose_settings(config, work, cost, run.device)
         )
-        run.record.note(settled=vars(settings))
+        run.record.update(settled=vars(settings))
         if cost:
-            run_estimate.check_room(run.save_dir, disk_bytes(config, cost))
+            run_estimate.check_disk_space(run.save_dir, disk_bytes(config, cost))
             plan = make_plan(config, settings, work)
-            run.record.note(estimate=log_estimate(cost, plan, free, run.device))
+            run.record.update(estimate=log_estimate(cost, plan, free, run.device))
     settings = TrainingSettings(**ranks.broadcast(settings and vars(settings)))
     if settings.batch_size % ranks.world_size():  # a run that began with fewer
         raise UserError(
@@ -119,27 +121,29 @@ def on_this_device(settings: TrainingSettings, device: torch.device) -> Training
         return settings
     if settings.precision == "bfloat16" and can_use_bfloat16(device):
         return settings
-    here = pick_precision(AUTO, device)
+    here = resolve_precision(AUTO, device)
     logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settings.precision, here)
     return replace(settings, precision=here)
 
 
-def measure(config: Config, work: Workload, device: torch.device) -> Cost:
+def measure(config: Config, work: Workload, device: torch.device) -> StepCost:
     """Measure training steps, with no more frames at once than the run will have."""
     sizes = [size for size in (config.batch_size, config.micro_batch, work.rows) if isinstance(size, int)]
-    return profiler.measure(
+    return profiler.profile_step(
         config.size,
         config.optimizer,
         grey=work.grey,
         precision=config.precision,
         device=device,
-        most=max(2, min([profiler.SIZES[-1], *(size // ranks.launched_world_size() for size in sizes)])),
+        max_pairs=max(
+            2, min([profiler.PROFILED_PAIRS[-1], *(size // ranks.launched_world_size() for size in sizes)])
+        ),
         smaller=sizes_of(config)[:-1],
     )
 
 
 def choose_settings(
-    config: Config, work: Workload, cost: Cost | None, device: torch.device
+    config: Config, work: Workload, cost: StepCost | None, device: torch.device
 ) -> TrainingSettings:
     """Decide batch sizes, the optimizer's figures and what a positive pair is."""
     fits = None
@@ -158,7 +162,7 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
     """The amounts that the time of a run depends on."""
     return Plan(
         rows=work.rows,
-        watched=work.watched,
+        val_frames=work.watched,
         labelled=work.labelled,
         batch=settings.batch_size,
         micro_batch=settings.micro_batch,
@@ -168,19 +172,19 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
         linear_epochs=config.linear_epochs,
         folds=config.folds,
         figures=not config.no_figures,
-        sizes=tuple(planned(sizes_of(config), config.epochs)),
-        before_s=process.elapsed() + work.data_s,
+        sizes=tuple(size_per_epoch(sizes_of(config), config.epochs)),
+        setup_s=process.elapsed() + work.data_s,
         ranks=ranks.launched_world_size(),
         pretrainings=n_pretrainings(config),
-        fits=n_head_fits(config),
-        rivals=n_baseline_encoders(),
+        n_head_fits=n_head_fits(config),
+        n_baseline_encoders=n_baseline_encoders(),
         finetune_epochs=config.finetune_epochs if config.finetune else 0,
     )
 
 
 def n_baseline_encoders() -> int:
     """Number of encoders beside ours: untrained ones, and ImageNet's where it is at hand."""
-    return DRAWS + imagenet_at_hand()
+    return DRAWS + imagenet_weights_cached()
 
 
 def n_head_fits(config: Config) -> int:
@@ -195,14 +199,16 @@ def n_pretrainings(config: Config) -> int:
     return config.folds + 1 if config.pretrain_per_fold else 1
 
 
-def disk_bytes(config: Config, cost: Cost) -> int:
+def disk_bytes(config: Config, cost: StepCost) -> int:
     """Bytes of the run's files."""
-    return run_estimate.disk(cost, pretrainings=n_pretrainings(config), models=1 + config.finetune)
+    return run_estimate.estimate_disk_bytes(
+        cost, pretrainings=n_pretrainings(config), models=1 + config.finetune
+    )
 
 
-def log_estimate(cost: Cost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
+def log_estimate(cost: StepCost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
     """Log what a run will take; the same figures for programs."""
     used = profiler.used_memory(device)
-    for line in run_estimate.lines(cost, plan, used=used, free=free):
+    for line in run_estimate.estimate_lines(cost, plan, used=used, free=free):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
-    return run_estimate.facts(cost, plan, used=used)
+    return run_estimate.estimate_record(cost, plan, used=used)

@@ -17,12 +17,12 @@ from simclr_rhd.ssl.step import PRECISIONS
 
 logger = logging.getLogger("simclr_rhd")
 
-VIEWS, SIZE, ROUNDS = 32, 64, 3  # of the measured steps
-WORTHWHILE = 1.15  # speed-up from which bfloat16 is taken: a smaller one may be the machine's noise
-USABLE = 0.5  # speed-up from which bfloat16 may be asked for
+PROFILED_VIEWS, PROFILED_SIZE, PROFILED_ROUNDS = 32, 64, 3  # of the measured steps
+MIN_SPEEDUP_AUTO = 1.15  # speed-up from which bfloat16 is taken: a smaller one may be the machine's noise
+MIN_SPEEDUP_EXPLICIT = 0.5  # speed-up from which bfloat16 may be asked for
 
 
-def pick_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: str, device: torch.device) -> str:
     """The numbers that the network is trained in, a key of `PRECISIONS`, as `--precision` asks.
 
     On a GPU bfloat16 where it has the instructions, else float16.
@@ -32,7 +32,7 @@ def pick_precision(name: str, device: torch.device) -> str:
     """
     if name not in (AUTO, "bfloat16"):
         return name
-    if can_use_bfloat16(device, least=WORTHWHILE if name == AUTO else USABLE):
+    if can_use_bfloat16(device, min_speedup=MIN_SPEEDUP_AUTO if name == AUTO else MIN_SPEEDUP_EXPLICIT):
         return "bfloat16"
     if name == "bfloat16":
         raise UserError(
@@ -42,11 +42,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "float16" if device.type == "cuda" else "float32"
 
 
-def can_use_bfloat16(device: torch.device, *, least: float = USABLE) -> bool:
+def can_use_bfloat16(device: torch.device, *, min_speedup: float = MIN_SPEEDUP_EXPLICIT) -> bool:
     """Whether training in bfloat16 is at least `least` times as fast as in float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bfloat16_speedup() >= least
+    return bfloat16_speedup() >= min_speedup
 
 
 @cache
@@ -58,17 +58,19 @@ def bfloat16_speedup() -> float:
     if not torch.backends.mkldnn.is_available():
         return 0.0
     model = build("random", seed=0).train()
-    views = torch.randn(VIEWS, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    views = torch.randn(
+        PROFILED_VIEWS, 3, PROFILED_SIZE, PROFILED_SIZE, generator=torch.Generator().manual_seed(0)
+    )
     views = views.contiguous(memory_format=torch.channels_last)
     fastest = dict.fromkeys(("float32", "bfloat16"), float("inf"))
-    for round_ in range(1 + ROUNDS):
+    for round_ in range(1 + PROFILED_ROUNDS):
         for name in fastest:
             model.precision = PRECISIONS[name]
-            begun = time.perf_counter()
+            start = time.perf_counter()
             model(views).float().square().mean().backward()
-            fastest[name] = min(fastest[name], time.perf_counter() - begun)
+            fastest[name] = min(fastest[name], time.perf_counter() - start)
         speedup = fastest["float32"] / fastest["bfloat16"]
-        if round_ == 1 and speedup < USABLE / 2:
+        if round_ == 1 and speedup < MIN_SPEEDUP_EXPLICIT / 2:
             return 0.0
     logger.info("a step in bfloat16 takes %.2f of the time of one in float32 here", 1 / speedup)
     return speedup

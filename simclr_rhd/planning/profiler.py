@@ -24,28 +24,28 @@ import torch
 from simclr_rhd.core.device import make_deterministic
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.planning.run_estimate import MARGIN, Cost, Fits
-from simclr_rhd.ssl.augment import PRESETS, draws
-from simclr_rhd.ssl.averaging import MovingAverage
+from simclr_rhd.planning.run_estimate import USABLE_MEMORY_FRACTION, FitsPredicate, StepCost
+from simclr_rhd.ssl.augment import PRESETS, sample_view_params
+from simclr_rhd.ssl.averaging import EMA
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 
-SIZES = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
-ENOUGH_S = 1.0  # a step that takes longer tells enough about larger ones
+PROFILED_PAIRS = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
+STOP_PROFILING_S = 1.0  # a step that takes longer tells enough about larger ones
 
 
-def measure(
+def profile_step(
     size: int,
     optimizer: str,
     *,
     grey: bool,
     precision: str,
     device: torch.device,
-    most: int = SIZES[-1],
+    max_pairs: int = PROFILED_PAIRS[-1],
     smaller: Sequence[int] = (),
-) -> Cost:
+) -> StepCost:
     """Take a few steps and see.
 
     Args:
@@ -54,137 +54,139 @@ def measure(
         grey: whether frames are grey.
         precision: a key of `PRECISIONS`.
         device: where.
-        most: pairs that a step may have at once.
+        max_pairs: pairs that a step may have at once.
         smaller: sizes of other views of the run.
 
     Raises:
         UserError: not even these steps could be taken.
     """
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "size": size,
         "grey": grey,
         "optimizer": optimizer,
         "precision": precision,
-        "most": most,
+        "max_pairs": max_pairs,
         "smaller": list(smaller),
     }
     if device.type == "cuda":
-        return _probe(**how, device=device)
-    how["threads"] = torch.get_num_threads()
-    done = subprocess.run(
-        [sys.executable, "-m", "simclr_rhd.planning.profiler", json.dumps(how)],
+        return _profile(**options, device=device)
+    options["threads"] = torch.get_num_threads()
+    finished = subprocess.run(
+        [sys.executable, "-m", "simclr_rhd.planning.profiler", json.dumps(options)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}, as of too little memory"]
+    if finished.returncode:
+        reason = finished.stderr.strip().splitlines()[-1:] or [
+            f"status {finished.returncode}, as of too little memory"
+        ]
         raise UserError(
-            f"a training step of {min(most, SIZES[1])} frames at --image-size {size} could not be taken: "
-            f"{why[0]}; use a smaller --image-size, or --batch-size"
+            f"a training step of {min(max_pairs, PROFILED_PAIRS[1])} frames at --image-size {size} could not "
+            f"be taken: {reason[0]}; use a smaller --image-size, or --batch-size"
         )
-    return Cost(**json.loads(done.stdout))
+    return StepCost(**json.loads(finished.stdout))
 
 
-def _probe(
+def _profile(
     *,
     size: int,
     grey: bool,
     optimizer: str,
     precision: str,
-    most: int,
+    max_pairs: int,
     smaller: Sequence[int],
     device: torch.device,
-) -> Cost:
-    sizes = [n for n in SIZES if n <= most]
+) -> StepCost:
+    sizes = [n for n in PROFILED_PAIRS if n <= max_pairs]
     if len(sizes) < 2:
-        sizes = sorted({max(1, most // 4), max(2, most)})
+        sizes = sorted({max(1, max_pairs // 4), max(2, max_pairs)})
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = peak_memory(device)
-    how: dict[str, Any] = {"grey": grey, "precision": precision, "device": device}
-    trained, peaks, seconds = _steps(size, optimizer, sizes, None, **how)
-    few, many = min(peaks), max(peaks)
-    per_pair = (peaks[many] - peaks[few]) / (many - few)
-    batch = make_batch(many, size=size, grey=grey)
+    options: dict[str, Any] = {"grey": grey, "precision": precision, "device": device}
+    state, peaks, seconds = _run_steps(size, optimizer, sizes, None, **options)
+    fewest, largest = min(peaks), max(peaks)
+    per_pair = (peaks[largest] - peaks[fewest]) / (largest - fewest)
+    batch = make_batch(largest, size=size, grey=grey)
     shares = []
     for side in smaller:
-        trained.step.size = side
-        shares.append((side, _timed(trained, batch) / seconds[many]))
-    trained.step.size = size
-    trained.step.embed_plainly(trained.average.model, batch)
-    begun = time.perf_counter()
-    trained.step.embed_plainly(trained.average.model, batch)
+        state.step.size = side
+        shares.append((side, _time_step(state, batch) / seconds[largest]))
+    state.step.size = size
+    state.step.embed_eval(state.average.model, batch)
+    start = time.perf_counter()
+    state.step.embed_eval(state.average.model, batch)
     if device.type == "cuda":
         torch.cuda.synchronize()
-    frame_s = (time.perf_counter() - begun) / (2 * many)
-    parameters = sum(p.numel() for p in trained.model.parameters())
-    return Cost(
+    frame_s = (time.perf_counter() - start) / (2 * largest)
+    parameters = sum(p.numel() for p in state.model.parameters())
+    return StepCost(
         parameters=parameters,
         weights=8 * parameters,
         optimizer=sum(
             x.nbytes
-            for of_one in trained.optimizer.state.values()
-            for x in of_one.values()
+            for buffers in state.optimizer.state.values()
+            for x in buffers.values()
             if torch.is_tensor(x)
         ),
-        fixed=max(0, round(peaks[few] - before - per_pair * few)),
+        fixed=max(0, round(peaks[fewest] - before - per_pair * fewest)),
         per_pair=round(per_pair),
-        pair_s=seconds[many] / many,
+        pair_s=seconds[largest] / largest,
         frame_s=frame_s,
         smaller=shares,
     )
 
 
-class _Trained(NamedTuple):
+class _TrainState(NamedTuple):
     """All that a step changes, and what changes it."""
 
     model: SimCLR
-    average: MovingAverage[SimCLR]
+    average: EMA[SimCLR]
     optimizer: torch.optim.Optimizer
     step: Step
 
 
-def _steps(
+def _run_steps(
     size: int,
     optimizer: str,
     sizes: Sequence[int],
-    piece: int | None,
+    micro_batch: int | None,
     *,
     grey: bool,
     precision: str,
     device: torch.device,
-) -> tuple[_Trained, dict[int, int], dict[int, float]]:
+) -> tuple[_TrainState, dict[int, int], dict[int, float]]:
     """Two steps of each size, until they take long: the peak memory so far, and the seconds of the second."""
     model = build("random", seed=0).to(device).train()
     optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
-    how: dict[str, Any] = {"size": size, "strengths": PRESETS["standard"], "temperature": 0.5}
-    how["precision"] = PRECISIONS[precision]
-    step = Step(model, **how, device=device, micro_batch=piece)
-    trained = _Trained(model, MovingAverage(model, 0.99), optimize, step)
+    options: dict[str, Any] = {"size": size, "augment_config": PRESETS["standard"], "temperature": 0.5}
+    options["precision"] = PRECISIONS[precision]
+    step = Step(model, **options, device=device, micro_batch=micro_batch)
+    state = _TrainState(model, EMA(model, 0.99), optimize, step)
     peaks, seconds = {}, {}
     for n in sizes:
         batch = make_batch(n, size=size, grey=grey)
-        seconds[n] = _timed(trained, batch)
+        seconds[n] = _time_step(state, batch)
         peaks[n] = peak_memory(device)
-        if len(peaks) > 1 and seconds[n] > ENOUGH_S:
+        if len(peaks) > 1 and seconds[n] > STOP_PROFILING_S:
             break
-    return trained, peaks, seconds
+    return state, peaks, seconds
 
 
-def _timed(trained: _Trained, batch: Batch) -> float:
+def _time_step(state: _TrainState, batch: Batch) -> float:
     """Seconds of the second of two steps: the first one is slower, since it takes its memory."""
-    device = trained.step.device
+    device = state.step.device
     batch = batch.map(lambda x: x.to(device))  # the loop hides the copy behind the step before
     for _ in range(2):
-        begun = time.perf_counter()
-        trained.optimizer.zero_grad(set_to_none=True)
-        float(trained.step.backward(batch))
-        trained.optimizer.step()
-        trained.average.update(trained.model)
+        start = time.perf_counter()
+        state.optimizer.zero_grad(set_to_none=True)
+        float(state.step.backward(batch))
+        state.optimizer.step()
+        state.average.update(state.model)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def make_batch(n: int, *, size: int, grey: bool) -> Batch:
@@ -194,25 +196,27 @@ def make_batch(n: int, *, size: int, grey: bool) -> Batch:
     return Batch(
         torch.from_numpy(frames),
         torch.full((n,), 0 if grey else 1, dtype=torch.uint8),
-        draws(0, 1, np.arange(n))[0],
+        sample_view_params(0, 1, np.arange(n))[0],
         torch.arange(n),
     )
 
 
-def fits_by_trying(size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device) -> Fits:
-    """Whether a batch fits on a GPU with a margin: a step is taken. Arguments as of `measure`."""
+def fits_by_trying(
+    size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device
+) -> FitsPredicate:
+    """Whether a batch fits on a GPU with a margin: a step is taken. Arguments as of `profile_step`."""
 
-    def fits(batch: int, piece: int | None) -> bool:
+    def fits(batch: int, micro_batch: int | None) -> bool:
         torch.cuda.empty_cache()
-        most = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+        available = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            _steps(size, optimizer, [batch], piece, grey=grey, precision=precision, device=device)
+            _run_steps(size, optimizer, [batch], micro_batch, grey=grey, precision=precision, device=device)
         except torch.OutOfMemoryError:
             return False
         finally:
             torch.cuda.empty_cache()
-        return torch.cuda.max_memory_allocated(device) <= MARGIN * most
+        return torch.cuda.max_memory_allocated(device) <= USABLE_MEMORY_FRACTION * available
 
     return fits
 
@@ -283,7 +287,7 @@ def _left_in_control_groups() -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    how = json.loads(sys.argv[1])
-    torch.set_num_threads(how.pop("threads"))
+    options = json.loads(sys.argv[1])
+    torch.set_num_threads(options.pop("threads"))
     make_deterministic()
-    print(json.dumps(asdict(_probe(**how, device=torch.device("cpu")))))
+    print(json.dumps(asdict(_profile(**options, device=torch.device("cpu")))))

@@ -22,16 +22,16 @@ from simclr_rhd.core.files import atomic_write
 
 logger = logging.getLogger("simclr_rhd")
 
-MARK = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
+CHECKSUM_PREFIX = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose last two bytes tell the
-COMMENT = len(MARK) + 64  # length of the comment that follows
-BLOCK = 1 << 20  # bytes
-MOST_VALUES, DEEPEST = 400_000, 50  # in a file that is not made to fill the memory
-MOST_LETTERS = 10_000_000  # in a smaller file; names of columns are in it once and meant in each record
-LOOKED_INTO = (dict, list, tuple, set, frozenset, Tensor, str, bytes)
-MOST_SHARED = 16  # times that tuples which are not plain pairs, as betas are, may be taken again
-MOST_STEPS = 4_000_000  # of the loader, beyond what any run's history takes
-NUMBERS = {"BINFLOAT", "BININT", "BININT1", "BININT2"}
+COMMENT_BYTES = len(CHECKSUM_PREFIX) + 64  # length of the comment that follows
+BLOCK_BYTES = 1 << 20  # read at once
+MAX_VALUES, MAX_DEPTH = 400_000, 50  # in a file that is not made to fill the memory
+MAX_TEXT_LENGTH = 10_000_000  # in a smaller file; names of columns are in it once and meant in each record
+CHECKED_TYPES = (dict, list, tuple, set, frozenset, Tensor, str, bytes)
+MAX_TUPLE_REUSES = 16  # times that tuples which are not plain pairs, as betas are, may be taken again
+MAX_OPCODES = 4_000_000  # of the loader, beyond what any run's history takes
+NUMBER_OPCODES = {"BINFLOAT", "BININT", "BININT1", "BININT2"}
 
 
 def save(path: Path, payload: dict[str, Any]) -> None:
@@ -39,9 +39,9 @@ def save(path: Path, payload: dict[str, Any]) -> None:
     content = io.BytesIO()
     torch.save(payload, content)  # straight into a file it would not say that the disk is full
     content.seek(-2, os.SEEK_END)
-    content.write(COMMENT.to_bytes(2, "little"))
+    content.write(COMMENT_BYTES.to_bytes(2, "little"))
     checksum = hashlib.sha256(content.getbuffer()).hexdigest()
-    content.write(MARK + checksum.encode())
+    content.write(CHECKSUM_PREFIX + checksum.encode())
     with atomic_write(path) as part:
         with part.open("wb") as stream:
             stream.write(content.getbuffer())
@@ -58,13 +58,13 @@ def load(path: str | Path) -> dict[str, Any]:
     """
     try:
         with Path(path).open("rb") as stream:
-            has_checksum = _is_whole(stream)
+            has_checksum = _verify_checksum(stream)
             _check_archive(stream)
             stream.seek(0)
             payload = torch.load(stream, map_location="cpu", weights_only=True)
         if not isinstance(payload, dict):
             raise UserError(f"{path}: not a checkpoint of this program (it holds a {type(payload).__name__})")
-        _check_values(payload, most=Path(path).stat().st_size)
+        _check_values(payload, file_bytes=Path(path).stat().st_size)
     except UserError:
         raise
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
@@ -83,24 +83,24 @@ def load(path: str | Path) -> dict[str, Any]:
     return payload
 
 
-def _is_whole(stream: BinaryIO) -> bool:
+def _verify_checksum(stream: BinaryIO) -> bool:
     """Compare a file with the checksum at its end; False where it has none.
 
     Raises:
         ValueError: they differ.
     """
-    size, found = stream.seek(0, os.SEEK_END), hashlib.sha256()
+    size, checksum = stream.seek(0, os.SEEK_END), hashlib.sha256()
     stream.seek(max(0, size - ZIP_END_SIZE))
     last = stream.read()
     stream.seek(0)
     if (last.startswith(ZIP_END) and last.endswith(b"\0\0")) or stream.read(2) != ZIP_END[:2]:
         return False  # a zip archive that promises no comment, or none at all
     stream.seek(0)
-    left = size - COMMENT
-    while left > 0 and (block := stream.read(min(BLOCK, left))):
-        found.update(block)
+    left = size - COMMENT_BYTES
+    while left > 0 and (block := stream.read(min(BLOCK_BYTES, left))):
+        checksum.update(block)
         left -= len(block)
-    if stream.read() != MARK + found.hexdigest().encode():
+    if stream.read() != CHECKSUM_PREFIX + checksum.hexdigest().encode():
         raise ValueError("its bytes are not those that were written: the checksum differs")
     return True
 
@@ -125,37 +125,37 @@ def _check_archive(stream: BinaryIO) -> None:
             steps = archive.read(member)
             if b"bytearray" in steps:
                 raise ValueError("it holds more than tensors and plain values")
-            _check_steps(steps)
+            _check_opcodes(steps)
 
 
-def _check_steps(steps: bytes) -> None:
+def _check_opcodes(pickled: bytes) -> None:
     """Refuse tuples within tuples that are few bytes in a file: to look one up takes as long as all of them.
 
     Raises:
         ValueError: there are such, or the steps that the loader is to take are too many.
     """
     tuples, shared, before = set[Any](), 0, ["", "", ""]
-    for number, (step, argument, _) in enumerate(pickletools.genops(steps)):
+    for number, (step, argument, _) in enumerate(pickletools.genops(pickled)):
         if step.name.endswith("PUT"):
             is_tuple = before[-1].startswith("TUPLE") and not (
-                before[-1] == "TUPLE2" and NUMBERS.issuperset(before[:2])
+                before[-1] == "TUPLE2" and NUMBER_OPCODES.issuperset(before[:2])
             )
             (tuples.add if is_tuple else tuples.discard)(argument)
             continue
         shared += step.name.endswith("GET") and argument in tuples
         before = [*before[1:], step.name]
-        if shared > MOST_SHARED or number > MOST_STEPS:
+        if shared > MAX_TUPLE_REUSES or number > MAX_OPCODES:
             raise ValueError("its lists are nested too deep, or too long")
 
 
-def _check_values(payload: dict[str, Any], *, most: int) -> None:
+def _check_values(payload: dict[str, Any], *, file_bytes: int) -> None:
     """Refuse values that are few bytes in a file and gigabytes when they are looked at.
 
     Such are tensors that repeat one number (stride 0), and lists that hold one list or text many times.
 
     Args:
         payload: what was loaded.
-        most: bytes of the file.
+        file_bytes: bytes of the file.
 
     Raises:
         ValueError: there are such.
@@ -168,18 +168,18 @@ def _check_values(payload: dict[str, Any], *, most: int) -> None:
             if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
                 raise ValueError("it holds tensors of another kind")
             size, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
-            if size > stored or stored > most:
+            if size > stored or stored > file_bytes:
                 raise ValueError("it holds tensors that are larger than the file")
         elif isinstance(value, str | bytes):
             letters += len(value)
-            if letters > max(most, MOST_LETTERS):
+            if letters > max(file_bytes, MAX_TEXT_LENGTH):
                 raise ValueError("its texts are longer than the file")
         else:
             seen += len(value)
-            if depth == DEEPEST or seen > MOST_VALUES:
+            if depth == MAX_DEPTH or seen > MAX_VALUES:
                 raise ValueError("its lists are nested too deep, or too long")
             within = [*value, *value.values()] if isinstance(value, dict) else value
-            rest.extend((item, depth + 1) for item in within if isinstance(item, LOOKED_INTO))
+            rest.extend((item, depth + 1) for item in within if isinstance(item, CHECKED_TYPES))
 
 
 def digest(model: nn.Module) -> str:
@@ -190,7 +190,7 @@ def digest(model: nn.Module) -> str:
     return content.hexdigest()
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> nn.Module:
     """The model inside a wrapper for several devices, so that saved names carry no `module.` prefix."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return cast(nn.Module, model.module)

@@ -17,8 +17,8 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset, write_tables
 from simclr_rhd.runs.config import RunConfig
-from simclr_rhd.runs.remote_run_dir import Mirror, Moved, mirrored
-from simclr_rhd.runs.run_dir import RunRecord, claim, clear, locked
+from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
+from simclr_rhd.runs.run_dir import RunRecord, clear, lock_run_dir, resume_or_refuse
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -77,7 +77,7 @@ class RunContext:
     def on_saved(self) -> None:
         """Bring a checkpoint to the bucket, if it is time."""
         if self.mirror:
-            self.mirror.push_now_and_then()
+            self.mirror.push_if_due()
 
     def inside(self, name: str) -> "RunContext":
         """The same run in a folder below its own."""
@@ -106,12 +106,14 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
         with ranks.process_group(device):
             yield _started(config, device, identity, save_dir, None)
         return
-    with locked(save_dir), _mirroring(config, save_dir) as mirror:
+    with lock_run_dir(save_dir), _mirroring(config, save_dir) as mirror:
         try:
             with ranks.process_group(device):
                 yield _started(config, device, identity, save_dir, mirror)
         except UserError as error:
-            if mirror is None or isinstance(error, Moved):  # that one names the folder for a reason
+            if mirror is None or isinstance(
+                error, ConcurrentWriteError
+            ):  # that one names the folder for a reason
                 raise
             raise UserError(str(error).replace(str(save_dir), config.save_dir)) from None
 
@@ -121,11 +123,11 @@ def _started(
 ) -> RunContext:
     claimed = None
     if ranks.is_main_process():
-        claimed = claim(
+        claimed = resume_or_refuse(
             save_dir,
             identity.signature,
             changeable=identity.downstream,
-            again=config.evaluate_again,
+            reevaluate=config.evaluate_again,
             resume=config.resume,
             overwrite=config.overwrite,
         )
@@ -152,7 +154,7 @@ def _mirroring(config: RunConfig, save_dir: Path) -> AbstractContextManager[Mirr
     """What brings checkpoints to the bucket, where --save-dir is one."""
     if not config.save_dir.startswith("gs://"):
         return nullcontext()
-    return mirrored(
+    return open_mirror(
         config.save_dir,
         save_dir,
         cache_dir=cache_folder(config.cache_dir),

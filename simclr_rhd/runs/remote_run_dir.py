@@ -28,11 +28,11 @@ from simclr_rhd.runs.run_dir import is_output, outputs
 logger = logging.getLogger("simclr_rhd")
 
 MANIFEST = ".mirror.json"  # what the bucket had when the folder was last like it
-SHARE = 20  # a checkpoint is brought there when this many times as long has passed as the last one took
-PIECE = 8 * 1024 * 1024  # bytes of a request
+MIN_INTERVAL_IN_PUSHES = 20  # times as long as the last push took must pass before the next one
+UPLOAD_CHUNK_BYTES = 8 * 1024 * 1024  # of a request
 
 
-class Moved(UserError):
+class ConcurrentWriteError(UserError):
     """Somebody else has written to the bucket meanwhile."""
 
 
@@ -58,7 +58,7 @@ class Mirror:
         )
         self.location, self.folder = location.rstrip("/"), folder
         self.lock = threading.Lock()
-        self.seconds, self.ended = 0.0, float("-inf")
+        self.last_push_seconds, self.last_push_end = 0.0, float("-inf")
         self.sent: dict[str, tuple[int, int]] = {}  # time and size of each file as it was sent
         self.generations: dict[str, int] = self._read_manifest()
 
@@ -68,34 +68,38 @@ class Mirror:
         Raises:
             UserError: the bucket cannot be read.
         """
-        there = {entry.key: entry for entry in self.remote.list_objects() if is_output(entry.key)}
-        generations = {name: _generation(entry) for name, entry in there.items()}
-        here = outputs(self.folder)
-        if self.generations and not there:
+        remote_files = {entry.key: entry for entry in self.remote.list_objects() if is_output(entry.key)}
+        generations = {name: _generation(entry) for name, entry in remote_files.items()}
+        local_files = outputs(self.folder)
+        if self.generations and not remote_files:
             raise UserError(
                 f"--save-dir {self.location} is empty, and {self.folder} was like it once. To start anew "
                 "remove that folder, or name another --save-dir"
             )
-        same = [name for name in here if name in there and self._checksum(name) == _checksum_of(there[name])]
+        unchanged = [
+            name
+            for name in local_files
+            if name in remote_files and self._checksum(name) == _remote_checksum(remote_files[name])
+        ]
         if all(
-            name in same or (name in here and self.generations.get(name) == generations[name])
-            for name in there
+            name in unchanged or (name in local_files and self.generations.get(name) == generations[name])
+            for name in remote_files
         ):
             self.generations = generations  # what differs is newer here, or was never there
-            self.sent = {name: _stamp(self.folder / name) for name in same}
+            self.sent = {name: _mtime_and_size(self.folder / name) for name in unchanged}
             return
-        logger.info("save-dir: %d files from %s", len(there), self.location)
-        paths, failed = self.remote.fetch(list(there.values()))
+        logger.info("save-dir: %d files from %s", len(remote_files), self.location)
+        paths, failed = self.remote.fetch(list(remote_files.values()))
         if failed:
-            name, why = next(iter(failed.items()))
-            raise UserError(f"--save-dir {self.location}/{name}: {why}; try again")
-        for name in here:
+            name, reason = next(iter(failed.items()))
+            raise UserError(f"--save-dir {self.location}/{name}: {reason}; try again")
+        for name in local_files:
             (self.folder / name).unlink()
-        for name in sorted(there, key=lambda name: name == "run.json"):
+        for name in sorted(remote_files, key=lambda name: name == "run.json"):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.folder / name) as part:
                 shutil.move(paths[name], part)
-            self.sent[name] = _stamp(self.folder / name)
+            self.sent[name] = _mtime_and_size(self.folder / name)
         self.generations = generations
         self._write_manifest()
 
@@ -108,56 +112,56 @@ class Mirror:
             UserError: the bucket cannot be written to, or somebody else writes there.
         """
         with self.lock:
-            begun, here = time.monotonic(), set(outputs(self.folder))
-            self._check_alone()
-            for name in sorted(self.generations.keys() - here, key=lambda name: name != "run.json"):
+            start, local_files = time.monotonic(), set(outputs(self.folder))
+            self._check_single_writer()
+            for name in sorted(self.generations.keys() - local_files, key=lambda name: name != "run.json"):
                 self._remove(name)
-            for name in sorted(outputs(self.folder), key=lambda name: _stamp(self.folder / name)):
-                stamp = _stamp(self.folder / name)
+            for name in sorted(outputs(self.folder), key=lambda name: _mtime_and_size(self.folder / name)):
+                stamp = _mtime_and_size(self.folder / name)
                 if self.sent.get(name) != stamp:
                     self._send(name)
                     self.sent[name] = stamp
-            self.seconds, self.ended = time.monotonic() - begun, time.monotonic()
+            self.last_push_seconds, self.last_push_end = time.monotonic() - start, time.monotonic()
 
-    def push_now_and_then(self) -> None:
+    def push_if_due(self) -> None:
         """After a checkpoint: `push`, unless the last one was just now; faults do not stop the training.
 
         Raises:
-            Moved: somebody else writes there.
+            ConcurrentWriteError: somebody else writes there.
         """
-        if time.monotonic() - self.ended < SHARE * self.seconds:
+        if time.monotonic() - self.last_push_end < MIN_INTERVAL_IN_PUSHES * self.last_push_seconds:
             return
         try:
             self.push()
-        except Moved:
+        except ConcurrentWriteError:
             raise
         except UserError as error:
-            self.ended = time.monotonic()
+            self.last_push_end = time.monotonic()
             logger.warning("WARNING %s: it is tried again later", error)
 
-    def _check_alone(self) -> None:
+    def _check_single_writer(self) -> None:
         """Make sure that what is there is what this folder has brought there."""
         for entry in self.remote.list_objects():
             known = self.generations.get(entry.key)
             if is_output(entry.key) and known != _generation(entry):
                 path = self.folder / entry.key
-                if not path.exists() or self._checksum(entry.key) != _checksum_of(entry):
-                    raise self._moved(entry.key)
+                if not path.exists() or self._checksum(entry.key) != _remote_checksum(entry):
+                    raise self._concurrent_write_error(entry.key)
                 self.generations[entry.key] = _generation(entry)  # an answer that was lost
 
     def _send(self, name: str) -> None:
         from google.api_core.exceptions import PreconditionFailed
 
-        data, before = (self.folder / name).read_bytes(), self.generations.get(name, 0)
+        data, generation = (self.folder / name).read_bytes(), self.generations.get(name, 0)
         checksum = _crc32c(data)
         blob = self._blob(name)
-        blob.chunk_size = PIECE
+        blob.chunk_size = UPLOAD_CHUNK_BYTES
 
         def send() -> None:
             blob.upload_from_string(
                 data,
                 content_type="application/octet-stream",
-                if_generation_match=before,
+                if_generation_match=generation,
                 checksum="crc32c",
                 timeout=TIMEOUT,
             )
@@ -166,8 +170,8 @@ class Mirror:
             self.remote.translate_errors(send)
         except PreconditionFailed:  # the answer to an earlier attempt may have been lost
             self.remote.translate_errors(lambda: blob.reload(timeout=TIMEOUT))
-            if blob.generation == before or blob.crc32c != checksum:
-                raise self._moved(name) from None
+            if blob.generation == generation or blob.crc32c != checksum:
+                raise self._concurrent_write_error(name) from None
         if blob.crc32c != checksum or blob.size != len(data):
             raise UserError(f"--save-dir {self.location}/{name}: arrived damaged; try again")
         self.generations[name] = int(blob.generation)
@@ -176,16 +180,16 @@ class Mirror:
     def _remove(self, name: str) -> None:
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
-        blob, before = self._blob(name), self.generations[name]
+        blob, generation = self._blob(name), self.generations[name]
 
         def remove() -> None:
             with suppress(NotFound):
-                blob.delete(if_generation_match=before, timeout=TIMEOUT)
+                blob.delete(if_generation_match=generation, timeout=TIMEOUT)
 
         try:
             self.remote.translate_errors(remove)
         except PreconditionFailed:
-            raise self._moved(name) from None
+            raise self._concurrent_write_error(name) from None
         del self.generations[name]
         self.sent.pop(name, None)
         self._write_manifest()
@@ -193,8 +197,8 @@ class Mirror:
     def _checksum(self, name: str) -> str:
         return _crc32c((self.folder / name).read_bytes())
 
-    def _moved(self, name: str) -> Moved:
-        return Moved(
+    def _concurrent_write_error(self, name: str) -> ConcurrentWriteError:
+        return ConcurrentWriteError(
             f"--save-dir {self.location}: another run has written {name} there meanwhile; what this run has "
             f"made is in {self.folder}. Wait for the other, or name another --save-dir"
         )
@@ -205,10 +209,10 @@ class Mirror:
 
     def _read_manifest(self) -> dict[str, int]:
         try:
-            told = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-            if told["location"] != self.location:
+            manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+            if manifest["location"] != self.location:
                 return {}
-            return {str(name): int(value) for name, value in told["generations"].items()}
+            return {str(name): int(value) for name, value in manifest["generations"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}
 
@@ -217,7 +221,7 @@ class Mirror:
 
 
 @contextmanager
-def mirrored(
+def open_mirror(
     location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
 ) -> Iterator[Mirror]:
     """Take over the run in a bucket, and bring there what it has become, however the block ends.
@@ -234,7 +238,7 @@ def mirrored(
     mirror.pull()
     try:
         yield mirror
-    except Moved:
+    except ConcurrentWriteError:
         raise
     except BaseException:
         with process.on_forced_exit(mirror.push):
@@ -256,7 +260,7 @@ def _crc32c(data: bytes) -> str:
     return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
 
 
-def _checksum_of(entry: FileEntry) -> str:
+def _remote_checksum(entry: FileEntry) -> str:
     return ObjectVersion.from_entry(entry).crc32c
 
 
@@ -264,6 +268,6 @@ def _generation(entry: FileEntry) -> int:
     return int(ObjectVersion.from_entry(entry).generation)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _mtime_and_size(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_mtime_ns, status.st_size

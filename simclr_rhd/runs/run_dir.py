@@ -27,15 +27,15 @@ PACKAGES = (
     "pillow",
     "google-cloud-storage",
 )
-WORTH_KEEPING = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
-MODEL_FINETUNED = "model_finetuned.pt"
-FOLD = "fold-{}"  # folder of the pretraining of a fold
-OF_A_FOLD = ("simclr_best.pt", "simclr_last.pt", "history.jsonl", "bad_batch.txt")  # files in it
-REHEARSAL, TENSORBOARD = ".rehearsal-", "tensorboard"  # folders
+PROTECTED_FILES = ("simclr_best.pt", "simclr_last.pt", "model.pt", "metrics.json")  # took a run hours to make
+FINETUNED_MODEL = "model_finetuned.pt"
+FOLD_DIR = "fold-{}"  # folder of the pretraining of a fold
+FOLD_FILES = ("simclr_best.pt", "simclr_last.pt", "history.jsonl", "bad_batch.txt")  # files in it
+DRY_RUN_PREFIX, TENSORBOARD_DIR = ".rehearsal-", "tensorboard"  # folders
 # All that a run writes; a new run removes these and nothing else.
 OUTPUTS = (
-    *WORTH_KEEPING,
-    MODEL_FINETUNED,
+    *PROTECTED_FILES,
+    FINETUNED_MODEL,
     "run.json",
     "simclr_rhd.log",
     "history.jsonl",
@@ -67,7 +67,7 @@ OUTPUTS = (
 
 
 @contextmanager
-def locked(save_dir: Path) -> Iterator[None]:
+def lock_run_dir(save_dir: Path) -> Iterator[None]:
     """Hold `save_dir` for this process; the lock goes with the process, however it ends.
 
     Raises:
@@ -87,19 +87,19 @@ def locked(save_dir: Path) -> Iterator[None]:
             ) from None
         for path in save_dir.glob(".*.part"):  # of a run that was killed while it saved
             path.unlink()
-        for path in save_dir.glob(f"{REHEARSAL}*"):  # or while it rehearsed
+        for path in save_dir.glob(f"{DRY_RUN_PREFIX}*"):  # or while it rehearsed
             shutil.rmtree(path, ignore_errors=True)
         yield
 
 
-def claim(
+def resume_or_refuse(
     save_dir: Path,
     signature: dict[str, Any],
     *,
     resume: str,
     overwrite: bool,
     changeable: Collection[str] = (),
-    again: bool = False,
+    reevaluate: bool = False,
 ) -> dict[str, Any] | None:
     """Decide what a run with this signature does in `save_dir`; changes nothing there.
 
@@ -111,7 +111,7 @@ def claim(
         resume: 'auto' goes on with an unfinished run of the same signature; 'never' refuses.
         overwrite: whatever is there may be replaced.
         changeable: names in a signature that only decide about what follows pretraining.
-        again: what follows pretraining is repeated, and may be of other values of these.
+        reevaluate: what follows pretraining is repeated, and may be of other values of these.
 
     Returns:
         The record of the run of this signature that is there, finished or not; None for a new run.
@@ -119,7 +119,7 @@ def claim(
     Raises:
         UserError: the folder holds another run, or files of one whose record is lost.
     """
-    left = [name for name in WORTH_KEEPING if (save_dir / name).exists()]
+    left = [name for name in PROTECTED_FILES if (save_dir / name).exists()]
     if overwrite or not left:
         return None
     try:
@@ -131,11 +131,11 @@ def claim(
         ) from None
     before = record["signature"]
     differing = [name for name in signature.keys() | before.keys() if signature.get(name) != before.get(name)]
-    if again and set(differing) <= set(changeable):
+    if reevaluate and set(differing) <= set(changeable):
         return record | {"status": "unfinished", "wall_s": {}}
     if differing or resume == "never":
         differences = (
-            ", ".join(_difference(name, before, signature) for name in sorted(differing))
+            ", ".join(_describe_difference(name, before, signature) for name in sorted(differing))
             or "the same configuration, and --resume never"
         )
         keeping = set(differing) <= set(changeable) and bool(differing)
@@ -166,7 +166,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record.fields
 
 
-def _difference(name: str, before: dict[str, Any], signature: dict[str, Any]) -> str:
+def _describe_difference(name: str, before: dict[str, Any], signature: dict[str, Any]) -> str:
     """In words."""
     flag = f"--{name.replace('_', '-')}"
     if name in before and name in signature:
@@ -177,13 +177,13 @@ def _difference(name: str, before: dict[str, Any], signature: dict[str, Any]) ->
 def is_output(name: str) -> bool:
     """Whether a run writes a file of this name, below its folder."""
     folder, _, file = name.rpartition("/")
-    return name in OUTPUTS or (file in OF_A_FOLD and bool(re.fullmatch(r"fold-[0-9]{1,3}", folder)))
+    return name in OUTPUTS or (file in FOLD_FILES and bool(re.fullmatch(r"fold-[0-9]{1,3}", folder)))
 
 
 def outputs(save_dir: Path) -> list[str]:
     """Names of the files that a run has written into a folder."""
-    found = [*save_dir.glob("*"), *save_dir.glob(f"{FOLD.format('*')}/*")]
-    names = [path.relative_to(save_dir).as_posix() for path in found if path.is_file()]
+    paths = [*save_dir.glob("*"), *save_dir.glob(f"{FOLD_DIR.format('*')}/*")]
+    names = [path.relative_to(save_dir).as_posix() for path in paths if path.is_file()]
     return sorted(name for name in names if is_output(name))
 
 
@@ -191,9 +191,11 @@ def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
     for name in OUTPUTS:
         (save_dir / name).unlink(missing_ok=True)
-    shutil.rmtree(save_dir / TENSORBOARD, ignore_errors=True)
-    for folder in {path.parent for name in OF_A_FOLD for path in save_dir.glob(f"{FOLD.format('*')}/{name}")}:
-        for name in OF_A_FOLD:
+    shutil.rmtree(save_dir / TENSORBOARD_DIR, ignore_errors=True)
+    for folder in {
+        path.parent for name in FOLD_FILES for path in save_dir.glob(f"{FOLD_DIR.format('*')}/{name}")
+    }:
+        for name in FOLD_FILES:
             (folder / name).unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()
@@ -220,9 +222,9 @@ class RunRecord:
     def write_to(self, path: Path) -> None:
         """Save now, and anew at every change."""
         self.path = path
-        self.note()
+        self.update()
 
-    def note(self, **facts: Any) -> None:
+    def update(self, **facts: Any) -> None:
         """Add facts."""
         self.facts.update(facts)
         if self.path:
@@ -236,26 +238,31 @@ class RunRecord:
             yield
         finally:
             times[name] = round(times.get(name, 0) + time.perf_counter() - start, 2)
-            self.note()
+            self.update()
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            installed[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            installed[package] = "missing"
+    return installed
 
 
 def commit() -> str | None:
     """The commit of this checkout, with '+' where files were changed since; None outside a checkout."""
 
-    def git(*words: str) -> str:
+    def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         ).stdout.strip()
 
     try:

@@ -1,6 +1,6 @@
 """The views: batched on the device, each sample with its own random numbers.
 
-All randomness is drawn by `draws`, from (seed, epoch, frame) alone, and only used by `two_views`
+All randomness is drawn by `sample_view_params`, from (seed, epoch, frame) alone, and only used by `two_views`
 and `random_views`: a frame's views do not depend on the batch it is in, nor on who computes them.
 
 Notation: B frames, C channels (1 when every frame is grey, else 3), S pixels of a stored frame's side,
@@ -18,13 +18,13 @@ from torch import Tensor
 from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY, storage_size
 from simclr_rhd.ssl.config import ViewConfig
 
-MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
-STD = (0.229, 0.224, 0.225)
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-ASPECT = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
-JITTER_SHARE = 0.8  # of the views, as in SimCLR
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
+ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
+JITTER_PROBABILITY = 0.8  # of the views, as in SimCLR
 BLUR_SIGMA = (0.1, 2.0)  # pixels in a view of 224 pixels
-FACTORS = (
+VIEW_PARAMS = (
     "area",
     "aspect",
     "x",
@@ -41,7 +41,7 @@ FACTORS = (
 
 
 @dataclass(frozen=True)
-class Strengths:
+class AugmentConfig:
     """How strong the views differ; what each means is told by `main.py --help`."""
 
     crop_min: float
@@ -52,34 +52,36 @@ class Strengths:
 
 
 PRESETS = {  # of --augment
-    "light": Strengths(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
-    "standard": Strengths(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
-    "strong": Strengths(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
-    "simclr": Strengths(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
+    "light": AugmentConfig(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
+    "standard": AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
+    "strong": AugmentConfig(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
+    "simclr": AugmentConfig(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
 }
 
 
-def strengths(config: ViewConfig) -> Strengths:
+def strengths(config: ViewConfig) -> AugmentConfig:
     """How strong the views differ: a preset, and what the flags change of it."""
-    changes = {field.name: getattr(config, field.name) for field in fields(Strengths)}
+    changes = {field.name: getattr(config, field.name) for field in fields(AugmentConfig)}
     return replace(PRESETS[config.augment], **{name: x for name, x in changes.items() if x is not None})
 
 
-def draws(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
+def sample_view_params(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
     """Random numbers for each frame's two views, and for the choice of its partner; uniform in [0, 1).
 
     Returns:
-        (B, 2, len(FACTORS)) float32 and (B,) float32.
+        (B, 2, len(VIEW_PARAMS)) float32 and (B,) float32.
     """
     views, partners = [], []
     for frame in frames:
         rng = np.random.default_rng([seed, epoch, int(frame), 1])
-        views.append(rng.random((2, len(FACTORS)), dtype=np.float32))
+        views.append(rng.random((2, len(VIEW_PARAMS)), dtype=np.float32))
         partners.append(rng.random(dtype=np.float32))
     return torch.from_numpy(np.stack(views)), np.array(partners)
 
 
-def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
+def two_views(
+    frames: Tensor, color_modes: Tensor, view_params: Tensor, *, size: int, augment_config: AugmentConfig
+) -> Tensor:
     """A random view of each frame, and one of the same frame or of its partner.
 
     Crop, flip, brightness, contrast, saturation, grayscale, blur, then ImageNet normalisation. Saturation and
@@ -88,48 +90,60 @@ def two_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths:
     Args:
         frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey. Or (2B, C, S, S): the
             frames, then the partners that their second views are made of.
-        kinds: (B,) or (2B,) uint8, GREY, COLOR or DOPPLER.
-        u: (B, 2, len(FACTORS)) from `draws`.
+        color_modes: (B,) or (2B,) uint8, GREY, COLOR or DOPPLER.
+        view_params: (B, 2, len(VIEW_PARAMS)) from `sample_view_params`.
         size: s.
-        strengths: how strong.
+        augment_config: how strong.
 
     Returns:
         (2B, 3, s, s) float32, channels last, normalised; the first views, then the second ones.
     """
-    x = _levels(frames, kinds, size)
-    if len(frames) == len(u):
-        x, kinds = torch.cat([x, x]), torch.cat([kinds, kinds])
-    return _drawn(x, kinds, u.transpose(0, 1).flatten(0, 1), size=size, strengths=strengths)
+    x = _to_unit_range(frames, color_modes, size)
+    if len(frames) == len(view_params):
+        x, color_modes = torch.cat([x, x]), torch.cat([color_modes, color_modes])
+    return _apply_augmentations(
+        x, color_modes, view_params.transpose(0, 1).flatten(0, 1), size=size, augment_config=augment_config
+    )
 
 
-def random_views(frames: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
-    """One random view of each frame: as `two_views`, of B frames and (B, len(FACTORS)) numbers."""
-    return _drawn(_levels(frames, kinds, size), kinds, u, size=size, strengths=strengths)
+def random_views(
+    frames: Tensor, color_modes: Tensor, view_params: Tensor, *, size: int, augment_config: AugmentConfig
+) -> Tensor:
+    """One random view of each frame: as `two_views`, of B frames and (B, len(VIEW_PARAMS)) numbers."""
+    return _apply_augmentations(
+        _to_unit_range(frames, color_modes, size),
+        color_modes,
+        view_params,
+        size=size,
+        augment_config=augment_config,
+    )
 
 
-def _levels(frames: Tensor, kinds: Tensor, size: int) -> Tensor:
+def _to_unit_range(frames: Tensor, color_modes: Tensor, size: int) -> Tensor:
     """(B, C, S, S) uint8 -> the same in [0, 1], with one channel where all frames are grey.
 
     Frames that are kept for larger views are made smaller first, and so smoothed.
     """
-    x = (frames[:, :1] if (kinds == GREY).all() else frames).float().div(255)
+    x = (frames[:, :1] if (color_modes == GREY).all() else frames).float().div(255)
     if (side := storage_size(size)) < x.shape[-1]:
         x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     return x
 
 
-def _drawn(x: Tensor, kinds: Tensor, u: Tensor, *, size: int, strengths: Strengths) -> Tensor:
-    """The views of (V, C, S, S) frames in [0, 1] by (V, len(FACTORS)) numbers."""
-    factor = dict(zip(FACTORS, u.unbind(1), strict=True))  # each (V,)
-    x = _crop(x, factor, size, strengths)  # (V, C, s, s)
-    x = _brightness_contrast(x, kinds, factor, strengths.jitter)
+def _apply_augmentations(
+    x: Tensor, color_modes: Tensor, view_params: Tensor, *, size: int, augment_config: AugmentConfig
+) -> Tensor:
+    """The views of (V, C, S, S) frames in [0, 1] by (V, len(VIEW_PARAMS)) numbers."""
+    params = dict(zip(VIEW_PARAMS, view_params.unbind(1), strict=True))  # each (V,)
+    x = _crop(x, params, size, augment_config)  # (V, C, s, s)
+    x = _brightness_contrast(x, color_modes, params, augment_config.jitter)
     if x.shape[1] > 1:
-        x = _chroma(x, kinds, factor, strengths)
-    x = _blur(x, factor, strengths.blur)
+        x = _chroma(x, color_modes, params, augment_config)
+    x = _blur(x, params, augment_config.blur)
     return normalise(x)
 
 
-def plain_view(frames: Tensor, *, size: int) -> Tensor:
+def eval_view(frames: Tensor, *, size: int) -> Tensor:
     """The view for evaluation: the whole frame, (B, C, S, S) uint8 -> (B, 3, s, s) float32, normalised."""
     x = frames.float().div(255)
     return normalise(F.interpolate(x, size=(size, size), mode="bilinear", antialias=True))
@@ -137,30 +151,30 @@ def plain_view(frames: Tensor, *, size: int) -> Tensor:
 
 def normalise(x: Tensor) -> Tensor:
     """(B, 1 or 3, s, s) in [0, 1] -> (B, 3, s, s), channels last, with ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def pictures(views: Tensor) -> np.ndarray:
+def to_uint8(views: Tensor) -> np.ndarray:
     """Undo `normalise`, to be looked at: (B, 3, s, s) -> (B, s, s, 3) uint8."""
-    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     x = (views * std + mean).mul(255).round().clamp(0, 255)
     return x.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
 
 
-def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths) -> Tensor:
+def _crop(x: Tensor, params: dict[str, Tensor], size: int, augment_config: AugmentConfig) -> Tensor:
     """Random resized crop and flip in one bilinear sampling; the box is always inside the frame.
 
     Without antialiasing: a frame's side, and so a box's, is at most 8/7 of a view's.
     """
-    area = strengths.crop_min + (1 - strengths.crop_min) * factor["area"]
-    low, high = math.log(ASPECT[0]), math.log(ASPECT[1])
-    aspect = torch.exp(low + (high - low) * factor["aspect"])
+    area = augment_config.crop_min + (1 - augment_config.crop_min) * params["area"]
+    low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
+    aspect = torch.exp(low + (high - low) * params["aspect"])
     aspect = aspect.clamp(area, 1 / area)  # beyond, a side would stick out
     width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # of the frame's
-    shift_x = (1 - width) * (2 * factor["x"] - 1)  # of the box's centre, in [-1, 1] coordinates
-    shift_y = (1 - height) * (2 * factor["y"] - 1)
-    mirror = torch.where(factor["flip"] < strengths.flip, -1.0, 1.0)
+    shift_x = (1 - width) * (2 * params["x"] - 1)  # of the box's centre, in [-1, 1] coordinates
+    shift_y = (1 - height) * (2 * params["y"] - 1)
+    mirror = torch.where(params["flip"] < augment_config.flip, -1.0, 1.0)
     zero = torch.zeros_like(width)
     theta = torch.stack(
         [torch.stack([width * mirror, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1
@@ -169,24 +183,24 @@ def _crop(x: Tensor, factor: dict[str, Tensor], size: int, strengths: Strengths)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _brightness_contrast(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], jitter: float) -> Tensor:
+def _brightness_contrast(x: Tensor, color_modes: Tensor, params: dict[str, Tensor], jitter: float) -> Tensor:
     """Brightness, then contrast about the view's mean brightness, as torchvision's ColorJitter does each.
 
     In Doppler frames each pixel is scaled as its brightness is, at most until a channel is full: clipping
     channels one by one would turn red flow into yellow, which is faster flow.
     """
-    on = factor["jitter"] < JITTER_SHARE
+    on = params["jitter"] < JITTER_PROBABILITY
     brightness, contrast = (
-        torch.where(on, 1 + jitter * (2 * factor[name] - 1), 1.0).view(-1, 1, 1, 1)
+        torch.where(on, 1 + jitter * (2 * params[name] - 1), 1.0).view(-1, 1, 1, 1)
         for name in ("brightness", "contrast")
     )
     y = (x * brightness).clamp_(0, 1)
-    mean = _luma(y.mean(dim=(2, 3), keepdim=True), kinds)
+    mean = _luma(y.mean(dim=(2, 3), keepdim=True), color_modes)
     y = torch.lerp(mean, y, contrast).clamp_(0, 1)
-    doppler = (kinds == DOPPLER).nonzero().squeeze(1)
+    doppler = (color_modes == DOPPLER).nonzero().squeeze(1)
     if len(doppler) == 0:
         return y
-    before = _luma(x[doppler], kinds[doppler])
+    before = _luma(x[doppler], color_modes[doppler])
     bright = (before * brightness[doppler]).clamp(0, 1)
     mean = bright.mean(dim=(1, 2, 3), keepdim=True)
     wanted = (mean + contrast[doppler] * (bright - mean)).clamp(0, 1)
@@ -195,28 +209,32 @@ def _brightness_contrast(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], ji
     return y.index_copy(0, doppler, x[doppler] * torch.minimum(gain, room))
 
 
-def _chroma(x: Tensor, kinds: Tensor, factor: dict[str, Tensor], strengths: Strengths) -> Tensor:
+def _chroma(
+    x: Tensor, color_modes: Tensor, params: dict[str, Tensor], augment_config: AugmentConfig
+) -> Tensor:
     """Saturation and grayscale: both scale a pixel's distance from its brightness, grayscale to 0.
 
     Grey frames pass as they are, to the last bit, so that a frame's views do not depend on its batch.
     """
-    on = factor["jitter"] < JITTER_SHARE
-    scale = torch.where(on, 1 + strengths.jitter * (2 * factor["saturation"] - 1), 1.0)
-    scale = torch.where(factor["grayscale"] < strengths.grayscale, 0.0, scale)
-    scale = torch.where(kinds == COLOR, scale, 1.0).view(-1, 1, 1, 1)
+    on = params["jitter"] < JITTER_PROBABILITY
+    scale = torch.where(on, 1 + augment_config.jitter * (2 * params["saturation"] - 1), 1.0)
+    scale = torch.where(params["grayscale"] < augment_config.grayscale, 0.0, scale)
+    scale = torch.where(color_modes == COLOR, scale, 1.0).view(-1, 1, 1, 1)
     changed = (scale != 1).view(-1).nonzero().squeeze(1)
-    some = x[changed]
-    some = torch.lerp(_luma(some, kinds[changed]), some, scale[changed]).clamp_(0, 1)
-    return x.index_copy_(0, changed, some)
+    changed_views = x[changed]
+    changed_views = torch.lerp(
+        _luma(changed_views, color_modes[changed]), changed_views, scale[changed]
+    ).clamp_(0, 1)
+    return x.index_copy_(0, changed, changed_views)
 
 
-def _blur(x: Tensor, factor: dict[str, Tensor], share: float) -> Tensor:
+def _blur(x: Tensor, params: dict[str, Tensor], probability: float) -> Tensor:
     """Gaussian blur of a share of the views, as two passes of a one-dimensional kernel per view."""
-    chosen = (factor["blur"] < share).nonzero().squeeze(1)
+    chosen = (params["blur"] < probability).nonzero().squeeze(1)
     if len(chosen) == 0:
         return x
     low, high = (sigma * x.shape[-1] / 224 for sigma in BLUR_SIGMA)
-    sigma = low + (high - low) * factor["sigma"][chosen]
+    sigma = low + (high - low) * params["sigma"][chosen]
     radius = max(1, math.ceil(3 * high))
     steps = torch.arange(-radius, radius + 1, device=x.device)
     kernel = torch.exp(-0.5 * (steps / sigma[:, None]) ** 2)
@@ -230,10 +248,10 @@ def _blur(x: Tensor, factor: dict[str, Tensor], share: float) -> Tensor:
     return x.index_copy(0, chosen, y[:, : n * c].reshape(n, c, h, w))
 
 
-def _luma(x: Tensor, kinds: Tensor) -> Tensor:
+def _luma(x: Tensor, color_modes: Tensor) -> Tensor:
     """(V, C, s, s) -> (V, 1, s, s); of grey frames exactly their one value."""
     if x.shape[1] == 1:
         return x
     red, green, blue = x.split(1, dim=1)
-    luma = (red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
-    return torch.where((kinds == GREY).view(-1, 1, 1, 1), red, luma)
+    luma = (red * LUMA_WEIGHTS[0]).add_(green, alpha=LUMA_WEIGHTS[1]).add_(blue, alpha=LUMA_WEIGHTS[2])
+    return torch.where((color_modes == GREY).view(-1, 1, 1, 1), red, luma)

@@ -16,19 +16,19 @@ from torch import nn
 Model = TypeVar("Model", bound=nn.Module)
 
 
-HORIZON = 10.0  # epochs that the average is of
+HORIZON_EPOCHS = 10.0  # that the average is of
 
 
-def decay_of_epochs(steps: int) -> float:
-    """The decay of a step with which the average is of `HORIZON` epochs of so many steps.
+def compute_ema_decay(steps_per_epoch: int) -> float:
+    """The decay of a step with which the average is of `HORIZON_EPOCHS` epochs of so many steps.
 
     A decay that does not depend on the epoch's length would average ten epochs of 740 frames and a sixth of
     an epoch of 38,000.
     """
-    return 1 - 1 / max(1.0, HORIZON * steps)
+    return 1 - 1 / max(1.0, HORIZON_EPOCHS * steps_per_epoch)
 
 
-class MovingAverage(Generic[Model]):
+class EMA(Generic[Model]):
     """An exponential moving average of a model's parameters and of BatchNorm's running statistics.
 
     The n-th step's share is 1 - min(decay, (1 + n) / (10 + n)), so that the weights a training began with are
@@ -51,12 +51,12 @@ class MovingAverage(Generic[Model]):
     def update(self, model: Model) -> None:
         """Take in the model as it is after a step."""
         self.steps += 1
-        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        mine, its = ([*of.parameters(), *of.buffers()] for of in (self.model, model))
-        real = [average.is_floating_point() for average in mine]
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        averages, values = ([*of.parameters(), *of.buffers()] for of in (self.model, model))
+        real = [average.is_floating_point() for average in averages]
         # all at once, since a GPU takes as long to begin each small operation as to do it
-        torch._foreach_lerp_(list(compress(mine, real)), list(compress(its, real)), share)
-        for average, x, is_real in zip(mine, its, real, strict=True):
+        torch._foreach_lerp_(list(compress(averages, real)), list(compress(values, real)), weight)
+        for average, x, is_real in zip(averages, values, real, strict=True):
             if not is_real:
                 average.copy_(x)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.store.shards import Frames
-from simclr_rhd.ssl.augment import draws
+from simclr_rhd.ssl.augment import sample_view_params
 
-WATCHED_MOST = 1024  # frames whose loss is watched: more would cost time and tell little more
+MAX_VAL_FRAMES = 1024  # frames whose loss is watched: more would cost time and tell little more
 
 
 class Batch(NamedTuple):
@@ -22,23 +22,23 @@ class Batch(NamedTuple):
 
     Attributes:
         frames: (B, C, S, S) uint8, C = 1 if all are grey; (2B, C, S, S) if second views have other frames.
-        kinds: (B,) or (2B,) uint8.
-        u: (B, 2, F) float32 random numbers of the views.
+        color_modes: (B,) or (2B,) uint8.
+        view_params: (B, 2, F) float32 random numbers of the views.
         videos: (B,) int64 codes.
     """
 
     frames: Tensor
     color_modes: Tensor
-    u: Tensor
+    view_params: Tensor
     videos: Tensor
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         """The batch with each tensor changed."""
         return Batch(*map(change, self))
 
-    def piece(self, first: int, n: int) -> "Batch":
+    def micro_batch(self, first: int, n: int) -> "Batch":
         """`n` of its pairs, from pair `first` on."""
-        total = len(self.u)
+        total = len(self.view_params)
         return self.map(
             lambda x: (
                 torch.cat([part[first : first + n] for part in x.split(total)])
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         )
 
 
-class Partners:
+class PositiveSampler:
     """For each row a frame of the same video, another one where there is one.
 
     Args:
@@ -81,29 +81,33 @@ class Batches:
 
     Args:
         frames: (N, C, S, S) uint8.
-        kinds: (N,) uint8.
+        color_modes: (N,) uint8.
         videos: (N,) int64 codes.
         seed: seed.
         epoch: from 1.
-        partners: where second views come from; None: from the same frame.
+        positive_sampler: where second views come from; None: from the same frame.
     """
 
     def __init__(
         self,
         frames: np.ndarray | Frames,
-        kinds: np.ndarray,
+        color_modes: np.ndarray,
         videos: np.ndarray,
         *,
         seed: int,
         epoch: int,
-        partners: Partners | None = None,
+        positive_sampler: PositiveSampler | None = None,
     ) -> None:
-        self.frames, self.color_modes, self.videos = frames, kinds, videos
-        self.seed, self.epoch, self.partners = seed, epoch, partners
+        self.frames, self.color_modes, self.videos = frames, color_modes, videos
+        self.seed, self.epoch, self.positive_sampler = seed, epoch, positive_sampler
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
-        u, choice = draws(self.seed, self.epoch, rows)
-        sources = rows if self.partners is None else np.append(rows, self.partners.choose(rows, choice))
+        u, choice = sample_view_params(self.seed, self.epoch, rows)
+        sources = (
+            rows
+            if self.positive_sampler is None
+            else np.append(rows, self.positive_sampler.choose(rows, choice))
+        )
         return Batch(
             torch.from_numpy(self.frames[sources]),
             torch.from_numpy(self.color_modes[sources]),
@@ -112,7 +116,9 @@ class Batches:
         )
 
 
-def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin: bool) -> Iterator[Batch]:
+def prefetch(
+    batches: Batches, indices: list[np.ndarray], *, workers: int, pin_memory: bool
+) -> Iterator[Batch]:
     """The batches of some indices in order, read by threads while the step before is computed.
 
     Threads, since reading is copying, which lets other threads run; and a signal that arrives while a process
@@ -122,11 +128,11 @@ def read_ahead(batches: Batches, indices: list[np.ndarray], *, workers: int, pin
         batches: where to read.
         indices: rows of each batch.
         workers: threads; 0 reads each batch when it is wanted.
-        pin: put the batches into page-locked memory, from which a GPU copies faster.
+        pin_memory: put the batches into page-locked memory, from which a GPU copies faster.
     """
 
     def read(rows: np.ndarray) -> Batch:
-        return batches[rows].map(Tensor.pin_memory) if pin else batches[rows]
+        return batches[rows].map(Tensor.pin_memory) if pin_memory else batches[rows]
 
     return map_ordered(read, indices, workers=workers)
 
@@ -138,11 +144,11 @@ def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -
     return np.split(order[: full * batch_size], full)
 
 
-def watched_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndarray]:
+def val_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndarray]:
     """The watched rows, the same at every call, in batches as near to `batch_size` as can be.
 
     In a random order: in the store's, a batch would hold a few neighbouring clips, and few negatives.
     """
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), WATCHED_MOST)).round().astype(int)]
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_VAL_FRAMES)).round().astype(int)]
     rows = np.random.default_rng([seed, 12]).permutation(rows)
     return np.array_split(rows, max(1, round(len(rows) / batch_size)))

@@ -3,15 +3,15 @@
 At 64 pixels the maps of ResNet-18's last stages have 8 x 8, 4 x 4 and 2 x 2 pixels. oneDNN's direct
 convolutions are slow there. Over 2 x 2 maps they reach a third (float32) to a twentieth (bfloat16, AMX) of
 the rate of a matrix product on the same cores; the gradients of the weights in bfloat16 are slow over 8 x 8
-maps, too (`benchmarks/step.py --convolutions`). Two other ways compute the same:
+maps, too (`benchmarks/step.py --convolutions`). Two other algorithms compute the same:
 
-- *columns*: each output pixel's 3 x 3 neighbourhood is copied into a row (im2col), then one matrix product
+- *im2col*: each output pixel's 3 x 3 neighbourhood is copied into a row, then one matrix product
   (Chellapilla et al. 2006, "High performance convolutional neural networks for document processing").
-- *whole*: where each output pixel sees the whole input map (2 x 2 and 1 x 1 maps), the convolution is a dense
+- *dense*: where each output pixel sees the whole input map (2 x 2 and 1 x 1 maps), the convolution is a dense
   layer whose matrix is put together of the kernel's taps; taps that would only see padding are left out.
 
-Which way is taken depends on the shapes, the numbers and the processor's instructions alone, so that a run is
-repeatable.
+Which algorithm is taken depends on the shapes, the numbers and the processor's instructions alone, so that
+a run is repeatable.
 
 Notation: B maps, C input and D output channels, H x W input and P x Q output pixels, k the kernel's side.
 """
@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.processor import has_amx
 
-NATIVE, COLUMNS, WHOLE = "native", "columns", "whole"
+NATIVE, IM2COL, DENSE = "native", "im2col", "dense"
 
 
-class Ways(NamedTuple):
+class Algorithms(NamedTuple):
     """How the output and the two gradients of a convolution are computed."""
 
     forward: str
@@ -35,7 +35,7 @@ class Ways(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What a convolution's way depends on: H, W, P, Q, k."""
+    """What a convolution's algorithm depends on: H, W, P, Q, k."""
 
     height: int
     width: int
@@ -44,8 +44,8 @@ class Shape(NamedTuple):
     kernel: int
 
 
-def choose(shape: Shape, dtype: torch.dtype, *, amx: bool) -> Ways:
-    """The fastest ways, as measured by `benchmarks/step.py --convolutions`.
+def choose_algorithms(shape: Shape, dtype: torch.dtype, *, amx: bool) -> Algorithms:
+    """The fastest algorithms, as measured by `benchmarks/step.py --convolutions`.
 
     Args:
         shape: of the convolution.
@@ -53,16 +53,16 @@ def choose(shape: Shape, dtype: torch.dtype, *, amx: bool) -> Ways:
         amx: whether the processor multiplies bfloat16 matrices by AMX.
     """
     if shape.kernel == 3 and max(shape.height, shape.width) <= 2:
-        return Ways(WHOLE, WHOLE)
+        return Algorithms(DENSE, DENSE)
     pixels = shape.out_height * shape.out_width
     if dtype == torch.bfloat16 and amx:
-        return Ways(COLUMNS if pixels <= 16 else NATIVE, COLUMNS if pixels <= 64 else NATIVE)
-    smallest = COLUMNS if pixels <= (4 if dtype == torch.bfloat16 else 9) else NATIVE
-    return Ways(smallest, smallest)
+        return Algorithms(IM2COL if pixels <= 16 else NATIVE, IM2COL if pixels <= 64 else NATIVE)
+    smallest = IM2COL if pixels <= (4 if dtype == torch.bfloat16 else 9) else NATIVE
+    return Algorithms(smallest, smallest)
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """`nn.Conv2d` that takes the fastest way in training on a processor; elsewhere it is `nn.Conv2d`.
+    """`nn.Conv2d` that takes the fastest algorithm in training on a processor; elsewhere it is `nn.Conv2d`.
 
     For square kernels of 1 or 3 pixels, padded by half of that, without a bias, in one group.
     """
@@ -77,17 +77,17 @@ class SmallMapConv2d(nn.Conv2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         height, width = input.shape[-2:]
         shape = Shape(height, width, (height - 1) // stride + 1, (width - 1) // stride + 1, kernel)
-        ways = choose(shape, weight.dtype, amx=has_amx())
-        if ways == (NATIVE, NATIVE):
+        algorithms = choose_algorithms(shape, weight.dtype, amx=has_amx())
+        if algorithms == (NATIVE, NATIVE):
             return super()._conv_forward(input, weight, bias)
-        return convolve(input, weight, stride, ways)
+        return convolve(input, weight, stride, algorithms)
 
 
 def use_small_map_convolutions(model: nn.Module) -> None:
     """Replace the convolutions that can be `SmallMapConv2d`; parameters and their names stay."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if type(child) is nn.Conv2d and _suits(child):
+            if type(child) is nn.Conv2d and _is_replaceable(child):
                 replaced = SmallMapConv2d(
                     child.in_channels,
                     child.out_channels,
@@ -101,7 +101,7 @@ def use_small_map_convolutions(model: nn.Module) -> None:
                 setattr(module, name, replaced.train(child.training))
 
 
-def _suits(conv: nn.Conv2d) -> bool:
+def _is_replaceable(conv: nn.Conv2d) -> bool:
     kernel = conv.kernel_size[0]
     return (
         kernel in (1, 3)
@@ -115,43 +115,47 @@ def _suits(conv: nn.Conv2d) -> bool:
     )
 
 
-def convolve(x: Tensor, weight: Tensor, stride: int, ways: Ways) -> Tensor:
-    """`F.conv2d(x, weight, stride=stride, padding=k // 2)`, computed in the given ways.
+def convolve(x: Tensor, weight: Tensor, stride: int, algorithms: Algorithms) -> Tensor:
+    """`F.conv2d(x, weight, stride=stride, padding=k // 2)`, computed by the given algorithms.
 
     Args:
         x: (B, C, H, W).
         weight: (D, C, k, k), of the same dtype.
         stride: of both directions.
-        ways: WHOLE needs k = 3 and maps of at most 2 x 2 pixels.
+        algorithms: DENSE needs k = 3 and maps of at most 2 x 2 pixels.
 
     Returns:
         (B, D, P, Q), channels last.
     """
-    return _Convolution.apply(x, weight, stride, ways)
+    return _Convolution.apply(x, weight, stride, algorithms)
 
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, ways: Ways) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, algorithms: Algorithms) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.backward_way = stride, ways.backward
-        if ways.forward == NATIVE:
+        ctx.stride, ctx.backward_algorithm = stride, algorithms.backward
+        if algorithms.forward == NATIVE:
             return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2)
         p, q = ((side - 1) // stride + 1 for side in x.shape[-2:])
         # a tensor of its own and not a view of the product, which could not be changed in place
         y = torch.empty(
             len(x), len(weight), p, q, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
         )
-        if ways.forward == WHOLE:  # (B, H W C) @ (H W C, P Q D)
-            torch.mm(_rows(x, of_maps=True), _dense(weight, x.shape, stride).T, out=_rows(y, of_maps=True))
+        if algorithms.forward == DENSE:  # (B, H W C) @ (H W C, P Q D)
+            torch.mm(
+                _to_matrix(x, row_per_map=True),
+                _dense_matrix(weight, x.shape, stride).T,
+                out=_to_matrix(y, row_per_map=True),
+            )
         else:  # (B P Q, k k C) @ (k k C, D)
-            torch.mm(_columns(x, weight.shape[-1], stride), _taps(weight).T, out=_rows(y))
+            torch.mm(_im2col(x, weight.shape[-1], stride), _kernel_matrix(weight).T, out=_to_matrix(y))
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        dx, dweight = _GRADIENTS[ctx.backward_way](dy, x, weight, ctx.stride)
+        dx, dweight = _GRADIENTS[ctx.backward_algorithm](dy, x, weight, ctx.stride)
         return dx, dweight, None, None
 
 
@@ -163,45 +167,49 @@ def _native_gradients(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> tup
     return dx, dweight
 
 
-def _column_gradients(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def _im2col_gradients(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     out, channels, k, _ = weight.shape
-    dtaps = (_rows(dy).T @ _columns(x, k, stride)).view(out, k, k, channels)
+    dtaps = (_to_matrix(dy).T @ _im2col(x, k, stride)).view(out, k, k, channels)
     if stride == 1:  # the gradient is convolved with the turned kernel
         turned = weight.flip(2, 3).permute(2, 3, 0, 1).reshape(k * k * out, channels)
-        dx = (_columns(dy, k, 1) @ turned).view(len(x), *x.shape[-2:], channels).permute(0, 3, 1, 2)
+        dx = (_im2col(dy, k, 1) @ turned).view(len(x), *x.shape[-2:], channels).permute(0, 3, 1, 2)
     else:
-        dx = _fold(_rows(dy) @ _taps(weight), x.shape, k, stride)
+        dx = _col2im(_to_matrix(dy) @ _kernel_matrix(weight), x.shape, k, stride)
     return dx, dtaps.permute(0, 3, 1, 2)
 
 
-def _whole_gradients(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+def _dense_gradients(dy: Tensor, x: Tensor, weight: Tensor, stride: int) -> tuple[Tensor, Tensor]:
     out, channels = weight.shape[:2]
     height, width = x.shape[-2:]
-    dy = _rows(dy, of_maps=True)  # (B, P Q D)
-    dx = (dy @ _dense(weight, x.shape, stride)).view(len(x), height, width, channels).permute(0, 3, 1, 2)
+    dy = _to_matrix(dy, row_per_map=True)  # (B, P Q D)
+    dx = (
+        (dy @ _dense_matrix(weight, x.shape, stride))
+        .view(len(x), height, width, channels)
+        .permute(0, 3, 1, 2)
+    )
     windows = _windows(x.shape, stride)
-    ddense = (dy.T @ _rows(x, of_maps=True)).view(len(windows), out, height, width, channels)
+    ddense = (dy.T @ _to_matrix(x, row_per_map=True)).view(len(windows), out, height, width, channels)
     dtaps = weight.new_zeros(out, 3, 3, channels)
-    for (rows, columns), of_pixel in zip(windows, ddense, strict=True):
-        dtaps[:, rows, columns] += of_pixel
+    for (rows, columns), dkernel in zip(windows, ddense, strict=True):
+        dtaps[:, rows, columns] += dkernel
     return dx, dtaps.permute(0, 3, 1, 2)
 
 
-_GRADIENTS = {NATIVE: _native_gradients, COLUMNS: _column_gradients, WHOLE: _whole_gradients}
+_GRADIENTS = {NATIVE: _native_gradients, IM2COL: _im2col_gradients, DENSE: _dense_gradients}
 
 
-def _rows(x: Tensor, *, of_maps: bool = False) -> Tensor:
+def _to_matrix(x: Tensor, *, row_per_map: bool = False) -> Tensor:
     """(B, C, H, W) -> (B H W, C), or (B, H W C): a row for each map. No copy if it is channels last."""
     x = x.permute(0, 2, 3, 1)
-    return x.flatten(1) if of_maps else x.flatten(0, 2)
+    return x.flatten(1) if row_per_map else x.flatten(0, 2)
 
 
-def _taps(weight: Tensor) -> Tensor:
+def _kernel_matrix(weight: Tensor) -> Tensor:
     """(D, C, k, k) -> (D, k k C). No copy if it is channels last."""
     return weight.permute(0, 2, 3, 1).flatten(1)
 
 
-def _columns(x: Tensor, k: int, stride: int) -> Tensor:
+def _im2col(x: Tensor, k: int, stride: int) -> Tensor:
     """(B, C, H, W) -> (B P Q, k k C): what the kernel sees at each output pixel, zeros outside."""
     x = x.permute(0, 2, 3, 1)
     if k == 1:
@@ -211,8 +219,8 @@ def _columns(x: Tensor, k: int, stride: int) -> Tensor:
     return x.permute(0, 1, 2, 4, 5, 3).flatten(3).flatten(0, 2)
 
 
-def _fold(dcolumns: Tensor, shape: torch.Size, k: int, stride: int) -> Tensor:
-    """The gradient of `_columns`: (B P Q, k k C) -> (B, C, H, W)."""
+def _col2im(dcolumns: Tensor, shape: torch.Size, k: int, stride: int) -> Tensor:
+    """The gradient of `_im2col`: (B P Q, k k C) -> (B, C, H, W)."""
     b, channels, height, width = shape
     p, q, pad = (height - 1) // stride + 1, (width - 1) // stride + 1, k // 2
     parts = dcolumns.view(b, p, q, k, k, channels)
@@ -233,7 +241,7 @@ def _windows(shape: torch.Size, stride: int) -> list[tuple[slice, slice]]:
     ]
 
 
-def _dense(weight: Tensor, shape: torch.Size, stride: int) -> Tensor:
+def _dense_matrix(weight: Tensor, shape: torch.Size, stride: int) -> Tensor:
     """(D, C, 3, 3) -> (P Q D, H W C): the matrix that takes whole maps of `shape` to whole maps."""
     taps = weight.permute(0, 2, 3, 1)  # (D, 3, 3, C)
     return torch.cat([taps[:, rows, columns].flatten(1) for rows, columns in _windows(shape, stride)])

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd.data.store.shards import Frames
-from simclr_rhd.ssl.augment import plain_view
-from simclr_rhd.ssl.model import describe
+from simclr_rhd.ssl.augment import eval_view
+from simclr_rhd.ssl.model import forward_with_ood_stats
 
-EXTRACTION_BATCH = 64
+EXTRACTION_BATCH_SIZE = 64
 
 
 def extract(
@@ -28,20 +28,22 @@ def extract(
     Returns:
         (n, 512) float32; a frame's features do not depend on the others.
     """
-    return _all(encoder, lambda views: {"": encoder(views)}, frames, rows, size=size, device=device)[""]
+    return _extract(encoder, lambda views: {"": encoder(views)}, frames, rows, size=size, device=device)[""]
 
 
-def extract_described(
+def extract_with_ood_stats(
     encoder: nn.Module, frames: np.ndarray | Frames, rows: np.ndarray, *, size: int, device: torch.device
 ) -> dict[str, np.ndarray]:
-    """{description: (n, D) float32}, what `model.describe` tells; the features as `extract` gives them."""
-    return _all(encoder, lambda views: describe(encoder, views), frames, rows, size=size, device=device)
+    """{description: (n, D) float32}, as of `model.forward_with_ood_stats`, the features as of `extract`."""
+    return _extract(
+        encoder, lambda views: forward_with_ood_stats(encoder, views), frames, rows, size=size, device=device
+    )
 
 
 @torch.inference_mode()
-def _all(
+def _extract(
     encoder: nn.Module,
-    tell: Callable[[Tensor], dict[str, Tensor]],
+    forward: Callable[[Tensor], dict[str, Tensor]],
     frames: np.ndarray | Frames,
     rows: np.ndarray,
     *,
@@ -50,10 +52,10 @@ def _all(
 ) -> dict[str, np.ndarray]:
     was_training = encoder.training
     encoder.eval()
-    found: dict[str, list[Tensor]] = {}
-    for first in range(0, len(rows), EXTRACTION_BATCH):
-        some = torch.from_numpy(frames[rows[first : first + EXTRACTION_BATCH]]).to(device)
-        for name, values in tell(plain_view(some, size=size)).items():
-            found.setdefault(name, []).append(values.float().cpu())
+    outputs: dict[str, list[Tensor]] = {}
+    for first in range(0, len(rows), EXTRACTION_BATCH_SIZE):
+        batch = torch.from_numpy(frames[rows[first : first + EXTRACTION_BATCH_SIZE]]).to(device)
+        for name, values in forward(eval_view(batch, size=size)).items():
+            outputs.setdefault(name, []).append(values.float().cpu())
     encoder.train(was_training)
-    return {name: torch.cat(values).numpy() for name, values in found.items()}
+    return {name: torch.cat(values).numpy() for name, values in outputs.items()}

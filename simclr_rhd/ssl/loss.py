@@ -19,7 +19,7 @@ def nt_xent(
     temperature: float = 0.5,
     *,
     videos: Tensor | None = None,
-    gathered: bool = False,
+    gather_negatives: bool = False,
 ) -> Tensor:
     """Normalised temperature-scaled cross-entropy of N positive pairs (Chen et al. 2020, equation 1).
 
@@ -32,8 +32,8 @@ def nt_xent(
         z1: (n, D) embeddings of the second views.
         temperature: τ > 0.
         videos: (n,) integers; pairs of one video are not negatives of each other. None: all others are.
-        gathered: the negatives are the rows of all ranks, which call this at once with n rows each. The mean
-            of their losses is the loss of the whole batch, and so are the gradients.
+        gather_negatives: the negatives are the rows of all ranks, which call this at once with n rows each.
+            The mean of their losses is the loss of the whole batch, and so are the gradients.
 
     Returns:
         Scalar: the mean over the 2n rows; ln(2N-1) when the embeddings say nothing.
@@ -49,23 +49,23 @@ def nt_xent(
     rows = torch.arange(2 * n, device=z0.device)
     z = torch.cat([z0, z1])
     z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1)  # (2n, D)
-    everyone, first = (ranks.all_gather(z), 2 * n * ranks.rank()) if gathered else (z, 0)  # (2N, D)
+    z_all, first = (ranks.all_gather(z), 2 * n * ranks.rank()) if gather_negatives else (z, 0)  # (2N, D)
     positives = first + rows.roll(n)  # row i pairs with row i±n
-    logits = z @ everyone.T / temperature  # (2n, 2N)
+    logits = z @ z_all.T / temperature  # (2n, 2N)
     if videos is None:
         logits[rows, first + rows] = float("-inf")
     else:
         if len(videos) != n:
             raise ValueError(f"wanted {n} videos, one for each pair, got {len(videos)}")
         video = torch.cat([videos, videos])
-        others = ranks.all_gather(video) if gathered else video
-        masked = video[:, None] == others[None, :]  # itself, too
+        video_all = ranks.all_gather(video) if gather_negatives else video
+        masked = video[:, None] == video_all[None, :]  # itself, too
         masked[rows, positives] = False
         logits = logits.masked_fill(masked, float("-inf"))
     return F.cross_entropy(logits, positives)
 
 
-def candidates(videos: np.ndarray | None, n_pairs: int) -> np.ndarray:
+def n_logits(videos: np.ndarray | None, n_pairs: int) -> np.ndarray:
     """How many rows each pair's rows choose among, the positive and the negatives: (N,) int64.
 
     Args:

@@ -12,12 +12,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.augment import MEAN, STD
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
 from simclr_rhd.ssl.convolution import use_small_map_convolutions
 
-LAYOUT = 6  # fields across and down in which a frame's brightness is described
-FEATURES = 512  # width of ResNet-18's pooled features
-EMBEDDING = 128  # width of the projector's output, as in SimCLR
+LAYOUT_GRID = 6  # fields across and down in which a frame's brightness is described
+FEATURE_DIM = 512  # width of ResNet-18's pooled features
+EMBEDDING_DIM = 128  # width of the projector's output, as in SimCLR
 
 
 class SimCLR(nn.Module):
@@ -30,10 +30,10 @@ class SimCLR(nn.Module):
         self.encoder.fc = nn.Identity()
         use_small_map_convolutions(self.encoder)
         self.projector = nn.Sequential(
-            nn.Linear(FEATURES, FEATURES, bias=False),
-            nn.BatchNorm1d(FEATURES),
+            nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False),
+            nn.BatchNorm1d(FEATURE_DIM),
             nn.ReLU(inplace=True),
-            nn.Linear(FEATURES, EMBEDDING),
+            nn.Linear(FEATURE_DIM, EMBEDDING_DIM),
         )
 
     def forward(self, views: Tensor) -> Tensor:
@@ -64,33 +64,33 @@ class Heads(nn.Module):
     def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
         super().__init__()
         self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
-        self.register_buffer("mean", torch.zeros(FEATURES))
-        self.register_buffer("std", torch.ones(FEATURES))
+        self.register_buffer("mean", torch.zeros(FEATURE_DIM))
+        self.register_buffer("std", torch.ones(FEATURE_DIM))
         self.register_buffer("temperature", torch.ones(len(n_outputs)))
         self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
-        alike = [
+        uniform = [
             1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
         ]
-        self.register_buffer("prevalence", torch.tensor(alike, dtype=torch.float64))
-        self.linear = nn.ModuleDict({task: nn.Linear(FEATURES, n) for task, n in n_outputs.items()})
+        self.register_buffer("prevalence", torch.tensor(uniform, dtype=torch.float64))
+        self.linear = nn.ModuleDict({task: nn.Linear(FEATURE_DIM, n) for task, n in n_outputs.items()})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """(B, 512) features -> {task: (B, C) calibrated logits}."""
-        scaled, biases = (features - self.mean) / self.std, self.of_tasks(self.bias)
+        scaled, biases = (features - self.mean) / self.std, self.split_by_task(self.bias)
         return {
             task: linear(scaled) / temperature + biases[task]
             for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
         }
 
-    def of_tasks(self, values: Tensor) -> dict[str, Tensor]:
+    def split_by_task(self, values: Tensor) -> dict[str, Tensor]:
         """{task: (C,) its part} of (K,) values of all outputs of all tasks, as the biases are."""
         return dict(zip(self.n_outputs, values.split(list(self.n_outputs.values())), strict=True))
 
     def uncalibrate(self) -> None:
         """Take the calibration away."""
-        bare = Heads(self.n_outputs, multilabel=self.multilabel)
+        uncalibrated = Heads(self.n_outputs, multilabel=self.multilabel)
         for name in ("temperature", "bias", "prevalence"):
-            getattr(self, name).copy_(getattr(bare, name))
+            getattr(self, name).copy_(getattr(uncalibrated, name))
 
     def probabilities(self, features: Tensor) -> dict[str, Tensor]:
         """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
@@ -100,7 +100,7 @@ class Heads(nn.Module):
         }
 
 
-def describe(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
+def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
     """What a ResNet makes of views, and what they are like on the way.
 
     Args:
@@ -118,23 +118,23 @@ def describe(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
     texture = torch.cat([mean_of, (square_of - mean_of**2).clamp(min=0).sqrt()], dim=1)
     x = net.maxpool(net.relu(first))
     x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     levels = ((views.float() * std + mean) * 255).mean(dim=1)  # (B, s, s)
-    fields = _fields(views.shape[-1]).to(views.device)
+    fields = _pooling_matrix(views.shape[-1]).to(views.device)
     layout = (fields @ levels @ fields.T).clamp(min=0).log1p().flatten(1)
     return {"features": net.avgpool(x).flatten(1).float(), "texture": texture, "layout": layout}
 
 
-def _fields(side: int) -> Tensor:
+def _pooling_matrix(side: int) -> Tensor:
     """(6, s): means over equal parts of a side."""
-    edges = torch.linspace(0, side, LAYOUT + 1)
+    edges = torch.linspace(0, side, LAYOUT_GRID + 1)
     low, high = edges[:-1, None], edges[1:, None]
     pixels = torch.arange(side)[None]
     share = (torch.minimum(high, pixels + 1.0) - torch.maximum(low, pixels + 0.0)).clamp(min=0)
     return share / share.sum(dim=1, keepdim=True)
 
 
-def folded(encoder: nn.Module) -> nn.Module:
+def fuse_batchnorm(encoder: nn.Module) -> nn.Module:
     """A copy of a ResNet in eval mode, its batch norms folded into the convolutions: the same, faster."""
     copied: Any = copy.deepcopy(encoder).eval()
     for block in copied.modules():
@@ -162,11 +162,13 @@ def build(init: str, *, seed: int) -> SimCLR:
     if init == "imagenet":
         model.encoder.load_state_dict(_imagenet_weights(), strict=True)
     elif init != "random":
-        model.encoder.load_state_dict(_saved_weights(init, like=model.encoder.state_dict()), strict=True)
+        model.encoder.load_state_dict(
+            _checkpoint_weights(init, reference=model.encoder.state_dict()), strict=True
+        )
     return model.to(memory_format=torch.channels_last)
 
 
-def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
+def _checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, Tensor]:
     """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18.
 
     Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
@@ -181,29 +183,29 @@ def _saved_weights(path: str, *, like: dict[str, Tensor]) -> dict[str, Tensor]:
         name = str(name).removeprefix("module.").removeprefix("encoder.")
         if not name.startswith(("projector.", "fc.")):
             weights[name] = value
-    for name, value in like.items():
+    for name, value in reference.items():
         if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
             weights.setdefault(name, value)
     shapes = {name: tuple(x.shape) if torch.is_tensor(x) else type(x).__name__ for name, x in weights.items()}
     differences = {
-        "missing": [name for name in like if name not in weights],
-        "not of a ResNet-18": [name for name in weights if name not in like],
+        "missing": [name for name in reference if name not in weights],
+        "not of a ResNet-18": [name for name in weights if name not in reference],
         "of another shape": [
-            f"{name} is {shapes[name]}, wanted {tuple(like[name].shape)}"
-            for name in like
-            if name in weights and shapes[name] != tuple(like[name].shape)
+            f"{name} is {shapes[name]}, wanted {tuple(reference[name].shape)}"
+            for name in reference
+            if name in weights and shapes[name] != tuple(reference[name].shape)
         ],
     }
     if any(differences.values()):
-        told = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
-        raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {told}")
+        summary = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
+        raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {summary}")
     for name, value in weights.items():
-        if value.is_floating_point() != like[name].is_floating_point() or not value.isfinite().all():
+        if value.is_floating_point() != reference[name].is_floating_point() or not value.isfinite().all():
             raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
     return weights
 
 
-def imagenet_at_hand() -> bool:
+def imagenet_weights_cached() -> bool:
     """Whether torchvision's weights are on this machine, so that nothing must be fetched."""
     url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
     return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Defaults(NamedTuple):
+class OptimizerDefaults(NamedTuple):
     """A peak rate that suits one batch size, the power of the batch size by which it grows, and the decay."""
 
     learning_rate: float
@@ -23,8 +23,8 @@ class Defaults(NamedTuple):
 
 DEFAULTS = {
     # by the square root (Krizhevsky 2014; for Adam: Malladi et al. 2022); the decay is AdamW's own default
-    "adamw": Defaults(1e-3, 64, 0.5, 0.01),
-    "lars": Defaults(0.3, 256, 1.0, 1e-6),  # Chen et al. 2020, section 2.3
+    "adamw": OptimizerDefaults(1e-3, 64, 0.5, 0.01),
+    "lars": OptimizerDefaults(0.3, 256, 1.0, 1e-6),  # Chen et al. 2020, section 2.3
 }
 
 
@@ -77,7 +77,7 @@ class LARS(torch.optim.Optimizer):
                     continue
                 g = w.grad.add(w, alpha=group["weight_decay"])
                 if group["adapt"]:
-                    g *= _ratio(w, g, group["trust"])
+                    g *= _trust_ratio(w, g, group["trust"])
                 state = self.state[w]
                 if "velocity" not in state:
                     state["velocity"] = torch.zeros_like(w)
@@ -86,7 +86,7 @@ class LARS(torch.optim.Optimizer):
         return loss
 
 
-def _ratio(w: Tensor, g: Tensor, trust: float) -> Tensor:
+def _trust_ratio(w: Tensor, g: Tensor, trust: float) -> Tensor:
     """The factor trust · ‖w‖ / ‖g‖, or 1 where a norm is 0; without an `if`, which would wait for the GPU."""
     w_norm, g_norm = torch.linalg.vector_norm(w), torch.linalg.vector_norm(g)
     return torch.where((w_norm > 0) & (g_norm > 0), trust * w_norm / g_norm, 1.0)
@@ -160,7 +160,7 @@ def default_weight_decay(name: str) -> float:
     return _defaults(name).weight_decay
 
 
-def _defaults(name: str) -> Defaults:
+def _defaults(name: str) -> OptimizerDefaults:
     if name not in DEFAULTS:
         raise ValueError(f"wanted an optimizer out of {', '.join(DEFAULTS)}, got {name!r}")
     return DEFAULTS[name]

@@ -11,18 +11,18 @@ from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.runs.run_dir import FOLD
+from simclr_rhd.runs.run_dir import FOLD_DIR
 from simclr_rhd.ssl.augment import strengths
-from simclr_rhd.ssl.averaging import decay_of_epochs
-from simclr_rhd.ssl.batches import Partners
+from simclr_rhd.ssl.averaging import compute_ema_decay
+from simclr_rhd.ssl.batches import PositiveSampler
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.model import SimCLR, build
-from simclr_rhd.ssl.monitoring.epoch_log import Journal
-from simclr_rhd.ssl.monitoring.validation import Watch
+from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
+from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.schedule import planned, sizes_of
+from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import BEST, LAST, Pretraining, fit, load_best
+from simclr_rhd.ssl.trainer import BEST_CHECKPOINT, LAST_CHECKPOINT, Trainer, fit, load_best
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -47,7 +47,7 @@ def pretrain(
         The record of each epoch.
     """
     training = make_trainer(config, settings, dataset, model, run)
-    last = run.save_dir / LAST
+    last = run.save_dir / LAST_CHECKPOINT
     saved = ranks.broadcast_state(
         checkpoint.load(last) if ranks.is_main_process() and last.exists() else None
     )
@@ -63,10 +63,10 @@ def pretrain(
             "training loss"
         )
         monitor = "training-loss"
-    journal = Journal(
+    journal = EpochLogger(
         run.save_dir,
         training.history,
-        sizes=planned(training.sizes, config.epochs),
+        sizes=size_per_epoch(training.sizes, config.epochs),
         monitor=monitor,
         tensorboard=config.tensorboard,
     )
@@ -81,10 +81,10 @@ def pretrain(
             names=dataset.store.keys,
             save_dir=run.save_dir,
             on_epoch=on_epoch,
-            on_saved=run.on_saved,
+            on_checkpoint=run.on_saved,
         )
     if ranks.is_main_process():
-        epoch = load_best(model, run.save_dir / BEST)
+        epoch = load_best(model, run.save_dir / BEST_CHECKPOINT)
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
             "stopped early" if len(history) < config.epochs else "all epochs done",
@@ -100,7 +100,7 @@ def pretrain_folds(
     models, own = [], dataset.per_fold_datasets()
     for number, divided in enumerate(own, start=1):
         logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(own))
-        of_fold = run.inside(FOLD.format(number))
+        of_fold = run.inside(FOLD_DIR.format(number))
         ensure_writable_dir(of_fold.save_dir, flag="--save-dir")
         models.append(build(config.init, seed=config.seed))
         pretrain(config, settings, divided, models[-1], of_fold)
@@ -113,18 +113,18 @@ def make_trainer(
     dataset: Dataset,
     model: SimCLR,
     run: RunContext,
-) -> Pretraining:
+) -> Trainer:
     """A training that has not begun; see `pretrain`."""
     rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
     step = Step(
         to_devices(model, run.device),
         size=config.size,
-        strengths=strengths(config),
+        augment_config=strengths(config),
         temperature=config.temperature,
         device=run.device,
         micro_batch=settings.micro_batch,
-        videos_apart=settings.positives == "video",
-        gathered=ranks.world_size() > 1,
+        mask_same_video=settings.positives == "video",
+        gather_negatives=ranks.world_size() > 1,
         precision=PRECISIONS[settings.precision],
     )
     optimizer = make_optimizer(
@@ -134,7 +134,7 @@ def make_trainer(
         weight_decay=settings.weight_decay,
     )
     steps = len(rows) // settings.batch_size
-    return Pretraining(
+    return Trainer(
         step,
         optimizer,
         dataset.store.frames,
@@ -145,19 +145,19 @@ def make_trainer(
         learning_rate=settings.learning_rate,
         epochs=config.epochs,
         warmup_epochs=settings.warmup_epochs,
-        ema_decay=decay_of_epochs(steps) if isinstance(config.ema_decay, str) else config.ema_decay,
-        partners=Partners(rows, videos) if settings.positives == "video" else None,
+        ema_decay=compute_ema_decay(steps) if isinstance(config.ema_decay, str) else config.ema_decay,
+        positive_sampler=PositiveSampler(rows, videos) if settings.positives == "video" else None,
         seed=config.seed,
         num_workers=default_workers() if config.num_workers is None else config.num_workers,
         sizes=sizes_of(config),
     )
 
 
-def make_validation(config: PretrainConfig, dataset: Dataset, training: Pretraining) -> Watch:
+def make_validation(config: PretrainConfig, dataset: Dataset, training: Trainer) -> Validator:
     """The measures after each epoch: on held-out frames, and on labelled ones of the training part."""
-    return Watch(
+    return Validator(
         training,
-        watched=np.flatnonzero(dataset.ssl_val),
+        val_rows=np.flatnonzero(dataset.ssl_val),
         labelled=dataset.rows("train"),
         values=dataset.labels.values,
         n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 from simclr_rhd.ssl.config import ViewConfig
 
-ANNEALING_SHARE = 0.2  # epochs of the annealing for each epoch before it
-SHARES = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
-SMALLEST = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
-STEP = 8  # pixels that sides are multiples of, but for the last one
+ANNEALING_FRACTION = 0.2  # epochs of the annealing for each epoch before it
+SIZE_FRACTIONS = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
+MIN_SIZE = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
+SIZE_MULTIPLE = 8  # pixels that sides are multiples of, but for the last one
 
 
 def annealing_epochs(before: int) -> int:
     """How many epochs the learning rate takes to fall to 0 after so many epochs."""
-    return max(1, math.ceil(ANNEALING_SHARE * before))
+    return max(1, math.ceil(ANNEALING_FRACTION * before))
 
 
 def stable_epochs(epochs: int) -> int:
@@ -27,18 +27,21 @@ def stable_epochs(epochs: int) -> int:
     return next(n for n in range(epochs) if n + annealing_epochs(n) >= epochs)
 
 
-def growing(image_size: int) -> tuple[int, ...]:
+def progressive_sizes(image_size: int) -> tuple[int, ...]:
     """Pixels of a view's side in each stage, rising to `image_size`."""
-    small = {max(SMALLEST, round(share * image_size / STEP) * STEP) for share in SHARES[:-1]}
+    small = {
+        max(MIN_SIZE, round(share * image_size / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+        for share in SIZE_FRACTIONS[:-1]
+    }
     return (*sorted(size for size in small if size < image_size), image_size)
 
 
 def sizes_of(config: ViewConfig) -> tuple[int, ...]:
     """Pixels of a view's side, from stage to stage of the pretraining."""
-    return growing(config.size) if config.view_sizes == "growing" else (config.size,)
+    return progressive_sizes(config.size) if config.view_sizes == "growing" else (config.size,)
 
 
-def first(sizes: Sequence[int], epochs: int) -> int:
+def first_stage_epochs(sizes: Sequence[int], epochs: int) -> int:
     """How many of so many epochs have the first of these sizes, if each size is given the same time by area.
 
     The last one has an epoch, whatever else has none.
@@ -49,10 +52,10 @@ def first(sizes: Sequence[int], epochs: int) -> int:
     return max(0, min(int(times[0] / sum(times) * epochs), epochs - len(sizes) + 1))
 
 
-def planned(sizes: Sequence[int], epochs: int) -> list[int]:
+def size_per_epoch(sizes: Sequence[int], epochs: int) -> list[int]:
     """The size of each epoch's views, if nothing ends a stage before its time; the annealing has the last."""
-    found: list[int] = []
+    sizes_so_far: list[int] = []
     for stage, size in enumerate(sizes):
-        found += [size] * first(sizes[stage:], epochs - len(found))
+        sizes_so_far += [size] * first_stage_epochs(sizes[stage:], epochs - len(sizes_so_far))
     stable = stable_epochs(epochs)
-    return found[:stable] + [sizes[-1]] * (epochs - stable)
+    return sizes_so_far[:stable] + [sizes[-1]] * (epochs - stable)

@@ -24,12 +24,12 @@ from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.averaging import MovingAverage
-from simclr_rhd.ssl.batches import Batch, Batches, Partners, epoch_batches, read_ahead
-from simclr_rhd.ssl.loss import candidates
+from simclr_rhd.ssl.averaging import EMA
+from simclr_rhd.ssl.batches import Batch, Batches, PositiveSampler, epoch_batches, prefetch
+from simclr_rhd.ssl.loss import n_logits
 from simclr_rhd.ssl.model import SimCLR
 from simclr_rhd.ssl.optim import annealed_rate_at
-from simclr_rhd.ssl.schedule import annealing_epochs, first, stable_epochs
+from simclr_rhd.ssl.schedule import annealing_epochs, first_stage_epochs, stable_epochs
 from simclr_rhd.ssl.step import Step
 
 logger = logging.getLogger("simclr_rhd")
@@ -41,12 +41,12 @@ class Monitor(NamedTuple):
     """What early stopping goes by.
 
     Attributes:
-        figure: of an epoch's record.
+        metric: of an epoch's record.
         sign: 1 where less is better, -1 where more is.
-        unit: the figure of the record that `min_delta` is a share of; None: it is an absolute difference.
+        unit: the metric of the record that `min_delta` is a share of; None: it is an absolute difference.
     """
 
-    figure: str
+    metric: str
     sign: int = 1
     unit: str | None = None
 
@@ -59,11 +59,11 @@ MONITORS = {
     "rank": Monitor("rank", sign=-1),
     "knn": Monitor("knn_mean", sign=-1),
 }
-BEST, LAST, BAD_BATCH = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
-FEW_NAMES = 5  # of a bad batch's frames in the message; all are in the file
+BEST_CHECKPOINT, LAST_CHECKPOINT, BAD_BATCH_FILE = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
+MAX_NAMES_IN_ERROR = 5  # of a bad batch's frames in the message; all are in the file
 
 
-KINDS = {  # of a state's values
+STATE_TYPES = {  # of a state's values
     "history": list,
     "best": float,
     "stale": int,
@@ -75,9 +75,11 @@ KINDS = {  # of a state's values
     "seconds": float,
 }
 
+ATTRIBUTES = {"stale": "epochs_without_improvement", "began": "stage_start"}  # by a key of the state
+
 
 @contextmanager
-def _of_this_program(name: str) -> Iterator[None]:
+def _translate_state_errors(name: str) -> Iterator[None]:
     """Say in one sentence that a file's values do not fit.
 
     Raises:
@@ -100,12 +102,12 @@ def load_best(model: SimCLR, path: Path) -> int:
         UserError: the file is another one.
     """
     saved = checkpoint.load(path)
-    with _of_this_program(str(path)):
+    with _translate_state_errors(str(path)):
         model.load_state_dict(saved["model"], strict=True)
         return int(saved["epoch"])
 
 
-class Unchecked:
+class PendingLoss:
     """A batch's loss on its way from the device, which goes on with the next batch meanwhile.
 
     Args:
@@ -125,14 +127,14 @@ class Unchecked:
         return float(self.loss)
 
 
-class Pretraining:
+class Trainer:
     """The state of a pretraining run and the steps that change it.
 
     Args:
         step: what is done with a batch; its model is what is trained.
         optimizer: of the model's parameters.
         frames: (N, C, S, S) uint8.
-        kinds: (N,) uint8.
+        color_modes: (N,) uint8.
         videos: (N,) int64 codes.
         rows: (n,) the frames to learn from.
         batch_size: pairs in a batch, of all ranks together, which share it equally.
@@ -140,7 +142,7 @@ class Pretraining:
         epochs: at most.
         warmup_epochs: of these, while the learning rate rises.
         ema_decay: of the moving average of the weights, which is what is measured and kept.
-        partners: where second views come from; None: from the same frame.
+        positive_sampler: where second views come from; None: from the same frame.
         seed: seed.
         num_workers: threads that read ahead.
         sizes: pixels of a view's side from stage to stage; the step's alone if there are none.
@@ -151,7 +153,7 @@ class Pretraining:
         step: Step,
         optimizer: torch.optim.Optimizer,
         frames: np.ndarray | Frames,
-        kinds: np.ndarray,
+        color_modes: np.ndarray,
         videos: np.ndarray,
         rows: np.ndarray,
         *,
@@ -160,64 +162,66 @@ class Pretraining:
         epochs: int,
         warmup_epochs: float,
         ema_decay: float,
-        partners: Partners | None,
+        positive_sampler: PositiveSampler | None,
         seed: int,
         num_workers: int,
         sizes: Sequence[int] = (),
     ) -> None:
         self.step, self.optimizer, self.model = step, optimizer, step.model
-        self.average = MovingAverage(cast(SimCLR, checkpoint.unwrapped(step.model)), ema_decay)
-        self.frames, self.color_modes, self.videos, self.rows = frames, kinds, videos, rows
+        self.average = EMA(cast(SimCLR, checkpoint.unwrap(step.model)), ema_decay)
+        self.frames, self.color_modes, self.videos, self.rows = frames, color_modes, videos, rows
         self.batch_size, self.learning_rate, self.epochs = batch_size, learning_rate, epochs
         self.warmup_epochs, self.seed, self.num_workers = warmup_epochs, seed, num_workers
-        self.partners, self.sizes = partners, tuple(sizes) or (step.size,)
+        self.positive_sampler, self.sizes = positive_sampler, tuple(sizes) or (step.size,)
         self.history: list[dict[str, Any]] = []
         # of this stage: the monitored figure, lower is better, and epochs since it improved
-        self.best, self.stale = math.inf, 0
-        self.stage, self.began = 0, 0  # the number of the size, and the epochs before it
+        self.best, self.epochs_without_improvement = math.inf, 0
+        self.stage, self.stage_start = 0, 0  # the number of the size, and the epochs before it
         self.annealing: list[int] | None = None  # the epochs before the learning rate's fall, and its epochs
-        self._plan()
+        self._advance_schedule()
         self.steps_done, self.seconds = 0, 0.0  # of the epoch that is being trained
         self.total: float | Tensor = 0.0  # sum of its batches' losses
-        self.buffers = self._copy_of_buffers()
-        self._moves = threading.RLock()
-        self._unchecked: Unchecked | None = None
+        self.buffers = self._copy_buffers()
+        self._state_lock = threading.RLock()
+        self._pending_loss: PendingLoss | None = None
         self._rows: np.ndarray | None = None  # of the last batch
-        self._saved: tuple[Path, int, int] | None = None
+        self._last_saved: tuple[Path, int, int] | None = None
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> float:
         """Go through the epoch's batches, from the first that is not done; the mean loss over pairs.
 
         Raises:
-            NotFinite: a batch's loss is not.
+            NonFiniteError: a batch's loss is not.
         """
         epoch = len(self.history) + 1
         self.step.size = self.sizes[self.stage]
         self.model.train()
         batches = self.batches(epoch)
-        rest, begun, before = batches[self.steps_done :], time.perf_counter(), self.seconds
-        shares = [ranks.shard(rows) for rows in rest]
-        read = _bar(self.loaded(shares, epoch, self.partners), epoch, self.steps_done, len(batches))
-        for rows, batch in zip(rest, read, strict=True):
+        rest, start, seconds_before = batches[self.steps_done :], time.perf_counter(), self.seconds
+        shards = [ranks.shard(rows) for rows in rest]
+        loaded = _progress_bar(
+            self.load_batches(shards, epoch, self.positive_sampler), epoch, self.steps_done, len(batches)
+        )
+        for rows, batch in zip(rest, loaded, strict=True):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate_of(self.steps_done)
+                group["lr"] = self.learning_rate_at(self.steps_done)
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.step.backward(batch)
-            with self.moving():
+            with self.atomic_update():
                 self.step.scaler.step(self.optimizer)
                 self.step.scaler.update()
-                self.average.update(cast(SimCLR, checkpoint.unwrapped(self.model)))
+                self.average.update(cast(SimCLR, checkpoint.unwrap(self.model)))
                 self.steps_done += 1
                 self.total = self.total + loss
-                self.seconds = before + time.perf_counter() - begun
-                self.buffers = self._copy_of_buffers()
+                self.seconds = seconds_before + time.perf_counter() - start
+                self.buffers = self._copy_buffers()
             self.check_finite()  # the batch before: its loss is known by now, and a GPU need not wait
-            self._unchecked, self._rows = Unchecked(loss, rows, epoch), rows
+            self._pending_loss, self._rows = PendingLoss(loss, rows, epoch), rows
             after_step()
         self.check_finite()
         return float(self.total) / len(batches)
 
-    def learning_rate_of(self, number: int) -> float:
+    def learning_rate_at(self, number: int) -> float:
         """The learning rate of a step of the epoch that is being trained."""
         per_epoch = len(self.rows) // self.batch_size
         annealing = None
@@ -234,43 +238,43 @@ class Pretraining:
         """Look at the last batch's loss.
 
         Raises:
-            NotFinite: it is not finite.
+            NonFiniteError: it is not finite.
         """
-        if self._unchecked:
-            if not math.isfinite(self._unchecked.value()):
-                raise NotFinite(self._unchecked.rows, self._unchecked.epoch)
-            self._unchecked = None
+        if self._pending_loss:
+            if not math.isfinite(self._pending_loss.value()):
+                raise NonFiniteError(self._pending_loss.rows, self._pending_loss.epoch)
+            self._pending_loss = None
 
     def end_epoch(self, record: dict[str, Any]) -> None:
         """Put an epoch's record into the history; the next epoch is the one being trained."""
         self.history.append(record)
         self.steps_done, self.total, self.seconds = 0, 0.0, 0.0
-        self._plan()
+        self._advance_schedule()
 
     def next_stage(self) -> None:
         """Go on with larger views; what was best with smaller ones counts no longer."""
-        self.stage, self.began = self.stage + 1, len(self.history)
-        self.best, self.stale = math.inf, 0
+        self.stage, self.stage_start = self.stage + 1, len(self.history)
+        self.best, self.epochs_without_improvement = math.inf, 0
 
-    def last_stage(self) -> bool:
+    def in_last_stage(self) -> bool:
         """Whether views have their full size."""
         return self.stage == len(self.sizes) - 1
 
     def end_stage(self) -> None:
         """Go on with larger views, or where they are of full size already, with the annealing."""
-        if not self.last_stage():
+        if not self.in_last_stage():
             self.next_stage()
         elif self.annealing is None and len(self.history) < self.epochs:
-            self.anneal()
+            self.start_annealing()
 
-    def anneal(self) -> None:
+    def start_annealing(self) -> None:
         """Let the learning rate fall to 0 from here on, with views of full size; then the run ends."""
-        while not self.last_stage():
+        while not self.in_last_stage():
             self.next_stage()
-        done = len(self.history)
-        self.annealing = [done, min(annealing_epochs(done), self.epochs - done)]
+        epochs_done = len(self.history)
+        self.annealing = [epochs_done, min(annealing_epochs(epochs_done), self.epochs - epochs_done)]
 
-    def ended(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all epochs are done, or those of the annealing."""
         return len(self.history) >= self.last_epoch()
 
@@ -278,62 +282,62 @@ class Pretraining:
         """The epoch that ends the run, as far as is known."""
         return sum(self.annealing) if self.annealing else self.epochs
 
-    def course(self) -> dict[str, Any]:
+    def schedule_record(self) -> dict[str, Any]:
         """What an epoch's record holds of the run's course."""
         annealing = self.annealing is not None
         return {"size": self.step.size, "annealing": annealing, "last_epoch": self.last_epoch()}
 
-    def _plan(self) -> None:
+    def _advance_schedule(self) -> None:
         """Begin what it is time for: larger views, or the annealing, so that it ends with the last epoch."""
         if self.annealing is None and stable_epochs(self.epochs) <= len(self.history) < self.epochs:
-            self.anneal()
+            self.start_annealing()
         if self.annealing is None:
-            self._pass_stages()
+            self._skip_finished_stages()
 
-    def _pass_stages(self) -> None:
+    def _skip_finished_stages(self) -> None:
         """Leave the stages whose epochs are used up; those that are left share what epochs are left."""
-        while not self.last_stage():
-            planned = first(self.sizes[self.stage :], self.epochs - self.began)
-            if len(self.history) < self.began + planned:
+        while not self.in_last_stage():
+            planned_epochs = first_stage_epochs(self.sizes[self.stage :], self.epochs - self.stage_start)
+            if len(self.history) < self.stage_start + planned_epochs:
                 break
             self.next_stage()
 
     @contextmanager
-    def moving(self) -> Iterator[None]:
+    def atomic_update(self) -> Iterator[None]:
         """What is inside moves the state: no signal and no other thread's `save` comes between."""
-        with self._moves, process.defer_signals():
+        with self._state_lock, process.defer_signals():
             yield
 
     def save(self, path: Path) -> None:
         """Save the state as it was after the last step that was done, if it is not saved yet.
 
         Raises:
-            NotFinite: it is not worth it.
+            NonFiniteError: it is not worth it.
         """
-        with self.moving():
-            where = path, len(self.history), self.steps_done
-            if where == self._saved:
+        with self.atomic_update():
+            position = path, len(self.history), self.steps_done
+            if position == self._last_saved:
                 return
             self.check_finite()
             if self._rows is not None and not all(p.isfinite().all() for p in self.model.parameters()):
-                raise NotFinite(self._rows, len(self.history) + 1)
+                raise NonFiniteError(self._rows, len(self.history) + 1)
             checkpoint.save(path, self.state())
-            self._saved = where
+            self._last_saved = position
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, in tensors and JSON types."""
         return {
             "format": FORMAT,
             "version": VERSION,
-            "model": checkpoint.unwrapped(self.model).state_dict() | self.buffers,
+            "model": checkpoint.unwrap(self.model).state_dict() | self.buffers,
             "average": self.average.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.step.scaler.state_dict(),
             "history": self.history,
             "best": self.best,
-            "stale": self.stale,
+            "stale": self.epochs_without_improvement,
             "stage": self.stage,
-            "began": self.began,
+            "began": self.stage_start,
             "annealing": self.annealing,
             "steps_done": self.steps_done,
             "total": float(self.total),
@@ -348,46 +352,55 @@ class Pretraining:
         """
         if state.get("format") != FORMAT or state.get("version") != VERSION:
             raise UserError(
-                f"{LAST} is of another version of this program; --overwrite starts anew, another --save-dir "
-                "leaves it as it is"
+                f"{LAST_CHECKPOINT} is of another version of this program; --overwrite starts anew, another "
+                "--save-dir leaves it as it is"
             )
-        with _of_this_program(LAST):
-            checkpoint.unwrapped(self.model).load_state_dict(state["model"], strict=True)
+        with _translate_state_errors(LAST_CHECKPOINT):
+            checkpoint.unwrap(self.model).load_state_dict(state["model"], strict=True)
             self.average.load_state(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # there is none where the run went on in other numbers
                 self.step.scaler.load_state_dict(state["scaler"])
-            for name, kind in KINDS.items():
+            for name, kind in STATE_TYPES.items():
                 if not isinstance(state[name], kind):
                     raise ValueError(f"{name} is a {type(state[name]).__name__}")
-                setattr(self, name, state[name])
+                setattr(self, ATTRIBUTES.get(name, name), state[name])
             if not all(isinstance(row, dict) for row in self.history):
                 raise ValueError("its history has other records")
             if not 0 <= self.stage < len(self.sizes) or self.steps_done < 0:
                 raise ValueError(f"stage {self.stage}, step {self.steps_done}")
-        self.buffers = self._copy_of_buffers()
+        self.buffers = self._copy_buffers()
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """The rows of each batch of an epoch, of all ranks."""
         return epoch_batches(self.rows, self.batch_size, seed=self.seed, epoch=epoch)
 
-    def candidates(self, rows: np.ndarray) -> np.ndarray:
+    def n_logits(self, rows: np.ndarray) -> np.ndarray:
         """How many rows of a batch each of its rows chooses among: (B,) int64."""
-        return candidates(self.videos[rows] if self.step.videos_apart else None, len(rows))
+        return n_logits(self.videos[rows] if self.step.mask_same_video else None, len(rows))
 
-    def loaded(self, indices: list[np.ndarray], epoch: int, partners: Partners | None) -> Iterator[Batch]:
+    def load_batches(
+        self, indices: list[np.ndarray], epoch: int, positive_sampler: PositiveSampler | None
+    ) -> Iterator[Batch]:
         """Some batches, read ahead."""
         batches = Batches(
-            self.frames, self.color_modes, self.videos, seed=self.seed, epoch=epoch, partners=partners
+            self.frames,
+            self.color_modes,
+            self.videos,
+            seed=self.seed,
+            epoch=epoch,
+            positive_sampler=positive_sampler,
         )
-        return read_ahead(batches, indices, workers=self.num_workers, pin=self.step.device.type == "cuda")
+        return prefetch(
+            batches, indices, workers=self.num_workers, pin_memory=self.step.device.type == "cuda"
+        )
 
-    def _copy_of_buffers(self) -> dict[str, Tensor]:
+    def _copy_buffers(self) -> dict[str, Tensor]:
         """BatchNorm's running statistics, which a forward pass changes before its step is done."""
-        return {name: x.clone() for name, x in checkpoint.unwrapped(self.model).named_buffers()}
+        return {name: x.clone() for name, x in checkpoint.unwrap(self.model).named_buffers()}
 
 
-def _bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterator[Batch]:
+def _progress_bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterator[Batch]:
     """A progress bar on the leader's terminal."""
     return tqdm(
         batches,
@@ -400,7 +413,7 @@ def _bar(batches: Iterator[Batch], epoch: int, done: int, total: int) -> Iterato
     )
 
 
-class NotFinite(Exception):
+class NonFiniteError(Exception):
     """What was computed from some frames is not finite.
 
     Args:
@@ -415,8 +428,8 @@ class NotFinite(Exception):
 
 
 def fit(
-    run: Pretraining,
-    measure: Callable[[int], dict[str, Any]],
+    trainer: Trainer,
+    validate: Callable[[int], dict[str, Any]],
     *,
     monitor: str,
     patience: int,
@@ -425,7 +438,7 @@ def fit(
     names: Sequence[str],
     save_dir: Path,
     on_epoch: Callable[[list[dict[str, Any]]], None],
-    on_saved: Callable[[], None] = lambda: None,
+    on_checkpoint: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Pretrain until the monitored figure stops getting better, then anneal; the epochs are an upper bound.
 
@@ -439,8 +452,8 @@ def fit(
     each epoch, within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
 
     Args:
-        run: a fresh or resumed state.
-        measure: what else goes into an epoch's record.
+        trainer: a fresh or resumed state.
+        validate: what else goes into an epoch's record.
         monitor: a key of `MONITORS`.
         patience: epochs without a better figure before the annealing.
         min_delta: by how much it must be better: of a loss, as a share of its uniform value.
@@ -448,7 +461,7 @@ def fit(
         names: N names of the frames, to name those of a batch whose loss is not finite.
         save_dir: where the checkpoints are.
         on_epoch: called with the history after each epoch, once its state is saved.
-        on_saved: called by the leader after each save, but for the last one of a process that must end.
+        on_checkpoint: called by the leader after each save, but for the last one of a process that must end.
 
     Returns:
         One record per epoch.
@@ -456,95 +469,97 @@ def fit(
     Raises:
         UserError: the loss is not finite.
     """
-    last = save_dir / LAST
+    last = save_dir / LAST_CHECKPOINT
     saved = time.monotonic()
 
     def save() -> None:
         nonlocal saved
         if ranks.is_main_process():
-            run.save(last)
+            trainer.save(last)
         saved = time.monotonic()
 
-    def save_now_and_then() -> None:
+    def save_if_due() -> None:
         if time.monotonic() - saved > 60 * checkpoint_minutes:
             save()
             if ranks.is_main_process():
-                on_saved()
+                on_checkpoint()
 
     with process.on_forced_exit(save):
-        while not run.ended():
-            if ranks.is_main_process() and len(run.sizes) > 1 and run.steps_done == 0:
-                _say_size(run)
-            begun, earlier = time.perf_counter(), run.seconds
+        while not trainer.is_finished():
+            if ranks.is_main_process() and len(trainer.sizes) > 1 and trainer.steps_done == 0:
+                _log_view_size(trainer)
+            start, seconds_before = time.perf_counter(), trainer.seconds
             try:
                 with ranks.translate_dist_errors():
-                    record = _epoch(run, measure, save_now_and_then)
-                watched = MONITORS[monitor]
-                if record[watched.figure] is None:
+                    record = _run_epoch(trainer, validate, save_if_due)
+                criterion = MONITORS[monitor]
+                if record[criterion.metric] is None:
                     raise UserError(
                         f"--monitor {monitor}: it cannot be computed from these data; name another"
                     )
-                deciding = watched.sign * record[watched.figure]
-                least = min_delta * (record[watched.unit] if watched.unit else 1.0)
-                with run.moving():
-                    better = run.annealing is not None or deciding < run.best - least
-                    run.best, run.stale = (deciding, 0) if better else (run.best, run.stale + 1)
-                    seconds = round(earlier + time.perf_counter() - begun, 2)
-                    ended = {**record, **run.course(), "best": better, "seconds": seconds}
+                value = criterion.sign * record[criterion.metric]
+                min_improvement = min_delta * (record[criterion.unit] if criterion.unit else 1.0)
+                with trainer.atomic_update():
+                    better = trainer.annealing is not None or value < trainer.best - min_improvement
+                    trainer.best, trainer.epochs_without_improvement = (
+                        (value, 0) if better else (trainer.best, trainer.epochs_without_improvement + 1)
+                    )
+                    seconds = round(seconds_before + time.perf_counter() - start, 2)
+                    epoch_record = {**record, **trainer.schedule_record(), "best": better, "seconds": seconds}
                     if better and ranks.is_main_process():
-                        _save_best(run, save_dir / BEST)
-                    run.end_epoch(ended)
-                    if run.stale >= patience:
-                        run.end_stage()
+                        _save_best(trainer, save_dir / BEST_CHECKPOINT)
+                    trainer.end_epoch(epoch_record)
+                    if trainer.epochs_without_improvement >= patience:
+                        trainer.end_stage()
                     save()
-                    on_epoch(run.history)
+                    on_epoch(trainer.history)
                 if ranks.is_main_process():
-                    on_saved()
+                    on_checkpoint()
             except (KeyboardInterrupt, process.Terminated, RankLost):
-                with suppress(NotFinite):  # then the state before it is the one to go on from
+                with suppress(NonFiniteError):  # then the state before it is the one to go on from
                     save()
                 raise
-            except NotFinite as bad:
-                raise _not_finite(bad, names, save_dir) from None
-    return run.history
+            except NonFiniteError as bad:
+                raise _non_finite_error(bad, names, save_dir) from None
+    return trainer.history
 
 
-def _epoch(
-    run: Pretraining, measure: Callable[[int], dict[str, Any]], after_step: Callable[[], None]
+def _run_epoch(
+    trainer: Trainer, validate: Callable[[int], dict[str, Any]], after_step: Callable[[], None]
 ) -> dict[str, Any]:
     """Train one epoch; the leader measures, every rank has the record."""
-    epoch, per_epoch = len(run.history) + 1, len(run.rows) // run.batch_size
-    record = {"phase": "simclr", "epoch": epoch, "loss": run.train_epoch(after_step)}
+    epoch, per_epoch = len(trainer.history) + 1, len(trainer.rows) // trainer.batch_size
+    record = {"phase": "simclr", "epoch": epoch, "loss": trainer.train_epoch(after_step)}
     if ranks.is_main_process():
-        record |= measure(epoch)
-        record["averaged"] = run.average.decay > 0
-        record["learning_rate"] = run.learning_rate_of(per_epoch - 1)
-        record["frames_per_s"] = round(per_epoch * run.batch_size / run.seconds, 1)
+        record |= validate(epoch)
+        record["averaged"] = trainer.average.decay > 0
+        record["learning_rate"] = trainer.learning_rate_at(per_epoch - 1)
+        record["frames_per_s"] = round(per_epoch * trainer.batch_size / trainer.seconds, 1)
     return ranks.broadcast(record)
 
 
-def _say_size(run: Pretraining) -> None:
+def _log_view_size(trainer: Trainer) -> None:
     """Say it where views grow."""
-    size, before = run.sizes[run.stage], run.history[-1]["size"] if run.history else None
+    size, before = trainer.sizes[trainer.stage], trainer.history[-1]["size"] if trainer.history else None
     if size != before:
-        logger.info("views of %d pixels from epoch %d on", size, len(run.history) + 1)
+        logger.info("views of %d pixels from epoch %d on", size, len(trainer.history) + 1)
 
 
-def _save_best(run: Pretraining, path: Path) -> None:
+def _save_best(trainer: Trainer, path: Path) -> None:
     """Keep the average of the weights after the epoch that is being ended."""
-    model = run.average.model.state_dict()
-    checkpoint.save(path, {"format": FORMAT, "epoch": len(run.history) + 1, "model": model})
+    model = trainer.average.model.state_dict()
+    checkpoint.save(path, {"format": FORMAT, "epoch": len(trainer.history) + 1, "model": model})
 
 
-def _not_finite(bad: NotFinite, names: Sequence[str], save_dir: Path) -> UserError:
+def _non_finite_error(error: NonFiniteError, names: Sequence[str], save_dir: Path) -> UserError:
     """The error that names the batch's frames."""
-    frames = [names[row] for row in bad.rows]
+    frames = [names[row] for row in error.rows]
     if ranks.is_main_process():
-        with atomic_write(save_dir / BAD_BATCH) as part:
+        with atomic_write(save_dir / BAD_BATCH_FILE) as part:
             part.write_text("\n".join(frames) + "\n", encoding="utf-8")
     return UserError(
-        f"{bad.what} in epoch {bad.epoch} is not finite. Its frames are "
-        f"{', '.join(frames[:FEW_NAMES])} and {max(0, len(frames) - FEW_NAMES)} more, all in "
-        f"{save_dir / BAD_BATCH}. The last good state is kept; try a lower --learning-rate or a higher "
-        "--temperature, in another --save-dir or with --overwrite"
+        f"{error.what} in epoch {error.epoch} is not finite. Its frames are "
+        f"{', '.join(frames[:MAX_NAMES_IN_ERROR])} and {max(0, len(frames) - MAX_NAMES_IN_ERROR)} more, "
+        f"all in {save_dir / BAD_BATCH_FILE}. The last good state is kept; try a lower --learning-rate "
+        "or a higher --temperature, in another --save-dir or with --overwrite"
     )

@@ -8,7 +8,7 @@ import pytest
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
-from simclr_rhd.ssl.augment import Strengths
+from simclr_rhd.ssl.augment import AugmentConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,7 +108,7 @@ def test_every_flag_is_read_somewhere():
     code = "".join(
         path.read_text() for path in (ROOT / "simclr_rhd").rglob("*.py") if path.parent.name != "cli"
     )
-    views = {field.name for field in dataclasses.fields(Strengths)}  # read by `augment.strengths`
+    views = {field.name for field in dataclasses.fields(AugmentConfig)}  # read by `augment.strengths`
     for field in filter(lambda field: field.metadata, dataclasses.fields(Config)):
         read = re.search(rf"\b(config|self)\.{field.name}\b", code) or field.name in views
         assert read, f"nothing reads --{field.name}"

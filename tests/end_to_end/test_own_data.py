@@ -244,8 +244,8 @@ def test_an_encoder_that_moves_while_the_heads_learn_is_noticed(data, tmp_path, 
         encoder.bn1.running_mean += 1e-6
         return found
 
-    honest = encode.extract_described
-    monkeypatch.setattr(encode, "extract_described", drifting)
+    honest = encode.extract_with_ood_stats
+    monkeypatch.setattr(encode, "extract_with_ood_stats", drifting)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out")) == 1
     assert "the frozen encoder changed" in capfd.readouterr().err
 

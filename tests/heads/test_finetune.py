@@ -15,7 +15,7 @@ from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.finetune import finetune
 from simclr_rhd.heads.train import predict, train_heads
 from simclr_rhd.runs.checkpoint import digest
-from simclr_rhd.ssl.augment import PRESETS, Strengths, draws, plain_view, two_views
+from simclr_rhd.ssl.augment import PRESETS, AugmentConfig, eval_view, sample_view_params, two_views
 from simclr_rhd.ssl.features import extract
 from simclr_rhd.ssl.model import build
 
@@ -23,7 +23,7 @@ SIZE, SIDE, CPU = 32, 37, torch.device("cpu")
 N_OUTPUTS = {"view": 2, "lesions": 2, "severity": 3}
 TRAIN, VAL, TEST = np.arange(24), np.arange(24, 36), np.arange(36, 40)
 NONE = np.arange(0)
-STILL = Strengths(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+STILL = AugmentConfig(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,7 +57,7 @@ def start():
     frames, rows, targets = problem()
     with torch.no_grad():
         for _ in range(20):
-            encoder(plain_view(torch.from_numpy(frames[rows]), size=SIZE))
+            encoder(eval_view(torch.from_numpy(frames[rows]), size=SIZE))
     features = extract(encoder, frames, rows, size=SIZE, device=CPU)
     heads = train_heads(
         features, targets, N_OUTPUTS, TRAIN, VAL, epochs=5, learning_rate=1e-3, seed=0, l2=[0.01]
@@ -106,8 +106,8 @@ def test_an_epoch_of_one_batch_is_a_step_of_adamw(start):
     found = tune(start, frames, rows, targets, val=NONE, seed=5)
     encoder, heads = copy.deepcopy(start[0]).eval().requires_grad_(True), uncalibrated(start[1])
     stored, kinds = torch.from_numpy(frames[rows[TRAIN]]), torch.full((24,), COLOR, dtype=torch.uint8)
-    u, _ = draws(5, 1, rows[TRAIN])
-    views = two_views(stored, kinds, u, size=SIZE, strengths=PRESETS["light"])[:24]
+    u, _ = sample_view_params(5, 1, rows[TRAIN])
+    views = two_views(stored, kinds, u, size=SIZE, augment_config=PRESETS["light"])[:24]
     groups = [
         {"params": [p for p in model.parameters() if (p.ndim > 1) == decays], "lr": lr, "weight_decay": decay}
         for model, lr in ((encoder, 1e-4), (heads, 1e-3))
@@ -174,7 +174,7 @@ def test_the_epoch_of_lowest_validation_loss_is_kept(tuned):
     true = targets["view"][VAL][known]
     fitted = fit_scaling(logits["view"][known].double().numpy(), true, units=known.sum())
     assert float(tuned.heads.temperature[0]) == pytest.approx(fitted.temperature, rel=1e-4)
-    np.testing.assert_allclose(tuned.heads.of_tasks(tuned.heads.bias)["view"], fitted.bias, atol=1e-4)
+    np.testing.assert_allclose(tuned.heads.split_by_task(tuned.heads.bias)["view"], fitted.bias, atol=1e-4)
     for task, table in predict(tuned.heads, features).items():
         np.testing.assert_array_equal(tuned.probabilities[task], table)
 

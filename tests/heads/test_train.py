@@ -5,15 +5,15 @@ import torch
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.heads.train import PATIENCE, class_weights, deviation, predict, train_heads
-from simclr_rhd.ssl.model import FEATURES
+from simclr_rhd.ssl.model import FEATURE_DIM
 
 
 def problem(n=90, seed=0):
     """Features of which every third tells the class of the task 'easy'; 'none' has no annotated rows."""
     rng = np.random.default_rng(seed)
     easy = rng.integers(0, 3, n)
-    features = rng.normal(0, 0.5, (n, FEATURES)).astype(np.float32)
-    features += 4 * (np.arange(FEATURES) % 3 == easy[:, None])
+    features = rng.normal(0, 0.5, (n, FEATURE_DIM)).astype(np.float32)
+    features += 4 * (np.arange(FEATURE_DIM) % 3 == easy[:, None])
     return features, {"easy": easy, "none": np.full(n, -1)}
 
 
@@ -69,7 +69,7 @@ def test_the_penalty_of_lowest_validation_loss_is_chosen():
     """A hundred noisy rows of 512 features: without a strong penalty the head learns the noise."""
     rng = np.random.default_rng(0)
     true = rng.integers(0, 2, 160)
-    features = rng.normal(0, 1, (160, FEATURES)).astype(np.float32)
+    features = rng.normal(0, 1, (160, FEATURE_DIM)).astype(np.float32)
     features[:, 0] += 1.5 * true
     values, train, val = {"easy": true, "none": true}, np.arange(100), np.arange(100, 160)
     options = {"learning_rate": 0.01, "epochs": 40}
@@ -118,7 +118,7 @@ def test_without_validation_rows_the_last_epoch_and_a_middling_penalty_are_kept(
 def test_lesions_are_learnt_each_for_itself():
     rng = np.random.default_rng(0)
     present = rng.integers(0, 2, (120, 2))
-    features = rng.normal(0, 0.5, (120, FEATURES)).astype(np.float32)
+    features = rng.normal(0, 0.5, (120, FEATURE_DIM)).astype(np.float32)
     features[:, :200] += 2 * present[:, :1]
     features[:, 200:400] += 2 * present[:, 1:]
     targets = {"condition": np.where(np.arange(120)[:, None] % 10 == 0, -1, present)}
@@ -135,7 +135,7 @@ def rare(seed=0, n=600):
     """Three classes of 85, 10 and 5 %, 6 frames a patient; balanced weights raise the rare ones."""
     rng = np.random.default_rng(seed)
     true = rng.choice(3, n // 6, p=(0.85, 0.1, 0.05)).repeat(6)
-    features = rng.normal(0, 1, (n, FEATURES)).astype(np.float32)
+    features = rng.normal(0, 1, (n, FEATURE_DIM)).astype(np.float32)
     features[:, :60] += 0.4 * np.eye(3)[true].repeat(20, axis=1)
     return features, {"easy": true, "none": np.full(n, -1)}, np.arange(n) // 6
 

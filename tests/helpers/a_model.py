@@ -7,7 +7,7 @@ from echo_files import picture
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.ood import fit_novelty
-from simclr_rhd.ssl.features import extract_described
+from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import Heads, build
 
 SIZE = 32
@@ -37,7 +37,7 @@ def write_model(
     trained_on = {"split_by": "patient", "leaky": False}
     facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
     frames = np.stack([letterbox(picture(seed=seed), facts.stored_side) for seed in range(40)])
-    described = extract_described(
+    described = extract_with_ood_stats(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")
     )
     heads.mean.copy_(torch.from_numpy(described["features"].mean(axis=0)))

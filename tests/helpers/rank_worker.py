@@ -12,9 +12,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.runs.checkpoint import unwrapped
+from simclr_rhd.runs.checkpoint import unwrap
 from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.batches import Batches, Partners
+from simclr_rhd.ssl.batches import Batches, PositiveSampler
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
@@ -22,7 +22,7 @@ from simclr_rhd.ssl.step import Step
 
 RECIPES = {
     "plain": {},
-    "video, pieces, lars": {"videos_apart": True, "micro_batch": 2},  # of four of a rank: four of both
+    "video, pieces, lars": {"mask_same_video": True, "micro_batch": 2},  # of four of a rank: four of both
     "bfloat16": {"precision": torch.bfloat16},
 }
 
@@ -37,14 +37,14 @@ def train(recipe, device):
     step = Step(
         runtime.to_devices(model, device),
         size=32,
-        strengths=PRESETS["standard"],
+        augment_config=PRESETS["standard"],
         temperature=0.5,
         device=device,
-        gathered=ranks.world_size() > 1,
+        gather_negatives=ranks.world_size() > 1,
         **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world_size() == 1 else {})),
     )
-    partners = Partners(np.arange(24), videos) if "video" in recipe else None
-    batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, partners=partners)
+    partners = PositiveSampler(np.arange(24), videos) if "video" in recipe else None
+    batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, positive_sampler=partners)
     name, rate = ("lars", 0.3) if "lars" in recipe else ("adamw", 1e-3)
     optimizer = make_optimizer(step.model, name, learning_rate=rate, weight_decay=0.01)
     found = {"losses": [], "gradients": []}
@@ -55,16 +55,16 @@ def train(recipe, device):
             rows = rows.reshape(2, 2, 2).transpose(1, 0, 2).ravel()
         optimizer.zero_grad()
         found["losses"].append(float(step.backward(batches[ranks.shard(rows)])))
-        found["gradients"].append({n: p.grad.clone() for n, p in unwrapped(step.model).named_parameters()})
+        found["gradients"].append({n: p.grad.clone() for n, p in unwrap(step.model).named_parameters()})
         optimizer.step()
-    return found | {"state": unwrapped(step.model).state_dict()}
+    return found | {"state": unwrap(step.model).state_dict()}
 
 
 def gathered_gradients():
     """Loss and gradient of NT-Xent alone, of this rank's rows."""
     z = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     z0, z1 = (ranks.shard(view).clone().requires_grad_() for view in z)
-    loss = nt_xent(z0, z1, 0.3, gathered=ranks.world_size() > 1)
+    loss = nt_xent(z0, z1, 0.3, gather_negatives=ranks.world_size() > 1)
     loss.backward()
     return {"loss": loss.detach(), "gradient": torch.stack([z0.grad, z1.grad])}
 

@@ -5,7 +5,7 @@ import numpy as np
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split, train_val_split
 from simclr_rhd.heads.cross_validation import Encoded, Study
-from simclr_rhd.ssl.model import FEATURES
+from simclr_rhd.ssl.model import FEATURE_DIM
 
 FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
 
@@ -39,10 +39,10 @@ def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
     """(n, 512) float32: a patient's own pattern, the class as far as `signal` says, and noise."""
     rng = np.random.default_rng([seed, 1])
     group = np.unique(groups, return_inverse=True)[1]
-    x = rng.normal(size=(group.max() + 1, FEATURES))[group]
+    x = rng.normal(size=(group.max() + 1, FEATURE_DIM))[group]
     x += noise * rng.normal(size=x.shape)
     if true is not None:
-        x += signal * rng.normal(size=(true.max() + 1, FEATURES))[true]
+        x += signal * rng.normal(size=(true.max() + 1, FEATURE_DIM))[true]
     return x.astype(np.float32)
 
 

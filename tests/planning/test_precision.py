@@ -8,7 +8,7 @@ import torch
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.planning import precision
 from simclr_rhd.planning.plan import on_this_device
-from simclr_rhd.planning.precision import bfloat16_speedup, pick_precision
+from simclr_rhd.planning.precision import bfloat16_speedup, resolve_precision
 from simclr_rhd.ssl.config import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -23,16 +23,16 @@ def speedup(monkeypatch):
 @pytest.mark.parametrize(("value", "picked"), [(2.1, "bfloat16"), (1.05, "float32"), (0.04, "float32")])
 def test_auto_takes_bfloat16_where_it_was_measured_to_be_faster(speedup, value, picked):
     speedup(value)
-    assert pick_precision("auto", CPU) == picked
-    assert pick_precision("float32", CPU) == "float32"
+    assert resolve_precision("auto", CPU) == picked
+    assert resolve_precision("float32", CPU) == "float32"
 
 
 def test_bfloat16_can_be_asked_for_where_it_is_not_many_times_slower(speedup):
     speedup(0.9)
-    assert pick_precision("bfloat16", CPU) == "bfloat16"
+    assert resolve_precision("bfloat16", CPU) == "bfloat16"
     speedup(0.04)
     with pytest.raises(UserError, match="--precision bfloat16: this machine has no instructions"):
-        pick_precision("bfloat16", CPU)
+        resolve_precision("bfloat16", CPU)
 
 
 class Slow(torch.nn.Module):

@@ -18,11 +18,11 @@ from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
 from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
-from simclr_rhd.planning.run_estimate import Cost, Plan
+from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.model import imagenet_at_hand
+from simclr_rhd.ssl.model import imagenet_weights_cached
 
-COST = Cost(
+COST = StepCost(
     parameters=10,
     weights=80,
     optimizer=80,
@@ -33,7 +33,7 @@ COST = Cost(
 )
 PLAN = Plan(
     rows=1000,
-    watched=100,
+    val_frames=100,
     labelled=500,
     batch=64,
     micro_batch=None,
@@ -59,42 +59,56 @@ def test_memory_grows_with_what_is_in_the_network_at_once_and_with_the_similarit
 def test_the_largest_batch_fits_and_the_next_one_does_not():
     fits = costs.fits_by_model(COST, 4 << 30)
     n = costs.largest_batch(fits)
-    assert COST.step_memory(n) <= costs.MARGIN * (4 << 30) < COST.step_memory(2 * n)
-    piece = costs.largest_piece(fits, 4096)
-    assert COST.step_memory(4096, piece) <= costs.MARGIN * (4 << 30) < COST.step_memory(4096, 2 * piece)
+    assert COST.step_memory(n) <= costs.USABLE_MEMORY_FRACTION * (4 << 30) < COST.step_memory(2 * n)
+    piece = costs.largest_micro_batch(fits, 4096)
+    assert (
+        COST.step_memory(4096, piece)
+        <= costs.USABLE_MEMORY_FRACTION * (4 << 30)
+        < COST.step_memory(4096, 2 * piece)
+    )
     assert costs.largest_batch(costs.fits_by_model(COST, 0)) == 16
 
 
 def test_times_add_up():
-    assert PLAN.epoch_s(COST) == pytest.approx(15 * 64 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
-    after = 4 * 500 * 0.002 + costs.METRICS_S + costs.FOLD_S
-    assert PLAN.after_s(COST) == pytest.approx(after)
-    assert PLAN.most_s(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
-    assert PLAN.least_s(COST) == pytest.approx((6 + 2) * PLAN.epoch_s(COST) + after), "and the annealing"
-    folds = replace(PLAN, folds=3, pretrainings=4, fits=7, linear_epochs=10, finetune_epochs=2)
-    encoders, heads, finetuned = 7 * 500 * 0.002, 7 * 10 * 500 * costs.HEAD_S, 4 * 2 * 500 * 0.01 / 2
-    of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.FOLD_S
-    assert folds.most_s(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
-    shared = replace(PLAN, ranks=2, before_s=9.0)
-    assert shared.epoch_s(COST) == pytest.approx(15 * 32 * 0.01 + 2 * 100 * 0.002 + costs.SAVE_S)
-    assert shared.most_s(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
+    assert PLAN.epoch_s(COST) == pytest.approx(
+        15 * 64 * 0.01 + 2 * 100 * 0.002 + costs.CHECKPOINTS_S_PER_EPOCH
+    )
+    after = 4 * 500 * 0.002 + costs.METRICS_S + costs.BASELINES_S_PER_FOLD
+    assert PLAN.downstream_s(COST) == pytest.approx(after)
+    assert PLAN.max_seconds(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
+    assert PLAN.min_seconds(COST) == pytest.approx((6 + 2) * PLAN.epoch_s(COST) + after), "and the annealing"
+    folds = replace(PLAN, folds=3, pretrainings=4, n_head_fits=7, linear_epochs=10, finetune_epochs=2)
+    encoders, heads, finetuned = (
+        7 * 500 * 0.002,
+        7 * 10 * 500 * costs.HEADS_S_PER_FRAME_EPOCH,
+        4 * 2 * 500 * 0.01 / 2,
+    )
+    of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.BASELINES_S_PER_FOLD
+    assert folds.max_seconds(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
+    shared = replace(PLAN, ranks=2, setup_s=9.0)
+    assert shared.epoch_s(COST) == pytest.approx(
+        15 * 32 * 0.01 + 2 * 100 * 0.002 + costs.CHECKPOINTS_S_PER_EPOCH
+    )
+    assert shared.max_seconds(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
 
 
 def test_what_does_not_fit_is_said_with_what_does():
-    lines = costs.lines(COST, PLAN, used=1 << 30, free=1 << 30)
+    lines = costs.estimate_lines(COST, PLAN, used=1 << 30, free=1 << 30)
     assert any("64: 2.4" in line for line in lines)
     assert lines[-1].startswith("WARNING") and "what fits: --batch-size 32 or --micro-batch 32" in lines[-1]
-    nothing = costs.lines(COST, PLAN, used=1 << 30, free=1 << 20)
+    nothing = costs.estimate_lines(COST, PLAN, used=1 << 30, free=1 << 20)
     assert nothing[-1].endswith("what fits: a smaller --image-size")
     with pytest.raises(UserError, match="not even 16 frames"):
         settled(batch_size="auto", fits=costs.fits_by_model(COST, 1 << 20))
-    assert not any(line.startswith("WARNING") for line in costs.lines(COST, PLAN, used=0, free=8 << 30))
+    assert not any(
+        line.startswith("WARNING") for line in costs.estimate_lines(COST, PLAN, used=0, free=8 << 30)
+    )
 
 
 def test_steps_are_measured_in_a_process_of_their_own():
     """A pair takes memory and time; the weights are exactly those of the model."""
-    how = {"grey": True, "precision": "float32", "device": torch.device("cpu"), "most": 16}
-    cost = probe.measure(96, "adamw", **how, smaller=[32])
+    how = {"grey": True, "precision": "float32", "device": torch.device("cpu"), "max_pairs": 16}
+    cost = probe.profile_step(96, "adamw", **how, smaller=[32])
     assert cost.parameters == 11_505_344 and cost.weights == 8 * cost.parameters
     assert cost.optimizer == pytest.approx(8 * cost.parameters, rel=0.01)
     assert cost.per_pair > 3 * 96 * 96 * 4 * 2, "more than the views alone"
@@ -106,29 +120,31 @@ def test_steps_are_measured_in_a_process_of_their_own():
 
 def test_epochs_of_small_views_take_less():
     full, growing = replace(PLAN, sizes=(64,) * 20), replace(PLAN, sizes=(32,) * 12 + (64,) * 8)
-    assert full.most_s(COST) == PLAN.most_s(COST) and full.least_s(COST) == PLAN.least_s(COST)
-    spent = growing.most_s(COST) - full.most_s(COST)
+    assert full.max_seconds(COST) == PLAN.max_seconds(COST) and full.min_seconds(COST) == PLAN.min_seconds(
+        COST
+    )
+    spent = growing.max_seconds(COST) - full.max_seconds(COST)
     assert spent == pytest.approx(12 * (PLAN.epoch_s(COST, 1 / 4) - PLAN.epoch_s(COST)))
     assert PLAN.epoch_s(COST) / 4 < PLAN.epoch_s(COST, 1 / 4) < PLAN.epoch_s(COST) / 3
     least = 6 * (PLAN.epoch_s(COST) + PLAN.epoch_s(COST, 1 / 4)) + 3 * PLAN.epoch_s(COST)
-    assert growing.least_s(COST) == pytest.approx(PLAN.before_s + least + PLAN.after_s(COST))
+    assert growing.min_seconds(COST) == pytest.approx(PLAN.setup_s + least + PLAN.downstream_s(COST))
     assert (
         f"an epoch {format_duration(PLAN.epoch_s(COST, 1 / 4))} to"
-        in costs.lines(COST, growing, used=0, free=1)[2]
+        in costs.estimate_lines(COST, growing, used=0, free=1)[2]
     )
 
 
 def test_what_small_views_take_is_what_was_measured_where_it_was():
     growing, half = replace(PLAN, sizes=(32,) * 12 + (64,) * 8), replace(COST, smaller=[(32, 0.5)])
     spent = 12 * PLAN.epoch_s(half, 0.5) + 8 * PLAN.epoch_s(half)
-    assert growing.pretraining_s(half, at_most=20) == pytest.approx(spent)
+    assert growing.pretraining_s(half, max_epochs=20) == pytest.approx(spent)
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_refused_at_once(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1 << 40, 1 << 40, 1000))
     with pytest.raises(UserError, match="--save-dir .* need about"):
-        costs.check_room(tmp_path, costs.disk(COST))
+        costs.check_disk_space(tmp_path, costs.estimate_disk_bytes(COST))
 
 
 def test_defaults_follow_the_batch_size():
@@ -177,11 +193,13 @@ def test_steps_that_cannot_be_taken_are_an_error_in_words(monkeypatch):
     done = namedtuple("done", "returncode stdout stderr")(-9, "", "")
     monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(UserError, match="could not be taken: status -9, as of too little memory"):
-        probe.measure(224, "adamw", grey=True, precision="auto", device=torch.device("cpu"))
+        probe.profile_step(224, "adamw", grey=True, precision="auto", device=torch.device("cpu"))
 
 
 def test_figures_for_programs_are_plain():
-    assert json.loads(json.dumps(costs.facts(COST, PLAN, used=5)))["peak_bytes"] == 5 + COST.step_memory(64)
+    assert json.loads(json.dumps(costs.estimate_record(COST, PLAN, used=5)))[
+        "peak_bytes"
+    ] == 5 + COST.step_memory(64)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +228,7 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
     cohort = build_labelled_set(make_dataset(classes, folds=3), multilabel=False)
     x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
-    rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_at_hand() else {})
+    rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_weights_cached() else {})
     study = Study(
         cohort, Encoded({"features": x}, [x] * 3, rivals, x), {"epochs": 1, "learning_rate": 0.01, "seed": 0}
     )

@@ -118,7 +118,7 @@ def test_a_file_without_a_checksum_is_read_and_named(tmp_path, caplog):
 def test_a_file_whose_checksum_was_cut_off_is_no_older_file(tmp_path):
     path = tmp_path / "m.pt"
     checkpoint.save(path, {"x": torch.arange(20.0), "epoch": 3})
-    path.write_bytes(path.read_bytes()[: -checkpoint.COMMENT])
+    path.write_bytes(path.read_bytes()[: -checkpoint.COMMENT_BYTES])
     with pytest.raises(UserError, match="m.pt: not a checkpoint of this program, or damaged"):
         checkpoint.load(path)
 

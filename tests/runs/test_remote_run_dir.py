@@ -15,7 +15,7 @@ import torch
 
 import main
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.runs.remote_run_dir import Mirror, Moved, mirrored
+from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import is_output, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,12 +114,12 @@ def test_faults_are_overcome(tmp_path, gcs, place, faults):
 def test_a_bucket_that_refuses_does_not_stop_the_training_but_the_end_says_so(tmp_path, gcs, place, caplog):
     here = folder(tmp_path, simclr_last=b"1")
     with pytest.raises(UserError, match="access denied .403.*Storage Object Admin"):
-        with mirrored(place, here, cache_dir=tmp_path / "cache") as found:
+        with open_mirror(place, here, cache_dir=tmp_path / "cache") as found:
             gcs.upload_faults += [403, 403]
-            found.push_now_and_then()
+            found.push_if_due()
     assert there(gcs, place) == {}
     with pytest.raises(KeyboardInterrupt):  # whatever the bucket says
-        with mirrored(place, here, cache_dir=tmp_path / "cache"):
+        with open_mirror(place, here, cache_dir=tmp_path / "cache"):
             gcs.upload_faults += [403]
             raise KeyboardInterrupt
 
@@ -130,8 +130,8 @@ def test_two_runs_do_not_write_to_one_place(tmp_path, place):
     for of in (first, second):
         of.pull()
     first.push()
-    with pytest.raises(Moved, match=r"another run has written simclr_last\.pt there"):
-        second.push_now_and_then()
+    with pytest.raises(ConcurrentWriteError, match=r"another run has written simclr_last\.pt there"):
+        second.push_if_due()
 
 
 def test_names_that_no_run_writes_are_left_alone(tmp_path, gcs, place):
@@ -192,7 +192,7 @@ def test_a_second_writer_is_noticed_before_its_files_mix(tmp_path, gcs, place):
     first.push()
     (two / "simclr_last.pt").unlink()
     (two / "model.pt").write_bytes(b"2")
-    with pytest.raises(Moved):
+    with pytest.raises(ConcurrentWriteError):
         second.push()
     assert there(gcs, place) == {"simclr_last.pt": b"1"}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.planning.auto_settings import recorded
-from simclr_rhd.runs.run_dir import RunRecord, claim, clear, locked
+from simclr_rhd.planning.auto_settings import settings_from_record
+from simclr_rhd.runs.run_dir import RunRecord, clear, lock_run_dir, resume_or_refuse
 from simclr_rhd.ssl.config import TrainingSettings
 
 SIGNATURE = {"epochs": 3, "seed": 42}
@@ -33,48 +33,48 @@ def leave(folder, **facts):
 def test_an_empty_folder_is_free(tmp_path):
     (tmp_path / ".gitkeep").touch()
     (tmp_path / "my_notes.txt").write_text("kept")
-    assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False) is None
+    assert resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False) is None
 
 
 def test_a_run_that_left_no_checkpoint_holds_nothing_back(tmp_path):
     leave(tmp_path)
     (tmp_path / "simclr_last.pt").unlink()
-    assert claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False) is None
+    assert resume_or_refuse(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False) is None
 
 
 @pytest.mark.parametrize("status", ["unfinished", "finished"])
 def test_a_run_of_the_same_signature_is_found_again(tmp_path, status):
     leave(tmp_path, status=status)
-    assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)["status"] == status
+    assert resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False)["status"] == status
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path):
     leave(tmp_path)
     with pytest.raises(UserError, match=r"--seed was 42, is 7.*--overwrite"):
-        claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False)
+        resume_or_refuse(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=False)
 
 
 def test_a_run_of_another_version_is_called_so(tmp_path):
     leave(tmp_path)
     with pytest.raises(UserError, match="of another version of this program, which knew no --ema-decay"):
-        claim(tmp_path, SIGNATURE | {"ema_decay": 0.99}, resume="auto", overwrite=False)
+        resume_or_refuse(tmp_path, SIGNATURE | {"ema_decay": 0.99}, resume="auto", overwrite=False)
 
 
 def test_resume_never_refuses_rather_than_destroys(tmp_path):
     leave(tmp_path)
     with pytest.raises(UserError, match="--resume never"):
-        claim(tmp_path, SIGNATURE, resume="never", overwrite=False)
+        resume_or_refuse(tmp_path, SIGNATURE, resume="never", overwrite=False)
     assert (tmp_path / "run.json").exists()
 
 
 def test_results_whose_record_is_lost_are_not_replaced(tmp_path):
     (tmp_path / "model.pt").write_text("somebody's model")
     with pytest.raises(UserError, match="model.pt"):
-        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+        resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False)
     for spoilt in ("{half", "[]", "{}", '{"signature": 3}'):
         (tmp_path / "run.json").write_text(spoilt)
         with pytest.raises(UserError, match="no record"):
-            claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+            resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False)
 
 
 ODD = [None, 3, "", "text", True, [], ["text"], {}, {"a": []}, [[[]]]]
@@ -96,11 +96,11 @@ def test_a_record_of_another_shape_is_refused_in_one_sentence(tmp_path, name, go
     for value in ODD:
         leave(tmp_path, **{"status": "finished", name: value})
         if good(value):
-            assert claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)[name] == value
+            assert resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False)[name] == value
             continue
         for again in (False, True):
             with pytest.raises(UserError, match="no record of its run|another run") as refused:
-                claim(tmp_path, SIGNATURE, resume="auto", overwrite=False, again=again)
+                resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False, reevaluate=again)
             assert "\n" not in str(refused.value) and "--overwrite" in str(refused.value)
 
 
@@ -109,7 +109,7 @@ def test_a_record_that_is_none_is_refused_in_one_sentence(tmp_path, content):
     leave(tmp_path)
     (tmp_path / "run.json").write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(UserError, match="no record of its run") as refused:
-        claim(tmp_path, SIGNATURE, resume="auto", overwrite=False)
+        resume_or_refuse(tmp_path, SIGNATURE, resume="auto", overwrite=False)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 400
 
 
@@ -117,8 +117,8 @@ SETTLED = TrainingSettings(64, None, 0.001, 0.01, 10.0, "video", "float32")
 
 
 def test_what_a_run_settled_comes_back():
-    assert recorded(json.loads(json.dumps(vars(SETTLED))), "run.json") == SETTLED
-    assert recorded(vars(SETTLED) | {"micro_batch": 8}, "run.json").micro_batch == 8
+    assert settings_from_record(json.loads(json.dumps(vars(SETTLED))), "run.json") == SETTLED
+    assert settings_from_record(vars(SETTLED) | {"micro_batch": 8}, "run.json").micro_batch == 8
 
 
 @pytest.mark.parametrize("name", list(vars(SETTLED)))
@@ -128,12 +128,12 @@ def test_what_a_run_settled_is_refused_in_another_shape(name):
     missing = [without] * (name != "micro_batch")  # which may be none
     for value in [*missing, *(vars(SETTLED) | {name: x} for x in odd), [], 3, None]:
         with pytest.raises(UserError, match="run.json: .*found|run.json: found"):
-            recorded(value, "run.json")
+            settings_from_record(value, "run.json")
 
 
 def test_overwrite_takes_the_folder_and_leaves_the_removing_to_later(tmp_path):
     leave(tmp_path)
-    assert claim(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=True) is None
+    assert resume_or_refuse(tmp_path, SIGNATURE | {"seed": 7}, resume="auto", overwrite=True) is None
     assert (tmp_path / "run.json").exists() and (tmp_path / "simclr_last.pt").exists()
 
 
@@ -172,22 +172,22 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(UserError, match="another run"), locked(tmp_path):
+        with pytest.raises(UserError, match="another run"), lock_run_dir(tmp_path):
             pass
         other.stdin.close()
-    with locked(tmp_path):
+    with lock_run_dir(tmp_path):
         pass
 
 
 def test_what_a_killed_run_left_half_saved_goes_with_the_next_lock(tmp_path):
     (tmp_path / ".simclr_last.pt.123-4.part").touch()
-    with locked(tmp_path):
+    with lock_run_dir(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_users_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="--save-dir"), locked(tmp_path / "file" / "below"):
+    with pytest.raises(UserError, match="--save-dir"), lock_run_dir(tmp_path / "file" / "below"):
         pass
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from simclr_rhd.ssl.averaging import MovingAverage, decay_of_epochs
+from simclr_rhd.ssl.averaging import EMA, compute_ema_decay
 
 
 def small_model():
@@ -24,7 +24,7 @@ def wander(model, g):
 
 def averaged(model, decay, steps):
     """The average of a random walk, where it began and its steps."""
-    average, seen = MovingAverage(model, decay), []
+    average, seen = EMA(model, decay), []
     begun, g = copy.deepcopy(model.state_dict()), torch.Generator().manual_seed(1)
     for _ in range(steps):
         seen.append(wander(model, g))
@@ -54,7 +54,7 @@ def test_without_decay_it_is_the_model():
 def test_it_soon_forgets_where_a_training_began():
     model = nn.Linear(1, 1)
     nn.init.constant_(model.weight, 1000.0)
-    average = MovingAverage(model, 0.99)
+    average = EMA(model, 0.99)
     nn.init.zeros_(model.weight)
     for _ in range(20):
         average.update(model)
@@ -63,7 +63,7 @@ def test_it_soon_forgets_where_a_training_began():
 
 def test_it_is_no_part_of_the_training():
     model = small_model().train()
-    average = MovingAverage(model, 0.9)
+    average = EMA(model, 0.9)
     average.update(model)
     assert not average.model.training and not any(p.requires_grad for p in average.model.parameters())
     assert model.training and all(p.requires_grad for p in model.parameters())
@@ -72,7 +72,7 @@ def test_it_is_no_part_of_the_training():
 def test_a_state_goes_on_as_if_it_had_not_been_left():
     model = small_model()
     average = averaged(model, 0.99, 3)[0]
-    again = MovingAverage(small_model(), 0.99)
+    again = EMA(small_model(), 0.99)
     again.load_state(copy.deepcopy(average.state()))
     g = torch.Generator().manual_seed(2)
     for _ in range(2):
@@ -85,6 +85,6 @@ def test_a_state_goes_on_as_if_it_had_not_been_left():
 
 def test_the_average_is_of_as_many_epochs_whatever_their_length():
     for steps in (11, 594):
-        decay = decay_of_epochs(steps)
+        decay = compute_ema_decay(steps)
         assert decay ** (10 * steps) == pytest.approx(math.exp(-1), rel=0.01)
-    assert decay_of_epochs(0) == 0.0
+    assert compute_ema_decay(0) == 0.0

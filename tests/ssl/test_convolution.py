@@ -9,7 +9,16 @@ from torch import nn
 
 from simclr_rhd.core import processor
 from simclr_rhd.ssl import convolution
-from simclr_rhd.ssl.convolution import COLUMNS, NATIVE, WHOLE, Shape, SmallMapConv2d, Ways, choose, convolve
+from simclr_rhd.ssl.convolution import (
+    DENSE,
+    IM2COL,
+    NATIVE,
+    Algorithms,
+    Shape,
+    SmallMapConv2d,
+    choose_algorithms,
+    convolve,
+)
 from simclr_rhd.ssl.model import build
 
 # height, width, kernel, stride
@@ -32,7 +41,7 @@ def results(call, x, weight, dy):
 
 
 def ways_of(height, width, kernel):
-    return [NATIVE, COLUMNS] + [WHOLE] * (kernel == 3 and max(height, width) <= 2)
+    return [NATIVE, IM2COL] + [DENSE] * (kernel == 3 and max(height, width) <= 2)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -44,7 +53,7 @@ def test_each_way_gives_the_output_and_the_gradients_of_conv2d(height, width, ke
     wanted = results(lambda x, w: F.conv2d(x, w, None, stride, kernel // 2), *tensors)
     for forward in ways_of(height, width, kernel):
         for backward in ways_of(height, width, kernel):
-            found = results(lambda x, w: convolve(x, w, stride, Ways(forward, backward)), *tensors)  # noqa: B023
+            found = results(lambda x, w: convolve(x, w, stride, Algorithms(forward, backward)), *tensors)  # noqa: B023
             for one, other in zip(found, wanted, strict=True):
                 torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
 
@@ -55,7 +64,7 @@ def test_in_bfloat16_each_way_is_as_near_to_the_exact_result_as_conv2d(height, w
     rounded = [x.bfloat16() for x in exact]
     wanted = results(lambda x, w: F.conv2d(x, w, None, stride, kernel // 2), *(x.double() for x in rounded))
     for way in ways_of(height, width, kernel):
-        found = results(lambda x, w: convolve(x, w, stride, Ways(way, way)), *rounded)  # noqa: B023
+        found = results(lambda x, w: convolve(x, w, stride, Algorithms(way, way)), *rounded)  # noqa: B023
         for one, other in zip(found, wanted, strict=True):
             assert one.dtype == torch.bfloat16
             assert (one - other).norm() <= 0.01 * other.norm()
@@ -95,8 +104,8 @@ def test_a_wrong_gradient_would_be_seen():
     """The gradient by finite differences, of a shape that goes through both kinds of matrix products."""
     x, weight, _ = problem(2, 2, 3, 1)
     x, weight = x.requires_grad_(), weight.requires_grad_()
-    for way in (COLUMNS, WHOLE):
-        assert torch.autograd.gradcheck(lambda x, w: convolve(x, w, 1, Ways(way, way)), (x, weight))  # noqa: B023
+    for way in (IM2COL, DENSE):
+        assert torch.autograd.gradcheck(lambda x, w: convolve(x, w, 1, Algorithms(way, way)), (x, weight))  # noqa: B023
 
 
 def plain(model):
@@ -146,15 +155,15 @@ def test_matrix_products_are_used_in_training_alone(monkeypatch):
 @pytest.mark.parametrize(
     ("shape", "dtype", "amx", "ways"),
     [
-        ((2, 2, 2, 2, 3), torch.float32, False, (WHOLE, WHOLE)),
-        ((2, 2, 1, 1, 3), torch.bfloat16, True, (WHOLE, WHOLE)),
-        ((2, 2, 1, 1, 1), torch.float32, False, (COLUMNS, COLUMNS)),
+        ((2, 2, 2, 2, 3), torch.float32, False, (DENSE, DENSE)),
+        ((2, 2, 1, 1, 3), torch.bfloat16, True, (DENSE, DENSE)),
+        ((2, 2, 1, 1, 1), torch.float32, False, (IM2COL, IM2COL)),
         ((4, 4, 4, 4, 3), torch.float32, True, (NATIVE, NATIVE)),
-        ((4, 4, 4, 4, 3), torch.bfloat16, True, (COLUMNS, COLUMNS)),
+        ((4, 4, 4, 4, 3), torch.bfloat16, True, (IM2COL, IM2COL)),
         ((4, 4, 4, 4, 3), torch.bfloat16, False, (NATIVE, NATIVE)),
-        ((8, 8, 8, 8, 3), torch.bfloat16, True, (NATIVE, COLUMNS)),
+        ((8, 8, 8, 8, 3), torch.bfloat16, True, (NATIVE, IM2COL)),
         ((16, 16, 16, 16, 3), torch.bfloat16, True, (NATIVE, NATIVE)),
     ],
 )
 def test_the_way_depends_on_shape_numbers_and_processor(shape, dtype, amx, ways):
-    assert choose(Shape(*shape), dtype, amx=amx) == ways
+    assert choose_algorithms(Shape(*shape), dtype, amx=amx) == ways

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.ssl.loss import candidates, nt_xent, uniform_loss
+from simclr_rhd.ssl.loss import n_logits, nt_xent, uniform_loss
 
 
 def explicit(z0, z1, temperature):
@@ -99,10 +99,10 @@ def test_frames_of_one_video_are_not_negatives_of_each_other():
         j = (i + 5) % 10
         among = [k for k in range(10) if k == j or video[k % 5] != video[i % 5]]
         total -= torch.log_softmax(z[among] @ z[i] / 0.4, dim=0)[among.index(j)]
-        assert len(among) == candidates(np.array(video), 5)[i % 5]
+        assert len(among) == n_logits(np.array(video), 5)[i % 5]
     loss = nt_xent(z0, z1, 0.4, videos=torch.tensor(video))
     torch.testing.assert_close(loss, total / 10)
-    assert candidates(None, 5).tolist() == [9] * 5
+    assert n_logits(None, 5).tolist() == [9] * 5
 
 
 def test_videos_that_all_differ_change_nothing_and_one_video_leaves_nothing_to_tell():

@@ -1,6 +1,12 @@
 import pytest
 
-from simclr_rhd.ssl.schedule import annealing_epochs, first, growing, planned, stable_epochs
+from simclr_rhd.ssl.schedule import (
+    annealing_epochs,
+    first_stage_epochs,
+    progressive_sizes,
+    size_per_epoch,
+    stable_epochs,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,16 +22,16 @@ from simclr_rhd.ssl.schedule import annealing_epochs, first, growing, planned, s
     ],
 )
 def test_views_grow_to_full_size(image_size, sizes):
-    assert growing(image_size) == sizes
+    assert progressive_sizes(image_size) == sizes
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10, 51, 300])
 def test_every_epoch_has_a_size_none_shrinks_and_the_last_is_full(epochs):
     for sizes in ((64,), (32, 64), (32, 48, 64)):
-        found = planned(sizes, epochs)
+        found = size_per_epoch(sizes, epochs)
         assert len(found) == epochs and found[-1] == 64 and found == sorted(found)
         if len(sizes) > 1:
-            assert found.count(sizes[0]) == min(first(sizes, epochs), stable_epochs(epochs))
+            assert found.count(sizes[0]) == min(first_stage_epochs(sizes, epochs), stable_epochs(epochs))
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 10, 15, 100, 300])
@@ -36,6 +42,6 @@ def test_the_annealing_has_a_fifth_of_the_epochs_before_it_and_ends_the_course(e
 
 
 def test_each_stage_has_the_same_time():
-    found = planned((32, 48, 64), 300)
+    found = size_per_epoch((32, 48, 64), 300)
     times = [found.count(size) * size**2 for size in (32, 48, 64)]
     assert max(times) / min(times) < 1.25, "the annealing takes some of the second for the last"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.ssl.augment import PRESETS, draws
+from simclr_rhd.ssl.augment import PRESETS, sample_view_params
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.model import build
@@ -11,17 +11,19 @@ from simclr_rhd.ssl.step import Step
 SIZE, SIDE = 32, 37
 
 
-def batch(n=7, partners=False):
+def batch(n=7, with_partners=False):
     rng = np.random.default_rng(3)
-    frames = torch.from_numpy(rng.integers(0, 256, (n * (1 + partners), 3, SIDE, SIDE), np.uint8))
+    frames = torch.from_numpy(rng.integers(0, 256, (n * (1 + with_partners), 3, SIDE, SIDE), np.uint8))
     kinds = torch.ones(len(frames), dtype=torch.uint8)
-    return Batch(frames, kinds, draws(0, 1, np.arange(n))[0], torch.arange(n) // 2)
+    return Batch(frames, kinds, sample_view_params(0, 1, np.arange(n))[0], torch.arange(n) // 2)
 
 
-def step(micro_batch=None, *, training=True, videos_apart=False, precision=None):
+def step(micro_batch=None, *, training=True, mask_same_video=False, precision=None):
     model = build("random", seed=1).train(training)
-    how = {"size": SIZE, "strengths": PRESETS["standard"], "temperature": 0.3, "precision": precision}
-    return Step(model, **how, device=torch.device("cpu"), micro_batch=micro_batch, videos_apart=videos_apart)
+    how = {"size": SIZE, "augment_config": PRESETS["standard"], "temperature": 0.3, "precision": precision}
+    return Step(
+        model, **how, device=torch.device("cpu"), micro_batch=micro_batch, mask_same_video=mask_same_video
+    )
 
 
 def gradients(of):
@@ -39,7 +41,7 @@ def assert_equal_gradients(one, other):
 def test_pieces_give_the_loss_and_gradients_of_the_whole(micro_batch, partners):
     """With BatchNorm in evaluation mode nothing but memory depends on the pieces."""
     whole, pieces = step(training=False), step(micro_batch, training=False)
-    some = batch(partners=partners)
+    some = batch(with_partners=partners)
     torch.testing.assert_close(whole.backward(some), pieces.backward(some))
     assert_equal_gradients(gradients(pieces), gradients(whole))
 
@@ -47,11 +49,11 @@ def test_pieces_give_the_loss_and_gradients_of_the_whole(micro_batch, partners):
 @pytest.mark.parametrize("videos_apart", [False, True])
 def test_pieces_give_the_gradients_of_one_graph_over_the_same_pieces(videos_apart):
     """In training mode BatchNorm's statistics are those of a piece, whoever computes."""
-    pieces, direct, some = step(3, videos_apart=videos_apart), step(videos_apart=videos_apart), batch()
+    pieces, direct, some = step(3, mask_same_video=videos_apart), step(mask_same_video=videos_apart), batch()
     z0, z1 = (
         torch.cat(views)
         for views in zip(
-            *(direct.embed(some.piece(first, n)) for first, n in ((0, 2), (2, 2), (4, 3))), strict=True
+            *(direct.embed(some.micro_batch(first, n)) for first, n in ((0, 2), (2, 2), (4, 3))), strict=True
         )
     )
     loss = nt_xent(z0, z1, 0.3, videos=some.videos if videos_apart else None)
@@ -66,9 +68,9 @@ def test_embedding_plainly_changes_nothing_and_does_not_depend_on_the_batch():
     one = step()
     before = {name: x.clone() for name, x in one.model.state_dict().items()}
     some = batch()
-    together = one.embed_plainly(one.model, some)
+    together = one.embed_eval(one.model, some)
     for row in range(7):
-        for view, alone in zip(together, one.embed_plainly(one.model, some.piece(row, 1)), strict=True):
+        for view, alone in zip(together, one.embed_eval(one.model, some.micro_batch(row, 1)), strict=True):
             torch.testing.assert_close(alone[0], view[row], atol=1e-5, rtol=1e-5)
     assert one.model.training
     assert all(torch.equal(before[name], x) for name, x in one.model.state_dict().items())
@@ -96,5 +98,5 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
 
 
 def test_embeddings_to_be_looked_at_are_float32_whatever_a_model_is_trained_in():
-    z, same = (of.embed_plainly(of.model, batch())[0] for of in (step(), step(precision=torch.bfloat16)))
+    z, same = (of.embed_eval(of.model, batch())[0] for of in (step(), step(precision=torch.bfloat16)))
     assert torch.equal(z, same)

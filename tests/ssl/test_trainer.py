@@ -13,14 +13,14 @@ from simclr_rhd.core import process
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.batches import Partners, epoch_batches, watched_batches
+from simclr_rhd.ssl.batches import PositiveSampler, epoch_batches, val_batches
 from simclr_rhd.ssl.features import extract
 from simclr_rhd.ssl.model import build
-from simclr_rhd.ssl.monitoring.validation import Watch
+from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.schedule import stable_epochs
 from simclr_rhd.ssl.step import Step
-from simclr_rhd.ssl.trainer import BAD_BATCH, BEST, LAST, Pretraining, fit, load_best
+from simclr_rhd.ssl.trainer import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, Trainer, fit, load_best
 
 SIZE, SIDE, N = 32, 37, 21
 VIDEOS = np.arange(N) // 3
@@ -51,13 +51,13 @@ def start(
     step = Step(
         model,
         size=SIZE,
-        strengths=PRESETS["standard"],
+        augment_config=PRESETS["standard"],
         temperature=0.5,
         device=CPU,
         micro_batch=micro_batch,
-        videos_apart=positives == "video",
+        mask_same_video=positives == "video",
     )
-    return Pretraining(
+    return Trainer(
         step,
         make_optimizer(model, optimizer, learning_rate=1e-3, weight_decay=0.01),
         frames,
@@ -69,7 +69,7 @@ def start(
         epochs=epochs,
         warmup_epochs=0.5,
         ema_decay=ema_decay,
-        partners=Partners(rows, VIDEOS) if positives == "video" else None,
+        positive_sampler=PositiveSampler(rows, VIDEOS) if positives == "video" else None,
         seed=seed,
         num_workers=num_workers,
         sizes=sizes,
@@ -82,9 +82,9 @@ def digest(run):
 
 
 def watch_of(run, *, watched=5, knn_every=2):
-    return Watch(
+    return Validator(
         run,
-        watched=np.arange(16, 16 + watched),
+        val_rows=np.arange(16, 16 + watched),
         labelled=np.arange(12),
         values={"view": np.arange(N) % 2},
         n_classes={"view": 2},
@@ -126,11 +126,11 @@ def test_epochs_shuffle_within_full_batches():
 
 @pytest.mark.parametrize(("n", "sizes"), [(3, [3]), (21, [6, 5, 5, 5]), (7, [7])])
 def test_watched_batches_hold_every_row(n, sizes):
-    batches = watched_batches(np.arange(n), 5, seed=0)
+    batches = val_batches(np.arange(n), 5, seed=0)
     assert [len(batch) for batch in batches] == sizes
     rows = np.concatenate(batches)
     assert sorted(rows) == list(range(n)) and (n < 10 or list(rows) != sorted(rows))
-    again = watched_batches(np.arange(n), 5, seed=0)
+    again = val_batches(np.arange(n), 5, seed=0)
     assert all(np.array_equal(one, other) for one, other in zip(batches, again, strict=True))
 
 
@@ -158,7 +158,7 @@ class Killed(Exception):
 
 def resumed(frames, folder, **how):
     run = start(frames, **how)
-    run.load_state(checkpoint.load(folder / LAST))
+    run.load_state(checkpoint.load(folder / LAST_CHECKPOINT))
     return run
 
 
@@ -205,7 +205,7 @@ def test_a_run_stopped_within_an_epoch_ends_bit_for_bit_like_an_undisturbed_one(
 def test_a_long_epoch_is_saved_in_its_middle(frames, undisturbed, tmp_path):
     saved = []
 
-    class Spying(Pretraining):
+    class Spying(Trainer):
         def save(self, path):
             super().save(path)
             saved.append((len(self.history), self.steps_done))
@@ -288,7 +288,7 @@ def test_what_is_measured_and_kept_is_the_average(frames, undisturbed, tmp_path)
     assert checkpoint.digest(whole.model) != checkpoint.digest(whole.average.model)
     assert [row["loss"] for row in of_plain] == [row["loss"] for row in history]
     assert [row["val_loss"] for row in of_plain] != [row["val_loss"] for row in history]
-    last = checkpoint.load(folder / LAST)["average"]["model"]
+    last = checkpoint.load(folder / LAST_CHECKPOINT)["average"]["model"]
     assert all(torch.equal(x, last[name]) for name, x in whole.average.model.state_dict().items())
 
 
@@ -424,16 +424,16 @@ def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, to
     state = run.state()
     head = {name: state[name] for name in ("format", "version")}
     with pytest.raises(
-        UserError, match=rf"{LAST} does not hold what this run has saved \(.*{told}"
+        UserError, match=rf"{LAST_CHECKPOINT} does not hold what this run has saved \(.*{told}"
     ) as refused:
         run.load_state(head if change is None else state | change)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
 
 def test_a_foreign_best_checkpoint_is_refused_in_one_sentence(frames, tmp_path):
-    checkpoint.save(tmp_path / BEST, {"weights": {}})
-    with pytest.raises(UserError, match=f"{BEST} does not hold what this run has saved"):
-        load_best(build("random", seed=0), tmp_path / BEST)
+    checkpoint.save(tmp_path / BEST_CHECKPOINT, {"weights": {}})
+    with pytest.raises(UserError, match=f"{BEST_CHECKPOINT} does not hold what this run has saved"):
+        load_best(build("random", seed=0), tmp_path / BEST_CHECKPOINT)
 
 
 def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
@@ -448,21 +448,21 @@ def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
 def test_a_loss_that_is_not_finite_stops_names_its_frames_and_keeps_the_last_good_state(frames, tmp_path):
     run = start(frames)
     go(run, tmp_path)
-    good = (tmp_path / LAST).read_bytes()
+    good = (tmp_path / LAST_CHECKPOINT).read_bytes()
     run.epochs, run.annealing = run.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
     with pytest.raises(UserError, match=r"epoch 4 is not finite.*clip\d_frame") as stopped:
         go(run, tmp_path, checkpoint_minutes=1e-9)
-    assert (tmp_path / LAST).read_bytes() == good
-    named = (tmp_path / BAD_BATCH).read_text().split()
+    assert (tmp_path / LAST_CHECKPOINT).read_bytes() == good
+    named = (tmp_path / BAD_BATCH_FILE).read_text().split()
     assert named == [NAMES[row] for row in run.batches(4)[0]] and named[0] in str(stopped.value)
 
 
 def test_a_stop_on_top_of_a_loss_that_is_not_finite_keeps_the_last_good_state(frames, tmp_path):
     run = start(frames)
     go(run, tmp_path)
-    good = (tmp_path / LAST).read_bytes()
+    good = (tmp_path / LAST_CHECKPOINT).read_bytes()
     run.epochs, run.annealing = run.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
@@ -478,7 +478,7 @@ def test_a_stop_on_top_of_a_loss_that_is_not_finite_keeps_the_last_good_state(fr
     run.step.backward = interrupted
     with pytest.raises(KeyboardInterrupt):
         go(run, tmp_path)
-    assert (tmp_path / LAST).read_bytes() == good
+    assert (tmp_path / LAST_CHECKPOINT).read_bytes() == good
 
 
 def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_path, monkeypatch):
@@ -495,7 +495,7 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_pat
     again = resumed(frames, tmp_path)
     assert len(again.history) == 1 and sorted(path.name for path in tmp_path.iterdir()) == [
         "simclr_best.pt",
-        LAST,
+        LAST_CHECKPOINT,
     ]
 
 
@@ -528,7 +528,7 @@ def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(fram
 def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(frames):
     run = start(frames)
     run.model.train()
-    (batch,) = run.loaded([np.arange(5)], 1, None)
+    (batch,) = run.load_batches([np.arange(5)], 1, None)
     assert float(run.step.backward(batch)) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)
 
 

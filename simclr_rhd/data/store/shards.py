@@ -75,8 +75,8 @@ class Frames:
         side: S.
     """
 
-    def __init__(self, folder: Path, kinds: np.ndarray, side: int) -> None:
-        grey = kinds == GREY
+    def __init__(self, folder: Path, color_modes: np.ndarray, side: int) -> None:
+        grey = color_modes == GREY
         self.grey, self.side = grey, side
         self.place = np.where(grey, np.cumsum(grey), np.cumsum(~grey)) - 1  # (N,) within its kind
         self.files = {

@@ -12,7 +12,7 @@ from simclr_rhd.report.charts import pretraining as plots_pretraining
 from simclr_rhd.report.charts import tasks as plots_tasks
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.summary import WORDS, baseline, chance, judged, label_curves
-from simclr_rhd.ssl.augment import Strengths, draws, pictures, plain_view, two_views
+from simclr_rhd.ssl.augment import AugmentConfig, eval_view, sample_view_params, to_uint8, two_views
 
 VIEWS = 16  # of one frame, to be looked at
 
@@ -182,7 +182,7 @@ def draw_maps(
 
 
 def some_views(
-    dataset: Dataset, *, size: int, strengths: Strengths, seed: int
+    dataset: Dataset, *, size: int, strengths: AugmentConfig, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """A frame of the pretraining and 16 of its random views.
 
@@ -197,8 +197,8 @@ def some_views(
         torch.from_numpy(dataset.store.frames[row]),
         torch.from_numpy(dataset.store.color_modes[row]),
     )
-    u = torch.cat([draws(seed, epoch, row)[0] for epoch in range(1, VIEWS // 2 + 1)])
+    u = torch.cat([sample_view_params(seed, epoch, row)[0] for epoch in range(1, VIEWS // 2 + 1)])
     views = two_views(
-        frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, strengths=strengths
+        frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, augment_config=strengths
     )
-    return pictures(plain_view(frame, size=size))[0], pictures(views)
+    return to_uint8(eval_view(frame, size=size))[0], to_uint8(views)

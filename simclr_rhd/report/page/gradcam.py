@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.ssl.augment import plain_view
+from simclr_rhd.ssl.augment import eval_view
 from simclr_rhd.ssl.model import Heads
 
 
@@ -47,7 +47,7 @@ def grad_cam(
     handle = encoder.get_submodule("layer4").register_forward_hook(lambda *parts: maps.append(parts[2]))
     encoder.eval()
     try:
-        encoder(plain_view(torch.from_numpy(frames).to(device), size=size))
+        encoder(eval_view(torch.from_numpy(frames).to(device), size=size))
     finally:
         handle.remove()
         encoder.train(was_training)

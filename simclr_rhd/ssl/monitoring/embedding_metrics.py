@@ -17,11 +17,13 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-QUERIES = 1024  # rows whose neighbours are sought at once: bounds the memory
-EARLY = 3  # epochs at the start in which a high loss or a low rank says nothing yet
-ALIKE = -0.1  # uniformity of squared distances of 0.05; they are 2 where evenly spread
-FEW, SHARE = 4, 0.05  # directions, and share of those there are, below which too few are used
-NOTHING, MUCH = 0.01, 0.1  # shares of the uniform value below which a loss has not, and clearly has fallen
+QUERIES_AT_ONCE = 1024  # rows whose neighbours are sought at once: bounds the memory
+GRACE_EPOCHS = 3  # epochs at the start in which a high loss or a low rank says nothing yet
+COLLAPSE_UNIFORMITY = -0.1  # uniformity of squared distances of 0.05; they are 2 where evenly spread
+MIN_RANK = 4  # directions
+MIN_RANK_FRACTION = 0.05  # of those there are: below the larger of the two too few are used
+NO_PROGRESS_FRACTION = 0.01  # of the uniform value: a loss less far below it has not fallen
+CLEAR_PROGRESS_FRACTION = 0.1  # of the uniform value: a loss this far below it clearly has
 
 
 def alignment(z0: Tensor, z1: Tensor) -> float:
@@ -76,13 +78,13 @@ def effective_rank(z: Tensor) -> float:
     Raises:
         ValueError: not (n, D) with n ≥ 1, or a value is not finite.
     """
-    singular = torch.linalg.svdvals(_checked(z, at_least=1))
+    singular = torch.linalg.svdvals(_validate_embeddings(z, at_least=1))
     if singular[0] == 0:
         return 0.0
     return float(torch.special.entr(singular / singular.sum()).sum().exp())
 
 
-def perfect_loss(candidates: ArrayLike, dim: int, temperature: float) -> float:
+def ideal_loss(n_logits: ArrayLike, dim: int, temperature: float) -> float:
     """NT-Xent where positives coincide and negatives lie evenly on the unit sphere of `dim` dimensions.
 
     A row with m candidates then has the loss log(e^(1/τ) + (m-1) M) - 1/τ, where M is the mean of e^(cos/τ)
@@ -91,7 +93,7 @@ def perfect_loss(candidates: ArrayLike, dim: int, temperature: float) -> float:
     chance have a lower loss on the mean, the more so the lower the temperature.
 
     Args:
-        candidates: m of each row, the positive and the negatives, as of `loss.candidates`; 2N-1 in a batch
+        n_logits: m of each row, the positive and the negatives, as of `loss.n_logits`; 2N-1 in a batch
             without masked negatives.
         dim: D.
         temperature: τ > 0. Time and memory grow with 1/τ: a thousand numbers at 0.001.
@@ -102,7 +104,7 @@ def perfect_loss(candidates: ArrayLike, dim: int, temperature: float) -> float:
     Raises:
         ValueError: no rows, one without a candidate, D below 1, or a temperature that is not above 0.
     """
-    m = np.asarray(candidates, dtype=np.float64).ravel()
+    m = np.asarray(n_logits, dtype=np.float64).ravel()
     if len(m) == 0 or m.min() < 1 or dim < 1:
         raise ValueError(f"wanted rows of at least 1 candidate, in at least 1 dimension, got {m}, {dim}")
     if not 0 < temperature < math.inf:
@@ -149,7 +151,7 @@ def knn_scores(
     lengths = {len(features), len(groups), *map(len, values.values())}
     if len(lengths) != 1:
         raise ValueError(f"features, groups and the values of each task must be as many, got {lengths}")
-    z = _checked(torch.tensor(features), at_least=0)
+    z = _validate_embeddings(torch.tensor(features), at_least=0)
     z = F.normalize(z - z.mean(dim=0), dim=1)  # (n, F)
     directions, names = z.float().numpy(), np.asarray(groups)
     scores = {}
@@ -161,7 +163,7 @@ def knn_scores(
     return scores
 
 
-def concerns(record: Mapping[str, Any], *, dim: int, n: int | None = None) -> list[str]:
+def collapse_warnings(record: Mapping[str, Any], *, dim: int, n: int | None = None) -> list[str]:
     """What one epoch's figures warn of: what was found, what it means, what to do.
 
     Args:
@@ -173,46 +175,50 @@ def concerns(record: Mapping[str, Any], *, dim: int, n: int | None = None) -> li
     Returns:
         One or two sentences each; the first cause only where one brings about the others.
     """
-    known = {key: _number(value) for key, value in record.items()}
-    spread, rank = known.get("uniformity"), known.get("rank")
-    early = (known.get("epoch") or 0) <= EARLY
-    most = dim if n is None else min(dim, n)
-    found = []
-    if spread is not None and spread > ALIKE and not early:
+    values = {key: _finite_or_none(value) for key, value in record.items()}
+    spread, rank = values.get("uniformity"), values.get("rank")
+    early = (values.get("epoch") or 0) <= GRACE_EPOCHS
+    max_rank = dim if n is None else min(dim, n)
+    warnings = []
+    if spread is not None and spread > COLLAPSE_UNIFORMITY and not early:
         return [
             f"uniformity {spread:.2f}: all embeddings are nearly alike (collapse), they tell no frame from "
             "another. Try a lower --learning-rate or a larger --batch-size."
         ]
-    if rank is not None and not early and rank < min(max(FEW, SHARE * most), most / 2):
-        found.append(
-            f"effective rank {rank:.1f} of {most}: the embeddings use very few directions (dimensional "
+    if (
+        rank is not None
+        and not early
+        and rank < min(max(MIN_RANK, MIN_RANK_FRACTION * max_rank), max_rank / 2)
+    ):
+        warnings.append(
+            f"effective rank {rank:.1f} of {max_rank}: the embeddings use very few directions (dimensional "
             "collapse). Try a lower --temperature, a larger --batch-size or other views "
             "(--crop-min, --jitter)."
         )
     if not early:
-        found += _about_the_loss(known)
-    return found
+        warnings += _loss_warnings(values)
+    return warnings
 
 
-def _about_the_loss(known: Mapping[str, float | None]) -> list[str]:
-    loss, uniform, perfect = (known.get(key) for key in ("loss", "uniform", "perfect"))
-    held_out, held_out_uniform = known.get("val_loss"), known.get("val_uniform")
+def _loss_warnings(record: Mapping[str, float | None]) -> list[str]:
+    loss, uniform, ideal = (record.get(key) for key in ("loss", "uniform", "perfect"))
+    held_out, held_out_uniform = record.get("val_loss"), record.get("val_uniform")
     if loss is None or not uniform:
         return []
-    if loss > (1 - NOTHING) * uniform:
-        if perfect is not None and perfect > (1 - 3 * NOTHING) * uniform:
+    if loss > (1 - NO_PROGRESS_FRACTION) * uniform:
+        if ideal is not None and ideal > (1 - 3 * NO_PROGRESS_FRACTION) * uniform:
             return [
                 f"training loss {loss:.3f}: the temperature is so high that even perfect embeddings would "
-                f"only reach {perfect:.3f} ({uniform:.3f} is no knowledge). Try a lower --temperature."
+                f"only reach {ideal:.3f} ({uniform:.3f} is no knowledge). Try a lower --temperature."
             ]
         return [
             f"training loss {loss:.3f}: still that of no knowledge ({uniform:.3f}), nothing is learnt. "
             "Try a lower --temperature, another --learning-rate, or milder views (higher --crop-min, "
             "lower --jitter)."
         ]
-    if loss > (1 - MUCH) * uniform or held_out is None or not held_out_uniform:
+    if loss > (1 - CLEAR_PROGRESS_FRACTION) * uniform or held_out is None or not held_out_uniform:
         return []
-    if held_out > (1 - NOTHING) * held_out_uniform:
+    if held_out > (1 - NO_PROGRESS_FRACTION) * held_out_uniform:
         return [
             f"held-out loss {held_out:.3f}: that of no knowledge ({held_out_uniform:.3f}), though the "
             f"training loss has fallen to {loss:.3f}: what is learnt does not carry over to other groups. "
@@ -221,12 +227,12 @@ def _about_the_loss(known: Mapping[str, float | None]) -> list[str]:
     return []
 
 
-def _number(value: Any) -> float | None:
+def _finite_or_none(value: Any) -> float | None:
     """A finite number, else None."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _checked(z: Tensor, *, at_least: int) -> Tensor:
+def _validate_embeddings(z: Tensor, *, at_least: int) -> Tensor:
     """The rows in float64 on the CPU."""
     if z.ndim != 2 or len(z) < at_least or z.shape[1] == 0:
         raise ValueError(f"wanted at least {at_least} rows of embeddings (n, D), got {tuple(z.shape)}")
@@ -237,7 +243,7 @@ def _checked(z: Tensor, *, at_least: int) -> Tensor:
 
 
 def _on_sphere(z: Tensor, *, at_least: int) -> Tensor:
-    return F.normalize(_checked(z, at_least=at_least), dim=1)
+    return F.normalize(_validate_embeddings(z, at_least=at_least), dim=1)
 
 
 def _log_mean_exp_cosine(dim: int, concentration: float) -> float:
@@ -258,20 +264,20 @@ def _knn_score(
 ) -> float | None:
     """Mean recall over the classes that live in several groups; `z` is (n, F) unit vectors, all annotated."""
     _, group = np.unique(groups, return_inverse=True)
-    homes = np.unique(np.stack([labels, group]), axis=1)[0]  # a class once for each of its groups
-    findable = np.flatnonzero(np.bincount(homes, minlength=n_classes) >= 2)
+    class_of_group = np.unique(np.stack([labels, group]), axis=1)[0]  # a class once for each of its groups
+    findable = np.flatnonzero(np.bincount(class_of_group, minlength=n_classes) >= 2)
     if len(findable) < 2:
         return None
     one_hot = np.eye(n_classes, dtype=np.float32)[labels]  # (n, C)
     queries = np.flatnonzero(np.isin(labels, findable))  # all have another group's rows to find
     predicted = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(queries), QUERIES):
-        some = queries[start : start + QUERIES]
-        similarity = z[some] @ z.T  # (q, n)
-        similarity[group[some][:, None] == group] = -np.inf
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        batch = queries[start : start + QUERIES_AT_ONCE]
+        similarity = z[batch] @ z.T  # (q, n)
+        similarity[group[batch][:, None] == group] = -np.inf
         kth = np.partition(similarity, -min(k, len(z)), axis=1)[:, -min(k, len(z)), None]
         closeness = (similarity - similarity.max(axis=1, keepdims=True)) / temperature  # cannot overflow
         votes = (np.exp(closeness) * (similarity >= kth)) @ one_hot  # (q, C)
-        predicted[start : start + QUERIES] = votes.argmax(axis=1)
+        predicted[start : start + QUERIES_AT_ONCE] = votes.argmax(axis=1)
     true = labels[queries]
     return float(np.mean([np.mean(predicted[true == number] == number) for number in findable]))

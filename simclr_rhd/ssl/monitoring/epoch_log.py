@@ -10,14 +10,14 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import write_lines
 from simclr_rhd.core.process import format_duration
-from simclr_rhd.runs.run_dir import TENSORBOARD
-from simclr_rhd.ssl.model import EMBEDDING
-from simclr_rhd.ssl.monitoring.embedding_metrics import concerns
+from simclr_rhd.runs.run_dir import TENSORBOARD_DIR
+from simclr_rhd.ssl.model import EMBEDDING_DIM
+from simclr_rhd.ssl.monitoring.embedding_metrics import collapse_warnings
 
 logger = logging.getLogger("simclr_rhd")
 
 
-class Journal:
+class EpochLogger:
     """Called with the history after each epoch; the leader alone writes.
 
     Args:
@@ -46,9 +46,9 @@ class Journal:
             require_tensorboard()
             from torch.utils.tensorboard import SummaryWriter
 
-            self.events = SummaryWriter(save_dir / TENSORBOARD, purge_step=len(before) + 1)
+            self.events = SummaryWriter(save_dir / TENSORBOARD_DIR, purge_step=len(before) + 1)
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "EpochLogger":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -61,8 +61,8 @@ class Journal:
             return
         write_lines(self.path, history)
         logger.info(epoch_line(history, self.sizes, self.monitor))
-        for concern in concerns(history[-1], dim=EMBEDDING, n=2 * history[-1]["watched"]):
-            logger.warning("WARNING %s", concern)
+        for warning in collapse_warnings(history[-1], dim=EMBEDDING_DIM, n=2 * history[-1]["watched"]):
+            logger.warning("WARNING %s", warning)
         if self.events:
             last = history[-1]
             figures = {**last, **{f"knn/{task}": score for task, score in (last["knn"] or {}).items()}}
@@ -100,7 +100,7 @@ def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str
         parts.append(f"held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f})")
     parts.append(
         f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, "
-        f"rank {last['rank']:.1f} of {min(EMBEDDING, 2 * last['watched'])}"
+        f"rank {last['rank']:.1f} of {min(EMBEDDING_DIM, 2 * last['watched'])}"
     )
     if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
         parts.append(f"kNN {' '.join(votes)}")

@@ -5,30 +5,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from simclr_rhd.ssl.batches import Partners, watched_batches
+from simclr_rhd.ssl.batches import PositiveSampler, val_batches
 from simclr_rhd.ssl.features import extract
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
     effective_rank,
+    ideal_loss,
     knn_scores,
-    perfect_loss,
     uniformity,
 )
-from simclr_rhd.ssl.trainer import NotFinite, Pretraining
+from simclr_rhd.ssl.trainer import NonFiniteError, Trainer
 
-WATCHED_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
-KNN_MOST = 1024  # labelled frames whose neighbours are looked at
+VAL_VIEWS_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
+MAX_KNN_FRAMES = 1024  # labelled frames whose neighbours are looked at
 
 
-class Watch:
+class Validator:
     """Measures a run: the contrastive loss and the geometry of the embeddings, and how neighbours vote.
 
     All of it is of the moving average of the weights, which is what would be kept.
 
     Args:
-        run: the run.
-        watched: (n,) held-out frames; with fewer than two, frames of the training take their place, and there
-            is no held-out loss.
+        trainer: the run.
+        val_rows: (n,) held-out frames; with fewer than two, frames of the training take their place, and
+            there is no held-out loss.
         labelled: rows of the labelled training frames, never of validation or test.
         values: {task: (N,) int64 class indices, -1 = not annotated} of all frames.
         n_classes: {task: number of classes}.
@@ -38,45 +38,47 @@ class Watch:
 
     def __init__(
         self,
-        run: Pretraining,
+        trainer: Trainer,
         *,
-        watched: np.ndarray,
+        val_rows: np.ndarray,
         labelled: np.ndarray,
         values: dict[str, np.ndarray],
         n_classes: dict[str, int],
         groups: np.ndarray,
         knn_every: int,
     ) -> None:
-        self.run, self.held_out = run, len(watched) >= 2
-        rows = watched if self.held_out else run.rows
-        self.batches = watched_batches(rows, run.batch_size, seed=run.seed)
-        self.partners = Partners(rows, run.videos) if run.partners else None
-        self.labelled = labelled[np.linspace(0, len(labelled) - 1, min(len(labelled), KNN_MOST)).astype(int)]
+        self.trainer, self.held_out = trainer, len(val_rows) >= 2
+        rows = val_rows if self.held_out else trainer.rows
+        self.batches = val_batches(rows, trainer.batch_size, seed=trainer.seed)
+        self.positive_sampler = PositiveSampler(rows, trainer.videos) if trainer.positive_sampler else None
+        self.labelled = labelled[
+            np.linspace(0, len(labelled) - 1, min(len(labelled), MAX_KNN_FRAMES)).astype(int)
+        ]
         self.values = {task: values[task][self.labelled] for task in n_classes}
         self.n_classes, self.groups, self.knn_every = n_classes, groups[self.labelled], knn_every
 
     def __call__(self, epoch: int) -> dict[str, Any]:
         """The figures of an epoch's record; None for what was not or cannot be measured."""
-        step, run = self.run.step, self.run
-        losses, among, embedded = [], [], []
-        batches = run.loaded(self.batches, WATCHED_EPOCH, self.partners)
+        step, trainer = self.trainer.step, self.trainer
+        losses, logit_counts, embedded = [], [], []
+        batches = trainer.load_batches(self.batches, VAL_VIEWS_EPOCH, self.positive_sampler)
         for rows, batch in zip(self.batches, batches, strict=True):
-            z0, z1 = step.embed_plainly(run.average.model, batch)
+            z0, z1 = step.embed_eval(trainer.average.model, batch)
             if not (z0.isfinite().all() and z1.isfinite().all()):
-                raise NotFinite(rows, epoch, "the embedding of frames that are watched")
+                raise NonFiniteError(rows, epoch, "the embedding of frames that are watched")
             losses.append(float(step.loss(z0, z1, batch.videos.to(z0.device))))
-            among.append(run.candidates(rows))
+            logit_counts.append(trainer.n_logits(rows))
             embedded.append((z0.cpu(), z1.cpu()))
         z0, z1 = (torch.cat(views) for views in zip(*embedded, strict=True))
         knn = self._knn() if self.knn_every and (epoch == 1 or epoch % self.knn_every == 0) else None
         scores = [score for score in (knn or {}).values() if score is not None]
-        trained_among = np.concatenate([run.candidates(rows) for rows in run.batches(epoch)])
-        val_loss = float(np.average(losses, weights=list(map(len, among))))
+        train_logit_counts = np.concatenate([trainer.n_logits(rows) for rows in trainer.batches(epoch)])
+        val_loss = float(np.average(losses, weights=list(map(len, logit_counts))))
         return {
-            "uniform": float(np.log(trained_among).mean()),
-            "perfect": perfect_loss(trained_among, z0.shape[1], step.temperature),
+            "uniform": float(np.log(train_logit_counts).mean()),
+            "perfect": ideal_loss(train_logit_counts, z0.shape[1], step.temperature),
             "val_loss": val_loss if self.held_out else None,
-            "val_uniform": float(np.log(np.concatenate(among)).mean()) if self.held_out else None,
+            "val_uniform": float(np.log(np.concatenate(logit_counts)).mean()) if self.held_out else None,
             "alignment": alignment(z0, z1),
             "uniformity": (uniformity(z0) + uniformity(z1)) / 2,
             "rank": effective_rank(torch.cat([z0, z1])),
@@ -86,8 +88,8 @@ class Watch:
         }
 
     def _knn(self) -> dict[str, float | None]:
-        step, encoder = self.run.step, self.run.average.model.encoder
+        step, encoder = self.trainer.step, self.trainer.average.model.encoder
         features = extract(
-            encoder, self.run.frames, self.labelled, size=self.run.sizes[-1], device=step.device
+            encoder, self.trainer.frames, self.labelled, size=self.trainer.sizes[-1], device=step.device
         )
         return knn_scores(features, self.values, self.n_classes, self.groups)

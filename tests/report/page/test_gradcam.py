@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from simclr_rhd.report.page.gradcam import grad_cam
-from simclr_rhd.ssl.augment import plain_view
+from simclr_rhd.ssl.augment import eval_view
 from simclr_rhd.ssl.model import Heads, build
 
 
@@ -25,7 +25,7 @@ def by_gradients(encoder, heads, frame, task, output, size):
     """Selvaraju et al. 2017, equations 1 and 2, with a backward pass."""
     kept = []
     encoder.eval().layer4.register_forward_hook(lambda *parts: kept.append(parts[2]))
-    logit = heads(encoder(plain_view(torch.from_numpy(frame[None]), size=size)))[task][0, output]
+    logit = heads(encoder(eval_view(torch.from_numpy(frame[None]), size=size)))[task][0, output]
     (gradient,) = torch.autograd.grad(logit, kept[0])
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     cam = (weights * kept[0]).sum(dim=1).relu().detach()

@@ -9,10 +9,10 @@ from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.monitoring import embedding_metrics as diagnostics
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
-    concerns,
+    collapse_warnings,
     effective_rank,
+    ideal_loss,
     knn_scores,
-    perfect_loss,
     uniformity,
 )
 
@@ -64,7 +64,7 @@ def test_both_equal_explicit_loops(d):
 
 @pytest.mark.parametrize("d", [2, 8, 64])
 def test_uniform_points_have_the_uniformity_of_the_sphere(d):
-    """exp(-2 |a - b|²) = e^-4 e^(4 cos): what `perfect_loss` knows at a temperature of 1/4."""
+    """exp(-2 |a - b|²) = e^-4 e^(4 cos): what `ideal_loss` knows at a temperature of 1/4."""
     expected = -4 + log_mean_by_quadrature(d, 0.25)
     assert uniformity(gaussian(2000, d)) == pytest.approx(expected, abs=0.01)
 
@@ -144,7 +144,7 @@ def test_perfect_loss_equals_quadrature(dim, temperature):
     m = 63
     mean = log_mean_by_quadrature(dim, temperature)
     expected = np.logaddexp(1 / temperature, math.log(m - 1) + mean) - 1 / temperature
-    assert perfect_loss([m], dim, temperature) == pytest.approx(expected, rel=1e-8)
+    assert ideal_loss([m], dim, temperature) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("temperature", [0.001, 0.07, 1.0, 1000])
@@ -153,7 +153,7 @@ def test_perfect_loss_on_the_ordinary_sphere_has_a_closed_form(temperature):
     kappa = 1 / temperature
     mean = kappa + math.log1p(-math.exp(-2 * kappa)) - math.log(2 * kappa)
     expected = np.logaddexp(kappa, math.log(126) + mean) - kappa
-    assert perfect_loss(127, 3, temperature) == pytest.approx(expected, rel=1e-11)
+    assert ideal_loss(127, 3, temperature) == pytest.approx(expected, rel=1e-11)
 
 
 @pytest.mark.parametrize(("dim", "temperature"), [(4, 0.3), (16, 0.2), (128, 0.5), (128, 0.1)])
@@ -161,12 +161,12 @@ def test_perfect_loss_is_that_of_random_directions_on_the_mean(dim, temperature)
     """NT-Xent itself on large batches of coinciding pairs; chance makes it lower, by little."""
     n = 1000
     losses = [float(nt_xent(z, z, temperature)) for z in (gaussian(n, dim, seed) for seed in range(3))]
-    assert np.mean(losses) == pytest.approx(perfect_loss(2 * n - 1, dim, temperature), rel=0.01)
+    assert np.mean(losses) == pytest.approx(ideal_loss(2 * n - 1, dim, temperature), rel=0.01)
 
 
 @pytest.mark.parametrize("dim", [2, 128, 4096])
 def test_perfect_loss_is_finite_and_grows_with_temperature(dim):
-    losses = [perfect_loss([127], dim, temperature) for temperature in np.geomspace(0.001, 1000, 61)]
+    losses = [ideal_loss([127], dim, temperature) for temperature in np.geomspace(0.001, 1000, 61)]
     assert np.isfinite(losses).all() and min(losses) >= 0
     assert (np.diff(losses) >= 0).all()
     assert losses[-1] == pytest.approx(math.log(127), abs=2e-3), "at a high temperature nothing can be told"
@@ -174,13 +174,13 @@ def test_perfect_loss_is_finite_and_grows_with_temperature(dim):
 
 def test_many_dimensions_are_orthogonal_pairs():
     expected = math.log(math.e**2 + 126) - 2
-    assert perfect_loss([127], 4096, 0.5) == pytest.approx(expected, rel=1e-3)
+    assert ideal_loss([127], 4096, 0.5) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_rows_of_a_batch_are_averaged():
-    one, other = perfect_loss([9], 8, 0.5), perfect_loss([31], 8, 0.5)
-    assert perfect_loss([9, 31, 31], 8, 0.5) == pytest.approx((one + 2 * other) / 3)
-    assert perfect_loss(np.array([1]), 8, 0.5) == 0, "without negatives nothing is left to lose"
+    one, other = ideal_loss([9], 8, 0.5), ideal_loss([31], 8, 0.5)
+    assert ideal_loss([9, 31, 31], 8, 0.5) == pytest.approx((one + 2 * other) / 3)
+    assert ideal_loss(np.array([1]), 8, 0.5) == 0, "without negatives nothing is left to lose"
     assert one < math.log(9)
 
 
@@ -190,7 +190,7 @@ def test_the_rows_of_a_batch_are_averaged():
 )
 def test_perfect_loss_refuses_what_has_no_meaning(candidates, dim, temperature):
     with pytest.raises(ValueError):
-        perfect_loss(candidates, dim, temperature)
+        ideal_loss(candidates, dim, temperature)
 
 
 # --- neighbours
@@ -226,7 +226,7 @@ def clusters(seed=0, *, n=90, n_classes=3, spread=2.0):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 0.5), (1000, 0.07)])
 def test_equals_the_explicit_vote(seed, k, temperature, monkeypatch):
-    monkeypatch.setattr(diagnostics, "QUERIES", 17)
+    monkeypatch.setattr(diagnostics, "QUERIES_AT_ONCE", 17)
     features, labels, groups = clusters(seed)
     labels[::4] = -1
     found = knn_scores(features, {"view": labels}, {"view": 3}, groups, k=k, temperature=temperature)
@@ -341,7 +341,7 @@ FINE = {
     ],
 )
 def test_each_concern_says_what_it_found_and_what_to_do(changes, said):
-    (found,) = concerns(FINE | changes, dim=128)
+    (found,) = collapse_warnings(FINE | changes, dim=128)
     assert all(text in found for text in said)
     assert "Try" in found and found.count(". ") <= 1 and found.endswith(".")
 
@@ -361,16 +361,18 @@ def test_each_concern_says_what_it_found_and_what_to_do(changes, said):
     ],
 )
 def test_nothing_is_said_without_cause(changes):
-    assert concerns(FINE | changes, dim=128) == []
-    assert concerns({}, dim=128) == []
+    assert collapse_warnings(FINE | changes, dim=128) == []
+    assert collapse_warnings({}, dim=128) == []
 
 
 def test_two_causes_are_two_concerns():
-    assert len(concerns(FINE | {"rank": 2.0, "loss": 4.83}, dim=128)) == 2
+    assert len(collapse_warnings(FINE | {"rank": 2.0, "loss": 4.83}, dim=128)) == 2
 
 
 def test_a_rank_is_low_only_for_what_there_is():
     """Of two dimensions, or on few rows, a rank cannot be higher."""
-    assert concerns(FINE | {"rank": 1.8}, dim=2) == []
-    assert concerns(FINE | {"rank": 4.5}, dim=128, n=9) == []
-    assert concerns(FINE | {"rank": 20.0}, dim=512) and not concerns(FINE | {"rank": 20.0}, dim=512, n=300)
+    assert collapse_warnings(FINE | {"rank": 1.8}, dim=2) == []
+    assert collapse_warnings(FINE | {"rank": 4.5}, dim=128, n=9) == []
+    assert collapse_warnings(FINE | {"rank": 20.0}, dim=512) and not collapse_warnings(
+        FINE | {"rank": 20.0}, dim=512, n=300
+    )
