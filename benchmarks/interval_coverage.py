@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.evaluation.bootstrap import draws
-from simclr_rhd.evaluation.intervals import intervals, resampled
+from simclr_rhd.evaluation.bootstrap import resample_counts
+from simclr_rhd.evaluation.intervals import bootstrap_intervals, resample_metrics
 
 FRAMES, CLASSES = 10, 3
 BETA, TRUTH = (1.5, 0.5), 0.75
@@ -39,16 +39,16 @@ def study(n_groups, generator):
 def coverage(n_groups, studies, seed=0):
     """{figure: {method: share of the studies whose interval holds the truth}}."""
     holds = {name: dict.fromkeys(METHODS, 0) for name in FIGURES}
-    options = {"shown": range(CLASSES), "ordered": ()}
-    drawn = draws(n_groups, seed)
+    options = {"present_classes": range(CLASSES), "ordered": ()}
+    drawn = resample_counts(n_groups, seed)
     for number in range(studies):
         true, probabilities, group = study(n_groups, np.random.default_rng([seed, n_groups, number]))
         said, frames = probabilities.argmax(axis=1), np.arange(len(true))
-        resamples = resampled(true, said, probabilities, group, drawn, **options)[1]
+        resamples = resample_metrics(true, said, probabilities, group, drawn, **options)[1]
         found = {
-            "over groups": intervals(true, said, probabilities, group, seed=seed, **options)[1],
+            "over groups": bootstrap_intervals(true, said, probabilities, group, seed=seed, **options)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
-            "over frames": intervals(true, said, probabilities, frames, seed=seed, **options)[1],
+            "over frames": bootstrap_intervals(true, said, probabilities, frames, seed=seed, **options)[1],
         }
         for method, of_method in found.items():
             for name in FIGURES:
@@ -66,8 +66,8 @@ def rare_coverage(n_groups, n_rare, studies, seed=0):
         true = (group < n_rare).astype(np.int64)
         right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
         said = np.where(right, true, 1 - true)
-        of_classes, averages = intervals(
-            true, said, np.eye(2)[said], group, shown=[0, 1], ordered=(), seed=seed
+        of_classes, averages = bootstrap_intervals(
+            true, said, np.eye(2)[said], group, present_classes=[0, 1], ordered=(), seed=seed
         )
         found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
         for name, (low, high) in zip(holds, found, strict=True):

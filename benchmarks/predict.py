@@ -32,7 +32,7 @@ from simclr_rhd.core.device import make_deterministic  # noqa: E402
 from simclr_rhd.core.threads import map_ordered  # noqa: E402
 from simclr_rhd.data.decoding.image import decode_image, letterbox  # noqa: E402
 from simclr_rhd.inference import classifier, export  # noqa: E402
-from simclr_rhd.inference.predictor import BATCH, Model  # noqa: E402
+from simclr_rhd.inference.predictor import BATCH_SIZE, Model  # noqa: E402
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from simclr_rhd.ssl.model import Heads, build  # noqa: E402
 
@@ -58,7 +58,7 @@ def write_frames(folder: Path, n: int, *, kinds: int = 40) -> list[Path]:
 
 def write_model(path: Path, size: int) -> Path:
     heads = Heads({task: len(names) for task, names in CLASSES.items()})
-    facts = classifier.Facts(CLASSES, size)
+    facts = classifier.ModelInfo(CLASSES, size)
     classifier.save(path, classifier.Classifier(build("random", seed=0).encoder, heads, None, facts))
     return path
 
@@ -90,7 +90,7 @@ def batches(frames: list[Path], side: int) -> object:
         lambda path: letterbox(decode_image(path.read_bytes()), side), frames, workers=2
     ):
         some.append(pixels)
-        if len(some) == BATCH:
+        if len(some) == BATCH_SIZE:
             yield np.stack(some)
             some = []
     if some:
@@ -116,7 +116,7 @@ def speed(n: int, runs: int) -> None:
         saved = classifier.load(path)
         side = saved.facts.stored_side
         noise = np.random.default_rng(0).integers(0, 256, (8, 3, side, side), dtype=np.uint8)
-        export.export(saved, noise, folder)
+        export.export_classifier(saved, noise, folder)
         ways = {
             "reference": reference(path),
             "PyTorch": ours(path),
@@ -125,7 +125,7 @@ def speed(n: int, runs: int) -> None:
         }
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for run in ways.values():
-            run(frames[:BATCH])
+            run(frames[:BATCH_SIZE])
         for _ in range(runs):
             for way, run in ways.items():
                 begun = time.perf_counter()

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.evaluation.selective import MOST_WRONG, NEVER, THRESHOLDS, choose_threshold
+from simclr_rhd.evaluation.selective import ABSTAIN_ALWAYS, TARGET_RISK, THRESHOLDS, choose_threshold
 
 FRAMES, SHIFT, POPULATION = 12, 1.5, 40_000
 EASE = (
@@ -53,12 +53,12 @@ def simulate(patients, *, studies, ease=1.0, seed=0):
     for number in range(studies):
         of_study = study(patients, ease, np.random.default_rng([seed, 2, patients, number]))
         threshold = choose_threshold(*of_study).threshold
-        found["answering"] += (threshold < NEVER) / studies
-        found["broken"] += (threshold < NEVER and truth[threshold] > MOST_WRONG) / studies
+        found["answering"] += (threshold < ABSTAIN_ALWAYS) / studies
+        found["broken"] += (threshold < ABSTAIN_ALWAYS and truth[threshold] > TARGET_RISK) / studies
         fine = [at for at in THRESHOLDS if (of_study[0] >= at).any()]
         frames = {at: (~of_study[1][of_study[0] >= at]).mean() for at in fine}
-        lowest = min((at for at in fine if frames[at] <= MOST_WRONG), default=None)
-        found["by the empirical risk"] += (lowest is not None and truth[lowest] > MOST_WRONG) / studies
+        lowest = min((at for at in fine if frames[at] <= TARGET_RISK), default=None)
+        found["by the empirical risk"] += (lowest is not None and truth[lowest] > TARGET_RISK) / studies
     return found
 
 

@@ -16,9 +16,9 @@ from simclr_rhd.data import summary as data_summary
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.load import open_data, read_dataset
-from simclr_rhd.evaluation.results import FINETUNED, by_task
+from simclr_rhd.evaluation.results import FINETUNED, results_by_task
 from simclr_rhd.evaluation.run_metrics import audit_leakage, describe_split, evaluate, write_metrics
-from simclr_rhd.heads.cross_validation import OURS, Study, pooled
+from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold
 from simclr_rhd.heads.encode import encode
 from simclr_rhd.heads.finetune import finetune_folds
 from simclr_rhd.heads.train import log_heads, options_of
@@ -123,17 +123,21 @@ def conclude(
     with run.stage("features"):  # once, for all that follows
         encoded = encode(config, dataset, models, run.device)
     with start_maps(encoded, seed=config.seed, wanted=not config.no_figures) as maps:
-        study = Study(build_labelled_set(dataset, multilabel=config.multilabel), encoded, options_of(config))
+        study = CrossValidation(
+            build_labelled_set(dataset, multilabel=config.multilabel), encoded, options_of(config)
+        )
         with run.stage("heads"):
-            trained = study.fit_folds(encoded.folds)
-            kept = study.fit_kept(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
+            trained = study.fit_folds(encoded.per_fold)
+            kept = study.fit_final(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
             log_heads(kept, config.linear_epochs)
             history = [*history, *kept.history]
             write_lines(save_dir / "history.jsonl", history)
-            model = make_classifier(config, dataset, study, models[0].encoder, kept.heads, encoded.described)
+            model = make_classifier(
+                config, dataset, study, models[0].encoder, kept.heads, encoded.descriptors
+            )
             classifier.save(save_dir / "model.pt", model)
         with run.stage("comparators"):
-            said = study.said(trained)
+            said = study.predict_all(trained)
         tuned: list[dict[str, Any]] = []
         if config.finetune:
             with run.stage("finetuning"):
@@ -153,7 +157,7 @@ def conclude(
             metrics = {
                 "synthetic": config.synthetic,
                 "split": describe_split(dataset, config.init),
-                "tasks": by_task(study.cohort, results, dataset.class_info()),
+                "tasks": results_by_task(study.labelled_set, results, dataset.class_info()),
                 "audit": audit_leakage(dataset, study, save_dir),
             }
             write_metrics(save_dir, metrics, study, said[OURS])
@@ -163,8 +167,8 @@ def conclude(
         if maps:
             encoders = [model.encoder for model in models[1:] or models * len(trained)]
             heads = [of_fold.heads for of_fold in trained]
-            tested = pooled(study.cohort, said[OURS], "test")
-            shown = Shown(study.cohort, encoders, heads, tested, history, metrics)
+            tested = out_of_fold(study.labelled_set, said[OURS], "test")
+            shown = Shown(study.labelled_set, encoders, heads, tested, history, metrics)
             contents = draw_run(config, dataset, shown, maps, run)
     text = summary(metrics, save_dir=config.save_dir)
     with run.stage("report"):

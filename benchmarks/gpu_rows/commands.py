@@ -73,7 +73,7 @@ def exported(bench: Bench) -> Outcome:
     frames = np.random.default_rng(0).integers(0, 256, (16, 3, side, side), np.uint8)
     folder = bench.folder / "exported"
     folder.mkdir(exist_ok=True)
-    portable, names = export.Portable(model).eval(), export.outputs_of(model)
+    portable, names = export.ExportableClassifier(model).eval(), export.output_names(model)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     export.write_pt2(portable, pixels, "{}", folder / export.PT2)
     found = export.run_pt2(folder / export.PT2, names)(pixels)

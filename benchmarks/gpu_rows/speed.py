@@ -20,9 +20,9 @@ from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference import predict_files as predict
-from simclr_rhd.inference.classifier import Classifier, Facts
+from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.classifier import save as save_classifier
-from simclr_rhd.inference.predictor import BATCH
+from simclr_rhd.inference.predictor import BATCH_SIZE
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
 from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import Heads, build
@@ -336,7 +336,7 @@ def write_model(bench: Bench) -> Path:
     """A `model.pt` of random weights."""
     path = bench.folder / "model.pt"
     heads = Heads({task: len(names) for task, names in CLASSES.items()})
-    facts = Facts(CLASSES, bench.sizes.image)
+    facts = ModelInfo(CLASSES, bench.sizes.image)
     save_classifier(path, Classifier(build("random", seed=0).encoder, heads, None, facts))
     return path
 
@@ -345,14 +345,14 @@ def inference(bench: Bench) -> Outcome:
     """`predict`: frames a second, decoding included and not, and its agreement with the processor."""
     path, files = write_model(bench), write_pictures(bench)
     model, side = load_model(path, device=bench.device.type), storage_size(bench.sizes.image)
-    squares = np.random.default_rng(0).integers(0, 256, (BATCH, 3, side, side), np.uint8)
+    squares = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, 3, side, side), np.uint8)
     model.answer(squares)
-    rounds = max(1, len(files) // BATCH)
-    arrays = rounds * BATCH / bench.seconds(lambda: [model.answer(squares) for _ in range(rounds)])
+    rounds = max(1, len(files) // BATCH_SIZE)
+    arrays = rounds * BATCH_SIZE / bench.seconds(lambda: [model.answer(squares) for _ in range(rounds)])
 
     def write() -> None:
-        places = predict.find([str(files[0].parent)], cache_dir=bench.folder, offline=True)
-        run = predict.Run(model, places, {}, cache_dir=bench.folder, most=None)
+        places = predict.find_inputs([str(files[0].parent)], cache_dir=bench.folder, offline=True)
+        run = predict.PredictionRun(model, places, {}, cache_dir=bench.folder, max_frames=None)
         run.write(bench.folder / "answers.csv")
 
     write()

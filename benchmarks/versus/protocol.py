@@ -23,7 +23,7 @@ from torch import nn
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import open_data, read_dataset
-from simclr_rhd.heads.baselines import COMPONENTS, pixels
+from simclr_rhd.heads.baselines import N_COMPONENTS, pixel_features
 from simclr_rhd.ssl.features import extract
 
 FOLDS = 5
@@ -112,7 +112,7 @@ def judge_pixels(dataset: Dataset) -> dict[str, list[float]]:
     """The same of the comparator's raw pixels: principal components of each training part of 48 x 48."""
     found = {}
     for task, asked in tasks(dataset).items():
-        x = pixels(dataset.store.frames, asked.rows)
+        x = pixel_features(dataset.store.frames, asked.rows)
         found[task] = [scores(x, asked, seed=seed, components=True)["test"] for seed in FOLD_SEEDS]
     return found
 
@@ -186,7 +186,7 @@ def _answers(
 ) -> np.ndarray:
     """(penalties, n) class indices for all frames, learnt from those in neither fold."""
     train = (fold != a) & (fold != b)
-    pca = PCA(min(COMPONENTS, train.sum() - 1, x.shape[1]), svd_solver="randomized", random_state=0)
+    pca = PCA(min(N_COMPONENTS, train.sum() - 1, x.shape[1]), svd_solver="randomized", random_state=0)
     first = (pca if components else StandardScaler()).fit(x[train])
     x = first.transform(x).astype(np.float64)
     out = []

@@ -56,21 +56,21 @@ def predict(config: PredictArgs) -> None:
     out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
     ensure_writable_dir(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
-    places = predict_files.find(
+    places = predict_files.find_inputs(
         config.paths,
         cache_dir=cache_dir,
         offline=config.offline,
         billing_project=config.billing_project,
     )
-    prediction = predict_files.Run(
+    prediction = predict_files.PredictionRun(
         *(model, places, predict_files.read_patients(config.patients_csv, places)),
         cache_dir=cache_dir,
-        most=config.frames_per_clip,
+        max_frames=config.frames_per_clip,
         max_pixels=config.max_pixels,
         shares=class_shares(config.prevalence),
     )
-    prediction.write(out, keep=config.patients_csv)
-    for line in prediction.lines(out):
+    prediction.write(out, protected=config.patients_csv)
+    for line in prediction.summary_lines(out):
         logger.info(line)
     if model.facts.synthetic:
         logger.warning("%s Its model has learnt from them.", SYNTHETIC)
@@ -84,12 +84,12 @@ def export(config: ExportArgs) -> None:
     from simclr_rhd.inference import export as exporting
 
     make_deterministic()
-    exporting.onnx_packages()
+    exporting.require_onnx_packages()
     model, path = classifier.load(config.model), Path(config.model)
     folder, cache_dir = Path(config.out or path.parent / "exported"), cache_folder(config.cache_dir)
     ensure_writable_dir(folder, flag="--out")
     if config.frames:
-        places = predict_files.find(
+        places = predict_files.find_inputs(
             config.frames,
             cache_dir=cache_dir,
             offline=config.offline,
@@ -97,13 +97,13 @@ def export(config: ExportArgs) -> None:
         )
     else:
         places = [predict_files.labelled_of_run(path.parent, cache_dir, config.billing_project)]
-    frames = exporting.some_frames(places, side=model.facts.stored_side, max_pixels=config.max_pixels)
+    frames = exporting.sample_frames(places, side=model.facts.stored_side, max_pixels=config.max_pixels)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
-    for check in exporting.export(model, frames, folder):
+    for check in exporting.export_classifier(model, frames, folder):
         agreement = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())
         logger.info(
             "%s: probabilities within %.1e of PyTorch's on %d frames, the same class: %s",
-            *(folder / check.name, check.largest, check.frames, agreement),
+            *(folder / check.name, check.max_difference, check.frames, agreement),
         )
 
 

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-DECIMALS = 12  # of a mean probability
+MEAN_DECIMALS = 12  # of a mean probability
 
-Rows = tuple[np.ndarray, np.ndarray, list[str]]  # class, probabilities and group of each
+Samples = tuple[np.ndarray, np.ndarray, list[str]]  # class, probabilities and group of each
 
 
-def levels_of(
+def aggregate(
     true: np.ndarray,
     probabilities: np.ndarray,
     groups: Sequence[str],
     videos: Sequence[str],
     patients: Sequence[str],
-) -> dict[str, Rows]:
+) -> dict[str, Samples]:
     """`{"frame": ROWS, "video": ROWS, "patient": ROWS}`; of patients only those of a single class.
 
     Args:
@@ -28,7 +28,7 @@ def levels_of(
         videos: n videos.
         patients: n patients, "" where unknown.
     """
-    single = np.flatnonzero(of_one_class(true, patients)[0]).tolist()
+    single = np.flatnonzero(single_class_patients(true, patients)[0]).tolist()
     return {
         "frame": (true, probabilities, list(groups)),
         "video": pool(true, probabilities, groups, videos),
@@ -41,7 +41,7 @@ def levels_of(
     }
 
 
-def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], units: Sequence[str]) -> Rows:
+def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], units: Sequence[str]) -> Samples:
     """One row per unit: its most frequent class, mean probabilities, group.
 
     A unit of which two classes are equally frequent has no row and is not evaluated: which of them is its own
@@ -53,12 +53,12 @@ def pool(true: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], uni
     sums = np.zeros_like(votes)
     np.add.at(sums, unit, probabilities)
     # Rounded, since the mean of equal numbers depends on how many there are, and a rank must not.
-    means = (sums / votes.sum(axis=1, keepdims=True)).round(DECIMALS)
+    means = (sums / votes.sum(axis=1, keepdims=True)).round(MEAN_DECIMALS)
     plain = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
     return votes.argmax(axis=1)[plain], means[plain], [groups[index] for index in first[plain]]
 
 
-def of_one_class(true: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, int, int]:
+def single_class_patients(true: np.ndarray, patients: Sequence[str]) -> tuple[np.ndarray, int, int]:
     """Whose frames are all of one class: a patient's own class is known only then.
 
     Args:

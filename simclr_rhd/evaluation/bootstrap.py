@@ -9,49 +9,51 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betaincinv, ndtr, stdtrit
 
-RESAMPLES, PIECES = 2000, 20  # worked on a piece at a time: bounds the memory
-TAIL = 0.025  # on each side of an interval
-FEW = 10  # groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
+N_RESAMPLES, N_CHUNKS = 2000, 20  # worked on a piece at a time: bounds the memory
+TAIL_PROBABILITY = 0.025  # on each side of an interval
+FEW_GROUPS = (
+    10  # groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
+)
 
-ROUNDING = 1e-9  # a difference of scores that varies by less is a constant one
+CONSTANT_TOLERANCE = 1e-9  # a difference of scores that varies by less is a constant one
 
-Bounds = list[float] | None  # low and high
+Interval = list[float] | None  # low and high
 
 
-def draws(n_groups: int, seed: int) -> np.ndarray:
+def resample_counts(n_groups: int, seed: int) -> np.ndarray:
     """How often each group is in each resample: (R, G) uint16, rows sum to G.
 
     The same arguments give the same resamples, so that what is compared is scored on the same ones. They are
     not to be written to.
     """
-    return _drawn(n_groups, seed, RESAMPLES)
+    return _sample_counts(n_groups, seed, N_RESAMPLES)
 
 
 @lru_cache(maxsize=8)  # every figure of a run is scored on the same few
-def _drawn(n_groups: int, seed: int, resamples: int) -> np.ndarray:
+def _sample_counts(n_groups: int, seed: int, n_resamples: int) -> np.ndarray:
     generator = np.random.default_rng([seed, 6])
     shares = np.full(n_groups, 1 / n_groups)
-    pieces = (generator.multinomial(n_groups, shares, size=resamples // PIECES) for _ in range(PIECES))
+    pieces = (generator.multinomial(n_groups, shares, size=n_resamples // N_CHUNKS) for _ in range(N_CHUNKS))
     drawn = np.concatenate([piece.astype(np.uint16) for piece in pieces])
     drawn.flags.writeable = False
     return drawn
 
 
-def totals(drawn: np.ndarray, of_groups: np.ndarray) -> np.ndarray:
+def resample_sums(counts: np.ndarray, per_group: np.ndarray) -> np.ndarray:
     """Sums over the groups of each resample: (R, G) and (G, ...) -> (R, ...) float64."""
-    flat = of_groups.reshape(len(of_groups), -1).astype(np.float64)
-    sums = np.concatenate([piece @ flat for piece in np.array_split(drawn, PIECES)])
-    return sums.reshape(len(drawn), *of_groups.shape[1:])
+    flat = per_group.reshape(len(per_group), -1).astype(np.float64)
+    sums = np.concatenate([piece @ flat for piece in np.array_split(counts, N_CHUNKS)])
+    return sums.reshape(len(counts), *per_group.shape[1:])
 
 
-def bounds(
+def percentile_interval(
     values: np.ndarray,
     n_groups: float,
     *,
     proportion: bool = False,
-    ends: tuple[float, float] = (0.0, 1.0),
-    tail: float = TAIL,
-) -> Bounds:
+    value_range: tuple[float, float] = (0.0, 1.0),
+    tail: float = TAIL_PROBABILITY,
+) -> Interval:
     """The 95 % interval of a figure by its expanded percentiles (Hesterberg 2015).
 
     The plain percentiles are too narrow with few groups: by the factor √((G-1)/G) of a variance divided by G,
@@ -65,7 +67,7 @@ def bounds(
         values: (R,) of the resamples; those that are not defined (NaN) are left out.
         n_groups: G, the groups that the figure rests on; need not be whole.
         proportion: whether it is a share of trials.
-        ends: of the figure's scale.
+        value_range: of the figure's scale.
         tail: what is left out on each side.
 
     Returns:
@@ -77,20 +79,20 @@ def bounds(
     alike = values.min() == values.max()
     expanded = ndtr(math.sqrt(n_groups / (n_groups - 1)) * stdtrit(n_groups - 1, tail))
     low, high = np.quantile(values, [expanded, 1 - expanded]).tolist()
-    if (proportion and n_groups < FEW) or (alike and low in ends):
-        least, width = ends[0], ends[1] - ends[0]
-        exact = _binomial((values.mean() - least) / width * n_groups, n_groups, tail)
+    if (proportion and n_groups < FEW_GROUPS) or (alike and low in value_range):
+        least, width = value_range[0], value_range[1] - value_range[0]
+        exact = _clopper_pearson((values.mean() - least) / width * n_groups, n_groups, tail)
         low, high = min(low, least + width * exact[0]), max(high, least + width * exact[1])
     return [low, high]
 
 
-def _binomial(hits: float, n: float, tail: float) -> tuple[float, float]:
+def _clopper_pearson(successes: float, n: float, tail: float) -> tuple[float, float]:
     """The exact binomial interval of a share of n trials; neither need be whole."""
-    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
-    return low, float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    low = float(betaincinv(successes, n - successes + 1, tail)) if successes > 0 else 0.0
+    return low, float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
 
 
-def difference_bounds(values: np.ndarray, n_groups: float, *, tail: float = TAIL) -> Bounds:
+def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TAIL_PROBABILITY) -> Interval:
     """The interval of a difference of two proportions on the same resamples, (R,).
 
     Where it is the same in every resample, as of a perfect model and one that always says one class, its
@@ -103,10 +105,10 @@ def difference_bounds(values: np.ndarray, n_groups: float, *, tail: float = TAIL
         tail: what is left out on each side.
 
     Returns:
-        [low, high]; None where `bounds` has none.
+        [low, high]; None where `percentile_interval` has none.
     """
-    found = bounds(values, n_groups, ends=(-math.inf, math.inf), tail=tail)
-    if found is None or found[1] - found[0] > ROUNDING:
+    found = percentile_interval(values, n_groups, value_range=(-math.inf, math.inf), tail=tail)
+    if found is None or found[1] - found[0] > CONSTANT_TOLERANCE:
         return found
-    other = _binomial(0, n_groups, tail)[1]
+    other = _clopper_pearson(0, n_groups, tail)[1]
     return [max(-1.0, found[0] - other), min(1.0, found[1] + other)]

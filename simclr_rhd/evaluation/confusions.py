@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-AVERAGED = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+AVERAGED_METRICS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
 
 
-def counted(
+def group_confusions(
     true: np.ndarray, predicted: np.ndarray, group: np.ndarray, n_groups: int, n_classes: int
 ) -> np.ndarray:
     """(G, C, C) int64, each group's confusion matrix, true by predicted; (n,) indices of each."""
@@ -19,48 +19,51 @@ def counted(
     return confusions
 
 
-def per_class(confusions: np.ndarray, shown: Sequence[int]) -> dict[str, np.ndarray]:
+def per_class(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
     """Each class that counts against the rest.
 
     Args:
         confusions: (R, C, C) float64, true by predicted.
-        shown: the C' classes.
+        present_classes: the C' classes.
 
     Returns:
         {figure: (R, C')}; NaN where a matrix has no sample of the class, and where a quotient is 0 / 0.
     """
-    shown = list(shown)
+    present_classes = list(present_classes)
     total = confusions.sum(axis=(1, 2))[:, None]
-    support, said = confusions.sum(axis=2)[:, shown], confusions.sum(axis=1)[:, shown]
-    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, shown]
+    support, predicted = (
+        confusions.sum(axis=2)[:, present_classes],
+        confusions.sum(axis=1)[:, present_classes],
+    )
+    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, present_classes]
     negatives = total - support
     with np.errstate(divide="ignore", invalid="ignore"):
         figures = {
-            "accuracy": (total - support - said + 2 * hits) / total,
-            "precision": hits / said,
+            "accuracy": (total - support - predicted + 2 * hits) / total,
+            "precision": hits / predicted,
             "recall": hits / support,
-            "f1": 2 * hits / (support + said),
-            "specificity": (negatives - said + hits) / negatives,
+            "f1": 2 * hits / (support + predicted),
+            "specificity": (negatives - predicted + hits) / negatives,
         }
     return {name: np.where(support > 0, values, np.nan) for name, values in figures.items()}
 
 
-def averaged(figures: Mapping[str, np.ndarray], support: np.ndarray) -> dict[str, np.ndarray]:
+def average_over_classes(metrics: Mapping[str, np.ndarray], support: np.ndarray) -> dict[str, np.ndarray]:
     """Averages over classes, plain (`_macro`) and weighted by support (`_weighted`).
 
     A class without samples does not count, nor one whose figure is not defined; only the precision of a class
     that is never predicted counts 0.
 
     Args:
-        figures: {figure: (..., C')}, some or all of AVERAGED; others are not averaged.
+        metrics: {figure: (..., C')}, some or all of AVERAGED; others are not averaged.
         support: (..., C') samples of each class.
 
     Returns:
         {average: (...)}; NaN where no class counts.
     """
     found = {}
-    for name in (name for name in AVERAGED if name in figures):
-        values = figures[name]
+    for name in (name for name in AVERAGED_METRICS if name in metrics):
+        values = metrics[name]
         counts = (support > 0) & (~np.isnan(values) | (name == "precision"))
         for how, weight in (("macro", counts), ("weighted", counts * support)):
             with np.errstate(invalid="ignore"):
@@ -68,12 +71,14 @@ def averaged(figures: Mapping[str, np.ndarray], support: np.ndarray) -> dict[str
     return found
 
 
-def balanced_accuracy(confusions: np.ndarray, shown: Sequence[int]) -> np.ndarray:
+def balanced_accuracy(confusions: np.ndarray, present_classes: Sequence[int]) -> np.ndarray:
     """Mean recall of the classes that count, (R, C, C) -> (R,)."""
-    return averaged(per_class(confusions, shown), confusions.sum(axis=2)[:, list(shown)])["recall_macro"]
+    return average_over_classes(
+        per_class(confusions, present_classes), confusions.sum(axis=2)[:, list(present_classes)]
+    )["recall_macro"]
 
 
-def as_degrees(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
+def ordinal_predictions(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
     """What is said of samples whose class is a degree; no degree counts as the one farthest from the truth.
 
     Left out, such answers would cost nothing: nine of ten Definite called "Not Applicable" would be perfect.
@@ -93,7 +98,7 @@ def as_degrees(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) 
     return found
 
 
-def kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarray:
+def cohen_kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarray:
     """Cohen's kappa of each matrix, (R, K, K) -> (R,); NaN where chance alone agrees fully.
 
     1 less the disagreement over that expected by chance, each weighted by the squared distance of the degrees

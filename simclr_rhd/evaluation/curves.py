@@ -9,14 +9,14 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from simclr_rhd.data.labelled_set import Probabilities, Target
-from simclr_rhd.evaluation.aggregate import levels_of
+from simclr_rhd.evaluation.aggregate import aggregate
 
-MOST = 120  # points of a curve
+MAX_POINTS = 120  # points of a curve
 
 Curve = tuple[list[float], list[float]]  # T values on the x axis, T on the y axis
 
 
-def curves(
+def roc_and_pr_curves(
     true: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, evaluable: Sequence[int]
 ) -> dict[str, dict[str, Curve]]:
     """Each class against the rest, over the samples of classes that count.
@@ -40,37 +40,39 @@ def curves(
             continue
         fpr, tpr, _ = roc_curve(is_so, probabilities[:, number])
         precision, recall, _ = precision_recall_curve(is_so, probabilities[:, number])
-        found["roc"][classes[number]] = _thinned(fpr, tpr)
-        found["precision-recall"][classes[number]] = _thinned(*_reached(recall[::-1], precision[::-1]))
+        found["roc"][classes[number]] = _subsample(fpr, tpr)
+        found["precision-recall"][classes[number]] = _subsample(
+            *_trim_precision_recall(recall[::-1], precision[::-1])
+        )
     return found
 
 
-def of_question(
-    question: Target,
-    table: Probabilities,
+def target_curves(
+    target: Target,
+    predictions: Probabilities,
     rows: np.ndarray,
     level: str,
     *,
     groups: np.ndarray,
     videos: np.ndarray,
 ) -> dict[str, dict[str, Curve]]:
-    """The curves of a question's answers for some rows, per 'frame' or per 'video'.
+    """The curves of a target's predictions for some rows, per 'frame' or per 'video'.
 
     Args:
-        question: what is asked of n frames.
-        table: the answers, see `labelled_set.Probabilities`.
+        target: of n frames.
+        predictions: see `labelled_set.Probabilities`.
         rows: indices of annotated frames.
         level: 'frame' or 'video'.
         groups: (n,) names.
         videos: (n,) names.
     """
     nobody = [""] * len(rows)
-    of_rows = question.true[rows], question.probabilities(table)[rows]
-    true, probabilities, _ = levels_of(*of_rows, groups[rows].tolist(), videos[rows].tolist(), nobody)[level]
-    return curves(true, probabilities, question.classes, evaluable=question.evaluable())
+    of_rows = target.true[rows], target.probabilities(predictions)[rows]
+    true, probabilities, _ = aggregate(*of_rows, groups[rows].tolist(), videos[rows].tolist(), nobody)[level]
+    return roc_and_pr_curves(true, probabilities, target.classes, evaluable=target.evaluable())
 
 
-def _reached(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _trim_precision_recall(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The part of a curve in which something is found, up to where all is; recalls rise.
 
     Before, precision is 1 by convention or 0 by one wrong sample; after, it only falls to the class's share.
@@ -80,10 +82,10 @@ def _reached(recall: np.ndarray, precision: np.ndarray) -> tuple[np.ndarray, np.
     return np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision])
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> Curve:
+def _subsample(x: np.ndarray, y: np.ndarray) -> Curve:
     """As many points as are drawn, evenly spaced along the curve: what is steep has its share."""
-    if len(x) <= MOST:
+    if len(x) <= MAX_POINTS:
         return x.tolist(), y.tolist()
     along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], MOST)).clip(max=len(x) - 1))
+    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], MAX_POINTS)).clip(max=len(x) - 1))
     return x[kept].tolist(), y[kept].tolist()

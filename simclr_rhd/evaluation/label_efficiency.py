@@ -12,15 +12,17 @@ import numpy as np
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.evaluation.results import balanced_accuracy
-from simclr_rhd.heads.cross_validation import OURS, PIXELS, Study, pooled
+from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
 from simclr_rhd.heads.train import predict
 
-DRAWS = 3  # times that the groups of a fraction are drawn
+N_REPEATS = 3  # times that the groups of a fraction are drawn
 
-Learn = Callable[..., Probabilities]  # fold, rows to learn from, rows to choose on
+Learner = Callable[..., Probabilities]  # fold, rows to learn from, rows to choose on
 
 
-def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def learning_curves(
+    cv: CrossValidation, fractions: Sequence[float]
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Balanced accuracy per video on the whole test part, by the share of labelled groups that is used.
 
     Of ours, raw pixels and the random encoders, whose draws count alike. Groups to choose on are as scarce as
@@ -28,86 +30,97 @@ def curves(study: Study, fractions: Sequence[float]) -> dict[str, dict[str, list
     below 1 is drawn three times.
 
     Args:
-        study: the frames and their features.
+        cv: the frames and their features.
         fractions: in (0, 1].
 
     Returns:
-        {question's name: {who: points}}; a point has the fraction, the groups it learns from (mean over
+        {target's name: {method: points}}; a point has the fraction, the groups it learns from (mean over
         folds), the mean balanced_accuracy over the draws, and its low and high, their range; None where it
         cannot be computed.
     """
-    cohort, seed = study.cohort, study.heads["seed"]
-    learners: dict[str, list[Learn]] = {
-        OURS: [lambda fold, *rows: _heads(study, study.encoded.folds[fold], *rows)],
+    labelled_set, seed = cv.labelled_set, cv.head_options["seed"]
+    learners: dict[str, list[Learner]] = {
+        OURS: [lambda fold, *rows: _predict_with_heads(cv, cv.features.per_fold[fold], *rows)],
         **{
-            name: [lambda fold, *rows, x=x: _heads(study, x, *rows) for x in drawn]
-            for name, drawn in study.encoded.rivals.items()
+            name: [lambda fold, *rows, x=x: _predict_with_heads(cv, x, *rows) for x in drawn]
+            for name, drawn in cv.features.baseline_encoders.items()
         },
-        PIXELS: [lambda fold, *rows: study.by_pixels(*rows)],
+        PIXELS: [lambda fold, *rows: cv.predict_from_pixels(*rows)],
     }
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {
-        question.name: {name: [] for name in learners} for question in cohort.targets()
+    points: dict[str, dict[str, list[dict[str, Any]]]] = {
+        target.name: {name: [] for name in learners} for target in labelled_set.targets()
     }
     for fraction in fractions:
         used = [
-            [_some(cohort, fold, fraction, seed=[seed, 11, draw, fold]) for fold in range(len(cohort.folds))]
-            for draw in range(draws_of(fraction))
+            [
+                _subsample_fold(labelled_set, fold, fraction, seed=[seed, 11, draw, fold])
+                for fold in range(len(labelled_set.folds))
+            ]
+            for draw in range(n_repeats(fraction))
         ]
-        groups = float(np.mean([len(np.unique(cohort.groups[train])) for of in used for train, _ in of]))
+        groups = float(
+            np.mean([len(np.unique(labelled_set.groups[train])) for of in used for train, _ in of])
+        )
         for name, learning in learners.items():
             draws = [
-                pooled(cohort, [learn(fold, *rows) for fold, rows in enumerate(of_draw)], "test")
+                out_of_fold(labelled_set, [learn(fold, *rows) for fold, rows in enumerate(of_draw)], "test")
                 for learn in learning
                 for of_draw in used
             ]
-            for question in cohort.targets():
-                point = _point(
+            for target in labelled_set.targets():
+                point = _summarize_scores(
                     [
-                        balanced_accuracy(cohort, question, table) if _can_learn(question, of_draw) else None
-                        for table, of_draw in zip(draws, used * len(learning), strict=True)
+                        balanced_accuracy(labelled_set, target, predictions)
+                        if _can_learn(target, of_draw)
+                        else None
+                        for predictions, of_draw in zip(draws, used * len(learning), strict=True)
                     ]
                 )
-                found[question.name][name].append({"fraction": fraction, "groups": groups} | point)
-    return found
+                points[target.name][name].append({"fraction": fraction, "groups": groups} | point)
+    return points
 
 
-def draws_of(fraction: float) -> int:
+def n_repeats(fraction: float) -> int:
     """How often the groups of a fraction are drawn: all of them, once."""
-    return DRAWS if fraction < 1 else 1
+    return N_REPEATS if fraction < 1 else 1
 
 
-def _can_learn(question: Target, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+def _can_learn(target: Target, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
     """Whether two classes are there to learn from in every fold."""
-    return all(len(set(question.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
+    return all(len(set(target.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
 
 
-def _heads(study: Study, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Probabilities:
-    return predict(study.fit(x, train, val).heads, x)
+def _predict_with_heads(
+    cv: CrossValidation, x: np.ndarray, train: np.ndarray, val: np.ndarray
+) -> Probabilities:
+    return predict(cv.fit(x, train, val).heads, x)
 
 
-def _point(scores: Sequence[float | None]) -> dict[str, float | None]:
+def _summarize_scores(scores: Sequence[float | None]) -> dict[str, float | None]:
     known = [score for score in scores if score is not None]
     if not known:
         return dict.fromkeys(("balanced_accuracy", "low", "high"))
     return {"balanced_accuracy": float(np.mean(known)), "low": min(known), "high": max(known)}
 
 
-def _some(
-    cohort: LabelledSet, fold: int, fraction: float, *, seed: list[int]
+def _subsample_fold(
+    labelled_set: LabelledSet, fold: int, fraction: float, *, seed: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a share of the groups of a fold's training and validation part."""
     return (
-        some_groups(cohort, cohort.rows(fold, "train"), fraction, seed=seed),
-        some_groups(cohort, cohort.rows(fold, "val"), fraction, seed=seed),
+        subsample_groups(labelled_set, labelled_set.rows(fold, "train"), fraction, seed=seed),
+        subsample_groups(labelled_set, labelled_set.rows(fold, "val"), fraction, seed=seed),
     )
 
 
-def some_groups(cohort: LabelledSet, rows: np.ndarray, fraction: float, *, seed: Sequence[int]) -> np.ndarray:
+def subsample_groups(
+    labelled_set: LabelledSet, rows: np.ndarray, fraction: float, *, seed: Sequence[int]
+) -> np.ndarray:
     """The rows of a share of their groups, rounded up; first come groups that bring the rarest classes."""
-    names, group = np.unique(cohort.groups[rows], return_inverse=True)
+    names, group = np.unique(labelled_set.groups[rows], return_inverse=True)
     place = np.argsort(np.random.default_rng(list(seed)).permutation(len(names)))  # of each group in the draw
     first = []  # of each class, the rarest first
-    for values in cohort.values.values():
+    for values in labelled_set.values.values():
         for number in np.unique(values[rows][values[rows] >= 0]):
             homes = np.unique(group[values[rows] == number])
             first.append((len(homes), homes[place[homes].argmin()]))

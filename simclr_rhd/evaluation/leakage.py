@@ -17,36 +17,38 @@ import numpy as np
 from simclr_rhd.data.splits.split import HELD_OUT
 from simclr_rhd.data.store.shards import Frames
 
-SIDE = 32  # pixels of a thumbnail's side
+THUMBNAIL_SIDE = 32  # pixels of a thumbnail's side
 # Grey levels (of 255) between thumbnails of one picture. Medians on real heart and lung frames: a frame and
 # its JPEG of quality 75 are 0.3 apart (0.6 at most), its JPEG of half the width 1.1 (2.0), its JPEG moved by
 # a pixel 2.9 (95 % below 4.4); the nearest frame of another patient 23 (6.2 at least, both nearly black).
 # Not found are most next frames of a video (9), copies cropped by 2 % (11) and mirrored ones (30).
-ALIKE = 5.0
-FLAT = 10.0  # standard deviation of a thumbnail; below 2 ALIKE, frames with little in common are that near
-MOST = 200  # pairs that are listed
-ROWS, COLUMNS, READ = 1_000, 10_000, 256  # frames that are compared, or read, at once
+MAX_GREY_DIFFERENCE = 5.0
+MIN_GREY_STD = (
+    10.0  # standard deviation of a thumbnail; below 2 ALIKE, frames with little in common are that near
+)
+MAX_LISTED_PAIRS = 200  # pairs that are listed
+BLOCK_ROWS, BLOCK_COLUMNS, FRAMES_PER_READ = 1_000, 10_000, 256  # frames that are compared, or read, at once
 
-NEAREST, IDENTICAL = "nearest in feature space", "nearly identical"
+NEAREST, NEAR_DUPLICATE = "nearest in feature space", "nearly identical"
 HEADER = ["kind", "test_path", "test_group", "other_path", "other_group", "other_part", "value"]
 
 
-SHOWN = 6  # pairs that look nearly identical whose frames the report shows
-CLOSEST = 20  # pairs in feature space that are listed
+MAX_REPORT_PAIRS = 6  # pairs that look nearly identical whose frames the report shows
+MAX_NEAREST_PAIRS = 20  # pairs in feature space that are listed
 
 
 @dataclass(frozen=True)
-class Audit:
+class LeakAudit:
     """What a leak audit found.
 
     Attributes:
         rows: of `leak_audit.csv`, columns as HEADER.
-        gist: {"closest": the rows of the nearest pairs as records, "near_identical": {"found": pairs in all,
-            "listed", "threshold": grey levels}}.
+        summary: {"closest": the rows of the nearest pairs as records, "near_identical": {"found": pairs in
+            all, "listed", "threshold": grey levels}}.
     """
 
     rows: list[list[Any]]
-    gist: dict[str, Any]
+    summary: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Pair:
     fold: int = 0
 
 
-def audit(
+def audit_leakage(
     features: Sequence[np.ndarray],
     thumbs: np.ndarray,
     labelled: np.ndarray,
@@ -74,7 +76,7 @@ def audit(
     paths: Sequence[str],
     groups: np.ndarray,
     folds: Sequence[np.ndarray],
-) -> Audit:
+) -> LeakAudit:
     """Both looks at a data set, in each fold by its own parts.
 
     Args:
@@ -85,34 +87,34 @@ def audit(
         groups: (M,) names.
         folds: K times (M,) parts.
     """
-    sides = [_sides(part[labelled]) for part in folds]
-    near = closest_pairs(features, groups[labelled], sides, most=CLOSEST)
+    sides = [_train_and_test_rows(part[labelled]) for part in folds]
+    near = closest_pairs(features, groups[labelled], sides, max_pairs=MAX_NEAREST_PAIRS)
     near = [Pair(int(labelled[pair.row]), int(labelled[pair.other]), pair.value, pair.fold) for pair in near]
     alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
     total = 0
     for number, part in enumerate(folds):
-        found, more = near_identical(thumbs, part, tested=["test"])
+        found, more = near_duplicates(thumbs, part, tested=["test"])
         total += more
         for pair in found:
             if frozenset((pair.row, pair.other)) in alike:
                 total -= 1
             alike.setdefault(frozenset((pair.row, pair.other)), replace(pair, fold=number))
-    identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MOST]
+    identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MAX_LISTED_PAIRS]
     of: dict[str, Any] = {"paths": paths, "groups": groups, "folds": folds}
-    rows = [*table_rows(NEAREST, near, **of), *table_rows(IDENTICAL, identical, **of)]
+    rows = [*leak_audit_rows(NEAREST, near, **of), *leak_audit_rows(NEAR_DUPLICATE, identical, **of)]
     gist = {
         "closest": [dict(zip(HEADER, row, strict=True)) for row in rows[: len(near)]],
         "near_identical": {
             "found": total,
             "listed": len(identical),
-            "threshold": ALIKE,
-            "pairs": [dict(zip(HEADER, row, strict=True)) for row in rows[len(near) :][:SHOWN]],
+            "threshold": MAX_GREY_DIFFERENCE,
+            "pairs": [dict(zip(HEADER, row, strict=True)) for row in rows[len(near) :][:MAX_REPORT_PAIRS]],
         },
     }
-    return Audit(rows, gist)
+    return LeakAudit(rows, gist)
 
 
-def _sides(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _train_and_test_rows(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
 
 
@@ -121,7 +123,7 @@ def closest_pairs(
     groups: Sequence[str] | np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
-    most: int = 20,
+    max_pairs: int = 20,
 ) -> list[Pair]:
     """Tested frames and their nearest training frames, at most one pair for two groups.
 
@@ -129,7 +131,7 @@ def closest_pairs(
         features: (n, D) float32 of each fold.
         groups: n names.
         folds: rows that are trained on and rows that are tested, int, of each fold.
-        most: pairs.
+        max_pairs: pairs.
 
     Returns:
         The most similar first: by cosine of the features less the mean of the fold's training frames, to 5
@@ -143,26 +145,26 @@ def closest_pairs(
     found: dict[frozenset[str], Pair] = {}
     for pair in sorted(nearest, key=lambda pair: (-pair.value, pair.row, pair.other)):
         found.setdefault(frozenset((groups[pair.row], groups[pair.other])), pair)
-    return [*found.values()][:most]
+    return [*found.values()][:max_pairs]
 
 
 def thumbnails(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
     """(M, C, S, S) uint8 store -> (n, 32 * 32) float32 grey levels 0 to 255, area means, for some rows."""
-    out = np.empty((len(rows), SIDE * SIDE), dtype=np.float32)
-    for first in range(0, len(rows), READ):
-        grey = frames[rows[first : first + READ]].mean(axis=1, dtype=np.float32)  # (b, S, S)
-        areas = _areas(grey.shape[-1])
-        out[first : first + READ] = (areas @ grey @ areas.T).reshape(len(grey), -1)
+    out = np.empty((len(rows), THUMBNAIL_SIDE * THUMBNAIL_SIDE), dtype=np.float32)
+    for first in range(0, len(rows), FRAMES_PER_READ):
+        grey = frames[rows[first : first + FRAMES_PER_READ]].mean(axis=1, dtype=np.float32)  # (b, S, S)
+        areas = _area_weights(grey.shape[-1])
+        out[first : first + FRAMES_PER_READ] = (areas @ grey @ areas.T).reshape(len(grey), -1)
     return out
 
 
-def near_identical(
+def near_duplicates(
     thumbs: np.ndarray,
     part: np.ndarray,
     *,
     tested: Collection[str],
-    threshold: float = ALIKE,
-    most: int = MOST,
+    threshold: float = MAX_GREY_DIFFERENCE,
+    max_pairs: int = MAX_LISTED_PAIRS,
 ) -> tuple[list[Pair], int]:
     """Pairs of frames of different parts that are one picture, encoded anew, shifted or rescaled a little.
 
@@ -174,20 +176,20 @@ def near_identical(
         part: (M,) names of parts.
         tested: the parts that are tested; one frame of each pair is of them.
         threshold: root mean square difference of two thumbnails that are alike, in grey levels.
-        most: pairs to return.
+        max_pairs: pairs to return.
 
     Returns:
         The most alike first, of equals the first rows; and how many there are in all.
     """
     codes, is_tested = np.unique(part, return_inverse=True)[1], np.isin(part, list(tested))
-    kept = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= FLAT))
+    kept = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= MIN_GREY_STD))
     squares = np.einsum("ij,ij->i", thumbs, thumbs)
     # |a - b|^2 from float32 products is off by some 1e-7 of |a|^2: what is near is then measured exactly
     limit = thumbs.shape[1] * threshold**2 + 1e-5 * squares.max(initial=0)
     best: list[tuple[float, int, int]] = []
     total = 0
-    for rows in _pieces(kept[is_tested[kept]], ROWS):
-        for others in _pieces(kept, COLUMNS):
+    for rows in _chunks(kept[is_tested[kept]], BLOCK_ROWS):
+        for others in _chunks(kept, BLOCK_COLUMNS):
             near = squares[rows, None] + squares[others] - 2 * (thumbs[rows] @ thumbs[others].T) <= limit
             near &= codes[rows, None] != codes[others]
             near &= ~is_tested[others] | (rows[:, None] < others)
@@ -200,11 +202,11 @@ def near_identical(
                     (float(value), int(rows[at]), int(other))
                     for value, other in zip(apart[here], like[here], strict=True)
                 ]
-                best = heapq.nsmallest(most, best + new)
+                best = heapq.nsmallest(max_pairs, best + new)
     return [Pair(row, other, value) for value, row, other in best], total
 
 
-def table_rows(
+def leak_audit_rows(
     kind: str,
     pairs: Sequence[Pair],
     *,
@@ -231,12 +233,12 @@ def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Itera
     if not len(train):
         return
     mean = features[train].mean(axis=0, dtype=np.float64).astype(np.float32)
-    for rows in _pieces(test, ROWS):
-        ours = _directions(features[rows] - mean)
+    for rows in _chunks(test, BLOCK_ROWS):
+        ours = _unit_vectors(features[rows] - mean)
         value, other = np.full(len(rows), -np.inf), np.zeros(len(rows), dtype=np.int64)
-        for others in _pieces(train, COLUMNS):
+        for others in _chunks(train, BLOCK_COLUMNS):
             # the last bits of a product depend on its place: equal frames are equal when rounded
-            similarity = (ours @ _directions(features[others] - mean).T).round(5)
+            similarity = (ours @ _unit_vectors(features[others] - mean).T).round(5)
             first = similarity.argmax(axis=1)
             here = similarity[np.arange(len(rows)), first].astype(np.float64).round(5)
             other = np.where(here > value, others[first], other)
@@ -244,16 +246,16 @@ def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Itera
         yield from map(Pair, rows.tolist(), other.tolist(), value.tolist())
 
 
-def _directions(x: np.ndarray) -> np.ndarray:
+def _unit_vectors(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
-def _areas(side: int) -> np.ndarray:
+def _area_weights(side: int) -> np.ndarray:
     """(32, side) float32: the share of each pixel of a line in the mean of each of its 32 equal pieces."""
-    edges, pixels = np.arange(SIDE + 1)[:, None] * side / SIDE, np.arange(side)
+    edges, pixels = np.arange(THUMBNAIL_SIDE + 1)[:, None] * side / THUMBNAIL_SIDE, np.arange(side)
     overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return (overlap.clip(0) * SIDE / side).astype(np.float32)
+    return (overlap.clip(0) * THUMBNAIL_SIDE / side).astype(np.float32)
 
 
-def _pieces(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+def _chunks(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (rows[first : first + size] for first in range(0, len(rows), size))

@@ -22,22 +22,33 @@ from sklearn.metrics import (
 )
 
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.evaluation.aggregate import levels_of, of_one_class
-from simclr_rhd.evaluation.bootstrap import TAIL, difference_bounds, draws, totals
-from simclr_rhd.evaluation.confusions import AVERAGED, as_degrees, averaged, balanced_accuracy, counted
-from simclr_rhd.evaluation.intervals import intervals, rest_on
+from simclr_rhd.evaluation.aggregate import aggregate, single_class_patients
+from simclr_rhd.evaluation.bootstrap import (
+    TAIL_PROBABILITY,
+    difference_interval,
+    resample_counts,
+    resample_sums,
+)
+from simclr_rhd.evaluation.confusions import (
+    AVERAGED_METRICS,
+    average_over_classes,
+    balanced_accuracy,
+    group_confusions,
+    ordinal_predictions,
+)
+from simclr_rhd.evaluation.intervals import bootstrap_intervals, effective_groups
 from simclr_rhd.heads.calibration import expected_calibration_error, squared_errors
 
-PER_CLASS = ("accuracy", *AVERAGED)
-AVERAGES = (
+PER_CLASS_METRICS = ("accuracy", *AVERAGED_METRICS)
+AVERAGE_METRICS = (
     "accuracy",
     "balanced_accuracy",
-    *(f"{name}_{how}" for name in AVERAGED for how in ("macro", "weighted")),
+    *(f"{name}_{how}" for name in AVERAGED_METRICS for how in ("macro", "weighted")),
     *("kappa", "quadratic_kappa", "brier", "ece"),
 )
 
 
-def levels(
+def score_levels(
     true: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],
@@ -71,12 +82,12 @@ def levels(
     """
     found = {}
     how: dict[str, Any] = {"evaluable": evaluable, "ordered": ordered, "seed": seed}
-    held = None if prevalence is None else levels_of(true, prevalence, groups, videos, patients)
-    for level, (of, p, names) in levels_of(true, probabilities, groups, videos, patients).items():
+    held = None if prevalence is None else aggregate(true, prevalence, groups, videos, patients)
+    for level, (of, p, names) in aggregate(true, probabilities, groups, videos, patients).items():
         found[level] = scores(
             of, p, classes, names, **how, prevalence=None if held is None else held[level][1]
         )
-    _, known, mixed = of_one_class(true, patients)
+    _, known, mixed = single_class_patients(true, patients)
     by_patient = found["patient"]
     by_patient["left_out"] = mixed
     if "reason" in by_patient and not known:
@@ -97,7 +108,7 @@ def scores(
     seed: int,
     prevalence: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """SCORES of the metrics file; see `levels` for the arguments.
+    """SCORES of the metrics file; see `score_levels` for the arguments.
 
     "reasons" is {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
     a class's figures, "Normal". With fewer than two evaluable classes among the samples every score is None
@@ -105,12 +116,13 @@ def scores(
     """
     counts = np.isin(true, evaluable)
     shown, names = np.unique(true[counts]).tolist(), np.asarray(groups)[counts]
-    said = balanced_choice(probabilities, prevalence)
-    confusion = counted(true, said, np.zeros_like(true), 1, len(classes))[0]
+    predicted = balanced_choice(probabilities, prevalence)
+    confusion = group_confusions(true, predicted, np.zeros_like(true), 1, len(classes))[0]
     result: dict[str, Any] = {"n": len(names), "groups": len(np.unique(names))}
-    result |= dict.fromkeys(AVERAGES) | {"ci95": dict.fromkeys(AVERAGES)}
+    result |= dict.fromkeys(AVERAGE_METRICS) | {"ci95": dict.fromkeys(AVERAGE_METRICS)}
     result["per_class"] = {
-        name: dict.fromkeys(PER_CLASS) | {"support": int(support), "ci95": dict.fromkeys(PER_CLASS)}
+        name: dict.fromkeys(PER_CLASS_METRICS)
+        | {"support": int(support), "ci95": dict.fromkeys(PER_CLASS_METRICS)}
         for name, support in zip(classes, confusion.sum(axis=1), strict=True)
     }
     result |= {"confusion": confusion.tolist(), "reasons": {}}
@@ -118,20 +130,20 @@ def scores(
         which = ", ".join(classes[number] for number in shown) or "none"
         result["reason"] = f"fewer than two classes can be evaluated here ({which})"
         return result
-    true, said, probabilities = true[counts], said[counts], probabilities[counts]
-    figures, averages = _figures(true, said, probabilities, shown, ordered)
-    of_classes, of_averages = intervals(
-        true, said, probabilities, names, shown=shown, ordered=ordered, seed=seed
+    true, predicted, probabilities = true[counts], predicted[counts], probabilities[counts]
+    figures, averages = _point_estimates(true, predicted, probabilities, shown, ordered)
+    of_classes, of_averages = bootstrap_intervals(
+        true, predicted, probabilities, names, present_classes=shown, ordered=ordered, seed=seed
     )
-    _fill(result, AVERAGES, averages, of_averages)
+    _fill_defined(result, AVERAGE_METRICS, averages, of_averages)
     for row, number in enumerate(shown):
-        values, ranges = ({name: of[name][row] for name in PER_CLASS} for of in (figures, of_classes))
-        _fill(result["per_class"][classes[number]], PER_CLASS, values, ranges)
+        values, ranges = ({name: of[name][row] for name in PER_CLASS_METRICS} for of in (figures, of_classes))
+        _fill_defined(result["per_class"][classes[number]], PER_CLASS_METRICS, values, ranges)
     result["reasons"] = dict(_reasons(result, [classes[number] for number in evaluable], ordered))
     return result
 
 
-def margins(
+def paired_differences(
     true: np.ndarray,
     ours: np.ndarray,
     theirs: np.ndarray,
@@ -142,7 +154,7 @@ def margins(
     evaluable: Sequence[int],
     seed: int,
     prevalences: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-    comparisons: int = 1,
+    n_comparisons: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """By how much one classifier's balanced accuracy is above another's on the same samples.
 
@@ -160,29 +172,31 @@ def margins(
         evaluable: indices of the classes that count.
         seed: of the bootstrap.
         prevalences: of the same shapes, that they hold for; None for classes that are equally frequent.
-        comparisons: how many differences of a family shall be held by their intervals together with 95 %
+        n_comparisons: how many differences of a family shall be held by their intervals together with 95 %
             (Bonferroni): each has 1 - 0.05 / comparisons.
 
     Returns:
         {level: {"balanced_accuracy": difference, "ci95": [low, high], "same_answers": to every sample}}, None
         where it cannot be computed.
     """
-    said: list[dict[str, np.ndarray]] = []
+    predicted: list[dict[str, np.ndarray]] = []
     n_draws = theirs.size // ours.size
     for p, held in zip((ours, theirs), prevalences, strict=True):
         prior = np.ones_like(p) if held is None else held
         for of_draw, its_prior in zip(*(of.reshape(-1, *ours.shape) for of in (p, prior)), strict=True):
-            at, priors = (levels_of(true, of, groups, videos, patients) for of in (of_draw, its_prior))
-            said.append({level: balanced_choice(at[level][1], priors[level][1]) for level in at})
-    assert len(said) == 1 + n_draws
-    how: dict[str, Any] = {"evaluable": evaluable, "seed": seed, "tail": TAIL / comparisons}
+            at, priors = (aggregate(true, of, groups, videos, patients) for of in (of_draw, its_prior))
+            predicted.append({level: balanced_choice(at[level][1], priors[level][1]) for level in at})
+    assert len(predicted) == 1 + n_draws
+    how: dict[str, Any] = {"evaluable": evaluable, "seed": seed, "tail": TAIL_PROBABILITY / n_comparisons}
     return {
-        level: _margin(of, said[0][level], [draw[level] for draw in said[1:]], names, **how)
-        for level, (of, _, names) in levels_of(true, ours, groups, videos, patients).items()
+        level: _paired_difference(
+            of, predicted[0][level], [draw[level] for draw in predicted[1:]], names, **how
+        )
+        for level, (of, _, names) in aggregate(true, ours, groups, videos, patients).items()
     }
 
 
-def _margin(
+def _paired_difference(
     true: np.ndarray,
     ours: np.ndarray,
     theirs: Sequence[np.ndarray],
@@ -199,16 +213,17 @@ def _margin(
     names, group = np.unique(np.asarray(groups)[counts], return_inverse=True)
     n_classes = 1 + max(map(np.max, (true, ours, *theirs)))
     once = np.ones((1, len(names)), dtype=np.uint16)  # the samples themselves, before their resamples
-    drawn = np.vstack([once, draws(len(names), seed)])
+    counts_of_groups = np.vstack([once, resample_counts(len(names), seed)])
     of_groups = [
-        counted(true[counts], said[counts], group, len(names), n_classes) for said in (ours, *theirs)
+        group_confusions(true[counts], predicted[counts], group, len(names), n_classes)
+        for predicted in (ours, *theirs)
     ]
-    a, *of_draws = (balanced_accuracy(totals(drawn, of), shown) for of in of_groups)
+    a, *of_draws = (balanced_accuracy(resample_sums(counts_of_groups, of), shown) for of in of_groups)
     b = _mean_of_draws(np.stack(of_draws, axis=1), seed=seed)
-    resting = rest_on(of_groups[0], shown)[1]["recall_macro"]
+    resting = effective_groups(of_groups[0], shown)[1]["recall_macro"]
     return {
         "balanced_accuracy": float(a[0] - b[0]),
-        "ci95": difference_bounds(a[1:] - b[1:], resting, tail=tail),
+        "ci95": difference_interval(a[1:] - b[1:], resting, tail=tail),
     } | {"same_answers": all((ours[counts] == of[counts]).all() for of in theirs)}
 
 
@@ -221,9 +236,9 @@ def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     if n_draws == 1:
         return scores[:, 0]
     shares = np.full(n_draws, 1 / n_draws)
-    often = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
-    often[0] = shares[0]
-    return (scores * (shares + (often - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)
+    drawn_shares = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
+    drawn_shares[0] = shares[0]
+    return (scores * (shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)
 
 
 def mean_of_scores(parts: Sequence[Any]) -> Any:
@@ -241,28 +256,28 @@ def mean_of_scores(parts: Sequence[Any]) -> Any:
     return first if all(part == first for part in parts) else float(np.mean(parts))
 
 
-def _figures(
+def _point_estimates(
     true: np.ndarray,
     predicted: np.ndarray,
     probabilities: np.ndarray,
-    shown: Sequence[int],
+    present_classes: Sequence[int],
     ordered: Sequence[int],
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """{figure: (C',)} and {average: value}; NaN where it is not defined."""
     precision, recall, f1, support = precision_recall_fscore_support(
-        true, predicted, labels=shown, zero_division=np.nan
+        true, predicted, labels=present_classes, zero_division=np.nan
     )
-    is_so, said_so = true[:, None] == shown, predicted[:, None] == shown  # (n, C')
+    is_so, said_so = true[:, None] == present_classes, predicted[:, None] == present_classes  # (n, C')
     figures = {
         "accuracy": (is_so == said_so).mean(axis=0),
         "precision": precision,
         "recall": recall,
         "f1": f1,
         "specificity": recall_score(~is_so, ~said_so, average=None),
-        "auroc": roc_auc_score(is_so, probabilities[:, shown], average=None),
-        "average_precision": average_precision_score(is_so, probabilities[:, shown], average=None),
+        "auroc": roc_auc_score(is_so, probabilities[:, present_classes], average=None),
+        "average_precision": average_precision_score(is_so, probabilities[:, present_classes], average=None),
     }
-    averages = {name: float(value) for name, value in averaged(figures, support).items()}
+    averages = {name: float(value) for name, value in average_over_classes(figures, support).items()}
     return figures, averages | {
         "accuracy": accuracy_score(true, predicted),
         "balanced_accuracy": averages["recall_macro"],
@@ -274,13 +289,13 @@ def _figures(
 
 
 def _quadratic_kappa(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> float:
-    kept, predicted = np.isin(true, ordered), as_degrees(true, predicted, ordered)
+    kept, predicted = np.isin(true, ordered), ordinal_predictions(true, predicted, ordered)
     if np.isin(ordered, true).sum() < 2 or len(np.unique([true[kept], predicted[kept]])) < 2:
         return np.nan
     return cohen_kappa_score(true[kept], predicted[kept], labels=list(ordered), weights="quadratic")
 
 
-def _fill(row: dict[str, Any], names: Sequence[str], values: Any, ranges: Any) -> None:
+def _fill_defined(row: dict[str, Any], names: Sequence[str], values: Any, ranges: Any) -> None:
     """Put the figures that are defined, and their intervals, in place of None."""
     for name in names:
         if not np.isnan(values[name]):
@@ -296,7 +311,7 @@ def _reasons(
         yield "quadratic_kappa", scale if ordered else "the classes have no order"
     if result["groups"] < 2:
         yield "intervals", "fewer than two groups"
-    rows = {"": (result, AVERAGES)}
+    rows = {"": (result, AVERAGE_METRICS)}
     for name, row in result["per_class"].items():
         if name not in evaluable:
             yield name, "cannot be evaluated"
@@ -304,7 +319,7 @@ def _reasons(
             yield name, "no sample of it here"
         elif row["precision"] is None:
             yield f"precision of {name}", "never predicted"
-        rows[f" of {name}"] = (row, PER_CLASS)
+        rows[f" of {name}"] = (row, PER_CLASS_METRICS)
     for of, (row, names) in rows.items():
         for name in names:
             if row[name] is not None and row["ci95"][name] is None and result["groups"] >= 2:

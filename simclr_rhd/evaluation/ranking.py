@@ -6,11 +6,11 @@ Notation: n samples, G groups, R resamples, B distinct scores of the samples of 
 import numpy as np
 from scipy.sparse import csr_array
 
-CELLS = 2**15  # of one array at a time: they stay in the cache, and the memory is bounded
+MAX_CELLS = 2**15  # of one array at a time: they stay in the cache, and the memory is bounded
 
 
-def ranking(
-    is_so: np.ndarray, score: np.ndarray, group: np.ndarray, drawn: np.ndarray
+def ranking_metrics(
+    positive: np.ndarray, score: np.ndarray, group: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both areas of one class against the rest, for each resample.
 
@@ -18,27 +18,27 @@ def ranking(
     samples of the class, so counts are wanted only at their B scores.
 
     Args:
-        is_so: (n,) bool, whether a sample is of the class; some must be.
+        positive: (n,) bool, whether a sample is of the class; some must be.
         score: (n,) the higher the likelier.
         group: (n,) indices of groups.
-        drawn: (R, G) how often each group counts.
+        counts: (R, G) how often each group counts.
 
     Returns:
         (R,) AUROC, ties count half, and (R,) average precision; NaN where all or none are of the class.
     """
-    ladder = np.unique(-score[is_so])  # (B,) from the best score down
+    ladder = np.unique(-score[positive])  # (B,) from the best score down
     step = np.searchsorted(ladder, -score)  # first step that is not above the sample's score; B below all
-    tied = ~is_so & np.isin(score, score[is_so])
+    tied = ~positive & np.isin(score, score[positive])
 
     def counted(which: np.ndarray) -> csr_array:
         where = (step[which], group[which])
-        return csr_array((np.ones(which.sum()), where), shape=(len(ladder) + 1, drawn.shape[1]))
+        return csr_array((np.ones(which.sum()), where), shape=(len(ladder) + 1, counts.shape[1]))
 
-    of_class, of_rest, of_tied = counted(is_so), counted(~is_so), counted(tied)
+    of_class, of_rest, of_tied = counted(positive), counted(~positive), counted(tied)
     found = []
-    size = max(1, CELLS // (len(ladder) + 1))
-    for start in range(0, len(drawn), size):
-        weights = np.ascontiguousarray(drawn[start : start + size].T, dtype=np.float64)  # (G, r)
+    size = max(1, MAX_CELLS // (len(ladder) + 1))
+    for start in range(0, len(counts), size):
+        weights = np.ascontiguousarray(counts[start : start + size].T, dtype=np.float64)  # (G, r)
         hits, rest, ties = of_class @ weights, of_rest @ weights, of_tied @ weights  # (B + 1, r)
         true_positives, false_positives = hits.cumsum(axis=0), rest.cumsum(axis=0)
         positives, negatives = true_positives[-1], false_positives[-1]

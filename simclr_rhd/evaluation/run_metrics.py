@@ -12,20 +12,20 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import Probabilities
 from simclr_rhd.evaluation import leakage, results
 from simclr_rhd.evaluation.config import EvaluationConfig
-from simclr_rhd.evaluation.label_efficiency import curves
+from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.results import FINETUNED
-from simclr_rhd.evaluation.selective import selective
-from simclr_rhd.heads.cross_validation import OURS, Study
-from simclr_rhd.heads.train import Trained
+from simclr_rhd.evaluation.selective import evaluate_selective
+from simclr_rhd.heads.cross_validation import OURS, CrossValidation
+from simclr_rhd.heads.train import TrainedHeads
 
 logger = logging.getLogger("simclr_rhd")
 
 
 def evaluate(
     config: EvaluationConfig,
-    study: Study,
-    trained: Sequence[Trained],
-    said: Mapping[str, Sequence[Probabilities]],
+    study: CrossValidation,
+    trained: Sequence[TrainedHeads],
+    predictions: Mapping[str, Sequence[Probabilities]],
     tuned: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, Any]]:
     """{question: figures} of our heads, of what they are compared with, and of what the flags ask for.
@@ -34,23 +34,23 @@ def evaluate(
         config: of the evaluation.
         study: the labelled frames and their folds.
         trained: the heads of each fold.
-        said: {method: K tables of probabilities}.
+        predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
-    cohort = study.cohort
-    found = results.evaluate(cohort, said, seed=study.heads["seed"])
+    cohort = study.labelled_set
+    found = results.evaluate(cohort, predictions, seed=study.head_options["seed"])
     epochs_kept = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     for name in found if tuned else ():
         found[name][FINETUNED]["epochs_kept"] = list(epochs_kept.values())[-len(cohort.folds) :]
-    for name, facts in selective(cohort, said[OURS]).items():
+    for name, facts in evaluate_selective(cohort, predictions[OURS]).items():
         found[name]["selective"] = facts
-    for name, facts in results.head_facts(cohort, trained, study.encoded.folds).items():
+    for name, facts in results.describe_heads(cohort, trained, study.features.per_fold).items():
         found[name]["head"] = facts
     if config.label_fractions:
-        for name, points in curves(study, config.label_fractions).items():
+        for name, points in learning_curves(study, config.label_fractions).items():
             found[name]["label_efficiency"] = points
     if config.show_leak:
-        for name, leaky in results.leak(study).items():
+        for name, leaky in results.frame_split_scores(study).items():
             found[name]["leak"] = leaky
     return found
 
@@ -72,10 +72,10 @@ def describe_split(dataset: Dataset, init: str) -> dict[str, Any]:
     }
 
 
-def audit_leakage(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, Any]:
+def audit_leakage(dataset: Dataset, study: CrossValidation, save_dir: Path) -> dict[str, Any]:
     """Look for the same patient on two sides: write `leak_audit.csv`; the summary of it."""
-    audit = leakage.audit(
-        study.encoded.folds,
+    audit = leakage.audit_leakage(
+        study.features.per_fold,
         leakage.thumbnails(dataset.store.frames, np.arange(len(dataset.part))),
         dataset.labelled(),
         paths=dataset.store.keys,
@@ -83,23 +83,23 @@ def audit_leakage(dataset: Dataset, study: Study, save_dir: Path) -> dict[str, A
         folds=[fold.part for fold in dataset.folds],
     )
     write_rows(save_dir / "leak_audit.csv", leakage.HEADER, audit.rows)
-    alike = audit.gist["near_identical"]["found"]
+    alike = audit.summary["near_identical"]["found"]
     if alike:
         logger.warning(
             "WARNING %d pairs of frames in different parts look nearly identical (leak_audit.csv): if they "
             "are of one patient, the scores are too good",
             alike,
         )
-    return audit.gist
+    return audit.summary
 
 
 def write_metrics(
-    save_dir: Path, metrics: Mapping[str, Any], study: Study, ours: Sequence[Probabilities]
+    save_dir: Path, metrics: Mapping[str, Any], study: CrossValidation, ours: Sequence[Probabilities]
 ) -> None:
     """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
     write_json(save_dir / "metrics.json", metrics)
     write_rows(
         save_dir / "predictions.csv",
-        results.prediction_header(study.cohort),
-        results.prediction_rows(study.cohort, ours),
+        results.prediction_header(study.labelled_set),
+        results.prediction_rows(study.labelled_set, ours),
     )

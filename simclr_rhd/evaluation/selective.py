@@ -17,41 +17,44 @@ from simclr_rhd.core.files import to_jsonable
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.evaluation.aggregate import levels_of
+from simclr_rhd.evaluation.aggregate import aggregate
 
 LEVELS = ("frame", "video")
-MOST_POINTS = 200  # of a curve
-MOST_WRONG = 0.10  # share of a patient's answers that may be wrong, in the mean
-SURE = 0.90  # confidence with which that is proved
+MAX_CURVE_POINTS = 200  # of a curve
+TARGET_RISK = 0.10  # share of a patient's answers that may be wrong, in the mean
+PROOF_CONFIDENCE = 0.90  # confidence with which that is proved
 THRESHOLDS = tuple(percent / 100 for percent in range(99, -1, -1))  # in the order in which they are tried
-RULE = f"with {SURE:.0%} confidence at most {MOST_WRONG:.0%} of a patient's answers are wrong, in the mean"
-NEVER = 2.0  # a confidence that no answer has
+GUARANTEE = (
+    f"with {PROOF_CONFIDENCE:.0%} confidence at most {TARGET_RISK:.0%} of a patient's answers are wrong, "
+    "in the mean"
+)
+ABSTAIN_ALWAYS = 2.0  # a confidence that no answer has
 
 
-def confidence_of(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
+def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
     """(n, C) -> (n,): the probability of what is said, the balanced choice."""
     return probabilities[np.arange(len(probabilities)), balanced_choice(probabilities, prevalence)]
 
 
-def risk_coverage(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What share is answered, and what share of that is wrong, at every threshold.
 
     Args:
         confidence: (n,).
-        right: (n,) bool.
+        correct: (n,) bool.
 
     Returns:
         thresholds (m,) from the highest; coverage (m,), 0 to 1; risk (m,), 0 to 1; m different confidences.
     """
     order = np.argsort(-confidence, kind="stable")
-    confidence, wrong = confidence[order], ~right[order]
+    confidence, wrong = confidence[order], ~correct[order]
     last = np.flatnonzero(np.append(np.diff(confidence) != 0, True)[: len(confidence)])  # of each tie
     answered = last + 1
     return confidence[last], answered / max(1, len(confidence)), np.cumsum(wrong)[last] / answered
 
 
 @dataclass(frozen=True)
-class Limit:
+class AnswerThreshold:
     """From which confidence on answers are taken.
 
     Attributes:
@@ -64,46 +67,53 @@ class Limit:
 
 
 def choose_threshold(
-    confidence: np.ndarray, right: np.ndarray, patients: np.ndarray, *, most_wrong: float = MOST_WRONG
-) -> Limit:
-    """The lowest confidence of which it is proved that at most `most_wrong` of the answers are wrong.
+    confidence: np.ndarray, correct: np.ndarray, patients: np.ndarray, *, target_risk: float = TARGET_RISK
+) -> AnswerThreshold:
+    """The lowest confidence of which it is proved that at most `target_risk` of the answers are wrong.
 
     The risk is the share of a patient's answers that is wrong, in the mean over patients with an answer. With
-    a chance of 1 - SURE at most the true risk at the threshold is above `most_wrong`: thresholds of a fixed
+    a chance of 1 - SURE at most the true risk at the threshold is above `target_risk`: thresholds of a fixed
     sequence are tried from the highest on until one fails (fixed-sequence testing, Angelopoulos et al. 2021,
     "Learn then Test", section 2.3). Those at which too few patients have an answer for a proof, or fewer than
     half of them, are passed over: how many answer does not depend on how many are right.
 
     Args:
         confidence: (n,) of validation samples.
-        right: (n,) bool.
+        correct: (n,) bool.
         patients: (n,) or other groups of which each is one observation.
-        most_wrong: 0 to 1.
+        target_risk: 0 to 1.
     """
     names, patient, size = np.unique(patients, return_inverse=True, return_counts=True)
-    needed = math.ceil(math.log(1 - SURE) / math.log1p(-most_wrong))  # patients without a mistake
+    needed = math.ceil(
+        math.log(1 - PROOF_CONFIDENCE) / math.log1p(-target_risk)
+    )  # patients without a mistake
     if len(names) < needed:
-        return Limit(
-            NEVER, f"{len(names)} validation groups are too few; a proof takes {needed} without a mistake"
+        return AnswerThreshold(
+            ABSTAIN_ALWAYS,
+            f"{len(names)} validation groups are too few; a proof takes {needed} without a mistake",
         )
-    found = Limit(NEVER)
+    lowest = AnswerThreshold(ABSTAIN_ALWAYS)
     for threshold in THRESHOLDS:
         answered = confidence >= threshold
         of_patients = np.bincount(patient[answered], minlength=len(names))
         asked = of_patients > 0
         if asked.sum() < max(needed, len(names) / 2):
             continue
-        wrong = np.bincount(patient[answered & ~right], minlength=len(names))[asked] / of_patients[asked]
-        if _proved(wrong, most_wrong, single=bool(size.max() == 1)):
-            found = Limit(threshold)
+        wrong = np.bincount(patient[answered & ~correct], minlength=len(names))[asked] / of_patients[asked]
+        if _risk_is_proved(wrong, target_risk, single=bool(size.max() == 1)):
+            lowest = AnswerThreshold(threshold)
             continue
         why = f"of the surest answers of {asked.sum()} validation groups {wrong.mean():.1%} are wrong"
-        return found if found.threshold < NEVER else Limit(NEVER, f"{why}, which is too many for a proof")
-    return found
+        return (
+            lowest
+            if lowest.threshold < ABSTAIN_ALWAYS
+            else AnswerThreshold(ABSTAIN_ALWAYS, f"{why}, which is too many for a proof")
+        )
+    return lowest
 
 
-def _proved(wrong: np.ndarray, most_wrong: float, *, single: bool) -> bool:
-    """Whether the mean of n independent shares is at most `most_wrong`, with confidence SURE.
+def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> bool:
+    """Whether the mean of n independent shares is at most `target_risk`, with confidence SURE.
 
     Where each patient has one answer, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
     each patient draw one of their answers: the number of wrong ones is binomial, and at most the sum of the
@@ -111,86 +121,97 @@ def _proved(wrong: np.ndarray, most_wrong: float, *, single: bool) -> bool:
     error.
     """
     mistakes = math.ceil(wrong.sum() - 1e-9)
-    error = (1 - SURE) / (1 if single or mistakes == 0 else 2)
-    return bool(binom.cdf(mistakes, len(wrong), most_wrong) <= error)
+    error = (1 - PROOF_CONFIDENCE) / (1 if single or mistakes == 0 else 2)
+    return bool(binom.cdf(mistakes, len(wrong), target_risk) <= error)
 
 
-def at_threshold(
-    confidence: np.ndarray, right: np.ndarray, threshold: np.ndarray | float
+def coverage_and_risk(
+    confidence: np.ndarray, correct: np.ndarray, threshold: np.ndarray | float
 ) -> dict[str, float]:
     """{"coverage", "risk": NaN without an answer} of the answers at or above a threshold."""
     answered = confidence >= threshold
-    risk = float((~right[answered]).mean()) if answered.any() else float("nan")
+    risk = float((~correct[answered]).mean()) if answered.any() else float("nan")
     return {"coverage": float(answered.mean()) if len(answered) else float("nan"), "risk": risk}
 
 
-def limits_of(cohort: LabelledSet, table: Probabilities, part: np.ndarray) -> dict[str, dict[str, Limit]]:
-    """{question: {"frame", "video": what is proved on the validation part}}.
+def answer_thresholds(
+    labelled_set: LabelledSet, predictions: Probabilities, part: np.ndarray
+) -> dict[str, dict[str, AnswerThreshold]]:
+    """{target: {"frame", "video": what is proved on the validation part}}.
 
     Args:
-        cohort: the labelled frames.
-        table: what the heads that are kept say of them.
+        labelled_set: the labelled frames.
+        predictions: what the heads that are kept say of them.
         part: (n,) 'train', 'val' or 'test' of these heads.
     """
     rows = np.flatnonzero(part == "val")
     return {
-        question.name: {
-            level: choose_threshold(*_units(cohort, question, table, rows, level)) for level in LEVELS
+        target.name: {
+            level: choose_threshold(
+                *_confidence_and_correctness(labelled_set, target, predictions, rows, level)
+            )
+            for level in LEVELS
         }
-        for question in cohort.targets()
+        for target in labelled_set.targets()
     }
 
 
-def selective(cohort: LabelledSet, tables: Sequence[Probabilities]) -> dict[str, dict[str, Any]]:
+def evaluate_selective(
+    labelled_set: LabelledSet, fold_predictions: Sequence[Probabilities]
+) -> dict[str, dict[str, Any]]:
     """What thresholds that are chosen on validation groups do to the tested ones, fold by fold.
 
     Args:
-        cohort: the labelled frames.
-        tables: what the heads of each fold say of them.
+        labelled_set: the labelled frames.
+        fold_predictions: what the heads of each fold say of them.
 
     Returns:
-        {question: {"most_wrong", "confidence" of the proof, and per "frame" and "video": {"thresholds" of the
+        {target: {"most_wrong", "confidence" of the proof, and per "frame" and "video": {"thresholds" of the
         folds, "reasons" why one is NEVER, "coverage", "risk" of the tested samples, None without any, and
         "curve": {"coverage", "risk"} at every threshold}}}.
     """
-    found = {}
-    for question in cohort.targets():
-        found[question.name] = {"most_wrong": MOST_WRONG, "confidence": SURE} | {
-            level: _at_level(cohort, question, tables, level) for level in LEVELS
+    results = {}
+    for target in labelled_set.targets():
+        results[target.name] = {"most_wrong": TARGET_RISK, "confidence": PROOF_CONFIDENCE} | {
+            level: _evaluate_level(labelled_set, target, fold_predictions, level) for level in LEVELS
         }
-    return found
+    return results
 
 
-def _at_level(
-    cohort: LabelledSet, question: Target, tables: Sequence[Probabilities], level: str
+def _evaluate_level(
+    labelled_set: LabelledSet, target: Target, fold_predictions: Sequence[Probabilities], level: str
 ) -> dict[str, Any]:
     confidence, right, limit, chosen_on = [], [], [], []
-    for fold, table in enumerate(tables):
-        found = choose_threshold(*_units(cohort, question, table, cohort.rows(fold, "val"), level))
-        sure, is_right, _ = _units(cohort, question, table, cohort.rows(fold, "test"), level)
-        chosen_on.append(found)
+    for fold, table in enumerate(fold_predictions):
+        threshold = choose_threshold(
+            *_confidence_and_correctness(labelled_set, target, table, labelled_set.rows(fold, "val"), level)
+        )
+        sure, is_right, _ = _confidence_and_correctness(
+            labelled_set, target, table, labelled_set.rows(fold, "test"), level
+        )
+        chosen_on.append(threshold)
         confidence.append(sure)
         right.append(is_right)
-        limit.append(np.full(len(sure), found.threshold))
+        limit.append(np.full(len(sure), threshold.threshold))
     sure, is_right = np.concatenate(confidence), np.concatenate(right)
     _, coverage, risk = risk_coverage(sure, is_right)
-    shown = evenly_spaced(len(coverage), MOST_POINTS)
-    at = at_threshold(sure, is_right, np.concatenate(limit))
+    shown = evenly_spaced(len(coverage), MAX_CURVE_POINTS)
+    at = coverage_and_risk(sure, is_right, np.concatenate(limit))
     curve = {"coverage": coverage[shown].tolist(), "risk": risk[shown].tolist()}
     facts = {"thresholds": [of.threshold for of in chosen_on], "reasons": [of.reason for of in chosen_on]}
     return facts | {"curve": curve} | {name: to_jsonable(value) for name, value in at.items()}
 
 
-def _units(
-    cohort: LabelledSet, question: Target, table: Probabilities, rows: np.ndarray, level: str
+def _confidence_and_correctness(
+    labelled_set: LabelledSet, target: Target, predictions: Probabilities, rows: np.ndarray, level: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(m,) confidence, (m,) whether it is right, (m,) group, of annotated frames or videos of some rows."""
-    rows = rows[question.true[rows] >= 0]
+    rows = rows[target.true[rows] >= 0]
     if not len(rows):
         return np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=str)
-    whose = cohort.groups[rows].tolist(), cohort.videos[rows].tolist(), [""] * len(rows)
+    whose = labelled_set.groups[rows].tolist(), labelled_set.videos[rows].tolist(), [""] * len(rows)
     (true, p, groups), (_, prevalence, _) = (
-        levels_of(question.true[rows], of[rows], *whose)[level]
-        for of in (question.probabilities(table), question.prevalence(table))
+        aggregate(target.true[rows], of[rows], *whose)[level]
+        for of in (target.probabilities(predictions), target.prevalence(predictions))
     )
-    return confidence_of(p, prevalence), balanced_choice(p, prevalence) == true, np.array(groups)
+    return confidence_scores(p, prevalence), balanced_choice(p, prevalence) == true, np.array(groups)

@@ -18,22 +18,27 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from simclr_rhd.data.store.shards import Frames
 
-PIXELS, COMPONENTS = 48, 64
-AT_ONCE = 256  # frames that are made small together
-INVERSE_PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on validation frames
-NEIGHBOURS = 20
+RESIZED_SIDE, N_COMPONENTS = 48, 64
+FRAMES_PER_CHUNK = 256  # frames that are made small together
+C_GRID = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on validation frames
+N_NEIGHBOURS = 20
 
-Fit = Callable[[np.ndarray, int, np.ndarray, np.ndarray], np.ndarray]  # true (n,), C, train, val -> (n, C)
+# true (n,), C, train, val -> (n, C)
+Baseline = Callable[[np.ndarray, int, np.ndarray, np.ndarray], np.ndarray]
 
 
-def answer(
-    fit: Fit, targets: dict[str, np.ndarray], n_outputs: dict[str, int], train: np.ndarray, val: np.ndarray
+def predict_baseline(
+    baseline: Baseline,
+    targets: dict[str, np.ndarray],
+    n_outputs: dict[str, int],
+    train: np.ndarray,
+    val: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """{task: (n, C) probabilities} of a comparator.
 
     Args:
-        fit: a function from class indices, number of classes, annotated rows to learn from and annotated rows
-            to choose on, to the probabilities of all n frames.
+        baseline: a function from class indices, number of classes, annotated rows to learn from and annotated
+            rows to choose on, to the probabilities of all n frames.
         targets: {task: (n,) class indices, or (n, L) presence of lesions; -1 = not annotated}.
         n_outputs: {task: C or L}.
         train: rows to learn from.
@@ -41,7 +46,7 @@ def answer(
     """
 
     def one(true: np.ndarray, n_classes: int) -> np.ndarray:
-        return fit(true, n_classes, train[true[train] >= 0], val[true[val] >= 0])
+        return baseline(true, n_classes, train[true[train] >= 0], val[true[val] >= 0])
 
     return {
         task: one(true, n_outputs[task])
@@ -52,7 +57,7 @@ def answer(
 
 
 def majority(true: np.ndarray, n_classes: int, train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """(n, C): each class's share of the training labels, so the largest is said; a `Fit`.
+    """(n, C): each class's share of the training labels, so the largest is said; a `Baseline`.
 
     Give it targets without the classes that cannot be evaluated: if the commonest of all were one of them, it
     would never be right, and easy to beat.
@@ -61,51 +66,51 @@ def majority(true: np.ndarray, n_classes: int, train: np.ndarray, val: np.ndarra
     return np.tile(shares, (len(true), 1))
 
 
-def pixels(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
+def pixel_features(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
     """(N, C, S, S) uint8 store -> (n, C * 48 * 48) float32, for some rows.
 
     A grey level counts as three equal ones, √3 times, so that distances are those of three channels.
     """
     small = []
-    for some in np.array_split(rows, max(1, len(rows) // AT_ONCE)):
+    for some in np.array_split(rows, max(1, len(rows) // FRAMES_PER_CHUNK)):
         x = torch.from_numpy(frames[some]).float()  # one channel where all of these are grey
-        small.append(F.interpolate(x, size=(PIXELS, PIXELS), mode="bilinear", antialias=True))
+        small.append(F.interpolate(x, size=(RESIZED_SIDE, RESIZED_SIDE), mode="bilinear", antialias=True))
     channels = max(x.shape[1] for x in small)
     scale = math.sqrt(3 / channels) / 255
     return np.concatenate([(x.expand(-1, channels, -1, -1).flatten(1) * scale).numpy() for x in small])
 
 
-def components(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:
+def pca_features(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:
     """(n, P) -> (n, 64) float32 principal components of the training rows; of a single row, nothing."""
     if len(train) < 2:
         return np.zeros((len(x), 1), dtype=np.float32)
-    pca = PCA(min(COMPONENTS, len(train) - 1, x.shape[1]), svd_solver="randomized", random_state=seed)
+    pca = PCA(min(N_COMPONENTS, len(train) - 1, x.shape[1]), svd_solver="randomized", random_state=seed)
     return pca.fit(x[train]).transform(x).astype(np.float32)
 
 
-def regression(x: np.ndarray) -> Fit:
+def logistic_regression(x: np.ndarray) -> Baseline:
     """Logistic regression with balanced classes on (n, P) features, its penalty chosen by log loss."""
 
     def fit(true: np.ndarray, n_classes: int, train: np.ndarray, val: np.ndarray) -> np.ndarray:
         probabilities = np.zeros((len(x), n_classes))
-        found = np.unique(true[train])
-        if len(found) < 2:
-            probabilities[:, found] = 1
+        present_classes = np.unique(true[train])
+        if len(present_classes) < 2:
+            probabilities[:, present_classes] = 1
             return probabilities
-        judged = val[np.isin(true[val], found)]
+        judged = val[np.isin(true[val], present_classes)]
         best = np.inf
-        for inverse in INVERSE_PENALTIES if len(judged) else (INVERSE_PENALTIES[-1],):
+        for inverse in C_GRID if len(judged) else (C_GRID[-1],):
             model = LogisticRegression(C=inverse, class_weight="balanced", max_iter=2000)
-            said = model.fit(x[train], true[train]).predict_proba(x)
-            loss = log_loss(true[judged], said[judged], labels=found) if len(judged) else 0.0
+            predicted = model.fit(x[train], true[train]).predict_proba(x)
+            loss = log_loss(true[judged], predicted[judged], labels=present_classes) if len(judged) else 0.0
             if loss < best:
-                best, probabilities[:, found] = loss, said
+                best, probabilities[:, present_classes] = loss, predicted
         return probabilities
 
     return fit
 
 
-def neighbours(features: np.ndarray) -> Fit:
+def knn(features: np.ndarray) -> Baseline:
     """Votes of the 20 most similar training frames, by the cosine of centred features: a second opinion.
 
     Training frames themselves have no answer (probabilities 0).
@@ -118,11 +123,11 @@ def neighbours(features: np.ndarray) -> Fit:
         if len(train) == 0:
             return probabilities
         x = features - features[train].mean(axis=0)
-        model = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine")
+        model = KNeighborsClassifier(min(N_NEIGHBOURS, len(train)), metric="cosine")
         model.fit(x[train], true[train])
-        asked = np.setdiff1d(np.arange(len(x)), train)  # a training frame would vote for itself
-        votes = model.predict_proba(x[asked]) / np.bincount(true[train])[model.classes_]
-        probabilities[np.ix_(asked, model.classes_)] = votes / votes.sum(axis=1, keepdims=True)
+        queries = np.setdiff1d(np.arange(len(x)), train)  # a training frame would vote for itself
+        votes = model.predict_proba(x[queries]) / np.bincount(true[train])[model.classes_]
+        probabilities[np.ix_(queries, model.classes_)] = votes / votes.sum(axis=1, keepdims=True)
         return probabilities
 
     return fit

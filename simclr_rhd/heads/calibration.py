@@ -14,11 +14,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit
 
-BINS = 10
-HIGHEST = 20.0  # temperature; the lowest is 1 / 20
-PRIOR = 0.5  # standard deviation of log T before anything is seen: 95 % of temperatures within 0.4 to 2.7
-PRIOR_OF_BIAS = 2.0  # the same of a bias, about the one that undoes the class weights
-PSEUDO = 0.5  # groups of all classes alike that are added to those seen
+N_BINS = 10
+MAX_TEMPERATURE = 20.0  # temperature; the lowest is 1 / 20
+LOG_TEMPERATURE_STD = 0.5  # prior of log T: 95 % of temperatures within 0.4 to 2.7
+BIAS_STD = 2.0  # the same of a bias, about the one that undoes the class weights
+PSEUDO_GROUPS = 0.5  # groups of all classes alike that are added to those seen
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scaling:
     prevalence: np.ndarray
 
 
-def fit_scaling(logits: np.ndarray, true: np.ndarray, *, units: int, power: float = 1.0) -> Scaling:
+def fit_scaling(logits: np.ndarray, true: np.ndarray, *, n_independent: int, power: float = 1.0) -> Scaling:
     """The temperature and biases that make validation data likeliest (Guo et al., section 4.2).
 
     Heads that learn with class weights give probabilities for classes that are equally frequent. A
@@ -49,15 +49,17 @@ def fit_scaling(logits: np.ndarray, true: np.ndarray, *, units: int, power: floa
     Args:
         logits: (n, C) of a softmax, or (n, L) of independent sigmoids; n ≥ 1.
         true: (n,) class indices of the softmax, or (n, L) 0 or 1 of the sigmoids.
-        units: independent observations that the rows amount to, such as patients.
+        n_independent: independent observations that the rows amount to, such as patients.
         power: of a class's count that its weight in training was divided by.
     """
     logits, several = np.asarray(logits, dtype=np.float64), true.ndim == 2
-    seen = true.astype(np.float64) if several else np.eye(logits.shape[1])[true]
+    one_hot = true.astype(np.float64) if several else np.eye(logits.shape[1])[true]
     alike = 1 / 2 if several else 1 / logits.shape[1]
-    prevalence = (units * seen.mean(axis=0) + PSEUDO * alike) / (units + PSEUDO)
-    doubt = 1 / (units + 2)
-    target = (1 - doubt) * seen + doubt * prevalence
+    prevalence = (n_independent * one_hot.mean(axis=0) + PSEUDO_GROUPS * alike) / (
+        n_independent + PSEUDO_GROUPS
+    )
+    label_smoothing = 1 / (n_independent + 2)
+    target = (1 - label_smoothing) * one_hot + label_smoothing * prevalence
     undone = power * (logit(prevalence) if several else np.log(prevalence))
     rows = logits.size if several else len(logits)
 
@@ -67,20 +69,24 @@ def fit_scaling(logits: np.ndarray, true: np.ndarray, *, units: int, power: floa
         if several:
             error, cost = expit(scaled) - target, np.logaddexp(0, scaled) - target * scaled
         else:
-            said = log_softmax(scaled, axis=1)
-            error, cost = np.exp(said) - target, -target * said
-        weight = rows / len(logits) * units  # of one softmax, or of all sigmoids
-        prior = x[0] ** 2 / (2 * PRIOR**2 * units) + (beyond**2).sum() / (2 * PRIOR_OF_BIAS**2 * weight)
-        by_temperature = -slope * (error * logits).sum() / rows + x[0] / (PRIOR**2 * units)
-        by_bias = error.sum(axis=0) / rows + beyond / (PRIOR_OF_BIAS**2 * weight)
+            log_probabilities = log_softmax(scaled, axis=1)
+            error, cost = np.exp(log_probabilities) - target, -target * log_probabilities
+        weight = rows / len(logits) * n_independent  # of one softmax, or of all sigmoids
+        prior = x[0] ** 2 / (2 * LOG_TEMPERATURE_STD**2 * n_independent) + (beyond**2).sum() / (
+            2 * BIAS_STD**2 * weight
+        )
+        by_temperature = -slope * (error * logits).sum() / rows + x[0] / (
+            LOG_TEMPERATURE_STD**2 * n_independent
+        )
+        by_bias = error.sum(axis=0) / rows + beyond / (BIAS_STD**2 * weight)
         return cost.sum() / rows + prior, np.append(by_temperature, by_bias)
 
-    most = math.log(HIGHEST)
+    most = math.log(MAX_TEMPERATURE)
     start, ends = np.zeros(1 + logits.shape[1]), [(-most, most)] + [(None, None)] * logits.shape[1]
     options = {"gtol": 1e-9, "ftol": 1e-15, "maxiter": 1000}
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=ends, options=options).x
-    bias = undone + found[1:]
-    return Scaling(math.exp(found[0]), bias if several else bias - bias.mean(), prevalence)
+    solution = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=ends, options=options).x
+    bias = undone + solution[1:]
+    return Scaling(math.exp(solution[0]), bias if several else bias - bias.mean(), prevalence)
 
 
 def squared_errors(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -89,7 +95,7 @@ def squared_errors(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def top_labels(
-    true: np.ndarray, probabilities: np.ndarray, bins: int = BINS
+    true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each sample's bin, the probability of its most probable class, and whether it is of that class.
 
@@ -108,7 +114,7 @@ def top_labels(
     return np.searchsorted(edges, confidence), confidence, probabilities.argmax(axis=1) == true
 
 
-def expected_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS) -> float:
     """Mean distance of accuracy and confidence in a bin, weighted by its samples (equation 3).
 
     Args:
@@ -124,7 +130,7 @@ def expected_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins
 
 
 def reliability(
-    true: np.ndarray, probabilities: np.ndarray, bins: int = BINS
+    true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS
 ) -> dict[str, list[float | None] | list[int]]:
     """The reliability diagram (figure 1): mean confidence, accuracy and number of the samples in each bin.
 
@@ -146,7 +152,7 @@ def reliability(
     return {"confidence": means(confidence), "accuracy": means(right), "count": count}
 
 
-def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
+def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS) -> float:
     """Mean over the classes of how far a class's probability is from its frequency, bin by bin.
 
     Kull et al. 2019, "Beyond temperature scaling", section 2. The error of the most probable class alone does
@@ -167,7 +173,9 @@ def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bin
     return float(np.abs(gaps).sum() / probabilities.size)
 
 
-def shares(true: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, dict[str, Any]]:
+def class_frequencies(
+    true: np.ndarray, probabilities: np.ndarray, classes: list[str]
+) -> dict[str, dict[str, Any]]:
     """{class: its frames "n", their "frequency", and its "mean_probability"}; (n,) indices, (n, C), n ≥ 1."""
     return {
         name: {

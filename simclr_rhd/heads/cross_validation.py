@@ -14,121 +14,135 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
-from simclr_rhd.heads import baselines as comparators
-from simclr_rhd.heads.train import Trained, predict, train_heads
+from simclr_rhd.heads import baselines
+from simclr_rhd.heads.train import TrainedHeads, predict, train_heads
 from simclr_rhd.ssl.model import Heads
 
 OURS, UNCALIBRATED = "simclr", "uncalibrated"
 MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"
-RANDOM, DRAWS, DRAW = "random encoder", 3, ", draw "  # of which there are so many
+RANDOM_ENCODER, N_RANDOM_ENCODERS, DRAW_SUFFIX = "random encoder", 3, ", draw "  # of which there are so many
 
 
 @dataclass(frozen=True)
-class Encoded:
+class FeatureSet:
     """What encoders make of the labelled frames, each frame once.
 
     Attributes:
-        described: {description: (n, D) float32} of the encoder that is kept, see
+        descriptors: {description: (n, D) float32} of the encoder that is kept, see
             `model.forward_with_ood_stats`.
-        folds: K times (n, D): of the encoder that a fold is tested with; the same array where there is one.
-        rivals: {name: (n, D) of each draw} of encoders to compare with; of a random one there are several,
-            as one is a draw.
+        per_fold: K times (n, D): of the encoder that a fold is tested with; one array if there is one.
+        baseline_encoders: {name: (n, D) of each draw} of encoders to compare with; of a random
+            one there are several, as one is a draw.
         pixels: (n, P) float32, the small pictures themselves.
     """
 
-    described: dict[str, np.ndarray]
-    folds: Sequence[np.ndarray]
-    rivals: Mapping[str, Sequence[np.ndarray]]
+    descriptors: dict[str, np.ndarray]
+    per_fold: Sequence[np.ndarray]
+    baseline_encoders: Mapping[str, Sequence[np.ndarray]]
     pixels: np.ndarray
 
     @property
-    def kept(self) -> np.ndarray:
+    def final(self) -> np.ndarray:
         """(n, D) float32 features of the encoder that is kept."""
-        return self.described["features"]
+        return self.descriptors["features"]
 
 
 @dataclass(frozen=True)
-class Study:
-    """What is learnt from the features of a cohort.
+class CrossValidation:
+    """What is learnt from the features of the labelled frames.
 
     Attributes:
-        cohort: the frames, and how they are tested.
-        encoded: their features.
-        heads: how heads are trained: options of `train.train_heads`, `seed` among them.
+        labelled_set: the frames, and how they are tested.
+        features: their features.
+        head_options: how heads are trained: options of `train.train_heads`, `seed` among them.
     """
 
-    cohort: LabelledSet
-    encoded: Encoded
-    heads: dict[str, Any]
+    labelled_set: LabelledSet
+    features: FeatureSet
+    head_options: dict[str, Any]
 
     def folds(self) -> range:
         """Numbers of the folds."""
-        return range(len(self.cohort.folds))
+        return range(len(self.labelled_set.folds))
 
-    def fit(self, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> Trained:
+    def fit(self, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> TrainedHeads:
         """Heads on (n, D) features that learn from some rows and choose on others."""
-        cohort = self.cohort
+        labelled_set = self.labelled_set
         return train_heads(
-            x, cohort.target_values(), cohort.n_outputs(), train, val, groups=cohort.groups, **self.heads
+            x,
+            labelled_set.target_values(),
+            labelled_set.n_outputs(),
+            train,
+            val,
+            groups=labelled_set.groups,
+            **self.head_options,
         )
 
-    def fit_folds(self, features: Sequence[np.ndarray]) -> list[Trained]:
+    def fit_folds(self, features: Sequence[np.ndarray]) -> list[TrainedHeads]:
         """The heads of each fold."""
-        rows = self.cohort.rows
+        rows = self.labelled_set.rows
         return [self.fit(features[fold], rows(fold, "train"), rows(fold, "val")) for fold in self.folds()]
 
-    def fit_kept(self, part: np.ndarray) -> Trained:
+    def fit_final(self, part: np.ndarray) -> TrainedHeads:
         """The heads of the model that is kept, on its own (n,) parts."""
-        return self.fit(self.encoded.kept, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
+        return self.fit(self.features.final, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
 
-    def said(self, trained: Sequence[Trained]) -> dict[str, list[Probabilities]]:
-        """{who: K tables} of our heads, calibrated and not, and of all they are compared with.
+    def predict_all(self, trained: Sequence[TrainedHeads]) -> dict[str, list[Probabilities]]:
+        """{method: K tables} of our heads, calibrated and not, and of all they are compared with.
 
-        Of several draws of an encoder each is one, the second and later ones named by `draw_of`.
+        Of several draws of an encoder each is one, the second and later ones named by `draw_name`.
         """
-        heads, features = [of_fold.heads for of_fold in trained], self.encoded.folds
-        found = {
-            OURS: answers(heads, features),
-            UNCALIBRATED: answers([uncalibrated(of_fold) for of_fold in heads], features),
+        heads, features = [of_fold.heads for of_fold in trained], self.features.per_fold
+        predictions = {
+            OURS: predict_folds(heads, features),
+            UNCALIBRATED: predict_folds([uncalibrated(of_fold) for of_fold in heads], features),
             **{name: [] for name in (MAJORITY, PIXELS, NEIGHBOURS)},
         }
         # One majority for all folds: that of a fold's training groups is the class its test groups lack.
-        anywhere = np.flatnonzero(np.any([part == "train" for part in self.cohort.folds], axis=0))
+        train_of_any_fold = np.flatnonzero(
+            np.any([part == "train" for part in self.labelled_set.folds], axis=0)
+        )
         for fold in self.folds():
-            rows = self.cohort.rows(fold, "train"), self.cohort.rows(fold, "val")
-            counting = self.cohort.evaluable_target_values()
-            found[MAJORITY].append(self._compared(comparators.majority, counting, anywhere, rows[1]))
-            found[PIXELS].append(self.by_pixels(*rows))
-            votes = comparators.neighbours(features[fold])
-            found[NEIGHBOURS].append(self._compared(votes, self.cohort.target_values(), *rows))
-        for name, drawn in self.encoded.rivals.items():
+            rows = self.labelled_set.rows(fold, "train"), self.labelled_set.rows(fold, "val")
+            evaluable_targets = self.labelled_set.evaluable_target_values()
+            predictions[MAJORITY].append(
+                self._predict_baseline(baselines.majority, evaluable_targets, train_of_any_fold, rows[1])
+            )
+            predictions[PIXELS].append(self.predict_from_pixels(*rows))
+            votes = baselines.knn(features[fold])
+            predictions[NEIGHBOURS].append(
+                self._predict_baseline(votes, self.labelled_set.target_values(), *rows)
+            )
+        for name, drawn in self.features.baseline_encoders.items():
             for number, x in enumerate(drawn, start=1):
                 same = [x for _ in self.folds()]
                 heads = [of_fold.heads for of_fold in self.fit_folds(same)]
-                found[draw_of(name, number)] = answers(heads, same)
-        return found
+                predictions[draw_name(name, number)] = predict_folds(heads, same)
+        return predictions
 
-    def by_pixels(self, train: np.ndarray, val: np.ndarray) -> Probabilities:
+    def predict_from_pixels(self, train: np.ndarray, val: np.ndarray) -> Probabilities:
         """The table of a logistic regression on the principal components of the pixels."""
-        x = comparators.components(self.encoded.pixels, train, seed=self.heads["seed"])
-        return self._compared(comparators.regression(x), self.cohort.target_values(), train, val)
+        x = baselines.pca_features(self.features.pixels, train, seed=self.head_options["seed"])
+        return self._predict_baseline(
+            baselines.logistic_regression(x), self.labelled_set.target_values(), train, val
+        )
 
-    def with_frame_split(self) -> "Study":
+    def with_frame_split(self) -> "CrossValidation":
         """The same study under a split over frames: what a leak would make of it."""
-        return replace(self, cohort=self.cohort.with_frame_split(seed=self.heads["seed"]))
+        return replace(self, labelled_set=self.labelled_set.with_frame_split(seed=self.head_options["seed"]))
 
-    def _compared(
-        self, fit: comparators.Fit, targets: Probabilities, train: np.ndarray, val: np.ndarray
+    def _predict_baseline(
+        self, baseline: baselines.Baseline, targets: Probabilities, train: np.ndarray, val: np.ndarray
     ) -> dict[str, np.ndarray]:
-        return comparators.answer(fit, targets, self.cohort.n_outputs(), train, val)
+        return baselines.predict_baseline(baseline, targets, self.labelled_set.n_outputs(), train, val)
 
 
-def draw_of(name: str, number: int) -> str:
+def draw_name(name: str, number: int) -> str:
     """What the draws of a comparator are called, from 1 on: the first has its own name."""
-    return name if number == 1 else f"{name}{DRAW}{number}"
+    return name if number == 1 else f"{name}{DRAW_SUFFIX}{number}"
 
 
-def answers(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Probabilities]:
+def predict_folds(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> list[Probabilities]:
     """The tables of heads, one for each fold."""
     return [predict(of_fold, x) for of_fold, x in zip(heads, features, strict=True)]
 
@@ -140,15 +154,18 @@ def uncalibrated(heads: Heads) -> Heads:
     return bare
 
 
-def pooled(cohort: LabelledSet, tables: Sequence[Probabilities], part: str) -> Probabilities:
+def out_of_fold(
+    labelled_set: LabelledSet, fold_predictions: Sequence[Probabilities], part: str
+) -> Probabilities:
     """One table: each frame's mean over the folds in which it stands in a part, NaN where in none.
 
     For 'test' that is one fold at most: out-of-fold predictions.
     """
-    here = np.stack([of_fold == part for of_fold in cohort.folds])  # (K, n)
+    here = np.stack([of_fold == part for of_fold in labelled_set.folds])  # (K, n)
     times = here.sum(axis=0)[:, None]
     with np.errstate(invalid="ignore"):
         return {
-            task: sum(table[task] * rows[:, None] for table, rows in zip(tables, here, strict=True)) / times
-            for task in tables[0]
+            task: sum(table[task] * rows[:, None] for table, rows in zip(fold_predictions, here, strict=True))
+            / times
+            for task in fold_predictions[0]
         }

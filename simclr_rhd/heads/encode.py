@@ -8,13 +8,15 @@ from torch import nn
 
 from simclr_rhd.core.config import CommonConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.heads.baselines import pixels
-from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded
+from simclr_rhd.heads.baselines import pixel_features
+from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, FeatureSet
 from simclr_rhd.ssl.features import extract, extract_with_ood_stats
 from simclr_rhd.ssl.model import SimCLR, build, imagenet_weights_cached
 
 
-def encode(config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], device: torch.device) -> Encoded:
+def encode(
+    config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], device: torch.device
+) -> FeatureSet:
     """Encode the labelled frames by ours, random and, where they are at hand, ImageNet's weights.
 
     Args:
@@ -30,8 +32,8 @@ def encode(config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], dev
 
     described = extract_with_ood_stats(models[0].encoder.to(device), frames, rows, size=size, device=device)
     ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
-    seeds = range(config.seed, config.seed + DRAWS)
-    rivals = {RANDOM: [of(build("random", seed=seed).encoder) for seed in seeds]}
+    seeds = range(config.seed, config.seed + N_RANDOM_ENCODERS)
+    rivals = {RANDOM_ENCODER: [of(build("random", seed=seed).encoder) for seed in seeds]}
     if imagenet_weights_cached():
         rivals["imagenet encoder"] = [of(build("imagenet", seed=config.seed).encoder)]
-    return Encoded(described, ours[1:] or ours * len(dataset.folds), rivals, pixels(frames, rows))
+    return FeatureSet(described, ours[1:] or ours * len(dataset.folds), rivals, pixel_features(frames, rows))

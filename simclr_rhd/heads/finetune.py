@@ -26,8 +26,8 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import FinetuneConfig
-from simclr_rhd.heads.cross_validation import Study
-from simclr_rhd.heads.train import BATCH_SIZE, Trained, calibrate, class_weights, predict, task_losses
+from simclr_rhd.heads.cross_validation import CrossValidation
+from simclr_rhd.heads.train import BATCH_SIZE, TrainedHeads, calibrate, class_weights, predict, task_losses
 from simclr_rhd.ssl.augment import AugmentConfig, random_views, sample_view_params, strengths
 from simclr_rhd.ssl.features import extract
 from simclr_rhd.ssl.model import Heads, SimCLR
@@ -37,7 +37,7 @@ logger = logging.getLogger("simclr_rhd")
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class FinetuneResult:
     """What fine-tuning gives.
 
     Attributes:
@@ -57,14 +57,14 @@ def finetune(
     encoder: nn.Module,
     heads: Heads,
     frames: np.ndarray | Frames,
-    kinds: np.ndarray,
+    color_modes: np.ndarray,
     rows: np.ndarray,
     targets: dict[str, np.ndarray],
     train: np.ndarray,
     val: np.ndarray,
     *,
     size: int,
-    strengths: AugmentConfig,
+    augment_config: AugmentConfig,
     epochs: int,
     learning_rate: float,
     head_learning_rate: float,
@@ -73,7 +73,7 @@ def finetune(
     device: torch.device,
     groups: np.ndarray | None = None,
     patience: int = 5,
-) -> Finetuned:
+) -> FinetuneResult:
     """Fine-tune copies of a trained encoder and of its heads, with the heads' class-weighted cross-entropy.
 
     Each epoch sees one random view of each frame. The epoch of lowest validation loss, the sum over tasks, is
@@ -84,14 +84,14 @@ def finetune(
         encoder: (B, 3, s, s) -> (B, 512), on `device`; not changed.
         heads: trained on its features; not changed.
         frames: (N, C, S, S) uint8 store, C = 1 or 3.
-        kinds: (N,) uint8.
+        color_modes: (N,) uint8.
         rows: (n,) the labelled frames in the store.
         targets: {task: (n,) class indices, or (n, L) presence of lesions; -1 = not annotated}, in the heads'
             order.
         train: which of the n to learn from.
         val: which of the n to choose on.
         size: s.
-        strengths: of the training views.
+        augment_config: of the training views.
         epochs: at most.
         learning_rate: AdamW's peak for the encoder.
         head_learning_rate: AdamW's peak for the heads.
@@ -118,17 +118,17 @@ def finetune(
         warmup=per_epoch,
     )
 
-    def views(some: np.ndarray, epoch: int) -> Tensor:
-        u, _ = sample_view_params(seed, epoch, rows[some])
-        stored, kind = torch.from_numpy(frames[rows[some]]), torch.from_numpy(kinds[rows[some]])
+    def views(indices: np.ndarray, epoch: int) -> Tensor:
+        u, _ = sample_view_params(seed, epoch, rows[indices])
+        stored, kind = torch.from_numpy(frames[rows[indices]]), torch.from_numpy(color_modes[rows[indices]])
         x, kind, u = (part.to(device) for part in (stored, kind, u[:, 0]))
-        return random_views(x, kind, u, size=size, augment_config=strengths)
+        return random_views(x, kind, u, size=size, augment_config=augment_config)
 
-    def features(of: nn.Module, some: np.ndarray) -> np.ndarray:
-        return extract(of, frames, rows[some], size=size, device=device)
+    def features(model: nn.Module, indices: np.ndarray) -> np.ndarray:
+        return extract(model, frames, rows[indices], size=size, device=device)
 
     history: list[dict[str, Any]] = []
-    lowest, best_epoch, begun = math.inf, 0, time.perf_counter()
+    lowest, best_epoch, start = math.inf, 0, time.perf_counter()
     for epoch in range(epochs + 1):
         loss = None
         if epoch > 0:
@@ -147,13 +147,13 @@ def finetune(
         history.append(
             {"phase": "finetune", "epoch": epoch, "loss": loss, "val_loss": val_loss, "best": better}
         )
-        logger.info(_line(history[-1], epochs, len(train), time.perf_counter() - begun))
+        logger.info(_log_line(history[-1], epochs, len(train), time.perf_counter() - start))
         if epoch - best_epoch >= patience:
             break
     best_encoder, best_heads = best
-    table = features(best_encoder, np.arange(len(rows)))
-    calibrate(best_heads, table, targets, learner.weights, val, groups, weighting=weighting)
-    return Finetuned(best_encoder, best_heads, predict(best_heads, table), history)
+    tuned_features = features(best_encoder, np.arange(len(rows)))
+    calibrate(best_heads, tuned_features, targets, learner.weights, val, groups, weighting=weighting)
+    return FinetuneResult(best_encoder, best_heads, predict(best_heads, tuned_features), history)
 
 
 class _Learner:
@@ -187,34 +187,34 @@ class _Learner:
             for model, rate in zip((self.encoder, self.heads), rates, strict=True)
         ]
         share = partial(learning_rate_at, steps=steps, warmup=warmup, peak=1.0)
-        self.schedules = [LambdaLR(optimizer, share) for optimizer in self.optimizers]
+        self.schedulers = [LambdaLR(optimizer, share) for optimizer in self.optimizers]
 
-    def step(self, views: Tensor, some: np.ndarray) -> float:
+    def step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""
         features = self.encoder(views).cpu()  # where the heads and the targets are
-        loss = torch.cat(list(self._losses(features, some).values())).sum()
+        loss = torch.cat(list(self._losses(features, indices).values())).sum()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         loss.backward()
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+        for optimizer, schedule in zip(self.optimizers, self.schedulers, strict=True):
             optimizer.step()
             schedule.step()
         return loss.item()
 
     @torch.inference_mode()
-    def evaluate(self, features: np.ndarray, some: np.ndarray) -> float | None:
+    def evaluate(self, features: np.ndarray, indices: np.ndarray) -> float | None:
         """The loss of some frames by their features; None where no annotation counts."""
-        losses = self._losses(torch.from_numpy(features), some)
+        losses = self._losses(torch.from_numpy(features), indices)
         return sum(of_task.item() for of_task in losses.values()) if losses else None
 
-    def _losses(self, features: Tensor, some: np.ndarray) -> dict[str, Tensor]:
+    def _losses(self, features: Tensor, indices: np.ndarray) -> dict[str, Tensor]:
         logits = {task: of_task[:, None] for task, of_task in self.heads(features).items()}  # (B, 1, C)
         return task_losses(
-            logits, {task: values[some] for task, values in self.targets.items()}, self.weights
+            logits, {task: values[indices] for task, values in self.targets.items()}, self.weights
         )
 
 
-def _line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> str:
+def _log_line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> str:
     """One readable line for the log; `frames` of an epoch, `seconds` since the beginning."""
     epoch = record["epoch"]
     names = {"loss": "loss", "val_loss": "validation"}
@@ -230,11 +230,11 @@ def _line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> s
 def finetune_folds(
     config: FinetuneConfig,
     dataset: Dataset,
-    study: Study,
+    study: CrossValidation,
     models: Sequence[SimCLR],
-    trained: Sequence[Trained],
+    trained: Sequence[TrainedHeads],
     device: torch.device,
-) -> list[Finetuned]:
+) -> list[FinetuneResult]:
     """Fine-tune for the model that is kept, if that is another than the folds', and in each fold.
 
     Args:
@@ -245,10 +245,10 @@ def finetune_folds(
         trained: the heads of the one that is kept, and those of each fold.
         device: where the networks run.
     """
-    ways = [(models[0], trained[0], dataset.part[dataset.labelled()])] * (len(study.cohort.folds) > 1)
+    ways = [(models[0], trained[0], dataset.part[dataset.labelled()])] * (len(study.labelled_set.folds) > 1)
     ways += [
         (models[fold + 1 if models[1:] else 0], trained[fold + 1], of_fold)
-        for fold, of_fold in enumerate(study.cohort.folds)
+        for fold, of_fold in enumerate(study.labelled_set.folds)
     ]
     found = []
     for number, (model, heads, part) in enumerate(ways, start=1):
@@ -260,18 +260,18 @@ def finetune_folds(
                 dataset.store.frames,
                 dataset.store.color_modes,
                 dataset.labelled(),
-                study.cohort.target_values(),
+                study.labelled_set.target_values(),
                 np.flatnonzero(part == "train"),
                 np.flatnonzero(part == "val"),
                 size=config.size,
-                strengths=strengths(config),
+                augment_config=strengths(config),
                 epochs=config.finetune_epochs,
                 learning_rate=config.finetune_lr,
                 head_learning_rate=config.classifier_lr,
                 weighting=config.class_weights,
                 seed=config.seed,
                 device=device,
-                groups=study.cohort.groups,
+                groups=study.labelled_set.groups,
             )
         )
     return found

@@ -29,25 +29,29 @@ from simclr_rhd.ssl.model import FEATURE_DIM, Heads
 logger = logging.getLogger("simclr_rhd")
 
 BATCH_SIZE = 32
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the L2 penalty that validation chooses from
-UNCHOSEN = 1e-2  # without validation rows
-PATIENCE = 20  # epochs without a lower validation loss of any variant, after which training ends
-WEIGHTINGS = {"balanced": 1.0, "sqrt": 0.5, "none": 0.0}  # power of a class's count that divides its weight
+L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the L2 penalty that validation chooses from
+DEFAULT_L2 = 1e-2  # without validation rows
+PATIENCE_EPOCHS = 20  # epochs without a lower validation loss of any variant, after which training ends
+WEIGHTING_POWERS = {
+    "balanced": 1.0,
+    "sqrt": 0.5,
+    "none": 0.0,
+}  # power of a class's count that divides its weight
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedHeads:
     """What training the heads gives.
 
     Attributes:
         heads: the averaged heads, calibrated.
-        of_seeds: the heads of each seed, calibrated alike.
+        per_seed: the heads of each seed, calibrated alike.
         l2: {task: strength of its penalty}.
         history: one record per epoch and task.
     """
 
     heads: Heads
-    of_seeds: list[Heads]
+    per_seed: list[Heads]
     l2: dict[str, float]
     history: list[dict[str, Any]]
 
@@ -59,7 +63,7 @@ def options_of(config: HeadConfig) -> dict[str, Any]:
         "learning_rate": config.classifier_lr,
         "seed": config.seed,
         "seeds": config.head_seeds,
-        "l2": (config.head_l2,) if isinstance(config.head_l2, float) else STRENGTHS,
+        "l2": (config.head_l2,) if isinstance(config.head_l2, float) else L2_GRID,
         "weighting": config.class_weights,
     }
 
@@ -76,15 +80,15 @@ def train_heads(
     learning_rate: float,
     seed: int,
     seeds: int = 1,
-    l2: Sequence[float] = STRENGTHS,
+    l2: Sequence[float] = L2_GRID,
     weighting: str = "balanced",
     groups: np.ndarray | None = None,
-) -> Trained:
+) -> TrainedHeads:
     """Train one linear head per task with class-weighted cross-entropy and an L2 penalty.
 
     Features are standardised by the training rows. Rows not annotated for a task do not count for it.
     Each task keeps the strength and epoch of lowest validation loss, the mean over seeds; without annotated
-    validation rows the strength `UNCHOSEN` (or the only one) and the last epoch. Its temperature and biases
+    validation rows the strength `DEFAULT_L2` (or the only one) and the last epoch. Its temperature and biases
     are fitted on the validation rows then (`calibration.fit_scaling`), if they have two classes.
 
     Args:
@@ -105,11 +109,11 @@ def train_heads(
         UserError: a loss is not finite.
     """
     x, y = torch.from_numpy(features), {task: torch.from_numpy(values) for task, values in targets.items()}
-    mean, std = x[train].mean(dim=0), deviation(x[train])
+    mean, std = x[train].mean(dim=0), robust_std(x[train])
     x = (x - mean) / std
     bank = _Bank(n_outputs, l2, seeds, seed=seed)
     weights = {task: class_weights(y[task][train], n, weighting) for task, n in n_outputs.items()}
-    course = {task: _Course(task, len(l2)) for task in n_outputs}
+    selection = {task: _SelectionHistory(task, len(l2)) for task in n_outputs}
     optimizer = torch.optim.Adam(bank.parameters(), lr=learning_rate, fused=True)
 
     def losses(rows: np.ndarray) -> dict[str, Tensor]:
@@ -125,23 +129,23 @@ def train_heads(
         with torch.inference_mode():
             on_train, on_val = losses(train), losses(val)
             for task in n_outputs:
-                course[task].note(epoch, on_train.get(task), on_val.get(task), bank)
-        if all(epoch - of_task.improved >= PATIENCE for of_task in course.values()):
+                selection[task].update(epoch, on_train.get(task), on_val.get(task), bank)
+        if all(epoch - of_task.last_improvement >= PATIENCE_EPOCHS for of_task in selection.values()):
             break
-    of_seeds, chosen = [], {task: of_task.chosen(l2) for task, of_task in course.items()}
+    per_seed, chosen = [], {task: of_task.select_l2(l2) for task, of_task in selection.items()}
     for number in range(seeds):
-        heads = _empty(n_outputs, y, mean, std)
+        heads = _new_heads(n_outputs, y, mean, std)
         for task, linear in heads.linear.items():
-            weight, bias = course[task].kept[chosen[task]]
+            weight, bias = selection[task].best_weights[chosen[task]]
             linear.load_state_dict({"weight": weight[:, number].T, "bias": bias[number]})
-        of_seeds.append(heads.eval())
-    heads = _averaged(of_seeds, _empty(n_outputs, y, mean, std))
+        per_seed.append(heads.eval())
+    heads = _average_heads(per_seed, _new_heads(n_outputs, y, mean, std))
     calibrate(heads, features, targets, weights, val, groups, weighting=weighting)
-    for of_seed in of_seeds:
+    for of_seed in per_seed:
         for name in ("temperature", "bias", "prevalence"):
             getattr(of_seed, name).copy_(getattr(heads, name))
-    history = [row for task, of_task in course.items() for row in of_task.records(chosen[task])]
-    return Trained(heads, of_seeds, {task: l2[index] for task, index in chosen.items()}, history)
+    history = [row for task, of_task in selection.items() for row in of_task.records(chosen[task])]
+    return TrainedHeads(heads, per_seed, {task: l2[index] for task, index in chosen.items()}, history)
 
 
 class _Bank(nn.Module):
@@ -159,7 +163,7 @@ class _Bank(nn.Module):
             starts.append(torch.empty(FEATURE_DIM, first).uniform_(-bound, bound, generator=generator))
         self.weight = nn.Parameter(torch.stack(starts * len(l2), dim=1))  # (512, V, K)
         self.bias = nn.Parameter(torch.zeros(len(l2) * seeds, first))
-        self.strength = torch.tensor(l2).repeat_interleave(seeds)[:, None]  # (V, 1)
+        self.l2_of_variant = torch.tensor(l2).repeat_interleave(seeds)[:, None]  # (V, 1)
         self.seeds = seeds
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -168,30 +172,30 @@ class _Bank(nn.Module):
         return {task: logits[:, :, columns] for task, columns in self.columns.items()}
 
     def penalty(self) -> Tensor:
-        return (self.weight.square() * self.strength).sum() / 2
+        return (self.weight.square() * self.l2_of_variant).sum() / 2
 
-    def copy(self, task: str, strength: int) -> tuple[Tensor, Tensor]:
+    def copy(self, task: str, l2_index: int) -> tuple[Tensor, Tensor]:
         """(512, S, C) weights and (S, C) biases of a task, with one of the strengths."""
-        variants = slice(strength * self.seeds, (strength + 1) * self.seeds)
+        variants = slice(l2_index * self.seeds, (l2_index + 1) * self.seeds)
         columns = self.columns[task]
         return self.weight[:, variants, columns].clone(), self.bias[variants, columns].clone()
 
 
 @dataclass
-class _Course:
+class _SelectionHistory:
     """How a task's losses went by epoch, and the weights of each strength's best epoch."""
 
     task: str
-    strengths: int
+    n_strengths: int
     losses: list[tuple[list[float] | None, list[float] | None]] = field(default_factory=list)
     best: dict[int, float] = field(default_factory=dict)
-    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    improved: int = 0  # epoch in which the validation loss of some strength was last better
+    best_weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    last_improvement: int = 0  # epoch in which the validation loss of some strength was last better
 
-    def note(self, epoch: int, loss: Tensor | None, val_loss: Tensor | None, bank: _Bank) -> None:
+    def update(self, epoch: int, loss: Tensor | None, val_loss: Tensor | None, bank: _Bank) -> None:
         """Add an epoch's losses, (V,) each; None where no row counts."""
         means = [
-            None if of is None else of.view(self.strengths, -1).mean(dim=1).tolist()
+            None if of is None else of.view(self.n_strengths, -1).mean(dim=1).tolist()
             for of in (loss, val_loss)
         ]
         if not all(math.isfinite(value) for values in means for value in values or ()):
@@ -200,40 +204,40 @@ class _Course:
                 "--classifier-lr"
             )
         self.losses.append((means[0], means[1]))
-        for strength in range(self.strengths):
+        for strength in range(self.n_strengths):
             value = math.inf if means[1] is None else means[1][strength]
             if means[1] is None or value < self.best.get(strength, math.inf):
-                self.best[strength], self.kept[strength] = value, bank.copy(self.task, strength)
-                self.improved = self.improved if loss is None else epoch
+                self.best[strength], self.best_weights[strength] = value, bank.copy(self.task, strength)
+                self.last_improvement = self.last_improvement if loss is None else epoch
 
-    def chosen(self, l2: Sequence[float]) -> int:
+    def select_l2(self, l2: Sequence[float]) -> int:
         """The number of the strength with the lowest validation loss."""
         if len(l2) > 1 and math.inf in self.best.values():  # nothing to choose on
-            return min(range(len(l2)), key=lambda number: abs(math.log(l2[number] / UNCHOSEN)))
+            return min(range(len(l2)), key=lambda number: abs(math.log(l2[number] / DEFAULT_L2)))
         return min(self.best, key=self.best.__getitem__)
 
-    def records(self, strength: int) -> list[dict[str, Any]]:
+    def records(self, l2_index: int) -> list[dict[str, Any]]:
         """One record an epoch, of one strength."""
         rows: list[dict[str, Any]] = []
         lowest = math.inf
         for epoch, (loss, val_loss) in enumerate(self.losses, start=1):
-            now = None if val_loss is None else val_loss[strength]
+            now = None if val_loss is None else val_loss[l2_index]
             better = now is None or now < lowest
             lowest = now if better and now is not None else lowest
-            row = {"phase": self.task, "epoch": epoch, "loss": None if loss is None else loss[strength]}
+            row = {"phase": self.task, "epoch": epoch, "loss": None if loss is None else loss[l2_index]}
             rows.append(row | {"val_loss": now, "best": better})
         return rows
 
 
-def _empty(n_outputs: dict[str, int], targets: dict[str, Tensor], mean: Tensor, std: Tensor) -> Heads:
+def _new_heads(n_outputs: dict[str, int], targets: dict[str, Tensor], mean: Tensor, std: Tensor) -> Heads:
     heads = Heads(n_outputs, multilabel=[task for task, values in targets.items() if values.ndim == 2])
     heads.mean.copy_(mean)
     heads.std.copy_(std)
     return heads
 
 
-def _averaged(of_seeds: list[Heads], heads: Heads) -> Heads:
-    states = [of_seed.linear.state_dict() for of_seed in of_seeds]
+def _average_heads(per_seed: list[Heads], heads: Heads) -> Heads:
+    states = [of_seed.linear.state_dict() for of_seed in per_seed]
     heads.linear.load_state_dict(
         {name: torch.stack([state[name] for state in states]).mean(dim=0) for name in states[0]}
     )
@@ -269,16 +273,19 @@ def calibrate(
         known = true != NOT_ANNOTATED
         known = known & (weights[task].numpy()[true] > 0) if true.ndim == 1 else known.all(axis=1)
         if len(np.unique(true[known])) >= 2:
-            units = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
-            found = fit_scaling(
-                logits[task][known].double().numpy(), true[known], units=units, power=WEIGHTINGS[weighting]
+            n_independent = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
+            scaling = fit_scaling(
+                logits[task][known].double().numpy(),
+                true[known],
+                n_independent=n_independent,
+                power=WEIGHTING_POWERS[weighting],
             )
-            heads.temperature[number] = found.temperature
-            biases[task].copy_(torch.from_numpy(found.bias))
-            prevalences[task].copy_(torch.from_numpy(found.prevalence))
+            heads.temperature[number] = scaling.temperature
+            biases[task].copy_(torch.from_numpy(scaling.bias))
+            prevalences[task].copy_(torch.from_numpy(scaling.prevalence))
 
 
-def deviation(x: Tensor) -> Tensor:
+def robust_std(x: Tensor) -> Tensor:
     """(n, D) features -> (D,) standard deviations to divide by, at least a tenth of their median.
 
     A feature that hardly varies in training would otherwise decide alone when it does vary elsewhere.
@@ -302,15 +309,17 @@ def class_weights(labels: Tensor, n_outputs: int, weighting: str) -> Tensor:
     if labels.ndim == 2:
         return torch.stack([class_weights(column, 2, weighting) for column in labels.T])
     counts = torch.bincount(labels[labels != NOT_ANNOTATED], minlength=n_outputs).float()
-    weights = torch.where(counts > 0, counts.clamp(min=1) ** -WEIGHTINGS[weighting], 0.0)
+    weights = torch.where(counts > 0, counts.clamp(min=1) ** -WEIGHTING_POWERS[weighting], 0.0)
     return weights * counts.sum() / (weights * counts).sum().clamp(min=1e-12)
 
 
 @torch.inference_mode()
 def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
     """(n, 512) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
-    found = {task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()}
-    return found | {
+    probabilities = {
+        task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()
+    }
+    return probabilities | {
         prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
         for task, of_task in heads.split_by_task(heads.prevalence).items()
     }
@@ -333,12 +342,12 @@ def task_losses(
     for task, of_task in logits.items():  # (B, V, C)
         true, known = targets[task], targets[task].clamp(min=0)
         if true.ndim == 1:
-            said = known[:, None].expand(of_task.shape[:2])
-            each = F.cross_entropy(of_task.transpose(1, 2), said, reduction="none")  # (B, V)
+            expanded = known[:, None].expand(of_task.shape[:2])
+            each = F.cross_entropy(of_task.transpose(1, 2), expanded, reduction="none")  # (B, V)
             weight = weights[task][known] * (true != NOT_ANNOTATED)  # (B,)
         else:
-            said = known[:, None].expand(of_task.shape).to(of_task.dtype)
-            each = F.binary_cross_entropy_with_logits(of_task, said, reduction="none")  # (B, V, L)
+            expanded = known[:, None].expand(of_task.shape).to(of_task.dtype)
+            each = F.binary_cross_entropy_with_logits(of_task, expanded, reduction="none")  # (B, V, L)
             weight = weights[task][torch.arange(true.shape[1]), known] * (true != NOT_ANNOTATED)  # (B, L)
         if weight.any():
             sums = (each * weight[:, None]).sum(dim=0).view(of_task.shape[1], -1)  # (V, 1 or L)
@@ -346,7 +355,7 @@ def task_losses(
     return losses
 
 
-def log_heads(trained: Trained, epochs: int) -> None:
+def log_heads(trained: TrainedHeads, epochs: int) -> None:
     """Log the epoch and penalty that each task's head keeps, of so many epochs."""
     for task, l2 in trained.l2.items():
         of_task = [row for row in trained.history if row["phase"] == task]

@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import TASKS
-from simclr_rhd.inference.ood import Novelty
+from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from simclr_rhd.ssl.model import Heads, SimCLR, forward_with_ood_stats
 
 FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
-OLDER = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
-LARGEST_SIDE, MOST_CLASSES = 4096, 10_000  # in a file that is not damaged
-LONGEST_NAME = 1000  # characters of a class
-ROUNDED = 1e-3  # by which shares may miss their sum
-TRIED = 64  # pixels of the view that a file is tried with
-AGAIN = "wanted the model.pt that a run of this program wrote"
+OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
+MAX_SIDE, MAX_CLASSES = 4096, 10_000  # in a file that is not damaged
+MAX_NAME_LENGTH = 1000  # characters of a class
+SHARE_TOLERANCE = 1e-3  # by which shares may miss their sum
+SMOKE_TEST_SIZE = 64  # pixels of the view that a file is tried with
+WANTED_FILE = "wanted the model.pt that a run of this program wrote"
 
 Thresholds = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelInfo:
     """What a classifier knows of itself.
 
     Attributes:
@@ -67,7 +67,9 @@ class Classifier(nn.Module):
         facts: what it knows of itself.
     """
 
-    def __init__(self, encoder: nn.Module, heads: Heads, novelty: Novelty | None, facts: Facts) -> None:
+    def __init__(
+        self, encoder: nn.Module, heads: Heads, novelty: OODDetector | None, facts: ModelInfo
+    ) -> None:
         super().__init__()
         self.encoder, self.heads, self.novelty, self.facts = encoder, heads, novelty, facts
 
@@ -119,33 +121,33 @@ def load(path: str | Path) -> Classifier:
         what = (
             "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
         )
-        raise UserError(f"{path}: is {what}; {AGAIN}")
-    if type(saved.get("version")) is not int or saved["version"] not in (OLDER, VERSION):
+        raise UserError(f"{path}: is {what}; {WANTED_FILE}")
+    if type(saved.get("version")) is not int or saved["version"] not in (OLDEST_VERSION, VERSION):
         raise UserError(
             f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads versions "
-            f"{OLDER} and {VERSION}. Write it anew: the run's own command with --evaluate-again, or take the "
-            "program that wrote it"
+            f"{OLDEST_VERSION} and {VERSION}. Write it anew: the run's own command with "
+            "--evaluate-again, or take the program that wrote it"
         )
     try:
-        return _built(saved)
+        return _build(saved)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path}: damaged, or of another architecture ({reason}); {AGAIN}") from None
+        raise UserError(f"{path}: damaged, or of another architecture ({reason}); {WANTED_FILE}") from None
 
 
-def _built(saved: Mapping[str, Any]) -> Classifier:
-    older = saved["version"] == OLDER
-    facts = Facts(
-        **{name.name: saved[name.name] for name in fields(Facts) if name.name in saved or not older}
+def _build(saved: Mapping[str, Any]) -> Classifier:
+    older = saved["version"] == OLDEST_VERSION
+    facts = ModelInfo(
+        **{name.name: saved[name.name] for name in fields(ModelInfo) if name.name in saved or not older}
     )
-    _check(facts)
+    _validate(facts)
     multilabel = saved["multilabel"]
     if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
         raise ValueError("multilabel names other tasks")
     if saved["preprocessing"] != _preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
     heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
-    novelty = None if saved["novelty"] is None else Novelty()
+    novelty = None if saved["novelty"] is None else OODDetector()
     encoder = SimCLR().encoder
     if older:
         bare = {name: value for name, value in heads.named_buffers() if name in ("bias", "prevalence")}
@@ -153,13 +155,13 @@ def _built(saved: Mapping[str, Any]) -> Classifier:
     parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
     for name, part in parts.items():
         if part is not None:
-            _fill(part, saved[name], name)
+            _load_strict(part, saved[name], name)
     found = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
-    _try(found)
+    _smoke_test(found)
     return found
 
 
-def _preprocessing(facts: Facts) -> dict[str, Any]:
+def _preprocessing(facts: ModelInfo) -> dict[str, Any]:
     """How a frame becomes a view."""
     return {
         "pad": "square",
@@ -171,31 +173,35 @@ def _preprocessing(facts: Facts) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _try(found: Classifier) -> None:
+def _smoke_test(classifier: Classifier) -> None:
     """Make sure that it gives numbers, of a small frame: a large one would take gigabytes."""
-    facts = replace(found.facts, image_size=min(found.facts.image_size, TRIED))
+    facts = replace(classifier.facts, image_size=min(classifier.facts.image_size, SMOKE_TEST_SIZE))
     side = facts.stored_side
     frame = (
         torch.arange(3 * side * side, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 3, side, side)
     )
-    for name, values in Classifier(found.encoder, found.heads, found.novelty, facts)(frame).items():
-        if not torch.isfinite(values).all() and not (name == "novelty" and found.novelty is None):
+    for name, values in Classifier(classifier.encoder, classifier.heads, classifier.novelty, facts)(
+        frame
+    ).items():
+        if not torch.isfinite(values).all() and not (name == "novelty" and classifier.novelty is None):
             raise ValueError(f"its {name} are no numbers")
-    signs = {"temperature": found.heads.temperature, "deviation of the features": found.heads.std}
-    signs["prevalence"] = found.heads.prevalence
-    if found.novelty is not None:
-        signs |= {name: limit for name, limit in found.novelty.named_buffers() if name.endswith("_limit")}
+    signs = {"temperature": classifier.heads.temperature, "deviation of the features": classifier.heads.std}
+    signs["prevalence"] = classifier.heads.prevalence
+    if classifier.novelty is not None:
+        signs |= {
+            name: limit for name, limit in classifier.novelty.named_buffers() if name.endswith("_limit")
+        }
     for name, values in signs.items():
         if not (values > 0).all():
             raise ValueError(f"its {name} must be above 0")
-    for task, shares in found.heads.split_by_task(found.heads.prevalence).items():
-        whole = task in found.heads.multilabel or abs(float(shares.sum()) - 1) <= ROUNDED
+    for task, shares in classifier.heads.split_by_task(classifier.heads.prevalence).items():
+        whole = task in classifier.heads.multilabel or abs(float(shares.sum()) - 1) <= SHARE_TOLERANCE
         if not whole or float(shares.max()) > 1:
             raise ValueError(f"its prevalence of {task} is no shares of one whole")
 
 
-def _check(facts: Facts) -> None:
-    if type(facts.image_size) is not int or not 32 <= facts.image_size <= LARGEST_SIDE:
+def _validate(facts: ModelInfo) -> None:
+    if type(facts.image_size) is not int or not 32 <= facts.image_size <= MAX_SIDE:
         raise ValueError(f"image_size {facts.image_size!s:.20}")
     for name in ("classes", "thresholds", "trained_on"):
         if not isinstance(getattr(facts, name), dict):
@@ -203,7 +209,7 @@ def _check(facts: Facts) -> None:
     if not facts.classes or not set(facts.classes) <= set(TASKS):
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
-        good = isinstance(names, list) and 0 < len(names) <= MOST_CLASSES
+        good = isinstance(names, list) and 0 < len(names) <= MAX_CLASSES
         if not good or not all(map(_is_name, names)):
             raise ValueError(f"the class names of {task}")
         if len(set(names)) < len(names):
@@ -222,10 +228,10 @@ def _check(facts: Facts) -> None:
 
 def _is_name(value: object) -> bool:
     """Whether it is a text that can be shown."""
-    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_NAME
+    return isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH
 
 
-def _fill(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+def _load_strict(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
     """Load tensors of exactly the names, shapes and kinds that are wanted."""
     wanted = part.state_dict()
     if not isinstance(tensors, dict):

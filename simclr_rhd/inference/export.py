@@ -24,22 +24,22 @@ from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.inference.classifier import Classifier
-from simclr_rhd.inference.predict_files import Place
+from simclr_rhd.inference.predict_files import InputFiles
 from simclr_rhd.ssl.augment import normalise
 from simclr_rhd.ssl.model import forward_with_ood_stats, fuse_batchnorm
 
 logger = logging.getLogger("simclr_rhd")
 
 PT2, ONNX, INT8 = "model.pt2", "model.onnx", "model.int8.onnx"
-FACTS = "simclr_rhd.json"  # of the metadata
-FRAMES, NOVELTY = "frames", "novelty"
-CLOSE = 1e-4  # of probabilities, that an exported model may differ by
+METADATA_FILE = "simclr_rhd.json"  # of the metadata
+FRAMES_INPUT, NOVELTY_OUTPUT = "frames", "novelty"
+MAX_DIFFERENCE = 1e-4  # of probabilities, that an exported model may differ by
 OPSET = 18
-LEAST, MOST, BATCH = 2, 400, 32  # frames to check with; to take in all; at once
-OF_A_CLIP = 4  # frames
+MIN_FRAMES, MAX_FRAMES, BATCH_SIZE = 2, 400, 32  # frames to check with; to take in all; at once
+FRAMES_PER_CLIP = 4  # frames
 
 
-class Portable(nn.Module):
+class ExportableClassifier(nn.Module):
     """The classifier as one graph of common operations: uint8 frames in, probabilities out.
 
     Args:
@@ -73,20 +73,20 @@ class Portable(nn.Module):
         return (*found, *([] if self.novelty is None else [self.novelty(described)]))
 
 
-def outputs_of(classifier: Classifier) -> list[str]:
-    """Names of what `Portable` gives: `<task>_probabilities`, and 'novelty' if that is known."""
-    return [f"{task}_probabilities" for task in classifier.heads.n_outputs] + [NOVELTY] * bool(
+def output_names(classifier: Classifier) -> list[str]:
+    """Names of what `ExportableClassifier` gives: `<task>_probabilities`, and 'novelty' if that is known."""
+    return [f"{task}_probabilities" for task in classifier.heads.n_outputs] + [NOVELTY_OUTPUT] * bool(
         classifier.novelty
     )
 
 
-def facts_of(classifier: Classifier) -> dict[str, Any]:
+def export_metadata(classifier: Classifier) -> dict[str, Any]:
     """What a program needs beside the numbers, in types of JSON."""
     facts = classifier.facts
     return {
         "side": facts.stored_side,
         "input": "uint8 RGB, each frame padded to a square with black and resized to side x side",
-        "outputs": outputs_of(classifier),
+        "outputs": output_names(classifier),
         "classes": facts.classes,
         "multilabel": sorted(classifier.heads.multilabel),
         "prevalence": {task: held.tolist() for task, held in _prevalence(classifier).items()},
@@ -101,49 +101,49 @@ def facts_of(classifier: Classifier) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Check:
+class ParityCheck:
     """How an exported model compares with PyTorch on real frames.
 
     Attributes:
         name: of its file.
         frames: how many.
-        largest: difference of a probability.
+        max_difference: difference of a probability.
         agreement: {task: share of frames of which both say the same, "novelty": that both mark, or neither}.
     """
 
     name: str
     frames: int
-    largest: float
+    max_difference: float
     agreement: dict[str, float]
 
 
-def some_frames(
-    places: Sequence[Place], *, side: int, most: int = MOST, max_pixels: int = MAX_PIXELS
+def sample_frames(
+    inputs: Sequence[InputFiles], *, side: int, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS
 ) -> np.ndarray:
     """(n, 3, S, S) uint8 frames of at most `max_pixels`, evenly chosen among the files of some places.
 
     Raises:
         UserError: none can be read.
     """
-    files = [(place, entry) for place in places for entry in place.entries if media.file_type(entry.key)]
+    files = [(place, entry) for place in inputs for entry in place.entries if media.file_type(entry.key)]
     found, reason = [], ""
-    for number in evenly_spaced(len(files), min(most, len(files))):
+    for number in evenly_spaced(len(files), min(max_frames, len(files))):
         place, entry = files[number]
         media.require_packages([entry.key])
         paths, _ = place.source.fetch([entry])
         for path in paths.values():
             done = media.decode_file(
-                path, entry.key, side=side, max_frames=OF_A_CLIP, salt=b"", max_pixels=max_pixels
+                path, entry.key, side=side, max_frames=FRAMES_PER_CLIP, salt=b"", max_pixels=max_pixels
             )
             reason = done.reason or reason
             found += [np.broadcast_to(frame.pixels, (3, side, side)) for frame in done.frames]
     if not found:
         why = f": {reason}" if reason else ""
         raise UserError(f"none of the {len(files)} files is a frame that can be read{why}")
-    return np.stack(found[:most])
+    return np.stack(found[:max_frames])
 
 
-def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Check]:
+def export_classifier(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[ParityCheck]:
     """Write `model.pt2`, `model.onnx` and `model.int8.onnx`.
 
     The weights of the third are fitted on the first half of the frames, and all are checked on the second.
@@ -156,35 +156,35 @@ def export(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[Che
     Raises:
         UserError: a package is missing, there are too few frames, or an exact model is not close to PyTorch.
     """
-    onnx_packages()
-    if len(frames) < 2 * LEAST:
+    require_onnx_packages()
+    if len(frames) < 2 * MIN_FRAMES:
         raise UserError(
-            f"{len(frames)} frames are too few to check an export with; wanted {2 * LEAST} or more"
+            f"{len(frames)} frames are too few to check an export with; wanted {2 * MIN_FRAMES} or more"
         )
-    portable, names = Portable(classifier).eval(), outputs_of(classifier)
+    portable, names = ExportableClassifier(classifier).eval(), output_names(classifier)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     fitting, checking = pixels[0::2], pixels[1::2]
-    expected, said = _expected(classifier, frames[1::2]), _sayer(classifier)
-    facts = json.dumps(facts_of(classifier), ensure_ascii=False)
+    expected, predict_class = _reference_outputs(classifier, frames[1::2]), _class_predictor(classifier)
+    facts = json.dumps(export_metadata(classifier), ensure_ascii=False)
     write_pt2(portable, pixels, facts, folder / PT2)
     _write_onnx(portable, pixels, names, facts, folder / ONNX)
     checks = [
-        _check(PT2, run_pt2(folder / PT2, names), checking, expected, said),
-        _check(ONNX, run_onnx(folder / ONNX), checking, expected, said),
+        _check_parity(PT2, run_pt2(folder / PT2, names), checking, expected, predict_class),
+        _check_parity(ONNX, run_onnx(folder / ONNX), checking, expected, predict_class),
     ]
     for check in checks:
-        if not check.largest <= CLOSE:
+        if not check.max_difference <= MAX_DIFFERENCE:
             (folder / check.name).unlink(missing_ok=True)
             raise UserError(
                 f"{folder / check.name}: its probabilities differed from PyTorch's by up to "
-                f"{check.largest:.1e}, more than {CLOSE:g}, so it was removed. Please report this with the "
-                "versions of torch, onnx and onnxruntime"
+                f"{check.max_difference:.1e}, more than {MAX_DIFFERENCE:g}, so it was removed. Please report "
+                "this with the versions of torch, onnx and onnxruntime"
             )
     _write_int8(folder / ONNX, fitting, facts, folder / INT8)
-    return [*checks, _check(INT8, run_onnx(folder / INT8), checking, expected, said)]
+    return [*checks, _check_parity(INT8, run_onnx(folder / INT8), checking, expected, predict_class)]
 
 
-def onnx_packages() -> None:
+def require_onnx_packages() -> None:
     """Make sure that all is there.
 
     Raises:
@@ -206,12 +206,12 @@ def run_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda pixels: dict(zip(names, session.run(names, {FRAMES: pixels}), strict=True))
+    return lambda pixels: dict(zip(names, session.run(names, {FRAMES_INPUT: pixels}), strict=True))
 
 
 def run_pt2(path: Path, names: Sequence[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """A function that runs a `.pt2` file: (B, S, S, 3) uint8 -> {output: (B, ...)}."""
-    with _hushed():
+    with _suppress_warnings():
         net = torch.export.load(path).module()
 
     def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -224,36 +224,36 @@ def run_pt2(path: Path, names: Sequence[str]) -> Callable[[np.ndarray], dict[str
 
 
 @torch.inference_mode()
-def _expected(classifier: Classifier, frames: np.ndarray) -> dict[str, np.ndarray]:
+def _reference_outputs(classifier: Classifier, frames: np.ndarray) -> dict[str, np.ndarray]:
     """{output: what the classifier itself says of (n, 3, S, S) frames}."""
-    found: dict[str, list[np.ndarray]] = {}
-    for first in range(0, len(frames), BATCH):
-        said = classifier(torch.from_numpy(np.ascontiguousarray(frames[first : first + BATCH])))
+    batches: dict[str, list[np.ndarray]] = {}
+    for first in range(0, len(frames), BATCH_SIZE):
+        outputs = classifier(torch.from_numpy(np.ascontiguousarray(frames[first : first + BATCH_SIZE])))
         for task in classifier.heads.n_outputs:
-            found.setdefault(f"{task}_probabilities", []).append(said[task].numpy())
+            batches.setdefault(f"{task}_probabilities", []).append(outputs[task].numpy())
         if classifier.novelty is not None:
-            found.setdefault(NOVELTY, []).append(said[NOVELTY].numpy())
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+            batches.setdefault(NOVELTY_OUTPUT, []).append(outputs[NOVELTY_OUTPUT].numpy())
+    return {name: np.concatenate(parts) for name, parts in batches.items()}
 
 
-def _check(
+def _check_parity(
     name: str,
     run: Callable[[np.ndarray], dict[str, np.ndarray]],
     pixels: np.ndarray,
     expected: Mapping[str, np.ndarray],
-    said: Callable[[str, np.ndarray], np.ndarray],
-) -> Check:
-    parts = [run(pixels[first : first + BATCH]) for first in range(0, len(pixels), BATCH)]
+    predict_class: Callable[[str, np.ndarray], np.ndarray],
+) -> ParityCheck:
+    parts = [run(pixels[first : first + BATCH_SIZE]) for first in range(0, len(pixels), BATCH_SIZE)]
     differences, agreement = [], {}
     for output, wanted in expected.items():
         found = np.concatenate([part[output] for part in parts])
         task = output.removesuffix("_probabilities")
-        if output == NOVELTY:
-            agreement[NOVELTY] = float(((found > 1) == (wanted > 1)).mean())
+        if output == NOVELTY_OUTPUT:
+            agreement[NOVELTY_OUTPUT] = float(((found > 1) == (wanted > 1)).mean())
             continue
         differences.append(np.abs(found - wanted).max())
-        agreement[task] = float((said(task, found) == said(task, wanted)).mean())
-    return Check(name, len(pixels), float(np.max(differences)), agreement)  # NaN stays NaN
+        agreement[task] = float((predict_class(task, found) == predict_class(task, wanted)).mean())
+    return ParityCheck(name, len(pixels), float(np.max(differences)), agreement)  # NaN stays NaN
 
 
 def _prevalence(classifier: Classifier) -> dict[str, np.ndarray]:
@@ -261,39 +261,41 @@ def _prevalence(classifier: Classifier) -> dict[str, np.ndarray]:
     return {task: of_task.cpu().numpy() for task, of_task in held.items()}
 
 
-def _sayer(classifier: Classifier) -> Callable[[str, np.ndarray], np.ndarray]:
+def _class_predictor(classifier: Classifier) -> Callable[[str, np.ndarray], np.ndarray]:
     """A function of a task and (n, C) probabilities, to (n,) the class, or which lesions, that they say."""
-    held, several = _prevalence(classifier), classifier.heads.multilabel
+    prevalences, several = _prevalence(classifier), classifier.heads.multilabel
 
-    def said(task: str, p: np.ndarray) -> np.ndarray:
+    def predict_class(task: str, p: np.ndarray) -> np.ndarray:
         return (
-            (p >= held[task]) @ (1 << np.arange(p.shape[1]))
+            (p >= prevalences[task]) @ (1 << np.arange(p.shape[1]))
             if task in several
-            else balanced_choice(p, held[task])
+            else balanced_choice(p, prevalences[task])
         )
 
-    return said
+    return predict_class
 
 
-def write_pt2(portable: Portable, pixels: np.ndarray, facts: str, path: Path) -> None:
+def write_pt2(portable: ExportableClassifier, pixels: np.ndarray, metadata: str, path: Path) -> None:
     """Export by `torch.export` with a free batch size; (n, S, S, 3) uint8 `pixels` are the example."""
     batch = torch.export.Dim("batch", min=1)
-    example = torch.from_numpy(pixels[:LEAST])
-    program = torch.export.export(portable, (example,), dynamic_shapes={FRAMES: {0: batch}})
-    with atomic_write(path) as part, part.open("wb") as stream, _hushed():
-        torch.export.save(program, stream, extra_files={FACTS: facts})
+    example = torch.from_numpy(pixels[:MIN_FRAMES])
+    program = torch.export.export(portable, (example,), dynamic_shapes={FRAMES_INPUT: {0: batch}})
+    with atomic_write(path) as part, part.open("wb") as stream, _suppress_warnings():
+        torch.export.save(program, stream, extra_files={METADATA_FILE: metadata})
 
 
-def _write_onnx(portable: Portable, pixels: np.ndarray, names: Sequence[str], facts: str, path: Path) -> None:
+def _write_onnx(
+    portable: ExportableClassifier, pixels: np.ndarray, names: Sequence[str], metadata: str, path: Path
+) -> None:
     batch = torch.export.Dim("batch", min=1)
-    with _hushed():
+    with _suppress_warnings():
         program = torch.onnx.export(
             portable,
-            (torch.from_numpy(pixels[:LEAST]),),
+            (torch.from_numpy(pixels[:MIN_FRAMES]),),
             dynamo=True,
-            input_names=[FRAMES],
+            input_names=[FRAMES_INPUT],
             output_names=list(names),
-            dynamic_shapes={FRAMES: {0: batch}},
+            dynamic_shapes={FRAMES_INPUT: {0: batch}},
             opset_version=OPSET,
             external_data=False,
             verbose=False,
@@ -301,23 +303,24 @@ def _write_onnx(portable: Portable, pixels: np.ndarray, names: Sequence[str], fa
     assert program is not None
     with atomic_write(path) as part:
         program.save(str(part), external_data=False)
-        _describe(part, facts)
+        _write_metadata(part, metadata)
 
 
-def _write_int8(exact: Path, pixels: np.ndarray, facts: str, path: Path) -> None:
+def _write_int8(exact: Path, pixels: np.ndarray, metadata: str, path: Path) -> None:
     """Static quantisation of the convolutions, their ranges taken from real frames (per channel)."""
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self.batches: Iterator[dict[str, np.ndarray]] = (
-                {FRAMES: pixels[first : first + BATCH]} for first in range(0, len(pixels), BATCH)
+                {FRAMES_INPUT: pixels[first : first + BATCH_SIZE]}
+                for first in range(0, len(pixels), BATCH_SIZE)
             )
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.batches, None)
 
-    with atomic_write(path) as part, _hushed():
+    with atomic_write(path) as part, _suppress_warnings():
         quantization.quantize_static(
             str(exact),
             str(part),
@@ -327,11 +330,11 @@ def _write_int8(exact: Path, pixels: np.ndarray, facts: str, path: Path) -> None
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
-        _describe(part, facts)
+        _write_metadata(part, metadata)
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def _suppress_warnings() -> Iterator[None]:
     """Without the hints that libraries give their own developers."""
     logging.disable(logging.WARNING)
     try:
@@ -342,11 +345,11 @@ def _hushed() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _describe(path: Path, facts: str) -> None:
+def _write_metadata(path: Path, metadata: str) -> None:
     """Put the facts into the metadata of an ONNX file."""
     import onnx
 
     model = onnx.load(path)
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {"simclr_rhd": facts})
+    onnx.helper.set_model_props(model, {"simclr_rhd": metadata})
     onnx.save(model, path)

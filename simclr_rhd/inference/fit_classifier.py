@@ -7,18 +7,18 @@ from torch import nn
 
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.evaluation.selective import limits_of
-from simclr_rhd.heads.cross_validation import Study
+from simclr_rhd.evaluation.selective import answer_thresholds
+from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.train import predict
-from simclr_rhd.inference.classifier import Classifier, Facts
-from simclr_rhd.inference.ood import fit_novelty
+from simclr_rhd.inference.classifier import Classifier, ModelInfo
+from simclr_rhd.inference.ood import fit_ood_detector
 from simclr_rhd.ssl.model import Heads
 
 
 def make_classifier(
     config: DataConfig,
     dataset: Dataset,
-    study: Study,
+    study: CrossValidation,
     encoder: nn.Module,
     heads: Heads,
     described: Mapping[str, np.ndarray],
@@ -34,10 +34,10 @@ def make_classifier(
         described: {description: (n, D) float32} of the labelled frames by the encoder, as
             `model.forward_with_ood_stats` describes them.
     """
-    cohort, part = study.cohort, dataset.part[dataset.labelled()]
+    cohort, part = study.labelled_set, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
-    limits = limits_of(cohort, predict(heads, described["features"]), part)
-    facts = Facts(
+    limits = answer_thresholds(cohort, predict(heads, described["features"]), part)
+    facts = ModelInfo(
         classes=cohort.outputs(),
         image_size=config.size,
         synthetic=config.synthetic,
@@ -50,5 +50,5 @@ def make_classifier(
         },
     )
     learnt = {name: values[train] for name, values in described.items()}
-    novelty = fit_novelty(learnt, cohort.groups[train].tolist(), seed=config.seed)
+    novelty = fit_ood_detector(learnt, cohort.groups[train].tolist(), seed=config.seed)
     return Classifier(encoder, heads, novelty, facts)

@@ -15,14 +15,14 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
-DESCRIPTIONS = {"features": 512, "texture": 128, "layout": 36}  # and their D: `forward_with_ood_stats`
-QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
-FOLDS = 20
-FEWEST = 20  # frames
-TINY = 1e-6  # variance, of standardised numbers
+DESCRIPTORS = {"features": 512, "texture": 128, "layout": 36}  # and their D: `forward_with_ood_stats`
+LIMIT_QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
+N_FOLDS = 20
+MIN_FRAMES = 20  # frames
+MIN_VARIANCE = 1e-6  # variance, of standardised numbers
 
 
-class Novelty(nn.Module):
+class OODDetector(nn.Module):
     """How far frames are from those learnt from, in units of what is still usual.
 
     Buffers of each description: `mean` (D,), `whiten` (D, D), and `limit`, a squared distance.
@@ -30,28 +30,30 @@ class Novelty(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, width in DESCRIPTIONS.items():
+        for name, width in DESCRIPTORS.items():
             self.register_buffer(f"{name}_mean", torch.zeros(width))
             self.register_buffer(f"{name}_whiten", torch.eye(width))
             self.register_buffer(f"{name}_limit", torch.ones(()))
 
-    def forward(self, described: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, descriptors: Mapping[str, Tensor]) -> Tensor:
         """{description: (B, D)} -> (B,), above 1 where any of them is farther than usual."""
         distances = []
-        for name in DESCRIPTIONS:
+        for name in DESCRIPTORS:
             mean, whiten, limit = (self.get_buffer(f"{name}_{what}") for what in ("mean", "whiten", "limit"))
-            distances.append((((described[name] - mean) @ whiten) ** 2).sum(dim=1) / limit)
+            distances.append((((descriptors[name] - mean) @ whiten) ** 2).sum(dim=1) / limit)
         return torch.stack(distances, dim=1).amax(dim=1)
 
 
-def fit_novelty(described: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int) -> Novelty | None:
+def fit_ood_detector(
+    descriptors: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int
+) -> OODDetector | None:
     """What the training frames are like, and how far others of their kind may be.
 
     Each limit is what 99 % of the frames keep when their groups are left out (a twentieth of the groups at a
     time): at most 3 % are beyond any of the three.
 
     Args:
-        described: {description: (n, D) float32} of training frames.
+        descriptors: {description: (n, D) float32} of training frames.
         groups: n groups, such as patients.
         seed: of the parts.
 
@@ -59,33 +61,33 @@ def fit_novelty(described: Mapping[str, np.ndarray], groups: Sequence[str], *, s
         None with fewer than 20 frames or two groups.
     """
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(group) < FEWEST or len(names) < 2:
+    if len(group) < MIN_FRAMES or len(names) < 2:
         return None
-    part = (np.random.default_rng([seed, 11]).permutation(len(names)) % min(FOLDS, len(names)))[group]
-    found = Novelty()
-    for name in DESCRIPTIONS:
-        x = described[name].astype(np.float64)
+    part = (np.random.default_rng([seed, 11]).permutation(len(names)) % min(N_FOLDS, len(names)))[group]
+    found = OODDetector()
+    for name in DESCRIPTORS:
+        x = descriptors[name].astype(np.float64)
         distances = np.empty(len(x))
         for number in np.unique(part):
             out = part == number
-            distances[out] = _squared(x[out], *_fit(x[~out]))
-        mean, whiten = _fit(x)
-        limit = max(float(np.quantile(distances, QUANTILE)), 1e-12)
+            distances[out] = _squared_distances(x[out], *_fit_gaussian(x[~out]))
+        mean, whiten = _fit_gaussian(x)
+        limit = max(float(np.quantile(distances, LIMIT_QUANTILE)), 1e-12)
         for what, value in (("mean", mean), ("whiten", whiten), ("limit", np.array(limit))):
             found.get_buffer(f"{name}_{what}").copy_(torch.from_numpy(value))
     return found
 
 
-def _fit(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit_gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n, D) -> mean (D,) and W (D, D), so that |(x - mean) W|² is the squared distance.
 
     The covariance is shrunk (Ledoit and Wolf 2004), of standardised numbers.
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0) + 1e-6
     shrunk = LedoitWolf(store_precision=False, assume_centered=True).fit((x - mean) / deviation)
-    covariance = shrunk.covariance_ + TINY * np.eye(x.shape[1])  # equal frames vary in nothing
+    covariance = shrunk.covariance_ + MIN_VARIANCE * np.eye(x.shape[1])  # equal frames vary in nothing
     return mean, np.linalg.inv(np.linalg.cholesky(covariance)).T / deviation[:, None]
 
 
-def _squared(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
+def _squared_distances(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
     return (((x - mean) @ whiten) ** 2).sum(axis=1)

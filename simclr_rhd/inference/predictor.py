@@ -18,17 +18,17 @@ from simclr_rhd.data.decoding import image as frames
 from simclr_rhd.data.decoding.decode import OK, classify_content
 from simclr_rhd.data.labels.labels import format_label
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
-from simclr_rhd.evaluation.selective import confidence_of
+from simclr_rhd.evaluation.selective import confidence_scores
 from simclr_rhd.inference import classifier
 from simclr_rhd.ssl.model import fuse_batchnorm
 
-Picture = np.ndarray | Image.Image | str | Path
-BATCH = 64  # frames at once
-SLACK = 0.005  # that the shares of all classes may be off 1, as they are rounded
+ImageInput = np.ndarray | Image.Image | str | Path
+BATCH_SIZE = 64  # frames at once
+SHARE_SUM_TOLERANCE = 0.005  # that the shares of all classes may be off 1, as they are rounded
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What a model says of n pictures.
 
     Attributes:
@@ -56,8 +56,8 @@ class Answers:
         return (np.nan_to_num(self.novelty) > 1) | self.plain
 
     def predicted(self, task: str) -> list[str]:
-        """N names: the balanced choice, see `said`."""
-        return said(
+        """N names: the balanced choice, see `predicted_names`."""
+        return predicted_names(
             self.probabilities[task],
             self.classes[task],
             multilabel=task in self.multilabel,
@@ -74,11 +74,13 @@ class Answers:
         """(n,) in nats, 0 where the model is sure; of lesions, the sum over them."""
         return entropy(self.probabilities[task], multilabel=task in self.multilabel)
 
-    def at_prevalence(self, shares: Mapping[str, float]) -> "Answers":
-        """The same with the probabilities for other shares of classes, see `other_prevalence`."""
-        to = other_prevalence(self.classes, self.multilabel, self.prevalence, shares)
+    def at_prevalence(self, shares: Mapping[str, float]) -> "Predictions":
+        """The same with the probabilities for other shares of classes, see `resolve_prevalence`."""
+        to = resolve_prevalence(self.classes, self.multilabel, self.prevalence, shares)
         p = {
-            task: move(of, self.prevalence[task], to[task], multilabel=task in self.multilabel)
+            task: adjust_probabilities(
+                of, self.prevalence[task], to[task], multilabel=task in self.multilabel
+            )
             for task, of in self.probabilities.items()
         }
         return replace(self, probabilities=p, prevalence=to)
@@ -110,7 +112,7 @@ class Model:
         """{task: names of its classes, or lesions}, in the order of the probabilities."""
         return self.facts.classes
 
-    def predict(self, images: Iterable[Picture] | Picture) -> Answers:
+    def predict(self, images: Iterable[ImageInput] | ImageInput) -> Predictions:
         """Classify pictures, or one.
 
         Args:
@@ -122,21 +124,21 @@ class Model:
         """
         if isinstance(images, np.ndarray | Image.Image | str | Path):
             images = [images]
-        squares = (self._square(number, image) for number, image in enumerate(images))
-        return _joined(self, [self.answer(np.stack(some)) for some in _batches(squares)])
+        squares = (self._prepare_image(number, image) for number, image in enumerate(images))
+        return _concatenate(self, [self.answer(np.stack(some)) for some in _batches(squares)])
 
-    def embed(self, images: Iterable[Picture] | Picture) -> np.ndarray:
+    def embed(self, images: Iterable[ImageInput] | ImageInput) -> np.ndarray:
         """(n, 512) float32 features of pictures; arguments and errors as of `predict`."""
         return self.predict(images).embeddings
 
     @torch.inference_mode()
-    def answer(self, squares: np.ndarray) -> Answers:
+    def answer(self, squares: np.ndarray) -> Predictions:
         """Classify prepared frames: (n, 3, S, S) uint8, squares of `facts.stored_side` pixels; n ≥ 1."""
         found = {
             name: value.cpu().numpy()
             for name, value in self.net(torch.from_numpy(squares).to(self.device)).items()
         }
-        return Answers(
+        return Predictions(
             self.classes,
             self.multilabel,
             {task: found[task] for task in self.classes},
@@ -156,12 +158,12 @@ class Model:
             level: 'frame' or 'video', what they are of.
 
         Returns:
-            None where no validation frame has told a threshold.
+            None where there is no threshold from validation frames.
         """
         names, held = self.classes[task], self.prevalence[task]
         if task not in self.multilabel:
             limit = self.facts.thresholds.get(task, {}).get(level)
-            return None if limit is None else confidence_of(probabilities, held) < limit
+            return None if limit is None else confidence_scores(probabilities, held) < limit
         unsure, known = np.zeros(len(probabilities), dtype=bool), False
         for number, name in enumerate(names):
             limit = self.facts.thresholds.get(f"{task}: {name}", {}).get(level)
@@ -170,7 +172,7 @@ class Model:
                 unsure |= np.where(p >= held[number], p, 1 - p) < limit
         return unsure if known else None
 
-    def _square(self, number: int, image: Picture) -> np.ndarray:
+    def _prepare_image(self, number: int, image: ImageInput) -> np.ndarray:
         where = f"image {number}"
         try:
             if isinstance(image, str | Path):
@@ -195,7 +197,7 @@ class Model:
             raise UserError(f"{where}: {error}") from None
 
 
-def said(
+def predicted_names(
     probabilities: np.ndarray, names: Sequence[str], *, multilabel: bool, prevalence: np.ndarray
 ) -> list[str]:
     """N names of what (n, C) probabilities say that hold for a (C,) prevalence: the balanced choice.
@@ -213,10 +215,12 @@ def confidence(probabilities: np.ndarray, *, multilabel: bool, prevalence: np.nd
     """(n, C) -> (n,): the probability of what is said; of lesions, of the least sure one."""
     if multilabel:
         return np.where(probabilities >= prevalence, probabilities, 1 - probabilities).min(axis=1)
-    return confidence_of(probabilities, prevalence)
+    return confidence_scores(probabilities, prevalence)
 
 
-def move(p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: bool) -> np.ndarray:
+def adjust_probabilities(
+    p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: bool
+) -> np.ndarray:
     """(n, C) probabilities for another prevalence (`adjust_prevalence`); a lesion is one of two."""
     if not multilabel:
         return adjust_prevalence(p, prevalence, to)
@@ -232,7 +236,7 @@ def move(p: np.ndarray, prevalence: np.ndarray, to: np.ndarray, *, multilabel: b
     )
 
 
-def other_prevalence(
+def resolve_prevalence(
     classes: Mapping[str, Sequence[str]],
     multilabel: Collection[str],
     prevalence: Mapping[str, np.ndarray],
@@ -273,7 +277,7 @@ def other_prevalence(
         new[numbers] = list(of_task.values())
         if numbers and task not in multilabel:
             rest, total = np.setdiff1d(np.arange(len(new)), numbers), sum(of_task.values())
-            if (len(rest) and total >= 1) or (not len(rest) and abs(total - 1) > SLACK):
+            if (len(rest) and total >= 1) or (not len(rest) and abs(total - 1) > SHARE_SUM_TOLERANCE):
                 wanted = "less than 1, as other classes are left" if len(rest) else "1, as they are all"
                 raise UserError(f"--prevalence: the shares of {task} add up to {total:g}; wanted {wanted}")
             if len(rest):
@@ -294,17 +298,17 @@ def entropy(probabilities: np.ndarray, *, multilabel: bool) -> np.ndarray:
 
 
 def _batches(squares: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    while some := list(islice(squares, BATCH)):
+    while some := list(islice(squares, BATCH_SIZE)):
         yield some
 
 
-def _joined(model: Model, parts: Sequence[Answers]) -> Answers:
+def _concatenate(model: Model, parts: Sequence[Predictions]) -> Predictions:
     if not parts:
         nothing: Mapping[str, np.ndarray] = {
             task: np.zeros((0, len(names))) for task, names in model.classes.items()
         }
         empty = np.zeros(0)
-        return Answers(
+        return Predictions(
             model.classes,
             model.multilabel,
             dict(nothing),
@@ -313,7 +317,7 @@ def _joined(model: Model, parts: Sequence[Answers]) -> Answers:
             empty > 0,
             model.prevalence,
         )
-    return Answers(
+    return Predictions(
         model.classes,
         model.multilabel,
         {task: np.concatenate([part.probabilities[task] for part in parts]) for task in model.classes},

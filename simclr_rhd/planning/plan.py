@@ -12,8 +12,8 @@ from simclr_rhd.core import process
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.evaluation.label_efficiency import draws_of
-from simclr_rhd.heads.cross_validation import DRAWS
+from simclr_rhd.evaluation.label_efficiency import n_repeats
+from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS
 from simclr_rhd.planning import profiler, run_estimate
 from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_record
 from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
@@ -184,13 +184,13 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
 
 def n_baseline_encoders() -> int:
     """Number of encoders beside ours: untrained ones, and ImageNet's where it is at hand."""
-    return DRAWS + imagenet_weights_cached()
+    return N_RANDOM_ENCODERS + imagenet_weights_cached()
 
 
 def n_head_fits(config: Config) -> int:
     """Number of trainings of heads: for each fold, on each encoder, and for what flags ask for."""
     encoders = 1 + n_baseline_encoders()
-    of_fractions = sum(encoders * draws_of(fraction) for fraction in config.label_fractions or ())
+    of_fractions = sum(encoders * n_repeats(fraction) for fraction in config.label_fractions or ())
     return config.folds * (encoders + of_fractions + config.show_leak) + (config.folds > 1)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
-from simclr_rhd.heads.cross_validation import Encoded
+from simclr_rhd.heads.cross_validation import FeatureSet
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
@@ -39,7 +39,7 @@ class Shown:
         metrics: the content of `metrics.json`.
     """
 
-    cohort: LabelledSet
+    labelled_set: LabelledSet
     encoders: Sequence[nn.Module]
     heads: Sequence[Heads]
     answers: Probabilities
@@ -47,18 +47,18 @@ class Shown:
     metrics: dict[str, Any]
 
 
-def start_maps(encoded: Encoded, *, seed: int, wanted: bool) -> AbstractContextManager[Projection | None]:
+def start_maps(encoded: FeatureSet, *, seed: int, wanted: bool) -> AbstractContextManager[Projection | None]:
     """Start t-SNE and UMAP in a process beside all else; nothing if they are not wanted."""
     if not wanted:
         return nullcontext()
-    return Projection(encoded.kept[sections.on_maps(len(encoded.kept))], seed=seed)
+    return Projection(encoded.final[sections.on_maps(len(encoded.final))], seed=seed)
 
 
 def draw_run(
     config: ViewConfig, dataset: Dataset, shown: Shown, maps: Projection, run: RunContext
 ) -> sections.Contents:
     """Draw the pictures of a run, the maps last; the contents of its page."""
-    size, cohort, metrics, save_dir = config.size, shown.cohort, shown.metrics, run.save_dir
+    size, cohort, metrics, save_dir = config.size, shown.labelled_set, shown.metrics, run.save_dir
     with run.stage("figures"):
         views = figures.some_views(dataset, size=size, strengths=strengths(config), seed=config.seed)
         figures.draw(dataset, shown.history, metrics, views, save_dir=save_dir)

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from simclr_rhd.core.process import format_duration
-from simclr_rhd.evaluation.selective import RULE
+from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.report.summary import (
     LEVELS,
     RIVALS,
@@ -177,7 +177,7 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## When it does not answer"
     yield ""
     yield (
-        f"An answer counts from a confidence on of which it is proved on validation groups that {RULE}. "
+        f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
         "Where that cannot be proved, no answer counts. A frame is marked as "
         "foreign if it is farther from the training frames, in one of three ways, than 99 % of such frames "
         "are whose groups were left out: so are at most 3 % of these."

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from simclr_rhd.evaluation.bootstrap import draws
-from simclr_rhd.evaluation.confusions import counted
-from simclr_rhd.evaluation.intervals import intervals, resampled, rest_on
-from simclr_rhd.evaluation.ranking import ranking
+from simclr_rhd.evaluation.bootstrap import resample_counts
+from simclr_rhd.evaluation.confusions import group_confusions
+from simclr_rhd.evaluation.intervals import bootstrap_intervals, effective_groups, resample_metrics
+from simclr_rhd.evaluation.ranking import ranking_metrics
 from simclr_rhd.heads.calibration import expected_calibration_error
 
 ORDERED = [2, 0, 3]
@@ -72,9 +72,15 @@ def by_scikit_learn(true, probabilities):
 def test_resamples_equal_scikit_learn_on_the_same_samples_repeated(seed):
     true, probabilities, group = sample(seed, n=[25, 60][seed % 2])
     shown = np.unique(true).tolist()
-    drawn = draws(9, seed)[:5]
-    figures, averages = resampled(
-        true, probabilities.argmax(axis=1), probabilities, group, drawn, shown=shown, ordered=ORDERED
+    drawn = resample_counts(9, seed)[:5]
+    figures, averages = resample_metrics(
+        true,
+        probabilities.argmax(axis=1),
+        probabilities,
+        group,
+        drawn,
+        present_classes=shown,
+        ordered=ORDERED,
     )
     for number, weights in enumerate(drawn):
         rows = np.repeat(np.arange(len(true)), weights[group])
@@ -94,15 +100,15 @@ def test_resamples_equal_scikit_learn_on_the_same_samples_repeated(seed):
 
 def test_areas_do_not_depend_on_how_many_resamples_are_worked_on_at_once(monkeypatch):
     true, probabilities, group = sample(1)
-    arguments = true == 2, probabilities[:, 2], group, draws(9, 0)[:50]
-    whole = ranking(*arguments)
-    monkeypatch.setattr("simclr_rhd.evaluation.ranking.CELLS", 1)
-    np.testing.assert_array_equal(ranking(*arguments), whole)
+    arguments = true == 2, probabilities[:, 2], group, resample_counts(9, 0)[:50]
+    whole = ranking_metrics(*arguments)
+    monkeypatch.setattr("simclr_rhd.evaluation.ranking.MAX_CELLS", 1)
+    np.testing.assert_array_equal(ranking_metrics(*arguments), whole)
 
 
 def test_nothing_is_ranked_in_a_resample_of_one_class():
     drawn = np.array([[2, 0], [0, 2], [1, 1]])
-    areas = ranking(np.array([True, False]), np.array([0.7, 0.2]), np.array([0, 1]), drawn)
+    areas = ranking_metrics(np.array([True, False]), np.array([0.7, 0.2]), np.array([0, 1]), drawn)
     np.testing.assert_array_equal(areas, [[np.nan, np.nan, 1], [np.nan, np.nan, 1]])
 
 
@@ -111,7 +117,7 @@ def test_a_figure_rests_on_the_groups_without_which_it_would_be_another():
     group = np.array([0, 1, 2, 3, 3, 4, 0])
     true = np.array([0, 0, 0, 0, 1, 1, 0])
     said = np.array([1, 0, 0, 0, 0, 0, 0])
-    figures, averages = rest_on(counted(true, said, group, 5, 2), [0, 1])
+    figures, averages = effective_groups(group_confusions(true, said, group, 5, 2), [0, 1])
     assert {name: values.tolist() for name, values in figures.items()} == {
         "accuracy": [5, 5],
         "precision": [5, 1],
@@ -128,8 +134,8 @@ def test_a_figure_rests_on_the_groups_without_which_it_would_be_another():
 def test_the_bound_of_a_class_rests_on_its_own_groups():
     """Ten groups, all right; class 1 is in two of them."""
     true = np.repeat([0, 0, 0, 0, 0, 0, 0, 0, 1, 1], 3)
-    found, averages = intervals(
-        true, true, np.eye(2)[true], np.repeat(np.arange(10), 3), shown=[0, 1], ordered=(), seed=0
+    found, averages = bootstrap_intervals(
+        true, true, np.eye(2)[true], np.repeat(np.arange(10), 3), present_classes=[0, 1], ordered=(), seed=0
     )
     assert found["recall"] == [[pytest.approx(0.025 ** (1 / 8)), 1.0], [pytest.approx(0.025 ** (1 / 2)), 1.0]]
     assert averages["accuracy"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
@@ -147,8 +153,14 @@ def test_the_bootstrap_draws_groups_not_frames():
     probabilities = np.eye(2)[np.concatenate([true[:500], 1 - true[500:]])]
 
     def accuracy(groups):
-        return intervals(
-            true, probabilities.argmax(axis=1), probabilities, groups, shown=[0, 1], ordered=(), seed=0
+        return bootstrap_intervals(
+            true,
+            probabilities.argmax(axis=1),
+            probabilities,
+            groups,
+            present_classes=[0, 1],
+            ordered=(),
+            seed=0,
         )[1]["accuracy"]
 
     assert accuracy(np.repeat(["g", "h"], 500)) == [0.0, 1.0]

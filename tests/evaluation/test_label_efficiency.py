@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from simulated import cohort, features_of, study
 
-from simclr_rhd.evaluation.label_efficiency import curves, some_groups
+from simclr_rhd.evaluation.label_efficiency import learning_curves, subsample_groups
 
 
 def test_a_larger_share_holds_a_smaller_one_and_each_class_comes_first():
@@ -10,20 +10,20 @@ def test_a_larger_share_holds_a_smaller_one_and_each_class_comes_first():
     rows = a_cohort.rows(0, "train")
     before = set()
     for fraction in (0.1, 0.15, 0.5, 1.0):
-        chosen = some_groups(a_cohort, rows, fraction, seed=[1])
+        chosen = subsample_groups(a_cohort, rows, fraction, seed=[1])
         names = set(a_cohort.groups[chosen])
         assert before <= names and set(chosen) <= set(rows)
         assert len(names) == int(np.ceil(fraction * len(set(a_cohort.groups[rows]))))
         assert set(chosen) == set(rows[np.isin(a_cohort.groups[rows], list(names))]), "whole groups"
         before = names
-    few = some_groups(a_cohort, rows, 4 / len(set(a_cohort.groups[rows])), seed=[1])
+    few = subsample_groups(a_cohort, rows, 4 / len(set(a_cohort.groups[rows])), seed=[1])
     assert len(set(a_cohort.values["view"][few])) == 4
 
 
 def test_another_draw_is_of_other_groups():
     a_cohort = cohort(patients=40)
     rows = a_cohort.rows(0, "train")
-    one, other = (set(some_groups(a_cohort, rows, 0.3, seed=[seed])) for seed in (1, 2))
+    one, other = (set(subsample_groups(a_cohort, rows, 0.3, seed=[seed])) for seed in (1, 2))
     assert one != other
 
 
@@ -33,7 +33,7 @@ def test_curves_rise_with_labels_where_there_is_something_to_learn(folds):
     x = features_of(a_cohort.groups, signal=0.7, true=a_cohort.values["view"])
     noise = features_of(a_cohort.groups, seed=5)
     a_study = study(a_cohort, x, rivals={"random encoder": noise}, epochs=8)
-    found = curves(a_study, (0.1, 1.0))["view"]
+    found = learning_curves(a_study, (0.1, 1.0))["view"]
     assert list(found) == ["simclr", "random encoder", "pixels"]
     for points in found.values():
         assert [point["fraction"] for point in points] == [0.1, 1.0]

@@ -12,7 +12,7 @@ from simclr_rhd.core.files import write_rows
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.data.demo.dataset import draw_patients, make_clip
 from simclr_rhd.evaluation import leakage as audit
-from simclr_rhd.evaluation.leakage import Pair, closest_pairs, near_identical, table_rows, thumbnails
+from simclr_rhd.evaluation.leakage import Pair, closest_pairs, leak_audit_rows, near_duplicates, thumbnails
 
 SIDE = 74  # of the stored frames
 PARTS = np.array(["train", "test", "unlabelled", "held-out", "test"])
@@ -46,7 +46,7 @@ def identical_by_hand(thumbs, part, tested, threshold):
         if part[other] in tested and other < row:
             continue
         apart = np.sqrt(np.mean((thumbs[row].astype(np.float64) - thumbs[other]) ** 2))
-        if apart <= threshold and min(thumbs[row].std(), thumbs[other].std()) >= audit.FLAT:
+        if apart <= threshold and min(thumbs[row].std(), thumbs[other].std()) >= audit.MIN_GREY_STD:
             found.append((apart, row, other))
     return sorted(found)
 
@@ -70,11 +70,11 @@ def thumbs_of(pictures):
 
 @pytest.mark.parametrize(("n", "k", "sizes"), [(31, 4, (3, 5)), (31, 31, (1_000, 10_000)), (5, 1, (2, 2))])
 def test_closest_pairs_are_those_of_a_search_one_by_one(n, k, sizes, monkeypatch):
-    monkeypatch.setattr(audit, "ROWS", sizes[0])
-    monkeypatch.setattr(audit, "COLUMNS", sizes[1])
+    monkeypatch.setattr(audit, "BLOCK_ROWS", sizes[0])
+    monkeypatch.setattr(audit, "BLOCK_COLUMNS", sizes[1])
     features = 3 + np.random.default_rng(n).normal(size=(n, 7)).astype(np.float32)
     folds = folds_of(n, k) if k > 1 else [(np.array([3, 0, 4]), np.array([2, 1]))]
-    found = closest_pairs([features] * len(folds), [str(row) for row in range(n)], folds, most=1_000)
+    found = closest_pairs([features] * len(folds), [str(row) for row in range(n)], folds, max_pairs=1_000)
     expected, seen = [], set()
     for value, row, other in sorted(nearest_by_hand(features, folds), reverse=True):
         if frozenset((row, other)) not in seen:
@@ -88,16 +88,16 @@ def test_one_pair_of_two_groups_and_no_more_than_asked_for():
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     groups = np.array([f"g{row % 5}" for row in range(40)])
     folds = [(np.flatnonzero(groups != name), np.flatnonzero(groups == name)) for name in np.unique(groups)]
-    found = closest_pairs([features] * len(folds), groups, folds, most=1_000)
+    found = closest_pairs([features] * len(folds), groups, folds, max_pairs=1_000)
     pairs = [frozenset((groups[pair.row], groups[pair.other])) for pair in found]
     assert len(set(pairs)) == len(pairs) <= 10 and all(len(pair) == 2 for pair in pairs)
     best = max(nearest_by_hand(features, folds))
     assert (found[0].row, found[0].other) == best[1:]
-    assert closest_pairs([features] * len(folds), groups, folds, most=3) == found[:3]
+    assert closest_pairs([features] * len(folds), groups, folds, max_pairs=3) == found[:3]
 
 
 def test_of_equal_frames_the_first_is_named(monkeypatch):
-    monkeypatch.setattr(audit, "COLUMNS", 4)
+    monkeypatch.setattr(audit, "BLOCK_COLUMNS", 4)
     one = np.random.default_rng(0).normal(size=(1, 33)).astype(np.float32)
     features = np.concatenate([one, -one, one, -one, one, one, one])
     found = closest_pairs([features], list("abcdefg"), [(np.array([5, 4, 3, 2, 1]), np.array([6, 0]))])
@@ -125,7 +125,7 @@ def test_no_training_rows_no_tested_rows_and_a_frame_at_the_mean():
 @pytest.mark.parametrize("side", [32, 64, 256])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_thumbnails_are_means_over_areas(side, channels, monkeypatch):
-    monkeypatch.setattr(audit, "READ", 2)
+    monkeypatch.setattr(audit, "FRAMES_PER_READ", 2)
     frames = np.random.default_rng(side).integers(0, 256, (5, channels, side, side), np.uint8)
     rows = np.array([4, 0, 3])
     expected = F.avg_pool2d(torch.from_numpy(frames[rows]).float().mean(dim=1), side // 32).flatten(1)
@@ -143,8 +143,8 @@ def test_thumbnails_of_any_size_keep_the_levels(side):
 
 @pytest.mark.parametrize("tested", [["test"], ["test", "val"]])
 def test_nearly_identical_frames_are_those_of_a_search_one_by_one(tested, monkeypatch):
-    monkeypatch.setattr(audit, "ROWS", 7)
-    monkeypatch.setattr(audit, "COLUMNS", 11)
+    monkeypatch.setattr(audit, "BLOCK_ROWS", 7)
+    monkeypatch.setattr(audit, "BLOCK_COLUMNS", 11)
     rng = np.random.default_rng(0)
     thumbs = rng.uniform(60, 180, (6, 1024))[rng.integers(0, 6, 60)] + rng.normal(size=(60, 1))
     thumbs += rng.normal(size=(60, 1024)) * rng.uniform(0, 6, (60, 1))
@@ -153,11 +153,11 @@ def test_nearly_identical_frames_are_those_of_a_search_one_by_one(tested, monkey
     part = rng.choice(["train", "val", "test", "unlabelled", "held-out"], 60)
     expected = identical_by_hand(thumbs, part, tested, 5.0)
     assert 10 < len(expected) < 200
-    found, total = near_identical(thumbs, part, tested=tested, threshold=5.0)
+    found, total = near_duplicates(thumbs, part, tested=tested, threshold=5.0)
     assert total == len(expected)
     assert [(pair.row, pair.other) for pair in found] == [(row, other) for _, row, other in expected]
     np.testing.assert_allclose([pair.value for pair in found], [value for value, *_ in expected], rtol=1e-5)
-    assert near_identical(thumbs, part, tested=tested, threshold=5.0, most=4) == (found[:4], total)
+    assert near_duplicates(thumbs, part, tested=tested, threshold=5.0, max_pairs=4) == (found[:4], total)
 
 
 @pytest.mark.parametrize(
@@ -171,21 +171,21 @@ def test_nearly_identical_frames_are_those_of_a_search_one_by_one(tested, monkey
 def test_a_copy_under_another_name_is_found(copy, pictures):
     first, second = pictures
     thumbs = thumbs_of([first, second, copy(second)])
-    found, total = near_identical(thumbs, np.array(["train", "test", "unlabelled"]), tested=["test"])
+    found, total = near_duplicates(thumbs, np.array(["train", "test", "unlabelled"]), tested=["test"])
     assert total == 1 and (found[0].row, found[0].other) == (1, 2)
 
 
 def test_mirrored_and_other_pictures_frames_of_one_part_and_held_out_ones_are_not(pictures):
     first, second = pictures
     thumbs = thumbs_of([first, second, second[:, ::-1], jpeg(second), jpeg(second)])
-    assert near_identical(thumbs, PARTS, tested=["test"]) == ([], 0)
-    assert near_identical(thumbs, PARTS, tested=["train"]) == ([], 0)
+    assert near_duplicates(thumbs, PARTS, tested=["test"]) == ([], 0)
+    assert near_duplicates(thumbs, PARTS, tested=["train"]) == ([], 0)
 
 
 def test_frames_that_hardly_vary_are_left_out():
     black = np.random.default_rng(0).integers(0, 4, (2, 1024)).astype(np.float32)
-    assert near_identical(black, PARTS[:2], tested=["test"]) == ([], 0)
-    assert near_identical(black[:0], PARTS[:0], tested=["test"]) == ([], 0)
+    assert near_duplicates(black, PARTS[:2], tested=["test"]) == ([], 0)
+    assert near_duplicates(black[:0], PARTS[:0], tested=["test"]) == ([], 0)
 
 
 def test_the_table_names_both_frames(tmp_path):
@@ -195,8 +195,8 @@ def test_the_table_names_both_frames(tmp_path):
         "folds": [["val", "val"], ["train", "test"]],
     }
     rows = [
-        *table_rows(audit.NEAREST, [Pair(1, 0, 0.98, fold=1)], **frames),
-        *table_rows(audit.IDENTICAL, [Pair(1, 0, 1 / 3, fold=1)], **frames),
+        *leak_audit_rows(audit.NEAREST, [Pair(1, 0, 0.98, fold=1)], **frames),
+        *leak_audit_rows(audit.NEAR_DUPLICATE, [Pair(1, 0, 1 / 3, fold=1)], **frames),
     ]
     write_rows(tmp_path / "leak_audit.csv", audit.HEADER, rows)
     with (tmp_path / "leak_audit.csv").open(newline="") as stream:
@@ -220,8 +220,8 @@ def test_each_fold_is_audited_by_its_own_parts(pictures):
     ]
     features = [np.eye(2, 5, dtype=np.float32)] * 2
     names = [f"{number}.png" for number in range(4)]
-    found = audit.audit(features, thumbs, np.array([0, 2]), paths=names, groups=groups, folds=folds)
-    assert found.gist["near_identical"]["found"] == found.gist["near_identical"]["listed"] == 1
-    (row,) = [row for row in found.rows if row[0] == audit.IDENTICAL]
+    found = audit.audit_leakage(features, thumbs, np.array([0, 2]), paths=names, groups=groups, folds=folds)
+    assert found.summary["near_identical"]["found"] == found.summary["near_identical"]["listed"] == 1
+    (row,) = [row for row in found.rows if row[0] == audit.NEAR_DUPLICATE]
     assert row[1:6] == ["2.png", "p2", "3.png", "p3", "unlabelled"]
-    assert len(found.gist["closest"]) == 1 and found.gist["closest"][0]["other_part"] == "train"
+    assert len(found.summary["closest"]) == 1 and found.summary["closest"][0]["other_part"] == "train"

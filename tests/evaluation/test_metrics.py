@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from simclr_rhd.evaluation.aggregate import of_one_class, pool
-from simclr_rhd.evaluation.metrics import AVERAGES, PER_CLASS, levels, margins, scores
+from simclr_rhd.evaluation.aggregate import pool, single_class_patients
+from simclr_rhd.evaluation.metrics import (
+    AVERAGE_METRICS,
+    PER_CLASS_METRICS,
+    paired_differences,
+    score_levels,
+    scores,
+)
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -37,7 +43,7 @@ def same(ours, theirs):
 @pytest.fixture
 def few_resamples(monkeypatch):
     """Where only the figures are looked at, not their intervals."""
-    monkeypatch.setattr("simclr_rhd.evaluation.bootstrap.RESAMPLES", 20)
+    monkeypatch.setattr("simclr_rhd.evaluation.bootstrap.N_RESAMPLES", 20)
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -55,7 +61,7 @@ def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed, few_resa
     found, said = score(true, probabilities, groups, ordered=ordered), probabilities.argmax(axis=1)
     assert found["confusion"] == sk.confusion_matrix(true, said, labels=range(4)).tolist()
     if len(labels) < 2:
-        assert all(found[name] is None for name in AVERAGES) and "two classes" in found["reason"]
+        assert all(found[name] is None for name in AVERAGE_METRICS) and "two classes" in found["reason"]
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -116,7 +122,7 @@ def test_a_class_absent_from_the_test_keeps_its_row_without_figures():
     true, probabilities, groups = sample(1)
     true[true == 2] = 0
     found = score(true, probabilities, groups)
-    nothing = dict.fromkeys(PER_CLASS)
+    nothing = dict.fromkeys(PER_CLASS_METRICS)
     assert found["per_class"]["c"] == nothing | {"support": 0, "ci95": nothing}
     assert found["reasons"]["c"] == "no sample of it here"
 
@@ -159,7 +165,9 @@ def test_frames_of_a_class_that_cannot_be_evaluated_falsify_nothing():
 def test_one_class_alone_has_no_scores(evaluable):
     true, probabilities, groups = sample(3)
     found = score(true, probabilities, groups, evaluable=evaluable)
-    assert all(found[name] is None for name in AVERAGES) and "fewer than two classes" in found["reason"]
+    assert (
+        all(found[name] is None for name in AVERAGE_METRICS) and "fewer than two classes" in found["reason"]
+    )
 
 
 def test_an_empty_part_has_no_scores():
@@ -175,7 +183,7 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
     assert classes.tolist() == [0, 1] and of == ["g", "h"], "on a tie the class is not known"
     np.testing.assert_allclose(means, [[0.55, 0.45], [0.45, 0.55]])
     options = {"evaluable": [0, 1], "ordered": [0, 1], "seed": 0}
-    video = levels(true, probabilities, "ab", groups, videos, [""] * 6, **options)["video"]
+    video = score_levels(true, probabilities, "ab", groups, videos, [""] * 6, **options)["video"]
     assert video["accuracy"] == video["quadratic_kappa"] == 1.0
     assert video["n"] == 2 and video["groups"] == 2
 
@@ -183,7 +191,7 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
 def test_videos_that_are_all_ties_have_no_scores():
     true, videos = np.array([0, 1, 2, 1]), list("vvww")
     probabilities, options = np.eye(3)[true], {"evaluable": [0, 1, 2], "ordered": [0, 1, 2], "seed": 0}
-    video = levels(true, probabilities, "abc", videos, videos, [""] * 4, **options)["video"]
+    video = score_levels(true, probabilities, "abc", videos, videos, [""] * 4, **options)["video"]
     assert video["n"] == 0 and video["accuracy"] is None
 
 
@@ -194,9 +202,11 @@ def test_a_patient_counts_whose_frames_are_of_one_class():
         [[0.9, 0.1], [0.3, 0.7], [0.3, 0.7], [0.6, 0.4], [0.4, 0.6], [1.0, 0.0], [0.2, 0.8]]
     )
     patients = ["p", "p", "q", "q", "r", "r", ""]
-    single, known, mixed = of_one_class(true, patients)
+    single, known, mixed = single_class_patients(true, patients)
     assert single.tolist() == [True] * 4 + [False] * 3 and (known, mixed) == (3, 1)
-    found = levels(true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1], seed=0)
+    found = score_levels(
+        true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1], seed=0
+    )
     found = found["patient"]
     assert found["n"] == 2 and found["groups"] == 2 and found["left_out"] == 1
     assert found["confusion"] == [[1, 0], [0, 1]] and "reason" not in found
@@ -208,7 +218,9 @@ def test_patients_that_cannot_be_scored_say_why():
     true, probabilities, groups = sample(3)
 
     def of(patients):
-        found = levels(true, probabilities, CLASSES, groups, groups, patients, evaluable=range(4), seed=0)
+        found = score_levels(
+            true, probabilities, CLASSES, groups, groups, patients, evaluable=range(4), seed=0
+        )
         return found["patient"]
 
     unknown = of([""] * len(true))
@@ -256,8 +268,8 @@ def test_a_margin_is_the_difference_on_the_same_samples():
     theirs, videos = sample(7, n=120)[1], [f"{group} {number % 3}" for number, group in enumerate(groups)]
     true[:60], patients = 2, ["p" if number < 60 else name for number, name in enumerate(videos)]
     names = groups, videos, patients
-    found = margins(true, ours, theirs, *names, evaluable=range(4), seed=0)
-    scored = [levels(true, p, CLASSES, *names, evaluable=range(4), seed=0) for p in (ours, theirs)]
+    found = paired_differences(true, ours, theirs, *names, evaluable=range(4), seed=0)
+    scored = [score_levels(true, p, CLASSES, *names, evaluable=range(4), seed=0) for p in (ours, theirs)]
     assert set(found) == {"frame", "video", "patient"}
     for level, margin in found.items():
         difference = scored[0][level]["balanced_accuracy"] - scored[1][level]["balanced_accuracy"]
@@ -272,7 +284,7 @@ def test_the_interval_of_a_margin_is_paired():
     said = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
     p = np.eye(2)[said]
     groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
-    margin = margins(true, p, p, groups, groups, groups, evaluable=[0, 1], seed=0)["frame"]
+    margin = paired_differences(true, p, p, groups, groups, groups, evaluable=[0, 1], seed=0)["frame"]
     assert margin["balanced_accuracy"] == 0 and margin["same_answers"] and margin["ci95"][0] < 0
     low, high = score(true, p, groups)["ci95"]["balanced_accuracy"]
     assert high - low > 0.1 and margin["ci95"][1] == pytest.approx(1 - 0.025 ** (1 / 20), abs=0.01)
@@ -281,8 +293,13 @@ def test_the_interval_of_a_margin_is_paired():
 def test_a_margin_that_cannot_be_computed_is_none():
     true, ours, groups = sample(3)
     nothing = {"balanced_accuracy": None, "ci95": None, "same_answers": None}
-    assert margins(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"] == nothing
-    one = margins(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)["frame"]
+    assert (
+        paired_differences(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"]
+        == nothing
+    )
+    one = paired_differences(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)[
+        "frame"
+    ]
     assert one == {"balanced_accuracy": 0.0, "ci95": None, "same_answers": True}
 
 

@@ -9,13 +9,13 @@ from sklearn.metrics import balanced_accuracy_score
 from simclr_rhd.data.labelled_set import Target
 from simclr_rhd.evaluation import metrics
 from simclr_rhd.evaluation import results as evaluation
-from simclr_rhd.heads.cross_validation import OURS, pooled
+from simclr_rhd.heads.cross_validation import OURS, out_of_fold
 from simclr_rhd.report import summary
 
 
 def evaluated(a_study, seed=0):
-    said = a_study.said(a_study.fit_folds(a_study.encoded.folds))
-    return said, evaluation.evaluate(a_study.cohort, said, seed=seed)
+    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
+    return said, evaluation.evaluate(a_study.labelled_set, said, seed=seed)
 
 
 @pytest.mark.parametrize("folds", [1, 4])
@@ -27,7 +27,7 @@ def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_lea
     for level in ("frame", "video", "patient"):
         low, high = result["test"][level]["ci95"]["balanced_accuracy"]
         assert low <= 0.5 <= high, f"chance is outside the interval per {level}: {low:.2f} to {high:.2f}"
-    leak = evaluation.leak(a_study)["view"]
+    leak = evaluation.frame_split_scores(a_study)["view"]
     assert leak["leaky"] is True and leak["frame"]["balanced_accuracy"] >= 0.9
     assert leak["frame"]["ci95"]["balanced_accuracy"][0] > 0.85, "and an interval that is too narrow"
 
@@ -41,7 +41,7 @@ def test_features_that_know_the_class_are_found_in_every_fold():
     assert result["test"]["frame"]["n"] == len(a_cohort.paths), "every frame is tested once"
     assert [fold["fold"] for fold in result["folds"]] == [1, 2, 3, 4]
     assert sum(fold["n"] for fold in result["folds"]) == len(a_cohort.paths)
-    table = pooled(a_cohort, said[OURS], "test")["view"]
+    table = out_of_fold(a_cohort, said[OURS], "test")["view"]
     expected = balanced_accuracy_score(a_cohort.values["view"], table.argmax(axis=1))
     assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
 
@@ -62,11 +62,11 @@ def test_what_is_pooled_was_learnt_without_the_frame():
 def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
     a_cohort = cohort(patients=12, folds=3)
     tables = [{"view": np.full((len(a_cohort.paths), 2), float(fold))} for fold in range(3)]
-    table = pooled(a_cohort, tables, "test")["view"]
+    table = out_of_fold(a_cohort, tables, "test")["view"]
     for fold in range(3):
         assert (table[a_cohort.rows(fold, "test")] == fold).all()
     times = np.sum([part == "val" for part in a_cohort.folds], axis=0)
-    val = pooled(a_cohort, tables, "val")["view"][:, 0]
+    val = out_of_fold(a_cohort, tables, "val")["view"][:, 0]
     assert np.isnan(val[times == 0]).all() and not np.isnan(val[times > 0]).any()
 
 
@@ -108,7 +108,7 @@ def test_the_majority_is_a_class_that_can_be_evaluated():
     a_cohort.values["view"][part == "train"][10:20] = 1
     a_cohort.classes["view"].append("only in training")
     a_study = study(a_cohort, features_of(a_cohort.groups))
-    said = a_study.said(a_study.fit_folds(a_study.encoded.folds))
+    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
     assert set(said["majority"][0]["view"].argmax(axis=1)) <= {0, 1}
 
 
@@ -117,9 +117,9 @@ def test_the_majority_of_folds_is_chance_and_nothing_to_be_beaten(folds):
     """A majority of each fold's training groups would be the class that its test groups lack: 0 of 1."""
     a_cohort = cohort(patients=20, folds=folds)
     a_study = study(a_cohort, features_of(a_cohort.groups), epochs=2)
-    table = pooled(a_cohort, a_study.said(a_study.fit_folds(a_study.encoded.folds))["majority"], "test")[
-        "view"
-    ]
+    table = out_of_fold(
+        a_cohort, a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))["majority"], "test"
+    )["view"]
     assert balanced_accuracy_score(a_cohort.values["view"], table.argmax(axis=1)) == 0.5
 
 
@@ -127,11 +127,11 @@ def test_power_is_wilsons_interval():
     def levels(accuracy, groups):
         return {"video": {"accuracy": accuracy, "groups": groups}}
 
-    note = evaluation.power(levels(0.8, 25))
+    note = evaluation.sample_size_note(levels(0.8, 25))
     interval = binomtest(20, 25).proportion_ci(method="wilson")
     assert note["half_width"] == pytest.approx((interval.high - interval.low) / 2, abs=1e-6)
     assert 50 < note["groups_needed"] < 65
-    assert evaluation.power(levels(None, 0)) == {
+    assert evaluation.sample_size_note(levels(None, 0)) == {
         "groups": 0,
         "accuracy": 0.8,
         "assumed": True,
@@ -144,21 +144,21 @@ def test_calibration_is_told_before_and_after():
     a_cohort = cohort(patients=60)
     x = features_of(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
     a_study = study(a_cohort, x, l2=(1e-4,), epochs=40)
-    trained = a_study.fit_folds(a_study.encoded.folds)
-    result = evaluation.evaluate(a_cohort, a_study.said(trained), seed=0)["view"]
+    trained = a_study.fit_folds(a_study.features.per_fold)
+    result = evaluation.evaluate(a_cohort, a_study.predict_all(trained), seed=0)["view"]
     before, after = result["calibration"]["before"], result["calibration"]["after"]
     assert after["ece"] == pytest.approx(result["test"]["frame"]["ece"])
     assert before["ece"] != after["ece"]
     assert sum(after["count"]) == result["test"]["frame"]["n"]
-    facts = evaluation.head_facts(a_cohort, trained, a_study.encoded.folds)["view"]
+    facts = evaluation.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
     assert facts["temperature"][0] != 1 and facts["l2"] == [1e-4]
 
 
 def test_each_seed_alone_is_told():
     a_cohort = cohort(patients=30, folds=3)
     a_study = study(a_cohort, features_of(a_cohort.groups), seeds=3)
-    trained = a_study.fit_folds(a_study.encoded.folds)
-    facts = evaluation.head_facts(a_cohort, trained, a_study.encoded.folds)["view"]
+    trained = a_study.fit_folds(a_study.features.per_fold)
+    facts = evaluation.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
     assert len(facts["balanced_accuracy_of_seeds"]) == 3 and len(facts["l2"]) == 3
 
 
@@ -178,7 +178,9 @@ def test_lesions_are_told_below_their_task_and_in_words():
     x = features_of(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
     said, results = evaluated(study(a_cohort, x))
     assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
-    tasks = evaluation.by_task(a_cohort, results, {"view": {"classes": []}, "severity": {"classes": []}})
+    tasks = evaluation.results_by_task(
+        a_cohort, results, {"view": {"classes": []}, "severity": {"classes": []}}
+    )
     assert list(tasks["condition"]["lesions"]) == ["Mitral Valve Regurgitation", "X"]
     found = tasks["condition"]["lesions"]["X"]
     assert found["classes"] == ["absent", "present"]
@@ -213,7 +215,10 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     gaps = [abs(row["frequency"] - row["mean_probability"]) for row in after["classes"].values()]
     assert max(gaps) < 0.03, "on the validation groups that it was fitted on"
     (question,) = a_cohort.targets()
-    rows, table = evaluation.annotated(a_cohort, question, "test"), pooled(a_cohort, said[OURS], "test")
+    rows, table = (
+        evaluation.annotated_rows(a_cohort, question, "test"),
+        out_of_fold(a_cohort, said[OURS], "test"),
+    )
     share = question.prevalence(table)[rows]
     np.testing.assert_allclose(share.sum(axis=1), 1)
     chosen = (question.probabilities(table)[rows] / share).argmax(axis=1)
@@ -231,18 +236,18 @@ def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
     ours, theirs = np.eye(2)[true], np.tile([0.9, 0.1], (40, 1))
     names = [str(number) for number in range(40)]
     of = {"evaluable": [0, 1], "seed": 0}
-    margins = metrics.margins(true, ours, theirs, names, names, names, **of)
+    margins = metrics.paired_differences(true, ours, theirs, names, names, names, **of)
     assert margins["video"]["ci95"] == [
         pytest.approx(0.025 ** (1 / 40) - 0.5),
         pytest.approx(1.5 - 0.025 ** (1 / 40)),
     ]
-    test = metrics.levels(true, ours, ["a", "b"], names, names, names, **of)
+    test = metrics.score_levels(true, ours, ["a", "b"], names, names, names, **of)
     result = {"test": test, "margins": {"majority": margins}}
     assert summary.standing(result, "majority", "video") == summary.BETTER
     for name in ("kappa", "brier", "ece", "balanced_accuracy"):
         low, high = test["video"]["ci95"][name]
         assert low < high, f"{name} of 40 patients is not known exactly"
-    same = metrics.margins(true, ours, ours, names, names, names, **of)["video"]
+    same = metrics.paired_differences(true, ours, ours, names, names, names, **of)["video"]
     assert same["ci95"][0] < 0 < same["ci95"][1] and same["same_answers"]
 
 
@@ -256,7 +261,7 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
     result = results["view"]
     assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 4 == len(result["margins"])
     tables = [
-        pooled(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
+        out_of_fold(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
     ]
     (question,) = a_cohort.targets()
     each = [balanced_accuracy_score(true, question.predicted(table)) for table in tables]
@@ -269,15 +274,17 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
         theirs, held = (
             np.stack([of(t) for t in tables]) for of in (question.probabilities, question.prevalence)
         )
-        of = pooled(a_cohort, said[OURS], "test")
+        of = out_of_fold(a_cohort, said[OURS], "test")
         both = (question.prevalence(of), held)
         names = groups.tolist()
         sides = (question.probabilities(of), theirs)
         options |= {"evaluable": [0, 1], "seed": 0, "prevalences": both}
         return np.ptp(
-            metrics.margins(true, *sides, names, a_cohort.videos, names, **options)["frame"]["ci95"]
+            metrics.paired_differences(true, *sides, names, a_cohort.videos, names, **options)["frame"][
+                "ci95"
+            ]
         )
 
-    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, comparisons=4))
-    assert interval(tables, comparisons=4) > 1.1 * interval(tables), "a family of four"
+    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, n_comparisons=4))
+    assert interval(tables, n_comparisons=4) > 1.1 * interval(tables), "a family of four"
     assert interval(tables) > 1.2 * interval([tables[1]] * 3), "the draws' own chance is in it"

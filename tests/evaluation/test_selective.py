@@ -8,12 +8,12 @@ from scipy.stats import binom, binomtest
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.evaluation.selective import (
-    NEVER,
-    at_threshold,
+    ABSTAIN_ALWAYS,
+    answer_thresholds,
     choose_threshold,
-    limits_of,
+    coverage_and_risk,
+    evaluate_selective,
     risk_coverage,
-    selective,
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
@@ -43,7 +43,7 @@ def sure_of(n, wrong=()):
 @pytest.mark.parametrize("n", [21, 22, 40, 100])
 def test_without_a_mistake_a_proof_takes_as_many_patients_as_the_exact_bound_says(n):
     found = choose_threshold(*sure_of(n))
-    assert (found.threshold < NEVER) == (clopper_pearson(0, n) <= 0.1) == (n >= 22)
+    assert (found.threshold < ABSTAIN_ALWAYS) == (clopper_pearson(0, n) <= 0.1) == (n >= 22)
     assert bool(found.reason) == (n < 22)
     assert "21 validation groups are too few; a proof takes 22" in found.reason or n > 21
 
@@ -65,14 +65,14 @@ def test_the_threshold_is_the_last_of_the_sequence_whose_bound_holds():
 
 def test_mistakes_among_the_surest_answers_leave_nothing_proved():
     found = choose_threshold(*sure_of(60, wrong=[3, 9, 15, 21]))
-    assert found.threshold == NEVER
+    assert found.threshold == ABSTAIN_ALWAYS
     assert "of the surest answers of 30 validation groups 13.3% are wrong" in found.reason
 
 
 def test_frames_of_a_patient_are_one_observation():
     """Ten patients with a hundred right answers each prove nothing; a hundred such patients do."""
     few = np.repeat(np.arange(10), 100)
-    assert choose_threshold(np.full(1000, 0.9), np.ones(1000, bool), few).threshold == NEVER
+    assert choose_threshold(np.full(1000, 0.9), np.ones(1000, bool), few).threshold == ABSTAIN_ALWAYS
     many = np.repeat(np.arange(100), 10)
     right = np.arange(1000) % 100 > 3  # four in ten of every tenth patient's are wrong
     found = choose_threshold(np.full(1000, 0.9), right, many)
@@ -81,8 +81,8 @@ def test_frames_of_a_patient_are_one_observation():
 
 def test_without_samples_nothing_is_proved():
     found = choose_threshold(np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0))
-    assert found.threshold == NEVER and "0 validation groups are too few" in found.reason
-    found = at_threshold(np.array([0.9]), np.array([True]), NEVER)
+    assert found.threshold == ABSTAIN_ALWAYS and "0 validation groups are too few" in found.reason
+    found = coverage_and_risk(np.array([0.9]), np.array([True]), ABSTAIN_ALWAYS)
     assert found["coverage"] == 0 and np.isnan(found["risk"])
 
 
@@ -110,7 +110,7 @@ def study():
 
 def test_a_threshold_of_the_validation_part_keeps_wrong_answers_from_the_tested(study):
     cohort, table = study
-    found = selective(cohort, [table])["view"]["frame"]
+    found = evaluate_selective(cohort, [table])["view"]["frame"]
     assert found["thresholds"] == [0.61] and found["reasons"] == [""] and found["risk"] == 0
     assert found["coverage"] == pytest.approx(0.5, abs=0.1)
     assert found["curve"]["coverage"][-1] == 1 and found["curve"]["risk"][-1] == pytest.approx(0.5, abs=0.1)
@@ -118,6 +118,8 @@ def test_a_threshold_of_the_validation_part_keeps_wrong_answers_from_the_tested(
 
 def test_what_the_kept_heads_need_is_chosen_on_their_own_part(study):
     cohort, table = study
-    assert limits_of(cohort, table, cohort.folds[0])["view"]["frame"].threshold == 0.61
-    found = limits_of(cohort, table, np.full(len(cohort.paths), "train"))["view"]
-    assert all(found[level].threshold == NEVER and found[level].reason for level in ("frame", "video"))
+    assert answer_thresholds(cohort, table, cohort.folds[0])["view"]["frame"].threshold == 0.61
+    found = answer_thresholds(cohort, table, np.full(len(cohort.paths), "train"))["view"]
+    assert all(
+        found[level].threshold == ABSTAIN_ALWAYS and found[level].reason for level in ("frame", "video")
+    )

@@ -6,11 +6,11 @@ from sklearn import metrics as sk
 
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
 from simclr_rhd.heads.calibration import (
+    class_frequencies,
     classwise_calibration_error,
     expected_calibration_error,
     fit_scaling,
     reliability,
-    shares,
     squared_errors,
 )
 
@@ -27,7 +27,7 @@ def study(seed, *, n=4000, weights=(1, 1, 1), shares=(0.9, 0.07, 0.03)):
 
 def test_the_scaling_is_that_of_a_grid_search_in_which_each_sample_counts():
     logits, true = study(0, n=300)
-    found = fit_scaling(2 * logits, true, units=300)
+    found = fit_scaling(2 * logits, true, n_independent=300)
     prevalence = (300 * np.bincount(true, minlength=3) / 300 + 0.5 / 3) / 300.5
     target = 301 / 302 * np.eye(3)[true] + prevalence / 302
     np.testing.assert_allclose(found.prevalence, prevalence)
@@ -48,7 +48,7 @@ def test_the_sigmoids_are_scaled_together_and_each_has_its_bias():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(200, 2)) * 2
     true = (expit(logits - 2) > rng.random(logits.shape)).astype(int)
-    found = fit_scaling(2 * logits, true, units=200)
+    found = fit_scaling(2 * logits, true, n_independent=200)
     prevalence = (200 * true.mean(axis=0) + 0.25) / 200.5
     target = 201 / 202 * true + prevalence / 202
 
@@ -68,7 +68,7 @@ def test_a_bias_for_each_class_undoes_the_weights_where_a_temperature_cannot(see
     """Bayes' answers for classes equally frequent, of which one is 30 times as frequent as another."""
     logits, true = study(seed)
     held, fresh = study(seed + 100)
-    found = fit_scaling(logits, true, units=400)
+    found = fit_scaling(logits, true, n_independent=400)
     p = softmax(held / found.temperature + found.bias, axis=1)
     before = softmax(held, axis=1)
     after = classwise_calibration_error(fresh, p)
@@ -83,7 +83,7 @@ def test_a_bias_for_each_class_undoes_the_weights_where_a_temperature_cannot(see
 
 def test_with_few_groups_there_is_hardly_a_bias_and_the_choice_stays():
     logits, true = study(0, n=200)
-    few, many = (fit_scaling(logits, true, units=units) for units in (1, 200))
+    few, many = (fit_scaling(logits, true, n_independent=units) for units in (1, 200))
     assert np.ptp(few.bias) < 0.75 * np.ptp(many.bias)
     assert few.prevalence.max() < 0.8 < many.prevalence.max()
     p = softmax(logits / few.temperature + few.bias, axis=1)
@@ -94,7 +94,7 @@ def test_a_class_without_samples_is_neither_said_always_nor_never():
     rng = np.random.default_rng(0)
     true = rng.integers(0, 2, 400)
     logits = 1.5 * (rng.normal(size=(400, 3)) + 1.5 * np.eye(3)[true])
-    found = fit_scaling(logits, true, units=20)
+    found = fit_scaling(logits, true, n_independent=20)
     p = softmax(logits / found.temperature + found.bias, axis=1)
     assert (found.prevalence > 0).all() and p[:, 2].mean() < 0.02
     often, was = (
@@ -106,7 +106,7 @@ def test_a_class_without_samples_is_neither_said_always_nor_never():
 @pytest.mark.parametrize("units", [10, 100])
 def test_probabilities_are_not_certain_where_all_is_right(units):
     true = np.array([0, 1, 1, 2])
-    found = fit_scaling(9.0 * np.eye(3)[true], true, units=units)
+    found = fit_scaling(9.0 * np.eye(3)[true], true, n_independent=units)
     p = softmax(9 * np.eye(3)[true] / found.temperature + found.bias, axis=1)
     assert 1 - p.max() > 0.05 / units and 1 / 20 <= found.temperature <= 20
 
@@ -144,7 +144,7 @@ def test_the_class_wise_error_follows_its_definition(seed, bins):
 
 
 def test_the_shares_stand_beside_each_other():
-    found = shares(np.array([0, 0, 1]), np.array([[0.5, 0.5], [1, 0], [0.3, 0.7]]), ["a", "b"])
+    found = class_frequencies(np.array([0, 0, 1]), np.array([[0.5, 0.5], [1, 0], [0.3, 0.7]]), ["a", "b"])
     assert found["a"] == {"n": 2, "frequency": pytest.approx(2 / 3), "mean_probability": pytest.approx(0.6)}
     assert found["b"]["n"] == 1 and found["b"]["mean_probability"] == pytest.approx(0.4)
 

@@ -67,7 +67,13 @@ def start():
 
 def tune(start, frames, rows, targets, train=TRAIN, val=VAL, **options):
     kinds = np.full(len(frames), COLOR, np.uint8)
-    how = {"size": SIZE, "strengths": PRESETS["light"], "weighting": "balanced", "seed": 0, "device": CPU}
+    how = {
+        "size": SIZE,
+        "augment_config": PRESETS["light"],
+        "weighting": "balanced",
+        "seed": 0,
+        "device": CPU,
+    }
     how |= {"epochs": 1, "learning_rate": 1e-4, "head_learning_rate": 1e-3}
     return finetune(*start, frames, kinds, rows, targets, train, val, **how | options)
 
@@ -172,7 +178,7 @@ def test_the_epoch_of_lowest_validation_loss_is_kept(tuned):
     assert float(balanced_loss(logits, targets, VAL)) == pytest.approx(min(losses), rel=1e-4)
     known = targets["view"][VAL] != -1
     true = targets["view"][VAL][known]
-    fitted = fit_scaling(logits["view"][known].double().numpy(), true, units=known.sum())
+    fitted = fit_scaling(logits["view"][known].double().numpy(), true, n_independent=known.sum())
     assert float(tuned.heads.temperature[0]) == pytest.approx(fitted.temperature, rel=1e-4)
     np.testing.assert_allclose(tuned.heads.split_by_task(tuned.heads.bias)["view"], fitted.bias, atol=1e-4)
     for task, table in predict(tuned.heads, features).items():
@@ -215,7 +221,7 @@ def test_frames_not_annotated_and_frames_of_the_test_part_change_nothing(start):
 @pytest.mark.parametrize("strengths", [PRESETS["light"], STILL])
 def test_same_seed_same_weights_another_seed_others(start, strengths):
     """By the views, or by the order alone."""
-    how = {"strengths": strengths, "val": NONE}
+    how = {"augment_config": strengths, "val": NONE}
     one, again, other = (tune(start, *problem(), TRAIN[:9], seed=seed, **how) for seed in (0, 0, 1))
     assert digest(one.encoder) == digest(again.encoder) != digest(other.encoder)
     assert digest(one.heads) == digest(again.heads) != digest(other.heads)

@@ -4,7 +4,7 @@ import torch
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.heads.train import PATIENCE, class_weights, deviation, predict, train_heads
+from simclr_rhd.heads.train import PATIENCE_EPOCHS, class_weights, predict, robust_std, train_heads
 from simclr_rhd.ssl.model import FEATURE_DIM
 
 
@@ -62,7 +62,7 @@ def test_training_ends_when_validation_has_not_improved_for_long():
     wrong = values | {"easy": np.concatenate([values["easy"][:60], (values["easy"][60:] + 1) % 3])}
     trained = fit(features, wrong, np.arange(60), np.arange(60, 90), epochs=200, learning_rate=0.1)
     losses = [row["val_loss"] for row in trained.history if row["phase"] == "easy"]
-    assert len(losses) == 1 + int(np.argmin(losses)) + PATIENCE < 200
+    assert len(losses) == 1 + int(np.argmin(losses)) + PATIENCE_EPOCHS < 200
 
 
 def test_the_penalty_of_lowest_validation_loss_is_chosen():
@@ -93,9 +93,9 @@ def test_variants_trained_side_by_side_are_those_trained_alone():
     train, val = np.arange(60), np.arange(60, 90)
     together = fit(features, values, train, val, l2=(1e-3, 1e-1), seeds=2)
     alone = fit(features, values, train, val, l2=(together.l2["easy"],), seeds=1)
-    ours = together.of_seeds[0].linear["easy"].weight
+    ours = together.per_seed[0].linear["easy"].weight
     torch.testing.assert_close(ours, alone.heads.linear["easy"].weight, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(ours, together.of_seeds[1].linear["easy"].weight, atol=1e-3)
+    assert not torch.allclose(ours, together.per_seed[1].linear["easy"].weight, atol=1e-3)
 
 
 def test_the_heads_of_several_seeds_are_averaged():
@@ -103,7 +103,7 @@ def test_the_heads_of_several_seeds_are_averaged():
     trained = fit(features, values, np.arange(60), np.arange(60, 90), seeds=3)
     x = torch.from_numpy(features)
     with torch.inference_mode():
-        mean = torch.stack([heads(x)["easy"] for heads in trained.of_seeds]).mean(dim=0)
+        mean = torch.stack([heads(x)["easy"] for heads in trained.per_seed]).mean(dim=0)
         torch.testing.assert_close(trained.heads(x)["easy"], mean, rtol=1e-4, atol=1e-4)
 
 
@@ -216,9 +216,9 @@ def test_probabilities_sum_to_one():
 def test_a_feature_that_hardly_varies_in_training_does_not_decide_elsewhere():
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 9)).astype(np.float32))
     x[:, 0], x[:, 1] = 0.3, x[:, 1] * 1e-6
-    std = deviation(x)
+    std = robust_std(x)
     assert std.min() >= 0.05 and torch.allclose(std[2:], x[:, 2:].std(dim=0, correction=0))
-    assert (deviation(torch.ones(5, 3)) == 1).all()
+    assert (robust_std(torch.ones(5, 3)) == 1).all()
 
 
 def test_a_loss_that_is_not_finite_is_a_users_error():

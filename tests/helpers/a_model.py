@@ -6,7 +6,7 @@ from echo_files import picture
 
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.inference import classifier
-from simclr_rhd.inference.ood import fit_novelty
+from simclr_rhd.inference.ood import fit_ood_detector
 from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import Heads, build
 
@@ -35,7 +35,7 @@ def write_model(
     torch.manual_seed(1)
     heads = Heads({task: len(names) for task, names in CLASSES.items()}, multilabel=multilabel)
     trained_on = {"split_by": "patient", "leaky": False}
-    facts = classifier.Facts(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
+    facts = classifier.ModelInfo(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
     frames = np.stack([letterbox(picture(seed=seed), facts.stored_side) for seed in range(40)])
     described = extract_with_ood_stats(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")
@@ -46,6 +46,8 @@ def write_model(
         heads.temperature.copy_(torch.tensor([1.5, 0.8]))
         heads.bias.copy_(torch.tensor([1.0, -0.2, -0.8, -1.5, 0.4]))
         heads.prevalence.copy_(torch.tensor([0.8, 0.15, 0.05, 0.2, 0.6], dtype=torch.float64))
-    near = fit_novelty(described, [str(number // 2) for number in range(40)], seed=0) if novelty else None
+    near = (
+        fit_ood_detector(described, [str(number // 2) for number in range(40)], seed=0) if novelty else None
+    )
     classifier.save(path, classifier.Classifier(encoder, heads, near, facts))
     return path

@@ -1,6 +1,6 @@
 """The content of `metrics.json`, as tests of what is said about it make it up."""
 
-from simclr_rhd.evaluation.metrics import AVERAGES, PER_CLASS
+from simclr_rhd.evaluation.metrics import AVERAGE_METRICS, PER_CLASS_METRICS
 
 HOSTILE = "<script>alert(1)</script>"
 RUN = {
@@ -26,9 +26,9 @@ RUN = {
 
 def scores(value, classes, low=None):
     """SCORES in which every figure is `value`, with an interval from `low` where that is given."""
-    bounds = {} if low is None else {name: [low, 1.0] for name in AVERAGES}
-    return {"n": 40, "groups": 7, **dict.fromkeys(AVERAGES, value), "ci95": bounds} | {
-        "per_class": {name: dict.fromkeys(PER_CLASS, value) | {"support": 5} for name in classes},
+    bounds = {} if low is None else {name: [low, 1.0] for name in AVERAGE_METRICS}
+    return {"n": 40, "groups": 7, **dict.fromkeys(AVERAGE_METRICS, value), "ci95": bounds} | {
+        "per_class": {name: dict.fromkeys(PER_CLASS_METRICS, value) | {"support": 5} for name in classes},
         "confusion": [[1] * len(classes)] * len(classes),
         "reasons": {},
     }

@@ -4,7 +4,7 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split, train_val_split
-from simclr_rhd.heads.cross_validation import Encoded, Study
+from simclr_rhd.heads.cross_validation import CrossValidation, FeatureSet
 from simclr_rhd.ssl.model import FEATURE_DIM
 
 FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
@@ -48,13 +48,13 @@ def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
 
 def study(a_cohort, x, *, rivals=(), **options):
     pixels = np.abs(x[:, :120])
-    encoded = Encoded(
+    encoded = FeatureSet(
         x,
         [x] * len(a_cohort.folds),
         {name: [of] if of.ndim == 2 else of for name, of in dict(rivals).items()},
         pixels,
     )
-    return Study(a_cohort, encoded, FAST | options)
+    return CrossValidation(a_cohort, encoded, FAST | options)
 
 
 def kept_part(a_cohort):

@@ -15,7 +15,7 @@ import main
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier, export
-from simclr_rhd.inference.predict_files import find
+from simclr_rhd.inference.predict_files import find_inputs
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is missing: pip install -r requirements-dev.txt")
@@ -36,8 +36,8 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(made):
-    places = find([str(made / "frames")], cache_dir=made / "cache", offline=False)
-    return export.some_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
+    places = find_inputs([str(made / "frames")], cache_dir=made / "cache", offline=False)
+    return export.sample_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
 
 
 @pytest.mark.parametrize("number", [1, 7, 60])
@@ -72,9 +72,9 @@ def test_the_files_know_their_classes(made):
     assert [output.name for output in session.get_outputs()] == facts["outputs"]
     (entry,) = session.get_inputs()
     assert entry.shape[1:] == [facts["side"], facts["side"], 3] and entry.type == "tensor(uint8)"
-    extra = {export.FACTS: ""}
+    extra = {export.METADATA_FILE: ""}
     torch.export.load(made / "exported" / "model.pt2", extra_files=extra)
-    assert json.loads(extra[export.FACTS]) == facts
+    assert json.loads(extra[export.METADATA_FILE]) == facts
 
 
 def test_the_example_needs_nothing_of_ours_and_agrees(made):
@@ -100,7 +100,7 @@ def test_a_model_that_came_out_wrong_is_refused(made, frames, tmp_path, monkeypa
         monkeypatch.setattr(export, name, lambda *_: lambda x: {k: v[: len(x)] for k, v in wrong.items()})
     (tmp_path / export.PT2).touch()
     with pytest.raises(UserError, match="differed from PyTorch's by up to .*removed"):
-        export.export(classifier.load(made / "model.pt"), frames, tmp_path)
+        export.export_classifier(classifier.load(made / "model.pt"), frames, tmp_path)
     assert not (tmp_path / export.PT2).exists()
 
 
@@ -114,4 +114,6 @@ def test_mistakes_are_told_in_the_users_words(made, tmp_path, capsys):
     assert main.main(["export", "--model", str(made / "model.pt"), *cache, *small]) == 2
     assert "can be read: too large (64x48): --max-pixels allows 1000" in capsys.readouterr().err
     with pytest.raises(UserError, match="too few to check"):
-        export.export(classifier.load(made / "model.pt"), np.zeros((3, 3, 37, 37), np.uint8), tmp_path)
+        export.export_classifier(
+            classifier.load(made / "model.pt"), np.zeros((3, 3, 37, 37), np.uint8), tmp_path
+        )

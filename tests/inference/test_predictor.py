@@ -11,7 +11,7 @@ from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.inference import classifier
-from simclr_rhd.inference.predictor import confidence, entropy, other_prevalence, said
+from simclr_rhd.inference.predictor import confidence, entropy, predicted_names, resolve_prevalence
 from simclr_rhd.runs import checkpoint
 
 
@@ -79,16 +79,16 @@ def test_unsure_answers_are_abstained_from_by_level_and_lesion(model):
 def test_words_confidence_and_entropy_by_hand():
     p = np.array([[0.5, 0.25, 0.25]])
     alike = {"prevalence": np.full(3, 1 / 3), "multilabel": False}
-    assert said(p, ["a", "b", "c"], **alike) == ["a"] and confidence(p, **alike) == [0.5]
+    assert predicted_names(p, ["a", "b", "c"], **alike) == ["a"] and confidence(p, **alike) == [0.5]
     rare = {"prevalence": np.array([0.7, 0.2, 0.1]), "multilabel": False}
-    assert said(p, ["a", "b", "c"], **rare) == ["c"] and confidence(p, **rare) == [0.25]
+    assert predicted_names(p, ["a", "b", "c"], **rare) == ["c"] and confidence(p, **rare) == [0.25]
     assert entropy(p, multilabel=False) == pytest.approx([1.5 * math.log(2)])
     lesions = np.array([[0.9, 0.25], [0.9, 0.5], [0.1, 0.2]])
     alike = {"prevalence": np.full(2, 1 / 2), "multilabel": True}
-    assert said(lesions, ["MR", "AR"], **alike) == ["MR", "MR + AR", "no lesion"]
+    assert predicted_names(lesions, ["MR", "AR"], **alike) == ["MR", "MR + AR", "no lesion"]
     assert confidence(lesions, **alike).tolist() == [0.75, 0.5, 0.8]
     rare = {"prevalence": np.array([0.95, 0.2]), "multilabel": True}
-    assert said(lesions, ["MR", "AR"], **rare) == ["AR", "AR", "AR"]
+    assert predicted_names(lesions, ["MR", "AR"], **rare) == ["AR", "AR", "AR"]
     assert entropy(np.array([[0.5, 1.0]]), multilabel=True) == pytest.approx([math.log(2)])
 
 
@@ -121,11 +121,11 @@ HELD = {
 
 
 def test_the_shares_that_are_not_given_keep_their_proportions():
-    found = other_prevalence(KNOWN, {"condition"}, HELD, {"view:no": 0.6, "AR": 0.01})
+    found = resolve_prevalence(KNOWN, {"condition"}, HELD, {"view:no": 0.6, "AR": 0.01})
     np.testing.assert_allclose(found["view"], [0.25, 0.15, 0.6])
     np.testing.assert_allclose(found["condition"], [0.1, 0.01])
     np.testing.assert_allclose(found["severity"], HELD["severity"])
-    whole = other_prevalence(KNOWN, {"condition"}, HELD, {"severity:no": 0.98, "mild": 0.02})
+    whole = resolve_prevalence(KNOWN, {"condition"}, HELD, {"severity:no": 0.98, "mild": 0.02})
     np.testing.assert_allclose(whole["severity"], [0.98, 0.02])
 
 
@@ -144,7 +144,7 @@ def test_the_shares_that_are_not_given_keep_their_proportions():
 )
 def test_shares_that_do_not_fit_are_refused(shares, told):
     with pytest.raises(UserError, match=told):
-        other_prevalence(KNOWN, {"condition"}, HELD, shares)
+        resolve_prevalence(KNOWN, {"condition"}, HELD, shares)
 
 
 def test_answers_move_to_another_prevalence_and_stay_the_same(tmp_path):

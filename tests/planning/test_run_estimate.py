@@ -12,7 +12,7 @@ from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.process import format_duration
 from simclr_rhd.data.labelled_set import build_labelled_set
-from simclr_rhd.heads.cross_validation import DRAWS, RANDOM, Encoded, Study
+from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, CrossValidation, FeatureSet
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
@@ -228,11 +228,15 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
     cohort = build_labelled_set(make_dataset(classes, folds=3), multilabel=False)
     x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
-    rivals = {RANDOM: [x] * DRAWS} | ({"imagenet encoder": [x]} if imagenet_weights_cached() else {})
-    study = Study(
-        cohort, Encoded({"features": x}, [x] * 3, rivals, x), {"epochs": 1, "learning_rate": 0.01, "seed": 0}
+    rivals = {RANDOM_ENCODER: [x] * N_RANDOM_ENCODERS} | (
+        {"imagenet encoder": [x]} if imagenet_weights_cached() else {}
     )
-    study.said(study.fit_folds(study.encoded.folds))
-    study.fit_kept(cohort.folds[0])
+    study = CrossValidation(
+        cohort,
+        FeatureSet({"features": x}, [x] * 3, rivals, x),
+        {"epochs": 1, "learning_rate": 0.01, "seed": 0},
+    )
+    study.predict_all(study.fit_folds(study.features.per_fold))
+    study.fit_final(cohort.folds[0])
     assert n_head_fits(parse(["--folds", "3"])) == len(done)
     assert n_baseline_encoders() == sum(map(len, rivals.values()))

@@ -6,7 +6,7 @@ from itertools import cycle
 from typing import Any
 
 from simclr_rhd.evaluation.curves import Curve
-from simclr_rhd.evaluation.selective import RULE
+from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.report.charts.evaluation import LINES, draw_efficiency, draw_reliability, looks_of
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS, diagnostic, draw_diagnostic, loss_bounds
 from simclr_rhd.report.charts.style import (
@@ -83,7 +83,7 @@ def of_answers(
 
     Args:
         result: of the question, as in `metrics.json`.
-        curves: of `curves.curves`, at `level`.
+        curves: of `curves.roc_and_pr_curves`, at `level`.
         level: 'video' or 'frame'.
     """
     scores = result["test"][level]["per_class"]
@@ -224,8 +224,8 @@ def _risk(selective: Mapping[str, Any], level: str) -> Panel:
         else f"no tested {level} is answered"
     )
     caption = (
-        f"An answer counts from a confidence on of which it is proved on validation groups that {RULE}. With "
-        f"it {said}."
+        f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
+        f"With it {said}."
     )
     if reasons := list(dict.fromkeys(filter(None, of_level["reasons"]))):
         caption += f" Nothing is proved where {'; '.join(reasons)}."

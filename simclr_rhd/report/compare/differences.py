@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.text import replace_unprintable
-from simclr_rhd.evaluation.metrics import margins
+from simclr_rhd.evaluation.metrics import paired_differences
 from simclr_rhd.report.compare.answers import Answers
 from simclr_rhd.report.compare.load_run import LEVELS, Asked, Earlier
 from simclr_rhd.report.summary import FEWEST_GROUPS
@@ -42,7 +42,7 @@ class Difference:
         reason: why they cannot be compared; "" where they can.
         level: what is compared, 'video' or 'frame'.
         margin: "balanced_accuracy", the run's less the reference's, "ci95" and "same_answers", as of
-            `metrics.margins`.
+            `metrics.paired_differences`.
         groups: how many groups it rests on.
         classes: how many classes count in both.
     """
@@ -230,7 +230,7 @@ def _margin(first: Asked, other: Asked, counting: frozenset[str]) -> Difference:
     rows = _order(answers, other.answers)
     theirs, held = (of[rows][:, columns] for of in (other.answers.probabilities, other.answers.prevalence))
     true = np.array([classes.index(name) for name in answers.true])
-    found = margins(
+    found = paired_differences(
         true,
         theirs,
         answers.probabilities,

@@ -55,7 +55,7 @@ class Gallery:
 
     def __init__(self, dataset: Dataset, cohort: LabelledSet) -> None:
         self.frames, self.rows = dataset.store.frames, dataset.labelled()
-        self.cohort = cohort
+        self.labelled_set = cohort
         self.names = dataset.pseudonyms()
 
     def classes(self, question: Target) -> dict[str, list[Shot]]:
@@ -63,7 +63,7 @@ class Gallery:
         found = {}
         for number, name in enumerate(question.classes):
             here = np.flatnonzero(question.true == number)
-            _, firsts = np.unique(self.cohort.groups[here], return_index=True)
+            _, firsts = np.unique(self.labelled_set.groups[here], return_index=True)
             others = np.setdiff1d(np.arange(len(here)), firsts)
             chosen = (
                 here[[firsts[place] for place in evenly_spaced(len(firsts), OF_A_CLASS)]]
@@ -146,7 +146,7 @@ class Gallery:
         taken: dict[str, int] = {}
         chosen: list[int] = []
         for row in rows.tolist():
-            video = str(self.cohort.videos[row])
+            video = str(self.labelled_set.videos[row])
             if len(chosen) < most and taken.get(video, 0) < OF_A_VIDEO:
                 taken[video] = taken.get(video, 0) + 1
                 chosen.append(row)

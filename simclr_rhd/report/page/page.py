@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
-from simclr_rhd.evaluation.metrics import AVERAGES
+from simclr_rhd.evaluation.metrics import AVERAGE_METRICS
 from simclr_rhd.report.charts.panels import FEWEST
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.page.sections import Contents
@@ -69,7 +69,7 @@ def write_html(
         questions=found,
         of_task={task: [name for name in found if name.split(": ")[0] == task] for task in metrics["tasks"]},
         levels=LEVELS,
-        averages=AVERAGES,
+        averages=AVERAGE_METRICS,
         name=path.resolve().parent.name,
         written=time.strftime("%Y-%m-%d"),
         mistake=mistake,

@@ -15,7 +15,7 @@ from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.evaluation import curves
-from simclr_rhd.evaluation.results import annotated
+from simclr_rhd.evaluation.results import annotated_rows
 from simclr_rhd.report.charts import panels
 from simclr_rhd.report.charts.panels import Panel
 from simclr_rhd.report.page import atlas
@@ -103,10 +103,12 @@ def gather(
     """
     gallery, of_run, found = Gallery(dataset, cohort), dict(results(dict(metrics))), {}
     for question in cohort.targets():
-        result, rows = of_run[question.name], annotated(cohort, question, "test")
+        result, rows = of_run[question.name], annotated_rows(cohort, question, "test")
         rows = rows[np.isin(question.true[rows], question.evaluable())]
         level = judged(result) or "frame"
-        answers = curves.of_question(question, table, rows, level, groups=cohort.groups, videos=cohort.videos)
+        answers = curves.target_curves(
+            question, table, rows, level, groups=cohort.groups, videos=cohort.videos
+        )
         found[question.name] = OfQuestion(
             panels.of_answers(result, answers, level=level),
             gallery.classes(question),

@@ -13,7 +13,7 @@ from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
-from simclr_rhd.inference.predict_files import find
+from simclr_rhd.inference.predict_files import find_inputs
 from simclr_rhd.runs import context
 
 NAMES = itertools.count()
@@ -375,7 +375,7 @@ def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
         config = parse([*words, *model, *flags])
         assert config.billing_project == "our-project"
         assert main.main([*words, *model, *flags]) == 2, "an empty file is no model"
-        (place,) = find(
+        (place,) = find_inputs(
             [f"gs://{name}/s/lab"],
             cache_dir=tmp_path / "cache",
             offline=False,

@@ -18,7 +18,7 @@ from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels
 from simclr_rhd.evaluation import results as evaluation
-from simclr_rhd.evaluation.bootstrap import bounds, draws
+from simclr_rhd.evaluation.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
 from simclr_rhd.report.compare.answers import PAIR
@@ -69,7 +69,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     ours, rest = table(of, wrong), table(of, range(4))
     said = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
-    tasks = evaluation.by_task(of, evaluation.evaluate(of, said, seed=3), known)
+    tasks = evaluation.results_by_task(of, evaluation.evaluate(of, said, seed=3), known)
     run = {
         "status": "finished",
         "finished": "2031-05-04 03:02:01",
@@ -132,14 +132,14 @@ def test_the_interval_is_over_groups_drawn_for_both_runs_alike(tmp_path):
     names = sorted({f"patient secret-{number}" for number in range(12, 24)})
     place = [names.index(f"patient secret-{12 + number}") for number in range(12)]
     gains = []
-    for drawn in draws(12, compare.SEED)[:, place]:
+    for drawn in resample_counts(12, compare.SEED)[:, place]:
         of_a4c, of_plax = drawn[0::2].sum(), drawn[1::2].sum()
         gain = drawn[A_WRONG].sum() / of_a4c if of_a4c else np.nan
         if of_a4c and of_plax:
             gains.append(gain / 2)
         else:  # one class is in the resample: it alone counts
             gains.append(gain if of_a4c else 0.0)
-    assert found.margin["ci95"] == pytest.approx(bounds(np.array(gains), 12))
+    assert found.margin["ci95"] == pytest.approx(percentile_interval(np.array(gains), 12))
 
 
 @pytest.mark.parametrize(
