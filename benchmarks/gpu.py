@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 HOLDS, FAILED, NOT_RUN = "holds", "FAILED", "not run"
 ROW_SECONDS = 150.0  # longest time of a row
-LEAST_SECONDS = 10  # left for a row to be begun
+MIN_ROW_SECONDS = 10  # left for a row to be begun
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,13 @@ def supervise(options: argparse.Namespace, folder: Path) -> dict:
     begun, results = time.monotonic(), {}
     report = {"date": time.strftime("%Y-%m-%d"), "machine": None, "tiny": options.tiny, "rows": results}
     waiting = [row.name for row in ROWS if not options.only or row.name in options.only]
-    while waiting and left(options, begun) > LEAST_SECONDS:
+    while waiting and seconds_left(options, begun) > MIN_ROW_SECONDS:
         worker, running, ended = Worker(waiting, options, folder), None, 0
         reason = "its process ended with status {}"
         try:
             while True:
                 try:
-                    message = worker.next(min(ROW_SECONDS, left(options, begun)))
+                    message = worker.next(min(ROW_SECONDS, seconds_left(options, begun)))
                 except queue.Empty:
                     reason = "it took too long and was ended"
                     break
@@ -189,14 +189,14 @@ def supervise(options: argparse.Namespace, folder: Path) -> dict:
                     waiting.remove(name)
                     print_row(name, message)
                     write(options.out, report)
-                    if left(options, begun) < LEAST_SECONDS:
+                    if seconds_left(options, begun) < MIN_ROW_SECONDS:
                         break
         finally:  # at Ctrl-C, too
             status = worker.end()
         if not running and not ended and waiting:
             running = waiting[0]  # it died before a row could begin
         if running:
-            out_of_time = left(options, begun) < LEAST_SECONDS
+            out_of_time = seconds_left(options, begun) < MIN_ROW_SECONDS
             results[running] = {
                 "status": NOT_RUN if out_of_time else FAILED,
                 "text": "no time was left" if out_of_time else reason.format(status),
@@ -213,9 +213,9 @@ def supervise(options: argparse.Namespace, folder: Path) -> dict:
     return report
 
 
-def left(options: argparse.Namespace, begun: float) -> float:
+def seconds_left(options: argparse.Namespace, start: float) -> float:
     """Seconds that are left."""
-    return 60 * options.minutes - (time.monotonic() - begun)
+    return 60 * options.minutes - (time.monotonic() - start)
 
 
 def print_head(machine: dict, *, tiny: bool) -> None:

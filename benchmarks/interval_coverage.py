@@ -27,7 +27,7 @@ RARE, RARE_FIGURES = ((10, 3), (20, 3), (20, 6), (40, 4)), (*FIGURES, "recall of
 METHODS = ("over groups", "plain percentiles", "over frames")
 
 
-def study(n_groups, generator):
+def simulate_study(n_groups, generator):
     """True classes (n,), probabilities (n, 3) that are 0 or 1, and groups (n,)."""
     group = np.repeat(np.arange(n_groups), FRAMES)
     true = group % CLASSES
@@ -42,7 +42,7 @@ def coverage(n_groups, studies, seed=0):
     options = {"present_classes": range(CLASSES), "ordered": ()}
     drawn = resample_counts(n_groups, seed)
     for number in range(studies):
-        true, probabilities, group = study(n_groups, np.random.default_rng([seed, n_groups, number]))
+        true, probabilities, group = simulate_study(n_groups, np.random.default_rng([seed, n_groups, number]))
         said, frames = probabilities.argmax(axis=1), np.arange(len(true))
         resamples = resample_metrics(true, said, probabilities, group, drawn, **options)[1]
         found = {

@@ -34,7 +34,7 @@ def project_loss(z0, z1):
     return nt_xent(z0, z1, TEMPERATURE)
 
 
-def once(loss, z0, z1):
+def time_once(loss, z0, z1):
     """Loss and gradients, (), (N, D) and (N, D)."""
     value = loss(z0, z1)
     return value.detach(), *torch.autograd.grad(value, [z0, z1])
@@ -43,7 +43,7 @@ def once(loss, z0, z1):
 def seconds_each(loss, z0, z1, repeats):
     start = time.perf_counter()
     for _ in range(repeats):
-        once(loss, z0, z1)
+        time_once(loss, z0, z1)
     return (time.perf_counter() - start) / repeats
 
 
@@ -64,7 +64,7 @@ def main():
             torch.randn(rows // 2, options.dimension, generator=generator, requires_grad=True)
             for _ in range(2)
         )
-        ours, theirs = (once(loss, z0, z1) for loss in losses.values())
+        ours, theirs = (time_once(loss, z0, z1) for loss in losses.values())
         apart = [float((one - other).abs().max()) for one, other in zip(ours, theirs, strict=True)]
         largest = max(float(gradient.abs().max()) for gradient in ours[1:])
         repeats = {

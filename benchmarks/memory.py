@@ -19,13 +19,13 @@ from simclr_rhd.planning import profiler as probe
 from simclr_rhd.ssl.augment import PRESETS
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.planning.precision import PRECISIONS, pick_precision
+from simclr_rhd.planning.precision import PRECISIONS, resolve_precision
 from simclr_rhd.ssl.step import Step
 runtime.make_deterministic()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
-precision = PRECISIONS[pick_precision("auto", device)]
+precision = PRECISIONS[resolve_precision("auto", device)]
 how = dict(temperature=0.5, device=device, precision=precision)
 step = Step(model, size={size}, augment_config=PRESETS["standard"], **how, micro_batch={micro_batch})
 for _ in range(2):

@@ -97,12 +97,12 @@ def batches(frames: list[Path], side: int) -> object:
         yield np.stack(some)
 
 
-def ours(path: Path) -> Callable[[list[Path]], object]:
+def package_predictor(path: Path) -> Callable[[list[Path]], object]:
     model = load_model(path)
     return lambda frames: [model.answer(some) for some in batches(frames, model.facts.stored_side)]
 
 
-def by_onnx(path: Path, side: int) -> Callable[[list[Path]], object]:
+def onnx_predictor(path: Path, side: int) -> Callable[[list[Path]], object]:
     run = export.run_onnx(path)
     return lambda frames: [
         run(np.ascontiguousarray(some.transpose(0, 2, 3, 1))) for some in batches(frames, side)
@@ -119,9 +119,9 @@ def speed(n: int, runs: int) -> None:
         export.export_classifier(saved, noise, folder)
         ways = {
             "reference": reference(path),
-            "PyTorch": ours(path),
-            "ONNX Runtime": by_onnx(folder / export.ONNX, side),
-            "ONNX Runtime, 8 bits": by_onnx(folder / export.INT8, side),
+            "PyTorch": package_predictor(path),
+            "ONNX Runtime": onnx_predictor(folder / export.ONNX, side),
+            "ONNX Runtime, 8 bits": onnx_predictor(folder / export.INT8, side),
         }
         seconds: dict[str, list[float]] = {way: [] for way in ways}
         for run in ways.values():
@@ -162,7 +162,7 @@ def landscape(rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def part_of(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image:
+def random_crop(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image:
     height, width, _ = photograph.shape
     h = int(rng.uniform(0.3, 1) * height)
     w = min(width, int(h * rng.uniform(0.8, 1.4)))
@@ -170,7 +170,7 @@ def part_of(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(photograph[y : y + h, x : x + w])
 
 
-def strangers(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
+def foreign_images(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
     from sklearn.datasets import load_sample_images
 
     from simclr_rhd.data.sources.folder import make_demo
@@ -185,7 +185,7 @@ def strangers(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
 
     drawn = [landscape(rng) for _ in range(n)]
     photographs = [
-        part_of(photograph, rng) for photograph in load_sample_images().images for _ in range(n // 2)
+        random_crop(photograph, rng) for photograph in load_sample_images().images for _ in range(n // 2)
     ]
     demo = sorted(make_demo(cache_dir, 96).rglob("*.png"))
     return {
@@ -204,13 +204,13 @@ def strangers(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
     }
 
 
-def foreign(path: Path, own: Path, n: int) -> None:
+def measure_out_of_distribution(path: Path, own: Path, n: int) -> None:
     """`own` is the --save-dir of the run, whose split.csv and record tell the frames of the test part."""
     import json
 
     model: Model = load_model(path)
     with tempfile.TemporaryDirectory() as name:
-        for kind, images in strangers(n, Path(name)).items():
+        for kind, images in foreign_images(n, Path(name)).items():
             print(f"{kind}: {model.predict(images).out_of_distribution.mean():.1%} of {len(images)} marked")
     data = Path(json.loads((own / "run.json").read_text())["config"]["data"])
     parts: dict[str, list[Path]] = {"val": [], "test": [], "held-out": []}
@@ -259,7 +259,7 @@ def run() -> None:
     options = parser.parse_args()
     make_deterministic()
     if options.foreign:
-        foreign(options.foreign, options.own or options.foreign.parent, options.frames)
+        measure_out_of_distribution(options.foreign, options.own or options.foreign.parent, options.frames)
     elif options.memory:
         memory()
     else:

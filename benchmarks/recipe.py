@@ -168,7 +168,7 @@ def make_model(recipe, seed):
 
 
 def make_run(recipe, dataset, seed, epochs):
-    rows, model = protocol.pool(dataset), make_model(recipe, seed)
+    rows, model = protocol.pretraining_rows(dataset), make_model(recipe, seed)
     strengths = augment.AugmentConfig(
         recipe.crop_min, recipe.flip, recipe.jitter, recipe.grayscale, recipe.blur
     )
@@ -247,7 +247,7 @@ def features(encoder, frames, rows):
     return out
 
 
-def judge(encoder, dataset, kinds=("l4", "l1234")):
+def evaluate_encoder(encoder, dataset, kinds=("l4", "l1234")):
     """{description: {task: [scores of each fold assignment]}}."""
     found = {}
     for task, asked in protocol.tasks(dataset).items():
@@ -259,7 +259,7 @@ def judge(encoder, dataset, kinds=("l4", "l1234")):
     return found
 
 
-def encoder_of(name, seed, dataset, options, rates):
+def load_or_train_encoder(name, seed, dataset, options, rates):
     """The encoder of a recipe and seed, trained now unless it was before."""
     recipe, path = RECIPES[name], options.out / f"{name}-{options.seconds:.0f}-{seed}.pt"
     if path.exists():
@@ -288,12 +288,12 @@ def search(options):
         for seed in SEEDS:
             result = options.out / f"{name}-{options.seconds:.0f}-{seed}.json"
             if not result.exists():
-                scores = judge(encoder_of(name, seed, dataset, options, rates), dataset)
+                scores = evaluate_encoder(load_or_train_encoder(name, seed, dataset, options, rates), dataset)
                 result.write_text(json.dumps(scores))
                 print(name, seed, flush=True)
 
 
-def read(options):
+def read_results(options):
     """{name: [scores of each seed]} of what was done in so many seconds."""
     found = {}
     for name in options.names or RECIPES:
@@ -303,15 +303,15 @@ def read(options):
     return found
 
 
-def inner(of_seed, task):
+def inner_score(of_seed, task):
     return float(np.mean([one["inner"] for one in of_seed[task]]))
 
 
-def table(options):
+def print_table(options):
     """Inner scores of all recipes, and their difference from the one they are held against."""
-    found = read(options)
+    found = read_results(options)
     rows = {
-        name: {task: [inner(one, task) for one in seeds] for task in protocol.TASKS}
+        name: {task: [inner_score(one, task) for one in seeds] for task in protocol.TASKS}
         for name, seeds in found.items()
     }
     macro = {name: np.mean(list(row.values()), axis=0) for name, row in rows.items()}
@@ -323,10 +323,10 @@ def table(options):
         against = protocol.interval(less) if len(less) and name != options.against else ""
         print(f"| {name} | {' | '.join(cells)} | {against} |")
     if options.data:
-        nested(found, protocol.read(options.data, options.out / "cache", image_size=SIZE))
+        nested_selection(found, protocol.read(options.data, options.out / "cache", image_size=SIZE))
 
 
-def nested(found, dataset):
+def nested_selection(found, dataset):
     """The test score when each fold's recipe is the one that is best outside it: what the search is worth.
 
     Each task chooses by itself: the folds of another hold other patients together.
@@ -342,7 +342,7 @@ def nested(found, dataset):
                 }
                 best.append(max(outside, key=outside.get))
             chosen.update(best)
-            tests = protocol.folds_of(of_task, seed=fold_seed)
+            tests = protocol.assign_folds(of_task, seed=fold_seed)
             for seed in SEEDS:
                 said = np.array([found[best[fold]][seed][task][number]["answers"] for fold in range(5)])
                 answers = said[tests, np.arange(len(tests))]
@@ -370,7 +370,7 @@ def main():
     parser.add_argument("--against", default="grown")
     options = parser.parse_args()
     (options.out / "cache").mkdir(parents=True, exist_ok=True)
-    (table if options.table else search)(options)
+    (print_table if options.table else search)(options)
 
 
 if __name__ == "__main__":

@@ -18,26 +18,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("features", "heads", "comparators", "metrics", "figures", "report", "maps")
 # The same program, but the maps are computed only once they are asked for, in the run's own process.
-IN_TURN = """
+SEQUENTIAL_MAPS = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import main
 from simclr_rhd.report.page import embedding_map as projection
 
-class InTurn(projection.Projection):
+class SequentialMaps(embedding_map.EmbeddingWorker):
     def __init__(self, features, *, seed):
         self.features, self.seed = features, seed
     def __exit__(self, *_):
         pass
     def maps(self):
-        return dict(zip(projection.METHODS, projection.project(self.features, seed=self.seed)))
+        return dict(zip(embedding_map.METHODS, embedding_map.project(self.features, seed=self.seed)))
 
-projection.Projection = InTurn
+embedding_map.EmbeddingWorker = SequentialMaps
 raise SystemExit(main.main())
 """
 
 
-def end_of_run(command: list[str], save_dir: Path) -> float:
+def seconds_after_features(command: list[str], save_dir: Path) -> float:
     """Seconds from the features to the end, by the run's own record."""
     record = save_dir / "run.json"
     if record.exists():
@@ -69,12 +69,12 @@ def run() -> None:
         flags += ["--epochs", "1", "--linear-epochs", "60", "--no-rehearsal"]
         flags += ["--demo-patients", "334"] if options.data == "demo" else []
         beside = [sys.executable, "main.py", *flags]
-        in_turn = [sys.executable, "-c", IN_TURN, str(ROOT), *flags]
+        in_turn = [sys.executable, "-c", SEQUENTIAL_MAPS, str(ROOT), *flags]
         begun = time.perf_counter()
-        end_of_run(beside, folder / "out")
+        seconds_after_features(beside, folder / "out")
         print(f"one epoch and all that follows: {time.perf_counter() - begun:.0f} s")
         pairs = [
-            (end_of_run(beside, folder / "out"), end_of_run(in_turn, folder / "out"))
+            (seconds_after_features(beside, folder / "out"), seconds_after_features(in_turn, folder / "out"))
             for _ in range(options.runs)
         ]
         record = json.loads((folder / "out" / "run.json").read_text())

@@ -26,11 +26,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-SIDE, BATCH, SIZE, OF_VIDEO, LABELLED = 16, 64, 64, 100, 2000
+SIDE, BATCH, SIZE, FRAMES_PER_VIDEO, LABELLED = 16, 64, 64, 100, 2000
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class Simulated:
+class SimulatedSource:
     """A source of made-up files, which are all in a store already."""
 
     location, remote, listed, fetched = "simulated", False, 0, 0
@@ -43,7 +43,7 @@ class Simulated:
         from simclr_rhd.data.sources.base import FileEntry
 
         first, last = (0, LABELLED) if prefix == "labelled" else (LABELLED, self.n)
-        return [FileEntry(f"{prefix}/{name_of(number)}", 1, "0") for number in range(first, last)]
+        return [FileEntry(f"{prefix}/{frame_name(number)}", 1, "0") for number in range(first, last)]
 
     def entry(self, key, *, flag="--labels-csv"):
         from simclr_rhd.data.sources.base import FileEntry
@@ -54,8 +54,9 @@ class Simulated:
         return {entry.key: self.folder / entry.key for entry in entries}, {}
 
 
-def name_of(number):
-    return f"{number // OF_VIDEO:07d} hrs __[{number // OF_VIDEO:07d}]_frame{number % OF_VIDEO:02d}.png"
+def frame_name(number):
+    video, frame = divmod(number, FRAMES_PER_VIDEO)
+    return f"{video:07d} hrs __[{video:07d}]_frame{frame:02d}.png"
 
 
 def build(folder, n):
@@ -72,10 +73,10 @@ def build(folder, n):
     )
     lines = ["FILENAME,VIEW-APP,CONDITION,SEVERITY"]
     for number in range(LABELLED):
-        of_video = number // OF_VIDEO % 2
-        lines.append(",".join([name_of(number), *(names[of_video] for names in classes)]))
+        of_video = number // FRAMES_PER_VIDEO % 2
+        lines.append(",".join([frame_name(number), *(names[of_video] for names in classes)]))
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
-    source = Simulated(folder, n)
+    source = SimulatedSource(folder, n)
     entries = [*source.files("labelled", flag=""), *source.files("unlabelled", flag="")]
     place = store.store_path(source, entries, side=SIDE, cache_dir=folder, max_frames=None)
     place.mkdir(parents=True)
@@ -120,12 +121,12 @@ def worker(what, folder, n, begun):
     stages, last = {"imports": time.time() - begun}, time.time()
     if what == "store":
         found = store.read_store(Path((folder / "place").read_text()))
-        frames, kinds, videos = found.frames, found.color_modes, np.arange(n) // OF_VIDEO
+        frames, kinds, videos = found.frames, found.color_modes, np.arange(n) // FRAMES_PER_VIDEO
         rows = np.arange(LABELLED, n)
         partners = None
     else:
         dataset, partners = read(folder, n), None
-        for line in inventory.describe(dataset, inventory.summarize(dataset, Simulated(folder, n))):
+        for line in inventory.describe(dataset, inventory.summarize(dataset, SimulatedSource(folder, n))):
             print(line, file=sys.stderr)
         (folder / "tables").mkdir(exist_ok=True)
         write_tables(dataset, folder / "tables")
@@ -174,7 +175,7 @@ def read(folder, n):
         seed=0,
         cache_dir=str(folder),
     )
-    return reading.read_dataset(Simulated(folder, n), config, rejected_csv=folder / "rejected.csv")
+    return reading.read_dataset(SimulatedSource(folder, n), config, rejected_csv=folder / "rejected.csv")
 
 
 def simulate(counts, runs):
@@ -218,14 +219,18 @@ def simulate(counts, runs):
 
 
 # assumptions, but for the first two not measured with this program
-FETCHED = 275  # files a second and process, at 40 ms round trips (measured against an emulator: ingest.py)
-OF_NAMES = 350  # bytes of memory for each frame's name, video and group, by process (the simulation's slope)
-GPU_VIEWS = (
+FETCHED_PER_S = (
+    275  # files a second and process, at 40 ms round trips (measured against an emulator: ingest.py)
+)
+NAME_BYTES = (
+    350  # bytes of memory for each frame's name, video and group, by process (the simulation's slope)
+)
+GPU_VIEWS_PER_S = (
     2800  # a second and GPU at 224 pixels in bfloat16: typical of an A100, not measured with this program
 )
-READS = 2e9  # bytes a second from a local disk
-REQUEST = 0.4e-6  # dollars for a file from a bucket (class B operation)
-COLOUR = 0.1  # share of frames that keep three channels
+DISK_BYTES_PER_S = 2e9  # bytes a second from a local disk
+DOLLARS_PER_REQUEST = 0.4e-6  # dollars for a file from a bucket (class B operation)
+COLOUR_FRACTION = 0.1  # share of frames that keep three channels
 
 
 @dataclass(frozen=True)
@@ -259,7 +264,7 @@ MACHINES = (
     Machine("8 GPUs, 224 px", 96, 8, 1, 224, 29.4, 0.9, 680e9),
     Machine("8 machines of 8 GPUs, 224 px", 96, 8, 8, 224, 235.0, 0.85, 680e9),
 )
-AMOUNTS = ((38_000, 100), (1_000_000, 100), (100_000_000, 10))  # frames, epochs
+FRAMES_AND_EPOCHS = ((38_000, 100), (1_000_000, 100), (100_000_000, 10))  # frames, epochs
 
 
 def decoded_per_core():
@@ -316,33 +321,33 @@ def views_per_second(size):
     return 2 * BATCH / statistics.median(seconds[1:])
 
 
-def paper():
+def print_estimates():
     """The table."""
     per_core, views = decoded_per_core(), views_per_second(96)
     print(f"measured: {per_core:.0f} frames/s and core decoded; {views:.0f} views/s at 96 px on 2 cores")
     print(
-        f"assumed: {FETCHED} files/s fetched, {GPU_VIEWS} views/s and GPU, {OF_NAMES} bytes of names a frame "
-        f"and process, {READS / 1e9:.0f} GB/s from disk"
+        f"assumed: {FETCHED_PER_S} files/s fetched, {GPU_VIEWS_PER_S} views/s and GPU, "
+        f"{NAME_BYTES} bytes of names a frame and process, {DISK_BYTES_PER_S / 1e9:.0f} GB/s from disk"
     )
     print("\n| frames, epochs | machine | preparing, once | an epoch | all | cost | waits for |")
     print("|---|---|---|---|---|---|---|")
-    for frames, epochs in AMOUNTS:
+    for frames, epochs in FRAMES_AND_EPOCHS:
         for machine in MACHINES:
-            line = foreseen(machine, frames, epochs, per_core=per_core, views=views)
+            line = estimate_run(machine, frames, epochs, per_core=per_core, views=views)
             print(f"| {frames:,}, {epochs} | {machine.name} | {' | '.join(line)} |")
 
 
-def foreseen(machine, frames, epochs, *, per_core, views):
+def estimate_run(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
     from simclr_rhd.ssl.augment import storage_size
 
-    fetch, decode = frames / FETCHED, frames / (per_core * machine.cores)  # each machine keeps a store
+    fetch, decode = frames / FETCHED_PER_S, frames / (per_core * machine.cores)  # each machine keeps a store
     workers = machine.gpus * machine.machines
-    compute = 2 * frames / (workers * GPU_VIEWS * machine.efficiency if workers else views)
-    of_frame = storage_size(machine.size) ** 2 * (1 + 2 * COLOUR)
-    names = frames * OF_NAMES * max(1, machine.gpus)
+    compute = 2 * frames / (workers * GPU_VIEWS_PER_S * machine.efficiency if workers else views)
+    of_frame = storage_size(machine.size) ** 2 * (1 + 2 * COLOUR_FRACTION)
+    names = frames * NAME_BYTES * max(1, machine.gpus)
     too_many = frames * of_frame > machine.memory - names  # else the system holds the frames in memory
-    read = too_many * frames / machine.machines * of_frame / READS
+    read = too_many * frames / machine.machines * of_frame / DISK_BYTES_PER_S
     epoch, total = max(compute, read), fetch + decode + epochs * max(compute, read)
     parts = {
         "fetching": fetch,
@@ -353,12 +358,18 @@ def foreseen(machine, frames, epochs, *, per_core, views):
     waits = f"{first} ({parts[first] / total:.0%})"
     if names > 0.5 * machine.memory:
         waits += f"; names alone need {names / 1e9:.0f} GB of {machine.memory / 1e9:.0f}: does not fit"
-    cost = total / 3600 * machine.dollars + frames * machine.machines * REQUEST
-    disk = f"{in_words(fetch + decode)}, {frames * of_frame / 1e9:,.1f} GB"
-    return disk, in_words(epoch), in_words(total), f"${cost:,.2f}" if cost < 100 else f"${cost:,.0f}", waits
+    cost = total / 3600 * machine.dollars + frames * machine.machines * DOLLARS_PER_REQUEST
+    disk = f"{format_duration(fetch + decode)}, {frames * of_frame / 1e9:,.1f} GB"
+    return (
+        disk,
+        format_duration(epoch),
+        format_duration(total),
+        f"${cost:,.2f}" if cost < 100 else f"${cost:,.0f}",
+        waits,
+    )
 
 
-def in_words(seconds):
+def format_duration(seconds):
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.1f} {unit}"
@@ -378,7 +389,7 @@ def main():
         what, folder, n, begun = options.worker
         return worker(what, Path(folder), int(n), float(begun))
     if options.what == "paper":
-        return paper()
+        return print_estimates()
     simulate(options.frames, options.runs)
 
 

@@ -27,7 +27,7 @@ EASE = (
 )  # added to the log odds: in the mean over patients the confidence is too high, or about right
 
 
-def study(patients, ease, generator):
+def simulate_study(patients, ease, generator):
     """(n,) confidence, whether it is right, and patient."""
     patient = np.repeat(np.arange(patients), generator.integers(1, FRAMES + 1, patients))
     confidence = generator.beta(3, 1, len(patient)).clip(0.01, 0.995)
@@ -48,10 +48,10 @@ def risks(confidence, right, patient):
 
 def simulate(patients, *, studies, ease=1.0, seed=0):
     """Shares of the studies that break the promise, of those that answer at all, and the empirical rule's."""
-    truth = risks(*study(POPULATION, ease, np.random.default_rng([seed, 1])))
+    truth = risks(*simulate_study(POPULATION, ease, np.random.default_rng([seed, 1])))
     found = {"broken": 0.0, "answering": 0.0, "by the empirical risk": 0.0}
     for number in range(studies):
-        of_study = study(patients, ease, np.random.default_rng([seed, 2, patients, number]))
+        of_study = simulate_study(patients, ease, np.random.default_rng([seed, 2, patients, number]))
         threshold = choose_threshold(*of_study).threshold
         found["answering"] += (threshold < ABSTAIN_ALWAYS) / studies
         found["broken"] += (threshold < ABSTAIN_ALWAYS and truth[threshold] > TARGET_RISK) / studies

@@ -49,7 +49,7 @@ def bare_step(model, optimizer, views):
     optimizer.step()
 
 
-def seconds_of(work):
+def median_seconds(work):
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
@@ -117,8 +117,10 @@ def compare_loop(folder, size, precision, options):
     run.end_epoch({})
     ratios = []
     for number in range(options.runs):
-        bare = seconds_of(lambda: [bare_step(run.model, run.optimizer, views) for _ in range(options.steps)])
-        loop = seconds_of(run.train_epoch)
+        bare = median_seconds(
+            lambda: [bare_step(run.model, run.optimizer, views) for _ in range(options.steps)]
+        )
+        loop = median_seconds(run.train_epoch)
         run.end_epoch({})
         ratios.append(bare / loop)
         print(
@@ -139,7 +141,7 @@ def compare_plain(size, precision, options):
     for _ in range(2 + options.runs):
         for name, (model, optimizer) in arms.items():
             torch.utils.deterministic.fill_uninitialized_memory = name == "plain"
-            steps = [seconds_of(lambda: bare_step(model, optimizer, views)) for _ in range(options.steps)]  # noqa: B023
+            steps = [median_seconds(lambda: bare_step(model, optimizer, views)) for _ in range(options.steps)]  # noqa: B023
             seconds[name].append(statistics.median(steps))
     torch.utils.deterministic.fill_uninitialized_memory = False
     ratios = [plain / ours for plain, ours in zip(seconds["plain"][2:], seconds["ours"][2:], strict=True)]
@@ -150,7 +152,7 @@ def compare_plain(size, precision, options):
     )
 
 
-def convolutions_of(model, views):
+def convolution_shapes(model, views):
     """{shape: [a convolution of that shape, its input, how many there are]} of all but the stem."""
     found = {}
 
@@ -169,7 +171,7 @@ def convolutions_of(model, views):
 def print_convolutions(size, precision, options):
     """A line for each shape: milliseconds of each way, and the way that is chosen."""
     dtype = PRECISIONS[precision] or torch.float32
-    for conv, x, count in convolutions_of(
+    for conv, x, count in convolution_shapes(
         build("random", seed=0), make_views(options.batch_size, size)
     ).values():
         kernel, stride = conv.kernel_size[0], conv.stride[0]

@@ -29,30 +29,32 @@ def macro(scores: dict[str, list[float]]) -> float:
     return float(np.mean([np.mean(values) for values in scores.values()]))
 
 
-def in_words(scores: dict[str, list[float]]) -> str:
+def format_scores(scores: dict[str, list[float]]) -> str:
     """Each task's balanced accuracy, and their mean."""
     tasks = " ".join(f"{task} {np.mean(values):.3f}" for task, values in scores.items())
     return f"{tasks} macro {macro(scores):.3f}"
 
 
-def as_it_stops(dataset: Dataset, size: int, seed: int, bound: int) -> tuple[float, int]:
+def train_with_early_stopping(dataset: Dataset, size: int, seed: int, bound: int) -> tuple[float, int]:
     """Macro of what the run keeps, and its epochs."""
     with tempfile.TemporaryDirectory() as folder:
-        encoder, history = ours.as_it_stops(dataset, Path(folder), size=size, seed=seed, epochs=bound)
-    scores = protocol.judge(encoder, dataset, size=size)
+        encoder, history = ours.train_with_early_stopping(
+            dataset, Path(folder), size=size, seed=seed, epochs=bound
+        )
+    scores = protocol.evaluate_encoder(encoder, dataset, size=size)
     annealed = sum(row["annealing"] for row in history)
     length = f"{len(history)} epochs, of them {annealed} annealing"
-    print(f"seed {seed} stops (bound {bound}): {in_words(scores)}; {length}")
+    print(f"seed {seed} stops (bound {bound}): {format_scores(scores)}; {length}")
     return macro(scores), len(history)
 
 
-def whole_course(dataset: Dataset, size: int, seed: int, epochs: int) -> float:
+def train_all_epochs(dataset: Dataset, size: int, seed: int, epochs: int) -> float:
     """Macro after a course planned for `epochs`, no frame held out."""
     run = ours.Pretraining(dataset, size=size, seed=seed, epochs=epochs)
     for _ in range(epochs):
         run.epoch()
-    scores = protocol.judge(run.encoder, dataset, size=size)
-    print(f"seed {seed} whole course: {in_words(scores)}; {epochs} epochs")
+    scores = protocol.evaluate_encoder(run.encoder, dataset, size=size)
+    print(f"seed {seed} whole course: {format_scores(scores)}; {epochs} epochs")
     return macro(scores)
 
 
@@ -68,11 +70,11 @@ def main() -> None:
         dataset = protocol.read(args.data, Path(cache), image_size=args.size)
         differences = []
         for seed in args.seeds:
-            runs = [as_it_stops(dataset, args.size, seed, bound) for bound in args.bounds]
+            runs = [train_with_early_stopping(dataset, args.size, seed, bound) for bound in args.bounds]
             stopped, epochs = runs[0]
             for bound, (other, length) in zip(args.bounds[1:], runs[1:], strict=True):
                 print(f"seed {seed} bound {bound}: macro {other - stopped:+.3f}, {length - epochs:+d} epochs")
-            differences.append(stopped - whole_course(dataset, args.size, seed, epochs))
+            differences.append(stopped - train_all_epochs(dataset, args.size, seed, epochs))
         print(f"stops - whole course: macro {protocol.interval(differences)} over {len(differences)} seeds")
 
 

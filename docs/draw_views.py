@@ -30,7 +30,7 @@ def main():
     u = torch.cat([sample_view_params(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
     for name, strengths in PRESETS.items():
         views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, augment_config=strengths)
-        plots_pretraining.views(
+        plots_pretraining.plot_views(
             ROOT / "docs" / f"views_{name}.png",
             to_uint8(eval_view(torch.from_numpy(frame), size=SIZE))[0],
             to_uint8(views),

@@ -243,7 +243,7 @@ def check(holds: bool, text: str, **figures: object) -> Outcome:
     return Outcome(HOLDS if holds else FAILED, text, figures)
 
 
-def some_batch(n: int, size: int, *, seed: int = 0) -> Batch:
+def random_batch(n: int, size: int, *, seed: int = 0) -> Batch:
     """`n` pairs of coloured noise for views of `size` pixels."""
     rng, side = np.random.default_rng(seed), storage_size(size)
     frames = torch.from_numpy(rng.integers(0, 256, (n, 3, side, side), np.uint8))

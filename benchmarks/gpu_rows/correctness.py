@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gpu_rows.bench import Bench, Outcome, bare_step, check, some_batch, train_step
-from gpu_rows.worker import of_ranks, of_training
+from gpu_rows.bench import Bench, Outcome, bare_step, check, random_batch, train_step
+from gpu_rows.worker import run_ranks, run_training
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning import profiler as probe
@@ -30,7 +30,7 @@ from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
 
 WORKER = Path(__file__).with_name("worker.py")
-FEW = 5  # steps against the processor
+N_STEPS = 5  # steps against the processor
 WORKER_SECONDS = 100  # longest time of a worker, less than that of a row
 
 
@@ -45,34 +45,34 @@ def float32(bench: Bench) -> Outcome:
     how = {"size": size, "augment_config": bench.make_step(build("random", seed=0)).augment_config}
     views = [
         two_views(batch.frames, batch.color_modes, batch.view_params, **how)
-        for batch in (some_batch(n, size, seed=seed) for seed in range(FEW))
+        for batch in (random_batch(n, size, seed=seed) for seed in range(N_STEPS))
     ]
     for device, dtype in ((torch.device("cpu"), torch.float64), (bench.device, torch.float32)):
         model = build("random", seed=0).to(device, dtype).train()
-        begun = weights_of(model)
+        begun = flat_weights(model)
         optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
         losses = [float(bare_step(model, optimizer, some.to(device, dtype))) for some in views]
-        results.append((losses, weights_of(model)))
+        results.append((losses, flat_weights(model)))
     (exact, wanted), (losses, weights) = results
     loss_difference = max(abs(a - b) for a, b in zip(exact, losses, strict=True))
     difference = float((weights - wanted).norm() / wanted.norm())
     of_movement = float((weights - wanted).norm() / (wanted - begun).norm())
     return check(
         loss_difference <= 1e-4 and difference <= 1e-3 and of_movement <= 0.1,
-        f"losses of {FEW} steps within {loss_difference:.1e} of the processor's in float64, weights within "
-        f"{difference:.1e} of their norm and {of_movement:.1%} of what they moved",
+        f"losses of {N_STEPS} steps within {loss_difference:.1e} of the processor's in float64, weights "
+        f"within {difference:.1e} of their norm and {of_movement:.1%} of what they moved",
         loss_difference=loss_difference,
         weight_difference=difference,
         of_movement=of_movement,
     )
 
 
-def weights_of(model: nn.Module) -> Tensor:
+def flat_weights(model: nn.Module) -> Tensor:
     """(n,) float64 parameters on the processor."""
     return torch.cat([p.detach().double().cpu().flatten() for p in model.parameters()])
 
 
-def half(bench: Bench, precision: str) -> Outcome:
+def check_half_precision(bench: Bench, precision: str) -> Outcome:
     """Some steps in half precision beside the same in float32."""
     n, steps = bench.sizes.batch_checked, bench.sizes.halves
     if precision == "float16":
@@ -83,8 +83,8 @@ def half(bench: Bench, precision: str) -> Outcome:
             build("random", seed=0).to(bench.device).train(), size=bench.sizes.image_checked, precision=name
         )
         optimizer = make_optimizer(step.model, "adamw", learning_rate=1e-4, weight_decay=0.01)
-        batch = some_batch(n, bench.sizes.image_checked)
-        taken = (loss for loss, was_taken in attempts(step, optimizer, batch, 2 * steps) if was_taken)
+        batch = random_batch(n, bench.sizes.image_checked)
+        taken = (loss for loss, was_taken in iter_steps(step, optimizer, batch, 2 * steps) if was_taken)
         results[name] = list(islice(taken, steps))
     losses = results[precision]
     first, last, exact = (
@@ -99,7 +99,7 @@ def half(bench: Bench, precision: str) -> Outcome:
     return check(holds, text, first=first, last=last, float32=exact)
 
 
-def attempts(
+def iter_steps(
     step: Step, optimizer: torch.optim.Optimizer, batch: Batch, most: int
 ) -> Iterator[tuple[float, bool]]:
     """Losses of some steps, and whether each was taken: the scaler skips those that overflow."""
@@ -123,20 +123,20 @@ def survives_overflow(step: Step, optimizer: torch.optim.Optimizer, batch: Batch
 
 
 def bfloat16(bench: Bench) -> Outcome:
-    """`half` in bfloat16."""
-    return half(bench, "bfloat16")
+    """`check_half_precision` in bfloat16."""
+    return check_half_precision(bench, "bfloat16")
 
 
 def float16(bench: Bench) -> Outcome:
-    """`half` in float16 with a gradient scaler."""
-    return half(bench, "float16")
+    """`check_half_precision` in float16 with a gradient scaler."""
+    return check_half_precision(bench, "float16")
 
 
 def torchrun(bench: Bench) -> Outcome:
     """One and two ranks through torchrun, BatchNorm synchronised, against one process."""
     gpus = torch.cuda.device_count() if bench.cuda else 0
     own = "nccl" if bench.cuda else "gloo"
-    alone = of_ranks(bench.device, bench.sizes.image_checked, bench.sizes.batch_checked, "none")
+    alone = run_ranks(bench.device, bench.sizes.image_checked, bench.sizes.batch_checked, "none")
     texts, holds, figures = [], True, {"one process": alone["losses"]}
     # NCCL wants a GPU for each rank
     backends = {ranks: own if ranks <= max(1, gpus) or not bench.cuda else "gloo" for ranks in (1, 2)}
@@ -184,7 +184,7 @@ def data_parallel(bench: Bench) -> Outcome:
 
     def make() -> Trainer:
         size = bench.sizes.image_checked
-        return bench.make_run(batch=batch, steps=steps, wrap=in_data_parallel, size=size)
+        return bench.make_run(batch=batch, steps=steps, wrap=wrap_data_parallel, size=size)
 
     whole, part, resumed = make(), make(), make()
     for run in (whole, part):
@@ -206,7 +206,7 @@ def data_parallel(bench: Bench) -> Outcome:
     )
 
 
-def in_data_parallel(model: nn.Module) -> nn.Module:
+def wrap_data_parallel(model: nn.Module) -> nn.Module:
     """As `device.to_devices` does where there are several GPUs."""
     return nn.DataParallel(model)
 
@@ -219,13 +219,13 @@ def micro_batch(bench: Bench) -> Outcome:
         model = build("random", seed=0).to(bench.device).double().eval()  # rounding would be most of it
         model.register_forward_pre_hook(lambda _, views: (views[0].double(),))
         step = bench.make_step(model, size=bench.sizes.image_checked, precision="float32", micro_batch=micro)
-        step.backward(some_batch(small, bench.sizes.image_checked))
+        step.backward(random_batch(small, bench.sizes.image_checked))
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))  # type: ignore[union-attr]
     apart = float((grads[0] - grads[1]).abs().max() / grads[0].abs().max())
     text = f"gradient in pieces of {piece} within {apart:.1e} of the largest of a batch of {small}"
     if not bench.cuda:
         return check(apart <= 1e-5, f"{text}; memory: benchmarks/memory.py on a processor", apart=apart)
-    peaks = [peak_of_batch(bench, batch, piece) for batch in (small, large)]
+    peaks = [peak_bytes(bench, batch, piece) for batch in (small, large)]
     # what grows with the batch by definition: its frames; the tables of similarities, when no piece is there
     frame = 3 * storage_size(bench.sizes.image) ** 2
     state = 5 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients, AdamW's two, spare
@@ -241,13 +241,13 @@ def micro_batch(bench: Bench) -> Outcome:
     )
 
 
-def peak_of_batch(bench: Bench, batch: int, piece: int) -> int:
+def peak_bytes(bench: Bench, batch: int, piece: int) -> int:
     """Bytes at the peak of a step in pieces on a GPU."""
     torch.cuda.empty_cache()
     model, optimizer = bench.make_trained()
     step = bench.make_step(model, micro_batch=piece)
     torch.cuda.reset_peak_memory_stats(bench.device)
-    some = some_batch(batch, bench.sizes.image)
+    some = random_batch(batch, bench.sizes.image)
     train_step(step, optimizer, some)
     return torch.cuda.max_memory_allocated(bench.device)
 
@@ -255,9 +255,9 @@ def peak_of_batch(bench: Bench, batch: int, piece: int) -> int:
 def killed(bench: Bench) -> Outcome:
     """A run that is killed in the middle of an epoch and resumed, against one that was not."""
     sizes = bench.sizes.image_checked, bench.sizes.batch_checked
-    whole = of_training(bench.device, bench.folder, *sizes, "whole")
+    whole = run_training(bench.device, bench.folder, *sizes, "whole")
     run_worker(bench, "train", "killed", status=-9)
-    resumed = of_training(bench.device, bench.folder, *sizes, "resumed")
+    resumed = run_training(bench.device, bench.folder, *sizes, "resumed")
     same, kernels = whole["digest"] == resumed["digest"], sorted({*whole["kernels"], *resumed["kernels"]})
     text = "the same weights, bit for bit" if same else "OTHER weights"
     if kernels:
@@ -329,7 +329,7 @@ def growth(bench: Bench) -> Outcome:
 
 def views_on_device(bench: Bench) -> Outcome:
     """Where views are made, and that they are those of the processor."""
-    batch = some_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
+    batch = random_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
     how = {
         "size": bench.sizes.image_checked,
         "augment_config": bench.make_step(build("random", seed=0)).augment_config,

@@ -33,7 +33,7 @@ EPOCHS, LINEAR_EPOCHS = 300, 60  # of the mission's command
 CLASSES = {"view": list("abc"), "condition": list("abcdefg"), "severity": list("abcd")}
 
 
-class Repeated:
+class RepeatedFrames:
     """As many frames as a mission has, of which few are different.
 
     Args:
@@ -80,7 +80,7 @@ def ceiling(bench: Bench) -> Outcome:
     """The bare step in several forms, as a share of the device's measured rate of matrix products."""
     batch, steps = bench.sizes.batch, bench.sizes.steps
     peak = matrix_rate(bench)
-    per_view = flops_of_view(bench.sizes.image)
+    per_view = flops_per_view(bench.sizes.image)
     forms: dict[str, tuple[torch.memory_format, Callable[[nn.Module], nn.Module]]] = {
         "channels first": (torch.contiguous_format, lambda model: model),
         "channels last": (torch.channels_last, lambda model: model),
@@ -135,7 +135,7 @@ def matrix_rate(bench: Bench) -> float:
     return 2 * n**3 * 20 / min(times)
 
 
-def flops_of_view(size: int) -> float:
+def flops_per_view(size: int) -> float:
     """Floating-point operations of one view's forward and backward pass."""
     model, views = build("random", seed=0).eval(), torch.randn(2, 3, size, size)
     with FlopCounterMode(display=False) as counter:
@@ -284,7 +284,7 @@ def plain_loader(bench: Bench) -> Outcome:
 def mission(bench: Bench) -> Outcome:
     """An epoch of the mission's frames, the hours of its epochs, and the heads with their features."""
     frames, sizes = (
-        Repeated(bench.frames, bench.sizes.frames_of_mission),
+        RepeatedFrames(bench.frames, bench.sizes.frames_of_mission),
         progressive_sizes(bench.sizes.image),
     )
     cells, figures = [], {}

@@ -19,7 +19,7 @@ from torch import nn
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
-from gpu_rows.bench import TINY, Bench, some_batch, train_step
+from gpu_rows.bench import TINY, Bench, random_batch, train_step
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
@@ -29,10 +29,10 @@ from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.trainer import LAST_CHECKPOINT, fit
 
 STEPS = 3  # of a rank
-EPOCHS, STEPS_OF_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run
+EPOCHS, STEPS_PER_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run
 
 
-def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
+def run_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
     """Losses of some steps, and the norm of the first gradient; each rank has its share of the batch."""
     if device.type == "cuda":
         device = torch.device("cuda", ranks.rank() % torch.cuda.device_count())
@@ -53,7 +53,7 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
     losses, gradient = [], None
     for seed in range(STEPS):
-        whole = some_batch(n, size, seed=seed)
+        whole = random_batch(n, size, seed=seed)
         share = n // ranks.world_size()
         losses.append(train_step(step, optimizer, whole.micro_batch(ranks.rank() * share, share)))
         if gradient is None:
@@ -65,18 +65,18 @@ def of_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
     return {"losses": losses, "gradient": gradient}
 
 
-def of_training(device: torch.device, parent: Path, size: int, n: int, how: str) -> dict:
+def run_training(device: torch.device, parent: Path, size: int, n: int, how: str) -> dict:
     """`fit` with a checkpoint after each step; 'killed' ends by SIGKILL, 'resumed' goes on from there."""
     bench, folder = Bench(device, TINY, parent), parent / ("whole" if how == "whole" else "stopped")
     folder.mkdir(exist_ok=True)
-    frames = np.random.default_rng(0).integers(0, 256, (n * STEPS_OF_EPOCH, 3, size, size), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (n * STEPS_PER_EPOCH, 3, size, size), np.uint8)
     run = bench.make_run(batch=n, frames=frames, size=size)
     if how == "resumed":
         run.load_state(checkpoint.load(folder / LAST_CHECKPOINT))
-    begun_at = len(run.history) * STEPS_OF_EPOCH + run.steps_done
+    begun_at = len(run.history) * STEPS_PER_EPOCH + run.steps_done
 
     def on_saved() -> None:
-        if how == "killed" and len(run.history) * STEPS_OF_EPOCH + run.steps_done >= KILLED_AFTER:
+        if how == "killed" and len(run.history) * STEPS_PER_EPOCH + run.steps_done >= KILLED_AFTER:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run.epochs = EPOCHS
@@ -106,9 +106,9 @@ def main() -> None:
     runtime.make_deterministic()
     given = int(size), int(n), how
     if what == "ranks":
-        results = of_ranks(torch.device(device), *given)
+        results = run_ranks(torch.device(device), *given)
     else:
-        results = of_training(torch.device(device), Path(out).parent, *given)
+        results = run_training(torch.device(device), Path(out).parent, *given)
     if ranks.is_main_process():
         Path(out).write_text(json.dumps(results))
 

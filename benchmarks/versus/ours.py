@@ -36,7 +36,7 @@ class Pretraining:
     def __init__(self, dataset: Dataset, *, size: int, seed: int, epochs: int, flags: tuple[str, ...] = ()):
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
-        config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
+        config, settled = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
         self.run = make_trainer(config, settled, dataset, build("random", seed=seed), run_in(Path()))
         self.encoder = self.run.average.model.encoder
         rows = len(dataset.rows("unlabelled"))
@@ -50,7 +50,7 @@ class Pretraining:
         return loss
 
 
-def as_it_stops(
+def train_with_early_stopping(
     dataset: Dataset, folder: Path, *, size: int, seed: int, epochs: int, flags: tuple[str, ...] = ()
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
     """The encoder that the main job would keep, and the history: some frames held out, stopped early by them.
@@ -63,7 +63,7 @@ def as_it_stops(
         epochs: at most.
         flags: others than the defaults.
     """
-    config, settled = settle(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
+    config, settled = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
     model = build("random", seed=seed)
     history = pretrain(config, settled, dataset, model, run_in(folder))
     return model.encoder, history
@@ -74,7 +74,7 @@ def run_in(folder: Path) -> RunContext:
     return RunContext(folder, CPU, RunRecord(None))
 
 
-def settle(
+def resolve_settings(
     dataset: Dataset, *, size: int, seed: int, epochs: int, flags: tuple[str, ...]
 ) -> tuple[Config, TrainingSettings]:
     """The flags, and what the main job makes of them."""

@@ -54,7 +54,7 @@ def read(data: str, cache_dir: Path, *, image_size: int) -> Dataset:
     return read_dataset(open_data(config), config, rejected_csv=cache_dir / "rejected.csv")
 
 
-def pool(dataset: Dataset) -> np.ndarray:
+def pretraining_rows(dataset: Dataset) -> np.ndarray:
     """(n,) the frames that every competitor pretrains on: all that have no label.
 
     Frames of patients that a probe is tested on are among them, without their labels, for all alike.
@@ -89,7 +89,7 @@ def all_tasks(dataset: Dataset) -> dict[str, Task]:
     return found
 
 
-def file_of(dataset: Dataset, folder: str, row: int) -> Path:
+def frame_path(dataset: Dataset, folder: str, row: int) -> Path:
     """The file that a stored frame was read from."""
     return Path(folder, dataset.store.files[row])
 
@@ -99,7 +99,7 @@ def features(encoder: nn.Module, dataset: Dataset, task: Task, *, size: int) -> 
     return extract(encoder, dataset.store.frames, task.rows, size=size, device=torch.device("cpu"))
 
 
-def judge(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
+def evaluate_encoder(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
     """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames."""
     found = {}
     for task, asked in tasks(dataset).items():
@@ -108,7 +108,7 @@ def judge(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[
     return found
 
 
-def judge_pixels(dataset: Dataset) -> dict[str, list[float]]:
+def evaluate_pixels(dataset: Dataset) -> dict[str, list[float]]:
     """The same of the comparator's raw pixels: principal components of each training part of 48 x 48."""
     found = {}
     for task, asked in tasks(dataset).items():
@@ -117,7 +117,7 @@ def judge_pixels(dataset: Dataset) -> dict[str, list[float]]:
     return found
 
 
-def folds_of(task: Task, *, seed: int) -> np.ndarray:
+def assign_folds(task: Task, *, seed: int) -> np.ndarray:
     """(n,) the fold that tests each frame."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     fold = np.empty(len(task.true), dtype=int)
@@ -143,9 +143,9 @@ def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = Fa
         {"test": balanced accuracy over all frames, "inner": of each fold, over the frames outside it,
         "answers": (n,) the class said of each frame when its fold is tested}.
     """
-    fold = folds_of(task, seed=seed)
+    fold = assign_folds(task, seed=seed)
     pairs = [(a, b) for a in range(FOLDS) for b in range(a, FOLDS)]  # a = b: the outer fold alone
-    jobs = (delayed(_answers)(features, task.true, fold, *pair, components) for pair in pairs)
+    jobs = (delayed(_predict)(features, task.true, fold, *pair, components) for pair in pairs)
     said = dict(zip(pairs, Parallel(n_jobs=-1)(jobs), strict=True))
     test = np.empty(len(task.true), dtype=int)
     inner = []
@@ -181,7 +181,7 @@ def interval(differences: Sequence[float]) -> str:
     return f"{mean:+.3f} ({mean - half:+.3f} to {mean + half:+.3f})"
 
 
-def _answers(
+def _predict(
     x: np.ndarray, true: np.ndarray, fold: np.ndarray, a: int, b: int, components: bool
 ) -> np.ndarray:
     """(penalties, n) class indices for all frames, learnt from those in neither fold."""

@@ -177,7 +177,7 @@ class Head:
         return self._pass(loader, train=False)[1:]
 
 
-def split_of_frames(n: int, groups: np.ndarray, *, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split_frames(n: int, groups: np.ndarray, *, by: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """70 / 15 / 15 of the frames, as published, or of the patients; rows to train, choose and test on."""
     units = np.arange(n) if by == "frame" else groups
     names = np.random.default_rng(SEED).permutation(np.unique(units))
@@ -212,7 +212,7 @@ def heads(
             some = Frames([files[row] for row in rows], views(size), 1, [int(true[row]) for row in rows])
             return DataLoader(some, HEAD_BATCH, shuffle=shuffle, num_workers=WORKERS)
 
-        train, val, test = split_of_frames(len(true), groups, by=by)
+        train, val, test = split_frames(len(true), groups, by=by)
         head = Head(encoder, int(true.max()) + 1, first=number == 0)
         history = head.fit(load(train, True), load(val, False), epochs)
         said, known, features = head.test(load(test, False))

@@ -37,19 +37,19 @@ from simclr_rhd.ssl.schedule import size_per_epoch
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ARMS = ("reference", "lightly", "ours")
-EXACT = "ours in float32"  # as the peers, where the processor has faster numbers
-TIMED = (*ARMS, EXACT)
+OURS_FLOAT32 = "ours in float32"  # as the peers, where the processor has faster numbers
+TIMED = (*ARMS, OURS_FLOAT32)
 SIZES = ("growing", "full")  # of our views
 # ours as the main job stops it, with the flags of each piece
-STOPPED = "ours, stopping by itself in that time"
-STOPPED_AS = {
-    "stopped": (STOPPED, ()),
+EARLY_STOPPING = "ours, stopping by itself in that time"
+EARLY_STOPPING_ARMS = {
+    "stopped": (EARLY_STOPPING, ()),
     "stopped-plain": ("the same with --ema-decay 0", ("--ema-decay", "0")),
 }
 EpochSeconds = dict[str, dict[int, float]]  # {arm: {size of views: seconds of an epoch}}
 
 
-def memory_of(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Bytes that a process and those below it take, what they share counted once (Linux)."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -76,7 +76,7 @@ def run(command: list[str]) -> tuple[str, float, int]:
         def watch() -> None:
             nonlocal peak
             while not done.wait(0.5):
-                peak = max(peak, memory_of(child.pid))
+                peak = max(peak, resident_bytes(child.pid))
 
         watcher = threading.Thread(target=watch)
         watcher.start()
@@ -88,7 +88,7 @@ def run(command: list[str]) -> tuple[str, float, int]:
     return out, time.perf_counter() - begun, peak
 
 
-class Pieces:
+class Measurements:
     """What was measured, kept as one JSON file for each piece."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -96,7 +96,7 @@ class Pieces:
         (self.out / "cache").mkdir(parents=True, exist_ok=True)
         names = ("data", "image_size", "epochs", "linear_epochs", "seconds")
         fixed = {name: getattr(options, name) for name in names}
-        before = self.known("options") or fixed
+        before = self.load("options") or fixed
         if any(before[name] != value for name, value in fixed.items()):
             sys.exit(f"--out {self.out} holds pieces of {before}; name another folder for {fixed}")
         if not self.path("options").exists():
@@ -105,7 +105,7 @@ class Pieces:
     def path(self, name: str) -> Path:
         return self.out / f"{name}.json"
 
-    def known(self, name: str) -> dict | None:
+    def load(self, name: str) -> dict | None:
         return json.loads(self.path(name).read_text()) if self.path(name).exists() else None
 
     def commits(self) -> dict[str, int]:
@@ -121,9 +121,9 @@ class Pieces:
         print(f"{name}: done", flush=True)
         return found
 
-    def of_worker(self, name: str, **told: object) -> dict:
+    def measure(self, name: str, **told: object) -> dict:
         """A piece that a worker makes."""
-        if found := self.known(name):
+        if found := self.load(name):
             return found
         told |= {"data": self.options.data, "cache": str(self.out / "cache"), "size": self.options.image_size}
         out, seconds, peak = run([sys.executable, str(HERE / "worker.py"), json.dumps(told)])
@@ -131,23 +131,23 @@ class Pieces:
         return self.keep(name, found | {"process_s": seconds, "peak_bytes": peak})
 
 
-def measure_rates(pieces: Pieces, rounds: int) -> None:
+def measure_rates(pieces: Measurements, rounds: int) -> None:
     """The seconds of epochs, arms in turn, and the views alone."""
     for number in range(rounds):
         for arm in ARMS:
-            pieces.of_worker(f"rate-{arm}-{number}", what="rate", arm=arm, epochs=2)
+            pieces.measure(f"rate-{arm}-{number}", what="rate", arm=arm, epochs=2)
         flags = ("--precision", "float32")
-        pieces.of_worker(f"rate-{EXACT}-{number}", what="rate", arm="ours", epochs=2, flags=flags)
+        pieces.measure(f"rate-{OURS_FLOAT32}-{number}", what="rate", arm="ours", epochs=2, flags=flags)
     for arm in ARMS:
-        pieces.of_worker(f"data_rate-{arm}", what="data_rate", arm=arm)
+        pieces.measure(f"data_rate-{arm}", what="data_rate", arm=arm)
 
 
-def epoch_seconds(pieces: Pieces, rounds: int) -> EpochSeconds:
+def epoch_seconds(pieces: Measurements, rounds: int) -> EpochSeconds:
     """The median over all rounds."""
     found: dict[str, dict[int, list[float]]] = {arm: {} for arm in TIMED}
     for number in range(rounds):
         for arm in TIMED:
-            measured = pieces.known(f"rate-{arm}-{number}") or {"seconds": {}}
+            measured = pieces.load(f"rate-{arm}-{number}") or {"seconds": {}}
             for size, seconds in measured["seconds"].items():
                 found[arm].setdefault(int(size), []).extend(seconds)
     return {
@@ -156,7 +156,7 @@ def epoch_seconds(pieces: Pieces, rounds: int) -> EpochSeconds:
     }
 
 
-def epochs_in(seconds: float, epoch_s: dict[int, float]) -> int:
+def epochs_within(seconds: float, epoch_s: dict[int, float]) -> int:
     """As many epochs as a budget holds, the sizes of views being those of a run of so many."""
     sizes, n = sorted(epoch_s), 1
     while sum(epoch_s[size] for size in size_per_epoch(sizes, n + 1)) <= seconds:
@@ -164,11 +164,11 @@ def epochs_in(seconds: float, epoch_s: dict[int, float]) -> int:
     return n
 
 
-def measure_end_to_end(pieces: Pieces, options: argparse.Namespace) -> None:
+def measure_end_to_end(pieces: Measurements, options: argparse.Namespace) -> None:
     """The whole work: ours some times from an empty cache, the reference once."""
     for number, sizes in itertools.product(range(options.rounds), SIZES):
         name = f"end_to_end-{sizes}-{number}"
-        if pieces.known(name):
+        if pieces.load(name):
             continue
         folder, cache = options.out / "ours", options.out / "ours-cache"
         for old in (folder, cache):
@@ -184,49 +184,49 @@ def measure_end_to_end(pieces: Pieces, options: argparse.Namespace) -> None:
         pieces.keep(name, found | {"counts": told["counts"], "versions": told["versions"]})
     how = {"arm": "reference", "folder": str(options.out / "reference"), "epochs": options.epochs}
     how["linear_epochs"] = options.linear_epochs
-    pieces.of_worker("end_to_end-reference", what="end_to_end", **how)
-    pieces.of_worker("by_patient-reference", what="by_patient", **how)
+    pieces.measure("end_to_end-reference", what="end_to_end", **how)
+    pieces.measure("by_patient-reference", what="by_patient", **how)
 
 
-def measure_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
+def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
     """The probes, at equal time and at equal epochs."""
-    equal = min(epochs_in(options.seconds, of_arm) for of_arm in epoch_s.values())
+    equal = min(epochs_within(options.seconds, of_arm) for of_arm in epoch_s.values())
     for seed in range(options.seeds):
-        pieces.of_worker(f"untrained-{seed}", what="untrained", arm="ours", seed=seed)
+        pieces.measure(f"untrained-{seed}", what="untrained", arm="ours", seed=seed)
     for arm, seed in itertools.product(("ours", "lightly", "reference"), range(options.seeds)):
-        in_time = epochs_in(options.seconds, epoch_s[arm])
+        in_time = epochs_within(options.seconds, epoch_s[arm])
         steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
         told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
-        pieces.of_worker(f"score-{arm}-{seed}", **told, epochs=in_time)
+        pieces.measure(f"score-{arm}-{seed}", **told, epochs=in_time)
         if arm == "ours":
-            for name, (_, flags) in STOPPED_AS.items():
+            for name, (_, flags) in EARLY_STOPPING_ARMS.items():
                 how = told | {"what": "stopped", "epochs": in_time, "flags": flags}
-                pieces.of_worker(f"{name}-{seed}", **how)
-            pieces.of_worker(f"equal-{arm}-{seed}", **told, epochs=equal)
+                pieces.measure(f"{name}-{seed}", **how)
+            pieces.measure(f"equal-{arm}-{seed}", **told, epochs=equal)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
     return float(np.mean([np.mean(scores[task]) for task in TASKS]))
 
 
-def read_scores(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> dict[str, dict]:
+def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> dict[str, dict]:
     """{competitor: {seed: {task: scores}}} of what is there."""
-    equal = str(min(epochs_in(options.seconds, of_arm) for of_arm in epoch_s.values()))
+    equal = str(min(epochs_within(options.seconds, of_arm) for of_arm in epoch_s.values()))
     found: dict[str, dict[int, dict]] = {}
     for seed in range(options.seeds):
-        if untrained := pieces.known(f"untrained-{seed}"):
+        if untrained := pieces.load(f"untrained-{seed}"):
             found.setdefault("raw pixels", {})[seed] = untrained["pixels"]
             found.setdefault("random encoder", {})[seed] = untrained["random"]
-        for name, (label, _) in STOPPED_AS.items():
-            if stopped := pieces.known(f"{name}-{seed}"):
+        for name, (label, _) in EARLY_STOPPING_ARMS.items():
+            if stopped := pieces.load(f"{name}-{seed}"):
                 found.setdefault(label, {})[seed] = stopped["scores"]
         for arm in ARMS:
-            if (run_of := pieces.known(f"score-{arm}-{seed}")) is None:
+            if (run_of := pieces.load(f"score-{arm}-{seed}")) is None:
                 continue
             last = max(run_of["at"], key=int)
             label = f"{arm}, equal time ({last} epochs)"
             found.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
-            same = run_of if arm != "ours" else pieces.known(f"equal-{arm}-{seed}")
+            same = run_of if arm != "ours" else pieces.load(f"equal-{arm}-{seed}")
             if same and equal in same["at"]:
                 label = f"{arm}, equal epochs ({equal})"
                 found.setdefault(label, {})[seed] = same["at"][equal]["scores"]
@@ -241,7 +241,7 @@ def print_scores(found: dict[str, dict]) -> None:
         whole = spread([macro(one) for one in seeds.values()])
         print(f"| {label} | {' | '.join(cells)} | {whole} | {len(seeds)} |")
     for label, seeds in found.items():
-        if label == STOPPED or label.startswith("ours, equal time"):
+        if label == EARLY_STOPPING or label.startswith("ours, equal time"):
             print_differences(label, seeds, {name: of for name, of in found.items() if name != label})
 
 
@@ -257,29 +257,29 @@ def print_differences(title: str, mine: dict[int, dict], found: dict[str, dict[i
         print(f"| {label} | {' | '.join(cells)} |")
 
 
-def print_speed(pieces: Pieces, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
+def print_speed(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
     """The tables of time, memory and reads; epochs are those of views of full size."""
     print("\n| | epoch, s | frames/s | views alone, frames/s | peak memory | epoch against ours |")
     print("|---|---|---|---|---|---|")
     for arm in TIMED:
-        some = [one for n in range(options.rounds) if (one := pieces.known(f"rate-{arm}-{n}"))]
+        some = [one for n in range(options.rounds) if (one := pieces.load(f"rate-{arm}-{n}"))]
         frames, peak = some[0]["frames"], max(one["peak_bytes"] for one in some)
-        alone = (pieces.known(f"data_rate-{arm}") or {}).get("frames_per_s", math.nan)
+        alone = (pieces.load(f"data_rate-{arm}") or {}).get("frames_per_s", math.nan)
         full, mine = epoch_s[arm][options.image_size], epoch_s["ours"][options.image_size]
         print(
             f"| {arm} | {full:.2f} | {frames / full:.1f} | {alone:.0f} | {peak / 1e9:.2f} GB | "
             f"{full / mine:.2f} |"
         )
     print(f"\nours, seconds of an epoch by size of views: {epoch_s['ours']}")
-    theirs = pieces.known("end_to_end-reference")
+    theirs = pieces.load("end_to_end-reference")
     for sizes in SIZES:
-        of_sizes = [one for n in range(options.rounds) if (one := pieces.known(f"end_to_end-{sizes}-{n}"))]
+        of_sizes = [one for n in range(options.rounds) if (one := pieces.load(f"end_to_end-{sizes}-{n}"))]
         if theirs and of_sizes:
             print_end_to_end(theirs, of_sizes, sizes)
     if theirs:
         print(f"\nframes read by the reference: {theirs['reads']}")
         print("accuracy as reported: reference, frames apart", theirs["accuracy"])
-    if other := pieces.known("by_patient-reference"):
+    if other := pieces.load("by_patient-reference"):
         print("reference, patients apart", other["accuracy"])
 
 
@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     options.data = str(Path(options.data).resolve())
-    pieces = Pieces(options)
+    pieces = Measurements(options)
     if not options.table:
         measure_rates(pieces, options.rounds)
     epoch_s = epoch_seconds(pieces, options.rounds)

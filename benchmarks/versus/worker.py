@@ -19,7 +19,7 @@ def start(arm, dataset, folder, *, size, seed, epochs, flags=()):
         from versus import ours
 
         return ours.Pretraining(dataset, size=size, seed=seed, epochs=epochs, flags=tuple(flags))
-    files = [protocol.file_of(dataset, folder, row) for row in protocol.pool(dataset)]
+    files = [protocol.frame_path(dataset, folder, row) for row in protocol.pretraining_rows(dataset)]
     if arm == "lightly":
         from versus import peer_lightly
 
@@ -29,16 +29,16 @@ def start(arm, dataset, folder, *, size, seed, epochs, flags=()):
     return reference.Pretraining(files, size=size, seed=seed, epochs=epochs)
 
 
-def rate(dataset, told):
+def rate(dataset, options):
     """{size of views: seconds of each epoch after the first}; the full size, and ours for all sizes."""
-    how = {"size": told["size"], "seed": 0, "epochs": 1000, "flags": told.get("flags", ())}
-    run = start(told["arm"], dataset, told["data"], **how)
+    how = {"size": options["size"], "seed": 0, "epochs": 1000, "flags": options.get("flags", ())}
+    run = start(options["arm"], dataset, options["data"], **how)
     found = {}
-    for size in run.run.sizes if told["arm"] == "ours" else (told["size"],):
-        if told["arm"] == "ours":
+    for size in run.run.sizes if options["arm"] == "ours" else (options["size"],):
+        if options["arm"] == "ours":
             run.run.sizes, run.run.stage = (size,), 0
         seconds = []
-        for _ in range(1 + told["epochs"]):
+        for _ in range(1 + options["epochs"]):
             begun = time.perf_counter()
             run.epoch()
             seconds.append(time.perf_counter() - begun)
@@ -46,17 +46,17 @@ def rate(dataset, told):
     return {"seconds": found, "frames": run.frames_of_epoch}
 
 
-def data_rate(dataset, told):
+def data_rate(dataset, options):
     """Pairs of views a second from where the frames lie, without training; the median of three passes."""
-    run = start(told["arm"], dataset, told["data"], size=told["size"], seed=0, epochs=1000)
+    run = start(options["arm"], dataset, options["data"], size=options["size"], seed=0, epochs=1000)
     rates = []
     for number in range(3):
         begun = time.perf_counter()
-        if told["arm"] == "ours":
+        if options["arm"] == "ours":
             from simclr_rhd.ssl.augment import two_views
 
             step, inner = run.run.step, run.run
-            step.size = told["size"]
+            step.size = options["size"]
             for batch in inner.load_batches(inner.batches(number + 1), number + 1, inner.positive_sampler):
                 two_views(
                     batch.frames,
@@ -72,7 +72,7 @@ def data_rate(dataset, told):
     return {"frames_per_s": float(np.median(rates))}
 
 
-def score(dataset, told):
+def score(dataset, options):
     """The probe after some epochs, and at checkpoints before where the course does not depend on the end.
 
     The encoder is kept beside the cached frames, for what may be asked later.
@@ -81,87 +81,109 @@ def score(dataset, told):
     from versus import protocol
 
     run = start(
-        told["arm"], dataset, told["data"], size=told["size"], seed=told["seed"], epochs=told["epochs"]
+        options["arm"],
+        dataset,
+        options["data"],
+        size=options["size"],
+        seed=options["seed"],
+        epochs=options["epochs"],
     )
     begun, at, losses = time.perf_counter(), {}, []
-    for number in range(1, told["epochs"] + 1):
+    for number in range(1, options["epochs"] + 1):
         losses.append(run.epoch())
-        if number == told["epochs"] or number in told["also_after"]:
+        if number == options["epochs"] or number in options["also_after"]:
             taken = time.perf_counter() - begun
             at[number] = {
-                "scores": protocol.judge(run.encoder, dataset, size=told["size"]),
+                "scores": protocol.evaluate_encoder(run.encoder, dataset, size=options["size"]),
                 "loss": losses[-1],
             }
             begun += time.perf_counter() - begun - taken  # judging is not training
     seconds = time.perf_counter() - begun
-    torch.save(run.encoder.state_dict(), Path(told["cache"], f"{told['arm']}-{number}-{told['seed']}.pt"))
+    torch.save(
+        run.encoder.state_dict(), Path(options["cache"], f"{options['arm']}-{number}-{options['seed']}.pt")
+    )
     return {"at": at, "seconds": seconds, "reads": run.reads}
 
 
-def stopped(dataset, told):
+def early_stopping(dataset, options):
     """The probe of what our main job keeps when it stops by itself, some frames held out."""
     from versus import ours, protocol
 
     begun = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=told["cache"]) as folder:
-        encoder, history = ours.as_it_stops(
+    with tempfile.TemporaryDirectory(dir=options["cache"]) as folder:
+        encoder, history = ours.train_with_early_stopping(
             dataset,
             Path(folder),
-            size=told["size"],
-            seed=told["seed"],
-            epochs=told["epochs"],
-            flags=tuple(told.get("flags", ())),
+            size=options["size"],
+            seed=options["seed"],
+            epochs=options["epochs"],
+            flags=tuple(options.get("flags", ())),
         )
     seconds = time.perf_counter() - begun
-    scores = protocol.judge(encoder, dataset, size=told["size"])
+    scores = protocol.evaluate_encoder(encoder, dataset, size=options["size"])
     kept = max(row["epoch"] for row in history if row["best"])
     return {"scores": scores, "epochs": len(history), "kept": kept, "seconds": seconds}
 
 
-def untrained(dataset, told):
+def untrained(dataset, options):
     """The probe on an encoder that was not trained, and on pixels."""
     from versus import protocol
 
     from simclr_rhd.ssl.model import build
 
     return {
-        "random": protocol.judge(build("random", seed=told["seed"]).encoder, dataset, size=told["size"]),
-        "pixels": protocol.judge_pixels(dataset),
+        "random": protocol.evaluate_encoder(
+            build("random", seed=options["seed"]).encoder, dataset, size=options["size"]
+        ),
+        "pixels": protocol.evaluate_pixels(dataset),
     }
 
 
-def end_to_end(dataset, told):
+def end_to_end(dataset, options):
     """The reference's whole work."""
     from versus import protocol, reference
 
     tasks = protocol.all_tasks(dataset)
     files = {
-        task: ([protocol.file_of(dataset, told["data"], row) for row in asked.rows], asked.true, asked.groups)
+        task: (
+            [protocol.frame_path(dataset, options["data"], row) for row in asked.rows],
+            asked.true,
+            asked.groups,
+        )
         for task, asked in tasks.items()
     }
     rows = dataset.rows("unlabelled")  # as many as the main job learns from
-    pool = [protocol.file_of(dataset, told["data"], row) for row in rows]
-    folder = Path(told["folder"])
+    pool = [protocol.frame_path(dataset, options["data"], row) for row in rows]
+    folder = Path(options["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     return reference.end_to_end(
-        pool, files, folder, size=told["size"], epochs=told["epochs"], linear_epochs=told["linear_epochs"]
+        pool,
+        files,
+        folder,
+        size=options["size"],
+        epochs=options["epochs"],
+        linear_epochs=options["linear_epochs"],
     )
 
 
-def by_patient(dataset, told):
+def evaluate_by_patient(dataset, options):
     """The reference's heads once more on its encoder, patients apart."""
     import torch
     from versus import protocol, reference
 
     model = reference.SimCLR()
-    state = torch.load(Path(told["folder"], "encoder.pt"), weights_only=True)
+    state = torch.load(Path(options["folder"], "encoder.pt"), weights_only=True)
     model.encoder.load_state_dict(state)
     files = {
-        task: ([protocol.file_of(dataset, told["data"], row) for row in asked.rows], asked.true, asked.groups)
+        task: (
+            [protocol.frame_path(dataset, options["data"], row) for row in asked.rows],
+            asked.true,
+            asked.groups,
+        )
         for task, asked in protocol.all_tasks(dataset).items()
     }
     found = reference.heads(
-        model.encoder, files, size=told["size"], epochs=told["linear_epochs"], by="patient"
+        model.encoder, files, size=options["size"], epochs=options["linear_epochs"], by="patient"
     )
     return {"accuracy": {task: one["accuracy"] for task, one in found.items()}}
 
@@ -179,10 +201,10 @@ def main():
         "rate": rate,
         "data_rate": data_rate,
         "score": score,
-        "stopped": stopped,
+        "stopped": early_stopping,
         "untrained": untrained,
         "end_to_end": end_to_end,
-        "by_patient": by_patient,
+        "by_patient": evaluate_by_patient,
     }[told["what"]]
     print(json.dumps(work(dataset, told)))
 

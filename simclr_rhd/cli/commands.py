@@ -35,12 +35,12 @@ def run(config: Config | Command, argv: Sequence[str]) -> None:
 def compare(config: CompareArgs) -> None:
     """Write finished runs beside each other, on one page."""
     from simclr_rhd.report.compare import page
-    from simclr_rhd.report.compare.differences import named
+    from simclr_rhd.report.compare.differences import name_runs
     from simclr_rhd.report.compare.load_run import read_runs
 
-    runs, out = named(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
+    runs, out = name_runs(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
     page.write_html(out, runs)
-    for line in [*page.in_words(runs), f"Look at {out}"]:
+    for line in [*page.to_text(runs), f"Look at {out}"]:
         logger.info(line)
 
 
@@ -50,7 +50,7 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import cache_folder, ensure_writable_dir
     from simclr_rhd.inference import predict_files
-    from simclr_rhd.report.summary import SYNTHETIC
+    from simclr_rhd.report.summary import SYNTHETIC_WARNING
 
     make_deterministic()
     out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
@@ -73,7 +73,7 @@ def predict(config: PredictArgs) -> None:
     for line in prediction.summary_lines(out):
         logger.info(line)
     if model.facts.synthetic:
-        logger.warning("%s Its model has learnt from them.", SYNTHETIC)
+        logger.warning("%s Its model has learnt from them.", SYNTHETIC_WARNING)
 
 
 def export(config: ExportArgs) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.process import format_duration
-from simclr_rhd.report.page.embedding_map import MOST
+from simclr_rhd.report.page.embedding_map import MAX_POINTS
 from simclr_rhd.ssl.batches import MAX_VAL_FRAMES
 from simclr_rhd.ssl.monitoring.validation import MAX_KNN_FRAMES
 from simclr_rhd.ssl.schedule import annealing_epochs
@@ -168,7 +168,7 @@ class Plan:
         heads = self.linear_epochs * self.n_head_fits * HEADS_S_PER_FRAME_EPOCH
         evaluation = self.labelled * (heads + finetuned) + METRICS_S + BASELINES_S_PER_FOLD * self.folds
         # beside all but the features
-        maps = self.figures * (MAPS_STARTUP_S + MAPS_S_PER_FRAME * min(self.labelled, MOST))
+        maps = self.figures * (MAPS_STARTUP_S + MAPS_S_PER_FRAME * min(self.labelled, MAX_POINTS))
         return self.labelled * encoders * cost.frame_s + max(evaluation + FIGURES_S * self.figures, maps)
 
     def min_seconds(self, cost: StepCost) -> float:

@@ -16,8 +16,8 @@ from simclr_rhd.heads.cross_validation import FeatureSet
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
-from simclr_rhd.report.page.embedding_map import Ended, Projection
-from simclr_rhd.report.page.page import MOST_REJECTED, write_html
+from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
+from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, write_html
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.config import ViewConfig
@@ -42,37 +42,41 @@ class Shown:
     labelled_set: LabelledSet
     encoders: Sequence[nn.Module]
     heads: Sequence[Heads]
-    answers: Probabilities
+    predictions: Probabilities
     history: list[dict[str, Any]]
     metrics: dict[str, Any]
 
 
-def start_maps(encoded: FeatureSet, *, seed: int, wanted: bool) -> AbstractContextManager[Projection | None]:
+def start_maps(
+    encoded: FeatureSet, *, seed: int, wanted: bool
+) -> AbstractContextManager[EmbeddingWorker | None]:
     """Start t-SNE and UMAP in a process beside all else; nothing if they are not wanted."""
     if not wanted:
         return nullcontext()
-    return Projection(encoded.final[sections.on_maps(len(encoded.final))], seed=seed)
+    return EmbeddingWorker(encoded.final[sections.mapped_rows(len(encoded.final))], seed=seed)
 
 
 def draw_run(
-    config: ViewConfig, dataset: Dataset, shown: Shown, maps: Projection, run: RunContext
-) -> sections.Contents:
+    config: ViewConfig, dataset: Dataset, shown: Shown, maps: EmbeddingWorker, run: RunContext
+) -> sections.ReportData:
     """Draw the pictures of a run, the maps last; the contents of its page."""
     size, cohort, metrics, save_dir = config.size, shown.labelled_set, shown.metrics, run.save_dir
     with run.stage("figures"):
-        views = figures.some_views(dataset, size=size, strengths=strengths(config), seed=config.seed)
-        figures.draw(dataset, shown.history, metrics, views, save_dir=save_dir)
+        views = figures.sample_views(dataset, size=size, augment_config=strengths(config), seed=config.seed)
+        figures.draw_charts(dataset, shown.history, metrics, views, save_dir=save_dir)
     with run.stage("report"):
-        explain = sections.explainer(dataset, cohort, list(shown.encoders), list(shown.heads), size=size)
-        contents = sections.gather(dataset, cohort, shown.answers, shown.history, metrics, views, explain)
+        explain = sections.make_explainer(dataset, cohort, list(shown.encoders), list(shown.heads), size=size)
+        contents = sections.collect_report_data(
+            dataset, cohort, shown.predictions, shown.history, metrics, views, explain
+        )
     with run.stage("maps"):
         try:
-            points, rows = maps.maps(), sections.on_maps(len(cohort.paths))
-        except Ended as error:
+            points, rows = maps.maps(), sections.mapped_rows(len(cohort.paths))
+        except WorkerDied as error:
             logger.warning("WARNING there are no maps: %s; all else is there", error)
             return contents
         figures.draw_maps(dataset, points, rows, metrics, save_dir=save_dir)
-        return sections.with_maps(contents, dataset, cohort, shown.answers, points, rows)
+        return sections.with_maps(contents, dataset, cohort, shown.predictions, points, rows)
 
 
 def write_report(
@@ -80,7 +84,7 @@ def write_report(
     dataset: Dataset,
     metrics: dict[str, Any],
     facts: dict[str, Any],
-    contents: sections.Contents | None,
+    contents: sections.ReportData | None,
 ) -> None:
     """Write `report.html` and `model_card.md`.
 
@@ -97,7 +101,9 @@ def write_report(
         metrics=metrics,
         run=facts,
         shown=contents,
-        rejected=[(names.file(path), names.redact(reason)) for path, reason in rejected[:MOST_REJECTED]],
+        rejected=[
+            (names.file(path), names.redact(reason)) for path, reason in rejected[:MAX_LISTED_REJECTED]
+        ],
         n_rejected=len(rejected),
     )
     write_text(save_dir / "model_card.md", model_card(metrics, facts))

@@ -10,23 +10,23 @@ from typing import Any
 from simclr_rhd.core.process import format_duration
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.report.summary import (
+    BASELINE_NAMES,
     LEVELS,
-    RIVALS,
-    baseline,
-    figure,
-    headlines,
-    interval,
-    judged,
-    remarks,
-    results,
+    baseline_scores,
+    collect_warnings,
+    format_interval,
+    format_score,
+    limitations,
+    primary_level,
+    target_results,
     verdicts,
 )
 from simclr_rhd.report.verdict import verdict
 
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
-OF_CLASS = ("recall", "specificity", "precision")
-BESIDE = ("majority", "pixels", "random encoder")
-TOLD = (  # settings that decide what was learnt
+CLASS_SCORES = ("recall", "specificity", "precision")
+BASELINES = ("majority", "pixels", "random encoder")
+CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",
     "temperature",
@@ -58,8 +58,8 @@ def model_card(metrics: dict[str, Any], run: Mapping[str, Any]) -> str:
         _data(metrics, run),
         _scores(metrics),
         _limits(metrics),
-        _abstaining(metrics),
-        _making(metrics, run),
+        _abstention(metrics),
+        _provenance(metrics, run),
     ]
     return "\n".join(line for part in parts for line in (*part, ""))
 
@@ -67,18 +67,18 @@ def model_card(metrics: dict[str, Any], run: Mapping[str, Any]) -> str:
 def _head(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield "# Model card: a classifier of ultrasound frames"
     yield ""
-    for alarm in headlines(metrics):
-        yield f"> **{_text(alarm)}**"
+    for alarm in collect_warnings(metrics):
+        yield f"> **{_escape(alarm)}**"
         yield ">"
     said = verdict(metrics)
     for sentence in said.values():
-        yield f"> {_text(sentence)}"
+        yield f"> {_escape(sentence)}"
         yield ">"
     yield ""
     tasks = [task for task, of in metrics["tasks"].items() if "skipped" not in of]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
-        f"on its frozen features: {_text(', '.join(tasks))}. Probabilities are calibrated by a temperature "
+        f"on its frozen features: {_escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
         "and a bias for each class, for the prevalence of the validation groups; the class that is said is "
         "the balanced choice, whose probability is largest for its prevalence."
     )
@@ -110,11 +110,11 @@ def _data(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{counts['frames']} frames, {counts['labelled']} of them labelled, of {counts['videos']} videos; "
         f"{patients}{'; drawn by a program' * bool(metrics['synthetic'])}. Split by {split['by']}: {apart}. "
-        f"The encoder was pretrained {_text(split['pretraining'])}."
+        f"The encoder was pretrained {_escape(split['pretraining'])}."
     )
-    for name, result in results(metrics):
+    for name, result in target_results(metrics):
         yield ""
-        yield f"### {_text(name)}"
+        yield f"### {_escape(name)}"
         yield ""
         columns = list(next(iter(result["groups"].values()), {}))
         yield from _table(
@@ -136,34 +136,43 @@ def _scores(metrics: dict[str, Any]) -> Iterator[str]:
         )
     yield ""
     rows = []
-    for name, result in results(metrics):
+    for name, result in target_results(metrics):
         for level in LEVELS:
             scores = result["test"][level]
             if level == "frame" or scores["accuracy"] is not None:
-                beside = [figure(baseline(result, rival, level).get("balanced_accuracy")) for rival in BESIDE]
-                told = [interval(scores, score) for score in ("balanced_accuracy", "accuracy", "auroc_macro")]
-                rows.append([f"{name}, per {level}", figure(scores.get("n")), *told, *beside])
+                beside = [
+                    format_score(baseline_scores(result, baseline, level).get("balanced_accuracy"))
+                    for baseline in BASELINES
+                ]
+                told = [
+                    format_interval(scores, score)
+                    for score in ("balanced_accuracy", "accuracy", "auroc_macro")
+                ]
+                rows.append([f"{name}, per {level}", format_score(scores.get("n")), *told, *beside])
     told = ["", "n", "balanced accuracy", "accuracy", "AUROC"]
-    yield from _table([*told, *(RIVALS[rival] for rival in BESIDE)], rows)
+    yield from _table([*told, *(BASELINE_NAMES[baseline] for baseline in BASELINES)], rows)
     yield ""
     yield "(The last three columns: balanced accuracy of what the model must beat.)"
-    for name, result in results(metrics):
-        if at := judged(result):
+    for name, result in target_results(metrics):
+        if at := primary_level(result):
             yield ""
-            yield f"### {_text(name)}: each class, per {at}"
+            yield f"### {_escape(name)}: each class, per {at}"
             yield ""
             of_class = result["test"][at]["per_class"].items()
             yield from _table(
                 ["class", "n", "sensitivity", "specificity", "precision"],
-                [[of, figure(row["support"]), *(interval(row, x) for x in OF_CLASS)] for of, row in of_class],
+                [
+                    [of, format_score(row["support"]), *(format_interval(row, x) for x in CLASS_SCORES)]
+                    for of, row in of_class
+                ],
             )
 
 
 def _limits(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    for line in [*verdicts(metrics), *remarks(metrics)]:
-        yield f"- {_text(line)}"
+    for line in [*verdicts(metrics), *limitations(metrics)]:
+        yield f"- {_escape(line)}"
     found = metrics["audit"]["near_identical"]["found"]
     if found:
         yield (
@@ -173,7 +182,7 @@ def _limits(metrics: dict[str, Any]) -> Iterator[str]:
     yield "- It has not been tested on patients of another hospital, or on another machine."
 
 
-def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
+def _abstention(metrics: dict[str, Any]) -> Iterator[str]:
     yield "## When it does not answer"
     yield ""
     yield (
@@ -184,7 +193,7 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     rows = []
-    for name, result in results(metrics):
+    for name, result in target_results(metrics):
         for level, of in result.get("selective", {}).items():
             if level in LEVELS:
                 risk = "-" if of["risk"] is None else f"{of['risk']:.0%}"
@@ -194,30 +203,33 @@ def _abstaining(metrics: dict[str, Any]) -> Iterator[str]:
     yield from _table(["", "answered", "of these wrong", "why nothing is proved"], rows)
 
 
-def _making(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
+def _provenance(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
     yield "## How it was made"
     yield ""
     config = run["config"] | run.get("settled", {})
     config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
-    yield from _table(["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in TOLD])
+    yield from _table(
+        ["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in CARD_SETTINGS]
+    )
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")
     spent = format_duration(sum(run.get("wall_s", {}).values()))
     yield (
-        f"Program at commit {_text(str(run['commit'] or 'unknown'))}; {_text(versions)}; "
-        f"{_text(str(run.get('device', '')))}; {spent} in all. Fingerprint of the data: {_text(str(data))}."
+        f"Program at commit {_escape(str(run['commit'] or 'unknown'))}; {_escape(versions)}; "
+        f"{_escape(str(run.get('device', '')))}; {spent} in all. "
+        f"Fingerprint of the data: {_escape(str(data))}."
     )
 
 
 def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(map(_text, map(str, header))) + " |"
+    yield "| " + " | ".join(map(_escape, map(str, header))) + " |"
     yield "|" + "---|" * len(header)
     for row in rows:
-        yield "| " + " | ".join(map(_text, map(str, row))) + " |"
+        yield "| " + " | ".join(map(_escape, map(str, row))) + " |"
 
 
-def _text(words: str) -> str:
+def _escape(text: str) -> str:
     """Words that Markdown shows as they are, in one line."""
-    shown = " ".join(words.split())
+    shown = " ".join(text.split())
     return "".join(ESCAPED.get(letter, letter) for letter in shown)

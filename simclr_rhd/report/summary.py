@@ -9,25 +9,29 @@ from typing import Any
 
 from simclr_rhd.report.charts.style import short_name
 
-WIDTH = 110  # columns of the short table
+MAX_COLUMNS = 110  # columns of the short table
 LEVELS = ("patient", "video", "frame")
-FEWEST_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
-TIE = 0.005  # a smaller difference is 0.00 on the page
+MIN_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
+TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
 WORSE, NOT_BETTER, UNSURE, BETTER = "worse", "not better", "unsure", "better"
-SHORT = {"majority": "majority", "pixels": "pixels", "random encoder": "random"}  # in the short table
-RIVALS = {
+SHORT_BASELINE_NAMES = {
+    "majority": "majority",
+    "pixels": "pixels",
+    "random encoder": "random",
+}  # in the short table
+BASELINE_NAMES = {
     "pixels": "raw pixels",
     "random encoder": "an untrained encoder",
     "imagenet encoder": "an encoder trained on ImageNet",
     "majority": "the most frequent class",
 }
-WORDS = RIVALS | {
+METHOD_NAMES = BASELINE_NAMES | {
     "simclr": "this program",
     "finetuned": "fine-tuned",
     "neighbours": "nearest neighbours of the same features",
 }
-SYNTHETIC = "SYNTHETIC demo data: nothing here says anything about patients."
-LEAKY = (
+SYNTHETIC_WARNING = "SYNTHETIC demo data: nothing here says anything about patients."
+LEAKY_WARNING = (
     "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
     "too good and say nothing about new patients."
 )
@@ -37,10 +41,15 @@ def summary(metrics: dict[str, Any], *, save_dir: str) -> str:
     """What is printed at the end of a run, at most 110 columns wide: the verdicts, then a short table."""
     by = metrics["split"]["by"]
     header = _row(
-        "test part", "n", f"{by}s", "accuracy", "balanced accuracy", *(f"{x}*" for x in SHORT.values())
+        "test part",
+        "n",
+        f"{by}s",
+        "accuracy",
+        "balanced accuracy",
+        *(f"{x}*" for x in SHORT_BASELINE_NAMES.values()),
     )
     lines = [*verdicts(metrics), "", header, "-" * len(header)]
-    for name, result in results(metrics):
+    for name, result in target_results(metrics):
         levels = [
             level for level in LEVELS if level == "frame" or result["test"][level]["accuracy"] is not None
         ]
@@ -50,16 +59,16 @@ def summary(metrics: dict[str, Any], *, save_dir: str) -> str:
         "of the same heads on untrained encoders (the mean)",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",
-        *remarks(metrics),
+        *limitations(metrics),
         "",
     ]
-    wrapped = [part for line in headlines(metrics) + lines for part in _wrapped(line)]
+    wrapped = [part for line in collect_warnings(metrics) + lines for part in _wrap(line)]
     look_at = f"Look at {save_dir.rstrip('/')}/report.html"  # not wrapped: a path is to be copied
     beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
     return "\n".join([*wrapped, look_at, beside])
 
 
-def results(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def target_results(metrics: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Name and result of each question that was evaluated: a task, or one of its lesions."""
     for task, of_task in metrics["tasks"].items():
         if "lesions" in of_task:
@@ -76,15 +85,17 @@ def verdicts(metrics: dict[str, Any]) -> list[str]:
     return [
         f"{name}: balanced accuracy per {level} {result['test'][level]['balanced_accuracy']:.2f}"
         f"{_verdict(result, level)}."
-        for name, result in results(metrics)
-        if (level := judged(result))
+        for name, result in target_results(metrics)
+        if (level := primary_level(result))
     ]
 
 
-def headlines(metrics: dict[str, Any]) -> list[str]:
+def collect_warnings(metrics: dict[str, Any]) -> list[str]:
     """What must be known before any figure is believed, the worst first."""
-    found = [SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"])
-    against = _against(metrics, "pixels")
+    found = [SYNTHETIC_WARNING] * bool(metrics["synthetic"]) + [LEAKY_WARNING] * bool(
+        metrics["split"]["leaky"]
+    )
+    against = _targets_by_outcome(metrics, "pixels")
     if worse := against[WORSE]:
         found.append(
             f"WORSE THAN RAW PIXELS: {', '.join(worse)}. A logistic regression on small pictures does better "
@@ -99,7 +110,7 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
         found.append(
             f"NOT SHOWN TO BE BETTER THAN RAW PIXELS: {', '.join(unsure)}. The difference may be chance."
         )
-    against = _against(metrics, "random encoder")
+    against = _targets_by_outcome(metrics, "random encoder")
     if unbeaten := against[WORSE] + against[NOT_BETTER]:
         found.append(
             f"NOT BETTER THAN AN UNTRAINED ENCODER: {', '.join(unbeaten)}. On these data the pretraining has "
@@ -108,51 +119,51 @@ def headlines(metrics: dict[str, Any]) -> list[str]:
     return found
 
 
-def _against(metrics: dict[str, Any], rival: str) -> dict[str, list[str]]:
-    """{how the model stands to a rival: in which questions}."""
+def _targets_by_outcome(metrics: dict[str, Any], baseline: str) -> dict[str, list[str]]:
+    """{how the model stands to a baseline: in which questions}."""
     found: dict[str, list[str]] = {WORSE: [], NOT_BETTER: [], UNSURE: [], BETTER: []}
-    for name, result in results(metrics):
-        level = judged(result)
-        if level and (how := standing(result, rival, level)):
+    for name, result in target_results(metrics):
+        level = primary_level(result)
+        if level and (how := compare_to_baseline(result, baseline, level)):
             found[how].append(name)
     return found
 
 
-def standing(result: dict[str, Any], rival: str, level: str) -> str | None:
-    """How the model stands to a rival, by the interval of their difference; None where that is not known.
+def compare_to_baseline(result: dict[str, Any], baseline: str, level: str) -> str | None:
+    """How the model stands to a baseline, by the interval of their difference; None where that is not known.
 
     WORSE and BETTER by more than chance; else NOT_BETTER where it is equal or below, UNSURE where above.
     """
-    margin = result["margins"].get(rival, {}).get(level, {})
+    margin = result["margins"].get(baseline, {}).get(level, {})
     if margin.get("balanced_accuracy") is None:
         return None
     bounds = margin["ci95"]  # none where the difference rests on a single group
-    if bounds and result["test"][level]["groups"] >= FEWEST_GROUPS and (bounds[0] > 0 or bounds[1] < 0):
+    if bounds and result["test"][level]["groups"] >= MIN_GROUPS and (bounds[0] > 0 or bounds[1] < 0):
         return BETTER if bounds[0] > 0 else WORSE
-    return UNSURE if margin["balanced_accuracy"] >= TIE else NOT_BETTER
+    return UNSURE if margin["balanced_accuracy"] >= TIE_BELOW else NOT_BETTER
 
 
-def judged(result: dict[str, Any]) -> str | None:
+def primary_level(result: dict[str, Any]) -> str | None:
     """The level that is judged: per video where that is known, else per frame; None where neither is."""
     known = [level for level in ("video", "frame") if result["test"][level]["balanced_accuracy"] is not None]
     return known[0] if known else None
 
 
-def figure(value: float | None, digits: int = 2) -> str:
+def format_score(value: float | None, digits: int = 2) -> str:
     """A score with `digits` decimals, a count as it is, '-' for what cannot be computed."""
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
 
 
-def interval(scores: dict[str, Any], name: str) -> str:
+def format_interval(scores: dict[str, Any], name: str) -> str:
     """A score with its 95 % interval where there is one: '0.91 [0.85, 0.96]'."""
     bounds = (scores.get("ci95") or {}).get(name)
-    around = f" [{figure(bounds[0])}, {figure(bounds[1])}]" if bounds else ""
-    return figure(scores.get(name)) + around
+    around = f" [{format_score(bounds[0])}, {format_score(bounds[1])}]" if bounds else ""
+    return format_score(scores.get(name)) + around
 
 
-def difference(margin: dict[str, Any]) -> str:
+def format_difference(margin: dict[str, Any]) -> str:
     """A difference of balanced accuracies with its 95 % interval: '+0.05 [-0.02, +0.11]'."""
     if margin["balanced_accuracy"] is None:
         return "-"
@@ -160,13 +171,13 @@ def difference(margin: dict[str, Any]) -> str:
     return f"{margin['balanced_accuracy']:+.2f}{around}"
 
 
-def baseline(result: dict[str, Any], name: str, level: str) -> dict[str, Any]:
+def baseline_scores(result: dict[str, Any], name: str, level: str) -> dict[str, Any]:
     """Scores of a comparator: those per frame stand at the top, the others below their level."""
     scores = result["baselines"].get(name, {})
     return scores if level == "frame" else scores.get(level, {})
 
 
-def chance(result: dict[str, Any], level: str) -> float:
+def chance_accuracy(result: dict[str, Any], level: str) -> float:
     """Balanced accuracy of guessing: 1 / number of the classes that are tested and count."""
     left_out = {row["class"] for row in result["not_evaluable"]}
     rows = result["test"][level]["per_class"].items()
@@ -176,16 +187,16 @@ def chance(result: dict[str, Any], level: str) -> float:
 def label_curves(metrics: dict[str, Any]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """{question: {who, in words: points}} of what labels are worth, where that was asked for."""
     return {
-        name: {WORDS.get(who, who): points for who, points in result["label_efficiency"].items()}
-        for name, result in results(metrics)
+        name: {METHOD_NAMES.get(who, who): points for who, points in result["label_efficiency"].items()}
+        for name, result in target_results(metrics)
         if "label_efficiency" in result
     }
 
 
 def _verdict(result: dict[str, Any], level: str) -> str:
-    """How the model stands to each rival, the worst first."""
-    few = result["test"][level]["groups"] < FEWEST_GROUPS
-    doubt = "too few groups are tested to tell" if few else f"that may be chance ({_held(result)})"
+    """How the model stands to each baseline, the worst first."""
+    few = result["test"][level]["groups"] < MIN_GROUPS
+    doubt = "too few groups are tested to tell" if few else f"that may be chance ({_interval_note(result)})"
     told = {
         WORSE: ("is WORSE than {}, by more than chance", "and"),
         NOT_BETTER: ("does NOT beat {}", "or"),
@@ -193,17 +204,17 @@ def _verdict(result: dict[str, Any], level: str) -> str:
         BETTER: ("beats {}", "and"),
     }
     named: dict[str, list[str]] = {how: [] for how in told}
-    for rival, words in RIVALS.items():
-        if how := standing(result, rival, level):
-            score = baseline(result, rival, level)["balanced_accuracy"]
-            named[how].append(f"{words} ({figure(score)})")
+    for baseline, words in BASELINE_NAMES.items():
+        if how := compare_to_baseline(result, baseline, level):
+            score = baseline_scores(result, baseline, level)["balanced_accuracy"]
+            named[how].append(f"{words} ({format_score(score)})")
     parts = [
-        f" {text.format(listed(named[how], joint))}" for how, (text, joint) in told.items() if named[how]
+        f" {text.format(join_words(named[how], joint))}" for how, (text, joint) in told.items() if named[how]
     ]
     return ";".join(parts) or " has nothing to be compared with"
 
 
-def _held(result: dict[str, Any]) -> str:
+def _interval_note(result: dict[str, Any]) -> str:
     """What the intervals of the differences hold: those of a task hold together (Bonferroni)."""
     number = result.get("comparisons", 1)
     if number == 1:
@@ -211,9 +222,9 @@ def _held(result: dict[str, Any]) -> str:
     return f"intervals of the task's {number} differences that hold together with 95 %"
 
 
-def listed(words: Sequence[str], joint: str = "and") -> str:
+def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     """The words as a list: 'a, b and c'."""
-    return f" {joint} ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
+    return f" {conjunction} ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
 
 
 def _row(*cells: str) -> str:
@@ -223,22 +234,25 @@ def _row(*cells: str) -> str:
 def _scores_row(name: str, level: str, result: dict[str, Any]) -> str:
     scores = result["test"][level]
     short = name if len(name) <= 18 else short_name(name.split(": ")[-1])
-    beside = [figure(baseline(result, rival, level).get("balanced_accuracy")) for rival in SHORT]
+    beside = [
+        format_score(baseline_scores(result, baseline, level).get("balanced_accuracy"))
+        for baseline in SHORT_BASELINE_NAMES
+    ]
     return _row(
         f"{short} per {level}",
-        figure(scores.get("n")),
-        figure(scores.get("groups")),
-        interval(scores, "accuracy"),
-        interval(scores, "balanced_accuracy"),
+        format_score(scores.get("n")),
+        format_score(scores.get("groups")),
+        format_interval(scores, "accuracy"),
+        format_interval(scores, "balanced_accuracy"),
         *beside,
     )
 
 
-def remarks(metrics: dict[str, Any]) -> list[str]:
+def limitations(metrics: dict[str, Any]) -> list[str]:
     """What the figures leave out and why, how exact they can be, and what an encoder has seen."""
     split, noted = metrics["split"], set[str]()
     found = [f"{task}: skipped, {of['skipped']}" for task, of in metrics["tasks"].items() if "skipped" in of]
-    for name, result in results(metrics):
+    for name, result in target_results(metrics):
         left_out = [row["class"] for row in result["not_evaluable"]]
         if left_out:
             found.append(
@@ -251,27 +265,28 @@ def remarks(metrics: dict[str, Any]) -> list[str]:
         if result["test"]["video"]["accuracy"] is not None and name.split(":")[0] not in noted:
             noted.add(name.split(":")[0])  # lesions are of the same groups
             found.append(power_note(name, result, split["by"]))
-        found += _asked_for(name, result)
+        found += _optional_results(name, result)
     if split["folds"] > 1:
         found += [
             f"{split['folds']} folds; balanced accuracy per video of the classes that each tests: "
-            + "; ".join(_by_fold(metrics)),
+            + "; ".join(_fold_scores(metrics)),
             f"the encoder is pretrained {split['pretraining']}",
         ]
     return found
 
 
-def _asked_for(name: str, result: dict[str, Any]) -> Iterator[str]:
+def _optional_results(name: str, result: dict[str, Any]) -> Iterator[str]:
     """What flags have asked for, beside the linear heads."""
-    if not (level := judged(result)):
+    if not (level := primary_level(result)):
         return
     honest = result["test"]
     if "finetuned" in result:
         tuned = result["finetuned"]
         yield (
             f"{name}: fine-tuned, balanced accuracy per {level} "
-            f"{interval(tuned['test'][level], 'balanced_accuracy')}, {difference(tuned['margin'][level])} to "
-            f"the linear head; epochs kept: {', '.join(map(str, tuned['epochs_kept']))} (0: as it was)"
+            f"{format_interval(tuned['test'][level], 'balanced_accuracy')}, "
+            f"{format_difference(tuned['margin'][level])} to the linear head; "
+            f"epochs kept: {', '.join(map(str, tuned['epochs_kept']))} (0: as it was)"
         )
     if "leak" in result and result["leak"]["frame"]["balanced_accuracy"] is not None:
         leaky, ours = result["leak"]["frame"]["balanced_accuracy"], honest["frame"]["balanced_accuracy"]
@@ -282,7 +297,7 @@ def _asked_for(name: str, result: dict[str, Any]) -> Iterator[str]:
     for point in result.get("label_efficiency", {}).get("simclr", []):
         yield (
             f"{name}: with {point['fraction']:.0%} of the labelled groups ({point['groups']:.0f} to learn "
-            f"from) balanced accuracy per video {figure(point['balanced_accuracy'])}"
+            f"from) balanced accuracy per video {format_score(point['balanced_accuracy'])}"
         )
 
 
@@ -295,12 +310,12 @@ def power_note(name: str, result: dict[str, Any], by: str) -> str:
     )
 
 
-def _by_fold(metrics: dict[str, Any]) -> list[str]:
+def _fold_scores(metrics: dict[str, Any]) -> list[str]:
     return [
-        f"{name} " + " ".join(figure(fold["balanced_accuracy"]) for fold in result["folds"])
-        for name, result in results(metrics)
+        f"{name} " + " ".join(format_score(fold["balanced_accuracy"]) for fold in result["folds"])
+        for name, result in target_results(metrics)
     ]
 
 
-def _wrapped(line: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False) or [""]
+def _wrap(line: str) -> list[str]:
+    return textwrap.wrap(line, MAX_COLUMNS, subsequent_indent="  ", break_on_hyphens=False) or [""]

@@ -11,7 +11,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import recipe
 from versus import ours, protocol, reference, run, worker
-from versus.run import epochs_in
+from versus.run import epochs_within
 
 from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.ssl.loss import nt_xent
@@ -46,16 +46,18 @@ def test_a_patients_own_features_do_not_help(task):
 
 
 def test_folds_keep_patients_apart(task):
-    fold = protocol.folds_of(task, seed=3)
+    fold = protocol.assign_folds(task, seed=3)
     assert all(len(set(fold[task.groups == group])) == 1 for group in range(GROUPS))
     assert set(fold) == set(range(protocol.FOLDS))
-    assert (fold == protocol.folds_of(task, seed=3)).all() and (fold != protocol.folds_of(task, seed=4)).any()
+    assert (fold == protocol.assign_folds(task, seed=3)).all() and (
+        fold != protocol.assign_folds(task, seed=4)
+    ).any()
 
 
 def test_what_a_recipe_is_chosen_by_does_not_know_the_test_fold(task, monkeypatch):
     """Other labels in a fold change what is found inside for every other fold, but not for itself."""
-    fold = protocol.folds_of(task, seed=0)
-    monkeypatch.setattr(protocol, "folds_of", lambda *_, **__: fold)
+    fold = protocol.assign_folds(task, seed=0)
+    monkeypatch.setattr(protocol, "assign_folds", lambda *_, **__: fold)
     before = protocol.scores(noise(), task, seed=0)["inner"]
     flipped = protocol.Task(task.rows, np.where(fold == 2, 1 - task.true, task.true), task.groups)
     after = protocol.scores(noise(), flipped, seed=0)["inner"]
@@ -64,9 +66,9 @@ def test_what_a_recipe_is_chosen_by_does_not_know_the_test_fold(task, monkeypatc
 
 def test_a_budget_holds_the_epochs_of_all_sizes():
     epoch_s = {32: 1.0, 48: 2.0, 64: 4.0}
-    n = epochs_in(100, epoch_s)
+    n = epochs_within(100, epoch_s)
     assert 40 < n < 60, "one third of the time for each would be 33, 17 and 8"
-    assert epochs_in(100, {64: 4.0}) == 25
+    assert epochs_within(100, {64: 4.0}) == 25
 
 
 def test_a_single_seed_has_no_spread():
@@ -84,7 +86,7 @@ def test_the_references_loss_is_nt_xent():
 @pytest.mark.parametrize("by", ["frame", "patient"])
 def test_the_references_split_is_complete(by):
     groups = np.repeat(np.arange(10), 4)
-    parts = reference.split_of_frames(40, groups, by=by)
+    parts = reference.split_frames(40, groups, by=by)
     assert sorted(np.concatenate(parts).tolist()) == list(range(40))
     if by == "patient":
         sides = [set(groups[part].tolist()) for part in parts]
@@ -107,7 +109,7 @@ def dataset(drawn, tmp_path_factory):
 def test_ours_is_what_the_flags_say(dataset):
     run = ours.Pretraining(dataset, size=32, seed=0, epochs=3, flags=("--ema-decay", "0.5")).run
     assert (run.average.decay, run.epochs, run.step.size) == (0.5, 3, 32)
-    assert len(run.rows) == len(protocol.pool(dataset)), "nothing is held out"
+    assert len(run.rows) == len(protocol.pretraining_rows(dataset)), "nothing is held out"
 
 
 def told(drawn, folder, arm, **more):
@@ -120,7 +122,7 @@ def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, datase
     if arm == "lightly":
         pytest.importorskip("lightly", reason="pip install -r benchmarks/versus/requirements.txt")
     found = worker.score(dataset, told(drawn, tmp_path, arm, epochs=2, also_after=[1]))
-    n = len(protocol.pool(dataset))
+    n = len(protocol.pretraining_rows(dataset))
     assert set(found["at"]) == {1, 2} and found["reads"] == (n if arm == "ours" else 2 * n)
     for one in found["at"].values():
         assert set(one["scores"]) == set(protocol.TASKS) and np.isfinite(one["loss"])
@@ -133,7 +135,7 @@ def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, datase
 @pytest.mark.slow
 def test_ours_is_judged_by_what_its_own_early_stopping_keeps(drawn, dataset, tmp_path):
     flags = ("--patience", "1", "--min-delta", "100")  # nothing is better than the first epoch of a stage
-    found = worker.stopped(dataset, told(drawn, tmp_path, "ours", epochs=9, flags=flags))
+    found = worker.early_stopping(dataset, told(drawn, tmp_path, "ours", epochs=9, flags=flags))
     # it stops after the second epoch, then its rate falls to 0 in a third, which is kept
     assert (found["epochs"], found["kept"]) == (3, 3) and set(found["scores"]) == set(protocol.TASKS)
     assert [path.name for path in tmp_path.iterdir()] == [], "its checkpoints are gone"
@@ -158,13 +160,13 @@ def test_a_piece_is_measured_once_and_only_for_what_it_was_asked(tmp_path, monke
         return 'noise\n{"x": 1}', 2.5, 10
 
     monkeypatch.setattr(run, "run", answer)
-    first = run.Pieces(options(tmp_path)).of_worker("rate", what="rate")
+    first = run.Measurements(options(tmp_path)).measure("rate", what="rate")
     assert (first["x"], first["process_s"], first["peak_bytes"]) == (1, 2.5, 10)
-    pieces = run.Pieces(options(tmp_path))
-    assert pieces.of_worker("rate", what="rate") == first and len(asked) == 1
-    assert pieces.known("other") is None
+    pieces = run.Measurements(options(tmp_path))
+    assert pieces.measure("rate", what="rate") == first and len(asked) == 1
+    assert pieces.load("other") is None
     with pytest.raises(SystemExit, match="name another folder"):
-        run.Pieces(options(tmp_path, seconds=8))
+        run.Measurements(options(tmp_path, seconds=8))
 
 
 def piece(value):
@@ -172,7 +174,7 @@ def piece(value):
 
 
 def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(tmp_path, capsys):
-    pieces, epoch_s = run.Pieces(options(tmp_path)), {"ours": {32: 1.0}, "lightly": {32: 3.0}}
+    pieces, epoch_s = run.Measurements(options(tmp_path)), {"ours": {32: 1.0}, "lightly": {32: 3.0}}
     for seed, more in enumerate((0.0, 0.1)):
         pieces.keep(f"untrained-{seed}", {name: piece(0.3)["scores"] for name in ("pixels", "random")})
         pieces.keep(f"score-ours-{seed}", {"at": {"9": piece(0.7 + more)}})
@@ -205,9 +207,9 @@ def test_the_searchs_own_score_takes_each_folds_recipe_by_what_is_outside_it(tas
 
     # the wrong one looks better outside folds 0 and 1, and is taken there
     found = {"good": result(right, [0.6] * 5), "bad": result(wrong, [0.9, 0.9, 0.1, 0.1, 0.1])}
-    recipe.nested(found, None)
+    recipe.nested_selection(found, None)
     said = capsys.readouterr().out
     assert "'good': 27, 'bad': 18" in said
-    fold = [protocol.folds_of(task, seed=seed) for seed in protocol.FOLD_SEEDS]  # right in 2, 3 and 4
+    fold = [protocol.assign_folds(task, seed=seed) for seed in protocol.FOLD_SEEDS]  # right in 2, 3 and 4
     wanted = np.mean([np.mean([(of[task.true == c] > 1).mean() for c in (0, 1)]) for of in fold])
     assert f"macro {wanted:.3f} ± 0.000" in said

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
-from echo_files import dataset, encoded, picture, save, write_clip, write_gif
+from echo_files import dicom_dataset, encode_image, picture, save_dicom, write_clip, write_gif
 from PIL import Image
 
 from simclr_rhd.data.decoding.image import storage_size
@@ -35,12 +35,12 @@ def sound():
 def archive():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as file:
-        file.writestr("a.png", encoded(picture()))
+        file.writestr("a.png", encode_image(picture()))
     return stream.getvalue()
 
 
 def png_that_claims(width, height):
-    data = bytearray(encoded(picture()))
+    data = bytearray(encode_image(picture()))
     data[16:24] = struct.pack(">II", width, height)
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
     return bytes(data)
@@ -50,7 +50,7 @@ def stills():
     """{name: (bytes, a word of the reason)}"""
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     for suffix, kind in STILLS.items():
-        good = encoded(noise, kind)
+        good = encode_image(noise, kind)
         yield f"empty{suffix}", b"", "empty file"
         yield f"text{suffix}", b"hello, this is text\n" * 40, "not an image"
         yield f"page{suffix}", PAGE, "not an image"
@@ -58,17 +58,17 @@ def stills():
         yield f"half{suffix}", good[: len(good) // 2], ""
         yield f"start{suffix}", good[:20], ""
         yield f"zeros{suffix}", bytes(len(good)), "not an image"
-        yield f"tiny{suffix}", encoded(noise[:1, :1], kind), "too small"
-        yield f"thin{suffix}", encoded(noise[:3], kind), "too small"
-    flipped = bytearray(encoded(noise))
+        yield f"tiny{suffix}", encode_image(noise[:1, :1], kind), "too small"
+        yield f"thin{suffix}", encode_image(noise[:3], kind), "too small"
+    flipped = bytearray(encode_image(noise))
     flipped[len(flipped) // 2] ^= 255
     yield "flipped.png", bytes(flipped), "damaged"
     yield "huge.png", png_that_claims(60000, 60000), "too large"
     yield "wide.png", png_that_claims(100001, 1000), "too large"
-    yield "12-bit.png", encoded((noise[..., 0].astype(np.uint16)) * 15), "16-bit pixels up to"
-    yield "float.tif", encoded(noise[..., 0].astype(np.float32), "TIFF"), "floating-point"
-    yield "deep.tif", encoded(noise[..., 0].astype(np.int32) * 1000, "TIFF"), "outside 16 bits"
-    yield "negative.tif", encoded(-noise[..., 0].astype(np.int32), "TIFF"), "outside 16 bits"
+    yield "12-bit.png", encode_image((noise[..., 0].astype(np.uint16)) * 15), "16-bit pixels up to"
+    yield "float.tif", encode_image(noise[..., 0].astype(np.float32), "TIFF"), "floating-point"
+    yield "deep.tif", encode_image(noise[..., 0].astype(np.int32) * 1000, "TIFF"), "outside 16 bits"
+    yield "negative.tif", encode_image(-noise[..., 0].astype(np.int32), "TIFF"), "outside 16 bits"
     yield "notes.txt", b"notes", "not a frame: .txt"
     yield "Thumbs.db", b"\xd0\xcf\x11\xe0", "not a frame: .db"
     yield "table.csv", b"a,b\n", "not a frame: .csv"
@@ -95,29 +95,29 @@ def dicoms(tmp_path):
     from pydicom.encaps import encapsulate
 
     def written(found):
-        save(found, tmp_path / "x.dcm")
+        save_dicom(found, tmp_path / "x.dcm")
         return (tmp_path / "x.dcm").read_bytes()
 
-    good = written(dataset(picture()))
+    good = written(dicom_dataset(picture()))
     yield "empty.dcm", b"", "empty file"
     yield "text.dcm", b"hello" * 200, "not a DICOM file"
     yield "preamble.dcm", bytes(128) + b"DICM", ""
     yield "header.dcm", good[:300], ""
     yield "half.dcm", good[: len(good) // 2], ""
-    outside = dataset(picture(), region=(900, 900, 950, 950))
+    outside = dicom_dataset(picture(), region=(900, 900, 950, 950))
     yield "region.dcm", written(outside), "regions lie outside"
-    few = dataset(np.stack([picture()] * 3), frames=3)
+    few = dicom_dataset(np.stack([picture()] * 3), frames=3)
     few.NumberOfFrames = 30
     yield "few.dcm", written(few), ""
-    small = dataset(picture(height=2, width=2))
+    small = dicom_dataset(picture(height=2, width=2))
     yield "small.dcm", written(small), "too small"
-    blank = dataset(picture())
+    blank = dicom_dataset(picture())
     del blank.PixelData
     yield "blank.dcm", written(blank), ""
-    sizeless = dataset(picture())
+    sizeless = dicom_dataset(picture())
     del sizeless.Rows
     yield "sizeless.dcm", written(sizeless), "without pixels"
-    strange = dataset(picture())
+    strange = dicom_dataset(picture())
     strange.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # MPEG-4, which is not decoded here
     strange.PixelData = encapsulate([b"no video"])
     strange["PixelData"].is_undefined_length = True
@@ -132,7 +132,7 @@ def test_every_bad_file_is_named_with_its_reason_and_the_good_ones_are_untouched
     assert len(bad) >= 60
     good = {f"good{number}{suffix}": picture(seed=number) for number, suffix in enumerate(STILLS)}
     for name, rgb in good.items():
-        (root / "lab" / name).write_bytes(encoded(rgb, STILLS[PurePosixPath(name).suffix]))
+        (root / "lab" / name).write_bytes(encode_image(rgb, STILLS[PurePosixPath(name).suffix]))
     (root / "lab" / "good.mp4").write_bytes((made / "c.mp4").read_bytes())
     for name, (data, _) in bad.items():
         (root / "lab" / name).write_bytes(data)

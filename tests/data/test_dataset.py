@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from a_run import make_dataset
+from untrained_run import make_dataset
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.dataset import build_dataset

@@ -5,7 +5,7 @@ import json
 import logging
 
 import pytest
-from echo_files import PATIENT_ID, dataset, encoded, picture, save, write_clip
+from echo_files import PATIENT_ID, dicom_dataset, encode_image, picture, save_dicom, write_clip
 
 import main
 
@@ -31,12 +31,12 @@ def data(tmp_path):
         write_clip(wild / f"w{number}.avi", [picture(seed=1000 + 10 * number + k) for k in range(4)])
     rows.append("c1.mp4,PSAX,,,bob,2024-02-01")
     rows.append("c2.mp4,PSAX,,,bob,2024-02-01")
-    save(dataset(picture(seed=500)), lab / "d.dcm")
+    save_dicom(dicom_dataset(picture(seed=500)), lab / "d.dcm")
     rows.append("d.dcm,PLAX,,,,")
-    save(dataset(picture(seed=501)), wild / "e.dcm")
-    (wild / "copy_frame1.png").write_bytes(encoded(picture(seed=900)))
-    (wild / "again_frame1.png").write_bytes(encoded(picture(seed=900)))
-    (wild / "black_frame1.png").write_bytes(encoded(picture() * 0))
+    save_dicom(dicom_dataset(picture(seed=501)), wild / "e.dcm")
+    (wild / "copy_frame1.png").write_bytes(encode_image(picture(seed=900)))
+    (wild / "again_frame1.png").write_bytes(encode_image(picture(seed=900)))
+    (wild / "black_frame1.png").write_bytes(encode_image(picture() * 0))
     (wild / "bad_frame1.png").write_bytes(b"no")
     (tmp_path / "data/supervised/sorted_file.csv").write_text("\n".join(rows))
     return tmp_path / "data"

@@ -149,7 +149,9 @@ def test_pictures_that_were_left_out_are_drawn_by_the_same_command_without_the_f
     data, tmp_path, monkeypatch
 ):
     drawn = []
-    monkeypatch.setattr("simclr_rhd.report.charts.figures.draw", lambda *_, **__: drawn.append(1) or {})
+    monkeypatch.setattr(
+        "simclr_rhd.report.charts.figures.draw_charts", lambda *_, **__: drawn.append(1) or {}
+    )
     argv = arguments(data, tmp_path / "cache", tmp_path / "out")
     assert main.main(argv) == 0 and not drawn
     model = (tmp_path / "out" / "model.pt").read_bytes()

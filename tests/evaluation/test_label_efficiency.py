@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from simulated import cohort, features_of, study
+from simulated import make_cross_validation, make_features, make_labelled_set
 
 from simclr_rhd.evaluation.label_efficiency import learning_curves, subsample_groups
 
 
 def test_a_larger_share_holds_a_smaller_one_and_each_class_comes_first():
-    a_cohort = cohort(patients=40, classes=4)
+    a_cohort = make_labelled_set(patients=40, classes=4)
     rows = a_cohort.rows(0, "train")
     before = set()
     for fraction in (0.1, 0.15, 0.5, 1.0):
@@ -21,7 +21,7 @@ def test_a_larger_share_holds_a_smaller_one_and_each_class_comes_first():
 
 
 def test_another_draw_is_of_other_groups():
-    a_cohort = cohort(patients=40)
+    a_cohort = make_labelled_set(patients=40)
     rows = a_cohort.rows(0, "train")
     one, other = (set(subsample_groups(a_cohort, rows, 0.3, seed=[seed])) for seed in (1, 2))
     assert one != other
@@ -29,10 +29,10 @@ def test_another_draw_is_of_other_groups():
 
 @pytest.mark.parametrize("folds", [1, 3])
 def test_curves_rise_with_labels_where_there_is_something_to_learn(folds):
-    a_cohort = cohort(patients=60, frames=3, folds=folds)
-    x = features_of(a_cohort.groups, signal=0.7, true=a_cohort.values["view"])
-    noise = features_of(a_cohort.groups, seed=5)
-    a_study = study(a_cohort, x, rivals={"random encoder": noise}, epochs=8)
+    a_cohort = make_labelled_set(patients=60, frames=3, folds=folds)
+    x = make_features(a_cohort.groups, signal=0.7, true=a_cohort.values["view"])
+    noise = make_features(a_cohort.groups, seed=5)
+    a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": noise}, epochs=8)
     found = learning_curves(a_study, (0.1, 1.0))["view"]
     assert list(found) == ["simclr", "random encoder", "pixels"]
     for points in found.values():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from simulated import cohort, features_of, study
+from simulated import make_cross_validation, make_features, make_labelled_set
 from sklearn.metrics import balanced_accuracy_score
 
 from simclr_rhd.data.labelled_set import Target
@@ -21,8 +21,8 @@ def evaluated(a_study, seed=0):
 @pytest.mark.parametrize("folds", [1, 4])
 def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_leak_hides_that(folds):
     """The truth is 0.5; a split over frames finds 0.9 and more, and says that it is a leak."""
-    a_cohort = cohort(patients=60, folds=folds)
-    a_study = study(a_cohort, features_of(a_cohort.groups))
+    a_cohort = make_labelled_set(patients=60, folds=folds)
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups))
     result = evaluated(a_study)[1]["view"]
     for level in ("frame", "video", "patient"):
         low, high = result["test"][level]["ci95"]["balanced_accuracy"]
@@ -33,9 +33,9 @@ def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_lea
 
 
 def test_features_that_know_the_class_are_found_in_every_fold():
-    a_cohort = cohort(folds=4)
-    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
-    said, results = evaluated(study(a_cohort, x))
+    a_cohort = make_labelled_set(folds=4)
+    x = make_features(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    said, results = evaluated(make_cross_validation(a_cohort, x))
     result = results["view"]
     assert result["test"]["frame"]["balanced_accuracy"] > 0.95
     assert result["test"]["frame"]["n"] == len(a_cohort.paths), "every frame is tested once"
@@ -48,19 +48,19 @@ def test_features_that_know_the_class_are_found_in_every_fold():
 
 def test_what_is_pooled_was_learnt_without_the_frame():
     """The labels of a fold's test groups are turned round: what is said of them must not change."""
-    a_cohort = cohort(folds=3)
-    x = features_of(a_cohort.groups, signal=1.0, true=a_cohort.values["view"])
-    said, _ = evaluated(study(a_cohort, x))
+    a_cohort = make_labelled_set(folds=3)
+    x = make_features(a_cohort.groups, signal=1.0, true=a_cohort.values["view"])
+    said, _ = evaluated(make_cross_validation(a_cohort, x))
     rows = a_cohort.rows(1, "test")
     a_cohort.values["view"][rows] = 1 - a_cohort.values["view"][rows]
-    other, _ = evaluated(study(a_cohort, x))
+    other, _ = evaluated(make_cross_validation(a_cohort, x))
     for who in set(said) - {"majority"}:  # which is one for all folds
         assert np.array_equal(said[who][1]["view"], other[who][1]["view"]), who
     assert not np.array_equal(said[OURS][0]["view"], other[OURS][0]["view"]), "there they are learnt from"
 
 
 def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
-    a_cohort = cohort(patients=12, folds=3)
+    a_cohort = make_labelled_set(patients=12, folds=3)
     tables = [{"view": np.full((len(a_cohort.paths), 2), float(fold))} for fold in range(3)]
     table = out_of_fold(a_cohort, tables, "test")["view"]
     for fold in range(3):
@@ -71,10 +71,10 @@ def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
 
 
 def test_margins_and_verdict_levels_are_beside_every_comparator():
-    a_cohort = cohort(patients=60, folds=2)
-    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
-    noise = features_of(a_cohort.groups, seed=9)
-    _, results = evaluated(study(a_cohort, x, rivals={"random encoder": noise}))
+    a_cohort = make_labelled_set(patients=60, folds=2)
+    x = make_features(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    noise = make_features(a_cohort.groups, seed=9)
+    _, results = evaluated(make_cross_validation(a_cohort, x, baselines={"random encoder": noise}))
     result = results["view"]
     assert set(result["baselines"]) == {"majority", "pixels", "neighbours", "random encoder"}
     margin = result["margins"]["random encoder"]["frame"]
@@ -88,11 +88,11 @@ def test_margins_and_verdict_levels_are_beside_every_comparator():
 
 
 def test_a_class_of_one_patient_is_named_and_has_no_figure():
-    a_cohort = cohort(patients=21, classes=2, folds=3)
+    a_cohort = make_labelled_set(patients=21, classes=2, folds=3)
     a_cohort.values["view"][a_cohort.groups == "p004"] = 2
     a_cohort.classes["view"].append("rare")
-    x = features_of(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
-    result = evaluated(study(a_cohort, x))[1]["view"]
+    x = make_features(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
+    result = evaluated(make_cross_validation(a_cohort, x))[1]["view"]
     (named,) = result["not_evaluable"]
     assert named["class"] == "rare" and "at least 2 groups are needed" in named["reason"]
     assert result["test"]["frame"]["per_class"]["rare"]["recall"] is None
@@ -102,12 +102,12 @@ def test_a_class_of_one_patient_is_named_and_has_no_figure():
 
 def test_the_majority_is_a_class_that_can_be_evaluated():
     """The commonest class of all, when it is in no test frame, would be right never and look beaten."""
-    a_cohort = cohort(patients=20)
+    a_cohort = make_labelled_set(patients=20)
     part = a_cohort.folds[0]
     a_cohort.values["view"][part == "train"] = np.where(np.arange((part == "train").sum()) < 10, [0], 2)
     a_cohort.values["view"][part == "train"][10:20] = 1
     a_cohort.classes["view"].append("only in training")
-    a_study = study(a_cohort, features_of(a_cohort.groups))
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups))
     said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
     assert set(said["majority"][0]["view"].argmax(axis=1)) <= {0, 1}
 
@@ -115,8 +115,8 @@ def test_the_majority_is_a_class_that_can_be_evaluated():
 @pytest.mark.parametrize("folds", [5, 20])
 def test_the_majority_of_folds_is_chance_and_nothing_to_be_beaten(folds):
     """A majority of each fold's training groups would be the class that its test groups lack: 0 of 1."""
-    a_cohort = cohort(patients=20, folds=folds)
-    a_study = study(a_cohort, features_of(a_cohort.groups), epochs=2)
+    a_cohort = make_labelled_set(patients=20, folds=folds)
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), epochs=2)
     table = out_of_fold(
         a_cohort, a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))["majority"], "test"
     )["view"]
@@ -141,9 +141,9 @@ def test_power_is_wilsons_interval():
 
 
 def test_calibration_is_told_before_and_after():
-    a_cohort = cohort(patients=60)
-    x = features_of(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
-    a_study = study(a_cohort, x, l2=(1e-4,), epochs=40)
+    a_cohort = make_labelled_set(patients=60)
+    x = make_features(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
+    a_study = make_cross_validation(a_cohort, x, l2=(1e-4,), epochs=40)
     trained = a_study.fit_folds(a_study.features.per_fold)
     result = evaluation.evaluate(a_cohort, a_study.predict_all(trained), seed=0)["view"]
     before, after = result["calibration"]["before"], result["calibration"]["after"]
@@ -155,15 +155,15 @@ def test_calibration_is_told_before_and_after():
 
 
 def test_each_seed_alone_is_told():
-    a_cohort = cohort(patients=30, folds=3)
-    a_study = study(a_cohort, features_of(a_cohort.groups), seeds=3)
+    a_cohort = make_labelled_set(patients=30, folds=3)
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), seeds=3)
     trained = a_study.fit_folds(a_study.features.per_fold)
     facts = evaluation.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
     assert len(facts["balanced_accuracy_of_seeds"]) == 3 and len(facts["l2"]) == 3
 
 
 def test_predictions_have_one_row_a_tested_frame_and_task():
-    a_cohort = cohort(patients=12, folds=3)
+    a_cohort = make_labelled_set(patients=12, folds=3)
     tables = [{"view": np.tile([0.25, 0.75], (len(a_cohort.paths), 1))} for _ in range(3)]
     header, rows = evaluation.prediction_header(a_cohort), list(evaluation.prediction_rows(a_cohort, tables))
     assert header == ["path", "video", "group", "task", "true", "predicted", "p:class 0", "p:class 1", "fold"]
@@ -174,9 +174,9 @@ def test_predictions_have_one_row_a_tested_frame_and_task():
 
 def test_lesions_are_told_below_their_task_and_in_words():
     names = ["Not Applicable", "Mitral Valve Regurgitation", "Mitral Valve Regurgitation + X"]
-    a_cohort = cohort(patients=30, classes=3, multilabel=True, names=names)
-    x = features_of(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
-    said, results = evaluated(study(a_cohort, x))
+    a_cohort = make_labelled_set(patients=30, classes=3, multilabel=True, names=names)
+    x = make_features(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
+    said, results = evaluated(make_cross_validation(a_cohort, x))
     assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
     tasks = evaluation.results_by_task(
         a_cohort, results, {"view": {"classes": []}, "severity": {"classes": []}}
@@ -202,11 +202,13 @@ def test_a_question_knows_the_order_of_degrees():
 def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced_choice(multilabel):
     """Four in five patients are of one class; class weights would take both for equally frequent."""
     names = ["Not Applicable", "Mitral Valve Regurgitation"]
-    a_cohort = cohort(patients=120, multilabel=multilabel, names=names)
+    a_cohort = make_labelled_set(patients=120, multilabel=multilabel, names=names)
     (task,) = a_cohort.values
     true = (np.unique(a_cohort.groups, return_inverse=True)[1] % 5 == 0).astype(int)
     a_cohort.values[task] = true
-    a_study = study(a_cohort, features_of(a_cohort.groups, signal=0.15, true=true, noise=1.0))
+    a_study = make_cross_validation(
+        a_cohort, make_features(a_cohort.groups, signal=0.15, true=true, noise=1.0)
+    )
     said, results = evaluated(a_study)
     (result,) = results.values()
     for part in (result["calibration"], result["calibration"]["validation"]):
@@ -243,7 +245,7 @@ def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
     ]
     test = metrics.score_levels(true, ours, ["a", "b"], names, names, names, **of)
     result = {"test": test, "margins": {"majority": margins}}
-    assert summary.standing(result, "majority", "video") == summary.BETTER
+    assert summary.compare_to_baseline(result, "majority", "video") == summary.BETTER
     for name in ("kappa", "brier", "ece", "balanced_accuracy"):
         low, high = test["video"]["ci95"][name]
         assert low < high, f"{name} of 40 patients is not known exactly"
@@ -252,11 +254,11 @@ def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
 
 
 def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is_held():
-    a_cohort = cohort(patients=60, folds=2)
+    a_cohort = make_labelled_set(patients=60, folds=2)
     true, groups = a_cohort.values["view"], a_cohort.groups
-    x = features_of(groups, signal=0.5, true=true)
-    drawn = np.stack([features_of(groups, signal=s, true=true, seed=s) for s in (0, 1, 3)])
-    a_study = study(a_cohort, x, rivals={"random encoder": drawn})
+    x = make_features(groups, signal=0.5, true=true)
+    drawn = np.stack([make_features(groups, signal=s, true=true, seed=s) for s in (0, 1, 3)])
+    a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": drawn})
     said, results = evaluated(a_study)
     result = results["view"]
     assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 4 == len(result["margins"])

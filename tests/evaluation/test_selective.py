@@ -3,8 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from a_run import make_dataset
 from scipy.stats import binom, binomtest
+from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.evaluation.selective import (

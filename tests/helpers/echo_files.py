@@ -14,7 +14,7 @@ def picture(height=48, width=64, seed=0):
     return np.asarray(Image.fromarray(small).resize((width, height)))
 
 
-def encoded(array, kind="PNG", **options):
+def encode_image(array, kind="PNG", **options):
     stream = io.BytesIO()
     Image.fromarray(array).save(stream, kind, **options)
     return stream.getvalue()
@@ -55,7 +55,7 @@ def write_gif(path, frames):
     first.save(path, "GIF", save_all=True, append_images=others)
 
 
-def dataset(pixels, photometric="RGB", *, bits=8, region=None, frames=1, signed=False):
+def dicom_dataset(pixels, photometric="RGB", *, bits=8, region=None, frames=1, signed=False):
     """A DICOM data set of ultrasound, uncompressed."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage, generate_uid
@@ -88,5 +88,5 @@ def dataset(pixels, photometric="RGB", *, bits=8, region=None, frames=1, signed=
     return found
 
 
-def save(found, path):
-    found.save_as(path, enforce_file_format=True)
+def save_dicom(dataset, path):
+    dataset.save_as(path, enforce_file_format=True)

@@ -19,7 +19,7 @@ def epochs(n, **changes):
     return [record | {"epoch": number + 1, "best": number == 0} | changes for number in range(n)]
 
 
-def drawn_on_pages(monkeypatch):
+def record_figures(monkeypatch):
     """The figures drawn from here on, as they were when they were saved."""
     from matplotlib.figure import Figure
 
@@ -33,11 +33,11 @@ def drawn_on_pages(monkeypatch):
     return figures
 
 
-def legend_of(axes):
+def legend_labels(axes):
     return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-def foot_of(figure):
+def footnote_text(figure):
     return figure.texts[-1].get_text()
 
 
@@ -48,7 +48,7 @@ def size_in_inches(path):
         return tuple(round(side / canvas.DPI, 1) for side in image.size)
 
 
-def nothing_overlaps(figure):
+def has_no_overlaps(figure):
     """Whether all panels and texts of a page are on it, none on another."""
     parts = [axes.get_tightbbox() for axes in figure.axes if axes.axison]
     parts += [text.get_window_extent() for text in figure.texts]
@@ -64,7 +64,7 @@ def nothing_overlaps(figure):
     )
 
 
-def draws_the_same_bytes_and_nothing_else(draw, folder):
+def is_reproducible(draw, folder):
     draw(folder / "one.png")
     draw(folder / "two.png")
     same = (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()

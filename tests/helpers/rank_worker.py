@@ -60,7 +60,7 @@ def train(recipe, device):
     return found | {"state": unwrap(step.model).state_dict()}
 
 
-def gathered_gradients():
+def gradients_across_ranks():
     """Loss and gradient of NT-Xent alone, of this rank's rows."""
     z = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     z0, z1 = (ranks.shard(view).clone().requires_grad_() for view in z)
@@ -74,6 +74,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with ranks.process_group(cpu):
         torch.save(
-            {"alone": gathered_gradients()} | {recipe: train(recipe, cpu) for recipe in RECIPES},
+            {"alone": gradients_across_ranks()} | {recipe: train(recipe, cpu) for recipe in RECIPES},
             f"{sys.argv[1]}.{ranks.rank()}",
         )

@@ -34,7 +34,7 @@ def scores(value, classes, low=None):
     }
 
 
-def task(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), not_evaluable=()):
+def task_result(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), not_evaluable=()):
     def all_levels(value, low=None):
         found = {level: scores(value, classes, low) for level in ("frame", "video", "patient")}
         return found | {"patient": scores(None, classes) | {"reason": "no patient is known"}}

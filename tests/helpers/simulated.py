@@ -10,7 +10,7 @@ from simclr_rhd.ssl.model import FEATURE_DIM
 FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
 
 
-def cohort(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=False, names=None):
+def make_labelled_set(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=False, names=None):
     """A cohort of one task whose classes are dealt to patients at random; each patient has two videos."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(patients), frames)
@@ -35,7 +35,7 @@ def cohort(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=Fals
     )
 
 
-def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
+def make_features(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
     """(n, 512) float32: a patient's own pattern, the class as far as `signal` says, and noise."""
     rng = np.random.default_rng([seed, 1])
     group = np.unique(groups, return_inverse=True)[1]
@@ -46,16 +46,16 @@ def features_of(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
     return x.astype(np.float32)
 
 
-def study(a_cohort, x, *, rivals=(), **options):
+def make_cross_validation(labelled_set, x, *, baselines=(), **options):
     pixels = np.abs(x[:, :120])
     encoded = FeatureSet(
         x,
-        [x] * len(a_cohort.folds),
-        {name: [of] if of.ndim == 2 else of for name, of in dict(rivals).items()},
+        [x] * len(labelled_set.folds),
+        {name: [of] if of.ndim == 2 else of for name, of in dict(baselines).items()},
         pixels,
     )
-    return CrossValidation(a_cohort, encoded, FAST | options)
+    return CrossValidation(labelled_set, encoded, FAST | options)
 
 
-def kept_part(a_cohort):
-    return train_val_split(a_cohort.groups, list(a_cohort.values.values()), seed=[0])
+def final_split(labelled_set):
+    return train_val_split(labelled_set.groups, list(labelled_set.values.values()), seed=[0])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from a_model import CLASSES, SIZE, THRESHOLDS, write_model
+from random_model import CLASSES, SIZE, THRESHOLDS, write_model
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from a_model import CLASSES, write_model
-from echo_files import encoded, picture
+from echo_files import encode_image, picture
+from random_model import CLASSES, write_model
 
 import main
 from simclr_rhd import load_model
@@ -27,7 +27,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     (folder / "frames").mkdir()
     for seed in range(60):
-        (folder / "frames" / f"v_frame{seed:02d}.png").write_bytes(encoded(picture(seed=seed)))
+        (folder / "frames" / f"v_frame{seed:02d}.png").write_bytes(encode_image(picture(seed=seed)))
     write_model(folder / "model.pt", scaled=True)
     words = ["--model", str(folder / "model.pt"), "--frames", str(folder / "frames")]
     assert main.main(["export", *words, "--cache-dir", str(folder / "cache")]) == 0

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from a_model import CLASSES, write_model
-from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_gif
+from echo_files import PATIENT_ID, PATIENT_NAME, dicom_dataset, encode_image, picture, save_dicom, write_gif
 from PIL import Image
+from random_model import CLASSES, write_model
 
 import main
 from simclr_rhd import load_model
@@ -28,7 +28,7 @@ def model(tmp_path_factory):
 def folder(tmp_path_factory):
     top = tmp_path_factory.mktemp("data")
     for name, pixels in FRAMES.items():
-        (top / name).write_bytes(encoded(pixels))
+        (top / name).write_bytes(encode_image(pixels))
     return top
 
 
@@ -87,7 +87,7 @@ def test_a_folder_a_bucket_a_clip_and_a_dicom_file_of_the_same_frames_are_answer
     gcs.upload("echo-predict", folder, "some/")
     pixels = np.stack(list(FRAMES.values())[:3])
     (tmp_path / "scans").mkdir()
-    save(dataset(pixels, frames=3), tmp_path / "scans" / "v1.dcm")
+    save_dicom(dicom_dataset(pixels, frames=3), tmp_path / "scans" / "v1.dcm")
     assert predict(tmp_path, model, folder, out="a.csv") == 0
     assert predict(tmp_path, model, "gs://echo-predict/some", out="b.csv") == 0
     assert predict(tmp_path, model, "gs://echo-predict/some/v1_frame1.png", out="c.csv") == 0
@@ -148,7 +148,7 @@ def test_without_anything_classified_nothing_is_written(tmp_path, model, capsys)
 
 def test_what_is_foreign_or_unsure_is_marked_on_the_terminal(tmp_path, model, folder, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    (tmp_path / "cat.png").write_bytes(encoded(noise))
+    (tmp_path / "cat.png").write_bytes(encode_image(noise))
     assert predict(tmp_path, model, folder, tmp_path / "cat.png") == 0
     told = capsys.readouterr().out
     cat = next(line for line in told.splitlines() if " cat " in line)
@@ -203,8 +203,8 @@ def test_the_users_own_table_is_not_replaced(tmp_path, model, folder, capsys):
 def test_what_cannot_be_used_in_a_folder_is_named(tmp_path, model, folder):
     top = tmp_path / "top"
     top.mkdir()
-    (top / "a.png").write_bytes(encoded(picture()))
-    (top / "new\nline.png").write_bytes(encoded(picture()))
+    (top / "a.png").write_bytes(encode_image(picture()))
+    (top / "new\nline.png").write_bytes(encode_image(picture()))
     (top / "gone.png").symlink_to(top / "nowhere.png")
     assert predict(tmp_path, model, top) == 0
     reasons = {row["path"]: row["reason"] for row in rows(tmp_path / "out.rejected.csv")}
@@ -263,7 +263,7 @@ def test_numbered_stills_are_of_the_video_that_their_folder_is_called(tmp_path, 
     for clip in ("clip7", "clip8"):
         (tmp_path / clip).mkdir()
         for number, pixels in enumerate(list(FRAMES.values())[:3]):
-            (tmp_path / clip / f"frame_{number:04d}.png").write_bytes(encoded(pixels))
+            (tmp_path / clip / f"frame_{number:04d}.png").write_bytes(encode_image(pixels))
     assert predict(tmp_path, model, tmp_path / "clip7", tmp_path / "clip8") == 0
     videos = {row["video"] for row in rows(tmp_path / "out.videos.csv")}
     assert videos == {f"{tmp_path}/clip7", f"{tmp_path}/clip8"}

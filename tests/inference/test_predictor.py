@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from a_model import CLASSES, write_model
-from echo_files import encoded, picture
+from echo_files import encode_image, picture
 from PIL import Image
+from random_model import CLASSES, write_model
 
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
@@ -27,7 +27,7 @@ def model(path):
 
 def test_arrays_pillow_images_and_files_are_the_same_pictures(model, tmp_path):
     pixels = picture()
-    (tmp_path / "a.png").write_bytes(encoded(pixels))
+    (tmp_path / "a.png").write_bytes(encode_image(pixels))
     found = model.predict([pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")])
     for task, names in CLASSES.items():
         p = found.probabilities[task]

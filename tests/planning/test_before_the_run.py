@@ -25,7 +25,7 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, 
     def broken(*_, **__):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
+    monkeypatch.setattr(plots_pretraining, "plot_simclr_loss", broken)
     assert main.main(arguments(cache, tmp_path)) == 1
     said = capfd.readouterr()
     assert "the dress rehearsal failed" in said.err and "no such font" in said.err
@@ -117,7 +117,7 @@ def test_what_cannot_be_run_does_not_destroy_the_run_before_it(cache, tmp_path, 
     def broken(*_, **__):
         raise RuntimeError("no such font")
 
-    monkeypatch.setattr(plots_pretraining, "simclr_loss", broken)
+    monkeypatch.setattr(plots_pretraining, "plot_simclr_loss", broken)
     assert main.main(arguments(cache, tmp_path, "--overwrite")) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from a_run import make_dataset
+from untrained_run import make_dataset
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError

@@ -1,9 +1,9 @@
 import re
 
 import pytest
-from results import RUN, metrics, task
+from results import RUN, metrics, task_result
 
-from simclr_rhd.report.model_card import TOLD, model_card
+from simclr_rhd.report.model_card import CARD_SETTINGS, model_card
 
 HOSTILE = "<script>alert(1)</script> | `rm` [x](http://y) # _a_"
 
@@ -11,7 +11,7 @@ HOSTILE = "<script>alert(1)</script> | `rm` [x](http://y) # _a_"
 @pytest.fixture
 def run():
     versions = {"python": "3.11", "torch": "2.9"}
-    return RUN | {"config": dict.fromkeys(TOLD, 7), "versions": versions, "device": "CPU, 2 threads"}
+    return RUN | {"config": dict.fromkeys(CARD_SETTINGS, 7), "versions": versions, "device": "CPU, 2 threads"}
 
 
 def tables(card):
@@ -19,7 +19,7 @@ def tables(card):
 
 
 def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
-    found = metrics(view=task(0.91234, 0.72, low=0.85))
+    found = metrics(view=task_result(0.91234, 0.72, low=0.85))
     found["tasks"]["view"]["selective"] = {"most_wrong": 0.1} | {
         level: {"coverage": 0.62, "risk": 0.08, "thresholds": [0.7], "reasons": [""], "curve": {}}
         for level in ("frame", "video")
@@ -36,14 +36,14 @@ def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
 
 
 def test_names_are_shown_as_they_are(run):
-    card = model_card(metrics(view=task(0.9, 0.7, low=0.8, classes=(HOSTILE, "b"))), run)
+    card = model_card(metrics(view=task_result(0.9, 0.7, low=0.8, classes=(HOSTILE, "b"))), run)
     assert "<script" not in card and not re.search(r"(?<!\\)\]\(http", card)
     assert card.count("&lt;script&gt;alert(1)&lt;/script&gt; \\| \\`rm\\`") >= 2
     assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1 for lines in tables(card))
 
 
 def test_what_is_not_known_is_a_dash_and_what_was_skipped_is_named(run):
-    found = metrics(view=task(None, None))
+    found = metrics(view=task_result(None, None))
     found["tasks"]["severity"] = {"skipped": "one class only"}
     found["split"]["leaky"] = found["synthetic"] = True
     card = model_card(found, run)
@@ -53,5 +53,5 @@ def test_what_is_not_known_is_a_dash_and_what_was_skipped_is_named(run):
 
 def test_the_card_names_the_weights_it_began_with_without_their_folder(run):
     run["config"]["init"] = "/srv/Dr Smith/weights.pt"
-    card = model_card(metrics(view=task(0.9, 0.7, low=0.8)), run)
+    card = model_card(metrics(view=task_result(0.9, 0.7, low=0.8)), run)
     assert "weights.pt" in card and "Smith" not in card

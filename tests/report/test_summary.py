@@ -1,5 +1,5 @@
 import pytest
-from results import margin, metrics, scores, task
+from results import margin, metrics, scores, task_result
 
 from simclr_rhd.report import summary as words
 
@@ -11,7 +11,9 @@ def summary(found):
 
 
 def test_summary_has_both_levels_intervals_and_comparators():
-    text = summary(metrics(view=task(0.91234, 0.72, low=0.85), severity=task(0.8, 0.6, low=0.7)))
+    text = summary(
+        metrics(view=task_result(0.91234, 0.72, low=0.85), severity=task_result(0.8, 0.6, low=0.7))
+    )
     row = next(line for line in text.splitlines() if line.startswith("view per video"))
     assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 0.50".split()
     assert sum(line.startswith(("view per", "severity per")) for line in text.splitlines()) == 4
@@ -20,7 +22,7 @@ def test_summary_has_both_levels_intervals_and_comparators():
 
 
 def test_summary_says_dash_for_what_is_null():
-    found = metrics(view=task(None, None))
+    found = metrics(view=task_result(None, None))
     for level in ("frame", "video"):
         found["tasks"]["view"]["test"][level]["reason"] = (
             "fewer than two classes can be evaluated here (Normal)"
@@ -53,7 +55,7 @@ def test_summary_says_dash_for_what_is_null():
     ],
 )
 def test_verdict_in_plain_words(ours, pixels, low, says, not_says):
-    found = metrics(view=task(ours, pixels, low=low))
+    found = metrics(view=task_result(ours, pixels, low=low))
     (verdict,) = words.verdicts(found)
     assert says in verdict and not_says not in verdict
     assert verdict in " ".join(summary(found).split())
@@ -68,7 +70,7 @@ def test_verdict_in_plain_words(ours, pixels, low, says, not_says):
     ],
 )
 def test_what_does_not_beat_raw_pixels_is_said_at_the_top(ours, low, says):
-    found = metrics(view=task(ours, 0.85, low=low), severity=task(0.99, 0.5, low=0.9))
+    found = metrics(view=task_result(ours, 0.85, low=low), severity=task_result(0.99, 0.5, low=0.9))
     text = summary(found)
     if says is None:
         assert "RAW PIXELS" not in text
@@ -77,19 +79,19 @@ def test_what_does_not_beat_raw_pixels_is_said_at_the_top(ours, low, says):
 
 
 def test_a_task_without_any_figure_is_told_without_one():
-    found = metrics(view=task(0.9, 0.8), severity=task(None, None))
+    found = metrics(view=task_result(0.9, 0.8), severity=task_result(None, None))
     found["tasks"]["severity"]["power"] |= {"groups": 0, "half_width": None}
     text = summary(found)
     assert "severity: with" not in text and "view: with 7 patients" in text
 
 
 def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
-    found = metrics(view=task(0.45, 0.3, low=0.4))
+    found = metrics(view=task_result(0.45, 0.3, low=0.4))
     assert summary(found).startswith("NOT BETTER THAN AN UNTRAINED ENCODER: view.")
 
 
 def test_what_was_asked_for_is_in_the_log():
-    found = metrics(view=task(0.6, 0.5, low=0.55))
+    found = metrics(view=task_result(0.6, 0.5, low=0.55))
     of_view = found["tasks"]["view"]
     of_view["leak"] = {"leaky": True, "frame": scores(0.97, ("a", "b"))}
     of_view["finetuned"] = {
@@ -109,7 +111,9 @@ def test_what_was_asked_for_is_in_the_log():
 
 
 def test_lesions_are_told_one_by_one():
-    lesions = {name: task(0.9, 0.8, low=0.85, classes=("absent", "present")) for name in ("MR", "A" * 40)}
+    lesions = {
+        name: task_result(0.9, 0.8, low=0.85, classes=("absent", "present")) for name in ("MR", "A" * 40)
+    }
     found = metrics(condition={"mode": "multilabel", "classes": [], "not_evaluable": [], "lesions": lesions})
     text = summary(found)
     assert "condition: MR: balanced accuracy per video 0.90" in text
@@ -118,7 +122,7 @@ def test_lesions_are_told_one_by_one():
 
 
 def test_folds_and_how_exact_a_figure_can_be_are_told():
-    found = metrics(view=task(0.9, 0.8, low=0.85))
+    found = metrics(view=task_result(0.9, 0.8, low=0.85))
     found["split"] |= {"folds": 2, "pretraining": "anew for each fold"}
     found["tasks"]["view"]["folds"] *= 2
     text = " ".join(summary(found).split())
@@ -128,13 +132,13 @@ def test_folds_and_how_exact_a_figure_can_be_are_told():
 
 
 def test_few_groups_cannot_tell():
-    found = metrics(view=task(0.90, 0.70, low=0.80))
+    found = metrics(view=task_result(0.90, 0.70, low=0.80))
     found["tasks"]["view"]["test"]["video"]["groups"] = 4
     assert "too few groups" in words.verdicts(found)[0] and "beats" not in words.verdicts(found)[0]
 
 
 def test_verdict_falls_back_to_frames():
-    found = metrics(view=task(0.9, 0.8))
+    found = metrics(view=task_result(0.9, 0.8))
     found["tasks"]["view"]["test"]["video"]["balanced_accuracy"] = None
     assert "per frame" in words.verdicts(found)[0]
 
@@ -143,7 +147,7 @@ def test_warnings_come_first_and_what_is_left_out_is_named():
     classes = [f"Aortic Valve Regurgitation of the sort {number}" for number in range(14)]
     found = metrics(
         view={"classes": ["A4C"], "not_evaluable": [], "skipped": "one class in training"},
-        condition=task(0.9, 0.8, classes=classes, not_evaluable=classes[2:]),
+        condition=task_result(0.9, 0.8, classes=classes, not_evaluable=classes[2:]),
     )
     found["synthetic"] = found["split"]["leaky"] = True
     text = summary(found)
@@ -156,7 +160,9 @@ def test_warnings_come_first_and_what_is_left_out_is_named():
 
 def test_summary_breaks_a_name_without_blanks():
     classes = ("x" * 300, "b", "c")
-    assert "x" * 100 in summary(metrics(view=task(0.9, 0.8, classes=classes, not_evaluable=classes[:1])))
+    assert "x" * 100 in summary(
+        metrics(view=task_result(0.9, 0.8, classes=classes, not_evaluable=classes[:1]))
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,15 +180,15 @@ def test_summary_breaks_a_name_without_blanks():
     ],
 )
 def test_how_the_model_stands_to_a_rival(margin, ci95, groups, how):
-    result = task(0.7, 0.6, low=0.6)
+    result = task_result(0.7, 0.6, low=0.6)
     result["test"]["video"]["groups"] = groups
     result["margins"]["pixels"]["video"] = {"balanced_accuracy": margin, "ci95": ci95}
-    assert words.standing(result, "pixels", "video") == how
+    assert words.compare_to_baseline(result, "pixels", "video") == how
 
 
 def test_worse_than_raw_pixels_stands_first():
-    of_view = task(0.5, 0.7, low=0.4)
+    of_view = task_result(0.5, 0.7, low=0.4)
     of_view["margins"]["pixels"]["video"] = {"balanced_accuracy": -0.2, "ci95": [-0.3, -0.1]}
     found = metrics(view=of_view)
-    assert words.headlines(found)[0].startswith("WORSE THAN RAW PIXELS: view.")
+    assert words.collect_warnings(found)[0].startswith("WORSE THAN RAW PIXELS: view.")
     assert "is WORSE than raw pixels (0.70), by more than chance" in words.verdicts(found)[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from a_model import write_model
+from random_model import write_model
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier

@@ -22,18 +22,18 @@ from simclr_rhd.report.charts.style import (
     PALE,
     PAPER,
     Names,
-    explained,
-    page,
+    abbreviation_notes,
+    save_png,
     short_names,
     whole_percent,
 )
 
-LINES = ("-", "--", "-.", ":")
-NOTHING = "cannot be computed"
+LINE_STYLES = ("-", "--", "-.", ":")
+NOT_COMPUTABLE = "cannot be computed"
 OUTCOMES = ("found", "missed", "false\nalarm", "rightly\nabsent")
 
 
-def reliability(
+def plot_reliability(
     path: Path,
     task: str,
     before: dict[str, Any],
@@ -47,7 +47,7 @@ def reliability(
     `before` and `after` have confidence, accuracy and count, lists over B bins of equal width on [0, 1] with
     None for the mean confidence and the accuracy of an empty bin, and ece (None where it cannot be computed).
     """
-    foot = [
+    footnotes = [
         "Confidence: the probability of the most probable class. On the dashed line 80 of 100 predictions of "
         "confidence 0.8 are right; below it the model is too sure, above it not sure enough. The larger a "
         "point, the more predictions it stands for; the bars count them.",
@@ -58,14 +58,14 @@ def reliability(
     ends = dict.fromkeys(f"{temperature:.2f}" for temperature in (min(temperatures), max(temperatures)))
     divided = " to ".join(ends)
     title = f"{task.capitalize()}: reliability of the probabilities"
-    with page(path, title, size=(9.5, 5.6), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(9.5, 5.6), note=note, footnotes=footnotes) as figure:
         figure.get_layout_engine().set(w_pad=0.12)
         above, below = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4, 1))
         for axes, bars, bins, heading in (
             (above[0], below[0], before, "before"),
             (above[1], below[1], after, f"after (T = {divided})"),
         ):
-            error = NOTHING if bins["ece"] is None else f"{bins['ece']:.3f}"
+            error = NOT_COMPUTABLE if bins["ece"] is None else f"{bins['ece']:.3f}"
             axes.set(title=f"{heading}: ECE {error}")
             axes.set_box_aspect(0.8)
             draw_reliability(axes, bars, bins)
@@ -84,7 +84,7 @@ def draw_reliability(axes: Any, bars: Any, bins: dict[str, Any]) -> None:
     bars.set(xlabel="confidence", xlim=(0, 1))
 
 
-def label_efficiency(
+def plot_label_efficiency(
     path: Path, curves: dict[str, dict[str, list[dict[str, Any]]]], *, level: str, note: str
 ) -> None:
     """Balanced accuracy by the number of labelled training groups, one panel a task.
@@ -92,7 +92,7 @@ def label_efficiency(
     `curves` are {task: {name: [{"fraction", "groups", "balanced_accuracy", "low", "high"}]}}; `level` says
     what is counted, 'video' or 'frame'.
     """
-    foot = [
+    footnotes = [
         "Each point is a head trained on some of the labelled training groups (patients, or videos where no "
         "patient is known) and tested on the same groups as all others. Bars: the range over three "
         "draws of these groups, the rarest classes' first; none where all draws come out alike. Marks of one "
@@ -100,41 +100,45 @@ def label_efficiency(
     ]
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
-    looks = looks_of(curves)
+    looks = assign_line_styles(curves)
     names = list(looks)
     texts = [textwrap.fill(name.lstrip("_ "), 24) for name in names]  # "_" would hide it
     height = max(3.6 * rows, 1 + sum(0.12 + 0.16 * (1 + text.count("\n")) for text in texts))  # inches
     title = f"What labels are worth: balanced accuracy per {level} by number of labelled groups"
-    with page(path, title, size=(3.3 * columns + 2.9, height), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(3.3 * columns + 2.9, height), note=note, footnotes=footnotes) as figure:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):
             axes.set(title=textwrap.fill(task.capitalize(), 28))
             draw_efficiency(axes, of_task, looks)
         for axes in panels[len(curves) :]:
             axes.set_axis_off()
-        handles = [_mark(panels[0], look) for look in looks.values()]
+        handles = [_legend_handle(panels[0], look) for look in looks.values()]
         look = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "fontsize": 9, "handlelength": 3}
         panels[columns - 1].legend(handles, texts, **look)
 
 
-def looks_of(curves: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
+def assign_line_styles(curves: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
     """{name: colour, marker and line} of all names in {task: {name: ...}}."""
     names = dict.fromkeys(name for of_task in curves.values() for name in of_task)
-    return dict(zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINES), strict=False), strict=False))
+    return dict(
+        zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINE_STYLES), strict=False), strict=False)
+    )
 
 
 def draw_efficiency(
-    axes: Any, of_task: dict[str, list[dict[str, Any]]], looks: dict[str, tuple[str, str, str]]
+    axes: Any, curves: dict[str, list[dict[str, Any]]], line_styles: dict[str, tuple[str, str, str]]
 ) -> None:
-    """The curves of one task of `label_efficiency`, without a legend."""
+    """The curves of one task of `plot_label_efficiency`, without a legend."""
     axes.set(xlabel="training groups", ylabel="balanced accuracy", ylim=(0, 1))
-    for number, (name, points) in enumerate(of_task.items()):
-        shift = (number - (len(of_task) - 1) / 2) * min(3.5, 14 / len(of_task))
-        _with_range(axes, name, points, looks[name], shift=shift)
-    _by_groups(axes, [point["groups"] for points in of_task.values() for point in points])
+    for number, (name, points) in enumerate(curves.items()):
+        shift = (number - (len(curves) - 1) / 2) * min(3.5, 14 / len(curves))
+        _plot_with_range(axes, name, points, line_styles[name], shift=shift)
+    _set_group_axis(axes, [point["groups"] for points in curves.values() for point in points])
 
 
-def lesions(path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluable: Names, note: str) -> None:
+def plot_lesions(
+    path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluable: Names, note: str
+) -> None:
     """Of each lesion how often it is found, missed, said where it is not, and rightly not said.
 
     `counts` are {lesion: [[absent said absent, absent said present], [present said absent, present said
@@ -154,12 +158,16 @@ def lesions(path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluab
         ("count", cells, cells, ticks, max(1, cells.max())),
         ("per cent (of present / of absent)", percent, written, counted, 100),
     )
-    foot = ["Found and missed: where the lesion is present. False alarm and rightly absent: where it is not."]
-    foot += ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
-    foot += ["grey: none here"] * bool((totals == 0).any()) + explained(shorts, list(counts))
+    footnotes = [
+        "Found and missed: where the lesion is present. False alarm and rightly absent: where it is not."
+    ]
+    footnotes += ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
+    footnotes += ["grey: none here"] * bool((totals == 0).any()) + abbreviation_notes(shorts, list(counts))
     look: Any = {"cmap": "Blues", "cbar": False, "linewidths": 0.6, "linecolor": "white"}
     title = f"Lesions, each by itself: {level}"
-    with page(path, title, size=(10.5, 0.46 * len(counts) + 1.4), note=note, foot=foot) as figure:
+    with save_png(
+        path, title, size=(10.5, 0.46 * len(counts) + 1.4), note=note, footnotes=footnotes
+    ) as figure:
         for axes, (title, values, texts, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
             nothing = np.isnan(values)
             seaborn.heatmap(values, ax=axes, annot=texts, fmt="", vmin=0, vmax=most, mask=nothing, **look)
@@ -169,7 +177,7 @@ def lesions(path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluab
             axes.set_xticks(np.arange(4) + 0.5, OUTCOMES)
 
 
-def forest(
+def plot_forest(
     path: Path,
     task: str,
     rows: Sequence[tuple[str, float | None, float | None, float | None]],
@@ -184,14 +192,14 @@ def forest(
     `rows` are (name, value, low, high), figures in [0, 1] or None; `ours` are those of the model; `chance`
     is the value of a model that guesses; `level` says what is counted.
     """
-    foot = [
+    footnotes = [
         "Higher is better. Bars: 95 % interval. Dashed: chance, what guessing or one class for all gives."
     ]
     names = [textwrap.fill(name, 32) for name, *_ in rows]
     lines = sum(max(2, 1 + name.count("\n")) for name in names)
     places = range(len(rows))
     title = f"{task.capitalize()}: the model and what it must beat, {level}"
-    with page(path, title, size=(8.5, 0.19 * lines + 0.9), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(8.5, 0.19 * lines + 0.9), note=note, footnotes=footnotes) as figure:
         axes = figure.subplots()
         axes.axvline(chance, color=MUTED, linestyle="--", linewidth=1.2)
         for place, (_, value, low, high) in zip(places, rows, strict=True):
@@ -207,7 +215,7 @@ def forest(
         look: Any = {"color": MUTED, "ha": "center", "transform": axes.get_xaxis_transform()}
         axes.text(chance, 1.02, f"chance {chance:.2f}", **look)
         said = axes.secondary_yaxis("right")
-        said.set_yticks(places, [_figures(*figures) for _, *figures in rows])
+        said.set_yticks(places, [_format_interval(*figures) for _, *figures in rows])
         said.tick_params(length=0, pad=12)
         for line in (axes.spines["left"], said.spines["right"]):
             line.set_visible(False)
@@ -225,8 +233,8 @@ def _calibration_marks(axes: Any, bins: dict[str, Any]) -> None:
     axes.scatter(confidence, accuracy, s=sizes, color=COLOURS[0], edgecolors=PAPER, clip_on=False, zorder=3)
 
 
-def _with_range(
-    axes: Any, name: str, points: list[dict[str, Any]], look: tuple[str, str, str], *, shift: float
+def _plot_with_range(
+    axes: Any, name: str, points: list[dict[str, Any]], line_style: tuple[str, str, str], *, shift: float
 ) -> None:
     """A line through the known points, with bars, all `shift` points (1/72 inch) to the right."""
     from matplotlib.transforms import ScaledTranslation
@@ -237,26 +245,26 @@ def _with_range(
         return
     groups, value, low, high = np.array(known, dtype=float).T  # None becomes NaN
     place = axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
-    colour, marker, line = look
+    colour, marker, line = line_style
     shared = {"color": colour, "transform": place}
     axes.plot(groups, value, label=name, marker=marker, linestyle=line, ms=4.5, clip_on=False, **shared)
     ranged = np.isfinite(low) & np.isfinite(high)
     axes.vlines(groups[ranged], low[ranged], high[ranged], linewidth=1, alpha=0.6, **shared)
 
 
-def _mark(axes: Any, look: tuple[str, str, str]) -> Any:
+def _legend_handle(axes: Any, line_style: tuple[str, str, str]) -> Any:
     """What stands for a line in the legend."""
-    colour, marker, line = look
+    colour, marker, line = line_style
     return axes.plot([], [], color=colour, marker=marker, linestyle=line, ms=4.5)[0]
 
 
-def _by_groups(axes: Any, groups: Sequence[int]) -> None:
+def _set_group_axis(axes: Any, groups: Sequence[int]) -> None:
     """The axis of group numbers, logarithmic where they span a factor of ten."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     axes.grid(color=GRID, linewidth=0.7)
     if not axes.lines:
-        axes.text(0.5, 0.5, NOTHING, color=MUTED, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, NOT_COMPUTABLE, color=MUTED, ha="center", transform=axes.transAxes)
         axes.set(xticks=[])
     elif max(groups) >= 10 * min(groups) > 0:
         axes.set(xscale="log", xlim=(min(groups) / 1.3, max(groups) * 1.3))
@@ -269,7 +277,7 @@ def _by_groups(axes: Any, groups: Sequence[int]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
-def _figures(value: float | None, low: float | None, high: float | None) -> str:
+def _format_interval(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
-        return NOTHING
+        return NOT_COMPUTABLE
     return f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else "")

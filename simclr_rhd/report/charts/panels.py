@@ -7,25 +7,30 @@ from typing import Any
 
 from simclr_rhd.evaluation.curves import Curve
 from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.report.charts.evaluation import LINES, draw_efficiency, draw_reliability, looks_of
-from simclr_rhd.report.charts.pretraining import DIAGNOSTICS, diagnostic, draw_diagnostic, loss_bounds
+from simclr_rhd.report.charts.evaluation import (
+    LINE_STYLES,
+    assign_line_styles,
+    draw_efficiency,
+    draw_reliability,
+)
+from simclr_rhd.report.charts.pretraining import DIAGNOSTICS, diagnostic_curves, draw_diagnostic, loss_bounds
 from simclr_rhd.report.charts.style import (
     COLOURS,
     GRID,
-    LONGEST,
+    MAX_LABEL_CHARS,
     MUTED,
-    PANEL,
+    PANEL_INCHES,
     Epochs,
     draw_losses,
     short_names,
-    svg,
+    to_svg,
 )
 from simclr_rhd.report.page.webpage import svg_uri
-from simclr_rhd.report.summary import figure
+from simclr_rhd.report.summary import format_score
 
-TALL = (PANEL[0], 3.4)  # inches, with a legend below
-FEWEST = 5  # samples of a class whose curve is drawn: of one or two it is a step that says nothing
-LINE = 0.17  # inches of a line of a legend
+TALL_PANEL_INCHES = (PANEL_INCHES[0], 3.4)  # inches, with a legend below
+MIN_CLASS_SAMPLES = 5  # samples of a class whose curve is drawn: of one or two it is a step that says nothing
+LEGEND_LINE_INCHES = 0.17  # inches of a line of a legend
 
 
 @dataclass(frozen=True)
@@ -41,42 +46,42 @@ class Panel:
 
     title: str
     caption: str
-    words: str
+    alt_text: str
     image: str
 
 
-def of_pretraining(epochs: Epochs) -> list[Panel]:
+def pretraining_panels(epochs: Epochs) -> list[Panel]:
     """The contrastive loss, and what it stands for; `epochs` as of `plots_pretraining`."""
     bounds, explained = loss_bounds(epochs)
-    loss = svg(
+    loss = to_svg(
         on_axes(draw_losses, epochs, held_out="held-out", bounds=bounds),
-        size=(PANEL[0], PANEL[1] + LINE * (3 + len(bounds))),
+        size=(PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_LINE_INCHES * (3 + len(bounds))),
     )
-    said = f"{_courses(epochs, 'held-out')}. {'; '.join(bounds)}"
+    said = f"{_describe_losses(epochs, 'held-out')}. {'; '.join(bounds)}"
     found = [Panel("Contrastive loss (NT-Xent)", " ".join(explained), said, svg_uri(loss))]
     for name, (title, means) in DIAGNOSTICS.items():
-        curves, numbers = diagnostic(epochs, name), [row["epoch"] for row in epochs]
-        drawn = svg(
+        curves, numbers = diagnostic_curves(epochs, name), [row["epoch"] for row in epochs]
+        drawn = to_svg(
             on_axes(draw_diagnostic, numbers, curves),
-            size=(PANEL[0], PANEL[1] + LINE * bool(len(curves) > 1) * 2),
+            size=(PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_LINE_INCHES * bool(len(curves) > 1) * 2),
         )
         said = ". ".join(
-            course(list(zip(numbers, values, strict=True)), curve or title.lower())
+            describe_curve(list(zip(numbers, values, strict=True)), curve or title.lower())
             for curve, values in curves.items()
         )
         found.append(Panel(title, means[0].upper() + means[1:], said or "not measured", svg_uri(drawn)))
     return found
 
 
-def of_head(epochs: Epochs) -> Panel:
+def head_panel(epochs: Epochs) -> Panel:
     """The loss of a task's head."""
-    drawn = svg(on_axes(draw_losses, epochs, held_out="validation", bounds={}), size=TALL)
-    said = _courses(epochs, "validation")
+    drawn = to_svg(on_axes(draw_losses, epochs, held_out="validation", bounds={}), size=TALL_PANEL_INCHES)
+    said = _describe_losses(epochs, "validation")
     caption = "Lower is better. Cross-entropy; the weights of the epoch of lowest validation loss are kept."
     return Panel("Loss of the linear head", caption, said, svg_uri(drawn))
 
 
-def of_answers(
+def target_panels(
     result: Mapping[str, Any], curves: Mapping[str, Mapping[str, Curve]], *, level: str
 ) -> list[Panel]:
     """ROC, precision-recall and reliability of a question's answers.
@@ -88,10 +93,12 @@ def of_answers(
     """
     scores = result["test"][level]["per_class"]
     roc, pr = (
-        {name: curve for name, curve in of_kind.items() if scores[name]["support"] >= FEWEST}
+        {name: curve for name, curve in of_kind.items() if scores[name]["support"] >= MIN_CLASS_SAMPLES}
         for of_kind in (curves["roc"], curves["precision-recall"])
     )
-    few = f" Classes of fewer than {FEWEST} {level}s are left out." * (len(roc) < len(curves["roc"]))
+    few = f" Classes of fewer than {MIN_CLASS_SAMPLES} {level}s are left out." * (
+        len(roc) < len(curves["roc"])
+    )
     found = [
         _curves_panel(
             f"ROC per {level}",
@@ -116,24 +123,26 @@ def of_answers(
         ),
     ]
     if "calibration" in result:
-        found += [_reliability(result, when) for when in ("before", "after")]
+        found += [_reliability_panel(result, when) for when in ("before", "after")]
     if "selective" in result:
-        found.append(_risk(result["selective"], level))
+        found.append(_risk_panel(result["selective"], level))
     return found
 
 
-def efficiency(curves: Mapping[str, dict[str, list[dict[str, Any]]]]) -> list[Panel]:
+def label_efficiency_panels(curves: Mapping[str, dict[str, list[dict[str, Any]]]]) -> list[Panel]:
     """What labels are worth: one chart a question, {question: {who: points}}."""
-    looks = looks_of(dict(curves))
+    looks = assign_line_styles(dict(curves))
     found = []
     for name, of_it in curves.items():
-        drawn = svg(
+        drawn = to_svg(
             on_axes(draw_efficiency, of_it, looks),
-            size=(PANEL[0], PANEL[1] + LINE * (1 + len(of_it))),
+            size=(PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_LINE_INCHES * (1 + len(of_it))),
         )
         said = "; ".join(
             f"{who}: "
-            + ", ".join(f"{figure(p['balanced_accuracy'])} with {p['groups']:.0f} groups" for p in points)
+            + ", ".join(
+                f"{format_score(p['balanced_accuracy'])} with {p['groups']:.0f} groups" for p in points
+            )
             for who, points in of_it.items()
         )
         caption = (
@@ -144,17 +153,17 @@ def efficiency(curves: Mapping[str, dict[str, list[dict[str, Any]]]]) -> list[Pa
 
 
 def on_axes(draw: Callable[..., None], *what: Any, **how: Any) -> Callable[[Any], None]:
-    """For `style.svg`: what is drawn on axes, on the only axes of a figure."""
+    """For `style.to_svg`: what is drawn on axes, on the only axes of a figure."""
     return lambda page: draw(page.subplots(), *what, **how)
 
 
-def _courses(epochs: Epochs, held_out: str) -> str:
+def _describe_losses(epochs: Epochs, held_out: str) -> str:
     curves = {"training": "loss", held_out: "val_loss"}
     points = {part: [(row["epoch"], row[key]) for row in epochs] for part, key in curves.items()}
-    return ". ".join(course(of_part, f"{part} loss") for part, of_part in points.items())
+    return ". ".join(describe_curve(of_part, f"{part} loss") for part, of_part in points.items())
 
 
-def course(points: Sequence[tuple[float, float | None]], name: str) -> str:
+def describe_curve(points: Sequence[tuple[float, float | None]], name: str) -> str:
     """A curve of (epoch, value) in words: its first, last, lowest and highest value."""
     known = [(epoch, value) for epoch, value in points if value is not None]
     if not known:
@@ -179,14 +188,14 @@ def _curves_panel(
 ) -> Panel:
     names = list(curves)
     labels = [
-        f"{short} {figure(scores[name])}" for short, name in zip(short_names(names), names, strict=True)
+        f"{short} {format_score(scores[name])}" for short, name in zip(short_names(names), names, strict=True)
     ]
 
     def draw(page: Any) -> None:
         on = page.subplots()
         if diagonal:
             on.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1)
-        looks = zip(cycle(COLOURS), _styles(), strict=False)
+        looks = zip(cycle(COLOURS), _line_styles(), strict=False)
         for (x, y), label, (colour, line) in zip(curves.values(), labels, looks, strict=False):
             on.plot(x, y, color=colour, linestyle=line, label=label, linewidth=1.8, drawstyle=style)
         on.set(xlabel=axes[0], ylabel=axes[1], xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -194,16 +203,16 @@ def _curves_panel(
         if not curves:
             on.text(0.5, 0.5, "too few samples", color=MUTED, ha="center")
 
-    columns = 2 if max(map(len, labels), default=0) <= LONGEST else 1
+    columns = 2 if max(map(len, labels), default=0) <= MAX_LABEL_CHARS else 1
     lines = -(-len(labels) // columns)
-    drawn = svg(draw, size=(PANEL[0], PANEL[1] + LINE * (lines + 1)))
+    drawn = to_svg(draw, size=(PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_LINE_INCHES * (lines + 1)))
     said = f"{score}: " + (
-        ", ".join(f"{name} {figure(value)}" for name, value in scores.items()) or "cannot be computed"
+        ", ".join(f"{name} {format_score(value)}" for name, value in scores.items()) or "cannot be computed"
     )
     return Panel(f"{title} ({score} in the legend)", caption, said, svg_uri(drawn))
 
 
-def _risk(selective: Mapping[str, Any], level: str) -> Panel:
+def _risk_panel(selective: Mapping[str, Any], level: str) -> Panel:
     """The risk-coverage curve (Geifman and El-Yaniv 2017, figure 1), and the thresholds' place on it."""
     of_level, most = selective[level], selective["most_wrong"]
     coverage, risk = of_level["coverage"], of_level["risk"]
@@ -229,16 +238,16 @@ def _risk(selective: Mapping[str, Any], level: str) -> Panel:
     )
     if reasons := list(dict.fromkeys(filter(None, of_level["reasons"]))):
         caption += f" Nothing is proved where {'; '.join(reasons)}."
-    drawn = svg_uri(svg(draw, size=(PANEL[0], PANEL[1] + 4 * LINE)))
+    drawn = svg_uri(to_svg(draw, size=(PANEL_INCHES[0], PANEL_INCHES[1] + 4 * LEGEND_LINE_INCHES)))
     return Panel(f"When it should not answer, per {level}", caption, said, drawn)
 
 
-def _styles() -> Any:
+def _line_styles() -> Any:
     """Line styles; they change when the colours begin anew."""
-    return (line for line in cycle(LINES) for _ in COLOURS)
+    return (line for line in cycle(LINE_STYLES) for _ in COLOURS)
 
 
-def _reliability(result: Mapping[str, Any], when: str) -> Panel:
+def _reliability_panel(result: Mapping[str, Any], when: str) -> Panel:
     bins = result["calibration"][when]
 
     def draw(page: Any) -> None:
@@ -248,7 +257,7 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
         below.set(ylabel="n")
 
     temperatures = result["head"]["temperature"]
-    ends = dict.fromkeys(figure(value) for value in (min(temperatures), max(temperatures)))
+    ends = dict.fromkeys(format_score(value) for value in (min(temperatures), max(temperatures)))
     how = "uncalibrated" if when == "before" else f"calibrated, T = {' to '.join(ends)} and a bias a class"
     said = "; ".join(
         f"of {count} predictions with confidence {confidence:.2f} {accuracy:.0%} are right"
@@ -260,9 +269,9 @@ def _reliability(result: Mapping[str, Any], when: str) -> Panel:
     before, after = (result["calibration"][at]["classwise_ece"] for at in ("before", "after"))
     caption = (
         "Per frame. On the dashed line, 80 of 100 predictions of confidence 0.8 are right; below it the "
-        f"model is too sure. Expected calibration error {figure(bins['ece'], 3)} of the most probable class, "
-        f"{figure(bins['classwise_ece'], 3)} over all classes; lower is better."
+        f"model is too sure. Expected calibration error {format_score(bins['ece'], 3)} of the most probable "
+        f"class, {format_score(bins['classwise_ece'], 3)} over all classes; lower is better."
         + " Calibration has not helped on these frames."
         * (when == "after" and after >= before)
     )
-    return Panel(f"Reliability, {how}", caption, said, svg_uri(svg(draw, size=TALL)))
+    return Panel(f"Reliability, {how}", caption, said, svg_uri(to_svg(draw, size=TALL_PANEL_INCHES)))

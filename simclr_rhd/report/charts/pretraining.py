@@ -14,16 +14,18 @@ from simclr_rhd.report.charts.style import (
     MARKERS,
     MUTED,
     Epochs,
-    by_epoch,
-    grown,
-    losses,
-    mark_sizes,
-    page,
+    has_several_view_sizes,
+    mark_view_sizes,
+    plot_losses,
+    save_png,
+    set_epoch_axis,
 )
 
-GROWTH = "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
-ANNEALED = "From epoch {} on the learning rate falls to 0; the last epoch is kept."
-AVERAGED = (
+GROWING_VIEWS_NOTE = (
+    "Views grow, in pixels as marked; larger ones show more, and what is measured starts anew."
+)
+ANNEALING_NOTE = "From epoch {} on the learning rate falls to 0; the last epoch is kept."
+AVERAGING_NOTE = (
     "What is measured after an epoch is the moving average of the weights; the training loss is that of the "
     "weights themselves."
 )
@@ -45,15 +47,15 @@ DIAGNOSTICS = {
 }
 
 
-def simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
+def plot_simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
     """Contrastive loss by epoch, beside the loss of a model that tells no frame from another.
 
     `epochs` are records with epoch, loss, val_loss, uniform, val_uniform and best, and where it was computed
     perfect; figures may be None. The last one marked as best is the one whose weights were kept.
     """
-    bounds, foot = loss_bounds(epochs)
+    bounds, footnotes = loss_bounds(epochs)
     title = "Pretraining: contrastive loss (NT-Xent)"
-    losses(path, title, epochs, held_out="held-out", bounds=bounds, note=note, foot=foot)
+    plot_losses(path, title, epochs, held_out="held-out", bounds=bounds, note=note, footnotes=footnotes)
 
 
 def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
@@ -67,10 +69,12 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
         for part, key in (("training", "uniform"), ("held-out", "val_uniform"))
         if (epochs[-1][key] or 0) > 0
     }
-    foot = ["Lower is better. No knowledge: no frame is told from another; ln(2N-1) for batches of N frames."]
+    footnotes = [
+        "Lower is better. No knowledge: no frame is told from another; ln(2N-1) for batches of N frames."
+    ]
     perfect = epochs[-1].get("perfect")
     if perfect is not None and math.isfinite(perfect):
-        foot += [
+        footnotes += [
             "Perfectly aligned and uniform: the views of a frame coincide, all frames are evenly spread."
         ]
         drawn = [*bounds.values(), *(row[key] for row in epochs for key in ("loss", "val_loss"))]
@@ -78,38 +82,42 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
         if known and max(known) - min(*known, perfect) <= 3 * (max(known) - min(known)):
             bounds[f"perfectly aligned and uniform: {perfect:.3f}"] = perfect
         else:
-            foot[-1] += f" The training loss would be {perfect:.3f}."
-    return bounds, foot + notes(epochs)
+            footnotes[-1] += f" The training loss would be {perfect:.3f}."
+    return bounds, footnotes + epoch_notes(epochs)
 
 
-def notes(epochs: Epochs) -> list[str]:
+def epoch_notes(epochs: Epochs) -> list[str]:
     """Sentences on how epochs differ and what was measured, where they apply."""
     falling = [row["epoch"] for row in epochs if row.get("annealing")]
-    annealed = [ANNEALED.format(falling[0])] if falling else []
-    return [AVERAGED] * bool(epochs[-1].get("averaged")) + [GROWTH] * grown(epochs) + annealed
+    annealed = [ANNEALING_NOTE.format(falling[0])] if falling else []
+    return (
+        [AVERAGING_NOTE] * bool(epochs[-1].get("averaged"))
+        + [GROWING_VIEWS_NOTE] * has_several_view_sizes(epochs)
+        + annealed
+    )
 
 
-def simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
+def plot_simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
     """What the contrastive loss stands for, by epoch: alignment, uniformity, effective rank and neighbours.
 
     `epochs` are records with epoch, alignment, uniformity, rank and knn ({task: balanced accuracy}), measured
     at some epochs only; what is missing or None was not measured.
     """
-    foot = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()] + notes(epochs)
+    footnotes = [f"{heading}: {means}" for heading, means in DIAGNOSTICS.values()] + epoch_notes(epochs)
     title = "Pretraining: what the embeddings are like"
-    with page(path, title, size=(10, 6.4), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(10, 6.4), note=note, footnotes=footnotes) as figure:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)
         for axes, name in zip(figure.subplots(2, 2).flat, DIAGNOSTICS, strict=True):
             axes.set(title=DIAGNOSTICS[name][0])
-            curves = diagnostic(epochs, name)
+            curves = diagnostic_curves(epochs, name)
             draw_diagnostic(axes, [row["epoch"] for row in epochs], curves)
-            mark_sizes(axes, epochs)
+            mark_view_sizes(axes, epochs)
             if axes.lines and any(curves):
                 look = {"fontsize": 9, "handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
                 axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), **look)
 
 
-def diagnostic(epochs: Epochs, name: str) -> dict[str, list[float | None]]:
+def diagnostic_curves(epochs: Epochs, name: str) -> dict[str, list[float | None]]:
     """{curve: its value at each epoch} of one of DIAGNOSTICS: one curve, of kNN one for each task."""
     if name != "knn":
         return {"": [row.get(name) for row in epochs]}
@@ -118,18 +126,20 @@ def diagnostic(epochs: Epochs, name: str) -> dict[str, list[float | None]]:
     return {task: [scores.get(task) for scores in votes] for task in tasks}
 
 
-def views(path: Path, frame: ArrayLike, of_it: ArrayLike, *, note: str) -> None:
+def plot_views(path: Path, frame: ArrayLike, views: ArrayLike, *, note: str) -> None:
     """A frame and random views of it.
 
     `frame` is (s, s, 3) uint8, `of_it` (n, s, s, 3).
     """
-    shown = [np.asarray(frame), *np.asarray(of_it)]
+    shown = [np.asarray(frame), *np.asarray(views)]
     columns = 1 + -(-(len(shown) - 1) // 2)
-    foot = (
+    footnotes = (
         "Left: the whole frame as it is stored. Right: what pretraining makes of it at random; two of them, "
         "or of two frames of a video where --positives says so, are a positive pair.",
     )
-    with page(path, "Pretraining: views of one frame", size=(8.5, 2.1), note=note, foot=foot) as figure:
+    with save_png(
+        path, "Pretraining: views of one frame", size=(8.5, 2.1), note=note, footnotes=footnotes
+    ) as figure:
         grid = figure.add_gridspec(2, columns + 1)
         places = [grid[:, :2], *(grid[n % 2, 2 + n // 2] for n in range(len(shown) - 1))]
         for place, picture in zip(places, shown, strict=True):
@@ -147,7 +157,7 @@ def draw_diagnostic(axes: Any, numbers: Sequence[int], curves: dict[str, list[fl
         every = 1 + points.shape[1] // 30
         if points.size:
             axes.plot(*points, color=colour, label=name or None, marker=marker, markevery=every, **look)
-    by_epoch(axes, numbers)
+    set_epoch_axis(axes, numbers)
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would be in the title's place
     if not axes.lines:
         axes.set(yticks=[])

@@ -24,7 +24,7 @@ from simclr_rhd.core.files import atomic_write
 Names = Sequence[str]
 Epochs = Sequence[dict[str, Any]]
 
-LONGEST = 18  # characters of a class name beside a tick
+MAX_LABEL_CHARS = 18  # characters of a class name beside a tick
 DPI = 130
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -48,7 +48,7 @@ DARK = dict(
         strict=True,
     )
 ) | {PALE: "#4A525B", MUTED: "#A7AFB8", ALARM: "#FF9D73", GRID: "#2E353C", INK: "#E4E7EB", PAPER: "#15181C"}
-PANEL = (3.75, 2.7)  # inches of a chart in the report: 360 pixels, the width of a phone
+PANEL_INCHES = (3.75, 2.7)  # inches of a chart in the report: 360 pixels, the width of a phone
 ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9])\)$")
 LESION = re.compile(r"(?i)(aortic|mitral|pulmonary|tricuspid) (?:valve )?(regurgitation|stenosis|prolapse)")
 
@@ -64,7 +64,7 @@ def short_name(name: str) -> str:
         return (found[1][0] + found[2][0].lower().replace("p", "vp")).upper()
     elif name.lower() == "not applicable":
         return "N/A"
-    return name if len(name) <= LONGEST else name[: LONGEST - 1].rstrip() + "…"
+    return name if len(name) <= MAX_LABEL_CHARS else name[: MAX_LABEL_CHARS - 1].rstrip() + "…"
 
 
 def short_names(names: Names) -> list[str]:
@@ -74,13 +74,15 @@ def short_names(names: Names) -> list[str]:
         short, number = short_name(name), 1
         while short in shorts:
             number += 1
-            short = f"{short_name(name)[: LONGEST - 3].rstrip()} {number}"
+            short = f"{short_name(name)[: MAX_LABEL_CHARS - 3].rstrip()} {number}"
         shorts.append(short)
     return shorts
 
 
 @contextmanager
-def page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: Names) -> Iterator[Any]:
+def save_png(
+    path: Path, title: str, *, size: tuple[float, float], note: str, footnotes: Names
+) -> Iterator[Any]:
     """A figure to draw on, of `size` inches, with title and note above and the foot below.
 
     It is saved to `path` if the block ends without an error.
@@ -90,7 +92,7 @@ def page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: 
 
     titles = textwrap.wrap(title, int(size[0] * 8.5))
     notes = textwrap.wrap(note, int(size[0] * 12))
-    feet = [line for text in foot for line in textwrap.wrap(text, int(size[0] * 15))]
+    feet = [line for text in footnotes for line in textwrap.wrap(text, int(size[0] * 15))]
     width, below = size[0], 0.25 + 0.165 * len(feet)  # inches, as all lengths here
     above = 0.45 + 0.24 * (len(titles) - 1)
     height = above + 0.2 * len(notes) + size[1] + below
@@ -111,7 +113,7 @@ def page(path: Path, title: str, *, size: tuple[float, float], note: str, foot: 
             figure.savefig(part, format="png", metadata={"Software": None})
 
 
-def svg(draw: Callable[[Any], object], *, size: tuple[float, float] = PANEL) -> str:
+def to_svg(draw: Callable[[Any], object], *, size: tuple[float, float] = PANEL_INCHES) -> str:
     """A chart for the report, of `size` inches: what `draw` puts on a figure, and a legend below.
 
     Letters are outlines, so it looks the same everywhere; its colours follow the reader's theme.
@@ -131,14 +133,14 @@ def svg(draw: Callable[[Any], object], *, size: tuple[float, float] = PANEL) -> 
         for axes in figure.axes:
             axes.set_facecolor("none")
         if labels := figure.axes[0].get_legend_handles_labels()[1]:
-            columns = 2 if max(map(len, labels)) <= LONGEST else 1
+            columns = 2 if max(map(len, labels)) <= MAX_LABEL_CHARS else 1
             figure.legend(loc="outside lower left", ncols=columns, fontsize=8.5, handlelength=1.8)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return _themed(stream.getvalue())
+    return _with_theme_colours(stream.getvalue())
 
 
-def _themed(text: str) -> str:
+def _with_theme_colours(text: str) -> str:
     """An SVG in which the colours of `DARK` are what the reader's theme makes of them."""
     names = {light.lower(): f"--c{number}" for number, light in enumerate(DARK)}
     text = re.sub(
@@ -152,7 +154,7 @@ def _themed(text: str) -> str:
     return text[text.index("<svg") :].replace(">", ">" + style, 1)
 
 
-def losses(
+def plot_losses(
     path: Path,
     title: str,
     epochs: Epochs,
@@ -160,21 +162,21 @@ def losses(
     held_out: str,
     bounds: dict[str, float],
     note: str,
-    foot: Names,
+    footnotes: Names,
 ) -> None:
     """A picture of the loss by epoch: in training, and on the frames that are `held_out`.
 
     `epochs` are records with epoch, loss, val_loss (None where not known) and best; the last one marked as
     best is the one whose weights were kept. `bounds` are drawn as dashed lines with their names.
     """
-    with page(path, title, size=(8.5, 4.8), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(8.5, 4.8), note=note, footnotes=footnotes) as figure:
         axes = figure.subplots()
         draw_losses(axes, epochs, held_out=held_out, bounds=bounds)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9)
 
 
 def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, float]) -> None:
-    """The curves of `losses`, without their legend."""
+    """The curves of `plot_losses`, without their legend."""
     numbers = [row["epoch"] for row in epochs]
     marker = "o" if len(epochs) < 30 else ""  # one epoch makes no line
     for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", held_out, COLOURS[1])):
@@ -185,21 +187,21 @@ def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, f
         axes.axhline(bound, color=colour, linestyle="--", linewidth=1.2, label=label)
         axes.update_datalim([(numbers[0], bound)])
     axes.autoscale_view()
-    mark_sizes(axes, epochs)
+    mark_view_sizes(axes, epochs)
     if best := [row["epoch"] for row in epochs if row.get("best")]:
         axes.axvline(best[-1], color=COLOURS[2], linestyle=":", label=f"weights kept: epoch {best[-1]}")
     axes.set(ylabel="loss")
-    by_epoch(axes, numbers)
+    set_epoch_axis(axes, numbers)
 
 
-def grown(epochs: Epochs) -> bool:
+def has_several_view_sizes(epochs: Epochs) -> bool:
     """Whether the views of a pretraining were of several sizes."""
     return len({row.get("size") for row in epochs}) > 1
 
 
-def mark_sizes(axes: Any, epochs: Epochs) -> None:
+def mark_view_sizes(axes: Any, epochs: Epochs) -> None:
     """A line where views grow, and their sizes below all that is drawn; nothing if they are of one size."""
-    if not grown(epochs):
+    if not has_several_view_sizes(epochs):
         return
     low, high = axes.get_ylim()
     axes.set_ylim(low - LABEL_ROOM * (high - low), high)
@@ -219,7 +221,7 @@ def mark_sizes(axes: Any, epochs: Epochs) -> None:
         )
 
 
-def by_epoch(axes: Any, numbers: Sequence[int]) -> None:
+def set_epoch_axis(axes: Any, numbers: Sequence[int]) -> None:
     """The axis of epochs, whole numbers even if there is but one."""
     from matplotlib.ticker import MaxNLocator
 
@@ -233,7 +235,7 @@ def whole_percent(value: float) -> str:
     return "<1" if 0 < value < 0.5 else ">99" if 99.5 <= value < 100 else f"{value:.0f}"
 
 
-def explained(shorts: Names, names: Names) -> list[str]:
+def abbreviation_notes(shorts: Names, names: Names) -> list[str]:
     """One line of what the short names stand for; lines may break between the entries only."""
     pairs = [f"{short} = {name}" for short, name in zip(shorts, names, strict=True) if short != name]
     return ["; ".join(pair.replace(" ", "\xa0") for pair in pairs)]

@@ -17,24 +17,26 @@ from simclr_rhd.report.charts.style import (
     PALE,
     Epochs,
     Names,
-    explained,
-    losses,
-    page,
+    abbreviation_notes,
+    plot_losses,
+    save_png,
     short_names,
     whole_percent,
 )
 
-HUES = 12  # more cannot be told apart
+MAX_HUES = 12  # more cannot be told apart
 
 
-def head_loss(path: Path, task: str, epochs: Epochs, *, note: str) -> None:
-    """Loss of one task's linear head by epoch; records as of `style.losses`."""
-    foot = "Lower is better. Cross-entropy, classes weighted as --class-weights says; of lesions, yes or no."
+def plot_head_loss(path: Path, task: str, epochs: Epochs, *, note: str) -> None:
+    """Loss of one task's linear head by epoch; records as of `style.plot_losses`."""
+    footnote = (
+        "Lower is better. Cross-entropy, classes weighted as --class-weights says; of lesions, yes or no."
+    )
     title = f"{task.capitalize()}: loss of the linear head"
-    losses(path, title, epochs, held_out="validation", bounds={}, note=note, foot=[foot])
+    plot_losses(path, title, epochs, held_out="validation", bounds={}, note=note, footnotes=[footnote])
 
 
-def confusion(
+def plot_confusion(
     path: Path, task: str, matrix: ArrayLike, classes: Names, *, level: str, not_evaluable: Names, note: str
 ) -> None:
     """Confusion matrix as counts and as per cent of each true class.
@@ -55,14 +57,14 @@ def confusion(
         ("count", counts, counts, ticks, max(1, counts.max())),
         ("per cent of each true class", percent, written, counted, 100),
     )
-    foot = ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
-    foot += ["grey: none here"] * bool((totals == 0).any()) + explained(shorts, classes)
+    footnotes = ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
+    footnotes += ["grey: none here"] * bool((totals == 0).any()) + abbreviation_notes(shorts, classes)
     middles = np.arange(len(classes)) + 0.5  # of the cells
     side = max(2.2, len(classes) * (0.62 if len(classes) <= 8 else 0.48))  # inches
     size = (2 * side + 4.6, side + 1.9)
     look: Any = {"cmap": "Blues", "cbar": False, "square": True, "linewidths": 0.6, "linecolor": "white"}
     title = f"{task.capitalize()}: confusion matrix, {level}"
-    with page(path, title, size=size, note=note, foot=foot) as figure:
+    with save_png(path, title, size=size, note=note, footnotes=footnotes) as figure:
         for axes, (title, values, cells, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
             nothing = np.isnan(values)
             seaborn.heatmap(values, ax=axes, annot=cells, fmt="", vmin=0, vmax=most, mask=nothing, **look)
@@ -72,7 +74,7 @@ def confusion(
             axes.set_xticks(middles, ticks, rotation=40, ha="right", rotation_mode="anchor")
 
 
-def embedding(
+def plot_embedding(
     path: Path,
     method: str,
     points: np.ndarray,
@@ -93,20 +95,22 @@ def embedding(
     import seaborn
 
     names, video = np.unique(np.asarray(videos, dtype=str), return_inverse=True)
-    hues = np.array(seaborn.color_palette("husl", min(len(names), HUES)))[video % HUES]
-    turns = f", {HUES} hues in turn" if len(names) > HUES else ""
+    hues = np.array(seaborn.color_palette("husl", min(len(names), MAX_HUES)))[video % MAX_HUES]
+    turns = f", {MAX_HUES} hues in turn" if len(names) > MAX_HUES else ""
     test = np.asarray(parts) == "test"
     shorts = short_names(classes)
     size = float(np.clip(9000 / max(len(points), 1), 9, 60))  # square points of a mark
-    foot = [
+    footnotes = [
         "Each mark is one frame. Near marks look alike to the model; distances between islands say little."
     ]
-    foot += [f"{len(points)} of {len(points) + left_out} labelled frames, evenly chosen."] * bool(left_out)
-    foot += explained(shorts, classes)
+    footnotes += [f"{len(points)} of {len(points) + left_out} labelled frames, evenly chosen."] * bool(
+        left_out
+    )
+    footnotes += abbreviation_notes(shorts, classes)
     title = f"{task.capitalize()}: {method} of the frozen features"
-    with page(path, title, size=(13, 5.5), note=note, foot=foot) as figure:
+    with save_png(path, title, size=(13, 5.5), note=note, footnotes=footnotes) as figure:
         by_class, by_video = figure.subplots(1, 2)
-        _class_marks(by_class, points, labels, shorts, test, size)
+        _draw_class_marks(by_class, points, labels, shorts, test, size)
         by_video.scatter(*points.T, s=size, c=hues, linewidths=0)
         for axes, title in ((by_class, f"by {task}"), (by_video, f"by video ({len(names)}{turns})")):
             axes.set(xticks=[], yticks=[], title=title)
@@ -114,7 +118,7 @@ def embedding(
             axes.spines[:].set(visible=True, color=PALE)
 
 
-def _class_marks(
+def _draw_class_marks(
     axes: Any, points: np.ndarray, labels: np.ndarray, shorts: Names, test: np.ndarray, size: float
 ) -> None:
     """Scatter by class, the most frequent undermost, with a legend beside the data that counts."""

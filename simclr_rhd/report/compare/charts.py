@@ -6,22 +6,28 @@ from itertools import cycle
 from typing import Any
 
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
-from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL, by_epoch, svg
+from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis, to_svg
 from simclr_rhd.report.compare.load_run import Curve
 from simclr_rhd.report.page.webpage import svg_uri
-from simclr_rhd.report.summary import listed
+from simclr_rhd.report.summary import join_words
 
-LINES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))  # 5 styles, 8 colours: 40 that differ
-LEGEND_ROW = 0.16  # inches
-DATA = "the data"
-FRAMES = (
-    DATA,
+LINE_STYLES: Sequence[Any] = (
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (6, 1, 1, 1, 1, 1)),
+)  # 5 styles, 8 colours: 40 that differ
+LEGEND_ROW_INCHES = 0.16  # inches
+DATA_SETTING = "the data"
+FRAME_SETTINGS = (
+    DATA_SETTING,
     "--seed",
     "--group-by",
     "--folds",
     "--pretrain-per-fold",
 )  # decide which frames are in which part
-_VIEWS = (
+_VIEW_SETTINGS = (
     "--augment",
     "--crop-min",
     "--flip",
@@ -32,7 +38,13 @@ _VIEWS = (
     "--image-size",
     "--view-sizes",
 )
-_LOSS = ("--temperature", "--batch-size", "--batch-size, as settled", "--positives, as settled", *_VIEWS)
+_LOSS_SETTINGS = (
+    "--temperature",
+    "--batch-size",
+    "--batch-size, as settled",
+    "--positives, as settled",
+    *_VIEW_SETTINGS,
+)
 
 
 @dataclass(frozen=True)
@@ -41,28 +53,30 @@ class Chart:
 
     Attributes:
         title: of the chart.
-        means: what the figure is, and whether lower or higher is better.
-        scale: settings that change what a value means, wherever it is measured.
-        lower: whether lower is better.
+        meaning: what the figure is, and whether lower or higher is better.
+        scale_settings: settings that change what a value means, wherever it is measured.
+        lower_is_better: whether lower is better.
     """
 
     title: str
-    means: str
-    scale: tuple[str, ...] = ()
-    lower: bool = True
+    meaning: str
+    scale_settings: tuple[str, ...] = ()
+    lower_is_better: bool = True
 
 
 CHARTS = {
-    "loss": Chart("Pretraining: training loss", "contrastive loss (NT-Xent); lower is better.", _LOSS),
+    "loss": Chart(
+        "Pretraining: training loss", "contrastive loss (NT-Xent); lower is better.", _LOSS_SETTINGS
+    ),
     "val_loss": Chart(
         "Pretraining: held-out loss",
         "contrastive loss on frames kept out of pretraining; lower is better.",
-        _LOSS,
+        _LOSS_SETTINGS,
     ),
-    "alignment": Chart(*DIAGNOSTICS["alignment"], _VIEWS),
-    "uniformity": Chart(*DIAGNOSTICS["uniformity"], _VIEWS),
-    "rank": Chart(*DIAGNOSTICS["rank"], lower=False),
-    "knn": Chart(*DIAGNOSTICS["knn"], lower=False),
+    "alignment": Chart(*DIAGNOSTICS["alignment"], _VIEW_SETTINGS),
+    "uniformity": Chart(*DIAGNOSTICS["uniformity"], _VIEW_SETTINGS),
+    "rank": Chart(*DIAGNOSTICS["rank"], lower_is_better=False),
+    "knn": Chart(*DIAGNOSTICS["knn"], lower_is_better=False),
     "head": Chart(
         "validation loss of the head",
         "cross-entropy on the validation part; lower is better.",
@@ -78,7 +92,7 @@ def charts(
 
     Args:
         runs: {name of a run: {(figure, task or ''): curve}}.
-        differing: settings that the runs do not share, in the flags' spelling, and `DATA`.
+        differing: settings that the runs do not share, in the flags' spelling, and `DATA_SETTING`.
     """
     keys = list(dict.fromkeys(key for curves in runs.values() for key, curve in curves.items() if curve))
     return [
@@ -91,24 +105,30 @@ def charts(
 
 
 def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> dict[str, str]:
-    caption = chart.means[0].upper() + chart.means[1:]
-    for says, settings in (("not on one scale", chart.scale), ("measured on other frames", FRAMES)):
+    caption = chart.meaning[0].upper() + chart.meaning[1:]
+    for says, settings in (
+        ("not on one scale", chart.scale_settings),
+        ("measured on other frames", FRAME_SETTINGS),
+    ):
         if unlike := [name for name in settings if name in differing]:
-            caption += f" Runs {says}: {listed(unlike)} {'differ' if len(unlike) > 1 else 'differs'}."
+            caption += f" Runs {says}: {join_words(unlike)} {'differ' if len(unlike) > 1 else 'differs'}."
     rows = -(-len(runs) // 2)
-    size = PANEL[0], PANEL[1] + LEGEND_ROW * max(0, rows - 2)
+    size = PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_ROW_INCHES * max(0, rows - 2)
     return {
         "title": f"{task}: {chart.title}" if task else chart.title,
         "caption": caption,
-        "words": " ".join(_in_words(name, curve, lower=chart.lower) for name, curve in runs.items()),
-        "image": svg_uri(svg(lambda figure: _draw(figure.subplots(), runs), size=size)),
+        "alt_text": " ".join(
+            _describe_curve(name, curve, lower_is_better=chart.lower_is_better)
+            for name, curve in runs.items()
+        ),
+        "image": svg_uri(to_svg(lambda figure: _draw(figure.subplots(), runs), size=size)),
     }
 
 
-def _in_words(name: str, curve: Curve, *, lower: bool) -> str:
+def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
     if not curve:
         return f"{name}: not measured."
-    best = (min if lower else max)(curve, key=curve.__getitem__)
+    best = (min if lower_is_better else max)(curve, key=curve.__getitem__)
     first, last = min(curve), max(curve)
     told = [
         f"{what} {curve[at]:.3g} (epoch {at})"
@@ -119,7 +139,7 @@ def _in_words(name: str, curve: Curve, *, lower: bool) -> str:
 
 def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
     """A line for each run that has any value; of few runs and of many, no two look alike."""
-    looks = zip(cycle(COLOURS), cycle(LINES), cycle(MARKERS), strict=False)
+    looks = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)
     for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), looks, strict=False)):
         numbers = sorted(curve)
         every = 1 + len(numbers) // 10
@@ -135,4 +155,4 @@ def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
                 label=name.lstrip("_") or "-",  # matplotlib leaves out names that begin with "_"
             )
     epochs = [number for curve in runs.values() for number in curve]
-    by_epoch(axes, [min(epochs), max(epochs)])
+    set_epoch_axis(axes, [min(epochs), max(epochs)])

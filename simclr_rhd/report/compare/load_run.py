@@ -26,10 +26,10 @@ from simclr_rhd.core.records import (
     shorten,
 )
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.report.compare.answers import Answers, Row, read_answers, read_predictions
+from simclr_rhd.report.compare.predictions import Row, TestPredictions, parse_predictions, read_predictions
 
 LEVELS = ("video", "frame")  # the first that can be scored is judged, as in summary.judged
-MEASURED = ("loss", "val_loss", "alignment", "uniformity", "rank")  # of a pretraining epoch
+EPOCH_MEASURES = ("loss", "val_loss", "alignment", "uniformity", "rank")  # of a pretraining epoch
 
 Curve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
 
@@ -44,7 +44,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TargetResult:
     """A question that a run was tested with: a task, or one of its lesions.
 
     Attributes:
@@ -63,11 +63,11 @@ class Asked:
     ours: dict[str, Score]
     pixels: dict[str, Score]
     chance: dict[str, Score]
-    answers: Answers
+    predictions: TestPredictions
 
 
 @dataclass(frozen=True)
-class Earlier:
+class FinishedRun:
     """A finished run.
 
     Attributes:
@@ -75,15 +75,15 @@ class Earlier:
         finished: when.
         data: 'location', 'fingerprint' and 'synthetic'.
         flags: {field of the configuration that decides the result: value}.
-        settled: {what the program settled, such as the batch size: value}.
+        training_settings: {what the program settled, such as the batch size: value}.
         made_with: {'commit', 'device' and each package: version}.
-        by: what is never divided by the split, such as 'patient'.
+        split_by: what is never divided by the split, such as 'patient'.
         leaky: whether frames of one patient or video stand on two sides.
         folds: 1 for a single split.
-        kept: the epoch whose weights were kept; None where no epoch is marked.
-        curves: {(figure, task or ''): curve}; figures are those of `MEASURED`, 'knn', and 'head', which is
-            the validation loss of a task's head.
-        asked: {name: question}.
+        best_epoch: of the weights in the model; None where no epoch is marked.
+        curves: {(figure, task or ''): curve}; figures are those of `EPOCH_MEASURES`, 'knn', and 'head', the
+            validation loss of a task's head.
+        results: {name of a target: its result}.
         skipped: {task: why it was not learnt}.
     """
 
@@ -91,14 +91,14 @@ class Earlier:
     finished: str
     data: dict[str, Any]
     flags: dict[str, Any]
-    settled: dict[str, Any]
-    made_with: dict[str, Any]
-    by: str
+    training_settings: dict[str, Any]
+    environment: dict[str, Any]
+    split_by: str
     leaky: bool
     folds: int
-    kept: int | None
+    best_epoch: int | None
     curves: dict[tuple[str, str], Curve]
-    asked: dict[str, Asked]
+    results: dict[str, TargetResult]
     skipped: dict[str, str]
 
     @property
@@ -107,7 +107,7 @@ class Earlier:
         return max(self.curves["loss", ""])
 
 
-def read_runs(folders: Sequence[Path]) -> list[Earlier]:
+def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     """The runs of two or more folders, in their order.
 
     Raises:
@@ -122,7 +122,7 @@ def read_runs(folders: Sequence[Path]) -> list[Earlier]:
     return [read_run(folder) for folder in folders]
 
 
-def read_run(folder: Path) -> Earlier:
+def read_run(folder: Path) -> FinishedRun:
     """The run of a folder.
 
     Raises:
@@ -140,28 +140,28 @@ def read_run(folder: Path) -> Earlier:
         )
     metrics = read_json_object(folder / "metrics.json")
     split, data = metrics.object("split"), run.object("data")
-    asked, skipped = _questions(metrics.object("tasks"), folder / "predictions.csv")
-    curves, kept = _history(folder / "history.jsonl", metrics.object("tasks").fields)
-    return Earlier(
+    asked, skipped = _read_targets(metrics.object("tasks"), folder / "predictions.csv")
+    curves, kept = _read_history(folder / "history.jsonl", metrics.object("tasks").fields)
+    return FinishedRun(
         folder=folder,
         finished=run.text("finished"),
         data={name: data.text(name) for name in ("location", "fingerprint")}
         | {"synthetic": metrics.boolean("synthetic")},
         flags=run.object("signature").fields,
-        settled=run.object("settled").fields if "settled" in run.fields else {},
-        made_with={name: run.fields.get(name) for name in ("commit", "device")}
+        training_settings=run.object("settled").fields if "settled" in run.fields else {},
+        environment={name: run.fields.get(name) for name in ("commit", "device")}
         | run.object("versions").fields,
-        by=split.text("by"),
+        split_by=split.text("by"),
         leaky=split.boolean("leaky"),
         folds=split.count("folds", 1),
-        kept=kept,
+        best_epoch=kept,
         curves=curves,
-        asked=asked,
+        results=asked,
         skipped=skipped,
     )
 
 
-def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Curve], int | None]:
+def _read_history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str], Curve], int | None]:
     """The curves of all epochs, and the epoch of pretraining that was kept."""
     curves: dict[tuple[str, str], Curve] = {}
     kept = None
@@ -175,7 +175,7 @@ def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str]
         phase, epoch = row.text("phase"), row.count("epoch", 1)
         found: dict[tuple[str, str], float | None] = {}
         if phase == "simclr":
-            found = {(name, ""): row.number(name) for name in MEASURED}
+            found = {(name, ""): row.number(name) for name in EPOCH_MEASURES}
             if row.fields.get("knn") is not None:
                 votes = row.object("knn")
                 found |= {("knn", task): votes.number(task) for task in votes.fields}
@@ -191,7 +191,7 @@ def _history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[tuple[str, str]
     return curves, kept
 
 
-def _questions(tasks: JsonObject, predictions: Path) -> tuple[dict[str, Asked], dict[str, str]]:
+def _read_targets(tasks: JsonObject, predictions: Path) -> tuple[dict[str, TargetResult], dict[str, str]]:
     """{name: question} of those that were tested, and {task: why it was not learnt}."""
     rows = read_predictions(predictions)
     asked, skipped = {}, {}
@@ -200,13 +200,17 @@ def _questions(tasks: JsonObject, predictions: Path) -> tuple[dict[str, Asked], 
             skipped[task] = of.text("skipped")
         elif "lesions" in of.fields:
             for lesion, result in of.object("lesions").items():
-                asked[f"{task}: {lesion}"] = _asked(result, rows.get(task, []), predictions, lesion=lesion)
+                asked[f"{task}: {lesion}"] = _read_target(
+                    result, rows.get(task, []), predictions, lesion=lesion
+                )
         else:
-            asked[task] = _asked(of, rows.get(task, []), predictions)
+            asked[task] = _read_target(of, rows.get(task, []), predictions)
     return asked, skipped
 
 
-def _asked(result: JsonObject, rows: Sequence[Row], path: Path, lesion: str | None = None) -> Asked:
+def _read_target(
+    result: JsonObject, rows: Sequence[Row], path: Path, lesion: str | None = None
+) -> TargetResult:
     classes = result.names("classes")
     if lesion is not None and len(classes) != 2:
         raise UserError(
@@ -217,7 +221,7 @@ def _asked(result: JsonObject, rows: Sequence[Row], path: Path, lesion: str | No
     evaluable = frozenset(classes) - missing
     test, baselines = result.object("test"), result.object("baselines")
     ours = {level: _score(test.object(level)) for level in LEVELS}
-    answers = read_answers(rows, classes, path, lesion, _held(result, classes))
+    answers = parse_predictions(rows, classes, path, lesion, _fold_prevalences(result, classes))
     tested, n = sum(true in evaluable for true in answers.true), test.object("frame").count("n")
     question = result.where.partition(": tasks: ")[2]
     if tested != n:
@@ -233,18 +237,18 @@ def _asked(result: JsonObject, rows: Sequence[Row], path: Path, lesion: str | No
             f"{path}: the balanced accuracy of its answers to '{question}' is not that in metrics.json: the "
             f"files are of different runs; {RECOVERY_ADVICE}"
         )
-    return Asked(
+    return TargetResult(
         classes=classes,
         evaluable=evaluable,
         level=next((level for level in LEVELS if ours[level].value is not None), None),
         ours=ours,
-        pixels=_rival(baselines, "pixels"),
-        chance=_rival(baselines, "majority"),
-        answers=answers,
+        pixels=_baseline_scores(baselines, "pixels"),
+        chance=_baseline_scores(baselines, "majority"),
+        predictions=answers,
     )
 
 
-def _held(result: JsonObject, classes: list[str]) -> list[list[float]]:
+def _fold_prevalences(result: JsonObject, classes: list[str]) -> list[list[float]]:
     """Of each fold, the shares of the classes that its probabilities hold for; none in an older run."""
     head = result.fields.get("head")
     if not isinstance(head, dict) or "prevalence" not in head:
@@ -266,14 +270,14 @@ def _is_positive_share(value: object) -> bool:
     return isinstance(value, float) and 0 < value < 1
 
 
-def _balanced_accuracy(answers: Answers, classes: list[str], evaluable: frozenset[str]) -> float:
+def _balanced_accuracy(answers: TestPredictions, classes: list[str], evaluable: frozenset[str]) -> float:
     """Mean recall per frame, of the classes that count."""
     said = np.array(classes)[balanced_choice(answers.probabilities, answers.prevalence)]
     true = np.array(answers.true)
     return float(np.mean([(said[true == name] == name).mean() for name in evaluable & set(answers.true)]))
 
 
-def _rival(baselines: JsonObject, name: str) -> dict[str, Score]:
+def _baseline_scores(baselines: JsonObject, name: str) -> dict[str, Score]:
     """Scores of a comparator: those per frame stand at the top, those per video below."""
     if name not in baselines.fields:
         return dict.fromkeys(LEVELS, Score())

@@ -7,31 +7,37 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import ensure_writable_dir
-from simclr_rhd.report.compare.charts import DATA, charts
+from simclr_rhd.report.compare.charts import DATA_SETTING, charts
 from simclr_rhd.report.compare.differences import (
     BETTER,
-    CHANCE,
     EQUAL,
-    FEW,
+    MAY_BE_CHANCE,
+    TOO_FEW_GROUPS,
     WORSE,
     Difference,
-    Found,
+    Differences,
     Runs,
-    differences,
-    made_with,
-    never_learnt,
-    questions,
-    settings,
-    why_skipped,
+    compare_runs,
+    differing_environment,
+    differing_settings,
+    skip_reason,
+    skipped_tasks,
+    target_names,
 )
-from simclr_rhd.report.compare.load_run import Asked, Earlier, Score
+from simclr_rhd.report.compare.load_run import FinishedRun, Score, TargetResult
 from simclr_rhd.report.page.webpage import write_page
-from simclr_rhd.report.summary import LEAKY, SYNTHETIC, WIDTH, interval, listed
-from simclr_rhd.report.summary import difference as signed
+from simclr_rhd.report.summary import (
+    LEAKY_WARNING,
+    MAX_COLUMNS,
+    SYNTHETIC_WARNING,
+    format_interval,
+    join_words,
+)
+from simclr_rhd.report.summary import format_difference as signed
 
-FEW_RUNS = 4  # of more, a sentence with all figures would not be read
+MAX_RUNS_WITH_FIGURES = 4  # of more, a sentence with all figures would not be read
 
-Row = dict[str, Any]  # of the macro `forest`
+ForestRow = dict[str, Any]  # of the macro `forest`
 
 
 def write_html(path: Path, runs: Runs) -> None:
@@ -52,69 +58,86 @@ def write_html(path: Path, runs: Runs) -> None:
 
 
 def _write(path: Path, runs: Runs) -> None:
-    found, differing = differences(runs), settings(runs)
+    found, differing = compare_runs(runs), differing_settings(runs)
     other_data = len({run.data["fingerprint"] for run in runs.values()}) > 1
     curves = {name: run.curves for name, run in runs.items()}
     write_page(
         path,
         "compare.html",
         reference=next(iter(runs)),
-        runs=described(runs),
+        runs=describe_runs(runs),
         names=list(runs),
         alarms=alarms(runs),
         verdict=verdict(runs, found),
-        any_better=any(of.says == BETTER for rows in found.values() for of in rows.values()),
+        any_better=any(of.outcome == BETTER for rows in found.values() for of in rows.values()),
         settings=differing,
-        made_with=made_with(runs),
-        charts=charts(curves, differing=[*differing, *[DATA] * other_data]),
-        results=[result(runs, of, question) for question, of in found.items()],
+        environment=differing_environment(runs),
+        charts=charts(curves, differing=[*differing, *[DATA_SETTING] * other_data]),
+        results=[target_section(runs, of, question) for question, of in found.items()],
         notes=notes(runs, found),
     )
 
 
-def in_words(runs: Runs) -> list[str]:
+def to_text(runs: Runs) -> list[str]:
     """The verdict and a short table, in lines of at most 110 columns."""
-    found = differences(runs)
+    found = compare_runs(runs)
     row = "  {:<18}  {:<5}  {:<17}  {:<6}  {}".format
     header = row("", "per", "balanced accuracy", "pixels*", f"difference to {next(iter(runs))}")
     lines = [*alarms(runs), *filter(None, verdict(runs, found).values()), "", header, "-" * len(header)]
-    for question in questions(runs):
+    for question in target_names(runs):
         lines.append(question)
         for name, run in runs.items():
-            asked = run.asked.get(question)
+            asked = run.results.get(question)
             level = asked.level if asked else None
-            pixels = _score(asked.pixels if asked else None, level)
-            beside = _short(found[question].get(name))
-            lines.append(row(name, level or "-", _interval(asked, level), pixels, beside))
+            pixels = _format_score(asked.pixels if asked else None, level)
+            beside = _short_difference(found[question].get(name))
+            lines.append(row(name, level or "-", _format_interval(asked, level), pixels, beside))
     lines += ["* balanced accuracy of raw pixels without a network   [95 % interval over groups]", ""]
     lines += notes(runs, found)
-    return [part for line in lines for part in textwrap.wrap(line, WIDTH, subsequent_indent="  ") or [""]]
+    return [
+        part for line in lines for part in textwrap.wrap(line, MAX_COLUMNS, subsequent_indent="  ") or [""]
+    ]
 
 
 def alarms(runs: Runs) -> list[str]:
     """What must be known before any figure is believed."""
     synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
     leaky = [name for name, run in runs.items() if run.leaky]
-    return [f"{listed(who)}: {text}" for who, text in ((synthetic, SYNTHETIC), (leaky, LEAKY)) if who]
+    return [
+        f"{join_words(who)}: {text}"
+        for who, text in ((synthetic, SYNTHETIC_WARNING), (leaky, LEAKY_WARNING))
+        if who
+    ]
 
 
-def verdict(runs: Runs, found: Found) -> dict[str, str]:
-    """{"shown", "chance", "cannot"}: a sentence each, "" where there is nothing to say.
+def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
+    """{"shown", "not_shown", "incomparable"}: a sentence each, "" where there is nothing to say.
 
     Which run is shown to be better or worse than the first and at what; what is not shown; and what cannot be
     compared, and why.
     """
     reference, *others = runs
-    better_or_worse = [run for run in others if any(of[run].says in (BETTER, WORSE) for of in found.values())]
-    ways = {run: _ways(found, run, figures=len(better_or_worse) <= FEW_RUNS) for run in better_or_worse}
-    shown = [f"{listed(who)} {'is' if len(who) == 1 else 'are'} {way}" for way, who in _alike(ways).items()]
+    better_or_worse = [
+        run for run in others if any(of[run].outcome in (BETTER, WORSE) for of in differences.values())
+    ]
+    ways = {
+        run: _better_and_worse(differences, run, figures=len(better_or_worse) <= MAX_RUNS_WITH_FIGURES)
+        for run in better_or_worse
+    }
+    shown = [
+        f"{join_words(who)} {'is' if len(who) == 1 else 'are'} {way}"
+        for way, who in _runs_by_text(ways).items()
+    ]
     unsure = [
         f"{says}: "
-        + "; ".join(f"{listed(who)} at {at}" for at, who in _alike(_at(runs, found, says)).items())
-        for says in (CHANCE, FEW, EQUAL)
-        if _at(runs, found, says)
+        + "; ".join(
+            f"{join_words(who)} at {at}"
+            for at, who in _runs_by_text(_targets_by_run(runs, differences, says)).items()
+        )
+        for says in (MAY_BE_CHANCE, TOO_FEW_GROUPS, EQUAL)
+        if _targets_by_run(runs, differences, says)
     ]
-    reasons = _alike({run: why for run in others if (why := _reasons(found, run))})
+    reasons = _runs_by_text({run: why for run in others if (why := _incomparable_targets(differences, run))})
     leaky = " as far as leaky splits can show anything," * any(runs[run].leaky for run in (reference, *ways))
     return {
         "shown": f"Against {reference},{leaky} {'; '.join(shown)}."
@@ -122,46 +145,49 @@ def verdict(runs: Runs, found: Found) -> dict[str, str]:
         else f"No run is shown to be better or worse than {reference} at anything."
         if unsure
         else "No result could be compared.",
-        "chance": f"Differences to {reference} that are not shown: {'; '.join(unsure)}." if unsure else "",
-        "cannot": f"Cannot be compared with {reference}: "
-        + "; ".join(f"{listed(who)} at {why}" for why, who in reasons.items())
+        "not_shown": f"Differences to {reference} that are not shown: {'; '.join(unsure)}." if unsure else "",
+        "incomparable": f"Cannot be compared with {reference}: "
+        + "; ".join(f"{join_words(who)} at {why}" for why, who in reasons.items())
         + "."
         if reasons
         else "",
     }
 
 
-def _alike(said: Mapping[str, str]) -> dict[str, list[str]]:
+def _runs_by_text(texts: Mapping[str, str]) -> dict[str, list[str]]:
     """{what is said: the runs that it is said of}."""
     found: dict[str, list[str]] = {}
-    for run, text in said.items():
+    for run, text in texts.items():
         found.setdefault(text, []).append(run)
     return found
 
 
-def _ways(found: Found, run: str, *, figures: bool) -> str:
+def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> str:
     """At what a run is better and at what worse, with the differences if `figures`."""
     ways = []
     for says in (BETTER, WORSE):
-        at = {name: of[run].margin or {} for name, of in found.items() if of[run].says == says}
+        at = {name: of[run].margin or {} for name, of in differences.items() if of[run].outcome == says}
         told = [f"{name} ({signed(margin)})" if figures else name for name, margin in at.items()]
-        ways += [f"{says} at {listed(told)}"] * bool(at)
-    return listed(ways)
+        ways += [f"{says} at {join_words(told)}"] * bool(at)
+    return join_words(ways)
 
 
-def _at(runs: Runs, found: Found, says: str) -> dict[str, str]:
+def _targets_by_run(runs: Runs, differences: Differences, outcome: str) -> dict[str, str]:
     """{run: at what it has such a difference}."""
-    at = {run: [name for name, of in found.items() if of[run].says == says] for run in list(runs)[1:]}
-    return {run: listed(names) for run, names in at.items() if names}
+    at = {
+        run: [name for name, of in differences.items() if of[run].outcome == outcome]
+        for run in list(runs)[1:]
+    }
+    return {run: join_words(names) for run, names in at.items() if names}
 
 
-def _reasons(found: Found, run: str) -> str:
+def _incomparable_targets(differences: Differences, run: str) -> str:
     """At what a run cannot be compared, and why; "" where it can."""
-    by_reason = _alike({name: of[run].reason for name, of in found.items() if of[run].reason})
-    return " and at ".join(f"{listed(names)} ({reason})" for reason, names in by_reason.items())
+    by_reason = _runs_by_text({name: of[run].reason for name, of in differences.items() if of[run].reason})
+    return " and at ".join(f"{join_words(names)} ({reason})" for reason, names in by_reason.items())
 
 
-def described(runs: Runs) -> list[dict[str, Any]]:
+def describe_runs(runs: Runs) -> list[dict[str, Any]]:
     """What each run was: its name, facts in words, and alarms."""
     reference = next(iter(runs))
     return [
@@ -170,9 +196,9 @@ def described(runs: Runs) -> list[dict[str, Any]]:
     ]
 
 
-def _facts(run: Earlier, first: Earlier, reference: str) -> Iterator[tuple[str, str]]:
+def _facts(run: FinishedRun, first: FinishedRun, reference: str) -> Iterator[tuple[str, str]]:
     yield "finished", run.finished
-    kept = f"; the weights of epoch {run.kept} were kept" if run.kept else ""
+    kept = f"; the weights of epoch {run.best_epoch} were kept" if run.best_epoch else ""
     yield "pretraining", f"{run.epochs} epoch{'s' * (run.epochs > 1)}{kept}"
     same = "the same" if run.data["fingerprint"] == first.data["fingerprint"] else "other"
     yield (
@@ -181,29 +207,29 @@ def _facts(run: Earlier, first: Earlier, reference: str) -> Iterator[tuple[str, 
         + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
     )
     way = f"{run.folds} folds, each group tested once" if run.folds > 1 else "one split"
-    yield "tested", f"split by {run.by}, {way}"
+    yield "tested", f"split by {run.split_by}, {way}"
 
 
-def result(runs: Runs, of_runs: Mapping[str, Difference], question: str) -> dict[str, Any]:
+def target_section(runs: Runs, differences: Mapping[str, Difference], target: str) -> dict[str, Any]:
     """Scores and differences of a question, as the page shows them."""
-    asked = {name: run.asked.get(question) for name, run in runs.items()}
+    asked = {name: run.results.get(target) for name, run in runs.items()}
     levels = {name: of.level if of else None for name, of in asked.items()}
-    level, several = _same(level for level in levels.values() if level)
+    level, several = _shared_value(level for level in levels.values() if level)
     rows = [
-        _row(
-            name, of.ours if of else None, levels[name], ours=True, note=_note(runs[name], question, several)
-        )
+        _row(name, of.ours if of else None, levels[name], ours=True, note=_note(runs[name], target, several))
         for name, of in asked.items()
     ]
     pixels = {name: _row(name, of.pixels, levels[name]) for name, of in asked.items() if of and levels[name]}
-    alike, differ = _same({**row, "name": "raw pixels"} for row in pixels.values())
+    alike, differ = _shared_value({**row, "name": "raw pixels"} for row in pixels.values())
     if differ:
         rows += [{"name": "Raw pixels of"}, *pixels.values()]
     elif alike:
         rows.append(alike)
-    chance, chances = _same(of.chance[at].value for name, of in asked.items() if of and (at := levels[name]))
+    chance, chances = _shared_value(
+        of.chance[at].value for name, of in asked.items() if of and (at := levels[name])
+    )
     return {
-        "name": question,
+        "name": target,
         "level": "" if several or not level else f" per {level}",
         "rows": rows,
         "chance": None if chances else chance,
@@ -211,21 +237,21 @@ def result(runs: Runs, of_runs: Mapping[str, Difference], question: str) -> dict
             {
                 "run": name,
                 "margin": of.margin,
-                "says": of.says or of.reason,
-                "of": _of_what(of),
+                "outcome": of.outcome or of.reason,
+                "of": _describe_basis(of),
             }
-            for name, of in of_runs.items()
+            for name, of in differences.items()
         ],
     }
 
 
-def _same(values: Any) -> tuple[Any, bool]:
+def _shared_value(values: Any) -> tuple[Any, bool]:
     """The first of some values, None without any, and whether there are several that differ."""
     values = list(values)
     return (values[0] if values else None), any(value != values[0] for value in values)
 
 
-def _of_what(difference: Difference) -> str:
+def _describe_basis(difference: Difference) -> str:
     """What a difference rests on."""
     if difference.margin is None:
         return ""
@@ -236,7 +262,7 @@ def _of_what(difference: Difference) -> str:
 
 def _row(
     name: str, scores: Mapping[str, Score] | None, level: str | None, *, ours: bool = False, note: str = ""
-) -> Row:
+) -> ForestRow:
     score = scores[level] if scores and level else Score()
     return {
         "name": name,
@@ -248,41 +274,41 @@ def _row(
     }
 
 
-def _note(run: Earlier, question: str, several: bool) -> str:
+def _note(run: FinishedRun, target: str, several: bool) -> str:
     """Why a run has no score, or what it is of where the runs' levels differ."""
-    asked = run.asked.get(question)
+    asked = run.results.get(target)
     if asked is None:
-        why = why_skipped(run, question)
+        why = skip_reason(run, target)
         return f"skipped: {why}" if why else "not asked"
     if asked.level is None:
         return "fewer than two classes can be evaluated"
     return f"per {asked.level}" * several
 
 
-def _interval(asked: Asked | None, level: str | None) -> str:
-    score = asked.ours[level] if asked and level else Score()
+def _format_interval(target_result: TargetResult | None, level: str | None) -> str:
+    score = target_result.ours[level] if target_result and level else Score()
     around = [score.low, score.high] if score.low is not None else None
-    return interval({"it": score.value, "ci95": {"it": around}}, "it")
+    return format_interval({"it": score.value, "ci95": {"it": around}}, "it")
 
 
-def _score(scores: Mapping[str, Score] | None, level: str | None) -> str:
-    return interval({"it": scores[level].value if scores and level else None}, "it")
+def _format_score(scores: Mapping[str, Score] | None, level: str | None) -> str:
+    return format_interval({"it": scores[level].value if scores and level else None}, "it")
 
 
-def _short(difference: Difference | None) -> str:
+def _short_difference(difference: Difference | None) -> str:
     if difference is None:
         return "the first run"
     if difference.margin is None:
         return "-  not comparable"
-    return f"{signed(difference.margin)}  {difference.says}"
+    return f"{signed(difference.margin)}  {difference.outcome}"
 
 
-def notes(runs: Runs, found: Found) -> list[str]:
+def notes(runs: Runs, differences: Differences) -> list[str]:
     """What no run has learnt, and what the differences cannot say."""
     with_interval = sum(
-        bool(of.margin and of.margin["ci95"]) for rows in found.values() for of in rows.values()
+        bool(of.margin and of.margin["ci95"]) for rows in differences.values() for of in rows.values()
     )
-    lines = [f"{task}: skipped in all runs, {why}." for task, why in never_learnt(runs).items()]
+    lines = [f"{task}: skipped in all runs, {why}." for task, why in skipped_tasks(runs).items()]
     if with_interval:
         lines.append(
             "The intervals tell how much the patients or videos that happened to be tested matter, not what "
@@ -295,10 +321,10 @@ def notes(runs: Runs, found: Found) -> list[str]:
         )
     first = next(iter(runs.values()))
     unlike = [name for name, run in runs.items() if run.data["fingerprint"] != first.data["fingerprint"]]
-    compared = [name for name in unlike if any(of[name].margin for of in found.values())]
+    compared = [name for name in unlike if any(of[name].margin for of in differences.values())]
     if compared:
         lines.append(
-            f"{listed(compared)}: the data are not those of the first run; frames of the same name are taken "
-            "to be the same pictures."
+            f"{join_words(compared)}: the data are not those of the first run; frames of the same name are "
+            "taken to be the same pictures."
         )
     return lines

@@ -15,7 +15,9 @@ from types import TracebackType
 import numpy as np
 
 METHODS = ("t-SNE", "UMAP")
-MOST = 4000  # rows of a map; t-SNE of that many takes some 20 s, and UMAP's neighbours are exact below 4,096
+MAX_POINTS = (
+    4000  # rows of a map; t-SNE of that many takes some 20 s, and UMAP's neighbours are exact below 4,096
+)
 
 
 def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,11 +51,11 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
             return tsne.fit_transform(x), umap.fit_transform(x)
 
 
-class Ended(Exception):
+class WorkerDied(Exception):
     """The process of the maps ended without them; the message says how."""
 
 
-class Projection:
+class EmbeddingWorker:
     """`project` in a process of its own, from the moment this is made; leaving the block ends the process.
 
     Args:
@@ -63,8 +65,8 @@ class Projection:
 
     def __init__(self, features: np.ndarray, *, seed: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
-        self.receiving, sending = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(sending, features, seed), daemon=True)
+        self.receiver, sending = context.Pipe(duplex=False)
+        self.process = context.Process(target=_run_worker, args=(sending, features, seed), daemon=True)
         # a terminal's Ctrl-C reaches all its processes: this one is ended by its parent
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -73,7 +75,7 @@ class Projection:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sending.close()
 
-    def __enter__(self) -> "Projection":
+    def __enter__(self) -> "EmbeddingWorker":
         return self
 
     def __exit__(
@@ -81,7 +83,7 @@ class Projection:
     ) -> None:
         self.process.kill()
         self.process.join()
-        self.receiving.close()
+        self.receiver.close()
 
     def maps(self) -> dict[str, np.ndarray]:
         """{method: (n, 2) float32}, once they are there.
@@ -91,10 +93,10 @@ class Projection:
             Exception: what `project` raised.
         """
         try:
-            found = self.receiving.recv()
+            found = self.receiver.recv()
         except EOFError:
             self.process.join()
-            raise Ended(
+            raise WorkerDied(
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
                 "perhaps for want of memory"
             ) from None
@@ -103,7 +105,7 @@ class Projection:
         return dict(zip(METHODS, found, strict=True))
 
 
-def _work(sending: Connection, features: np.ndarray, seed: int) -> None:
+def _run_worker(sender: Connection, features: np.ndarray, seed: int) -> None:
     """What the process does; it tells nobody but its parent, which may be gone by then."""
     found: object
     try:
@@ -111,6 +113,6 @@ def _work(sending: Connection, features: np.ndarray, seed: int) -> None:
     except Exception as error:
         found = error
     try:
-        sending.send(found)
+        sender.send(found)
     except BrokenPipeError:
         pass

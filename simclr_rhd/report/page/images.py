@@ -12,26 +12,32 @@ from PIL import Image
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.report.page.webpage import data_uri
 
-SIDE = 160  # pixels of a frame's side, at most
-THUMBNAIL, SMALL_THUMBNAIL, MANY = 64, 48, 1500  # pixels of a side; the small ones for more frames
-READ = 256  # frames at once
+MAX_SIDE_PX = 160  # pixels of a frame's side, at most
+THUMBNAIL_PX, SMALL_THUMBNAIL_PX, MANY_FRAMES = (
+    64,
+    48,
+    1500,
+)  # pixels of a side; the small ones for more frames
+FRAMES_PER_READ = 256  # frames at once
 # inferno's colours (Smith & van der Walt) at 0, 1/4 ... 1: the lighter the hotter, for colour-blind eyes, too
-HEAT = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32)
+HEAT_COLOURS = np.array(
+    [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32
+)
 
 
-def jpeg(frame: np.ndarray, *, side: int = SIDE) -> str:
+def jpeg(frame: np.ndarray, *, side: int = MAX_SIDE_PX) -> str:
     """A (C, S, S) uint8 frame as the address of a JPEG, at most `side` pixels wide."""
     return _jpeg(_picture(frame), side)
 
 
-def heated(frame: np.ndarray, heat: np.ndarray, *, side: int = SIDE) -> str:
+def overlay_heatmap(frame: np.ndarray, heat: np.ndarray, *, side: int = MAX_SIDE_PX) -> str:
     """The same, with (s, s) heat in [0, 1] laid over it: the hotter, the less of the frame's own colour."""
     picture = _picture(frame).convert("RGB")
     warm = np.asarray(
         Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     )
-    steps = np.linspace(0, 1, len(HEAT))
-    colours = np.stack([np.interp(warm, steps, HEAT[:, channel]) for channel in range(3)], axis=-1)
+    steps = np.linspace(0, 1, len(HEAT_COLOURS))
+    colours = np.stack([np.interp(warm, steps, HEAT_COLOURS[:, channel]) for channel in range(3)], axis=-1)
     share = 0.6 * warm[..., None]
     mixed = (1 - share) * np.asarray(picture, dtype=np.float32) + share * colours
     return _jpeg(Image.fromarray(mixed.round().clip(0, 255).astype(np.uint8)), side)
@@ -43,11 +49,11 @@ def sprite(frames: np.ndarray | Frames, rows: np.ndarray) -> tuple[str, int, int
     Returns:
         The address of a WebP image, the pixels of a thumbnail's side, and the thumbnails in a row.
     """
-    side = THUMBNAIL if len(rows) <= MANY else SMALL_THUMBNAIL
+    side = THUMBNAIL_PX if len(rows) <= MANY_FRAMES else SMALL_THUMBNAIL_PX
     columns = max(1, math.ceil(math.sqrt(len(rows))))
     sheet = Image.new("RGB", (columns * side, side * max(1, math.ceil(len(rows) / columns))))
-    for first in range(0, len(rows), READ):
-        for number, frame in enumerate(frames[rows[first : first + READ]], start=first):
+    for first in range(0, len(rows), FRAMES_PER_READ):
+        for number, frame in enumerate(frames[rows[first : first + FRAMES_PER_READ]], start=first):
             place = (number % columns * side, number // columns * side)
             sheet.paste(_picture(frame).resize((side, side), Image.Resampling.BOX), place)
     stream = io.BytesIO()

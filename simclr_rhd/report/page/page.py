@@ -7,27 +7,33 @@ from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
 from simclr_rhd.evaluation.metrics import AVERAGE_METRICS
-from simclr_rhd.report.charts.panels import FEWEST
+from simclr_rhd.report.charts.panels import MIN_CLASS_SAMPLES
 from simclr_rhd.report.charts.style import short_names
-from simclr_rhd.report.page.sections import Contents
+from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import write_page
 from simclr_rhd.report.summary import (
-    LEAKY,
+    LEAKY_WARNING,
     LEVELS,
-    SYNTHETIC,
-    WORDS,
-    baseline,
-    chance,
-    difference,
-    judged,
-    remarks,
-    results,
+    METHOD_NAMES,
+    SYNTHETIC_WARNING,
+    baseline_scores,
+    chance_accuracy,
+    format_difference,
+    limitations,
+    primary_level,
+    target_results,
     verdicts,
 )
 from simclr_rhd.report.verdict import verdict
 
-MOST_REJECTED = 50  # files that are listed
-LATER = ("signature", "summary", "status", "finished", "figures")  # of run.json, known once this is written
+MAX_LISTED_REJECTED = 50  # files that are listed
+KEYS_WRITTEN_LATER = (
+    "signature",
+    "summary",
+    "status",
+    "finished",
+    "figures",
+)  # of run.json, known once this is written
 
 
 def write_html(
@@ -35,7 +41,7 @@ def write_html(
     *,
     metrics: dict[str, Any],
     run: dict[str, Any],
-    shown: Contents | None,
+    shown: ReportData | None,
     rejected: Sequence[tuple[str, str]],
     n_rejected: int,
 ) -> None:
@@ -51,7 +57,7 @@ def write_html(
         rejected: names, without patients' identifiers, and reasons of the first files left out.
         n_rejected: how many were left out.
     """
-    found = dict(results(metrics))
+    found = dict(target_results(metrics))
     write_page(
         path,
         "report.html",
@@ -59,45 +65,48 @@ def write_html(
         metrics=metrics,
         run=_facts(redact_paths(run, run["config"])),
         shown=shown,
-        atlas=_for_script(shown) if shown and shown.atlas else None,
+        atlas=_script_data(shown) if shown and shown.atlas else None,
         rejected=rejected,
         n_rejected=n_rejected,
-        alarms=[SYNTHETIC] * bool(metrics["synthetic"]) + [LEAKY] * bool(metrics["split"]["leaky"]),
+        alarms=[SYNTHETIC_WARNING] * bool(metrics["synthetic"])
+        + [LEAKY_WARNING] * bool(metrics["split"]["leaky"]),
         verdict=verdict(metrics),
         verdicts=verdicts(metrics),
-        remarks=remarks(metrics),
-        questions=found,
-        of_task={task: [name for name in found if name.split(": ")[0] == task] for task in metrics["tasks"]},
+        limitations=limitations(metrics),
+        targets=found,
+        targets_by_task={
+            task: [name for name in found if name.split(": ")[0] == task] for task in metrics["tasks"]
+        },
         levels=LEVELS,
         averages=AVERAGE_METRICS,
         name=path.resolve().parent.name,
         written=time.strftime("%Y-%m-%d"),
-        mistake=mistake,
-        errors=errors,
-        without=without,
-        words=WORDS,
-        baseline=baseline,
-        judged=judged,
-        chance=chance,
-        comparison=comparison,
-        recalls=recalls,
-        matrix=matrix,
-        counted=counted,
+        most_frequent_mistake=most_frequent_mistake,
+        count_errors=count_errors,
+        group_by_reason=group_by_reason,
+        method_names=METHOD_NAMES,
+        baseline_scores=baseline_scores,
+        primary_level=primary_level,
+        chance_accuracy=chance_accuracy,
+        comparison_rows=comparison_rows,
+        recall_rows=recall_rows,
+        confusion_table=confusion_table,
+        format_count=format_count,
     )
 
 
-def _for_script(shown: Contents) -> dict[str, Any]:
+def _script_data(report_data: ReportData) -> dict[str, Any]:
     """The maps and their marks for the page's script; the sheet of thumbnails is an image of the page."""
-    sheet = {name: value for name, value in shown.atlas["sheet"].items() if name != "image"}
-    marks = {name: of.marks for name, of in shown.questions.items()}
-    return shown.atlas | {"sheet": sheet, "marks": marks}
+    sheet = {name: value for name, value in report_data.atlas["sheet"].items() if name != "image"}
+    marks = {name: of.marks for name, of in report_data.targets.items()}
+    return report_data.atlas | {"sheet": sheet, "marks": marks}
 
 
 def _facts(run: dict[str, Any]) -> dict[str, Any]:
     """The run's record, as it is shown: records by their names, all else together."""
     facts: dict[str, Any] = {"run": {}}
     for name, value in run.items():
-        if name in LATER:
+        if name in KEYS_WRITTEN_LATER:
             continue
         if isinstance(value, Mapping):
             facts[name] = value
@@ -106,60 +115,68 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def comparison(result: dict[str, Any], level: str) -> list[dict[str, Any]]:
+def comparison_rows(result: dict[str, Any], level: str) -> list[dict[str, Any]]:
     """Rows of balanced accuracy for `macros.forest`: the model, and what it must beat."""
-    rows = [bar("this program", result["test"][level], "balanced_accuracy") | {"ours": True}]
+    rows = [forest_row("this program", result["test"][level], "balanced_accuracy") | {"ours": True}]
     if "finetuned" in result:
         tuned = result["finetuned"]
-        rows.append(bar("fine-tuned", tuned["test"][level], "balanced_accuracy") | {"ours": True})
-        rows[-1]["note"] = f"{difference(tuned['margin'][level])} over the linear head"
-    for rival, margin in result["margins"].items():
-        row = bar(WORDS.get(rival, rival), baseline(result, rival, level), "balanced_accuracy")
-        if rival == "majority":  # the interval of a constant answer tells only of classes that were not drawn
+        rows.append(forest_row("fine-tuned", tuned["test"][level], "balanced_accuracy") | {"ours": True})
+        rows[-1]["note"] = f"{format_difference(tuned['margin'][level])} over the linear head"
+    for baseline, margin in result["margins"].items():
+        row = forest_row(
+            METHOD_NAMES.get(baseline, baseline),
+            baseline_scores(result, baseline, level),
+            "balanced_accuracy",
+        )
+        if (
+            baseline == "majority"
+        ):  # the interval of a constant answer tells only of classes that were not drawn
             row |= {"low": None, "high": None}
-        rows.append(row | {"note": f"this program minus it: {difference(margin[level])}"})
+        rows.append(row | {"note": f"this program minus it: {format_difference(margin[level])}"})
     return rows
 
 
-def recalls(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]]]:
+def recall_rows(result: dict[str, Any], level: str) -> dict[str, list[dict[str, Any]]]:
     """{class that counts, with its support: rows of sensitivity and specificity for `macros.forest`}."""
     left_out = {row["class"] for row in result["not_evaluable"]}
     found = {}
     for name, of in result["test"][level]["per_class"].items():
         if name not in left_out:
-            few = f"of {counted(of['support'], level)}: too few to tell" * (0 < of["support"] < FEWEST)
-            found[f"{name} ({counted(of['support'], level)})"] = [
-                bar("sensitivity", of, "recall") | {"ours": True, "note": few},
-                bar("specificity", of, "specificity"),
+            few = f"of {format_count(of['support'], level)}: too few to tell" * (
+                0 < of["support"] < MIN_CLASS_SAMPLES
+            )
+            found[f"{name} ({format_count(of['support'], level)})"] = [
+                forest_row("sensitivity", of, "recall") | {"ours": True, "note": few},
+                forest_row("specificity", of, "specificity"),
             ]
     return found
 
 
-def mistake(result: dict[str, Any], level: str) -> str:
+def most_frequent_mistake(result: dict[str, Any], level: str) -> str:
     """The most frequent mistake in words, "" without any: 'Normal taken for Mild, 3 of 18 videos'."""
-    names, counts = result["classes"], _counting(result, level)
+    names, counts = result["classes"], _evaluable_confusion(result, level)
     wrong = [(n, true, said) for true, row in enumerate(counts) for said, n in enumerate(row) if true != said]
     n, true, said = max(wrong, key=lambda found: found[0])
     if not n:
         return ""
-    return f"{names[true]} taken for {names[said]}, {n} of {counted(sum(counts[true]), level)}"
+    return f"{names[true]} taken for {names[said]}, {n} of {format_count(sum(counts[true]), level)}"
 
 
-def errors(result: dict[str, Any]) -> tuple[int, int]:
+def count_errors(result: dict[str, Any]) -> tuple[int, int]:
     """How many of the tested frames of a class that counts are said to be of another one, and of how many."""
-    counts = _counting(result, "frame")
+    counts = _evaluable_confusion(result, "frame")
     total = sum(map(sum, counts))
     return total - sum(row[number] for number, row in enumerate(counts)), total
 
 
-def _counting(result: dict[str, Any], level: str) -> list[list[int]]:
+def _evaluable_confusion(result: dict[str, Any], level: str) -> list[list[int]]:
     """The confusion matrix, empty in the rows of classes that cannot be evaluated."""
     left_out = {row["class"] for row in result["not_evaluable"]}
     rows = zip(result["classes"], result["test"][level]["confusion"], strict=True)
     return [[0] * len(row) if name in left_out else row for name, row in rows]
 
 
-def without(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+def group_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     """{why figures could not be computed: which}, of {figure: why}."""
     found: dict[str, list[str]] = {}
     for what, why in reasons.items():
@@ -167,18 +184,18 @@ def without(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def counted(n: int, what: str) -> str:
+def format_count(n: int, noun: str) -> str:
     """'1 video', '2 videos'."""
-    return f"{n} {what}{'s' * (n != 1)}"
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def bar(name: str, scores: Mapping[str, Any], score: str) -> dict[str, Any]:
+def forest_row(name: str, scores: Mapping[str, Any], score: str) -> dict[str, Any]:
     """A row for `macros.forest`: a score with its interval, None where they cannot be computed."""
     low, high = (scores.get("ci95") or {}).get(score) or (None, None)
     return {"name": name, "value": scores.get(score), "low": low, "high": high, "ours": False, "note": ""}
 
 
-def matrix(result: dict[str, Any], level: str) -> dict[str, Any]:
+def confusion_table(result: dict[str, Any], level: str) -> dict[str, Any]:
     """A confusion matrix for the page.
 
     Returns:

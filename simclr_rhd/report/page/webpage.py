@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.report.charts.style import DARK, whole_percent
-from simclr_rhd.report.summary import difference, figure, interval
+from simclr_rhd.report.summary import format_difference, format_interval, format_score
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -36,9 +36,9 @@ def write_page(path: Path, template: str, *, script: str = "", **values: Any) ->
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     environment.filters |= {
-        "figure": figure,
-        "interval": interval,
-        "difference": difference,
+        "format_score": format_score,
+        "format_interval": format_interval,
+        "format_difference": format_difference,
         "is_table": is_table,
         "breakable": breakable,
         "heading": lambda name: name[:1].upper() + name[1:],

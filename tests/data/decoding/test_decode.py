@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from echo_files import PATIENT_ID, PATIENT_NAME, dataset, encoded, picture, save, write_clip, write_gif
+from echo_files import (
+    PATIENT_ID,
+    PATIENT_NAME,
+    dicom_dataset,
+    encode_image,
+    picture,
+    save_dicom,
+    write_clip,
+    write_gif,
+)
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
@@ -165,7 +174,7 @@ def test_a_playlist_called_mp4_opens_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["f.dcm", "IM_0001", "1.2.840.113619"])
 def test_a_dicom_file_is_known_by_what_it_is(tmp_path, name):
-    save(dataset(picture()), tmp_path / name)
+    save_dicom(dicom_dataset(picture()), tmp_path / name)
     (stored,) = prepare(tmp_path / name).frames
     assert stored.number is None
     same(stored, picture())
@@ -179,29 +188,31 @@ def test_a_file_without_extension_that_is_not_dicom_was_never_a_frame(tmp_path):
 def test_grey_and_inverted_and_deep_pixels(tmp_path):
     grey = picture()[..., 0]
     for photometric, wanted in (("MONOCHROME2", grey), ("MONOCHROME1", 255 - grey)):
-        save(dataset(grey, photometric), tmp_path / "g.dcm")
+        save_dicom(dicom_dataset(grey, photometric), tmp_path / "g.dcm")
         same(prepare(tmp_path / "g.dcm").frames[0], np.repeat(wanted[..., None], 3, axis=2))
     deep = (grey.astype(np.uint16) * 16 + 8).clip(0, 4095)
-    save(dataset(deep, "MONOCHROME2", bits=12), tmp_path / "d.dcm")
+    save_dicom(dicom_dataset(deep, "MONOCHROME2", bits=12), tmp_path / "d.dcm")
     same(prepare(tmp_path / "d.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
     signed = (grey.astype(np.int16) - 128) * 256
-    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "s.dcm")
+    save_dicom(dicom_dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "s.dcm")
     same(prepare(tmp_path / "s.dcm").frames[0], np.repeat(grey[..., None], 3, axis=2), tolerance=1)
 
 
 def test_ybr_and_palette_become_rgb(tmp_path):
     from pydicom.pixels import convert_color_space
 
-    save(dataset(convert_color_space(picture(), "RGB", "YBR_FULL"), "YBR_FULL"), tmp_path / "y.dcm")
+    save_dicom(
+        dicom_dataset(convert_color_space(picture(), "RGB", "YBR_FULL"), "YBR_FULL"), tmp_path / "y.dcm"
+    )
     same(prepare(tmp_path / "y.dcm").frames[0], picture(), tolerance=2)
     index = (picture()[..., 0] // 64).astype(np.uint8)
     colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
-    found = dataset(index, "PALETTE COLOR")
+    found = dicom_dataset(index, "PALETTE COLOR")
     for number, name in enumerate(("Red", "Green", "Blue")):
         setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
         table = colours[:, number].astype(np.uint16) * 257
         setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
-    save(found, tmp_path / "p.dcm")
+    save_dicom(found, tmp_path / "p.dcm")
     done = prepare(tmp_path / "p.dcm")
     same(done.frames[0], colours[index])
 
@@ -212,15 +223,15 @@ def test_cine_loops_raw_and_compressed(tmp_path, compression):
     from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
     frames = np.stack([picture(seed=number) for number in range(6)])
-    found = dataset(frames, frames=6)
+    found = dicom_dataset(frames, frames=6)
     if compression == "RLE":
         found.compress(RLELossless)
     elif compression == "JPEG":
         found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
         found.PhotometricInterpretation = "YBR_FULL_422"
-        found.PixelData = encapsulate([encoded(frame, "JPEG", quality=95) for frame in frames])
+        found.PixelData = encapsulate([encode_image(frame, "JPEG", quality=95) for frame in frames])
         found["PixelData"].is_undefined_length = True
-    save(found, tmp_path / "cine.dcm")
+    save_dicom(found, tmp_path / "cine.dcm")
     done = prepare(tmp_path / "cine.dcm")
     assert [frame.number for frame in done.frames] == list(range(6)) and done.reason == ""
     for stored, frame in zip(done.frames, frames, strict=True):
@@ -231,11 +242,11 @@ def test_cine_loops_raw_and_compressed(tmp_path, compression):
 def test_the_banner_around_the_ultrasound_region_is_cut_off(tmp_path):
     rgb = picture().copy()
     rgb[:10] = 255  # the banner with a name
-    save(dataset(rgb, region=(4, 12, 59, 43)), tmp_path / "r.dcm")
+    save_dicom(dicom_dataset(rgb, region=(4, 12, 59, 43)), tmp_path / "r.dcm")
     same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:60])
-    save(dataset(rgb, region=(4, 12, 500, 43)), tmp_path / "r.dcm")
+    save_dicom(dicom_dataset(rgb, region=(4, 12, 500, 43)), tmp_path / "r.dcm")
     same(prepare(tmp_path / "r.dcm").frames[0], rgb[12:44, 4:])
-    save(dataset(rgb, region=(400, 300, 500, 350)), tmp_path / "r.dcm")
+    save_dicom(dicom_dataset(rgb, region=(400, 300, 500, 350)), tmp_path / "r.dcm")
     done = prepare(tmp_path / "r.dcm")
     assert done.frames == [] and "regions lie outside" in done.reason, "rather no frame than a name"
 
@@ -256,11 +267,11 @@ def test_the_pixels_of_a_dicom_file_are_made_square(tmp_path, ratio, width, heig
     from pydicom.uid import RLELossless
 
     frames = np.stack([picture(seed=seed) for seed in range(2)])
-    found = dataset(frames, frames=2, region=(4, 12, 59, 43))
+    found = dicom_dataset(frames, frames=2, region=(4, 12, 59, 43))
     found.PixelAspectRatio = list(ratio)
     if compression == "RLE":
         found.compress(RLELossless)
-    save(found, tmp_path / "a.dcm")
+    save_dicom(found, tmp_path / "a.dcm")
     done = prepare(tmp_path / "a.dcm")
     assert done.reason == "" and len(done.frames) == 2
     cut = Image.fromarray(frames[1][12:44, 4:60]).resize((width, height))
@@ -269,16 +280,16 @@ def test_the_pixels_of_a_dicom_file_are_made_square(tmp_path, ratio, width, heig
 
 @pytest.mark.parametrize("ratio", [[], ["3"], ["3", "4", "5"], ["x", "y"]])
 def test_a_pixel_aspect_that_is_none_makes_no_file_damaged(tmp_path, ratio):
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.add_new(0x00280034, "SH", ratio)
-    save(found, tmp_path / "a.dcm")
+    save_dicom(found, tmp_path / "a.dcm")
     same(prepare(tmp_path / "a.dcm").frames[0], picture())
 
 
 def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.PixelAspectRatio = ["4", "1"]
-    save(found, tmp_path / "a.dcm")
+    save_dicom(found, tmp_path / "a.dcm")
     done = media.decode_file(
         tmp_path / "a.dcm", "a.dcm", side=48, max_frames=None, salt=b"s", max_pixels=2 * 48 * 64
     )
@@ -286,10 +297,10 @@ def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
 
 
 def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.add_new(0x00101000, "LO", PATIENT_NAME * 9)  # too long: a reader may warn, and quote it
-    save(found, tmp_path / "a.dcm")
-    save(dataset(picture(seed=3)), tmp_path / "b.dcm")
+    save_dicom(found, tmp_path / "a.dcm")
+    save_dicom(dicom_dataset(picture(seed=3)), tmp_path / "b.dcm")
     with caplog.at_level(logging.DEBUG):
         one, other = prepare(tmp_path / "a.dcm"), prepare(tmp_path / "b.dcm")
     assert one.patient == other.patient and len(one.patient) == 16
@@ -336,7 +347,7 @@ def compressed(frames, syntax, photometric, *, table=True):
     """A DICOM data set of frames that are encoded already."""
     from pydicom.encaps import encapsulate
 
-    found = dataset(np.stack([picture()] * 2), frames=2)
+    found = dicom_dataset(np.stack([picture()] * 2), frames=2)
     found.NumberOfFrames = len(frames)
     found.file_meta.TransferSyntaxUID, found.PhotometricInterpretation = syntax, photometric
     found.PixelData = encapsulate(frames, has_bot=table)
@@ -346,7 +357,7 @@ def compressed(frames, syntax, photometric, *, table=True):
 
 def bare_jpeg(rgb, **options):
     """A JPEG in YCbCr whose colours no marker tells."""
-    data = encoded(rgb, "JPEG", quality=95, **options)
+    data = encode_image(rgb, "JPEG", quality=95, **options)
     assert data[2:4] == b"\xff\xe0"
     return data[:2] + data[20:]
 
@@ -358,16 +369,16 @@ def test_frames_of_a_dicom_file_are_counted(tmp_path, kind, number):
 
     frames = [picture(seed=seed) for seed in range(6)]
     if kind.startswith("JPEG"):
-        coded = [encoded(frame, "JPEG", quality=95) for frame in frames]
+        coded = [encode_image(frame, "JPEG", quality=95) for frame in frames]
         found = compressed(coded, JPEGBaseline8Bit, "YBR_FULL_422", table=kind == "JPEG")
     else:
-        found = dataset(np.stack(frames), frames=6)
+        found = dicom_dataset(np.stack(frames), frames=6)
         if kind == "RLE":
             found.compress(RLELossless)
     found.NumberOfFrames = number
     if number is None:
         del found.NumberOfFrames
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert done.reason == "" and [frame.number for frame in done.frames] == list(range(6))
     for stored, frame in zip(done.frames, frames, strict=True):
@@ -376,9 +387,9 @@ def test_frames_of_a_dicom_file_are_counted(tmp_path, kind, number):
 
 
 def test_a_header_that_promises_more_frames_than_there_are(tmp_path):
-    found = dataset(np.stack([picture()] * 2), frames=2)
+    found = dicom_dataset(np.stack([picture()] * 2), frames=2)
     found.NumberOfFrames = 2**31 - 1
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert len(done.frames) == 2 and "promises 2147483647 frames, the file holds 2" in done.reason
 
@@ -388,7 +399,7 @@ def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsamplin
     from pydicom.uid import JPEGBaseline8Bit
 
     found = compressed([bare_jpeg(picture(), subsampling=subsampling)], JPEGBaseline8Bit, "RGB")
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     same(prepare(tmp_path / "f.dcm").frames[0], picture(), tolerance=4)
 
 
@@ -396,8 +407,8 @@ def test_an_rgb_header_on_a_subsampled_jpeg_is_not_believed(tmp_path, subsamplin
 def test_a_colour_jpeg_is_ycbcr_whatever_else_than_rgb_the_header_says(tmp_path, photometric):
     from pydicom.uid import JPEGBaseline8Bit
 
-    coded = [encoded(picture(seed=seed), "JPEG", quality=95, subsampling=0) for seed in range(2)]
-    save(compressed(coded, JPEGBaseline8Bit, photometric), tmp_path / "j.dcm")
+    coded = [encode_image(picture(seed=seed), "JPEG", quality=95, subsampling=0) for seed in range(2)]
+    save_dicom(compressed(coded, JPEGBaseline8Bit, photometric), tmp_path / "j.dcm")
     same(prepare(tmp_path / "j.dcm").frames[1], picture(seed=1), tolerance=4)
 
 
@@ -406,19 +417,19 @@ def test_a_jpeg_of_other_channels_than_the_header_says(tmp_path, channels, sampl
     from pydicom.uid import JPEGBaseline8Bit
 
     rgb = picture() if channels == 3 else np.repeat(picture()[..., :1], 3, axis=2)
-    coded = encoded(rgb if channels == 3 else rgb[..., 0], "JPEG", quality=95)
+    coded = encode_image(rgb if channels == 3 else rgb[..., 0], "JPEG", quality=95)
     found = compressed([coded, coded], JPEGBaseline8Bit, photometric)
     found.SamplesPerPixel = samples
-    save(found, tmp_path / "j.dcm")
+    save_dicom(found, tmp_path / "j.dcm")
     done = prepare(tmp_path / "j.dcm")
     assert done.reason == ""
     same(done.frames[1], rgb, tolerance=4)
 
 
 def test_colours_whose_order_the_header_does_not_say_stand_by_pixel(tmp_path):
-    found = dataset(np.stack([picture(seed=seed) for seed in range(2)]), frames=2)
+    found = dicom_dataset(np.stack([picture(seed=seed) for seed in range(2)]), frames=2)
     del found.PlanarConfiguration
-    save(found, tmp_path / "p.dcm")
+    save_dicom(found, tmp_path / "p.dcm")
     done = prepare(tmp_path / "p.dcm")
     assert done.reason == ""
     same(done.frames[1], picture(seed=1))
@@ -428,11 +439,12 @@ def test_compressed_pixels_that_the_header_calls_raw_are_no_noise(tmp_path):
     from pydicom.uid import ExplicitVRLittleEndian
 
     coded = [
-        encoded(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8), "JPEG") for n in range(6)
+        encode_image(np.random.default_rng(n).integers(0, 256, (48, 64, 3), np.uint8), "JPEG")
+        for n in range(6)
     ]
     found = compressed(coded, ExplicitVRLittleEndian, "YBR_FULL_422")
     found["PixelData"].is_undefined_length = False
-    save(found, tmp_path / "j.dcm")
+    save_dicom(found, tmp_path / "j.dcm")
     done = prepare(tmp_path / "j.dcm")
     assert done.frames == [] and "a header that does not say how" in done.reason
 
@@ -441,9 +453,9 @@ def test_a_deflated_file(tmp_path):
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     frames = np.stack([picture(seed=seed) for seed in range(3)])
-    found = dataset(frames, frames=3)
+    found = dicom_dataset(frames, frames=3)
     found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert done.reason == "" and len(done.patient) == 16
     for stored, frame in zip(done.frames, frames, strict=True):
@@ -458,10 +470,10 @@ def test_a_deflated_file(tmp_path):
 def test_a_file_without_a_preamble(tmp_path, name, syntax, meta):
     import pydicom
 
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.file_meta.TransferSyntaxUID = getattr(pydicom.uid, syntax)
     found["PixelData"].VR = "OB"
-    save(found, tmp_path / "whole")
+    save_dicom(found, tmp_path / "whole")
     begin = (
         132 if meta else 144 + pydicom.dcmread(tmp_path / "whole").file_meta.FileMetaInformationGroupLength
     )
@@ -474,11 +486,11 @@ def test_a_file_without_a_preamble(tmp_path, name, syntax, meta):
 def test_a_jpeg_of_12_bits_is_not_called_damaged(tmp_path):
     from pydicom.uid import JPEGExtended12Bit
 
-    data = bytearray(encoded(picture()[..., 0], "JPEG"))
+    data = bytearray(encode_image(picture()[..., 0], "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12
     found = compressed([bytes(data)], JPEGExtended12Bit, "MONOCHROME2")
     found.BitsAllocated, found.BitsStored, found.HighBit, found.SamplesPerPixel = 16, 12, 11, 1
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     reason = prepare(tmp_path / "f.dcm").reason
     assert "12 bits" in reason and "pip install pylibjpeg" in reason and "damaged" not in reason
 
@@ -504,7 +516,7 @@ def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
     write_clip(tmp_path / f"v{suffix}", frames, codec=codec)
     data = (tmp_path / f"v{suffix}").read_bytes()
     found = compressed([data], getattr(pydicom.uid, syntax), "YBR_PARTIAL_420")
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm", most=most)
     numbers = list(range(7)) if most is None else [0, 3, 6]
     assert done.reason == "" and [frame.number for frame in done.frames] == numbers
@@ -526,20 +538,20 @@ def test_a_video_inside_dicom(tmp_path, suffix, codec, syntax, most):
 def test_what_is_no_picture_beside_dicom_images_is_not_unreadable(tmp_path, name, kind):
     import pydicom
 
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     for element in ("PixelData", "Rows", "Columns"):
         delattr(found, element)
     found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = getattr(
         pydicom.uid, kind, pydicom.uid.UID(kind)
     )
-    save(found, tmp_path / name)
+    save_dicom(found, tmp_path / name)
     assert prepare(tmp_path / name).reason.startswith("not a frame: DICOM, ")
 
 
 def test_a_broken_video_inside_dicom_is_told_without_untrue_advice(tmp_path):
     from pydicom.uid import MPEG4HP41
 
-    save(compressed([b"no video" * 50], MPEG4HP41, "YBR_PARTIAL_420"), tmp_path / "f.dcm")
+    save_dicom(compressed([b"no video" * 50], MPEG4HP41, "YBR_PARTIAL_420"), tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert done.frames == [] and "damaged clip" in done.reason and "pip" not in done.reason
 
@@ -551,27 +563,29 @@ def test_palettes_in_big_endian_and_of_8_bits_in_16(tmp_path, deep):
     index = (picture()[..., 0] // 64).astype(np.uint8)
     colours = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
     for syntax, order in ((ExplicitVRLittleEndian, "<u2"), (ExplicitVRBigEndian, ">u2")):
-        found = dataset(index, "PALETTE COLOR")
+        found = dicom_dataset(index, "PALETTE COLOR")
         found.file_meta.TransferSyntaxUID = syntax
         found["PixelData"].VR = "OB"
         for number, name in enumerate(("Red", "Green", "Blue")):
             setattr(found, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 16])
             table = (colours[:, number].astype(np.uint16) * (257 if deep else 1)).astype(order)
             setattr(found, f"{name}PaletteColorLookupTableData", table.tobytes())
-        save(found, tmp_path / "p.dcm")
+        save_dicom(found, tmp_path / "p.dcm")
         same(prepare(tmp_path / "p.dcm").frames[0], colours[index])
 
 
 @pytest.mark.parametrize("name", ["ANONYMOUS", "N/A", " ", "0"])
 def test_a_placeholder_is_no_patient(tmp_path, name):
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.PatientID = name
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     assert prepare(tmp_path / "f.dcm").patient == ""
 
 
 def test_pixels_of_unknown_depth_are_refused(tmp_path):
-    save(dataset(picture()[..., 0].astype(np.uint16) * 15, "MONOCHROME2", bits=16), tmp_path / "f.dcm")
+    save_dicom(
+        dicom_dataset(picture()[..., 0].astype(np.uint16) * 15, "MONOCHROME2", bits=16), tmp_path / "f.dcm"
+    )
     assert "unknown depth" in prepare(tmp_path / "f.dcm").reason
 
 
@@ -579,21 +593,21 @@ def test_damaged_jpeg_in_a_dicom_file_is_not_blamed_on_a_package(tmp_path):
     from pydicom.encaps import encapsulate
     from pydicom.uid import JPEGBaseline8Bit
 
-    found = dataset(np.stack([picture()] * 2), frames=2)
+    found = dicom_dataset(np.stack([picture()] * 2), frames=2)
     found.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     found.PhotometricInterpretation = "YBR_FULL_422"
-    found.PixelData = encapsulate([encoded(picture(), "JPEG"), b"garbage" * 20])
+    found.PixelData = encapsulate([encode_image(picture(), "JPEG"), b"garbage" * 20])
     found["PixelData"].is_undefined_length = True
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     done = prepare(tmp_path / "f.dcm")
     assert len(done.frames) == 1 and "damaged DICOM pixels" in done.reason and "pip" not in done.reason
 
 
 def test_dark_frames_of_a_known_depth_and_signed_ones_are_used(tmp_path):
     dark = (picture()[..., 0] // 2).astype(np.uint16)
-    save(dataset(dark, "MONOCHROME2", bits=12), tmp_path / "dark.dcm")
+    save_dicom(dicom_dataset(dark, "MONOCHROME2", bits=12), tmp_path / "dark.dcm")
     signed = picture()[..., 0].astype(np.int16) - 300
-    save(dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "signed.dcm")
+    save_dicom(dicom_dataset(signed, "MONOCHROME2", bits=16, signed=True), tmp_path / "signed.dcm")
     for name in ("dark.dcm", "signed.dcm"):
         done = prepare(tmp_path / name)
         assert done.reason == "" and len(done.frames) == 1

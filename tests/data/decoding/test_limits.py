@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from echo_files import dataset, encoded, picture, save, write_clip
+from echo_files import dicom_dataset, encode_image, picture, save_dicom, write_clip
 from PIL import Image
 
 from simclr_rhd.data.decoding import decode as media
@@ -76,9 +76,9 @@ def jpeg_in_dicom():
     from pydicom.encaps import encapsulate
     from pydicom.uid import JPEGBaseline8Bit
 
-    found = dataset(picture())
+    found = dicom_dataset(picture())
     found.file_meta.TransferSyntaxUID, found.PhotometricInterpretation = JPEGBaseline8Bit, "YBR_FULL_422"
-    found.PixelData = encapsulate([encoded(np.zeros((900, 1_000, 3), np.uint8), "JPEG")])
+    found.PixelData = encapsulate([encode_image(np.zeros((900, 1_000, 3), np.uint8), "JPEG")])
     found["PixelData"].is_undefined_length = True
     return found
 
@@ -89,7 +89,7 @@ def test_a_frame_larger_than_asked_for_is_left_out_and_says_how_to_have_it(tmp_p
     if suffix == ".mp4":
         write_clip(path, [picture()] * 3)
     elif suffix == ".dcm":
-        save(dataset(picture()), path)
+        save_dicom(dicom_dataset(picture()), path)
     else:
         Image.fromarray(picture()).save(path)
     assert prepare(path, max_pixels=64 * 48).reason == ""
@@ -113,7 +113,7 @@ def test_a_file_of_more_pixels_than_its_length_allows_is_left_out(tmp_path, suff
 
 
 def test_a_jpeg_that_is_larger_than_its_dicom_header_says_is_not_decoded(tmp_path):
-    save(jpeg_in_dicom(), tmp_path / "f.dcm")
+    save_dicom(jpeg_in_dicom(), tmp_path / "f.dcm")
     assert "a JPEG of 1000x900" in prepare(tmp_path / "f.dcm").reason
 
 
@@ -135,7 +135,7 @@ def test_a_tile_that_is_larger_than_its_picture_is_not_decoded(tmp_path):
 
 def test_a_jpeg_of_hundreds_of_scans_is_not_decoded(tmp_path):
     """Each takes as long as the picture; an ordinary progressive one has some ten."""
-    data = encoded(np.zeros((5_000, 6_000), np.uint8), "JPEG", progressive=True)
+    data = encode_image(np.zeros((5_000, 6_000), np.uint8), "JPEG", progressive=True)
     (tmp_path / "f.jpg").write_bytes(data)
     assert prepare(tmp_path / "f.jpg").reason == ""
     last = data[data.rindex(b"\xff\xda") : -2]
@@ -147,11 +147,11 @@ def padded(name, *, side=600):
     """A compressed picture of `side` pixels whose size stands where it is rarely looked for."""
     flat = np.zeros((side, side), np.uint8)
     if name == "JPEG":
-        data = encoded(flat, "JPEG")
+        data = encode_image(flat, "JPEG")
         return data[:2] + b"\xff\xff" + data[2:]  # filled
     if name == "JPEG-LS":
         return b"\xff\xd8\xff\xf7" + struct.pack(">HBHHB", 11, 8, side, side, 1) + b"\1\x11\0" + bytes(100)
-    data = encoded(flat, "JPEG2000")
+    data = encode_image(flat, "JPEG2000")
     begin = data.index(b"\xff\x4f\xff\x51") - 8
     return data[:begin] + struct.pack(">I4s", 408, b"free") + bytes(400) + data[begin:]
 
@@ -161,12 +161,12 @@ def test_the_size_of_a_picture_in_a_dicom_file_is_read_wherever_it_stands(tmp_pa
     """30,000 pixels a side took 2.6 GB behind a header of 64x48."""
     from pydicom import encaps, uid
 
-    found = dataset(picture()[..., 0])
+    found = dicom_dataset(picture()[..., 0])
     kinds = {"JPEG": uid.JPEGBaseline8Bit, "JPEG-LS": uid.JPEGLSLossless, "JPEG2000": uid.JPEG2000}
     found.file_meta.TransferSyntaxUID = kinds[name]
     found.PixelData = encaps.encapsulate([padded(name)])
     found["PixelData"].is_undefined_length = True
-    save(found, tmp_path / "f.dcm")
+    save_dicom(found, tmp_path / "f.dcm")
     assert "a JPEG of 600x600, which the header does not say" in prepare(tmp_path / "f.dcm").reason
 
 
@@ -193,7 +193,10 @@ def decoded_in(tmp_path, frames):
     """Peak of the memory that Python hands out while a clip goes to the store, in bytes."""
     root = tmp_path / f"{frames}"
     root.mkdir()
-    save(dataset(np.stack([picture(seed=number) for number in range(frames)]), frames=frames), root / "c.dcm")
+    save_dicom(
+        dicom_dataset(np.stack([picture(seed=number) for number in range(frames)]), frames=frames),
+        root / "c.dcm",
+    )
     source, cache = Folder(root, location="data"), tmp_path / f"cache{frames}"
     cache.mkdir()
     tracemalloc.start()
@@ -232,9 +235,9 @@ def bombs(folder):
     tail = stream.getvalue()[stream.getvalue().index(b",\0\0") : -1]  # an image of one pixel
     control = b"\x21\xf9\x04\x00\x01\x00\x00\x00"
     (folder / "dots.gif").write_bytes(data[:-1] + (control + tail) * 15_000 + b";")
-    found = dataset(picture(height=1_000, width=1_000))
+    found = dicom_dataset(picture(height=1_000, width=1_000))
     found.file_meta.TransferSyntaxUID, found.NumberOfFrames = DeflatedExplicitVRLittleEndian, 700
-    save(found, folder / "once.dcm")
+    save_dicom(found, folder / "once.dcm")
     header = (folder / "once.dcm").read_bytes()
     (folder / "once.dcm").unlink()
     meta = 144 + int.from_bytes(header[140:144], "little")
@@ -245,7 +248,7 @@ def bombs(folder):
     begin = packer.compress(bytes(body)) + packer.flush(zlib.Z_FULL_FLUSH)
     one = packer.compress(bytes(3_000_000)) + packer.flush(zlib.Z_FULL_FLUSH)  # may be repeated
     (folder / "deflated.dcm").write_bytes(header[:meta] + begin + 699 * one + packer.flush())
-    save(jpeg_in_dicom(), folder / "jpeg.dcm")
+    save_dicom(jpeg_in_dicom(), folder / "jpeg.dcm")
     write_clip(folder / "wide.mp4", [np.zeros((7_000, 7_000, 3), np.uint8)])
 
 

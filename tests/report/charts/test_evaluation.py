@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from pictures import (
     CONDITIONS,
-    drawn_on_pages,
-    draws_the_same_bytes_and_nothing_else,
-    foot_of,
-    legend_of,
-    nothing_overlaps,
+    footnote_text,
+    has_no_overlaps,
+    is_reproducible,
+    legend_labels,
+    record_figures,
 )
 
 from simclr_rhd.report.charts import evaluation as plots_evaluation
@@ -32,21 +32,25 @@ def unknown(groups):
 
 
 def draw_reliability(path, task="view", before=BINS, after=BINS):
-    plots_evaluation.reliability(path, task, before, after, temperatures=[1.5], note="SYNTHETIC demo data")
+    plots_evaluation.plot_reliability(
+        path, task, before, after, temperatures=[1.5], note="SYNTHETIC demo data"
+    )
 
 
 def draw_efficiency(path, curves):
-    plots_evaluation.label_efficiency(path, curves, level="video", note="")
+    plots_evaluation.plot_label_efficiency(path, curves, level="video", note="")
 
 
 def draw_lesions(path, names, tables=None, **changes):
     tables = [[[30, 10], [2, 8 + number]] for number in range(len(names))] if tables is None else tables
     keywords = {"level": "frames of the test part", "not_evaluable": [], "note": ""} | changes
-    plots_evaluation.lesions(path, dict(zip(names, tables, strict=True)), **keywords)
+    plots_evaluation.plot_lesions(path, dict(zip(names, tables, strict=True)), **keywords)
 
 
 def draw_forest(path, rows, task="condition", chance=0.25):
-    plots_evaluation.forest(path, task, rows, chance=chance, level="frames of the test part", note="demo")
+    plots_evaluation.plot_forest(
+        path, task, rows, chance=chance, level="frames of the test part", note="demo"
+    )
 
 
 def cells_of(axes):
@@ -67,11 +71,11 @@ DRAWINGS = {
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
 def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
-    assert draws_the_same_bytes_and_nothing_else(draw, tmp_path)
+    assert is_reproducible(draw, tmp_path)
 
 
 def test_reliability_shows_each_bin_that_is_not_empty(tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     draw_reliability(tmp_path / "r.png", after=BINS | {"ece": None})
     before, after, bars, _ = figures[0].axes
     assert before.get_title(loc="left") == "before: ECE 0.123"
@@ -85,14 +89,14 @@ def test_reliability_shows_each_bin_that_is_not_empty(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("task", ["view", LONG])
 def test_reliability_without_predictions(task, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     draw_reliability(tmp_path / "r.png", task, NO_BINS, BINS)
     assert cells_of(figures[0].axes[0]) == ["no predictions"]
-    assert not cells_of(figures[0].axes[1]) and nothing_overlaps(figures[0])
+    assert not cells_of(figures[0].axes[1]) and has_no_overlaps(figures[0])
 
 
 def test_label_efficiency_draws_what_is_known(tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     half = [*unknown([3]), *curve([6, 12], low=None)]
     draw_efficiency(
         tmp_path / "l.png",
@@ -107,25 +111,25 @@ def test_label_efficiency_draws_what_is_known(tmp_path, monkeypatch):
     assert [line.get_xdata().tolist() for line in condition.lines] == [[3, 6, 12], [6, 12]]
     assert [len(bars.get_segments()) for bars in condition.collections] == [3, 0]
     assert cells_of(severity) == ["cannot be computed"]
-    assert legend_of(severity) == ["SimCLR", "raw pixels"]
+    assert legend_labels(severity) == ["SimCLR", "raw pixels"]
     looks = {(line.get_marker(), line.get_linestyle()) for line in condition.lines}
     assert len(looks) == 2, "told apart without colour"
-    assert nothing_overlaps(figures[0])
+    assert has_no_overlaps(figures[0])
 
 
 @pytest.mark.parametrize("names", [1, 7])
 @pytest.mark.parametrize("tasks", [1, 2, 4])
 def test_label_efficiency_of_few_and_many(names, tasks, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     of_task = {f"{number} is a comparator with a long name": curve([7]) for number in range(names)}
     draw_efficiency(tmp_path / "l.png", {f"{number} {LONG}": of_task for number in range(tasks)})
-    assert nothing_overlaps(figures[0])
+    assert has_no_overlaps(figures[0])
     assert len(figures[0].axes[min(tasks, 3) - 1].get_legend().texts) == names
 
 
 def test_lesions_are_counted_by_what_is_there(tmp_path, monkeypatch):
     """Of 10 with the lesion 8 are found; of 400 without it one is a false alarm."""
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     tables = [[[399, 1], [2, 8]], [[5, 0], [0, 0]]]
     draw_lesions(tmp_path / "l.png", CONDITIONS[1:3], tables, not_evaluable=CONDITIONS[2:3])
     counts, percent = figures[0].axes
@@ -134,20 +138,22 @@ def test_lesions_are_counted_by_what_is_there(tmp_path, monkeypatch):
     assert labels_of(percent.yaxis) == ["AR (10 / 400)", "MVP* (0 / 5)"]
     assert cells_of(counts) == ["8", "2", "1", "399", "0", "0", "0", "5"]
     assert cells_of(percent) == ["80", "20", "<1", ">99", "0", "100"], "none has the second"
-    assert "grey: none here" in foot_of(figures[0]) and "* cannot be evaluated" in foot_of(figures[0])
-    assert "AR = Aortic Valve Regurgitation" in foot_of(figures[0]).replace("\xa0", " ")
+    assert "grey: none here" in footnote_text(figures[0]) and "* cannot be evaluated" in footnote_text(
+        figures[0]
+    )
+    assert "AR = Aortic Valve Regurgitation" in footnote_text(figures[0]).replace("\xa0", " ")
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])
 def test_lesions_of_few_and_many(n, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     draw_lesions(tmp_path / "l.png", NAMES[:n], note="SYNTHETIC demo data")
-    assert nothing_overlaps(figures[0])
-    assert "grey" not in foot_of(figures[0])
+    assert has_no_overlaps(figures[0])
+    assert "grey" not in footnote_text(figures[0])
 
 
 def test_forest_says_what_cannot_be_computed(tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     rows = [("SimCLR", 0.7, 0.6, 0.8), ("random encoder", None, None, None), ("pixels", 0.5, None, 0.6)]
     draw_forest(tmp_path / "f.png", rows)
     (axes,) = figures[0].axes
@@ -164,10 +170,10 @@ def test_forest_says_what_cannot_be_computed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("n", [1, 12])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_forest_of_few_and_many_long_names(n, value, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     rows = [(f"{number}: {LONG}", value, value, value) for number in range(n)]
     draw_forest(tmp_path / "f.png", rows, task=LONG, chance=value)
-    assert nothing_overlaps(figures[0])
+    assert has_no_overlaps(figures[0])
     (axes,) = figures[0].axes
     boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
     assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))

@@ -1,11 +1,11 @@
 import pytest
 from pictures import (
-    drawn_on_pages,
-    draws_the_same_bytes_and_nothing_else,
     epochs,
-    foot_of,
-    legend_of,
-    nothing_overlaps,
+    footnote_text,
+    has_no_overlaps,
+    is_reproducible,
+    legend_labels,
+    record_figures,
     size_in_inches,
 )
 
@@ -23,10 +23,12 @@ def measured(n, every=5):
 
 
 @pytest.mark.parametrize(
-    "draw", [plots_pretraining.simclr_loss, plots_pretraining.simclr_diagnostics], ids=["loss", "diagnostics"]
+    "draw",
+    [plots_pretraining.plot_simclr_loss, plots_pretraining.plot_simclr_diagnostics],
+    ids=["loss", "diagnostics"],
 )
 def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
-    assert draws_the_same_bytes_and_nothing_else(lambda path: draw(path, measured(7), note="demo"), tmp_path)
+    assert is_reproducible(lambda path: draw(path, measured(7), note="demo"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -39,44 +41,48 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
     ],
 )
 def test_losses_that_are_not_known_are_left_out(records, tmp_path):
-    plots_pretraining.simclr_loss(tmp_path / "simclr.png", records, note="")
+    plots_pretraining.plot_simclr_loss(tmp_path / "simclr.png", records, note="")
     assert size_in_inches(tmp_path / "simclr.png")[0] == 8.5
 
 
 def test_the_perfect_loss_is_a_line_only_where_it_does_not_squash_the_curves(tmp_path, monkeypatch):
     """The curves and the uniform values here go from 3.9 to 4.8: three times that is down to 2.1."""
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     for perfect in (2.2, 2.0, None, float("nan")):
-        plots_pretraining.simclr_loss(tmp_path / "simclr.png", epochs(7, perfect=perfect), note="")
-    plots_pretraining.simclr_loss(tmp_path / "without.png", epochs(7), note="")
+        plots_pretraining.plot_simclr_loss(tmp_path / "simclr.png", epochs(7, perfect=perfect), note="")
+    plots_pretraining.plot_simclr_loss(tmp_path / "without.png", epochs(7), note="")
     near, far, *without = figures
     label = "perfectly aligned and uniform: 2.200"
-    assert label in legend_of(near.axes[0]) and "2.200" not in foot_of(near)
+    assert label in legend_labels(near.axes[0]) and "2.200" not in footnote_text(near)
     assert near.axes[0].get_ylim()[0] < 2.2
-    assert not any("perfectly" in text for text in legend_of(far.axes[0])) and "2.000" in foot_of(far)
+    assert not any("perfectly" in text for text in legend_labels(far.axes[0])) and "2.000" in footnote_text(
+        far
+    )
     assert far.axes[0].get_ylim()[0] > 3.5
     for figure in without:
-        assert "erfect" not in "".join([*legend_of(figure.axes[0]), foot_of(figure)])
+        assert "erfect" not in "".join([*legend_labels(figure.axes[0]), footnote_text(figure)])
     assert (tmp_path / "simclr.png").read_bytes() == (tmp_path / "without.png").read_bytes()
 
 
-@pytest.mark.parametrize("draw", [plots_pretraining.simclr_loss, plots_pretraining.simclr_diagnostics])
+@pytest.mark.parametrize(
+    "draw", [plots_pretraining.plot_simclr_loss, plots_pretraining.plot_simclr_diagnostics]
+)
 def test_it_is_said_where_the_average_of_the_weights_is_measured(draw, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     for averaged in (True, False):
         draw(tmp_path / "x.png", [row | {"averaged": averaged} for row in measured(7)], note="")
-    assert ["moving average" in foot_of(figure) for figure in figures] == [True, False]
+    assert ["moving average" in footnote_text(figure) for figure in figures] == [True, False]
 
 
 def test_the_perfect_loss_of_unknown_curves(tmp_path):
     records = epochs(2, loss=None, val_loss=None, uniform=None, val_uniform=None, perfect=1.0)
-    plots_pretraining.simclr_loss(tmp_path / "simclr.png", records, note="")
+    plots_pretraining.plot_simclr_loss(tmp_path / "simclr.png", records, note="")
     assert size_in_inches(tmp_path / "simclr.png")[0] == 8.5
 
 
 def test_diagnostics_are_drawn_where_measured(tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
-    plots_pretraining.simclr_diagnostics(tmp_path / "d.png", measured(17), note="")
+    figures = record_figures(monkeypatch)
+    plots_pretraining.plot_simclr_diagnostics(tmp_path / "d.png", measured(17), note="")
     *single, knn = figures[0].axes
     assert [axes.get_title(loc="left") for axes in single] == [
         "Alignment",
@@ -94,11 +100,11 @@ def test_diagnostics_are_drawn_where_measured(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 3, 100])
 def test_diagnostics_do_not_overlap(n, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
-    plots_pretraining.simclr_diagnostics(tmp_path / "d.png", measured(n), note="SYNTHETIC demo data")
+    figures = record_figures(monkeypatch)
+    plots_pretraining.plot_simclr_diagnostics(tmp_path / "d.png", measured(n), note="SYNTHETIC demo data")
     (figure,) = figures
     knn = figure.axes[3]
-    assert nothing_overlaps(figure)
+    assert has_no_overlaps(figure)
     assert not knn._left_title.get_window_extent().overlaps(knn.get_legend().get_window_extent())
 
 
@@ -112,8 +118,8 @@ def test_diagnostics_do_not_overlap(n, tmp_path, monkeypatch):
     ],
 )
 def test_diagnostics_say_what_was_not_measured(changes, tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
-    plots_pretraining.simclr_diagnostics(tmp_path / "d.png", epochs(3, **changes), note="")
+    figures = record_figures(monkeypatch)
+    plots_pretraining.plot_simclr_diagnostics(tmp_path / "d.png", epochs(3, **changes), note="")
     assert [text.get_text() for axes in figures[0].axes for text in axes.texts] == ["not measured"] * 4
 
 
@@ -127,7 +133,7 @@ def test_labels_of_view_sizes_lie_below_what_is_drawn():
     figure = Figure()
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     plots_pretraining.draw_diagnostic(axes, [row["epoch"] for row in epochs], {"": values})
-    plots_pretraining.mark_sizes(axes, epochs)
+    plots_pretraining.mark_view_sizes(axes, epochs)
     canvas.draw()
     lowest = axes.transData.transform((1, 0.0))[1]
     labels = [text.get_window_extent() for text in axes.texts]
@@ -137,6 +143,6 @@ def test_labels_of_view_sizes_lie_below_what_is_drawn():
 def test_the_annealing_is_explained():
     rows = [{"epoch": n, "annealing": n > 4} for n in range(1, 7)]
     assert any(
-        "From epoch 5 on the learning rate falls to 0" in line for line in plots_pretraining.notes(rows)
+        "From epoch 5 on the learning rate falls to 0" in line for line in plots_pretraining.epoch_notes(rows)
     )
-    assert not any("learning rate" in line for line in plots_pretraining.notes(rows[:4]))
+    assert not any("learning rate" in line for line in plots_pretraining.epoch_notes(rows[:4]))

@@ -1,13 +1,15 @@
 from pathlib import Path
 
 import pytest
-from pictures import drawn_on_pages, epochs, nothing_overlaps, size_in_inches
+from pictures import epochs, has_no_overlaps, record_figures, size_in_inches
 
 from simclr_rhd.report.charts import style as canvas
 
 
 def draw(path, *, title="View: loss of the linear head", note=""):
-    canvas.losses(path, title, epochs(3), held_out="validation", bounds={}, note=note, foot=["Explained."])
+    canvas.plot_losses(
+        path, title, epochs(3), held_out="validation", bounds={}, note=note, footnotes=["Explained."]
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def test_short_names_stay_apart_and_short():
     ]
     shorts = canvas.short_names(names)
     assert len(set(shorts)) == len(names)
-    assert max(map(len, shorts)) <= canvas.LONGEST
+    assert max(map(len, shorts)) <= canvas.MAX_LABEL_CHARS
     assert canvas.short_names(["PLAX", "PSAX"]) == ["PLAX", "PSAX"]
 
 
@@ -81,10 +83,10 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
 
 
 def test_a_long_title_goes_over_several_lines(tmp_path, monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     draw(tmp_path / "long.png", title="A title of many words that " * 5, note="SYNTHETIC demo data")
     assert figures[0].texts[0].get_text().count("\n") == 1
-    assert nothing_overlaps(figures[0])
+    assert has_no_overlaps(figures[0])
     draw(tmp_path / "short.png", note="SYNTHETIC demo data")
     long, short = (size_in_inches(tmp_path / f"{name}.png")[1] for name in ("long", "short"))
     assert 0.1 < long - short < 0.4

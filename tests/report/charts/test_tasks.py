@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from pictures import AWKWARD, CONDITIONS, draws_the_same_bytes_and_nothing_else, epochs, size_in_inches
+from pictures import AWKWARD, CONDITIONS, epochs, is_reproducible, size_in_inches
 
 from simclr_rhd.report.charts import tasks as plots_tasks
 
@@ -8,7 +8,7 @@ from simclr_rhd.report.charts import tasks as plots_tasks
 def draw_confusion(path, classes, matrix=None, **changes):
     matrix = np.eye(len(classes), dtype=int) if matrix is None else matrix
     keywords = {"level": "frames", "not_evaluable": [], "note": ""} | changes
-    plots_tasks.confusion(path, "condition", matrix, classes, **keywords)
+    plots_tasks.plot_confusion(path, "condition", matrix, classes, **keywords)
 
 
 def draw_embedding(path, n, classes, **changes):
@@ -16,11 +16,13 @@ def draw_embedding(path, n, classes, **changes):
     labels = rng.integers(-1, len(classes), n)
     videos = changes.pop("videos", [f"v{number}" for number in range(n)])
     keywords = {"parts": ["test", "train"] * (n // 2) + ["val"] * (n % 2), "note": ""} | changes
-    plots_tasks.embedding(path, "UMAP", rng.normal(size=(n, 2)), "view", labels, classes, videos, **keywords)
+    plots_tasks.plot_embedding(
+        path, "UMAP", rng.normal(size=(n, 2)), "view", labels, classes, videos, **keywords
+    )
 
 
 DRAWINGS = {
-    "head": lambda path: plots_tasks.head_loss(path, "view", epochs(7), note="SYNTHETIC demo data"),
+    "head": lambda path: plots_tasks.plot_head_loss(path, "view", epochs(7), note="SYNTHETIC demo data"),
     "confusion": lambda path: draw_confusion(path, CONDITIONS, not_evaluable=CONDITIONS[1:2]),
     "embedding": lambda path: draw_embedding(path, 31, CONDITIONS),
 }
@@ -28,7 +30,7 @@ DRAWINGS = {
 
 @pytest.mark.parametrize("draw", DRAWINGS.values(), ids=DRAWINGS.keys())
 def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
-    assert draws_the_same_bytes_and_nothing_else(draw, tmp_path)
+    assert is_reproducible(draw, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -41,18 +43,18 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
     ],
 )
 def test_losses_that_are_not_known_are_left_out(records, tmp_path):
-    plots_tasks.head_loss(tmp_path / "head.png", "severity", records, note="")
+    plots_tasks.plot_head_loss(tmp_path / "head.png", "severity", records, note="")
     assert size_in_inches(tmp_path / "head.png")[0] == 8.5
 
 
 def test_the_last_best_epoch_is_marked(tmp_path):
     """Every improvement is a best epoch at its time; the weights kept are those of the last."""
     records = epochs(5)
-    plots_tasks.head_loss(tmp_path / "first.png", "view", records, note="")
+    plots_tasks.plot_head_loss(tmp_path / "first.png", "view", records, note="")
     records[3]["best"] = True
-    plots_tasks.head_loss(tmp_path / "both.png", "view", records, note="")
+    plots_tasks.plot_head_loss(tmp_path / "both.png", "view", records, note="")
     records[0]["best"] = False
-    plots_tasks.head_loss(tmp_path / "last.png", "view", records, note="")
+    plots_tasks.plot_head_loss(tmp_path / "last.png", "view", records, note="")
     assert (tmp_path / "both.png").read_bytes() == (tmp_path / "last.png").read_bytes()
     assert (tmp_path / "first.png").read_bytes() != (tmp_path / "last.png").read_bytes()
 
@@ -84,7 +86,7 @@ def test_embedding_of_few_and_many_videos(n, changes, tmp_path):
 
 def test_points_without_a_place_are_left_out(tmp_path):
     points = np.full((4, 2), np.nan)
-    plots_tasks.embedding(
+    plots_tasks.plot_embedding(
         tmp_path / "e.png",
         "t-SNE",
         points,

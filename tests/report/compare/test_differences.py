@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import drawn_on_pages
+from pictures import record_figures
 
 import main
 from simclr_rhd.cli.arguments import CompareArgs
@@ -21,9 +21,9 @@ from simclr_rhd.evaluation import results as evaluation
 from simclr_rhd.evaluation.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
-from simclr_rhd.report.compare.answers import PAIR
 from simclr_rhd.report.compare.charts import charts
 from simclr_rhd.report.compare.load_run import read_run, read_runs
+from simclr_rhd.report.compare.predictions import LESION_SEPARATOR
 
 VIEWS = ["A4C", "PLAX"]
 LESIONS = ["Healthy", "AR late", "AR late + AR"]  # the name of one is part of another
@@ -92,8 +92,8 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
 
 
 def compared(*folders):
-    runs = compare.named(read_runs(folders))
-    return runs, compare.differences(runs)
+    runs = compare.name_runs(read_runs(folders))
+    return runs, compare.compare_runs(runs)
 
 
 def one_difference(first, other, question="view"):
@@ -103,7 +103,7 @@ def one_difference(first, other, question="view"):
 
 def page_of(tmp_path, *folders):
     out = tmp_path / "page.html"
-    comparison.write_html(out, compare.named(read_runs(folders)))
+    comparison.write_html(out, compare.name_runs(read_runs(folders)))
     return out.read_text(encoding="utf-8")
 
 
@@ -121,9 +121,9 @@ def test_a_paired_difference_by_hand(tmp_path):
     of = cohort()
     found = one_difference(save(tmp_path / "a", of, A_WRONG), save(tmp_path / "b", of))
     assert found.margin["balanced_accuracy"] == pytest.approx(5 / 12)
-    assert (found.level, found.groups, found.classes, found.says) == ("video", 12, 2, "better")
+    assert (found.level, found.groups, found.classes, found.outcome) == ("video", 12, 2, "better")
     back = one_difference(tmp_path / "b", tmp_path / "a")
-    assert back.margin["balanced_accuracy"] == pytest.approx(-5 / 12) and back.says == "worse"
+    assert back.margin["balanced_accuracy"] == pytest.approx(-5 / 12) and back.outcome == "worse"
 
 
 def test_the_interval_is_over_groups_drawn_for_both_runs_alike(tmp_path):
@@ -148,7 +148,7 @@ def test_the_interval_is_over_groups_drawn_for_both_runs_alike(tmp_path):
 )
 def test_what_an_interval_says(tmp_path, wrong, groups, says):
     of = cohort(groups=groups)
-    assert one_difference(save(tmp_path / "a", of, wrong), save(tmp_path / "b", of)).says == says
+    assert one_difference(save(tmp_path / "a", of, wrong), save(tmp_path / "b", of)).outcome == says
 
 
 def test_the_order_of_classes_and_frames_does_not_matter(tmp_path):
@@ -202,7 +202,7 @@ def some_frames(of):
 def test_runs_that_were_tested_otherwise_have_a_reason_and_no_difference(tmp_path, change, reason):
     of = cohort()
     found = one_difference(save(tmp_path / "a", of), save(tmp_path / "b", change(of)))
-    assert (found.reason, found.margin, found.says) == (reason, None, "")
+    assert (found.reason, found.margin, found.outcome) == (reason, None, "")
 
 
 def test_runs_grouped_otherwise_have_a_reason(tmp_path):
@@ -242,12 +242,12 @@ def test_lesions_are_compared_one_by_one(tmp_path):
     _, found = compared(first, other)
     assert list(found) == ["condition: AR late", "condition: AR"]
     assert [of["b"].margin["balanced_accuracy"] for of in found.values()] == pytest.approx([1, 1])
-    assert PAIR == labels.LESION_SEPARATOR
+    assert LESION_SEPARATOR == labels.LESION_SEPARATOR
 
 
 def test_the_scores_are_those_of_the_run(tmp_path):
     of = cohort()
-    asked = read_run(save(tmp_path / "a", of, A_WRONG)).asked["view"]
+    asked = read_run(save(tmp_path / "a", of, A_WRONG)).results["view"]
     assert asked.level == "video"
     assert asked.ours["video"].value == pytest.approx(7 / 12)
     assert asked.pixels["video"].value == pytest.approx(2 / 3)
@@ -258,10 +258,10 @@ def test_names_tell_runs_apart(tmp_path):
     long = "an-experiment-whose-name-is-long-"
     names = ["x/models", "y/models", "z", f"{long}1", f"{long}2", "q\x1b[31m"]
     folders = [save(tmp_path / name, of) for name in names]
-    found = list(compare.named(read_runs(folders)))
+    found = list(compare.name_runs(read_runs(folders)))
     assert found[:3] == ["x/models", "y/models", "z"]
     assert found[3].endswith("long-1") and found[4].endswith("long-2") and found[5] == "q?[31m"
-    assert max(map(len, found)) <= compare.LONGEST
+    assert max(map(len, found)) <= compare.MAX_RUN_NAME_CHARS
 
 
 def test_settings_that_differ_are_told_in_the_flags_spelling(tmp_path):
@@ -269,13 +269,13 @@ def test_settings_that_differ_are_told_in_the_flags_spelling(tmp_path):
     flags = {"batch_size": 128, "flip": 0.5, "finetune": True, "label_fractions": [0.1, 1]}
     first, other = save(tmp_path / "a", of), save(tmp_path / "b", of, flags=flags, device="H100")
     runs, _ = compared(first, other)
-    assert compare.settings(runs) == {
+    assert compare.differing_settings(runs) == {
         "--batch-size": ["64", "128"],
         "--flip": ["default", "0.5"],
         "--finetune": ["off", "on"],
         "--label-fractions": ["-", "0.1,1"],
     }
-    assert compare.made_with(runs) == {"device": ["CPU", "H100"]}
+    assert compare.differing_environment(runs) == {"device": ["CPU", "H100"]}
 
 
 def test_equal_runs_are_said_to_be_equal(tmp_path):
@@ -305,8 +305,8 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
     runs, found = compared(save(tmp_path / "a", of, A_WRONG), *others)
     said = comparison.verdict(runs, found)
     assert said["shown"].startswith("Against a, b is better at view (+0.42 [")
-    assert said["chance"] == "Differences to a that are not shown: may be chance: c at view."
-    assert said["cannot"] == (
+    assert said["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
+    assert said["incomparable"] == (
         "Cannot be compared with a: d at view (tested on other patients: 9 of 15 in common)."
     )
 
@@ -324,7 +324,7 @@ def test_what_cannot_be_scored_is_a_dash(tmp_path):
     first, other = save(tmp_path / "a", one_class), save(tmp_path / "b", one_class)
     runs, found = compared(first, other)
     assert found["view"]["b"].margin is None
-    lines = [line.split() for line in comparison.in_words(runs)]
+    lines = [line.split() for line in comparison.to_text(runs)]
     assert ["a", "-", "-", "-", "the", "first", "run"] in lines
     assert "0.00" not in page_of(tmp_path, first, other)
 
@@ -363,15 +363,15 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path):
 def test_charts_state_first_last_and_best_of_each_run():
     runs = {"a": {("loss", ""): {1: 4.0, 2: 2.0, 3: 3.0}}, "b": {("knn", "view"): {5: 0.5, 10: 0.25}}}
     loss, knn = charts(runs, differing=["--seed", "--temperature"])
-    assert loss["words"] == "a: first 4 (epoch 1), last 3 (epoch 3), best 2 (epoch 2). b: not measured."
+    assert loss["alt_text"] == "a: first 4 (epoch 1), last 3 (epoch 3), best 2 (epoch 2). b: not measured."
     assert "not on one scale: --temperature differs" in loss["caption"]
-    assert knn["words"].endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
+    assert knn["alt_text"].endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
     assert "scale" not in knn["caption"] and "other frames: --seed differs" in knn["caption"]
     assert knn["title"] == "view: kNN" and knn["image"].startswith("data:image/svg+xml;base64,")
 
 
 def test_legends_of_many_runs_leave_room_for_the_curves(monkeypatch):
-    figures = drawn_on_pages(monkeypatch)
+    figures = record_figures(monkeypatch)
     charts({f"_run {n}": {("loss", ""): {1: 1.0 * n, 2: 2.0}} for n in range(15)}, differing=[])
     (figure,) = figures
     (axes,), (legend,) = figure.axes, figure.legends

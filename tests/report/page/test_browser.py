@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from a_run import conclude, make_dataset
+from untrained_run import evaluate_run, make_dataset
 
 from simclr_rhd.report.page.page import write_html
 
@@ -43,7 +43,7 @@ def reports(tmp_path_factory):
             folder = tmp_path_factory.mktemp(name)
             rejected = [(f"{'a-long-name-' * 9}.png", "cannot be read: truncated " * 6)]
             dataset = make_dataset(CLASSES[name], patients=patients, frames=2, folds=folds, rejected=rejected)
-            assert conclude(dataset, folder, patch) == 0
+            assert evaluate_run(dataset, folder, patch) == 0
             made[name] = folder / "report.html"
     metrics, run = (
         json.loads((made["long"].parent / name).read_text()) for name in ("metrics.json", "run.json")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd.report.page import embedding_map as projection
-from simclr_rhd.report.page.embedding_map import Ended, Projection, project
+from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied, project
 
 
 def test_too_few_rows_for_a_map():
@@ -31,18 +31,18 @@ def test_embed_is_repeatable_finite_and_parts_what_is_apart():
 
 
 def test_what_goes_wrong_in_the_other_process_is_told_here():
-    with Projection(np.zeros((2, 512), np.float32), seed=0) as maps:
+    with EmbeddingWorker(np.zeros((2, 512), np.float32), seed=0) as maps:
         with pytest.raises(ValueError, match="at least 3"):
             maps.maps()
     assert maps.process.exitcode is not None
 
 
 def test_a_process_that_dies_is_told_of_and_one_that_is_left_is_ended():
-    with Projection(np.zeros((400, 512), np.float32), seed=0) as maps:
+    with EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
         maps.process.kill()
-        with pytest.raises(Ended, match="ended with status -9"):
+        with pytest.raises(WorkerDied, match="ended with status -9"):
             maps.maps()
-    with pytest.raises(KeyboardInterrupt), Projection(np.zeros((400, 512), np.float32), seed=0) as maps:
+    with pytest.raises(KeyboardInterrupt), EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
         raise KeyboardInterrupt
     assert maps.process.exitcode == -9
 
@@ -50,7 +50,7 @@ def test_a_process_that_dies_is_told_of_and_one_that_is_left_is_ended():
 @pytest.mark.slow
 def test_the_other_process_gives_the_same_maps():
     x = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
-    with Projection(x, seed=3) as maps:
+    with EmbeddingWorker(x, seed=3) as maps:
         found = maps.maps()
     assert list(found) == list(projection.METHODS)
     for ours, theirs in zip(project(x, seed=3), found.values(), strict=True):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from a_run import make_dataset
+from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.report.page.gallery import Gallery
@@ -37,7 +37,7 @@ def test_a_class_is_shown_by_its_own_frames_of_different_groups(data):
         rows = [shot.line - 2 for shot in shots]
         assert {dataset.labels.values["view"][row] for row in rows} == {number}
         assert len({dataset.groups[row] for row in rows}) == 6
-        assert all(shot.image.startswith("data:image/jpeg") and shot.words for shot in shots)
+        assert all(shot.image.startswith("data:image/jpeg") and shot.alt_text for shot in shots)
 
 
 def test_a_class_of_one_group_is_shown_by_more_of_its_frames():
@@ -58,9 +58,12 @@ def test_the_surest_errors_come_first_and_one_of_a_video(data):
     labelled = dataset.labelled()
     assert [shot.line - 2 for shot in found["errors"]] == [labelled[17], labelled[40], labelled[3]]
     first = found["errors"][0]
-    assert first.true != first.said and first.probabilities[0] == (first.said, pytest.approx(0.98, abs=0.01))
+    assert first.true != first.predicted and first.probabilities[0] == (
+        first.predicted,
+        pytest.approx(0.98, abs=0.01),
+    )
     assert [p for _, p in first.probabilities] == sorted((p for _, p in first.probabilities), reverse=True)
-    assert first.true in first.words and first.said in first.words
+    assert first.true in first.alt_text and first.predicted in first.alt_text
 
 
 def test_doubtful_frames_are_those_of_most_entropy(data):
@@ -68,8 +71,8 @@ def test_doubtful_frames_are_those_of_most_entropy(data):
     table = answers(cohort)
     table["view"][9] = [0.34, 0.33, 0.33]
     found = Gallery(dataset, cohort).failures(cohort.targets()[0], table, np.arange(len(cohort.paths)))
-    assert found["doubts"][0].line - 2 == dataset.labelled()[9] and len(found["doubts"]) == 8
-    assert found["errors"] == [] or found["errors"][0].line == found["doubts"][0].line
+    assert found["uncertain"][0].line - 2 == dataset.labelled()[9] and len(found["uncertain"]) == 8
+    assert found["errors"] == [] or found["errors"][0].line == found["uncertain"][0].line
 
 
 def test_every_class_said_has_its_turn_among_the_explained(data):
@@ -80,14 +83,16 @@ def test_every_class_said_has_its_turn_among_the_explained(data):
         asked.append((rows, classes))
         return np.ones((len(rows), 8, 8), np.float32), 2
 
-    found = Gallery(dataset, cohort).explained(
+    found = Gallery(dataset, cohort).explanations(
         cohort.targets()[0], answers(cohort, wrong=[5, 30]), np.arange(len(cohort.paths)), explain
     )
     ((rows, classes),) = asked
     shots = [shot for shot, _, hot in found["shots"] if hot]
-    assert [shot.said == shot.true for shot in shots] == [True] * 3 + [False] * 2 and found["fields"] == 2
+    assert [shot.predicted == shot.true for shot in shots] == [True] * 3 + [False] * 2 and found[
+        "fields"
+    ] == 2
     assert set(classes[:3]) == {0, 1, 2}
-    assert [CLASSES["view"][number] for number in classes] == [shot.said for shot in shots]
+    assert [CLASSES["view"][number] for number in classes] == [shot.predicted for shot in shots]
     assert [dataset.labelled()[row] + 2 for row in rows] == [shot.line for shot in shots]
 
 
@@ -95,8 +100,8 @@ def test_nothing_tested_nothing_explained(data):
     dataset, cohort = data
     gallery, none = Gallery(dataset, cohort), np.zeros(0, dtype=int)
     question, table = cohort.targets()[0], answers(cohort)
-    assert gallery.explained(question, table, none, lambda *_: pytest.fail("asked")) is None
-    assert gallery.failures(question, table, none) == {"errors": [], "doubts": []}
+    assert gallery.explanations(question, table, none, lambda *_: pytest.fail("asked")) is None
+    assert gallery.failures(question, table, none) == {"errors": [], "uncertain": []}
 
 
 def test_pairs_are_found_by_their_names_and_patients_have_numbers(data):
@@ -106,4 +111,4 @@ def test_pairs_are_found_by_their_names_and_patients_have_numbers(data):
         [{"test_path": keys[6], "other_path": keys[13], "value": 0.9}]
     )
     assert (one.line, other.line, value) == (8, 15, 0.9)
-    assert one.words == "Tested, [patient 1]" and other.words == "Of another part, [patient 2]"
+    assert one.alt_text == "Tested, [patient 1]" and other.alt_text == "Of another part, [patient 2]"

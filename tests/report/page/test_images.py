@@ -29,7 +29,7 @@ def test_large_frames_are_made_smaller_and_small_ones_not_larger():
 def test_heat_lightens_where_it_is_hot_and_leaves_the_rest():
     frame, heat = np.full((1, 40, 40), 60, np.uint8), np.zeros((40, 40), np.float32)
     heat[:, 20:] = 1
-    picture = np.asarray(opened(images.heated(frame, heat), "jpeg"), dtype=int)
+    picture = np.asarray(opened(images.overlay_heatmap(frame, heat), "jpeg"), dtype=int)
     assert np.abs(picture[20, 4] - 60).max() <= 4
     assert picture[20, 35, 0] > 150 and picture[20, 35].sum() > 400
 

@@ -5,11 +5,11 @@ import stat
 from html.parser import HTMLParser
 
 import pytest
-from a_run import FakeProjection, conclude, make_dataset
-from results import HOSTILE, RUN, metrics, scores, task
+from results import HOSTILE, RUN, metrics, scores, task_result
+from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
 from simclr_rhd.report.page import page as report
-from simclr_rhd.report.page.embedding_map import Ended
+from simclr_rhd.report.page.embedding_map import WorkerDied
 
 # What a file, a class, a label or a reason may be called, for harm or by accident.
 NASTY = [
@@ -87,7 +87,7 @@ def whole(tmp_path_factory):
     rejected = [(f"labelled/{name}_p3_frame1.png", f"cannot be read: {name}") for name in names]
     dataset = make_dataset(classes, prefix=HOSTILE.replace("/", "|"), rejected=rejected)
     with pytest.MonkeyPatch.context() as patch:
-        assert conclude(dataset, folder, patch) == 0
+        assert evaluate_run(dataset, folder, patch) == 0
     return (folder / "report.html").read_text(encoding="utf-8"), folder
 
 
@@ -175,7 +175,7 @@ def test_the_only_script_is_the_one_that_the_policy_allows(whole):
 
 
 def test_a_page_without_figures_has_all_figures_in_words(tmp_path):
-    text = write(tmp_path, metrics(view=task(0.9, 0.8, low=0.7), condition=task(None, None)))
+    text = write(tmp_path, metrics(view=task_result(0.9, 0.8, low=0.7), condition=task_result(None, None)))
     page = Page(text)
     assert page.all("img") == [] and page.all("script") == [] and "script-src 'none'" in text
     assert not re.search(r"https?://|url\(|@import", text)
@@ -186,7 +186,7 @@ def test_a_page_without_figures_has_all_figures_in_words(tmp_path):
 
 
 def test_nasty_runs_and_classes_are_text_without_figures_too(tmp_path):
-    found = metrics(view=task(0.9, 0.8, classes=(HOSTILE, "b"), not_evaluable=[HOSTILE]))
+    found = metrics(view=task_result(0.9, 0.8, classes=(HOSTILE, "b"), not_evaluable=[HOSTILE]))
     text = write(tmp_path, found, rejected=[(HOSTILE, HOSTILE)])
     assert "<script" not in text.lower()
     assert Page(text).text.count(HOSTILE) >= 6
@@ -196,7 +196,7 @@ def test_warnings_come_first_and_what_is_left_out_is_named(tmp_path):
     classes = [f"Aortic Valve Regurgitation of the sort {number}" for number in range(14)]
     found = metrics(
         view={"classes": ["A4C"], "not_evaluable": [], "skipped": "one class in training"},
-        condition=task(0.9, 0.8, classes=classes, not_evaluable=classes[2:]),
+        condition=task_result(0.9, 0.8, classes=classes, not_evaluable=classes[2:]),
     )
     found["synthetic"] = found["split"]["leaky"] = True
     page = Page(write(tmp_path, found)).text
@@ -206,7 +206,7 @@ def test_warnings_come_first_and_what_is_left_out_is_named(tmp_path):
 
 
 def test_what_was_asked_for_stands_beside_the_heads(tmp_path):
-    found = metrics(view=task(0.6, 0.5, low=0.55))
+    found = metrics(view=task_result(0.6, 0.5, low=0.55))
     of_view = found["tasks"]["view"]
     of_view["leak"] = {"leaky": True, "frame": scores(0.97, ("a", "b"))}
     of_view["finetuned"] = {
@@ -220,7 +220,7 @@ def test_what_was_asked_for_stands_beside_the_heads(tmp_path):
 
 
 def test_pairs_that_look_nearly_identical_are_an_alarm(tmp_path):
-    found = metrics(view=task(0.9, 0.8))
+    found = metrics(view=task_result(0.9, 0.8))
     assert "nearly identical to a frame" in Page(write(tmp_path, found)).text
     found["audit"]["near_identical"]["found"] = 3
     assert "3 pairs of frames in different parts look nearly identical" in Page(write(tmp_path, found)).text
@@ -230,7 +230,7 @@ def test_more_rejected_files_than_are_listed_are_counted(tmp_path):
     rejected = [(f"f{number}.png", "truncated") for number in range(51)]
     page = " ".join(
         Page(
-            write(tmp_path, metrics(view=task(0.9, 0.8)), rejected=rejected[:50], n_rejected=51)
+            write(tmp_path, metrics(view=task_result(0.9, 0.8)), rejected=rejected[:50], n_rejected=51)
         ).text.split()
     )
     assert "51 files could not be used, of which the first 50" in page
@@ -238,7 +238,7 @@ def test_more_rejected_files_than_are_listed_are_counted(tmp_path):
 
 
 def test_html_leaves_its_arguments_alone_and_is_written_whole(tmp_path):
-    found = metrics(view=task(0.9, 0.8))
+    found = metrics(view=task_result(0.9, 0.8))
     before, run = copy.deepcopy(found), copy.deepcopy(RUN)
     old = write(tmp_path, found)
     assert found == before and run == RUN
@@ -251,44 +251,44 @@ def test_html_leaves_its_arguments_alone_and_is_written_whole(tmp_path):
 
 def test_a_matrix_has_shares_of_its_rows_and_none_of_an_empty_one():
     result = {"classes": ["a", "b"], "test": {"frame": {"confusion": [[3, 1], [0, 0]]}}}
-    found = report.matrix(result, "frame")
+    found = report.confusion_table(result, "frame")
     assert [row["total"] for row in found["rows"]] == [4, 0] and not found["none"]
     shares = [[cell["share"] for cell in row["cells"]] for row in found["rows"]]
     assert shares == [[0.75, 0.25], [None, None]]
 
 
 def test_the_most_frequent_mistake_is_told_and_none_where_there_is_none():
-    result = task(0.7, 0.6, classes=["a", "b"])
+    result = task_result(0.7, 0.6, classes=["a", "b"])
     result["test"]["video"]["confusion"] = [[15, 3], [1, 4]]
-    assert report.mistake(result, "video") == "a taken for b, 3 of 18 videos"
+    assert report.most_frequent_mistake(result, "video") == "a taken for b, 3 of 18 videos"
     result["test"]["video"]["confusion"] = [[15, 0], [0, 4]]
-    assert report.mistake(result, "video") == ""
+    assert report.most_frequent_mistake(result, "video") == ""
     result["test"]["frame"]["confusion"] = [[15, 3], [1, 4]]
-    assert report.errors(result) == (4, 23)
+    assert report.count_errors(result) == (4, 23)
 
 
 def test_classes_that_do_not_count_are_no_mistakes():
-    result = task(0.7, 0.6, classes=["a", "b", "c"], not_evaluable=["c"])
+    result = task_result(0.7, 0.6, classes=["a", "b", "c"], not_evaluable=["c"])
     counts = [[15, 3, 0], [1, 4, 0], [9, 0, 0]]
     result["test"]["video"]["confusion"] = result["test"]["frame"]["confusion"] = counts
-    assert report.mistake(result, "video") == "a taken for b, 3 of 18 videos"
-    assert report.errors(result) == (4, 23)
+    assert report.most_frequent_mistake(result, "video") == "a taken for b, 3 of 18 videos"
+    assert report.count_errors(result) == (4, 23)
 
 
 def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
-    class Lost(FakeProjection):
+    class Lost(FakeEmbeddingWorker):
         def maps(self):
-            raise Ended("the process ended")
+            raise WorkerDied("the process ended")
 
     dataset = make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []})
-    assert conclude(dataset, tmp_path, monkeypatch, projection=Lost) == 0
+    assert evaluate_run(dataset, tmp_path, monkeypatch, projection=Lost) == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "The maps could not be computed" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
 
 
 def test_the_page_says_how_many_differences_hold_together(tmp_path):
-    result = task(0.9, 0.8, low=0.7) | {"comparisons": 5, "draws": {"random encoder": 3}}
+    result = task_result(0.9, 0.8, low=0.7) | {"comparisons": 5, "draws": {"random encoder": 3}}
     text = " ".join(Page(write(tmp_path, metrics(view=result))).text.split())
     assert "The intervals of the 5 differences of this task hold together with 95 % (Bonferroni)." in text
     assert "The untrained encoder is the mean of 3 draws." in text
@@ -314,7 +314,7 @@ def test_files_left_out_do_not_name_a_patient(tmp_path, monkeypatch):
     lost = "could not be fetched: no /srv/Smith/p12/p7.dcm"
     rejected = [("labelled/xp12_frame1.png", "damaged"), ("p3.png", "empty file"), ("a.dcm", lost)]
     dataset = make_dataset(names, rejected=rejected)
-    assert conclude(dataset, tmp_path / "run", monkeypatch, "--no-figures") == 0
+    assert evaluate_run(dataset, tmp_path / "run", monkeypatch, "--no-figures") == 0
     page = (tmp_path / "run" / "report.html").read_text()
     assert "p12" not in page and "p3.png" not in page and "x[patient 13]_frame1.png" in page
     assert stat.S_IMODE((tmp_path / "run" / "metrics.json").stat().st_mode) == 0o600, "it names groups"

@@ -1,5 +1,5 @@
 import numpy as np
-from a_run import make_dataset
+from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.report.page import sections as contents
@@ -15,7 +15,7 @@ def test_an_absent_lesion_is_explained_by_what_speaks_against_it(monkeypatch):
         return np.zeros((len(outputs), size, size), np.float32), 2
 
     monkeypatch.setattr(contents, "grad_cam", cam)
-    explain = contents.explainer(dataset, cohort, [None], [None], size=32)
+    explain = contents.make_explainer(dataset, cohort, [None], [None], size=32)
     tested = np.flatnonzero(cohort.folds[0] == "test")[:2]
     for question in cohort.targets():
         explain(question, tested, np.array([0, 1]))  # absent, present

@@ -16,15 +16,15 @@ from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.report.charts.style import COLOURS, DPI, MARKERS, PALE
 from simclr_rhd.report.page import images
 
-GRID = 1000  # steps of a map's side
-NOT_ASKED = -1
+GRID_STEPS = 1000  # steps of a map's side
+NOT_TESTED = -1
 
 
-def atlas(
+def embedding_viewer(
     points: Mapping[str, np.ndarray],
-    shown: np.ndarray,
-    cohort: LabelledSet,
-    table: Probabilities,
+    mapped: np.ndarray,
+    labelled_set: LabelledSet,
+    probabilities: Probabilities,
     parts: np.ndarray,
     *,
     frames: np.ndarray | Frames,
@@ -35,9 +35,9 @@ def atlas(
 
     Args:
         points: {method: (m, 2)}.
-        shown: (m,) which of the n labelled frames the points are.
-        cohort: the labelled frames.
-        table: the answers of tested frames, NaN for others.
+        mapped: (m,) which of the n labelled frames the points are.
+        labelled_set: the labelled frames.
+        probabilities: the answers of tested frames, NaN for others.
         parts: (n,) names of parts, as `split.csv` tells them.
         frames: all frames.
         rows: (n,) which of them are the labelled ones.
@@ -48,15 +48,18 @@ def atlas(
         thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes", "true",
         "said" (both -1 where unknown), "p": probability of what is said in per cent}}}.
     """
-    image, side, columns = images.sprite(frames, rows[shown])
+    image, side, columns = images.sprite(frames, rows[mapped])
     return {
         "methods": {method: _on_grid(xy).tolist() for method, xy in points.items()},
         "sheet": {"image": image, "side": side, "columns": columns},
-        "names": [names.frame(int(row)) for row in rows[shown]],
-        "lines": [names.line(int(row)) for row in rows[shown]],
-        "videos": np.unique(cohort.videos[shown], return_inverse=True)[1].tolist(),
-        "parts": parts[shown].tolist(),
-        "questions": {question.name: _asked(question, table, shown) for question in cohort.targets()},
+        "names": [names.frame(int(row)) for row in rows[mapped]],
+        "lines": [names.line(int(row)) for row in rows[mapped]],
+        "videos": np.unique(labelled_set.videos[mapped], return_inverse=True)[1].tolist(),
+        "parts": parts[mapped].tolist(),
+        "questions": {
+            question.name: _target_data(question, probabilities, mapped)
+            for question in labelled_set.targets()
+        },
     }
 
 
@@ -65,23 +68,23 @@ def _on_grid(xy: np.ndarray) -> np.ndarray:
     middle = (xy.max(axis=0) + xy.min(axis=0)) / 2
     reach = max(float(np.ptp(xy, axis=0).max()), 1e-12)
     placed = (xy - middle) / reach * [1, -1]
-    return ((placed + 0.5) * GRID).round().astype(int)
+    return ((placed + 0.5) * GRID_STEPS).round().astype(int)
 
 
-def _asked(question: Target, table: Probabilities, shown: np.ndarray) -> dict[str, Any]:
-    p = question.probabilities(table)[shown]
+def _target_data(target: Target, probabilities: Probabilities, mapped: np.ndarray) -> dict[str, Any]:
+    p = target.probabilities(probabilities)[mapped]
     tested = np.isfinite(p).all(axis=1)
-    said = question.predicted(table)[shown]
+    said = target.predicted(probabilities)[mapped]
     of_said = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), said], 0)
     return {
-        "classes": question.classes,
-        "true": question.true[shown].tolist(),
-        "said": np.where(tested, said, NOT_ASKED).tolist(),
+        "classes": target.classes,
+        "true": target.true[mapped].tolist(),
+        "said": np.where(tested, said, NOT_TESTED).tolist(),
         "p": (100 * of_said).round().astype(int).tolist(),
     }
 
 
-def still(points: np.ndarray, true: np.ndarray, n_classes: int) -> bytes:
+def static_map(points: np.ndarray, true: np.ndarray, n_classes: int) -> bytes:
     """A map as a PNG with a clear background: (m, 2) points, marked by (m,) class, -1 = not annotated."""
     from matplotlib.figure import Figure
 
@@ -98,7 +101,7 @@ def still(points: np.ndarray, true: np.ndarray, n_classes: int) -> bytes:
     return stream.getvalue()
 
 
-def marks(n_classes: int) -> list[dict[str, Any]]:
+def class_marks(n_classes: int) -> list[dict[str, Any]]:
     """The mark of each class on the maps: the number of its colour, and its outline as an SVG path."""
     from matplotlib.markers import MarkerStyle
 

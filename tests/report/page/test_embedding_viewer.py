@@ -2,12 +2,12 @@ import io
 
 import numpy as np
 import pytest
-from a_run import make_dataset
 from PIL import Image
+from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
-from simclr_rhd.report.page.atlas import GRID, atlas, marks, still
+from simclr_rhd.report.page.embedding_viewer import GRID_STEPS, class_marks, embedding_viewer, static_map
 
 CLASSES = {"view": ["A4C", "PLAX"], "condition": ["Healthy", "MR"], "severity": ["Normal", "Definite"]}
 
@@ -19,7 +19,7 @@ def made(shown, points):
     table = {task: np.full((len(rows), 2), np.nan) for task in CLASSES}
     for of in table.values():
         of[tested] = [0.3, 0.7]
-    found = atlas(
+    found = embedding_viewer(
         {"t-SNE": points},
         shown,
         cohort,
@@ -36,7 +36,7 @@ def test_points_keep_their_shape_and_fill_the_grid():
     points = np.array([[0, 0], [4, 1], [2, 3.0]])
     found, *_ = made(np.array([0, 1, 2]), points)
     placed = np.array(found["methods"]["t-SNE"], dtype=float)
-    assert np.ptp(placed[:, 0]) == GRID and placed.min() >= 0 and placed.max() <= GRID
+    assert np.ptp(placed[:, 0]) == GRID_STEPS and placed.min() >= 0 and placed.max() <= GRID_STEPS
     apart = [np.linalg.norm(xy[0] - xy[1]) / np.linalg.norm(xy[0] - xy[2]) for xy in (placed, points)]
     assert apart[0] == pytest.approx(apart[1], rel=1e-2)
     assert placed[2, 1] < placed[0, 1], "up is up, though a screen counts from its top"
@@ -44,7 +44,7 @@ def test_points_keep_their_shape_and_fill_the_grid():
 
 def test_points_in_one_place_are_in_the_middle():
     found, *_ = made(np.array([0, 1, 2]), np.ones((3, 2)))
-    assert found["methods"]["t-SNE"] == [[GRID // 2] * 2] * 3
+    assert found["methods"]["t-SNE"] == [[GRID_STEPS // 2] * 2] * 3
 
 
 def test_what_is_told_of_a_point_is_of_its_frame():
@@ -61,14 +61,14 @@ def test_what_is_told_of_a_point_is_of_its_frame():
 
 def test_the_picture_that_stands_without_a_script_has_its_marks():
     points, true = np.array([[0, 0], [1, 1], [0, 1], [1, 0.0]]), np.array([0, 1, -1, 0])
-    picture = Image.open(io.BytesIO(still(points, true, 2)))
+    picture = Image.open(io.BytesIO(static_map(points, true, 2)))
     assert picture.mode == "RGBA" and picture.getpixel((5, 5))[3] == 0, "clear, for dark pages"
     colours = {colour for _, colour in picture.getcolors(1 << 20)}
     assert (0x00, 0x72, 0xB2, 255) in colours and (0xE6, 0x9F, 0x00, 255) in colours
-    assert still(points, true, 2) == still(points, true, 2)
+    assert static_map(points, true, 2) == static_map(points, true, 2)
 
 
 def test_no_two_of_many_marks_are_alike():
-    found = [(mark["colour"], mark["path"]) for mark in marks(56)]
+    found = [(mark["colour"], mark["path"]) for mark in class_marks(56)]
     assert len(set(found)) == 56 and {path[0] for _, path in found} == {"M"}
     assert not any("-0 " in path or "nan" in path for _, path in found)

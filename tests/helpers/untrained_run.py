@@ -21,7 +21,7 @@ from simclr_rhd.ssl.model import build
 SIZE = 32
 
 
-class FakeProjection:
+class FakeEmbeddingWorker:
     """Maps at once: UMAP's own start takes ten seconds, and has tests of its own."""
 
     def __init__(self, features, *, seed):
@@ -87,9 +87,9 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
     return build_dataset(store, labels, "0", **ways)
 
 
-def conclude(dataset, save_dir, monkeypatch, *flags, projection=FakeProjection):
+def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker):
     """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
-    monkeypatch.setattr("simclr_rhd.report.build.Projection", projection)
+    monkeypatch.setattr("simclr_rhd.report.build.EmbeddingWorker", projection)
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)

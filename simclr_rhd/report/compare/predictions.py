@@ -15,14 +15,14 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, shorten
 from simclr_rhd.core.text import from_cell
 
-OF_ROW = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
-PAIR = " + "  # labels.LESION_SEPARATOR, whose module imports torch
+REQUIRED_COLUMNS = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
+LESION_SEPARATOR = " + "  # labels.LESION_SEPARATOR, whose module imports torch
 
 Row = Mapping[str, str]  # {column: cell}
 
 
 @dataclass(frozen=True)
-class Answers:
+class TestPredictions:
     """What a run said of the tested frames that are annotated.
 
     Attributes:
@@ -53,7 +53,7 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     seen = set()
     try:
         header = list(map(from_cell, next(reader, [])))
-        if missing := [name for name in OF_ROW if name not in header]:
+        if missing := [name for name in REQUIRED_COLUMNS if name not in header]:
             raise UserError(f"{path}: has no column {', '.join(missing)}; {RECOVERY_ADVICE}")
         if len(set(header)) < len(header):
             raise UserError(f"{path}: two columns have one name; {RECOVERY_ADVICE}")
@@ -73,13 +73,13 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     return tasks
 
 
-def read_answers(
+def parse_predictions(
     rows: Sequence[Row],
     classes: list[str],
     path: Path,
     lesion: str | None,
-    held: Sequence[Sequence[float]] = (),
-) -> Answers:
+    prevalences: Sequence[Sequence[float]] = (),
+) -> TestPredictions:
     """The rows of a task that are annotated; of a lesion, whether it is among those named.
 
     Args:
@@ -87,7 +87,7 @@ def read_answers(
         classes: C names; absent and present for a lesion.
         path: the file that the rows are of.
         lesion: the one that is asked for; None for a choice among classes.
-        held: of each fold, the C shares that its probabilities hold for; none of a run that has no such.
+        prevalences: of each fold, the C shares that its probabilities hold for; empty where a run has none.
 
     Raises:
         UserError: there are other classes, or no probabilities.
@@ -96,7 +96,10 @@ def read_answers(
     columns = classes if lesion is None else [lesion]
     if missing := [name for name in columns if rows and f"p:{name}" not in rows[0]]:
         raise UserError(f"{path}: has no column p:{missing[0]}; {RECOVERY_ADVICE}")
-    true = [row["true"] if lesion is None else classes[lesion in row["true"].split(PAIR)] for row in rows]
+    true = [
+        row["true"] if lesion is None else classes[lesion in row["true"].split(LESION_SEPARATOR)]
+        for row in rows
+    ]
     for row, name in zip(rows, true, strict=True):
         if name not in classes:
             raise UserError(
@@ -104,26 +107,28 @@ def read_answers(
             )
     p = [[_probability(row, f"p:{name}", path) for name in columns] for row in rows]
     found = np.array(p, dtype=np.float64).reshape(len(rows), len(columns))
-    return Answers(
+    return TestPredictions(
         paths=[row["path"] for row in rows],
         videos=[row["video"] for row in rows],
         groups=[row["group"] for row in rows],
         true=true,
         probabilities=found if lesion is None else np.concatenate([1 - found, found], axis=1),
-        prevalence=np.array([_held(row, held, path) for row in rows]).reshape(len(rows), len(classes))
-        if held
+        prevalence=np.array([_fold_prevalence(row, prevalences, path) for row in rows]).reshape(
+            len(rows), len(classes)
+        )
+        if prevalences
         else np.ones((len(rows), len(classes))),
     )
 
 
-def _held(row: Row, held: Sequence[Sequence[float]], path: Path) -> Sequence[float]:
+def _fold_prevalence(row: Row, prevalences: Sequence[Sequence[float]], path: Path) -> Sequence[float]:
     fold = row.get("fold", "")
-    if not (fold.isdecimal() and 1 <= int(fold) <= len(held)):
+    if not (fold.isdecimal() and 1 <= int(fold) <= len(prevalences)):
         raise UserError(
-            f"{path}: line {row['line']}: fold: found {shorten(fold)}, wanted 1 to {len(held)}; "
+            f"{path}: line {row['line']}: fold: found {shorten(fold)}, wanted 1 to {len(prevalences)}; "
             f"{RECOVERY_ADVICE}"
         )
-    return held[int(fold) - 1]
+    return prevalences[int(fold) - 1]
 
 
 def _probability(row: Row, column: str, path: Path) -> float:
