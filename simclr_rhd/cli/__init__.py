@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from simclr_rhd.cli.commands import run
 from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
-from simclr_rhd.core import process
-from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core import logs, signals
+from simclr_rhd.core.errors import RankLost, UserError, is_out_of_memory
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -19,27 +19,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(argv)
     except SystemExit as leaving:  # argparse has printed the reason
         return int(leaving.code or 0)
-    again, kept, follows = "", "", process.rank() > 0
+    again, kept, follows = "", "", logs.rank() > 0
     if isinstance(config, Config):
         again = "the same command" + ", without --overwrite," * config.overwrite
         kept = f"; what is finished is saved, and {again} goes on from there"
-    process.start_log()
+    logs.start_log()
     try:
-        with process.handle_termination(is_follower=follows):
+        with signals.handle_termination(is_follower=follows):
             run(config, sys.argv[1:] if argv is None else list(argv))
             return 0
     except UserError as error:
-        logger.error("error: %s%s", f"rank {process.rank()}: " * follows, error)
+        logger.error("error: %s%s", f"rank {logs.rank()}: " * follows, error)
         return 2
-    except (KeyboardInterrupt, process.Terminated) as stop:
+    except (KeyboardInterrupt, signals.Terminated) as stop:
         logger.error("stopped%s", kept)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except RankLost as error:
-        if stopped := process.signal_exit_status():  # the leader ends first, when all get the signal
+        if stopped := signals.signal_exit_status():  # the leader ends first, when all get the signal
             return stopped
         logger.error(
             "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",
-            *(process.rank(), again, error),
+            *(logs.rank(), again, error),
         )
         return 1
     except OSError as error:  # a full disk, a folder that went away
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except Exception as error:
-        if process.is_out_of_memory(error):
+        if is_out_of_memory(error):
             logger.error(
                 "error: the memory does not suffice (%s)%s. A smaller --batch-size, --micro-batch or "
                 "--image-size takes less; so does a higher limit, where `ulimit -v` or a scheduler sets one",
@@ -69,4 +69,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.exception("internal error, please report it with these lines")
         return 1
     finally:
-        process.stop_log()
+        logs.stop_log()

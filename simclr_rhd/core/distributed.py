@@ -22,9 +22,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from simclr_rhd.core import process
+from simclr_rhd.core import signals
 from simclr_rhd.core.errors import RankLost, UserError
-from simclr_rhd.core.process import rank
+from simclr_rhd.core.logs import rank
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -122,12 +122,12 @@ class _Heartbeat:
                     if sign != signs[other]:
                         signs[other], self.last_seen[other] = sign, time.monotonic()
                 if (
-                    process.signal_exit_status() and not is_main_process()
+                    signals.signal_exit_status() and not is_main_process()
                 ):  # this machine is taken away: the leader saves
                     store.set("simclr-rhd/stop", "1")
                 if (
                     is_main_process()
-                    and not process.signal_exit_status()
+                    and not signals.signal_exit_status()
                     and store.check(["simclr-rhd/stop"])
                 ):
                     os.kill(os.getpid(), signal.SIGTERM)
@@ -152,7 +152,7 @@ class _Heartbeat:
                         HEARTBEAT_TIMEOUT_S,
                     ),
                 )
-                process.force_exit(1)
+                signals.force_exit(1)
 
 
 @contextmanager

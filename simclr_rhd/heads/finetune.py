@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import format_duration
+from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames

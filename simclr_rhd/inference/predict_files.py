@@ -22,7 +22,7 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
-from simclr_rhd.core.process import progress
+from simclr_rhd.core.logs import progress
 from simclr_rhd.core.records import read_json_object
 from simclr_rhd.core.text import as_cell
 from simclr_rhd.core.threads import map_ordered

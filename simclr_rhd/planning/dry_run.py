@@ -14,7 +14,7 @@ import numpy as np
 from simclr_rhd import load_model
 from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core import process
+from simclr_rhd.core import logs
 from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import workload_of
@@ -49,7 +49,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         else nullcontext(str(run.save_dir))  # followers write nothing
     )
     try:
-        with in_folder as name, process.mute_logging():
+        with in_folder as name, logs.mute_logging():
             folder = Path(name)
             record = RunRecord(None, argv=[], config=vars(config), counts=run.record.facts["counts"])
             if ranks.is_main_process():
@@ -67,7 +67,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         raise
     logger.info(
         "rehearsal: every stage works, on a handful of frames (%d, in %s)",
-        *(len(handful.part), process.format_duration(time.perf_counter() - start)),
+        *(len(handful.part), logs.format_duration(time.perf_counter() - start)),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from simclr_rhd.config import Config
-from simclr_rhd.core import process
+from simclr_rhd.core import logs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
@@ -60,7 +60,7 @@ def estimate(
     ahead = estimate_data(open_data(config), config)
     with tempfile.TemporaryDirectory() as name:
         known = _on_demo(config, name) if ahead else config
-        with process.mute_logging() if ahead else nullcontext():
+        with logs.mute_logging() if ahead else nullcontext():
             # where the list of unreadable frames, if they are too many, outlives this command
             run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
@@ -91,7 +91,7 @@ def _from_sample(ahead: DataEstimate) -> Workload:
     logger.info(
         "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
         "and %d unlabelled frames, %.2f GB in --cache-dir",
-        *(ahead.files, ahead.bytes / 1e9, process.format_duration(ahead.seconds), ahead.labelled),
+        *(ahead.files, ahead.bytes / 1e9, logs.format_duration(ahead.seconds), ahead.labelled),
         *(ahead.rows + ahead.ssl_val, ahead.decoded / 1e9),
     )
     if min(ahead.rows, ahead.labelled) < 2:

@@ -8,7 +8,7 @@ import torch
 
 from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core import process
+from simclr_rhd.core import logs
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.dataset import Dataset
@@ -173,7 +173,7 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
         folds=config.folds,
         figures=not config.no_figures,
         sizes=tuple(size_per_epoch(sizes_of(config), config.epochs)),
-        setup_s=process.elapsed() + work.data_s,
+        setup_s=logs.elapsed() + work.data_s,
         ranks=ranks.launched_world_size(),
         pretrainings=n_pretrainings(config),
         n_head_fits=n_head_fits(config),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import format_duration
+from simclr_rhd.core.logs import format_duration
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
 from simclr_rhd.ssl.batches import MAX_VAL_FRAMES
 from simclr_rhd.ssl.monitoring.validation import MAX_KNN_FRAMES

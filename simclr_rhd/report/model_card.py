@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from simclr_rhd.core.process import format_duration
+from simclr_rhd.core.logs import format_duration
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.report.summary import (
     BASELINE_NAMES,

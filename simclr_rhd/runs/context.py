@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core import process
+from simclr_rhd.core import logs
 from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
@@ -89,7 +89,7 @@ class RunContext:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
                 self.mirror.push()
-        process.log_to(self.save_dir)
+        logs.log_to(self.save_dir)
         self.record.write_to(self.save_dir / "run.json")
         write_tables(dataset, self.save_dir)
 
@@ -102,7 +102,7 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
         UserError: the folder cannot be used, or holds another run.
     """
     save_dir = local_folder(config)
-    if process.rank():  # the leader alone writes
+    if logs.rank():  # the leader alone writes
         with ranks.process_group(device):
             yield _started(config, device, identity, save_dir, None)
         return

@@ -18,7 +18,7 @@ from typing import Any
 
 import google_crc32c
 
-from simclr_rhd.core import process
+from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, write_json
 from simclr_rhd.data.sources.base import FileEntry
@@ -241,14 +241,14 @@ def open_mirror(
     except ConcurrentWriteError:
         raise
     except BaseException:
-        with process.on_forced_exit(mirror.push):
+        with signals.on_forced_exit(mirror.push):
             try:
                 mirror.push()
             except UserError as error:
                 logger.error("error: %s", error)
         raise
     try:
-        with process.on_forced_exit(mirror.push):
+        with signals.on_forced_exit(mirror.push):
             mirror.push()
     except UserError as error:
         raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core import process
+from simclr_rhd.core import signals
 from simclr_rhd.core.errors import RankLost, UserError
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.data.store.shards import Frames
@@ -305,7 +305,7 @@ class Trainer:
     @contextmanager
     def atomic_update(self) -> Iterator[None]:
         """What is inside moves the state: no signal and no other thread's `save` comes between."""
-        with self._state_lock, process.defer_signals():
+        with self._state_lock, signals.defer_signals():
             yield
 
     def save(self, path: Path) -> None:
@@ -484,7 +484,7 @@ def fit(
             if ranks.is_main_process():
                 on_checkpoint()
 
-    with process.on_forced_exit(save):
+    with signals.on_forced_exit(save):
         while not trainer.is_finished():
             if ranks.is_main_process() and len(trainer.sizes) > 1 and trainer.steps_done == 0:
                 _log_view_size(trainer)
@@ -515,7 +515,7 @@ def fit(
                     on_epoch(trainer.history)
                 if ranks.is_main_process():
                     on_checkpoint()
-            except (KeyboardInterrupt, process.Terminated, RankLost):
+            except (KeyboardInterrupt, signals.Terminated, RankLost):
                 with suppress(NonFiniteError):  # then the state before it is the one to go on from
                     save()
                 raise

@@ -10,7 +10,7 @@ from untrained_run import make_dataset
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.process import format_duration
+from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, CrossValidation, FeatureSet
 from simclr_rhd.heads.train import train_heads

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.core import process
+from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import PRESETS
@@ -226,14 +226,14 @@ def test_another_thread_saves_what_was_done_while_a_step_takes_long(frames, undi
         loss = backward(batch)
         number.append(loss)
         if len(number) == 2:
-            thread = threading.Thread(target=process._Signals.exit_callback)
+            thread = threading.Thread(target=signals._Signals.exit_callback)
             thread.start()
             thread.join()
             raise Killed
         return loss
 
     run.step.backward = rescued
-    with process.handle_termination(), pytest.raises(Killed):
+    with signals.handle_termination(), pytest.raises(Killed):
         go(run, tmp_path)
     again = resumed(frames, tmp_path)
     assert (len(again.history), again.steps_done) == (0, 1)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, write_json
-from simclr_rhd.core.process import progress
+from simclr_rhd.core.logs import progress
 from simclr_rhd.core.text import replace_unprintable
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.sources.base import FileEntry, keep_valid, summarize_names

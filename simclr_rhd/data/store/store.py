@@ -28,7 +28,7 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
-from simclr_rhd.core.process import progress
+from simclr_rhd.core.logs import progress
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.decode import NO_FRAME

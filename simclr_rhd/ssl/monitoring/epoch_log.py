@@ -9,7 +9,7 @@ from typing import Any
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import write_lines
-from simclr_rhd.core.process import format_duration
+from simclr_rhd.core.logs import format_duration
 from simclr_rhd.runs.run_dir import TENSORBOARD_DIR
 from simclr_rhd.ssl.model import EMBEDDING_DIM
 from simclr_rhd.ssl.monitoring.embedding_metrics import collapse_warnings

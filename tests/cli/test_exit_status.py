@@ -1,0 +1,55 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from simclr_rhd import cli
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ImportError("libtorch_cpu.so: failed to map segment\nfrom shared object"), 1, "cannot be loaded"),
+        (ModuleNotFoundError("No module named 'umap'", name="umap"), 2, "pip install umap-learn"),
+        (MemoryError(), 1, "the memory does not suffice (MemoryError); what is finished is saved"),
+        (MemoryError("Unable to allocate 9 GiB"), 1, "the memory does not suffice (Unable"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "suffice",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1, "--batch-size"),
+        (RuntimeError("can't start new thread"), 1, "`ulimit -v`"),
+    ],
+)
+def test_what_memory_does_not_suffice_for_is_one_sentence(monkeypatch, capfd, error, status, told):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "run", fail)
+    assert main.main(["--demo-patients", "12"]) == status
+    said = capfd.readouterr().err
+    assert told in said and "Traceback" not in said and said.count("\n") == 1
+
+
+def test_other_errors_are_reported_as_they_are(monkeypatch, capfd):
+    monkeypatch.setattr(cli, "run", lambda *_: [].index(3))
+    assert main.main([]) == 1
+    assert "internal error" in (said := capfd.readouterr().err) and "Traceback" in said
+
+
+def test_a_limit_on_memory_is_one_sentence(tmp_path):
+    command = f"ulimit -v 600000; exec {sys.executable} main.py --save-dir {tmp_path} --cache-dir {tmp_path}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=Path(main.__file__).parent,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and "ulimit -v" in done.stderr and "Traceback" not in done.stderr
