@@ -99,7 +99,7 @@ def batches(frames: list[Path], side: int) -> object:
 
 def package_predictor(path: Path) -> Callable[[list[Path]], object]:
     model = load_model(path)
-    return lambda frames: [model.answer(some) for some in batches(frames, model.facts.stored_side)]
+    return lambda frames: [model.predict_squares(some) for some in batches(frames, model.facts.stored_side)]
 
 
 def onnx_predictor(path: Path, side: int) -> Callable[[list[Path]], object]:

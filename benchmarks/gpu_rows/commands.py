@@ -77,7 +77,7 @@ def exported(bench: Bench) -> Outcome:
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     export.write_pt2(portable, pixels, "{}", folder / export.PT2)
     found = export.run_pt2(folder / export.PT2, names)(pixels)
-    there = load_model(model_path, device=bench.device.type).answer(frames).probabilities
+    there = load_model(model_path, device=bench.device.type).predict_squares(frames).probabilities
     apart = max(float(np.abs(found[f"{task}_probabilities"] - p).max()) for task, p in there.items())
     return check(
         apart <= 1e-3, f"model.pt2 on the processor within {apart:.1e} of {bench.device.type}", apart=apart

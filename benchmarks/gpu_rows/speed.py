@@ -19,9 +19,11 @@ from simclr_rhd import load_model
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.train import train_heads
-from simclr_rhd.inference import predict_files as predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.classifier import save as save_classifier
+from simclr_rhd.inference.frame_reader import FrameReader
+from simclr_rhd.inference.input_files import find_inputs
+from simclr_rhd.inference.predict_files import PredictionRun
 from simclr_rhd.inference.predictor import BATCH_SIZE
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
 from simclr_rhd.ssl.features import extract_with_ood_stats
@@ -346,19 +348,21 @@ def inference(bench: Bench) -> Outcome:
     path, files = write_model(bench), write_pictures(bench)
     model, side = load_model(path, device=bench.device.type), storage_size(bench.sizes.image)
     squares = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, 3, side, side), np.uint8)
-    model.answer(squares)
+    model.predict_squares(squares)
     rounds = max(1, len(files) // BATCH_SIZE)
-    arrays = rounds * BATCH_SIZE / bench.seconds(lambda: [model.answer(squares) for _ in range(rounds)])
+    arrays = (
+        rounds * BATCH_SIZE / bench.seconds(lambda: [model.predict_squares(squares) for _ in range(rounds)])
+    )
 
     def write() -> None:
-        places = predict.find_inputs([str(files[0].parent)], cache_dir=bench.folder, offline=True)
-        run = predict.PredictionRun(model, places, {}, cache_dir=bench.folder, max_frames=None)
-        run.write(bench.folder / "answers.csv")
+        inputs = find_inputs([str(files[0].parent)], cache_dir=bench.folder, offline=True)
+        reader = FrameReader(inputs, {}, side=side, cache_dir=bench.folder, max_frames=None)
+        PredictionRun(model, reader).write(bench.folder / "answers.csv")
 
     write()
     whole = len(files) / bench.seconds(write)
-    exact = load_model(path, device="cpu").answer(squares[:8])
-    found = model.answer(squares[:8])
+    exact = load_model(path, device="cpu").predict_squares(squares[:8])
+    found = model.predict_squares(squares[:8])
     apart = max(float(np.abs(found.probabilities[t] - exact.probabilities[t]).max()) for t in CLASSES)
     text = f"{whole:.0f} frames/s from PNG files, {arrays:.0f} from arrays; "
     text += f"within {apart:.1e} of the processor's"

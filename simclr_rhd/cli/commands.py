@@ -49,28 +49,34 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd import load_model
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import cache_folder, ensure_writable_dir
-    from simclr_rhd.inference import predict_files
+    from simclr_rhd.inference.frame_reader import FrameReader
+    from simclr_rhd.inference.input_files import find_inputs, read_patients
+    from simclr_rhd.inference.predict_files import PredictionRun
+    from simclr_rhd.inference.prediction_summary import summary_lines
     from simclr_rhd.report.summary import SYNTHETIC_WARNING
 
     make_deterministic()
     out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
     ensure_writable_dir(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
-    places = predict_files.find_inputs(
+    inputs = find_inputs(
         config.paths,
         cache_dir=cache_dir,
         offline=config.offline,
         billing_project=config.billing_project,
     )
-    prediction = predict_files.PredictionRun(
-        *(model, places, predict_files.read_patients(config.patients_csv, places)),
+    patients = read_patients(config.patients_csv, inputs)
+    reader = FrameReader(
+        inputs,
+        patients,
+        side=model.facts.stored_side,
         cache_dir=cache_dir,
         max_frames=config.frames_per_clip,
         max_pixels=config.max_pixels,
-        shares=class_shares(config.prevalence),
     )
+    prediction = PredictionRun(model, reader, class_shares(config.prevalence))
     prediction.write(out, protected=config.patients_csv)
-    for line in prediction.summary_lines(out):
+    for line in summary_lines(prediction, out):
         logger.info(line)
     if model.facts.synthetic:
         logger.warning("%s Its model has learnt from them.", SYNTHETIC_WARNING)
@@ -80,8 +86,9 @@ def export(config: ExportArgs) -> None:
     """Write a model for other runtimes, each checked on real frames."""
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import cache_folder, ensure_writable_dir
-    from simclr_rhd.inference import classifier, predict_files
+    from simclr_rhd.inference import classifier
     from simclr_rhd.inference import export as exporting
+    from simclr_rhd.inference.input_files import find_inputs, labelled_of_run
 
     make_deterministic()
     exporting.require_onnx_packages()
@@ -89,15 +96,15 @@ def export(config: ExportArgs) -> None:
     folder, cache_dir = Path(config.out or path.parent / "exported"), cache_folder(config.cache_dir)
     ensure_writable_dir(folder, flag="--out")
     if config.frames:
-        places = predict_files.find_inputs(
+        inputs = find_inputs(
             config.frames,
             cache_dir=cache_dir,
             offline=config.offline,
             billing_project=config.billing_project,
         )
     else:
-        places = [predict_files.labelled_of_run(path.parent, cache_dir, config.billing_project)]
-    frames = exporting.sample_frames(places, side=model.facts.stored_side, max_pixels=config.max_pixels)
+        inputs = [labelled_of_run(path.parent, cache_dir, config.billing_project)]
+    frames = exporting.sample_frames(inputs, side=model.facts.stored_side, max_pixels=config.max_pixels)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export_classifier(model, frames, folder):
         agreement = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())

@@ -13,6 +13,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.inference.ood import OODDetector
+from simclr_rhd.inference.task_output import TaskOutput
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from simclr_rhd.ssl.model import Heads, SimCLR, forward_with_ood_stats
@@ -89,6 +90,14 @@ class Classifier(nn.Module):
         return self.heads.probabilities(features) | {
             "features": features,
             "novelty": unknown if self.novelty is None else self.novelty(described),
+        }
+
+    def task_outputs(self) -> dict[str, TaskOutput]:
+        """{task: meaning of its probabilities}."""
+        prevalence = self.heads.split_by_task(self.heads.prevalence)
+        return {
+            task: TaskOutput(classes, task in self.heads.multilabel, prevalence[task].cpu().numpy())
+            for task, classes in self.facts.classes.items()
         }
 
 

@@ -24,7 +24,7 @@ from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.inference.classifier import Classifier
-from simclr_rhd.inference.predict_files import InputFiles
+from simclr_rhd.inference.input_files import InputFiles
 from simclr_rhd.ssl.augment import normalise
 from simclr_rhd.ssl.model import forward_with_ood_stats, fuse_batchnorm
 

@@ -65,7 +65,7 @@ def test_an_exception_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypatch)
     def broken(*_):
         raise RuntimeError("no kernel image is available")
 
-    monkeypatch.setattr(inference.Model, "answer", broken)
+    monkeypatch.setattr(inference.Model, "predict_squares", broken)
     found = rows_of(gpu, capsys, tmp_path, QUICK)
     assert [name for name, told in found.items() if told["status"] == "FAILED"] == ["inference"]
     assert found["inference"]["text"] == "RuntimeError: no kernel image is available"

@@ -15,7 +15,7 @@ import main
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier, export
-from simclr_rhd.inference.predict_files import find_inputs
+from simclr_rhd.inference.input_files import find_inputs
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is missing: pip install -r requirements-dev.txt")
@@ -43,7 +43,7 @@ def frames(made):
 @pytest.mark.parametrize("number", [1, 7, 60])
 def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames, number):
     some = frames[:number]
-    expected = load_model(made / "model.pt").answer(some)
+    expected = load_model(made / "model.pt").predict_squares(some)
     pixels = np.ascontiguousarray(some.transpose(0, 2, 3, 1))
     said = export.run_onnx(made / "exported" / "model.onnx")(pixels)
     program = torch.export.load(made / "exported" / "model.pt2")
@@ -55,7 +55,7 @@ def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames
 
 
 def test_eight_bits_nearly_agree(made, frames):
-    expected = load_model(made / "model.pt").answer(frames).probabilities["view"]
+    expected = load_model(made / "model.pt").predict_squares(frames).probabilities["view"]
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     said = export.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
     assert np.abs(said - expected).mean() < 0.05 and not np.array_equal(said, expected)

@@ -13,7 +13,7 @@ from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
-from simclr_rhd.inference.predict_files import find_inputs
+from simclr_rhd.inference.input_files import find_inputs
 from simclr_rhd.runs import context
 
 NAMES = itertools.count()

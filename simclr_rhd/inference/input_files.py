@@ -1,0 +1,120 @@
+"""Files to classify: those of the paths that a user names, or of a run; and the patients in a table."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.records import read_json_object
+from simclr_rhd.data.labels.labels import make_patient_parser
+from simclr_rhd.data.labels.table import (
+    FILE_COLUMN,
+    PATIENT_COLUMN,
+    PATIENT_TABLE_COLUMNS,
+    match_rows_to_files,
+    read_rows,
+    read_table_bytes,
+)
+from simclr_rhd.data.sources.base import FileEntry, Source
+from simclr_rhd.data.sources.folder import open_path, open_source
+
+logger = logging.getLogger("simclr_rhd")
+
+
+class InputFiles(NamedTuple):
+    """Files of one source.
+
+    Attributes:
+        source: where they are.
+        entries: of its listing.
+        prefix: what stands before an entry's key where it is displayed.
+    """
+
+    source: Source
+    entries: list[FileEntry]
+    prefix: str
+
+
+def find_inputs(
+    paths: Sequence[str], *, cache_dir: Path, offline: bool, billing_project: str | None = None
+) -> list[InputFiles]:
+    """The files of the paths; what is named twice is taken once.
+
+    Args:
+        paths: files, folders, gs://BUCKET/... as they were typed.
+        cache_dir: where objects of a bucket are kept.
+        offline: use what is kept there, without the network.
+        billing_project: pays for a bucket whose requesters pay.
+
+    Raises:
+        UserError: there is none of them.
+    """
+    inputs, seen = [], set[str]()
+    for path in paths:
+        source, entries, prefix = open_path(
+            path, cache_dir=cache_dir, offline=offline, billing_project=billing_project
+        )
+        by_identity = {_identity(prefix + entry.key): entry for entry in entries}
+        inputs.append(
+            InputFiles(source, [by_identity[key] for key in by_identity if key not in seen], prefix)
+        )
+        seen |= by_identity.keys()
+    return inputs
+
+
+def _identity(path: str) -> str:
+    return path if path.startswith("gs://") else os.path.realpath(path)
+
+
+def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None) -> InputFiles:
+    """The labelled frames of the run that wrote into a folder.
+
+    Raises:
+        UserError: they are not at hand.
+    """
+    try:
+        config = read_json_object(save_dir / "run.json").object("config")
+        source = open_source(
+            config.text("data"),
+            cache_dir=cache_dir,
+            demo_patients=config.count("demo_patients", 12),
+            offline=config.boolean("offline"),
+            billing_project=billing_project,
+        )
+        return InputFiles(source, source.files(config.text("labelled_prefix"), flag="--labelled-prefix"), "")
+    except (OSError, UserError) as error:
+        raise UserError(
+            f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"
+        ) from None
+
+
+def read_patients(path: str | None, inputs: Sequence[InputFiles]) -> dict[str, str]:
+    """{file as it is displayed: its patient}, of a table with columns FILENAME and PATIENT.
+
+    Raises:
+        UserError: the table cannot be read, or names none of the files.
+    """
+    if path is None:
+        return {}
+    flag = f"--patients-csv {path}"
+    table = read_table_bytes(Path(path), flag)
+    files = [place.prefix + entry.key for place in inputs for entry in place.entries]
+    rows = read_rows(table, flag, required_columns=PATIENT_TABLE_COLUMNS)
+    rows_of, unmatched = match_rows_to_files(rows, files)
+    if not rows_of:
+        raise UserError(f"{flag}: none of its rows names one of the {len(files)} files, or a folder of them")
+    if unmatched:
+        logger.warning(
+            "WARNING %s: %d rows name no file or folder here, or more than one; the first: %s",
+            *(flag, len(unmatched), unmatched[0][FILE_COLUMN]),
+        )
+    parse = make_patient_parser([row[PATIENT_COLUMN] for row in rows])
+    patients = {
+        file: set().union(*(parse(row[PATIENT_COLUMN]) for row in of_file))
+        for file, of_file in rows_of.items()
+    }
+    if several := [file for file, names in patients.items() if len(names) > 1]:
+        raise UserError(f"{flag}: {several[0]} has several patients")
+    return {file: names.pop() for file, names in patients.items() if names}
