@@ -31,7 +31,7 @@ from simclr_rhd import load_model  # noqa: E402
 from simclr_rhd.core.device import make_deterministic  # noqa: E402
 from simclr_rhd.core.threads import map_ordered  # noqa: E402
 from simclr_rhd.data.decoding.image import decode_image, letterbox  # noqa: E402
-from simclr_rhd.inference import classifier, export  # noqa: E402
+from simclr_rhd.inference import classifier, export, parity  # noqa: E402
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model  # noqa: E402
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
 from simclr_rhd.ssl.model import Heads, build  # noqa: E402
@@ -103,7 +103,7 @@ def package_predictor(path: Path) -> Callable[[list[Path]], object]:
 
 
 def onnx_predictor(path: Path, side: int) -> Callable[[list[Path]], object]:
-    run = export.run_onnx(path)
+    run = parity.run_onnx(path)
     return lambda frames: [
         run(np.ascontiguousarray(some.transpose(0, 2, 3, 1))) for some in batches(frames, side)
     ]

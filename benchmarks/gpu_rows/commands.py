@@ -63,7 +63,7 @@ def train_and_predict(bench: Bench) -> Outcome:
 
 def exported(bench: Bench) -> Outcome:
     """An exported model on the processor against the same model on the device."""
-    from simclr_rhd.inference import export
+    from simclr_rhd.inference import export, parity
 
     model_path = bench.folder / "models" / "model.pt"
     if not model_path.exists():
@@ -73,10 +73,10 @@ def exported(bench: Bench) -> Outcome:
     frames = np.random.default_rng(0).integers(0, 256, (16, 3, side, side), np.uint8)
     folder = bench.folder / "exported"
     folder.mkdir(exist_ok=True)
-    portable, names = export.ExportableClassifier(model).eval(), export.output_names(model)
+    portable, names = export.ExportableClassifier(model).eval(), parity.output_names(model)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     export.write_pt2(portable, pixels, "{}", folder / export.PT2)
-    found = export.run_pt2(folder / export.PT2, names)(pixels)
+    found = parity.run_pt2(folder / export.PT2, names)(pixels)
     there = load_model(model_path, device=bench.device.type).predict_squares(frames).probabilities
     apart = max(float(np.abs(found[f"{task}_probabilities"] - p).max()) for task, p in there.items())
     return check(

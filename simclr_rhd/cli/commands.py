@@ -88,6 +88,7 @@ def export(config: ExportArgs) -> None:
     from simclr_rhd.core.files import cache_folder, ensure_writable_dir
     from simclr_rhd.inference import classifier
     from simclr_rhd.inference import export as exporting
+    from simclr_rhd.inference.frame_reader import sample_frames
     from simclr_rhd.inference.input_files import find_inputs, labelled_of_run
 
     make_deterministic()
@@ -104,7 +105,7 @@ def export(config: ExportArgs) -> None:
         )
     else:
         inputs = [labelled_of_run(path.parent, cache_dir, config.billing_project)]
-    frames = exporting.sample_frames(inputs, side=model.facts.stored_side, max_pixels=config.max_pixels)
+    frames = sample_frames(inputs, side=model.facts.stored_side, max_pixels=config.max_pixels)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export_classifier(model, frames, folder):
         agreement = ", ".join(f"{task} {share:.1%}" for task, share in check.agreement.items())

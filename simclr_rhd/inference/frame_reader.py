@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import progress
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
+from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.labels.labels import locate_video
 from simclr_rhd.data.splits.groups import HASHED_PREFIX
@@ -20,6 +22,7 @@ from simclr_rhd.data.store.store import load_salt
 from simclr_rhd.inference.input_files import InputFiles
 
 FILES_PER_FETCH = 1000  # files of a bucket that are brought here at a time
+MAX_SAMPLED_FRAMES, SAMPLED_FRAMES_PER_CLIP = 400, 4
 
 
 class InputFrame(NamedTuple):
@@ -124,3 +127,38 @@ class FrameReader:
 
 def _rejected(name: str, reason: str) -> OpenFile:
     return OpenFile(name, media.DecodedFile(reason=reason), ())
+
+
+def sample_frames(
+    inputs: Sequence[InputFiles],
+    *,
+    side: int,
+    max_frames: int = MAX_SAMPLED_FRAMES,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """(n, 3, S, S) uint8 frames of at most `max_pixels`, evenly chosen among the files of some places.
+
+    Raises:
+        UserError: none can be read.
+    """
+    files = [(place, entry) for place in inputs for entry in place.entries if media.file_type(entry.key)]
+    pixels, reason = list[np.ndarray](), ""
+    for number in evenly_spaced(len(files), min(max_frames, len(files))):
+        place, entry = files[number]
+        media.require_packages([entry.key])
+        paths, _ = place.source.fetch([entry])
+        for path in paths.values():
+            decoded = media.decode_file(
+                path,
+                entry.key,
+                side=side,
+                max_frames=SAMPLED_FRAMES_PER_CLIP,
+                salt=b"",
+                max_pixels=max_pixels,
+            )
+            reason = decoded.reason or reason
+            pixels += [np.broadcast_to(frame.pixels, (3, side, side)) for frame in decoded.frames]
+    if not pixels:
+        why = f": {reason}" if reason else ""
+        raise UserError(f"none of the {len(files)} files is a frame that can be read{why}")
+    return np.stack(pixels[:max_frames])

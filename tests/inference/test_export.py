@@ -14,7 +14,8 @@ from random_model import CLASSES, write_model
 import main
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.inference import classifier, export
+from simclr_rhd.inference import classifier, export, parity
+from simclr_rhd.inference.frame_reader import sample_frames
 from simclr_rhd.inference.input_files import find_inputs
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -37,7 +38,7 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def frames(made):
     places = find_inputs([str(made / "frames")], cache_dir=made / "cache", offline=False)
-    return export.sample_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
+    return sample_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
 
 
 @pytest.mark.parametrize("number", [1, 7, 60])
@@ -45,7 +46,7 @@ def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames
     some = frames[:number]
     expected = load_model(made / "model.pt").predict_squares(some)
     pixels = np.ascontiguousarray(some.transpose(0, 2, 3, 1))
-    said = export.run_onnx(made / "exported" / "model.onnx")(pixels)
+    said = parity.run_onnx(made / "exported" / "model.onnx")(pixels)
     program = torch.export.load(made / "exported" / "model.pt2")
     other = program.module()(torch.from_numpy(pixels))
     for position, task in enumerate(CLASSES):
@@ -57,7 +58,7 @@ def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames
 def test_eight_bits_nearly_agree(made, frames):
     expected = load_model(made / "model.pt").predict_squares(frames).probabilities["view"]
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
-    said = export.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
+    said = parity.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
     assert np.abs(said - expected).mean() < 0.05 and not np.array_equal(said, expected)
     small, exact = ((made / "exported" / name).stat().st_size for name in ("model.int8.onnx", "model.onnx"))
     assert small < exact / 3
