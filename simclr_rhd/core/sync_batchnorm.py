@@ -16,7 +16,8 @@ from simclr_rhd.core.distributed import world_size
 def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
     """Let BatchNorm take its statistics over all ranks' samples, so that W ranks compute what one would."""
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return synchronised
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):

@@ -31,15 +31,15 @@ Thresholds = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a classifier knows of itself.
+    """Description of a classifier.
 
     Attributes:
         classes: names of each task's classes, or lesions, in the order of the probabilities.
         image_size: s, pixels of a view's side.
         synthetic: whether it learnt from the built-in data.
-        thresholds: {question: {"frame", "video": confidence below which its answer is not to be taken, None
+        thresholds: {target: {"frame", "video": confidence below which a prediction is not to be taken, None
             where no validation frame tells}}.
-        unproved: {question: {"frame", "video": why no answer is to be taken, "" where some are}}.
+        unproved: {target: {"frame", "video": why none is to be taken, "" where some are}}.
         trained_on: the data's fingerprint, how they were split, and when.
         version: of the file that it was read from.
     """
@@ -65,7 +65,7 @@ class Classifier(nn.Module):
         encoder: (B, 3, s, s) -> (B, 512).
         heads: on its features.
         novelty: None where too few frames were learnt from to tell.
-        facts: what it knows of itself.
+        facts: its description.
     """
 
     def __init__(
@@ -127,10 +127,9 @@ def load(path: str | Path) -> Classifier:
     """
     saved = checkpoint.load(path)
     if saved.get("format") != FORMAT:
-        what = (
-            "a checkpoint of the pretraining" if "optimizer" in saved or "model" in saved else "another file"
-        )
-        raise UserError(f"{path}: is {what}; {WANTED_FILE}")
+        is_checkpoint = "optimizer" in saved or "model" in saved
+        kind = "a checkpoint of the pretraining" if is_checkpoint else "another file"
+        raise UserError(f"{path}: is {kind}; {WANTED_FILE}")
     if type(saved.get("version")) is not int or saved["version"] not in (OLDEST_VERSION, VERSION):
         raise UserError(
             f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads versions "
@@ -164,10 +163,10 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
     for name, part in parts.items():
         if part is not None:
-            _load_strict(part, saved[name], name)
-    found = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
-    _smoke_test(found)
-    return found
+            checkpoint.load_strict(part, saved[name], name)
+    classifier = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+    _smoke_test(classifier)
+    return classifier
 
 
 def _preprocessing(facts: ModelInfo) -> dict[str, Any]:
@@ -184,28 +183,23 @@ def _preprocessing(facts: ModelInfo) -> dict[str, Any]:
 @torch.inference_mode()
 def _smoke_test(classifier: Classifier) -> None:
     """Make sure that it gives numbers, of a small frame: a large one would take gigabytes."""
+    encoder, heads, novelty = classifier.encoder, classifier.heads, classifier.novelty
     facts = replace(classifier.facts, image_size=min(classifier.facts.image_size, SMOKE_TEST_SIZE))
     side = facts.stored_side
-    frame = (
-        torch.arange(3 * side * side, dtype=torch.int64).remainder(251).to(torch.uint8).view(1, 3, side, side)
-    )
-    for name, values in Classifier(classifier.encoder, classifier.heads, classifier.novelty, facts)(
-        frame
-    ).items():
-        if not torch.isfinite(values).all() and not (name == "novelty" and classifier.novelty is None):
+    frame = torch.arange(3 * side * side).remainder(251).to(torch.uint8).view(1, 3, side, side)
+    for name, values in Classifier(encoder, heads, novelty, facts)(frame).items():
+        if not torch.isfinite(values).all() and not (name == "novelty" and novelty is None):
             raise ValueError(f"its {name} are no numbers")
-    signs = {"temperature": classifier.heads.temperature, "deviation of the features": classifier.heads.std}
-    signs["prevalence"] = classifier.heads.prevalence
-    if classifier.novelty is not None:
-        signs |= {
-            name: limit for name, limit in classifier.novelty.named_buffers() if name.endswith("_limit")
-        }
-    for name, values in signs.items():
+    positive = {"temperature": heads.temperature, "deviation of the features": heads.std}
+    positive["prevalence"] = heads.prevalence
+    if novelty is not None:
+        positive |= {name: limit for name, limit in novelty.named_buffers() if name.endswith("_limit")}
+    for name, values in positive.items():
         if not (values > 0).all():
             raise ValueError(f"its {name} must be above 0")
-    for task, shares in classifier.heads.split_by_task(classifier.heads.prevalence).items():
-        whole = task in classifier.heads.multilabel or abs(float(shares.sum()) - 1) <= SHARE_TOLERANCE
-        if not whole or float(shares.max()) > 1:
+    for task, output in classifier.task_outputs().items():
+        whole = output.multilabel or abs(output.prevalence.sum() - 1) <= SHARE_TOLERANCE
+        if not whole or output.prevalence.max() > 1:
             raise ValueError(f"its prevalence of {task} is no shares of one whole")
 
 
@@ -223,6 +217,13 @@ def _validate(facts: ModelInfo) -> None:
             raise ValueError(f"the class names of {task}")
         if len(set(names)) < len(names):
             raise ValueError(f"two classes of {task} have one name")
+    _validate_thresholds(facts)
+    if type(facts.synthetic) is not bool:
+        raise ValueError("synthetic")
+    json.dumps(facts.trained_on)
+
+
+def _validate_thresholds(facts: ModelInfo) -> None:
     for name, limits in facts.thresholds.items():
         known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
         if not _is_name(name) or not all(known):  # below NaN or -1 there is no answer to hold back
@@ -230,27 +231,8 @@ def _validate(facts: ModelInfo) -> None:
     for name, reasons in facts.unproved.items():
         if not all(map(_is_name, (name, *reasons.values()))):
             raise ValueError("the reasons of the thresholds")
-    if type(facts.synthetic) is not bool:
-        raise ValueError("synthetic")
-    json.dumps(facts.trained_on)
 
 
 def _is_name(value: object) -> bool:
     """Whether it is a text that can be shown."""
     return isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH
-
-
-def _load_strict(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Load tensors of exactly the names, shapes and kinds that are wanted."""
-    wanted = part.state_dict()
-    if not isinstance(tensors, dict):
-        raise ValueError(f"{name} is no table of tensors")
-    if set(tensors) != set(wanted):
-        odd = sorted(map(str, set(tensors) ^ set(wanted)))
-        raise ValueError(f"{name}: {len(odd)} names differ, the first: {odd[0]:.60}")
-    for key, value in tensors.items():
-        if value.shape != wanted[key].shape or value.is_floating_point() != wanted[key].is_floating_point():
-            raise ValueError(f"{name}.{key} is {tuple(value.shape)}, wanted {tuple(wanted[key].shape)}")
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name}.{key} has numbers that are not finite")
-    part.load_state_dict(tensors, strict=True)

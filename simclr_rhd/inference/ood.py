@@ -1,4 +1,4 @@
-"""Is a frame like those that the model has learnt from? Distances of three descriptions of it.
+"""Out-of-distribution detection: the distance of a frame from the training frames, by three descriptions.
 
 What the heads see, what the first layer sees, and where the frame is bright: a photograph differs in
 texture, the picture of another probe in layout, and what is neither may still lie far off in the features.
@@ -23,7 +23,7 @@ MIN_VARIANCE = 1e-6  # variance, of standardised numbers
 
 
 class OODDetector(nn.Module):
-    """How far frames are from those learnt from, in units of what is still usual.
+    """Distance of frames from the training frames, in units of what is still usual.
 
     Buffers of each description: `mean` (D,), `whiten` (D, D), and `limit`, a squared distance.
     """
@@ -47,7 +47,7 @@ class OODDetector(nn.Module):
 def fit_ood_detector(
     descriptors: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int
 ) -> OODDetector | None:
-    """What the training frames are like, and how far others of their kind may be.
+    """Fit Gaussians to the training frames, and the distance that others of their kind may have.
 
     Each limit is what 99 % of the frames keep when their groups are left out (a twentieth of the groups at a
     time): at most 3 % are beyond any of the three.
@@ -64,7 +64,7 @@ def fit_ood_detector(
     if len(group) < MIN_FRAMES or len(names) < 2:
         return None
     part = (np.random.default_rng([seed, 11]).permutation(len(names)) % min(N_FOLDS, len(names)))[group]
-    found = OODDetector()
+    detector = OODDetector()
     for name in DESCRIPTORS:
         x = descriptors[name].astype(np.float64)
         distances = np.empty(len(x))
@@ -74,8 +74,8 @@ def fit_ood_detector(
         mean, whiten = _fit_gaussian(x)
         limit = max(float(np.quantile(distances, LIMIT_QUANTILE)), 1e-12)
         for what, value in (("mean", mean), ("whiten", whiten), ("limit", np.array(limit))):
-            found.get_buffer(f"{name}_{what}").copy_(torch.from_numpy(value))
-    return found
+            detector.get_buffer(f"{name}_{what}").copy_(torch.from_numpy(value))
+    return detector
 
 
 def _fit_gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,4 +90,5 @@ def _fit_gaussian(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _squared_distances(x: np.ndarray, mean: np.ndarray, whiten: np.ndarray) -> np.ndarray:
-    return (((x - mean) @ whiten) ** 2).sum(axis=1)
+    distances: np.ndarray = (((x - mean) @ whiten) ** 2).sum(axis=1)
+    return distances

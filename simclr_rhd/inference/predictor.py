@@ -61,7 +61,8 @@ class Predictions:
     @property
     def out_of_distribution(self) -> np.ndarray:
         """(n,) bool: pictures unlike those that the model has learnt from; their predictions mean nothing."""
-        return (np.nan_to_num(self.novelty) > 1) | self.plain
+        marks: np.ndarray = (np.nan_to_num(self.novelty) > 1) | self.plain
+        return marks
 
     def predicted(self, task: str) -> list[str]:
         """Name the n predicted classes, see `TaskOutput.predicted`."""

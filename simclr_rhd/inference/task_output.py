@@ -40,15 +40,17 @@ class TaskOutput:
         """(n,) the probability of what is predicted; of lesions, of the least sure one."""
         if self.multilabel:
             present = probabilities >= self.prevalence
-            return np.where(present, probabilities, 1 - probabilities).min(axis=1)
+            least: np.ndarray = np.where(present, probabilities, 1 - probabilities).min(axis=1)
+            return least
         return confidence_scores(probabilities, self.prevalence)
 
     def entropy(self, probabilities: np.ndarray) -> np.ndarray:
         """(n,) in nats, 0 where the model is sure; of lesions, the sum over them."""
         total = _negative_log_sum(probabilities)
         if self.multilabel:
-            total = total + _negative_log_sum(1 - probabilities)
-        return np.maximum(total, 0)
+            total += _negative_log_sum(1 - probabilities)
+        np.maximum(total, 0, out=total)
+        return total
 
     def adjust(self, probabilities: np.ndarray, to: np.ndarray) -> np.ndarray:
         """(n, C) probabilities for another prevalence (`adjust_prevalence`); a lesion is one of two."""
@@ -63,7 +65,8 @@ class TaskOutput:
 
 def _negative_log_sum(probabilities: np.ndarray) -> np.ndarray:
     p = np.clip(probabilities, 1e-300, 1)
-    return -(p * np.log(p)).sum(axis=1)
+    total: np.ndarray = -(p * np.log(p)).sum(axis=1)
+    return total
 
 
 def resolve_prevalence(tasks: Mapping[str, TaskOutput], shares: Mapping[str, float]) -> dict[str, TaskOutput]:
@@ -117,4 +120,5 @@ def _with_shares(task: str, output: TaskOutput, given: Mapping[int, float]) -> n
         raise UserError(f"--prevalence: the shares of {task} add up to {total:g}; wanted {wanted}")
     if len(others):
         prevalence[others] *= (1 - total) / prevalence[others].sum()
-    return prevalence / prevalence.sum()
+    prevalence /= prevalence.sum()
+    return prevalence

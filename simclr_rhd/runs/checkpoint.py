@@ -11,6 +11,7 @@ import os
 import pickle
 import pickletools
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -180,6 +181,26 @@ def _check_values(payload: dict[str, Any], *, file_bytes: int) -> None:
                 raise ValueError("its lists are nested too deep, or too long")
             within = [*value, *value.values()] if isinstance(value, dict) else value
             rest.extend((item, depth + 1) for item in within if isinstance(item, CHECKED_TYPES))
+
+
+def load_strict(part: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Load finite tensors of exactly the names, shapes and kinds that a module has.
+
+    Raises:
+        ValueError: they are others; the message begins with `name`.
+    """
+    wanted = part.state_dict()
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{name} is no table of tensors")
+    if set(tensors) != set(wanted):
+        odd = sorted(map(str, set(tensors) ^ set(wanted)))
+        raise ValueError(f"{name}: {len(odd)} names differ, the first: {odd[0]:.60}")
+    for key, value in tensors.items():
+        if value.shape != wanted[key].shape or value.is_floating_point() != wanted[key].is_floating_point():
+            raise ValueError(f"{name}.{key} is {tuple(value.shape)}, wanted {tuple(wanted[key].shape)}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name}.{key} has numbers that are not finite")
+    part.load_state_dict(tensors, strict=True)
 
 
 def digest(model: nn.Module) -> str:
