@@ -30,7 +30,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core import device as runtime
-from simclr_rhd.core.processor import has_amx
+from simclr_rhd.core.device import has_amx
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.ssl import convolution

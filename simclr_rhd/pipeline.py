@@ -11,6 +11,7 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.config import IMAGE_SIZE
 from simclr_rhd.core.device import make_deterministic, resolve_device
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import FINETUNED_MODEL, HISTORY, MODEL, PROTECTED_FILES, REJECTED
 from simclr_rhd.core.files import cache_folder, write_lines
 from simclr_rhd.data import summary as data_summary
 from simclr_rhd.data.dataset import Dataset
@@ -31,7 +32,6 @@ from simclr_rhd.report.build import Shown, draw_run, start_maps, write_report
 from simclr_rhd.report.summary import summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
-from simclr_rhd.runs.run_dir import FINETUNED_MODEL, PROTECTED_FILES
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.features import extract_with_ood_stats
 from simclr_rhd.ssl.model import SimCLR, build
@@ -83,7 +83,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
         (run.save_dir / name).exists() for name in PROTECTED_FILES
     )  # by a run whose tables are its own
     folder = cache_folder(config.cache_dir) if taken else run.save_dir
-    dataset = read_dataset(source, config, rejected_csv=folder / "rejected.csv")
+    dataset = read_dataset(source, config, rejected_csv=folder / REJECTED)
     counts = data_summary.summarize(dataset, source)
     for line in data_summary.describe(dataset, counts):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
@@ -131,11 +131,11 @@ def conclude(
             kept = study.fit_final(dataset.part[dataset.labelled()]) if config.folds > 1 else trained[0]
             log_heads(kept, config.linear_epochs)
             history = [*history, *kept.history]
-            write_lines(save_dir / "history.jsonl", history)
+            write_lines(save_dir / HISTORY, history)
             model = make_classifier(
                 config, dataset, study, models[0].encoder, kept.heads, encoded.descriptors
             )
-            classifier.save(save_dir / "model.pt", model)
+            classifier.save(save_dir / MODEL, model)
         with run.stage("comparators"):
             said = study.predict_all(trained)
         tuned: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ def conclude(
                 said[FINETUNED] = [of.probabilities for of in found[-config.folds :]]
                 tuned = [row | {"way": number} for number, of in enumerate(found, 1) for row in of.history]
                 history = [*history, *tuned]
-                write_lines(save_dir / "history.jsonl", history)
+                write_lines(save_dir / HISTORY, history)
                 encoder, rows = found[0].encoder, dataset.labelled()
                 described = extract_with_ood_stats(
                     encoder, dataset.store.frames, rows, size=config.size, device=run.device

@@ -22,11 +22,12 @@ if __name__ == "__main__":
 from gpu_rows.bench import TINY, Bench, random_batch, train_step
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
+from simclr_rhd.core.file_names import LAST_CHECKPOINT
 from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.trainer import LAST_CHECKPOINT, fit
+from simclr_rhd.ssl.trainer import fit
 
 STEPS = 3  # of a rank
 EPOCHS, STEPS_PER_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run

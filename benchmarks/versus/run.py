@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from versus.protocol import TASKS, interval, spread
 
-from simclr_rhd.runs.run_dir import commit
+from simclr_rhd.runs.record import commit
 from simclr_rhd.ssl.schedule import size_per_epoch
 
 HERE = Path(__file__).resolve().parent

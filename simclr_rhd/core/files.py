@@ -17,22 +17,10 @@ from typing import Any
 import platformdirs
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import FILES_NAMING_PATIENTS
 from simclr_rhd.core.text import as_cell
 
 LOCK_FILE = ".lock"  # in a folder that is being built
-# Files of a run that name patients, or frames whose names may: their owner alone may read them. So it is with
-# simclr_rhd.log, with what `predict` writes, and in the cache folder with the salt and a bucket's files.
-FILES_NAMING_PATIENTS = frozenset(
-    {
-        "rejected.csv",
-        "conflicts.csv",
-        "split.csv",
-        "predictions.csv",
-        "leak_audit.csv",
-        "metrics.json",
-        "bad_batch.txt",
-    }
-)
 OWNER_ONLY_MODE = 0o600
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from simclr_rhd.core.file_names import LOG
 from simclr_rhd.core.text import printable
 
 logger = logging.getLogger("simclr_rhd")
@@ -61,7 +62,7 @@ def start_log() -> None:
 
 def log_to(save_dir: Path) -> None:
     """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
-    path = save_dir / "simclr_rhd.log"
+    path = save_dir / LOG
     path.touch(mode=0o600)
     path.chmod(0o600)  # it names files, and these may name patients; an earlier version was not so strict
     to_file = logging.FileHandler(path, encoding="utf-8")

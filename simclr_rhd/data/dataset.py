@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import CONFLICTS, REJECTED, SPLIT
 from simclr_rhd.core.files import write_rows
 from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.image import evenly_spaced, is_frame
@@ -346,9 +347,9 @@ def _is_leaky(names: list[str], part: np.ndarray) -> bool:
 def write_tables(dataset: Dataset, save_dir: Path) -> None:
     """`rejected.csv`, `conflicts.csv` and `split.csv`: what was left out, what disagrees, what went where."""
     store, labels = dataset.store, dataset.labels
-    write_rejected(store, save_dir / "rejected.csv")
+    write_rejected(store, save_dir / REJECTED)
     write_rows(
-        save_dir / "conflicts.csv",
+        save_dir / CONFLICTS,
         ["path", "task", "readings", "users", "times", "used"],
         [
             (c.file, c.task, " | ".join(c.readings), " | ".join(c.users), " | ".join(c.times), c.used)
@@ -356,7 +357,7 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
         ],
     )
     write_rows(
-        save_dir / "split.csv",
+        save_dir / SPLIT,
         ["path", "video", "patient", "group", "part"],
         zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.display_part(), strict=True),
     )

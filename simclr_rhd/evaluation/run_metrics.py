@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import Probabilities
@@ -82,7 +83,7 @@ def audit_leakage(dataset: Dataset, study: CrossValidation, save_dir: Path) -> d
         groups=dataset.groups,
         folds=[fold.part for fold in dataset.folds],
     )
-    write_rows(save_dir / "leak_audit.csv", leakage.HEADER, audit.rows)
+    write_rows(save_dir / LEAK_AUDIT, leakage.HEADER, audit.rows)
     alike = audit.summary["near_identical"]["found"]
     if alike:
         logger.warning(
@@ -97,9 +98,9 @@ def write_metrics(
     save_dir: Path, metrics: Mapping[str, Any], study: CrossValidation, ours: Sequence[Probabilities]
 ) -> None:
     """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
-    write_json(save_dir / "metrics.json", metrics)
+    write_json(save_dir / METRICS, metrics)
     write_rows(
-        save_dir / "predictions.csv",
+        save_dir / PREDICTIONS,
         results.prediction_header(study.labelled_set),
         results.prediction_rows(study.labelled_set, ours),
     )

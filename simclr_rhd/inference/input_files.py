@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.records import read_json_object
 from simclr_rhd.data.labels.labels import make_patient_parser
 from simclr_rhd.data.labels.table import (
@@ -75,7 +76,7 @@ def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None
         UserError: they are not at hand.
     """
     try:
-        config = read_json_object(save_dir / "run.json").object("config")
+        config = read_json_object(save_dir / RUN_RECORD).object("config")
         source = open_source(
             config.text("data"),
             cache_dir=cache_dir,

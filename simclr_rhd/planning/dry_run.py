@@ -16,10 +16,11 @@ from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core.file_names import DRY_RUN_PREFIX, RUN_RECORD
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import workload_of
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.runs.run_dir import DRY_RUN_PREFIX, RunRecord
+from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.schedule import sizes_of
 
@@ -53,7 +54,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
             folder = Path(name)
             record = RunRecord(None, argv=[], config=vars(config), counts=run.record.facts["counts"])
             if ranks.is_main_process():
-                record.write_to(folder / "run.json")
+                record.write_to(folder / RUN_RECORD)
             small = RunContext(folder, run.device, record)
             once = replace(handful, pretrained_once=True)  # one encoder shows what K would
             stages(_shortened(config), once, _settings(config, dataset, handful), small)

@@ -28,7 +28,7 @@ from simclr_rhd.planning.plan import (
     workload_of,
 )
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.runs.run_dir import RunRecord
+from simclr_rhd.runs.record import RunRecord
 
 logger = logging.getLogger("simclr_rhd")
 

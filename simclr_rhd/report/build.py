@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from simclr_rhd.core.file_names import MODEL_CARD, REPORT
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
@@ -97,7 +98,7 @@ def write_report(
     """
     names, rejected = dataset.pseudonyms(), dataset.store.rejected
     write_html(
-        save_dir / "report.html",
+        save_dir / REPORT,
         metrics=metrics,
         run=facts,
         shown=contents,
@@ -106,4 +107,4 @@ def write_report(
         ],
         n_rejected=len(rejected),
     )
-    write_text(save_dir / "model_card.md", model_card(metrics, facts))
+    write_text(save_dir / MODEL_CARD, model_card(metrics, facts))

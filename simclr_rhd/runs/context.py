@@ -14,11 +14,14 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset, write_tables
 from simclr_rhd.runs.config import RunConfig
+from simclr_rhd.runs.outputs import clear
+from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
-from simclr_rhd.runs.run_dir import RunRecord, clear, lock_run_dir, resume_or_refuse
+from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -90,7 +93,7 @@ class RunContext:
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
                 self.mirror.push()
         logs.log_to(self.save_dir)
-        self.record.write_to(self.save_dir / "run.json")
+        self.record.write_to(self.save_dir / RUN_RECORD)
         write_tables(dataset, self.save_dir)
 
 

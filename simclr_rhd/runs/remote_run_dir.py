@@ -20,10 +20,11 @@ import google_crc32c
 
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import atomic_write, write_json
 from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, ObjectVersion
-from simclr_rhd.runs.run_dir import is_output, outputs
+from simclr_rhd.runs.outputs import is_output, list_outputs
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -70,7 +71,7 @@ class Mirror:
         """
         remote_files = {entry.key: entry for entry in self.remote.list_objects() if is_output(entry.key)}
         generations = {name: _generation(entry) for name, entry in remote_files.items()}
-        local_files = outputs(self.folder)
+        local_files = list_outputs(self.folder)
         if self.generations and not remote_files:
             raise UserError(
                 f"--save-dir {self.location} is empty, and {self.folder} was like it once. To start anew "
@@ -95,7 +96,7 @@ class Mirror:
             raise UserError(f"--save-dir {self.location}/{name}: {reason}; try again")
         for name in local_files:
             (self.folder / name).unlink()
-        for name in sorted(remote_files, key=lambda name: name == "run.json"):
+        for name in sorted(remote_files, key=lambda name: name == RUN_RECORD):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.folder / name) as part:
                 shutil.move(paths[name], part)
@@ -112,11 +113,13 @@ class Mirror:
             UserError: the bucket cannot be written to, or somebody else writes there.
         """
         with self.lock:
-            start, local_files = time.monotonic(), set(outputs(self.folder))
+            start, local_files = time.monotonic(), set(list_outputs(self.folder))
             self._check_single_writer()
-            for name in sorted(self.generations.keys() - local_files, key=lambda name: name != "run.json"):
+            for name in sorted(self.generations.keys() - local_files, key=lambda name: name != RUN_RECORD):
                 self._remove(name)
-            for name in sorted(outputs(self.folder), key=lambda name: _mtime_and_size(self.folder / name)):
+            for name in sorted(
+                list_outputs(self.folder), key=lambda name: _mtime_and_size(self.folder / name)
+            ):
                 stamp = _mtime_and_size(self.folder / name)
                 if self.sent.get(name) != stamp:
                     self._send(name)

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.core.processor import has_amx
+from simclr_rhd.core.device import has_amx
 
 NATIVE, IM2COL, DENSE = "native", "im2col", "dense"
 

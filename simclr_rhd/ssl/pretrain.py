@@ -7,11 +7,11 @@ import numpy as np
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.device import default_workers, to_devices
+from simclr_rhd.core.file_names import BEST_CHECKPOINT, FOLD_DIR, LAST_CHECKPOINT
 from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.runs.run_dir import FOLD_DIR
 from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.averaging import compute_ema_decay
 from simclr_rhd.ssl.batches import PositiveSampler
@@ -22,7 +22,7 @@ from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import BEST_CHECKPOINT, LAST_CHECKPOINT, Trainer, fit, load_best
+from simclr_rhd.ssl.trainer import Trainer, fit, load_best
 
 logger = logging.getLogger("simclr_rhd")
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core.file_names import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.runs import checkpoint
@@ -59,7 +60,6 @@ MONITORS = {
     "rank": Monitor("rank", sign=-1),
     "knn": Monitor("knn_mean", sign=-1),
 }
-BEST_CHECKPOINT, LAST_CHECKPOINT, BAD_BATCH_FILE = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
 MAX_NAMES_IN_ERROR = 5  # of a bad batch's frames in the message; all are in the file
 
 

@@ -14,8 +14,8 @@ from simclr_rhd.data.decoding.image import GREY, storage_size
 from simclr_rhd.data.labels.labels import TASKS, Labels
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.pipeline import conclude as conclude_run
-from simclr_rhd.runs import run_dir as runs
 from simclr_rhd.runs.context import RunContext
+from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.model import build
 
 SIZE = 32
@@ -94,9 +94,7 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)
     counts = inventory.summarize(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
-    record = runs.RunRecord(
-        None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts
-    )
+    record = RunRecord(None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts)
     record.write_to(save_dir / "run.json")
     history = [
         {"phase": "simclr", "epoch": epoch, "loss": 4 / epoch, "val_loss": 4.1 / epoch, "uniform": 4.0}

@@ -15,8 +15,8 @@ import torch
 
 import main
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.runs.outputs import is_output, list_outputs
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
-from simclr_rhd.runs.run_dir import is_output, outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = itertools.count()
@@ -66,7 +66,7 @@ def test_what_changed_is_brought_there_and_taken_over_elsewhere(tmp_path, gcs, p
     assert there(gcs, place) == {"simclr_best.pt": b"2", "fold-2/simclr_best.pt": b"f"}
     other = folder(tmp_path, "other", model=b"of an older run")
     mirror(place, other, tmp_path).pull()
-    assert {name: (other / name).read_bytes() for name in outputs(other)} == there(gcs, place)
+    assert {name: (other / name).read_bytes() for name in list_outputs(other)} == there(gcs, place)
     assert not list((tmp_path / "cache-other").glob("objects/*/*/*[0-9]"))  # a checkpoint is not kept twice
 
 
@@ -100,7 +100,7 @@ def test_killed_between_a_file_and_the_note_of_it(tmp_path, place, monkeypatch):
     (here / "model.pt").write_bytes(b"new")
     again = mirror(place, here, tmp_path)
     again.pull()  # what is there is what is here: nobody else has written
-    assert outputs(here) == ["model.pt", "simclr_last.pt"]
+    assert list_outputs(here) == ["model.pt", "simclr_last.pt"]
 
 
 @pytest.mark.parametrize("faults", [[503], [429, 503], ["reset"], ["lost"]])

@@ -7,7 +7,9 @@ import pytest
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.planning.auto_settings import settings_from_record
-from simclr_rhd.runs.run_dir import RunRecord, clear, lock_run_dir, resume_or_refuse
+from simclr_rhd.runs.outputs import clear
+from simclr_rhd.runs.record import RunRecord
+from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.ssl.config import TrainingSettings
 
 SIGNATURE = {"epochs": 3, "seed": 42}
@@ -161,8 +163,8 @@ def test_clearing_removes_what_a_run_left_and_nothing_else(tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from simclr_rhd.runs.run_dir import locked
-with locked(Path(sys.argv[1])):
+from simclr_rhd.runs.run_dir import lock_run_dir
+with lock_run_dir(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

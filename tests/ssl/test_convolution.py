@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simclr_rhd.core import processor
+from simclr_rhd.core import device
 from simclr_rhd.ssl import convolution
 from simclr_rhd.ssl.convolution import (
     DENSE,
@@ -89,15 +89,15 @@ def test_what_conv2d_takes_beyond_maps_is_left_to_it():
 
 def test_the_library_can_be_forbidden_amx(monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text("flags\t: avx512f amx_bf16\n")
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device, "CPUINFO", tmp_path / "cpuinfo")
     for allowed, expected in ((None, True), ("AVX512_CORE_BF16", False), ("AVX512_CORE_AMX", True)):
         monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
         if allowed:
             monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
-        assert processor.has_amx.__wrapped__() is expected
+        assert device.has_amx.__wrapped__() is expected
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "none")
-    assert processor.has_amx.__wrapped__() is False
+    monkeypatch.setattr(device, "CPUINFO", tmp_path / "none")
+    assert device.has_amx.__wrapped__() is False
 
 
 def test_a_wrong_gradient_would_be_seen():

@@ -11,6 +11,7 @@ import torch
 
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import PRESETS
 from simclr_rhd.ssl.batches import PositiveSampler, epoch_batches, val_batches
@@ -20,7 +21,7 @@ from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.schedule import stable_epochs
 from simclr_rhd.ssl.step import Step
-from simclr_rhd.ssl.trainer import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, Trainer, fit, load_best
+from simclr_rhd.ssl.trainer import Trainer, fit, load_best
 
 SIZE, SIDE, N = 32, 37, 21
 VIDEOS = np.arange(N) // 3

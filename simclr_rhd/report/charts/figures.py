@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simclr_rhd.core import file_names
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.report.charts import evaluation as plots_evaluation
 from simclr_rhd.report.charts import pretraining as plots_pretraining
@@ -42,19 +43,21 @@ def draw_charts(
     """
     note = warning_note(metrics)
     epochs = [row for row in history if row["phase"] == "simclr"]
-    plots_pretraining.plot_simclr_loss(save_dir / "simclr_training_loss.png", epochs, note=note)
-    plots_pretraining.plot_simclr_diagnostics(save_dir / "simclr_diagnostics.png", epochs, note=note)
-    plots_pretraining.plot_views(save_dir / "simclr_views.png", *views, note=note)
+    plots_pretraining.plot_simclr_loss(save_dir / file_names.TRAINING_LOSS, epochs, note=note)
+    plots_pretraining.plot_simclr_diagnostics(save_dir / file_names.DIAGNOSTICS, epochs, note=note)
+    plots_pretraining.plot_views(save_dir / file_names.VIEWS, *views, note=note)
     for task, result in metrics["tasks"].items():
         if "skipped" in result:
             continue
         of_head = [row for row in history if row["phase"] == task]
-        plots_tasks.plot_head_loss(save_dir / f"classifier_{task}_loss.png", task, of_head, note=note)
+        plots_tasks.plot_head_loss(
+            save_dir / file_names.CLASSIFIER_LOSS.format(task), task, of_head, note=note
+        )
         tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
         draw = _draw_lesions if "lesions" in result else _draw_task
         draw(task, result, tested, save_dir=save_dir, note=note)
     if by_groups := label_curves(metrics):
-        path = save_dir / "label_efficiency.png"
+        path = save_dir / file_names.LABEL_EFFICIENCY
         plots_evaluation.plot_label_efficiency(path, by_groups, level="video", note=note)
 
 
@@ -68,7 +71,7 @@ def warning_note(metrics: dict[str, Any]) -> str:
 
 
 def _draw_task(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
-    confusion = save_dir / f"confusion_matrix_{task}.png"
+    confusion = save_dir / file_names.CONFUSION_MATRIX.format(task)
     plots_tasks.plot_confusion(
         confusion,
         task,
@@ -82,7 +85,7 @@ def _draw_task(task: str, result: dict[str, Any], tested: str, *, save_dir: Path
 
 
 def _draw_lesions(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
-    path = save_dir / f"confusion_matrix_{task}.png"
+    path = save_dir / file_names.CONFUSION_MATRIX.format(task)
     plots_evaluation.plot_lesions(
         path,
         {name: of_lesion["test"]["frame"]["confusion"] for name, of_lesion in result["lesions"].items()},
@@ -99,7 +102,8 @@ def _draw_targets(task: str, targets: dict[str, dict[str, Any]], *, save_dir: Pa
     known = {name: result for name, result in targets.items() if primary_level(result)}
     if not known:
         return
-    comparison, reliability = (save_dir / f"{name}_{task}.png" for name in ("comparison", "reliability"))
+    comparison = save_dir / file_names.COMPARISON.format(task)
+    reliability = save_dir / file_names.RELIABILITY.format(task)
     level = primary_level(next(iter(known.values()))) or ""
     rows: list[tuple[str, float | None, float | None, float | None]] = []
     ours, chances = [], []
@@ -177,7 +181,7 @@ def draw_maps(
     for task in (task for task, result in metrics["tasks"].items() if "skipped" not in result):
         for method, points in maps.items():
             plots_tasks.plot_embedding(
-                save_dir / f"{method.lower().replace('-', '')}_{task}.png",
+                save_dir / file_names.EMBEDDING_MAPS[method].format(task),
                 method,
                 points,
                 task,

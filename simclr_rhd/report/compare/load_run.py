@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import HISTORY, METRICS, PREDICTIONS, RUN_RECORD
 from simclr_rhd.core.records import (
     RECOVERY_ADVICE,
     RUN_FOLDER_WANTED,
@@ -132,16 +133,16 @@ def read_run(folder: Path) -> FinishedRun:
         raise UserError(
             f"{folder}: {'is a file' if os.path.exists(folder) else 'is not there'}; {RUN_FOLDER_WANTED}"
         )
-    run = read_json_object(folder / "run.json")
+    run = read_json_object(folder / RUN_RECORD)
     if run.text("status") != "finished":
         raise UserError(
             f"{folder}: its run is not finished (run.json: status {shorten(run.text('status'))}); run the "
             "same command again, which goes on from where it stopped, and compare then"
         )
-    metrics = read_json_object(folder / "metrics.json")
+    metrics = read_json_object(folder / METRICS)
     split, data = metrics.object("split"), run.object("data")
-    asked, skipped = _read_targets(metrics.object("tasks"), folder / "predictions.csv")
-    curves, kept = _read_history(folder / "history.jsonl", metrics.object("tasks").fields)
+    asked, skipped = _read_targets(metrics.object("tasks"), folder / PREDICTIONS)
+    curves, kept = _read_history(folder / HISTORY, metrics.object("tasks").fields)
     return FinishedRun(
         folder=folder,
         finished=run.text("finished"),

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import REPORT, RUN_RECORD
 from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.report.compare.charts import DATA_SETTING, charts
 from simclr_rhd.report.compare.differences import (
@@ -48,7 +49,7 @@ def write_html(path: Path, runs: Runs) -> None:
     """
     if path.is_dir():
         raise UserError(f"--out {path}: is a folder; wanted a file, such as {path / 'comparison.html'}")
-    if path.name == "report.html" and (path.parent / "run.json").exists():
+    if path.name == REPORT and (path.parent / RUN_RECORD).exists():
         raise UserError(f"--out {path}: is the report of a run; name another file")
     ensure_writable_dir(path.parent, flag="--out")
     try:

@@ -8,9 +8,9 @@ from typing import Any
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import HISTORY, TENSORBOARD_DIR
 from simclr_rhd.core.files import write_lines
 from simclr_rhd.core.logs import format_duration
-from simclr_rhd.runs.run_dir import TENSORBOARD_DIR
 from simclr_rhd.ssl.model import EMBEDDING_DIM
 from simclr_rhd.ssl.monitoring.embedding_metrics import collapse_warnings
 
@@ -40,7 +40,7 @@ class EpochLogger:
         monitor: str,
         tensorboard: bool,
     ) -> None:
-        self.path, self.sizes, self.monitor = save_dir / "history.jsonl", sizes, monitor
+        self.path, self.sizes, self.monitor = save_dir / HISTORY, sizes, monitor
         self.events = None
         if tensorboard and ranks.is_main_process():
             require_tensorboard()
