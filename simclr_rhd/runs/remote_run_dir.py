@@ -5,32 +5,27 @@ was the last to write there. At checkpoints and at the end it brings there what 
 which it was written: so a run can go on from what is there, wherever it was stopped.
 """
 
-import base64
 import json
 import logging
 import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import google_crc32c
 
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import atomic_write, write_json
-from simclr_rhd.data.sources.base import FileEntry
-from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, ObjectVersion
+from simclr_rhd.data.sources.gcs import checksum
+from simclr_rhd.runs.object_store import GenerationMismatch, ObjectStore, StoredObject
 from simclr_rhd.runs.outputs import is_output, list_outputs
 
 logger = logging.getLogger("simclr_rhd")
 
 MANIFEST = ".mirror.json"  # what the bucket had when the folder was last like it
 MIN_INTERVAL_IN_PUSHES = 20  # times as long as the last push took must pass before the next one
-UPLOAD_CHUNK_BYTES = 8 * 1024 * 1024  # of a request
 
 
 class ConcurrentWriteError(UserError):
@@ -50,14 +45,8 @@ class Mirror:
     def __init__(
         self, location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
     ) -> None:
-        self.remote = Bucket(
-            location,
-            cache_dir=cache_dir,
-            flag="--save-dir",
-            role="Storage Object Admin",
-            billing_project=billing_project,
-        )
-        self.location, self.folder = location.rstrip("/"), folder
+        self.remote = ObjectStore(location, cache_dir=cache_dir, billing_project=billing_project)
+        self.location, self.folder = self.remote.location, folder
         self.lock = threading.Lock()
         self.last_push_seconds, self.last_push_end = 0.0, float("-inf")
         self.sent: dict[str, tuple[int, int]] = {}  # time and size of each file as it was sent
@@ -69,8 +58,8 @@ class Mirror:
         Raises:
             UserError: the bucket cannot be read.
         """
-        remote_files = {entry.key: entry for entry in self.remote.list_objects() if is_output(entry.key)}
-        generations = {name: _generation(entry) for name, entry in remote_files.items()}
+        remote_files = self._list_outputs()
+        generations = {name: stored.generation for name, stored in remote_files.items()}
         local_files = list_outputs(self.folder)
         if self.generations and not remote_files:
             raise UserError(
@@ -80,27 +69,24 @@ class Mirror:
         unchanged = [
             name
             for name in local_files
-            if name in remote_files and self._checksum(name) == _remote_checksum(remote_files[name])
+            if name in remote_files and self._checksum(name) == remote_files[name].checksum
         ]
         if all(
             name in unchanged or (name in local_files and self.generations.get(name) == generations[name])
             for name in remote_files
         ):
             self.generations = generations  # what differs is newer here, or was never there
-            self.sent = {name: _mtime_and_size(self.folder / name) for name in unchanged}
+            self.sent = {name: self._stamp(name) for name in unchanged}
             return
         logger.info("save-dir: %d files from %s", len(remote_files), self.location)
-        paths, failed = self.remote.fetch(list(remote_files.values()))
-        if failed:
-            name, reason = next(iter(failed.items()))
-            raise UserError(f"--save-dir {self.location}/{name}: {reason}; try again")
+        paths = self.remote.get(remote_files.values())
         for name in local_files:
             (self.folder / name).unlink()
         for name in sorted(remote_files, key=lambda name: name == RUN_RECORD):
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.folder / name) as part:
                 shutil.move(paths[name], part)
-            self.sent[name] = _mtime_and_size(self.folder / name)
+            self.sent[name] = self._stamp(name)
         self.generations = generations
         self._write_manifest()
 
@@ -117,10 +103,8 @@ class Mirror:
             self._check_single_writer()
             for name in sorted(self.generations.keys() - local_files, key=lambda name: name != RUN_RECORD):
                 self._remove(name)
-            for name in sorted(
-                list_outputs(self.folder), key=lambda name: _mtime_and_size(self.folder / name)
-            ):
-                stamp = _mtime_and_size(self.folder / name)
+            for name in sorted(list_outputs(self.folder), key=self._stamp):
+                stamp = self._stamp(name)
                 if self.sent.get(name) != stamp:
                     self._send(name)
                     self.sent[name] = stamp
@@ -142,73 +126,47 @@ class Mirror:
             self.last_push_end = time.monotonic()
             logger.warning("WARNING %s: it is tried again later", error)
 
+    def _list_outputs(self) -> dict[str, StoredObject]:
+        return {key: stored for key, stored in self.remote.list_objects().items() if is_output(key)}
+
     def _check_single_writer(self) -> None:
         """Make sure that what is there is what this folder has brought there."""
-        for entry in self.remote.list_objects():
-            known = self.generations.get(entry.key)
-            if is_output(entry.key) and known != _generation(entry):
-                path = self.folder / entry.key
-                if not path.exists() or self._checksum(entry.key) != _remote_checksum(entry):
-                    raise self._concurrent_write_error(entry.key)
-                self.generations[entry.key] = _generation(entry)  # an answer that was lost
+        for name, stored in self._list_outputs().items():
+            if self.generations.get(name) != stored.generation:
+                if not (self.folder / name).exists() or self._checksum(name) != stored.checksum:
+                    raise self._concurrent_write_error(name)
+                self.generations[name] = stored.generation  # an answer that was lost
 
     def _send(self, name: str) -> None:
-        from google.api_core.exceptions import PreconditionFailed
-
         data, generation = (self.folder / name).read_bytes(), self.generations.get(name, 0)
-        checksum = _crc32c(data)
-        blob = self._blob(name)
-        blob.chunk_size = UPLOAD_CHUNK_BYTES
-
-        def send() -> None:
-            blob.upload_from_string(
-                data,
-                content_type="application/octet-stream",
-                if_generation_match=generation,
-                checksum="crc32c",
-                timeout=TIMEOUT,
-            )
-
         try:
-            self.remote.translate_errors(send)
-        except PreconditionFailed:  # the answer to an earlier attempt may have been lost
-            self.remote.translate_errors(lambda: blob.reload(timeout=TIMEOUT))
-            if blob.generation == generation or blob.crc32c != checksum:
-                raise self._concurrent_write_error(name) from None
-        if blob.crc32c != checksum or blob.size != len(data):
-            raise UserError(f"--save-dir {self.location}/{name}: arrived damaged; try again")
-        self.generations[name] = int(blob.generation)
+            self.generations[name] = self.remote.put(name, data, generation=generation)
+        except GenerationMismatch:
+            raise self._concurrent_write_error(name) from None
         self._write_manifest()
 
     def _remove(self, name: str) -> None:
-        from google.api_core.exceptions import NotFound, PreconditionFailed
-
-        blob, generation = self._blob(name), self.generations[name]
-
-        def remove() -> None:
-            with suppress(NotFound):
-                blob.delete(if_generation_match=generation, timeout=TIMEOUT)
-
         try:
-            self.remote.translate_errors(remove)
-        except PreconditionFailed:
+            self.remote.delete(name, generation=self.generations[name])
+        except GenerationMismatch:
             raise self._concurrent_write_error(name) from None
         del self.generations[name]
         self.sent.pop(name, None)
         self._write_manifest()
 
+    def _stamp(self, name: str) -> tuple[int, int]:
+        """Time of the last change, and size."""
+        status = (self.folder / name).stat()
+        return status.st_mtime_ns, status.st_size
+
     def _checksum(self, name: str) -> str:
-        return _crc32c((self.folder / name).read_bytes())
+        return checksum((self.folder / name).read_bytes())
 
     def _concurrent_write_error(self, name: str) -> ConcurrentWriteError:
         return ConcurrentWriteError(
             f"--save-dir {self.location}: another run has written {name} there meanwhile; what this run has "
             f"made is in {self.folder}. Wait for the other, or name another --save-dir"
         )
-
-    def _blob(self, name: str) -> Any:
-        assert self.remote.bucket is not None
-        return self.remote.bucket.blob(self.remote.prefix + name)
 
     def _read_manifest(self) -> dict[str, int]:
         try:
@@ -256,21 +214,3 @@ def open_mirror(
     except UserError as error:
         raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
     logger.info("save-dir: all is in %s", mirror.location)
-
-
-def _crc32c(data: bytes) -> str:
-    """As the bucket tells it."""
-    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
-
-
-def _remote_checksum(entry: FileEntry) -> str:
-    return ObjectVersion.from_entry(entry).crc32c
-
-
-def _generation(entry: FileEntry) -> int:
-    return int(ObjectVersion.from_entry(entry).generation)
-
-
-def _mtime_and_size(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size

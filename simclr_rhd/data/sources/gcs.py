@@ -127,6 +127,11 @@ class Bucket:
         """All objects below the prefix, none of which is no fault."""
         return keep_valid(self._list_objects(""))[0]
 
+    def blob(self, key: str) -> Any:
+        """The client's handle of an object, to write it."""
+        assert self.bucket is not None
+        return self.bucket.blob(self.prefix + key)
+
     def entry(self, key: str, *, flag: str = "--labels-csv") -> FileEntry:  # noqa: D102
         found = [entry for entry in self._list_objects(key) if entry.key == key]
         if not found:
@@ -264,7 +269,7 @@ class Bucket:
         path = self._path(entry)
         if not path.exists() or path.stat().st_size != entry.size:
             return False
-        return _crc32c(path.read_bytes()) == ObjectVersion.from_entry(entry).crc32c
+        return checksum(path.read_bytes()) == ObjectVersion.from_entry(entry).crc32c
 
     def _fetch_one(self, entry: FileEntry) -> str:
         """Bring one object into the cache; the reason if it cannot be had, else empty."""
@@ -283,7 +288,7 @@ class Bucket:
             except DataCorruption:
                 continue
             # The client's own check misses a body that breaks off and goes on wrongly, so: the listing's.
-            if len(data) == entry.size and _crc32c(data) == crc32c:
+            if len(data) == entry.size and checksum(data) == crc32c:
                 path = self._path(entry)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as part:
@@ -364,8 +369,8 @@ def _entry_from_row(key: Any, size: Any, version: Any) -> FileEntry:
     return FileEntry(key, size, version)
 
 
-def _crc32c(data: bytes) -> str:
-    """As the bucket's listing writes it."""
+def checksum(data: bytes) -> str:
+    """The CRC32C of an object's content, as the bucket's listing writes it."""
     import google_crc32c
 
     return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
