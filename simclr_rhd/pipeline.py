@@ -87,9 +87,9 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
     counts = data_summary.summarize(dataset, source)
     for line in data_summary.describe(dataset, counts):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
-    if before and before["data"]["fingerprint"] != dataset.fingerprint:
+    if before and before.fingerprint != dataset.fingerprint:
         raise UserError(
-            f"the data changed since the {before['status']} run in --save-dir {run.save_dir} began; pass "
+            f"the data changed since the {before.status} run in --save-dir {run.save_dir} began; pass "
             "--overwrite to start anew, or name another folder"
         )
     facts = {"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint}

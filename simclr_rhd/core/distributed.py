@@ -28,13 +28,11 @@ from simclr_rhd.core.logs import rank
 
 logger = logging.getLogger("simclr_rhd")
 
-COLLECTIVE_TIMEOUT = timedelta(
-    hours=12
-)  # the leader may decode a bucket while the others wait; dead ones are noticed
-HEARTBEAT_INTERVAL_S, HEARTBEAT_TIMEOUT_S = (
-    1.0,
-    30.0,
-)  # seconds between signs of life, and without one from a rank
+# The leader may decode a bucket while the others wait; dead ones are noticed by their heartbeat.
+COLLECTIVE_TIMEOUT = timedelta(hours=12)
+HEARTBEAT_INTERVAL_S = 1.0  # seconds between signs of life
+HEARTBEAT_TIMEOUT_S = 30.0  # seconds without one after which a rank is lost
+LOST_RANK_MESSAGES = ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
 
 
 def launched_world_size() -> int:
@@ -48,7 +46,7 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is rank 0."""
+    """Return True for rank 0."""
     return rank() == 0
 
 
@@ -85,12 +83,10 @@ def translate_dist_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = str(error)
-        if not isinstance(error, dist.DistError) and not any(
-            word in said for word in ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
-        ):
+        message = str(error)
+        if not isinstance(error, dist.DistError) and not any(part in message for part in LOST_RANK_MESSAGES):
             raise
-        raise RankLost(said.partition("\n")[0]) from error
+        raise RankLost(message.partition("\n")[0]) from error
 
 
 class _Heartbeat:
@@ -102,9 +98,7 @@ class _Heartbeat:
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
-        self.last_seen = dict.fromkeys(
-            range(world_size()), time.monotonic()
-        )  # when each rank was last heard of
+        self.last_seen = dict.fromkeys(range(world_size()), time.monotonic())  # the last sign of each rank
         for work in (self._exchange_heartbeats, self._detect_silence):
             threading.Thread(target=work, daemon=True).start()
 
@@ -121,15 +115,10 @@ class _Heartbeat:
                     sign = store.get(name) if store.check([name]) else b""
                     if sign != signs[other]:
                         signs[other], self.last_seen[other] = sign, time.monotonic()
-                if (
-                    signals.signal_exit_status() and not is_main_process()
-                ):  # this machine is taken away: the leader saves
+                stopping = bool(signals.signal_exit_status())
+                if stopping and not is_main_process():  # this machine is taken away: the leader saves
                     store.set("simclr-rhd/stop", "1")
-                if (
-                    is_main_process()
-                    and not signals.signal_exit_status()
-                    and store.check(["simclr-rhd/stop"])
-                ):
+                if not stopping and is_main_process() and store.check(["simclr-rhd/stop"]):
                     os.kill(os.getpid(), signal.SIGTERM)
         except (RuntimeError, OSError):
             return  # nothing is heard any more
@@ -143,14 +132,11 @@ class _Heartbeat:
             before = now
             silent = [other for other, when in self.last_seen.items() if now - when > HEARTBEAT_TIMEOUT_S]
             if silent:
+                others = ", ".join(str(other) for other in silent if other != rank())
                 logger.error(
                     "error: rank %d has heard nothing from rank %s for %.0f seconds and stops; the same "
                     "command goes on from the last checkpoint",
-                    *(
-                        rank(),
-                        ", ".join(str(other) for other in silent if other != rank()),
-                        HEARTBEAT_TIMEOUT_S,
-                    ),
+                    *(rank(), others, HEARTBEAT_TIMEOUT_S),
                 )
                 signals.force_exit(1)
 
@@ -176,12 +162,14 @@ def broadcast_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
     if world_size() == 1:
         return state
 
-    def written() -> bytes:
+    def serialize() -> bytes:
         stream = io.BytesIO()
         torch.save(state, stream)
         return stream.getvalue()
 
-    return torch.load(io.BytesIO(_broadcast_bytes(written)), map_location="cpu", weights_only=True)
+    stream = io.BytesIO(_broadcast_bytes(serialize))
+    received: dict[str, Any] | None = torch.load(stream, map_location="cpu", weights_only=True)
+    return received
 
 
 def _broadcast_bytes(make: Callable[[], bytes]) -> bytes:
@@ -202,12 +190,12 @@ def assert_same_data(fingerprint: str) -> None:
     """
     if world_size() == 1:
         return
-    found = torch.tensor([broadcast(fingerprint) != fingerprint], dtype=torch.int64)
-    dist.all_reduce(found)
-    if found:
+    n_different = torch.tensor([broadcast(fingerprint) != fingerprint], dtype=torch.int64)
+    dist.all_reduce(n_different)
+    if n_different:
         raise UserError(
-            f"{int(found)} of {world_size()} processes found other data than the first: --data must name the "
-            "same content on every machine"
+            f"{int(n_different)} of {world_size()} processes found other data than the first: --data "
+            "must name the same content on every machine"
         )
 
 
@@ -234,7 +222,10 @@ def all_reduce_mean(x: Tensor) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """Every rank's loss depends on every rank's rows, so the gradients of all of them are summed."""
+    """Every rank's loss depends on every rank's rows, so the gradients of all of them are summed.
+
+    PyTorch's own (`torch.distributed.nn.functional.all_gather`) is deprecated.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -246,4 +237,5 @@ class _AllGather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        return shard(gradient)
+        own: Tensor = shard(gradient)
+        return own

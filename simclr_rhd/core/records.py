@@ -36,19 +36,19 @@ class JsonObject:
         """A value that fits."""
         value = self.fields.get(name)
         if not fits(value):
-            found = shorten(value) if name in self.fields else "nothing"
+            shown = shorten(value) if name in self.fields else "nothing"
             raise UserError(
-                f"{self.where}: {name[:MAX_SHOWN_CHARS]}: found {found}, wanted {wanted}; {RECOVERY_ADVICE}"
+                f"{self.where}: {name[:MAX_SHOWN_CHARS]}: found {shown}, wanted {wanted}; {RECOVERY_ADVICE}"
             )
         return value
 
     def text(self, name: str) -> str:
         """A string."""
-        return self.get(name, lambda x: isinstance(x, str), "text")
+        return str(self.get(name, lambda x: isinstance(x, str), "text"))
 
     def boolean(self, name: str) -> bool:
         """True or false."""
-        return self.get(name, lambda x: isinstance(x, bool), "true or false")
+        return bool(self.get(name, lambda x: isinstance(x, bool), "true or false"))
 
     def number(self, name: str) -> float | None:
         """A finite number; None for null, and where there is none."""
@@ -57,16 +57,17 @@ class JsonObject:
 
     def fraction(self, name: str) -> float | None:
         """A number in [0, 1]; None for null, and where there is none."""
-        return self.get(name, is_fraction, "a number from 0 to 1, or null")
+        value: float | None = self.get(name, is_fraction, "a number from 0 to 1, or null")
+        return value
 
     def count(self, name: str, minimum: int = 0) -> int:
         """A whole number."""
         fits = f"a whole number from {minimum} on"
-        return self.get(name, lambda x: type(x) is int and minimum <= x < 2**31, fits)
+        return int(self.get(name, lambda x: type(x) is int and minimum <= x < 2**31, fits))
 
     def names(self, name: str) -> list[str]:
         """Strings that all differ."""
-        return self.get(name, _are_names, "a list of different names")
+        return list(self.get(name, _are_names, "a list of different names"))
 
     def object(self, name: str) -> "JsonObject":
         """An object."""

@@ -38,6 +38,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
+        y: Tensor
         y, mean, var = _Normalise.apply(input, self.weight, self.bias, self.eps)
         n = input.numel() // input.shape[1] * world_size()
         with torch.no_grad():

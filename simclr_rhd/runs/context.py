@@ -2,11 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,7 +18,7 @@ from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset, write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
-from simclr_rhd.runs.record import RunRecord
+from simclr_rhd.runs.record import PreviousRun, RunRecord
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 
@@ -28,7 +27,7 @@ logger = logging.getLogger("simclr_rhd")
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a run from another.
+    """Identification of a run.
 
     Attributes:
         argv: the command line.
@@ -38,39 +37,39 @@ class Identity:
     """
 
     argv: Sequence[str]
-    config: dict[str, Any]
-    signature: dict[str, Any]
+    config: Mapping[str, object]
+    signature: Mapping[str, object]
     downstream: Sequence[str]
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every stage of a run writes to and runs on.
+    """A run as its stages see it: its folder, device and record.
 
     Attributes:
         save_dir: the folder of this machine that the run writes to.
         device: where the network runs.
         record: `run.json`.
-        before: the record of the run that is continued; None for a new one.
+        before: the run that is continued; None for a new one.
         mirror: the copy in a bucket, where --save-dir is one.
     """
 
     save_dir: Path
     device: torch.device
     record: RunRecord
-    before: dict[str, Any] | None = None
+    before: PreviousRun | None = None
     mirror: Mirror | None = None
 
     def is_finished(self, config: RunConfig) -> bool:
-        """Whether an earlier run has made all that is wanted."""
+        """Return True if an earlier run has made all that is wanted."""
         before = self.before
-        return bool(before and before["status"] == "finished" and (config.no_figures or before["figures"]))
+        return bool(before and before.status == "finished" and (config.no_figures or before.figures))
 
     def repeat_summary(self) -> None:
         """Log the results of a finished run once more."""
-        before = self.before or {}
-        logger.info("This run was finished on %s: its data are not looked at again.", before["finished"])
-        for line in [*before["summary"].splitlines(), "", "--overwrite repeats it."]:
+        assert self.before is not None
+        logger.info("This run was finished on %s: its data are not looked at again.", self.before.finished)
+        for line in [*self.before.summary.splitlines(), "", "--overwrite repeats it."]:
             logger.info(line)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
@@ -83,7 +82,7 @@ class RunContext:
             self.mirror.push_if_due()
 
     def inside(self, name: str) -> "RunContext":
-        """The same run in a folder below its own."""
+        """Return the same run in a folder below its own."""
         return replace(self, save_dir=self.save_dir / name)
 
     def begin(self, dataset: Dataset) -> None:
@@ -114,9 +113,7 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
             with ranks.process_group(device):
                 yield _started(config, device, identity, save_dir, mirror)
         except UserError as error:
-            if mirror is None or isinstance(
-                error, ConcurrentWriteError
-            ):  # that one names the folder for a reason
+            if mirror is None or isinstance(error, ConcurrentWriteError):  # that one means the local folder
                 raise
             raise UserError(str(error).replace(str(save_dir), config.save_dir)) from None
 
@@ -124,9 +121,9 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
 def _started(
     config: RunConfig, device: torch.device, identity: Identity, save_dir: Path, mirror: Mirror | None
 ) -> RunContext:
-    claimed = None
+    previous = None
     if ranks.is_main_process():
-        claimed = resume_or_refuse(
+        previous = resume_or_refuse(
             save_dir,
             identity.signature,
             changeable=identity.downstream,
@@ -134,14 +131,15 @@ def _started(
             resume=config.resume,
             overwrite=config.overwrite,
         )
-    before = ranks.broadcast(claimed)
+    previous = ranks.broadcast(previous)
     record = RunRecord(
-        before,
+        previous,
         argv=identity.argv,
         signature=identity.signature,
         config=identity.config,
         device=describe_device(device),
     )
+    before = None if previous is None else PreviousRun.from_record(previous)
     return RunContext(save_dir, device, record, before, mirror)
 
 

@@ -3,8 +3,9 @@
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,32 @@ PACKAGES = (
 )
 
 
+@dataclass(frozen=True)
+class PreviousRun:
+    """The run that is continued, or was finished: what its record says.
+
+    Attributes:
+        status: 'finished' or 'unfinished'.
+        fingerprint: of its data.
+        finished: time of its end; "" for an unfinished one, as `summary`.
+        summary: its results in words.
+        figures: whether it has drawn them.
+    """
+
+    status: str
+    fingerprint: str
+    finished: str
+    summary: str
+    figures: bool
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "PreviousRun":
+        """Take the values of a record that was checked."""
+        finished, summary = record.get("finished", ""), record.get("summary", "")
+        figures = bool(record.get("figures", False))
+        return cls(record["status"], record["data"]["fingerprint"], finished, summary, figures)
+
+
 class RunRecord:
     """`run.json`: what was run, on what, and how long each stage took.
 
@@ -31,7 +58,7 @@ class RunRecord:
         facts: what is known from the start.
     """
 
-    def __init__(self, before: dict[str, Any] | None, **facts: Any) -> None:
+    def __init__(self, before: Mapping[str, object] | None, **facts: object) -> None:
         self.path: Path | None = None
         self.facts: dict[str, Any] = {
             **(before or {}),
@@ -46,7 +73,7 @@ class RunRecord:
         self.path = path
         self.update()
 
-    def update(self, **facts: Any) -> None:
+    def update(self, **facts: object) -> None:
         """Add facts."""
         self.facts.update(facts)
         if self.path:

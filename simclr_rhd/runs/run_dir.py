@@ -2,7 +2,7 @@
 
 import fcntl
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def lock_run_dir(save_dir: Path) -> Iterator[None]:
 
 def resume_or_refuse(
     save_dir: Path,
-    signature: dict[str, Any],
+    signature: Mapping[str, object],
     *,
     resume: str,
     overwrite: bool,
@@ -66,14 +66,15 @@ def resume_or_refuse(
     Raises:
         UserError: the folder holds another run, or files of one whose record is lost.
     """
-    left = [name for name in PROTECTED_FILES if (save_dir / name).exists()]
-    if overwrite or not left:
+    present = [name for name in PROTECTED_FILES if (save_dir / name).exists()]
+    if overwrite or not present:
         return None
     try:
         record = _read_record(save_dir / RUN_RECORD)
     except UserError as error:
+        reason = str(error).split("; ")[0]
         raise UserError(
-            f"--save-dir {save_dir} holds {left[0]} but no record of its run ({str(error).split('; ')[0]}); "
+            f"--save-dir {save_dir} holds {present[0]} but no record of its run ({reason}); "
             "name another folder, or pass --overwrite to replace what is there"
         ) from None
     before = record["signature"]
@@ -85,10 +86,10 @@ def resume_or_refuse(
             ", ".join(_describe_difference(name, before, signature) for name in sorted(differing))
             or "the same configuration, and --resume never"
         )
-        keeping = set(differing) <= set(changeable) and bool(differing)
+        keep_pretraining = set(differing) <= set(changeable) and bool(differing)
         raise UserError(
             f"--save-dir {save_dir} holds another run ({differences}); name another folder, or "
-            + "pass --evaluate-again to keep its pretraining and replace the rest, or " * keeping
+            + "pass --evaluate-again to keep its pretraining and replace the rest, or " * keep_pretraining
             + "pass --overwrite to replace it"
         )
     return record
@@ -113,8 +114,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record.fields
 
 
-def _describe_difference(name: str, before: dict[str, Any], signature: dict[str, Any]) -> str:
-    """In words."""
+def _describe_difference(name: str, before: Mapping[str, object], signature: Mapping[str, object]) -> str:
     flag = f"--{name.replace('_', '-')}"
     if name in before and name in signature:
         return f"{flag} was {before[name]}, is {signature[name]}"
