@@ -17,7 +17,7 @@ sys.path.insert(0, {root!r})
 from simclr_rhd.core import device as runtime
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.planning.precision import PRECISIONS, resolve_precision
 from simclr_rhd.ssl.step import Step

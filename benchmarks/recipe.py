@@ -33,7 +33,7 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
 from simclr_rhd.ssl.batches import PositiveSampler
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import default_learning_rate, make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Trainer

@@ -112,7 +112,7 @@ def worker(what, folder, n, begun):
     from simclr_rhd.data.store import store
     from simclr_rhd.ssl.augment import PRESETS
     from simclr_rhd.ssl.batches import PositiveSampler
-    from simclr_rhd.ssl.model import build as build_model
+    from simclr_rhd.ssl.encoder.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
     from simclr_rhd.ssl.step import Step
     from simclr_rhd.ssl.trainer import Trainer
@@ -301,7 +301,7 @@ def views_per_second(size):
     from simclr_rhd.planning import profiler as probe
     from simclr_rhd.planning.precision import resolve_precision
     from simclr_rhd.ssl.augment import PRESETS
-    from simclr_rhd.ssl.model import build as build_model
+    from simclr_rhd.ssl.encoder.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
     from simclr_rhd.ssl.step import PRECISIONS, Step
 

@@ -9,7 +9,7 @@ memory). The loop is the program's own (`Trainer.train_epoch`): reading from a m
 numbers, two views, NT-Xent, optimizer, the moving average, the state that a stop could save.
 
 `--plain` holds the bare step against the same step without what makes it fast: with PyTorch's own
-convolutions (`simclr_rhd/ssl/convolution.py`), and with each new tensor filled before it is written
+convolutions (`simclr_rhd/ssl/encoder/convolution.py`), and with each new tensor filled before it is written
 (`device.make_deterministic`).
 
 `--convolutions` times the ways of each convolution of the network, forward and backward.
@@ -33,10 +33,10 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.core.processor import has_amx
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.ssl import convolution
 from simclr_rhd.ssl.augment import PRESETS
+from simclr_rhd.ssl.encoder import convolution
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Trainer

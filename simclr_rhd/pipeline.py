@@ -33,8 +33,8 @@ from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.runs.run_dir import FINETUNED_MODEL, PROTECTED_FILES
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.features import extract_with_ood_stats
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import pretrain, pretrain_folds
 

@@ -19,8 +19,8 @@ from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl.augment import PRESETS, sample_view_params
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Trainer

@@ -24,7 +24,7 @@ from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer

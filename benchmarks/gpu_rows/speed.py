@@ -18,14 +18,15 @@ from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference import predict_files as predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.classifier import save as save_classifier
 from simclr_rhd.inference.predictor import BATCH_SIZE
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
-from simclr_rhd.ssl.features import extract_with_ood_stats
-from simclr_rhd.ssl.model import Heads, build
+from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.schedule import progressive_sizes
 from simclr_rhd.ssl.step import PRECISIONS
 

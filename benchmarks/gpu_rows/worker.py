@@ -24,7 +24,7 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.trainer import LAST_CHECKPOINT, fit
 

@@ -16,7 +16,7 @@ from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.run_dir import RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.pretrain import make_trainer, pretrain
 
 CPU = torch.device("cpu")

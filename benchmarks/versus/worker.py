@@ -129,7 +129,7 @@ def untrained(dataset, options):
     """The probe on an encoder that was not trained, and on pixels."""
     from versus import protocol
 
-    from simclr_rhd.ssl.model import build
+    from simclr_rhd.ssl.encoder.model import build
 
     return {
         "random": protocol.evaluate_encoder(

@@ -26,7 +26,7 @@ from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.predict_files import InputFiles
 from simclr_rhd.ssl.augment import normalise
-from simclr_rhd.ssl.model import forward_with_ood_stats, fuse_batchnorm
+from simclr_rhd.ssl.encoder.model import forward_with_ood_stats, fuse_batchnorm
 
 logger = logging.getLogger("simclr_rhd")
 

@@ -20,7 +20,7 @@ from simclr_rhd.data.labels.labels import format_label
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
 from simclr_rhd.evaluation.selective import confidence_scores
 from simclr_rhd.inference import classifier
-from simclr_rhd.ssl.model import fuse_batchnorm
+from simclr_rhd.ssl.encoder.model import fuse_batchnorm
 
 ImageInput = np.ndarray | Image.Image | str | Path
 BATCH_SIZE = 64  # frames at once

@@ -20,7 +20,7 @@ from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
 from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
 from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 
 logger = logging.getLogger("simclr_rhd")

@@ -12,7 +12,7 @@ import torch
 
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.step import PRECISIONS
 
 logger = logging.getLogger("simclr_rhd")

@@ -28,7 +28,7 @@ from simclr_rhd.planning.run_estimate import USABLE_MEMORY_FRACTION, FitsPredica
 from simclr_rhd.ssl.augment import PRESETS, sample_view_params
 from simclr_rhd.ssl.averaging import EMA
 from simclr_rhd.ssl.batches import Batch
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 

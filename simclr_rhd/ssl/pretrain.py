@@ -16,7 +16,7 @@ from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.averaging import compute_ema_decay
 from simclr_rhd.ssl.batches import PositiveSampler
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
 from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer

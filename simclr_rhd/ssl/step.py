@@ -14,8 +14,8 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
 from simclr_rhd.ssl.augment import AugmentConfig, two_views
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import SimCLR
 
 EVAL_MICRO_BATCH = 64  # pairs that go through the model at once where no gradient is wanted
 

@@ -26,8 +26,8 @@ from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.averaging import EMA
 from simclr_rhd.ssl.batches import Batch, Batches, PositiveSampler, epoch_batches, prefetch
+from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.loss import n_logits
-from simclr_rhd.ssl.model import SimCLR
 from simclr_rhd.ssl.optim import annealed_rate_at
 from simclr_rhd.ssl.schedule import annealing_epochs, first_stage_epochs, stable_epochs
 from simclr_rhd.ssl.step import Step

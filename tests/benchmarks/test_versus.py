@@ -14,8 +14,8 @@ from versus import ours, protocol, reference, run, worker
 from versus.run import epochs_within
 
 from simclr_rhd.data.demo import dataset as demo
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 
 N, GROUPS = 60, 20
 

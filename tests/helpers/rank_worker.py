@@ -15,8 +15,8 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
 from simclr_rhd.ssl.augment import PRESETS
 from simclr_rhd.ssl.batches import Batches, PositiveSampler
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
 

@@ -20,7 +20,7 @@ from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
 from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
 
 COST = StepCost(
     parameters=10,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from simclr_rhd.ssl import optim
-from simclr_rhd.ssl.model import SimCLR
+from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.optim import LARS, annealed_rate_at, learning_rate_at, make_optimizer
 
 

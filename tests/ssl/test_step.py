@@ -4,8 +4,8 @@ import torch
 
 from simclr_rhd.ssl.augment import PRESETS, sample_view_params
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.step import Step
 
 SIZE, SIDE = 32, 37

@@ -14,8 +14,8 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import PRESETS
 from simclr_rhd.ssl.batches import PositiveSampler, epoch_batches, val_batches
-from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.monitoring.validation import Validator
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.schedule import stable_epochs

@@ -11,7 +11,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import write_lines
 from simclr_rhd.core.process import format_duration
 from simclr_rhd.runs.run_dir import TENSORBOARD_DIR
-from simclr_rhd.ssl.model import EMBEDDING_DIM
+from simclr_rhd.ssl.encoder.model import EMBEDDING_DIM
 from simclr_rhd.ssl.monitoring.embedding_metrics import collapse_warnings
 
 logger = logging.getLogger("simclr_rhd")

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from simclr_rhd.ssl.batches import PositiveSampler, val_batches
-from simclr_rhd.ssl.features import extract
+from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
     effective_rank,
