@@ -101,7 +101,7 @@ def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run
     """Pretrain, train the heads, evaluate, and report."""
     model = build(config.init, seed=config.seed)
     with run.stage("pretraining"):
-        history = pretrain(config, settings, dataset, model, run)
+        history = [record.to_json() for record in pretrain(config, settings, dataset, model, run)]
         models = [model, *pretrain_folds(config, settings, dataset, run)]
     if ranks.is_main_process():
         conclude(config, dataset, models, history, run)

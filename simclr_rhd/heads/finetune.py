@@ -32,7 +32,8 @@ from simclr_rhd.heads.train import BATCH_SIZE, TrainedHeads, calibrate, class_we
 from simclr_rhd.ssl.augment import AugmentConfig, random_views, sample_view_params, strengths
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.encoder.model import SimCLR
-from simclr_rhd.ssl.optim import default_weight_decay, learning_rate_at, make_optimizer
+from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
+from simclr_rhd.ssl.schedule import learning_rate_at
 
 logger = logging.getLogger("simclr_rhd")
 

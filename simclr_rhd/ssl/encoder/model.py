@@ -39,7 +39,8 @@ class SimCLR(nn.Module):
         """(B, 3, H, W) normalised views -> (B, 128) embeddings, not normalised."""
         # here and not around the call, since DataParallel's threads would not know the precision
         with torch.autocast(views.device.type, self.precision, enabled=self.precision is not None):
-            return self.projector(self.encoder(views))
+            embeddings: Tensor = self.projector(self.encoder(views))
+        return embeddings
 
 
 def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
@@ -85,7 +86,8 @@ def fuse_batchnorm(encoder: nn.Module) -> nn.Module:
             if isinstance(parts.get(conv), nn.Conv2d) and isinstance(parts.get(norm), nn.BatchNorm2d):
                 setattr(block, conv, fuse_conv_bn_eval(parts[conv], parts[norm]))
                 setattr(block, norm, nn.Identity())
-    return copied.to(memory_format=torch.channels_last)
+    fused: nn.Module = copied.to(memory_format=torch.channels_last)
+    return fused
 
 
 def build(init: str, *, seed: int) -> SimCLR:
