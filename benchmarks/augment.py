@@ -27,7 +27,7 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.data.decoding.image import COLOR, GREY
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, two_views
-from simclr_rhd.ssl.batches import Batches
+from simclr_rhd.ssl.batches import Batches, UnlabelledSet
 
 SIZE, SIDE = 224, 256  # pixels of a view's and of a stored frame's side
 WIDTH, HEIGHT = 640, 480  # pixels of a frame as it comes from the scanner
@@ -60,7 +60,9 @@ def stored(folder, pixels, kind):
 def project_views(frames, kinds, epoch):
     """What a training step does before its model: the only place that knows those interfaces."""
     rows = np.arange(len(kinds))
-    batch = Batches(frames, kinds, rows, seed=0, epoch=epoch)[rows]  # each frame a video of its own
+    batch = Batches(UnlabelledSet(frames, kinds, rows, rows), seed=0, epoch=epoch)[
+        rows
+    ]  # each frame a video of its own
     return two_views(batch.frames, batch.color_modes, batch.view_params, size=SIZE, augment_config=STRENGTHS)
 
 

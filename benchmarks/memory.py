@@ -16,24 +16,24 @@ import sys, time, torch, numpy as np
 sys.path.insert(0, {root!r})
 from simclr_rhd.core import device as runtime
 from simclr_rhd.planning import profiler as probe
-from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.model import build
+from simclr_rhd.planning.memory import peak_memory
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.planning.precision import PRECISIONS, resolve_precision
+from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl.step import Step
 runtime.make_deterministic()
 device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 model = build("random", seed=0).to(device).train()
 optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
-precision = PRECISIONS[resolve_precision("auto", device)]
-how = dict(temperature=0.5, device=device, precision=precision)
-step = Step(model, size={size}, augment_config=PRESETS["standard"], **how, micro_batch={micro_batch})
+settings = TrainingSettings(micro_batch={micro_batch}, precision=resolve_precision("auto", device))
+step = Step(model, PretrainConfig(image_size={size}), settings, device)
 for _ in range(2):
     begun = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     float(step.backward(probe.make_batch({batch}, size={size}, grey=True)))
     optimizer.step()
-print(probe.peak_memory(device), time.perf_counter() - begun)
+print(peak_memory(device), time.perf_counter() - begun)
 """
 
 

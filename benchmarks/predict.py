@@ -31,10 +31,11 @@ from simclr_rhd import load_model  # noqa: E402
 from simclr_rhd.core.device import make_deterministic  # noqa: E402
 from simclr_rhd.core.threads import map_ordered  # noqa: E402
 from simclr_rhd.data.decoding.image import decode_image, letterbox  # noqa: E402
+from simclr_rhd.heads.model import Heads  # noqa: E402
 from simclr_rhd.inference import classifier, export, parity  # noqa: E402
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model  # noqa: E402
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from simclr_rhd.ssl.model import Heads, build  # noqa: E402
+from simclr_rhd.ssl.encoder.model import build  # noqa: E402
 
 CLASSES = {"view": ["a", "b", "c"], "condition": ["a", "b"], "severity": ["a", "b"]}
 

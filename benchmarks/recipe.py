@@ -32,10 +32,11 @@ from versus import protocol
 from simclr_rhd.core import device as runtime
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
-from simclr_rhd.ssl.batches import PositiveSampler
-from simclr_rhd.ssl.model import build
-from simclr_rhd.ssl.optim import default_learning_rate, make_optimizer
-from simclr_rhd.ssl.step import PRECISIONS, Step
+from simclr_rhd.ssl.batches import UnlabelledSet
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.optim import default_learning_rate
+from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
 
 SIZE = 64
@@ -124,13 +125,7 @@ class Views(Step):
 
     def embed(self, batch):
         r = self.recipe
-        views = augment.two_views(
-            batch.frames,
-            batch.color_modes,
-            batch.view_params,
-            size=self.size,
-            augment_config=self.augment_config,
-        )
+        views = self.views(batch)
         if r.speckle or r.gain:
             std = torch.tensor(augment.IMAGENET_STD).view(1, 3, 1, 1)
             mean = torch.tensor(augment.IMAGENET_MEAN).view(1, 3, 1, 1)
@@ -169,38 +164,31 @@ def make_model(recipe, seed):
 
 def make_run(recipe, dataset, seed, epochs):
     rows, model = protocol.pretraining_rows(dataset), make_model(recipe, seed)
-    strengths = augment.AugmentConfig(
-        recipe.crop_min, recipe.flip, recipe.jitter, recipe.grayscale, recipe.blur
-    )
-    video = recipe.positives == "video"
-    step = Views(
-        model,
-        size=recipe.sizes[0],
-        strengths=strengths,
+    config = PretrainConfig(
+        image_size=recipe.sizes[0],
+        view_sizes="full",
         temperature=recipe.temperature,
-        device=torch.device("cpu"),
-        mask_same_video=video,
-        precision=PRECISIONS[resolve_precision(recipe.precision, torch.device("cpu"))],
-    )
-    step.recipe = recipe
-    rate = recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size)
-    videos = dataset.video_codes()
-    return Trainer(
-        step,
-        make_optimizer(model, recipe.optimizer, learning_rate=rate, weight_decay=recipe.weight_decay),
-        dataset.store.frames,
-        dataset.store.color_modes,
-        videos,
-        rows,
-        batch_size=recipe.batch_size,
-        learning_rate=rate,
+        optimizer=recipe.optimizer,
         epochs=epochs,
-        warmup_epochs=min(10, epochs / 10),
         ema_decay=recipe.ema,
-        positive_sampler=PositiveSampler(rows, videos) if video else None,
         seed=seed,
         num_workers=1,
+        **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(augment.AugmentConfig)},
     )
+    device = torch.device("cpu")
+    settings = TrainingSettings(
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate or default_learning_rate(recipe.optimizer, recipe.batch_size),
+        weight_decay=recipe.weight_decay,
+        warmup_epochs=min(10, epochs / 10),
+        positives=recipe.positives,
+        precision=resolve_precision(recipe.precision, device),
+    )
+    step = Views(model, config, settings, device)
+    step.recipe = recipe
+    store = dataset.store
+    data = UnlabelledSet(store.frames, store.color_modes, dataset.video_codes(), rows, store.keys)
+    return Trainer(config, settings, step, data)
 
 
 def seconds_per_epoch(recipe, dataset, runs=5):
@@ -208,7 +196,7 @@ def seconds_per_epoch(recipe, dataset, runs=5):
     found = []
     for size in recipe.sizes:
         run = make_run(recipe, dataset, 0, 1000)
-        run.sizes = (size,)
+        run.schedule.sizes = (size,)
         taken = []
         for _ in range(runs + 1):
             start = time.perf_counter()
@@ -224,7 +212,7 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
     parts = [max(1, round(seconds / len(per_epoch) / s)) for s in per_epoch]  # epochs of each size
     run = make_run(recipe, dataset, seed, sum(parts))
     for size, epochs in zip(recipe.sizes, parts, strict=True):
-        run.sizes = (size,)
+        run.schedule.sizes = (size,)
         for _ in range(epochs):
             run.train_epoch()
             run.end_epoch({})

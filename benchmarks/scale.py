@@ -110,10 +110,9 @@ def worker(what, folder, n, begun):
     from simclr_rhd.data import summary as inventory
     from simclr_rhd.data.dataset import write_tables
     from simclr_rhd.data.store import store
-    from simclr_rhd.ssl.augment import PRESETS
-    from simclr_rhd.ssl.batches import PositiveSampler
-    from simclr_rhd.ssl.model import build as build_model
-    from simclr_rhd.ssl.optim import make_optimizer
+    from simclr_rhd.ssl.batches import UnlabelledSet
+    from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+    from simclr_rhd.ssl.encoder.model import build as build_model
     from simclr_rhd.ssl.step import Step
     from simclr_rhd.ssl.trainer import Trainer
 
@@ -123,37 +122,24 @@ def worker(what, folder, n, begun):
         found = store.read_store(Path((folder / "place").read_text()))
         frames, kinds, videos = found.frames, found.color_modes, np.arange(n) // FRAMES_PER_VIDEO
         rows = np.arange(LABELLED, n)
-        partners = None
+        positives = "frame"
     else:
-        dataset, partners = read(folder, n), None
+        dataset = read(folder, n)
         for line in inventory.describe(dataset, inventory.summarize(dataset, SimulatedSource(folder, n))):
             print(line, file=sys.stderr)
         (folder / "tables").mkdir(exist_ok=True)
         write_tables(dataset, folder / "tables")
         frames, kinds, videos = dataset.store.frames, dataset.store.color_modes, dataset.video_codes()
         rows = dataset.rows("unlabelled")
-        if dataset.effective_videos() >= BATCH:
-            partners = PositiveSampler(rows, videos)
+        positives = "video" if dataset.effective_videos() >= BATCH else "frame"
     stages["data"], last = time.time() - last, time.time()
     model, cpu = build_model("random", seed=0), torch.device("cpu")
-    run = Trainer(
-        Step(model, size=SIZE, augment_config=PRESETS["standard"], temperature=0.5, device=cpu),
-        make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01),
-        frames,
-        kinds,
-        videos,
-        rows,
-        batch_size=BATCH,
-        learning_rate=1e-3,
-        epochs=100,
-        warmup_epochs=1.0,
-        ema_decay=0.99,
-        positive_sampler=partners,
-        seed=0,
-        num_workers=1,
-    )
+    config = PretrainConfig(image_size=SIZE, view_sizes="full", ema_decay=0.99, seed=0, num_workers=1)
+    settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives=positives)
+    step = Step(model, config, settings, cpu)
+    run = Trainer(config, settings, step, UnlabelledSet(frames, kinds, videos, rows))
     batches = run.batches(1)
-    for batch in run.load_batches(batches[:3], 1, partners):
+    for batch in run.load_batches(batches[:3], 1, run.positive_sampler):
         run.step.backward(batch)
         run.optimizer.step()
         run.average.update(model)
@@ -300,17 +286,17 @@ def views_per_second(size):
     from simclr_rhd.core import device as runtime
     from simclr_rhd.planning import profiler as probe
     from simclr_rhd.planning.precision import resolve_precision
-    from simclr_rhd.ssl.augment import PRESETS
-    from simclr_rhd.ssl.model import build as build_model
+    from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+    from simclr_rhd.ssl.encoder.model import build as build_model
     from simclr_rhd.ssl.optim import make_optimizer
-    from simclr_rhd.ssl.step import PRECISIONS, Step
+    from simclr_rhd.ssl.step import Step
 
     runtime.make_deterministic()
     model = build_model("random", seed=0).train()
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01)
     device = torch.device("cpu")
-    how = {"augment_config": PRESETS["standard"], "temperature": 0.5, "device": device}
-    step = Step(model, size=size, **how, precision=PRECISIONS[resolve_precision("auto", device)])
+    settings = TrainingSettings(precision=resolve_precision("auto", device))
+    step = Step(model, PretrainConfig(image_size=size), settings, device)
     batch, seconds = probe.make_batch(BATCH, size=size, grey=True), []
     for _ in range(5):
         begun = time.perf_counter()

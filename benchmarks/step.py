@@ -9,7 +9,7 @@ memory). The loop is the program's own (`Trainer.train_epoch`): reading from a m
 numbers, two views, NT-Xent, optimizer, the moving average, the state that a stop could save.
 
 `--plain` holds the bare step against the same step without what makes it fast: with PyTorch's own
-convolutions (`simclr_rhd/ssl/convolution.py`), and with each new tensor filled before it is written
+convolutions (`simclr_rhd/ssl/encoder/convolution.py`), and with each new tensor filled before it is written
 (`device.make_deterministic`).
 
 `--convolutions` times the ways of each convolution of the network, forward and backward.
@@ -33,10 +33,11 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.core.device import has_amx
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.ssl import convolution
-from simclr_rhd.ssl.augment import PRESETS
+from simclr_rhd.ssl.batches import UnlabelledSet
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder import convolution
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -87,24 +88,11 @@ def make_run(folder, size, n, batch_size, kind, precision):
         writer.append(rng.integers(0, 256, (1 if kind == 0 else 3, side, side), np.uint8), kind)
     writer.close()
     kinds = np.full(n, kind, np.uint8)
-    model, optimizer = make_trained(precision)
-    how = {"augment_config": PRESETS["standard"], "temperature": 0.5, "device": torch.device("cpu")}
-    return Trainer(
-        Step(model, size=size, **how, precision=PRECISIONS[precision]),
-        optimizer,
-        Frames(folder, kinds, side),
-        kinds,
-        np.arange(n),
-        np.arange(n),
-        batch_size=batch_size,
-        learning_rate=1e-3,
-        epochs=100,
-        warmup_epochs=1.0,
-        ema_decay=0.99,
-        positive_sampler=None,
-        seed=0,
-        num_workers=0,
-    )
+    config = PretrainConfig(image_size=size, view_sizes="full", ema_decay=0.99, seed=0, num_workers=0)
+    settings = TrainingSettings(batch_size=batch_size, warmup_epochs=1.0, precision=precision)
+    step = Step(make_trained(precision)[0], config, settings, torch.device("cpu"))
+    data = UnlabelledSet(Frames(folder, kinds, side), kinds, np.arange(n), np.arange(n))
+    return Trainer(config, settings, step, data)
 
 
 def compare_loop(folder, size, precision, options):

@@ -33,8 +33,8 @@ from simclr_rhd.report.summary import summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.features import extract_with_ood_stats
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import pretrain, pretrain_folds
 
@@ -101,7 +101,7 @@ def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run
     """Pretrain, train the heads, evaluate, and report."""
     model = build(config.init, seed=config.seed)
     with run.stage("pretraining"):
-        history = pretrain(config, settings, dataset, model, run)
+        history = [record.to_json() for record in pretrain(config, settings, dataset, model, run)]
         models = [model, *pretrain_folds(config, settings, dataset, run)]
     if ranks.is_main_process():
         conclude(config, dataset, models, history, run)

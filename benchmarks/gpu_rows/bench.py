@@ -8,19 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclr_rhd.core.device import default_workers
 from simclr_rhd.data.decoding.image import COLOR, GREY, storage_size
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.planning.precision import resolve_precision
-from simclr_rhd.ssl.augment import PRESETS, sample_view_params
-from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.augment import sample_view_params
+from simclr_rhd.ssl.batches import Batch, UnlabelledSet
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import SimCLR, build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import PRECISIONS, Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -161,7 +162,7 @@ class Bench:
         frames: np.ndarray | Frames | None = None,
         steps: int | None = None,
         wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
-        **how: object,
+        **how: Any,
     ) -> Trainer:
         """A pretraining run on the synthetic frames, or on others, of which each is its own video.
 
@@ -178,28 +179,28 @@ class Bench:
             frames
         )  # as often as it takes
         step = self.make_step(wrap(build("random", seed=0).to(self.device)), **how)
-        return Trainer(
-            step,
-            make_optimizer(step.model, "adamw", learning_rate=1e-3, weight_decay=0.01),
-            frames,
-            kinds,
-            np.arange(len(frames)),
-            rows,
-            batch_size=batch,
-            learning_rate=1e-3,
-            epochs=10_000,
-            warmup_epochs=0.0,
-            ema_decay=0.99,
-            positive_sampler=None,
-            seed=0,
-            num_workers=default_workers(),
+        config = PretrainConfig(
+            image_size=step.size, view_sizes="full", epochs=10_000, ema_decay=0.99, seed=0
         )
+        settings = TrainingSettings(batch_size=batch, warmup_epochs=0.0)
+        data = UnlabelledSet(
+            frames, kinds, np.arange(len(frames)), rows, [str(row) for row in range(len(frames))]
+        )
+        return Trainer(config, settings, step, data)
 
-    def make_step(self, model: nn.Module, **how: object) -> Step:
-        """A step of a model that is on the device; `how` as of `make_run`."""
-        given: dict = {"size": self.sizes.image, "precision": self.precision} | how
-        given["precision"] = PRECISIONS[given["precision"]]
-        return Step(model, augment_config=PRESETS["standard"], temperature=0.5, device=self.device, **given)
+    def make_step(
+        self,
+        model: nn.Module,
+        *,
+        size: int | None = None,
+        precision: str | None = None,
+        micro_batch: int | None = None,
+        distributed: bool = False,
+    ) -> Step:
+        """A step of a model that is on the device."""
+        config = PretrainConfig(image_size=size or self.sizes.image)
+        settings = TrainingSettings(micro_batch=micro_batch, precision=precision or self.precision)
+        return Step(model, config, settings, self.device, distributed=distributed)
 
     def views(self, batch: int, *, size: int | None = None) -> Tensor:
         """(2B, 3, s, s) of noise on the device, channels last."""

@@ -21,10 +21,11 @@ from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
 from simclr_rhd.planning.auto_settings import resolve_settings
+from simclr_rhd.planning.memory import available_memory, used_memory
 from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -268,11 +269,11 @@ def killed(bench: Bench) -> Outcome:
 def automatic(bench: Bench) -> Outcome:
     """`--batch-size auto` and `--micro-batch auto`, and what `estimate` foretells, against a run."""
     size, batch = bench.sizes.image, min(bench.sizes.batches[0], probe.PROFILED_PAIRS[-1])
-    how = {"grey": False, "precision": bench.precision, "device": bench.device}
-    cost = probe.profile_step(size, "adamw", **how, max_pairs=batch)
-    free = probe.available_memory(bench.device)
+    steps = probe.ProfileConfig(size, "adamw", False, bench.precision, max_pairs=batch)
+    cost = probe.profile_step(steps, bench.device)
+    free = available_memory(bench.device)
     fits = (
-        probe.fits_by_trying(size, "adamw", **how)
+        probe.fits_by_trying(steps, bench.device)
         if bench.cuda
         else costs.fits_by_model(cost, min(free, 2**31))
     )
@@ -317,9 +318,7 @@ def growth(bench: Bench) -> Outcome:
 
     def note() -> None:
         if run.steps_done in (early, late):
-            used[run.steps_done] = (
-                torch.cuda.memory_allocated() if bench.cuda else probe.used_memory(bench.device)
-            )
+            used[run.steps_done] = torch.cuda.memory_allocated() if bench.cuda else used_memory(bench.device)
 
     run.train_epoch(note)
     more = used[late] - used[early]

@@ -18,6 +18,7 @@ from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.classifier import save as save_classifier
@@ -26,8 +27,8 @@ from simclr_rhd.inference.input_files import find_inputs
 from simclr_rhd.inference.predict_files import PredictionRun
 from simclr_rhd.inference.predictor import BATCH_SIZE
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
-from simclr_rhd.ssl.features import extract_with_ood_stats
-from simclr_rhd.ssl.model import Heads, build
+from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.schedule import progressive_sizes
 from simclr_rhd.ssl.step import PRECISIONS
 

@@ -4,6 +4,7 @@ worker.py DEVICE SIZE BATCH OUT.json ranks BACKEND      BACKEND: none, gloo or n
 worker.py DEVICE SIZE BATCH OUT.json train killed
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -25,9 +26,11 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.file_names import LAST_CHECKPOINT
 from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.config import PretrainConfig
+from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.fit import fit
+from simclr_rhd.ssl.monitoring.epoch_record import Measurements
 from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.trainer import fit
 
 STEPS = 3  # of a rank
 EPOCHS, STEPS_PER_EPOCH, KILLED_AFTER = 2, 3, 4  # epochs; steps; step of the whole run
@@ -49,7 +52,7 @@ def run_ranks(device: torch.device, size: int, n: int, backend: str) -> dict:
             model, device_ids=[device] if device.type == "cuda" else None
         )
     step = Bench(device, TINY, Path()).make_step(
-        model.train(), size=size, precision="float32", gather_negatives=ranks.world_size() > 1
+        model.train(), size=size, precision="float32", distributed=ranks.world_size() > 1
     )
     optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
     losses, gradient = [], None
@@ -80,18 +83,19 @@ def run_training(device: torch.device, parent: Path, size: int, n: int, how: str
         if how == "killed" and len(run.history) * STEPS_PER_EPOCH + run.steps_done >= KILLED_AFTER:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    run.epochs = EPOCHS
+    run.schedule.epochs = EPOCHS
+    config = PretrainConfig(
+        monitor="training-loss", patience=EPOCHS + 1, min_delta=0.0, checkpoint_minutes=0.0
+    )
+    fields = dict.fromkeys(field.name for field in dataclasses.fields(Measurements))
+    unmeasured = Measurements(**fields | {"uniform": 1.0})  # what a difference of losses is a share of
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit(
             run,
-            lambda epoch: {"uniform": 1.0},  # what a difference of losses is a share of
-            monitor="training-loss",
-            patience=EPOCHS + 1,
-            min_delta=0.0,
-            checkpoint_minutes=0.0,
-            names=[str(row) for row in range(len(frames))],
-            save_dir=folder,
+            lambda epoch: unmeasured,
+            config,
+            folder,
             on_epoch=lambda history: None,
             on_checkpoint=on_saved,
         )

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
 from simclr_rhd.ssl.pretrain import make_trainer, pretrain
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ class Pretraining:
 
 def train_with_early_stopping(
     dataset: Dataset, folder: Path, *, size: int, seed: int, epochs: int, flags: tuple[str, ...] = ()
-) -> tuple[nn.Module, list[dict[str, Any]]]:
+) -> tuple[nn.Module, list[EpochRecord]]:
     """The encoder that the main job would keep, and the history: some frames held out, stopped early by them.
 
     Args:

@@ -24,7 +24,7 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import open_data, read_dataset
 from simclr_rhd.heads.baselines import N_COMPONENTS, pixel_features
-from simclr_rhd.ssl.features import extract
+from simclr_rhd.ssl.encoder.features import extract
 
 FOLDS = 5
 FOLD_SEEDS = (0, 1, 2)  # assignments of patients to folds that a score is the mean of

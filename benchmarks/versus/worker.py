@@ -34,9 +34,9 @@ def rate(dataset, options):
     how = {"size": options["size"], "seed": 0, "epochs": 1000, "flags": options.get("flags", ())}
     run = start(options["arm"], dataset, options["data"], **how)
     found = {}
-    for size in run.run.sizes if options["arm"] == "ours" else (options["size"],):
+    for size in run.run.schedule.sizes if options["arm"] == "ours" else (options["size"],):
         if options["arm"] == "ours":
-            run.run.sizes, run.run.stage = (size,), 0
+            run.run.schedule.sizes, run.run.schedule.stage = (size,), 0
         seconds = []
         for _ in range(1 + options["epochs"]):
             begun = time.perf_counter()
@@ -53,18 +53,10 @@ def data_rate(dataset, options):
     for number in range(3):
         begun = time.perf_counter()
         if options["arm"] == "ours":
-            from simclr_rhd.ssl.augment import two_views
-
-            step, inner = run.run.step, run.run
-            step.size = options["size"]
+            inner = run.run
+            inner.step.size = options["size"]
             for batch in inner.load_batches(inner.batches(number + 1), number + 1, inner.positive_sampler):
-                two_views(
-                    batch.frames,
-                    batch.color_modes,
-                    batch.view_params,
-                    size=step.size,
-                    augment_config=step.augment_config,
-                )
+                inner.step.views(batch)
         else:
             for _ in run.loader:
                 pass
@@ -121,7 +113,7 @@ def early_stopping(dataset, options):
         )
     seconds = time.perf_counter() - begun
     scores = protocol.evaluate_encoder(encoder, dataset, size=options["size"])
-    kept = max(row["epoch"] for row in history if row["best"])
+    kept = max(record.epoch for record in history if record.best)
     return {"scores": scores, "epochs": len(history), "kept": kept, "seconds": seconds}
 
 
@@ -129,7 +121,7 @@ def untrained(dataset, options):
     """The probe on an encoder that was not trained, and on pixels."""
     from versus import protocol
 
-    from simclr_rhd.ssl.model import build
+    from simclr_rhd.ssl.encoder.model import build
 
     return {
         "random": protocol.evaluate_encoder(

@@ -122,7 +122,7 @@ def estimate(config: Config) -> None:
     from simclr_rhd.core.distributed import is_main_process
     from simclr_rhd.planning.estimate import estimate as estimate_run
     from simclr_rhd.planning.precision import resolve_precision
-    from simclr_rhd.ssl.model import build
+    from simclr_rhd.ssl.encoder.model import build
 
     if not is_main_process():
         return

@@ -30,8 +30,8 @@ from simclr_rhd.heads.cross_validation import (
     out_of_fold,
     predict_folds,
 )
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
-from simclr_rhd.ssl.model import Heads
 
 FINETUNED = "finetuned"
 SKIPPED_REASON = "fewer than two classes in the training part"

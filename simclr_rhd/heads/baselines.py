@@ -85,7 +85,8 @@ def pca_features(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:
     if len(train) < 2:
         return np.zeros((len(x), 1), dtype=np.float32)
     pca = PCA(min(N_COMPONENTS, len(train) - 1, x.shape[1]), svd_solver="randomized", random_state=seed)
-    return pca.fit(x[train]).transform(x).astype(np.float32)
+    components: np.ndarray = pca.fit(x[train]).transform(x).astype(np.float32)
+    return components
 
 
 def logistic_regression(x: np.ndarray) -> Baseline:

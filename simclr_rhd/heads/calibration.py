@@ -91,7 +91,8 @@ def fit_scaling(logits: np.ndarray, true: np.ndarray, *, n_independent: int, pow
 
 def squared_errors(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """(n,) sums over the classes of (p - y)², 0 to 2; their mean is the Brier score (Brier 1950)."""
-    return ((probabilities - np.eye(probabilities.shape[1])[true]) ** 2).sum(axis=1)
+    errors: np.ndarray = ((probabilities - np.eye(probabilities.shape[1])[true]) ** 2).sum(axis=1)
+    return errors
 
 
 def top_labels(

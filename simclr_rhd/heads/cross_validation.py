@@ -15,8 +15,8 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.heads import baselines
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads, predict, train_heads
-from simclr_rhd.ssl.model import Heads
 
 OURS, UNCALIBRATED = "simclr", "uncalibrated"
 MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"

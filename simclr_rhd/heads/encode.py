@@ -10,8 +10,8 @@ from simclr_rhd.core.config import CommonConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.heads.baselines import pixel_features
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, FeatureSet
-from simclr_rhd.ssl.features import extract, extract_with_ood_stats
-from simclr_rhd.ssl.model import SimCLR, build, imagenet_weights_cached
+from simclr_rhd.ssl.encoder.features import extract, extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import SimCLR, build, imagenet_weights_cached
 
 
 def encode(

@@ -27,11 +27,13 @@ from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import FinetuneConfig
 from simclr_rhd.heads.cross_validation import CrossValidation
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import BATCH_SIZE, TrainedHeads, calibrate, class_weights, predict, task_losses
 from simclr_rhd.ssl.augment import AugmentConfig, random_views, sample_view_params, strengths
-from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import Heads, SimCLR
-from simclr_rhd.ssl.optim import default_weight_decay, learning_rate_at, make_optimizer
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import SimCLR
+from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
+from simclr_rhd.ssl.schedule import learning_rate_at
 
 logger = logging.getLogger("simclr_rhd")
 

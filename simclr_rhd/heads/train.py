@@ -24,7 +24,8 @@ from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.config import HeadConfig
-from simclr_rhd.ssl.model import FEATURE_DIM, Heads
+from simclr_rhd.heads.model import Heads
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 logger = logging.getLogger("simclr_rhd")
 

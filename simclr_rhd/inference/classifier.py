@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.inference.task_output import TaskOutput
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
-from simclr_rhd.ssl.model import Heads, SimCLR, forward_with_ood_stats
+from simclr_rhd.ssl.encoder.model import SimCLR, forward_with_ood_stats
 
 FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still

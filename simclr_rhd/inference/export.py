@@ -26,7 +26,7 @@ from simclr_rhd.inference.parity import (
     suppress_warnings,
 )
 from simclr_rhd.ssl.augment import normalise
-from simclr_rhd.ssl.model import forward_with_ood_stats, fuse_batchnorm
+from simclr_rhd.ssl.encoder.model import forward_with_ood_stats, fuse_batchnorm
 
 PT2, ONNX, INT8 = "model.pt2", "model.onnx", "model.int8.onnx"
 METADATA_FILE = "simclr_rhd.json"  # of the metadata

@@ -18,7 +18,7 @@ from simclr_rhd.data.decoding import image as frames
 from simclr_rhd.data.decoding.decode import OK, classify_content
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.task_output import TaskOutput, resolve_prevalence
-from simclr_rhd.ssl.model import fuse_batchnorm
+from simclr_rhd.ssl.encoder.model import fuse_batchnorm
 
 ImageInput = np.ndarray | Image.Image | str | Path
 BATCH_SIZE = 64  # frames at once

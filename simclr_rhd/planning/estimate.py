@@ -16,8 +16,8 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import DataEstimate, estimate_data, open_data
-from simclr_rhd.planning import profiler
 from simclr_rhd.planning.dry_run import Stages, dry_run
+from simclr_rhd.planning.memory import available_memory
 from simclr_rhd.planning.plan import (
     Workload,
     choose_settings,
@@ -70,7 +70,7 @@ def estimate(
         work = _from_sample(ahead)
     cost = measure(config, work, device)
     plan = make_plan(config, choose_settings(config, work, cost, device), work)
-    figures = log_estimate(cost, plan, profiler.available_memory(device), device)
+    figures = log_estimate(cost, plan, available_memory(device), device)
     logger.info("disk: about %.0f MB in --save-dir", disk_bytes(config, cost) / 1e6)
     logger.info("the same for programs: %s", json.dumps(figures))
 

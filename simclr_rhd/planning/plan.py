@@ -16,11 +16,13 @@ from simclr_rhd.evaluation.label_efficiency import n_repeats
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS
 from simclr_rhd.planning import profiler, run_estimate
 from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_record
+from simclr_rhd.planning.memory import available_memory, used_memory
 from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
+from simclr_rhd.planning.profiler import ProfileConfig
 from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
 from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 
 logger = logging.getLogger("simclr_rhd")
@@ -90,7 +92,7 @@ def plan_training(config: Config, dataset: Dataset, run: RunContext) -> Training
     """
     settings, work = None, workload_of(config, dataset)
     if ranks.is_main_process():
-        cost, free = None, profiler.available_memory(run.device)
+        cost, free = None, available_memory(run.device)
         if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
             cost = measure(config, work, run.device)
         before = run.record.facts.get("settled")  # by the run that this one continues
@@ -128,16 +130,18 @@ def on_this_device(settings: TrainingSettings, device: torch.device) -> Training
 
 def measure(config: Config, work: Workload, device: torch.device) -> StepCost:
     """Measure training steps, with no more frames at once than the run will have."""
+    return profiler.profile_step(_profile_config(config, work), device)
+
+
+def _profile_config(config: Config, work: Workload) -> ProfileConfig:
     sizes = [size for size in (config.batch_size, config.micro_batch, work.rows) if isinstance(size, int)]
-    return profiler.profile_step(
+    per_rank = [size // ranks.launched_world_size() for size in sizes]
+    return ProfileConfig(
         config.size,
         config.optimizer,
-        grey=work.grey,
-        precision=config.precision,
-        device=device,
-        max_pairs=max(
-            2, min([profiler.PROFILED_PAIRS[-1], *(size // ranks.launched_world_size() for size in sizes)])
-        ),
+        work.grey,
+        config.precision,
+        max_pairs=max(2, min([profiler.PROFILED_PAIRS[-1], *per_rank])),
         smaller=sizes_of(config)[:-1],
     )
 
@@ -148,11 +152,9 @@ def choose_settings(
     """Decide batch sizes, the optimizer's figures and what a positive pair is."""
     fits = None
     if device.type == "cuda":
-        fits = profiler.fits_by_trying(
-            config.size, config.optimizer, grey=work.grey, precision=config.precision, device=device
-        )
+        fits = profiler.fits_by_trying(_profile_config(config, work), device)
     elif cost:
-        fits = run_estimate.fits_by_model(cost, profiler.available_memory(device))
+        fits = run_estimate.fits_by_model(cost, available_memory(device))
     return resolve_settings(
         config, rows=work.rows, videos=work.videos, ranks=ranks.launched_world_size(), fits=fits
     )
@@ -208,7 +210,7 @@ def disk_bytes(config: Config, cost: StepCost) -> int:
 
 def log_estimate(cost: StepCost, plan: Plan, free: int, device: torch.device) -> dict[str, Any]:
     """Log what a run will take; the same figures for programs."""
-    used = profiler.used_memory(device)
+    used = used_memory(device)
     for line in run_estimate.estimate_lines(cost, plan, used=used, free=free):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     return run_estimate.estimate_record(cost, plan, used=used)

@@ -12,7 +12,7 @@ import torch
 
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.step import PRECISIONS
 
 logger = logging.getLogger("simclr_rhd")
@@ -43,9 +43,9 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def can_use_bfloat16(device: torch.device, *, min_speedup: float = MIN_SPEEDUP_EXPLICIT) -> bool:
-    """Whether training in bfloat16 is at least `least` times as fast as in float32."""
+    """Whether training in bfloat16 is at least `min_speedup` times as fast as in float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bfloat16_speedup() >= min_speedup
 
 

@@ -1,4 +1,4 @@
-"""What steps take, measured before the long ones: memory and time.
+"""Memory and time of training steps, measured before the run.
 
 On a CPU that is done in a process of its own, where nothing else is in the way:
 `python -m simclr_rhd.planning.profiler`.
@@ -8,15 +8,13 @@ Notation: n pairs, in the network at once.
 """
 
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,53 +22,54 @@ import torch
 from simclr_rhd.core.device import make_deterministic
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
+from simclr_rhd.planning.memory import peak_memory
 from simclr_rhd.planning.run_estimate import USABLE_MEMORY_FRACTION, FitsPredicate, StepCost
-from simclr_rhd.ssl.augment import PRESETS, sample_view_params
-from simclr_rhd.ssl.averaging import EMA
+from simclr_rhd.ssl.augment import sample_view_params
 from simclr_rhd.ssl.batches import Batch
-from simclr_rhd.ssl.model import SimCLR, build
-from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.step import PRECISIONS, Step
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import SimCLR, build
+from simclr_rhd.ssl.optim import EMA, make_optimizer
+from simclr_rhd.ssl.step import Step
 
 PROFILED_PAIRS = (4, 16, 64)  # pairs of the measured steps, where a batch has so many
 STOP_PROFILING_S = 1.0  # a step that takes longer tells enough about larger ones
 
 
-def profile_step(
-    size: int,
-    optimizer: str,
-    *,
-    grey: bool,
-    precision: str,
-    device: torch.device,
-    max_pairs: int = PROFILED_PAIRS[-1],
-    smaller: Sequence[int] = (),
-) -> StepCost:
-    """Take a few steps and see.
+@dataclass(frozen=True)
+class ProfileConfig:
+    """The steps to measure.
 
-    Args:
+    Attributes:
         size: pixels of a view's side.
         optimizer: 'adamw' or 'lars'.
         grey: whether frames are grey.
-        precision: a key of `PRECISIONS`.
-        device: where.
+        precision: a key of `step.PRECISIONS`.
         max_pairs: pairs that a step may have at once.
         smaller: sizes of other views of the run.
+    """
+
+    size: int
+    optimizer: str
+    grey: bool
+    precision: str
+    max_pairs: int = PROFILED_PAIRS[-1]
+    smaller: Sequence[int] = ()
+
+    def pairs(self) -> list[int]:
+        """Pairs of the measured steps, two numbers at least."""
+        pairs = [n for n in PROFILED_PAIRS if n <= self.max_pairs]
+        return pairs if len(pairs) >= 2 else sorted({max(1, self.max_pairs // 4), max(2, self.max_pairs)})
+
+
+def profile_step(config: ProfileConfig, device: torch.device) -> StepCost:
+    """Measure a few training steps, on a CPU in a process of its own.
 
     Raises:
         UserError: not even these steps could be taken.
     """
-    options: dict[str, Any] = {
-        "size": size,
-        "grey": grey,
-        "optimizer": optimizer,
-        "precision": precision,
-        "max_pairs": max_pairs,
-        "smaller": list(smaller),
-    }
     if device.type == "cuda":
-        return _profile(**options, device=device)
-    options["threads"] = torch.get_num_threads()
+        return _profile(config, device)
+    options = {**asdict(config), "threads": torch.get_num_threads()}
     finished = subprocess.run(
         [sys.executable, "-m", "simclr_rhd.planning.profiler", json.dumps(options)],
         cwd=Path(__file__).parents[2],
@@ -82,38 +81,25 @@ def profile_step(
             f"status {finished.returncode}, as of too little memory"
         ]
         raise UserError(
-            f"a training step of {min(max_pairs, PROFILED_PAIRS[1])} frames at --image-size {size} could not "
-            f"be taken: {reason[0]}; use a smaller --image-size, or --batch-size"
+            f"a training step of {min(config.max_pairs, PROFILED_PAIRS[1])} frames at --image-size "
+            f"{config.size} could not be taken: {reason[0]}; use a smaller --image-size, or --batch-size"
         )
     return StepCost(**json.loads(finished.stdout))
 
 
-def _profile(
-    *,
-    size: int,
-    grey: bool,
-    optimizer: str,
-    precision: str,
-    max_pairs: int,
-    smaller: Sequence[int],
-    device: torch.device,
-) -> StepCost:
-    sizes = [n for n in PROFILED_PAIRS if n <= max_pairs]
-    if len(sizes) < 2:
-        sizes = sorted({max(1, max_pairs // 4), max(2, max_pairs)})
+def _profile(config: ProfileConfig, device: torch.device) -> StepCost:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = peak_memory(device)
-    options: dict[str, Any] = {"grey": grey, "precision": precision, "device": device}
-    state, peaks, seconds = _run_steps(size, optimizer, sizes, None, **options)
+    state, peaks, seconds = _run_steps(config, device, config.pairs(), None)
     fewest, largest = min(peaks), max(peaks)
     per_pair = (peaks[largest] - peaks[fewest]) / (largest - fewest)
-    batch = make_batch(largest, size=size, grey=grey)
+    batch = make_batch(largest, size=config.size, grey=config.grey)
     shares = []
-    for side in smaller:
+    for side in config.smaller:
         state.step.size = side
         shares.append((side, _time_step(state, batch) / seconds[largest]))
-    state.step.size = size
+    state.step.size = config.size
     state.step.embed_eval(state.average.model, batch)
     start = time.perf_counter()
     state.step.embed_eval(state.average.model, batch)
@@ -121,15 +107,11 @@ def _profile(
         torch.cuda.synchronize()
     frame_s = (time.perf_counter() - start) / (2 * largest)
     parameters = sum(p.numel() for p in state.model.parameters())
+    buffers = [x for of_weight in state.optimizer.state.values() for x in of_weight.values()]
     return StepCost(
         parameters=parameters,
         weights=8 * parameters,
-        optimizer=sum(
-            x.nbytes
-            for buffers in state.optimizer.state.values()
-            for x in buffers.values()
-            if torch.is_tensor(x)
-        ),
+        optimizer=sum(x.nbytes for x in buffers if torch.is_tensor(x)),
         fixed=max(0, round(peaks[fewest] - before - per_pair * fewest)),
         per_pair=round(per_pair),
         pair_s=seconds[largest] / largest,
@@ -148,25 +130,17 @@ class _TrainState(NamedTuple):
 
 
 def _run_steps(
-    size: int,
-    optimizer: str,
-    sizes: Sequence[int],
-    micro_batch: int | None,
-    *,
-    grey: bool,
-    precision: str,
-    device: torch.device,
+    config: ProfileConfig, device: torch.device, sizes: Sequence[int], micro_batch: int | None
 ) -> tuple[_TrainState, dict[int, int], dict[int, float]]:
     """Two steps of each size, until they take long: the peak memory so far, and the seconds of the second."""
     model = build("random", seed=0).to(device).train()
-    optimize = make_optimizer(model, optimizer, learning_rate=1e-4, weight_decay=0.0)
-    options: dict[str, Any] = {"size": size, "augment_config": PRESETS["standard"], "temperature": 0.5}
-    options["precision"] = PRECISIONS[precision]
-    step = Step(model, **options, device=device, micro_batch=micro_batch)
-    state = _TrainState(model, EMA(model, 0.99), optimize, step)
+    optimizer = make_optimizer(model, config.optimizer, learning_rate=1e-4, weight_decay=0.0)
+    settings = TrainingSettings(micro_batch=micro_batch, precision=config.precision)
+    step = Step(model, PretrainConfig(image_size=config.size), settings, device)
+    state = _TrainState(model, EMA(model, 0.99), optimizer, step)
     peaks, seconds = {}, {}
     for n in sizes:
-        batch = make_batch(n, size=size, grey=grey)
+        batch = make_batch(n, size=config.size, grey=config.grey)
         seconds[n] = _time_step(state, batch)
         peaks[n] = peak_memory(device)
         if len(peaks) > 1 and seconds[n] > STOP_PROFILING_S:
@@ -201,17 +175,15 @@ def make_batch(n: int, *, size: int, grey: bool) -> Batch:
     )
 
 
-def fits_by_trying(
-    size: int, optimizer: str, *, grey: bool, precision: str, device: torch.device
-) -> FitsPredicate:
-    """Whether a batch fits on a GPU with a margin: a step is taken. Arguments as of `profile_step`."""
+def fits_by_trying(config: ProfileConfig, device: torch.device) -> FitsPredicate:
+    """A predicate: a batch fits on a GPU with a margin. Each call takes a step."""
 
     def fits(batch: int, micro_batch: int | None) -> bool:
         torch.cuda.empty_cache()
         available = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
         try:
-            _run_steps(size, optimizer, [batch], micro_batch, grey=grey, precision=precision, device=device)
+            _run_steps(config, device, [batch], micro_batch)
         except torch.OutOfMemoryError:
             return False
         finally:
@@ -221,73 +193,8 @@ def fits_by_trying(
     return fits
 
 
-def used_memory(device: torch.device) -> int:
-    """Bytes that this process has now; on a GPU 0: it holds next to nothing there before the steps."""
-    if device.type == "cuda":
-        return 0
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return peak_memory(device)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that this process has had so far, on a GPU the most that was in use there."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:  # on Linux ru_maxrss begins with what the process that started this one had
-        return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-    except (OSError, IndexError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of the GPU, else of the machine or of its control group."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        meminfo = Path("/proc/meminfo").read_text()
-        free = 1024 * int(meminfo.split("MemAvailable:")[1].split()[0])
-    except OSError:  # no Linux: half of what the machine has
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        free = min(free, address_space - taken)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # ranks of this machine share it
-    return max(0, min([free, *_left_in_control_groups()])) // here
-
-
-def _left_in_control_groups() -> Iterator[int]:
-    """Bytes that each control group of this process (a container, a scheduler's job) may still take."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, kinds, path = line.split(":", 2)
-        if kinds not in ("", "memory"):
-            continue
-        root = Path("/sys/fs/cgroup", *kinds.split(), path.strip("/"))
-        limit, used = (
-            ("memory.max", "memory.current")
-            if not kinds
-            else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        )
-        for folder in (root, *root.parents[: len(root.parents) - 3]):
-            try:
-                stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
-                cached = int(
-                    stat.get("total_inactive_file", stat.get("inactive_file", 0))
-                )  # given back when it is needed
-                yield int((folder / limit).read_text()) - int((folder / used).read_text()) + cached
-            except (OSError, ValueError):  # no such group, or 'max'
-                continue
-
-
 if __name__ == "__main__":
     options = json.loads(sys.argv[1])
     torch.set_num_threads(options.pop("threads"))
     make_deterministic()
-    print(json.dumps(asdict(_profile(**options, device=torch.device("cpu")))))
+    print(json.dumps(asdict(_profile(ProfileConfig(**options), torch.device("cpu")))))

@@ -14,6 +14,7 @@ from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.heads.cross_validation import FeatureSet
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
@@ -22,7 +23,6 @@ from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, write_html
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.config import ViewConfig
-from simclr_rhd.ssl.model import Heads
 
 logger = logging.getLogger("simclr_rhd")
 

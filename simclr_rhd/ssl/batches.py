@@ -3,7 +3,8 @@
 Notation: N frames, B pairs of a batch, C channels, S pixels of a stored frame's side.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,25 @@ from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import sample_view_params
 
 MAX_VAL_FRAMES = 1024  # frames whose loss is watched: more would cost time and tell little more
+
+
+@dataclass(frozen=True)
+class UnlabelledSet:
+    """The frames of a pretraining.
+
+    Attributes:
+        frames: (N, C, S, S) uint8.
+        color_modes: (N,) uint8.
+        videos: (N,) int64 codes.
+        rows: (n,) the frames to learn from.
+        names: N names, to name frames whose loss is not finite.
+    """
+
+    frames: np.ndarray | Frames
+    color_modes: np.ndarray
+    videos: np.ndarray
+    rows: np.ndarray
+    names: Sequence[str] = ()
 
 
 class Batch(NamedTuple):
@@ -71,18 +91,16 @@ class PositiveSampler:
         """(B,) partners of some of the rows, by uniform random numbers (B,) in [0, 1)."""
         others = np.maximum(1, self.count[rows] - 1)
         step = 1 + np.minimum(others - 1, (u * others).astype(np.int64))  # 1 to count - 1, round the video
-        return self.members[
-            self.first[rows] + (self.place[rows] - self.first[rows] + step) % self.count[rows]
-        ]
+        first = self.first[rows]
+        partners: np.ndarray = self.members[first + (self.place[rows] - first + step) % self.count[rows]]
+        return partners
 
 
 class Batches:
     """Batches of stored frames with their random numbers; an index is a batch's rows, not one frame.
 
     Args:
-        frames: (N, C, S, S) uint8.
-        color_modes: (N,) uint8.
-        videos: (N,) int64 codes.
+        data: the frames.
         seed: seed.
         epoch: from 1.
         positive_sampler: where second views come from; None: from the same frame.
@@ -90,16 +108,13 @@ class Batches:
 
     def __init__(
         self,
-        frames: np.ndarray | Frames,
-        color_modes: np.ndarray,
-        videos: np.ndarray,
+        data: UnlabelledSet,
         *,
         seed: int,
         epoch: int,
         positive_sampler: PositiveSampler | None = None,
     ) -> None:
-        self.frames, self.color_modes, self.videos = frames, color_modes, videos
-        self.seed, self.epoch, self.positive_sampler = seed, epoch, positive_sampler
+        self.data, self.seed, self.epoch, self.positive_sampler = data, seed, epoch, positive_sampler
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
         u, choice = sample_view_params(self.seed, self.epoch, rows)
@@ -109,10 +124,10 @@ class Batches:
             else np.append(rows, self.positive_sampler.choose(rows, choice))
         )
         return Batch(
-            torch.from_numpy(self.frames[sources]),
-            torch.from_numpy(self.color_modes[sources]),
+            torch.from_numpy(self.data.frames[sources]),
+            torch.from_numpy(self.data.color_modes[sources]),
             u,
-            torch.from_numpy(self.videos[rows]),
+            torch.from_numpy(self.data.videos[rows]),
         )
 
 

@@ -173,10 +173,10 @@ class TrainingSettings:
         precision: of the network's arithmetic, a key of `step.PRECISIONS`.
     """
 
-    batch_size: int
-    micro_batch: int | None
-    learning_rate: float
-    weight_decay: float
-    warmup_epochs: float
-    positives: str
-    precision: str
+    batch_size: int = 64
+    micro_batch: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_epochs: float = 10.0
+    positives: str = "frame"
+    precision: str = "float32"

@@ -1,15 +1,25 @@
-"""The optimizers and their learning rate: AdamW, and LARS for large batches.
+"""The optimizers: AdamW, and LARS for large batches; and the moving average of the weights.
 
 A parameter of two dimensions or more is a weight. Biases and the norms' scales and shifts have one; they get
 no weight decay and, in LARS, no rate of their own, as in SimCLR's published code.
+
+While the learning rate is high, weights jump about a good place, and their average lies nearer to it than
+they do (Polyak & Juditsky 1992; of self-supervised encoders: Caron et al. 2021, DINO, section 5.2;
+BatchNorm's statistics averaged with the weights: Cai et al. 2021). So figures by epoch jump less, and an
+early stop, which comes while the rate is high, comes later (`benchmarks/RECIPE.md`).
 """
 
-import math
+import copy
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from itertools import compress
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
+
+HORIZON_EPOCHS = 10.0  # that the average is of
 
 
 class OptimizerDefaults(NamedTuple):
@@ -115,32 +125,6 @@ def make_optimizer(
     return torch.optim.AdamW([weights, rest], lr=learning_rate, fused=True)
 
 
-def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up to `peak`, then a half cosine to 0 (Loshchilov & Hutter 2017, equation 5)."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def annealed_rate_at(step: int, *, warmup: int, annealing: tuple[int, int] | None, peak: float) -> float:
-    """Linear warm-up to `peak`, which then stays until an annealing lowers it to 0 as a half cosine.
-
-    The course before the annealing does not depend on how long the training may last, so that a training can
-    end when it is time, and still end annealed (Hu et al. 2024, MiniCPM, section 4: warm-up, stable, decay).
-
-    Args:
-        step: from 0.
-        warmup: steps.
-        annealing: its first step and its steps; None while none has begun.
-        peak: the highest rate.
-    """
-    rate = peak * min(1.0, (step + 1) / warmup) if warmup else peak
-    if annealing is None or step < annealing[0]:
-        return rate
-    first, steps = annealing
-    return rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - first) / steps)))
-
-
 def default_learning_rate(name: str, batch_size: int) -> float:
     """The peak rate for batches of `batch_size` frames, by the optimizer's own rule.
 
@@ -148,7 +132,7 @@ def default_learning_rate(name: str, batch_size: int) -> float:
         ValueError: no optimizer has this name.
     """
     default = _defaults(name)
-    return default.learning_rate * (batch_size / default.batch_size) ** default.power
+    return float(default.learning_rate * (batch_size / default.batch_size) ** default.power)
 
 
 def default_weight_decay(name: str) -> float:
@@ -164,3 +148,54 @@ def _defaults(name: str) -> OptimizerDefaults:
     if name not in DEFAULTS:
         raise ValueError(f"wanted an optimizer out of {', '.join(DEFAULTS)}, got {name!r}")
     return DEFAULTS[name]
+
+
+def compute_ema_decay(steps_per_epoch: int) -> float:
+    """The decay of a step with which the average is of `HORIZON_EPOCHS` epochs of so many steps.
+
+    A decay that does not depend on the epoch's length would average ten epochs of 740 frames and a sixth of
+    an epoch of 38,000.
+    """
+    return 1 - 1 / max(1.0, HORIZON_EPOCHS * steps_per_epoch)
+
+
+class EMA(Generic[Model]):
+    """An exponential moving average of a model's parameters and of BatchNorm's running statistics.
+
+    The n-th step's share is 1 - min(decay, (1 + n) / (10 + n)), so that the weights a training began with are
+    soon forgotten (as in TensorFlow's `ExponentialMovingAverage`).
+
+    Args:
+        model: what is to be averaged.
+        decay: share of the average that a step leaves, in [0, 1); 0 for the weights as they are.
+
+    Attributes:
+        model: the average, in evaluation mode.
+        steps: how many it is of.
+    """
+
+    def __init__(self, model: Model, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.steps = decay, 0
+
+    @torch.no_grad()
+    def update(self, model: Model) -> None:
+        """Take in the model as it is after a step."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        averages, values = ([*of.parameters(), *of.buffers()] for of in (self.model, model))
+        real = [average.is_floating_point() for average in averages]
+        # all at once, since a GPU takes as long to begin each small operation as to do it
+        torch._foreach_lerp_(list(compress(averages, real)), list(compress(values, real)), weight)
+        for average, x, is_real in zip(averages, values, real, strict=True):
+            if not is_real:
+                average.copy_(x)
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs."""
+        return {"steps": self.steps, "model": self.model.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back to a `state`."""
+        self.steps = state["steps"]
+        self.model.load_state_dict(state["model"], strict=True)

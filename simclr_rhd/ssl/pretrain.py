@@ -1,28 +1,26 @@
 """SimCLR on the unlabelled frames of a data set, by a configuration."""
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.device import default_workers, to_devices
+from simclr_rhd.core.device import to_devices
 from simclr_rhd.core.file_names import BEST_CHECKPOINT, FOLD_DIR, LAST_CHECKPOINT
 from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.ssl.augment import strengths
-from simclr_rhd.ssl.averaging import compute_ema_decay
-from simclr_rhd.ssl.batches import PositiveSampler
+from simclr_rhd.ssl.batches import UnlabelledSet
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.model import SimCLR, build
+from simclr_rhd.ssl.fit import fit, load_best, resume
 from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
-from simclr_rhd.ssl.monitoring.validation import Validator
-from simclr_rhd.ssl.optim import make_optimizer
-from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
-from simclr_rhd.ssl.step import PRECISIONS, Step
-from simclr_rhd.ssl.trainer import Trainer, fit, load_best
+from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
+from simclr_rhd.ssl.monitoring.validation import KnnFrames, Validator
+from simclr_rhd.ssl.step import Step
+from simclr_rhd.ssl.trainer import Trainer
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -33,7 +31,7 @@ def pretrain(
     dataset: Dataset,
     model: SimCLR,
     run: RunContext,
-) -> list[dict[str, Any]]:
+) -> list[EpochRecord]:
     """Pretrain on the unlabelled frames, from the last saved step on.
 
     Args:
@@ -46,49 +44,23 @@ def pretrain(
     Returns:
         The record of each epoch.
     """
-    training = make_trainer(config, settings, dataset, model, run)
-    last = run.save_dir / LAST_CHECKPOINT
-    saved = ranks.broadcast_state(
-        checkpoint.load(last) if ranks.is_main_process() and last.exists() else None
-    )
-    if saved is not None:
-        training.load_state(saved)
-        logger.info(
-            "pretraining: resumed after epoch %d, step %d", len(training.history), training.steps_done
-        )
-    watch, monitor = make_validation(config, dataset, training), config.monitor
-    if monitor == "held-out-loss" and not watch.held_out:
+    trainer = make_trainer(config, settings, dataset, model, run)
+    _resume_if_saved(trainer, run)
+    validator = _make_validator(trainer, dataset)
+    if config.monitor == "held-out-loss" and not validator.has_val_frames:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
             "training loss"
         )
-        monitor = "training-loss"
-    journal = EpochLogger(
-        run.save_dir,
-        training.history,
-        sizes=size_per_epoch(training.sizes, config.epochs),
-        monitor=monitor,
-        tensorboard=config.tensorboard,
-    )
-    with journal as on_epoch:
-        history = fit(
-            training,
-            watch,
-            monitor=monitor,
-            patience=config.patience,
-            min_delta=config.min_delta,
-            checkpoint_minutes=config.checkpoint_minutes,
-            names=dataset.store.keys,
-            save_dir=run.save_dir,
-            on_epoch=on_epoch,
-            on_checkpoint=run.on_saved,
-        )
+        config = replace(config, monitor="training-loss")
+    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as on_epoch:
+        history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
-        epoch = load_best(model, run.save_dir / BEST_CHECKPOINT)
+        epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
             "stopped early" if len(history) < config.epochs else "all epochs done",
-            *(training.annealing[0] + 1 if training.annealing else 0, len(history), epoch),
+            *(annealing[0] + 1 if annealing else 0, len(history), epoch),
         )
     return history
 
@@ -97,13 +69,13 @@ def pretrain_folds(
     config: PretrainConfig, settings: TrainingSettings, dataset: Dataset, run: RunContext
 ) -> list[SimCLR]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
-    models, own = [], dataset.per_fold_datasets()
-    for number, divided in enumerate(own, start=1):
-        logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(own))
-        of_fold = run.inside(FOLD_DIR.format(number))
-        ensure_writable_dir(of_fold.save_dir, flag="--save-dir")
+    models, fold_datasets = [], dataset.per_fold_datasets()
+    for number, fold_dataset in enumerate(fold_datasets, start=1):
+        logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(fold_datasets))
+        fold_run = run.inside(FOLD_DIR.format(number))
+        ensure_writable_dir(fold_run.save_dir, flag="--save-dir")
         models.append(build(config.init, seed=config.seed))
-        pretrain(config, settings, divided, models[-1], of_fold)
+        pretrain(config, settings, fold_dataset, models[-1], fold_run)
     return models
 
 
@@ -115,52 +87,40 @@ def make_trainer(
     run: RunContext,
 ) -> Trainer:
     """A training that has not begun; see `pretrain`."""
-    rows, videos = dataset.rows("unlabelled"), dataset.video_codes()
     step = Step(
         to_devices(model, run.device),
-        size=config.size,
-        augment_config=strengths(config),
-        temperature=config.temperature,
-        device=run.device,
-        micro_batch=settings.micro_batch,
-        mask_same_video=settings.positives == "video",
-        gather_negatives=ranks.world_size() > 1,
-        precision=PRECISIONS[settings.precision],
+        config,
+        settings,
+        run.device,
+        distributed=ranks.world_size() > 1,
     )
-    optimizer = make_optimizer(
-        step.model,
-        config.optimizer,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-    )
-    steps = len(rows) // settings.batch_size
+    store = dataset.store
     return Trainer(
+        config,
+        settings,
         step,
-        optimizer,
-        dataset.store.frames,
-        dataset.store.color_modes,
-        videos,
-        rows,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        epochs=config.epochs,
-        warmup_epochs=settings.warmup_epochs,
-        ema_decay=compute_ema_decay(steps) if isinstance(config.ema_decay, str) else config.ema_decay,
-        positive_sampler=PositiveSampler(rows, videos) if settings.positives == "video" else None,
-        seed=config.seed,
-        num_workers=default_workers() if config.num_workers is None else config.num_workers,
-        sizes=sizes_of(config),
+        UnlabelledSet(
+            store.frames, store.color_modes, dataset.video_codes(), dataset.rows("unlabelled"), store.keys
+        ),
     )
 
 
-def make_validation(config: PretrainConfig, dataset: Dataset, training: Trainer) -> Validator:
-    """The measures after each epoch: on held-out frames, and on labelled ones of the training part."""
-    return Validator(
-        training,
-        val_rows=np.flatnonzero(dataset.ssl_val),
-        labelled=dataset.rows("train"),
+def _resume_if_saved(trainer: Trainer, run: RunContext) -> None:
+    """Go on from the last saved step, at every rank."""
+    path = run.save_dir / LAST_CHECKPOINT
+    is_saved = ranks.is_main_process() and path.exists()
+    state = ranks.broadcast_state(checkpoint.load(path) if is_saved else None)
+    if state is not None:
+        resume(trainer, state)
+        logger.info("pretraining: resumed after epoch %d, step %d", len(trainer.history), trainer.steps_done)
+
+
+def _make_validator(trainer: Trainer, dataset: Dataset) -> Validator:
+    """Measurements on held-out frames, and on labelled ones of the training part."""
+    labelled = KnnFrames(
+        rows=dataset.rows("train"),
         values=dataset.labels.values,
         n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
         groups=dataset.groups,
-        knn_every=config.knn_every,
     )
+    return Validator(trainer, np.flatnonzero(dataset.ssl_val), labelled)

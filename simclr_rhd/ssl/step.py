@@ -7,15 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
-from simclr_rhd.ssl.augment import AugmentConfig, two_views
+from simclr_rhd.ssl.augment import strengths, two_views
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import SimCLR
 
 EVAL_MICRO_BATCH = 64  # pairs that go through the model at once where no gradient is wanted
 
@@ -32,32 +34,28 @@ class Step:
 
     Args:
         model: SimCLR, wrapped for its devices.
-        size: pixels of a view's side.
-        augment_config: of the views.
-        temperature: of NT-Xent.
+        config: size and strength of the views, temperature.
+        settings: pairs of a piece, positives, precision.
         device: where the model is.
-        micro_batch: pairs of a piece; None for one piece.
-        mask_same_video: pairs of one video are not negatives of each other.
-        gather_negatives: the negatives are those of all ranks.
-        precision: of the network's arithmetic in training; None for float32.
+        distributed: a batch is shared by all ranks, whose negatives are those of all.
+
+    Attributes:
+        size: pixels of a view's side.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        *,
-        size: int,
-        augment_config: AugmentConfig,
-        temperature: float,
+        config: PretrainConfig,
+        settings: TrainingSettings,
         device: torch.device,
-        micro_batch: int | None = None,
-        mask_same_video: bool = False,
-        gather_negatives: bool = False,
-        precision: torch.dtype | None = None,
+        *,
+        distributed: bool = False,
     ) -> None:
-        self.model, self.size, self.augment_config = model, size, augment_config
-        self.temperature, self.device, self.micro_batch = temperature, device, micro_batch
-        self.mask_same_video, self.gather_negatives = mask_same_video, gather_negatives
+        self.model, self.device, self.distributed = model, device, distributed
+        self.size, self.augment_config, self.temperature = config.size, strengths(config), config.temperature
+        self.micro_batch, self.mask_same_video = settings.micro_batch, settings.positives == "video"
+        precision = PRECISIONS[settings.precision]
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
         cast(SimCLR, unwrap(model)).precision = precision
 
@@ -66,30 +64,37 @@ class Step:
         batch = batch.map(lambda x: x.to(self.device, non_blocking=True))
         n = len(batch.view_params)
         if self.micro_batch is None or n <= self.micro_batch:
-            loss = self.loss(*self.embed(batch), batch.videos, gather_negatives=self.gather_negatives)
+            loss = self.loss(*self.embed(batch), batch.videos, gather_negatives=self.distributed)
             self.scaler.scale(loss).backward()
-            return ranks.all_reduce_mean(loss.detach())
+            return self._mean_over_ranks(loss)
         count = -(-n // self.micro_batch)
         bounds = [number * n // count for number in range(count + 1)]  # as even as can be, for BatchNorm
         pieces = [batch.micro_batch(first, end - first) for first, end in pairwise(bounds)]
         z0, z1 = self._embed_without_graph(pieces)
-        loss = self.loss(z0, z1, batch.videos, gather_negatives=self.gather_negatives)
+        loss = self.loss(z0, z1, batch.videos, gather_negatives=self.distributed)
         self.scaler.scale(loss).backward()
         for piece, (first, end) in zip(pieces, pairwise(bounds), strict=True):
             rows = slice(first, end)
             with self._no_sync(is_last=end == n):
                 torch.autograd.backward(self.embed(piece), [z0.grad[rows], z1.grad[rows]])  # type: ignore[index]
-        return ranks.all_reduce_mean(loss.detach())
+        return self._mean_over_ranks(loss)
 
-    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
-        views = two_views(
+    def _mean_over_ranks(self, loss: Tensor) -> Tensor:
+        return ranks.all_reduce_mean(loss.detach()) if self.distributed else loss.detach()
+
+    def views(self, batch: Batch) -> Tensor:
+        """(2B, 3, s, s) the first views, then the second ones; see `augment.two_views`."""
+        return two_views(
             batch.frames,
             batch.color_modes,
             batch.view_params,
             size=self.size,
             augment_config=self.augment_config,
         )
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(B, D) embeddings of the first and of the second views, which go through the model in one pass."""
+        views = self.views(batch)
         if not isinstance(self.model, nn.DataParallel):
             z0, z1 = self.model(views).chunk(2)
             return z0, z1
@@ -98,7 +103,8 @@ class Step:
         views = views.unflatten(0, (2, -1)).transpose(0, 1).flatten(0, 1)
         views = views.contiguous(memory_format=torch.channels_last)
         z = (self.model if shared else self.model.module)(views)
-        return z.unflatten(0, (-1, 2)).unbind(1)
+        z0, z1 = z.unflatten(0, (-1, 2)).unbind(1)
+        return z0, z1
 
     def loss(self, z0: Tensor, z1: Tensor, videos: Tensor, *, gather_negatives: bool = False) -> Tensor:
         """NT-Xent of a batch's embeddings."""
@@ -114,11 +120,12 @@ class Step:
         z0, z1 = (torch.cat(parts).requires_grad_() for parts in zip(*embedded, strict=True))
         return z0, z1
 
-    def _no_sync(self, *, is_last: bool) -> AbstractContextManager:
+    def _no_sync(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Ranks average their gradients once, with the last piece."""
         if is_last or not isinstance(self.model, nn.parallel.DistributedDataParallel):
             return nullcontext()
-        return self.model.no_sync()
+        no_sync: AbstractContextManager[None] = self.model.no_sync()
+        return no_sync
 
     @torch.inference_mode()
     def embed_eval(self, model: SimCLR, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -129,15 +136,42 @@ class Step:
         parts = []
         for first in range(0, len(batch.view_params), EVAL_MICRO_BATCH):
             piece = batch.micro_batch(first, EVAL_MICRO_BATCH).map(lambda x: x.to(self.device))
-            views = two_views(
-                piece.frames,
-                piece.color_modes,
-                piece.view_params,
-                size=self.size,
-                augment_config=self.augment_config,
-            )
-            parts.append(model(views).chunk(2))
+            parts.append(model(self.views(piece)).chunk(2))
         model.train(was_training)
         model.precision = precision
         z0, z1 = (torch.cat(views) for views in zip(*parts, strict=True))
         return z0, z1
+
+
+class PendingLoss:
+    """A batch's loss on its way from the device, which goes on with the next batch meanwhile.
+
+    Args:
+        loss: scalar.
+        rows: (B,) the batch's frames.
+        epoch: in which.
+    """
+
+    def __init__(self, loss: Tensor, rows: np.ndarray, epoch: int) -> None:
+        self.loss, self.rows, self.epoch = loss.to("cpu", non_blocking=True), rows, epoch
+        self.copied = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
+
+    def value(self) -> float:
+        """The loss; waits for its own batch alone."""
+        if self.copied:
+            self.copied.synchronize()
+        return float(self.loss)
+
+
+class NonFiniteError(Exception):
+    """What was computed from some frames is not finite.
+
+    Args:
+        rows: (B,) the frames.
+        epoch: in which.
+        what: was computed.
+    """
+
+    def __init__(self, rows: np.ndarray, epoch: int, what: str = "the contrastive loss of a batch") -> None:
+        super().__init__(f"epoch {epoch}")
+        self.rows, self.epoch, self.what = rows, epoch, what

@@ -14,8 +14,8 @@ from versus import ours, protocol, reference, run, worker
 from versus.run import epochs_within
 
 from simclr_rhd.data.demo import dataset as demo
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 
 N, GROUPS = 60, 20
 
@@ -108,8 +108,8 @@ def dataset(drawn, tmp_path_factory):
 
 def test_ours_is_what_the_flags_say(dataset):
     run = ours.Pretraining(dataset, size=32, seed=0, epochs=3, flags=("--ema-decay", "0.5")).run
-    assert (run.average.decay, run.epochs, run.step.size) == (0.5, 3, 32)
-    assert len(run.rows) == len(protocol.pretraining_rows(dataset)), "nothing is held out"
+    assert (run.average.decay, run.schedule.epochs, run.step.size) == (0.5, 3, 32)
+    assert len(run.data.rows) == len(protocol.pretraining_rows(dataset)), "nothing is held out"
 
 
 def told(drawn, folder, arm, **more):

@@ -17,10 +17,11 @@ from PIL import Image
 
 import main
 from simclr_rhd.data.decoding.image import decode_image, letterbox
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import predict
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import Heads, SimCLR
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import SimCLR
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("view", "condition", "severity")

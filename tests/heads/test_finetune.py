@@ -16,8 +16,8 @@ from simclr_rhd.heads.finetune import finetune
 from simclr_rhd.heads.train import predict, train_heads
 from simclr_rhd.runs.checkpoint import digest
 from simclr_rhd.ssl.augment import PRESETS, AugmentConfig, eval_view, sample_view_params, two_views
-from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import build
 
 SIZE, SIDE, CPU = 32, 37, torch.device("cpu")
 N_OUTPUTS = {"view": 2, "lesions": 2, "severity": 3}

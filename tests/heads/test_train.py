@@ -5,7 +5,7 @@ import torch
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.heads.train import PATIENCE_EPOCHS, class_weights, predict, robust_std, train_heads
-from simclr_rhd.ssl.model import FEATURE_DIM
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 
 def problem(n=90, seed=0):

@@ -5,10 +5,11 @@ import torch
 from echo_files import picture
 
 from simclr_rhd.data.decoding.image import letterbox
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.ood import fit_ood_detector
-from simclr_rhd.ssl.features import extract_with_ood_stats
-from simclr_rhd.ssl.model import Heads, build
+from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
+from simclr_rhd.ssl.encoder.model import build
 
 SIZE = 32
 CLASSES = {"view": ["A4C", "PLAX", "PSAX"], "condition": ["MR", "AR"]}

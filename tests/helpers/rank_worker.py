@@ -13,17 +13,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
-from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.batches import Batches, PositiveSampler
+from simclr_rhd.ssl.batches import Batches, PositiveSampler, UnlabelledSet
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
 
 RECIPES = {
     "plain": {},
-    "video, pieces, lars": {"mask_same_video": True, "micro_batch": 2},  # of four of a rank: four of both
-    "bfloat16": {"precision": torch.bfloat16},
+    "video, pieces, lars": {"positives": "video", "micro_batch": 2},  # of four of a rank: four of both
+    "bfloat16": {"precision": "bfloat16"},
 }
 
 
@@ -34,17 +34,15 @@ def train(recipe, device):
     model = build("random", seed=3)
     if recipe != "bfloat16":  # what is rounding in single precision grows with each step
         model.double().register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
-    step = Step(
-        runtime.to_devices(model, device),
-        size=32,
-        augment_config=PRESETS["standard"],
-        temperature=0.5,
-        device=device,
-        gather_negatives=ranks.world_size() > 1,
-        **(RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and ranks.world_size() == 1 else {})),
+    alone = ranks.world_size() == 1
+    settings = TrainingSettings(
+        **RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and alone else {})
     )
+    model = runtime.to_devices(model, device)
+    step = Step(model, PretrainConfig(image_size=32), settings, device, distributed=not alone)
     partners = PositiveSampler(np.arange(24), videos) if "video" in recipe else None
-    batches = Batches(frames, np.ones(24, np.uint8), videos, seed=1, epoch=1, positive_sampler=partners)
+    data = UnlabelledSet(frames, np.ones(24, np.uint8), videos, np.arange(24))
+    batches = Batches(data, seed=1, epoch=1, positive_sampler=partners)
     name, rate = ("lars", 0.3) if "lars" in recipe else ("adamw", 1e-3)
     optimizer = make_optimizer(step.model, name, learning_rate=rate, weight_decay=0.01)
     found = {"losses": [], "gradients": []}

@@ -5,7 +5,7 @@ import numpy as np
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split, train_val_split
 from simclr_rhd.heads.cross_validation import CrossValidation, FeatureSet
-from simclr_rhd.ssl.model import FEATURE_DIM
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
 

@@ -16,7 +16,7 @@ from simclr_rhd.data.store.store import Store
 from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 
 SIZE = 32
 

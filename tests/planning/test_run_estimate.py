@@ -20,7 +20,7 @@ from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
 from simclr_rhd.planning.run_estimate import Plan, StepCost
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
 
 COST = StepCost(
     parameters=10,
@@ -107,8 +107,8 @@ def test_what_does_not_fit_is_said_with_what_does():
 
 def test_steps_are_measured_in_a_process_of_their_own():
     """A pair takes memory and time; the weights are exactly those of the model."""
-    how = {"grey": True, "precision": "float32", "device": torch.device("cpu"), "max_pairs": 16}
-    cost = probe.profile_step(96, "adamw", **how, smaller=[32])
+    steps = probe.ProfileConfig(96, "adamw", True, "float32", max_pairs=16, smaller=[32])
+    cost = probe.profile_step(steps, torch.device("cpu"))
     assert cost.parameters == 11_505_344 and cost.weights == 8 * cost.parameters
     assert cost.optimizer == pytest.approx(8 * cost.parameters, rel=0.01)
     assert cost.per_pair > 3 * 96 * 96 * 4 * 2, "more than the views alone"
@@ -193,7 +193,7 @@ def test_steps_that_cannot_be_taken_are_an_error_in_words(monkeypatch):
     done = namedtuple("done", "returncode stdout stderr")(-9, "", "")
     monkeypatch.setattr(probe.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(UserError, match="could not be taken: status -9, as of too little memory"):
-        probe.profile_step(224, "adamw", grey=True, precision="auto", device=torch.device("cpu"))
+        probe.profile_step(probe.ProfileConfig(224, "adamw", True, "auto"), torch.device("cpu"))
 
 
 def test_figures_for_programs_are_plain():

@@ -11,7 +11,7 @@ from random_model import write_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.model import SimCLR, build
+from simclr_rhd.ssl.encoder.model import SimCLR, build
 
 
 def test_a_perturbed_model_comes_back_by_name(tmp_path):

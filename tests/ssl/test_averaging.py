@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from simclr_rhd.ssl.averaging import EMA, compute_ema_decay
+from simclr_rhd.ssl.optim import EMA, compute_ema_decay
 
 
 def small_model():

@@ -5,13 +5,22 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.ssl.batches import Batches, PositiveSampler, epoch_batches, prefetch, val_batches
+from simclr_rhd.ssl.batches import (
+    Batches,
+    PositiveSampler,
+    UnlabelledSet,
+    epoch_batches,
+    prefetch,
+    val_batches,
+)
 
 
 @pytest.fixture
 def batches():
     frames = np.arange(40 * 3 * 4, dtype=np.uint8).reshape(40, 3, 2, 2)
-    return Batches(frames, np.zeros(40, np.uint8), np.arange(40) // 4, seed=1, epoch=2)
+    return Batches(
+        UnlabelledSet(frames, np.zeros(40, np.uint8), np.arange(40) // 4, np.arange(40)), seed=1, epoch=2
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -20,7 +29,7 @@ def test_batches_come_in_order_whoever_reads_them(batches, workers):
     found = list(prefetch(batches, indices, workers=workers, pin_memory=False))
     assert len(found) == 6
     for rows, batch in zip(indices, found, strict=True):
-        assert (batch.frames.numpy() == batches.frames[rows]).all() and batch.color_modes.shape == (6,)
+        assert (batch.frames.numpy() == batches.data.frames[rows]).all() and batch.color_modes.shape == (6,)
         assert (
             torch.equal(batch.view_params, batches[rows].view_params)
             and batch.videos.tolist() == (rows // 4).tolist()
@@ -75,14 +84,8 @@ def test_a_partner_is_another_frame_of_the_same_video_each_as_likely():
 
 def test_with_partners_a_batch_has_their_frames_after_its_own(batches):
     rows = np.array([3, 9, 12])
-    with_partners = Batches(
-        batches.frames,
-        batches.color_modes,
-        batches.videos,
-        seed=1,
-        epoch=2,
-        positive_sampler=PositiveSampler(np.arange(40), batches.videos),
-    )[rows]
+    sampler = PositiveSampler(np.arange(40), batches.data.videos)
+    with_partners = Batches(batches.data, seed=1, epoch=2, positive_sampler=sampler)[rows]
     own, other = with_partners.frames.split(3)
     assert torch.equal(own, batches[rows].frames) and torch.equal(
         with_partners.view_params, batches[rows].view_params

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from simclr_rhd.ssl import optim
-from simclr_rhd.ssl.model import SimCLR
-from simclr_rhd.ssl.optim import LARS, annealed_rate_at, learning_rate_at, make_optimizer
+from simclr_rhd.ssl.encoder.model import SimCLR
+from simclr_rhd.ssl.optim import LARS, make_optimizer
 
 
 def small_model():
@@ -123,22 +123,6 @@ def test_both_learn_a_regression(name, lr):
     optimizer = make_optimizer(model, name, learning_rate=lr, weight_decay=0.0)
     losses = regress(model, optimizer, steps=300, lr=lr)
     assert losses[-1] < losses[0] / 2
-
-
-def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [learning_rate_at(step, steps=100, warmup=10, peak=2.0) for step in range(101)]
-    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
-    assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and rates[100] == 0.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate_at(0, steps=1, warmup=0, peak=3.0) == 3.0
-
-
-def test_the_rate_of_pretraining_stays_at_its_peak_until_the_annealing():
-    course = [annealed_rate_at(step, warmup=4, annealing=(20, 8), peak=2.0) for step in range(29)]
-    assert course[:4] == [0.5, 1.0, 1.5, 2.0] and set(course[4:21]) == {2.0}
-    assert course[24] == pytest.approx(1.0) and course[28] == pytest.approx(0.0)
-    assert annealed_rate_at(10**6, warmup=4, annealing=None, peak=2.0) == 2.0
-    assert annealed_rate_at(0, warmup=0, annealing=(0, 1), peak=2.0) == 2.0
 
 
 def test_default_rates_follow_the_batch_size():

@@ -1,8 +1,10 @@
 import pytest
 
 from simclr_rhd.ssl.schedule import (
+    annealed_rate_at,
     annealing_epochs,
     first_stage_epochs,
+    learning_rate_at,
     progressive_sizes,
     size_per_epoch,
     stable_epochs,
@@ -45,3 +47,19 @@ def test_each_stage_has_the_same_time():
     found = size_per_epoch((32, 48, 64), 300)
     times = [found.count(size) * size**2 for size in (32, 48, 64)]
     assert max(times) / min(times) < 1.25, "the annealing takes some of the second for the last"
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    rates = [learning_rate_at(step, steps=100, warmup=10, peak=2.0) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
+    assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and rates[100] == 0.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert learning_rate_at(0, steps=1, warmup=0, peak=3.0) == 3.0
+
+
+def test_the_rate_of_pretraining_stays_at_its_peak_until_the_annealing():
+    course = [annealed_rate_at(step, warmup=4, annealing=(20, 8), peak=2.0) for step in range(29)]
+    assert course[:4] == [0.5, 1.0, 1.5, 2.0] and set(course[4:21]) == {2.0}
+    assert course[24] == pytest.approx(1.0) and course[28] == pytest.approx(0.0)
+    assert annealed_rate_at(10**6, warmup=4, annealing=None, peak=2.0) == 2.0
+    assert annealed_rate_at(0, warmup=0, annealing=(0, 1), peak=2.0) == 2.0

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from simclr_rhd.ssl.augment import PRESETS, sample_view_params
+from simclr_rhd.ssl.augment import sample_view_params
 from simclr_rhd.ssl.batches import Batch
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.loss import nt_xent
-from simclr_rhd.ssl.model import build
 from simclr_rhd.ssl.step import Step
 
 SIZE, SIDE = 32, 37
@@ -18,12 +19,10 @@ def batch(n=7, with_partners=False):
     return Batch(frames, kinds, sample_view_params(0, 1, np.arange(n))[0], torch.arange(n) // 2)
 
 
-def step(micro_batch=None, *, training=True, mask_same_video=False, precision=None):
-    model = build("random", seed=1).train(training)
-    how = {"size": SIZE, "augment_config": PRESETS["standard"], "temperature": 0.3, "precision": precision}
-    return Step(
-        model, **how, device=torch.device("cpu"), micro_batch=micro_batch, mask_same_video=mask_same_video
-    )
+def step(micro_batch=None, *, training=True, positives="frame", precision="float32"):
+    config = PretrainConfig(image_size=SIZE, temperature=0.3)
+    settings = TrainingSettings(micro_batch=micro_batch, positives=positives, precision=precision)
+    return Step(build("random", seed=1).train(training), config, settings, torch.device("cpu"))
 
 
 def gradients(of):
@@ -49,7 +48,8 @@ def test_pieces_give_the_loss_and_gradients_of_the_whole(micro_batch, partners):
 @pytest.mark.parametrize("videos_apart", [False, True])
 def test_pieces_give_the_gradients_of_one_graph_over_the_same_pieces(videos_apart):
     """In training mode BatchNorm's statistics are those of a piece, whoever computes."""
-    pieces, direct, some = step(3, mask_same_video=videos_apart), step(mask_same_video=videos_apart), batch()
+    positives = "video" if videos_apart else "frame"
+    pieces, direct, some = step(3, positives=positives), step(positives=positives), batch()
     z0, z1 = (
         torch.cat(views)
         for views in zip(
@@ -88,7 +88,7 @@ def test_data_parallel_keeps_a_frames_views_together_and_changes_nothing():
 
 
 def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
-    exact, rounded, some = step(), step(precision=torch.bfloat16), batch()
+    exact, rounded, some = step(), step(precision="bfloat16"), batch()
     z, rough = exact.embed(some)[0], rounded.embed(some)[0]
     assert rough.dtype == torch.bfloat16 and not torch.equal(z, rough.float())
     cosine = torch.nn.functional.cosine_similarity(z, rough.float())
@@ -98,5 +98,5 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
 
 
 def test_embeddings_to_be_looked_at_are_float32_whatever_a_model_is_trained_in():
-    z, same = (of.embed_eval(of.model, batch())[0] for of in (step(), step(precision=torch.bfloat16)))
+    z, same = (of.embed_eval(of.model, batch())[0] for of in (step(), step(precision="bfloat16")))
     assert torch.equal(z, same)

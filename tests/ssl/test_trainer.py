@@ -4,6 +4,7 @@ import math
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,15 +14,15 @@ from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.augment import PRESETS
-from simclr_rhd.ssl.batches import PositiveSampler, epoch_batches, val_batches
-from simclr_rhd.ssl.features import extract
-from simclr_rhd.ssl.model import build
-from simclr_rhd.ssl.monitoring.validation import Validator
-from simclr_rhd.ssl.optim import make_optimizer
+from simclr_rhd.ssl.batches import UnlabelledSet, epoch_batches, val_batches
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.fit import fit, load_best, resume
+from simclr_rhd.ssl.monitoring.validation import KnnFrames, Validator
 from simclr_rhd.ssl.schedule import stable_epochs
 from simclr_rhd.ssl.step import Step
-from simclr_rhd.ssl.trainer import Trainer, fit, load_best
+from simclr_rhd.ssl.trainer import Trainer
 
 SIZE, SIDE, N = 32, 37, 21
 VIDEOS = np.arange(N) // 3
@@ -35,46 +36,15 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (N, 3, SIDE, SIDE), np.uint8)
 
 
-def start(
-    frames,
-    *,
-    epochs=3,
-    seed=5,
-    num_workers=0,
-    rows=16,
-    positives="frame",
-    optimizer="adamw",
-    micro_batch=None,
-    sizes=(),
-    ema_decay=0.9,
-):
-    model, rows = build("random", seed=seed), np.arange(rows)
-    step = Step(
-        model,
-        size=SIZE,
-        augment_config=PRESETS["standard"],
-        temperature=0.5,
-        device=CPU,
-        micro_batch=micro_batch,
-        mask_same_video=positives == "video",
-    )
-    return Trainer(
-        step,
-        make_optimizer(model, optimizer, learning_rate=1e-3, weight_decay=0.01),
-        frames,
-        np.ones(len(frames), np.uint8),
-        VIDEOS,
-        rows,
-        batch_size=5,
-        learning_rate=1e-3,
-        epochs=epochs,
-        warmup_epochs=0.5,
-        ema_decay=ema_decay,
-        positive_sampler=PositiveSampler(rows, VIDEOS) if positives == "video" else None,
-        seed=seed,
-        num_workers=num_workers,
-        sizes=sizes,
-    )
+def start(frames, *, rows=16, sizes=(), positives="frame", micro_batch=None, **flags):
+    defaults = {"epochs": 3, "seed": 5, "num_workers": 0, "ema_decay": 0.9, "knn_every": 2}
+    config = PretrainConfig(image_size=SIZE, view_sizes="full", **defaults | flags)
+    settings = TrainingSettings(batch_size=5, warmup_epochs=0.5, positives=positives, micro_batch=micro_batch)
+    step = Step(build("random", seed=config.seed), config, settings, CPU)
+    data = UnlabelledSet(frames, np.ones(len(frames), np.uint8), VIDEOS, np.arange(rows), NAMES)
+    run = Trainer(config, settings, step, data)
+    run.schedule.sizes = sizes or run.schedule.sizes
+    return run
 
 
 def digest(run):
@@ -82,30 +52,16 @@ def digest(run):
     return checkpoint.digest(run.model), checkpoint.digest(run.average.model), run.average.steps
 
 
-def watch_of(run, *, watched=5, knn_every=2):
-    return Validator(
-        run,
-        val_rows=np.arange(16, 16 + watched),
-        labelled=np.arange(12),
-        values={"view": np.arange(N) % 2},
-        n_classes={"view": 2},
-        groups=VIDEOS.astype(str),
-        knn_every=knn_every,
-    )
+def validator_of(run, *, watched=5):
+    labelled = KnnFrames(np.arange(12), {"view": np.arange(N) % 2}, {"view": 2}, VIDEOS.astype(str))
+    return Validator(run, np.arange(16, 16 + watched), labelled)
 
 
-def go(run, folder, *, watched=5, monitor="held-out-loss", on_epoch=lambda history: None, **how):
+def go(run, folder, *, watched=5, on_epoch=lambda history: None, **flags):
     folder.mkdir(exist_ok=True)
-    settings = {"patience": 5, "min_delta": 0.0, "checkpoint_minutes": 60.0} | how
-    return fit(
-        run,
-        watch_of(run, watched=watched),
-        monitor=monitor,
-        names=NAMES,
-        save_dir=folder,
-        on_epoch=on_epoch,
-        **settings,
-    )
+    config = replace(run.config, **{"min_delta": 0.0, "checkpoint_minutes": 60.0} | flags)
+    fit(run, validator_of(run, watched=watched), config, folder, on_epoch=on_epoch)
+    return [record.to_json() for record in run.history]
 
 
 def untimed(history):
@@ -159,7 +115,7 @@ class Killed(Exception):
 
 def resumed(frames, folder, **how):
     run = start(frames, **how)
-    run.load_state(checkpoint.load(folder / LAST_CHECKPOINT))
+    resume(run, checkpoint.load(folder / LAST_CHECKPOINT))
     return run
 
 
@@ -276,7 +232,7 @@ def test_the_end_of_the_annealing_is_kept_and_is_what_was_measured(frames, undis
     assert best["epoch"] == len(history)
     run = start(frames)
     run.average.model.load_state_dict(best["model"])
-    found = watch_of(run)(best["epoch"])["val_loss"]
+    found = validator_of(run)(best["epoch"]).val_loss
     assert found == pytest.approx(history[best["epoch"] - 1]["val_loss"], abs=1e-6)
 
 
@@ -320,7 +276,7 @@ def test_the_learning_rate_stays_until_the_stop_and_falls_to_zero_after_it(frame
     step = run.optimizer.step
     run.optimizer.step = lambda: rates.append(run.optimizer.param_groups[0]["lr"]) or step()
     history = go(run, tmp_path, patience=8, min_delta=100.0)
-    assert run.annealing == [9, 2] and len(history) == 11, "a fifth of nine epochs"
+    assert run.schedule.annealing == [9, 2] and len(history) == 11, "a fifth of nine epochs"
     per_epoch = len(rates) // 11
     assert rates[0] < 1e-3 and set(rates[2 : 9 * per_epoch]) == {1e-3}, (
         "warm-up of half an epoch, then the peak"
@@ -332,7 +288,7 @@ def test_the_learning_rate_stays_until_the_stop_and_falls_to_zero_after_it(frame
 
 def test_the_epochs_allowed_do_not_change_a_run_that_stops_before_them(frames, tmp_path):
     runs = [start(frames, epochs=epochs, sizes=(16, SIZE)) for epochs in (90, 300)]
-    histories = [go(run, tmp_path / str(run.epochs), patience=2, min_delta=100.0) for run in runs]
+    histories = [go(run, tmp_path / str(run.schedule.epochs), patience=2, min_delta=100.0) for run in runs]
     for history in histories:
         for row in history:
             del row["last_epoch"]  # as far as is known before the stop
@@ -348,7 +304,7 @@ def test_a_run_that_is_resumed_in_its_annealing_ends_as_if_it_had_not_been_stopp
     with pytest.raises(Killed):
         go(start(frames, epochs=60), tmp_path, on_epoch=kill, **how)
     run, whole = resumed(frames, tmp_path, epochs=60), start(frames, epochs=60)
-    assert run.annealing == [9, 2]
+    assert run.schedule.annealing == [9, 2]
     assert untimed(go(run, tmp_path, **how)) == untimed(go(whole, tmp_path / "whole", **how))
     assert digest(run) == digest(whole)
 
@@ -386,7 +342,7 @@ def test_a_run_that_is_resumed_knows_its_stage(frames, tmp_path):
     with pytest.raises(Killed):
         go(start(frames, **how), tmp_path, patience=2, min_delta=100.0, on_epoch=kill)
     run = resumed(frames, tmp_path, **how)
-    assert run.stage == 1
+    assert run.schedule.stage == 1
     history = go(run, tmp_path, patience=2, min_delta=100.0)
     whole = start(frames, **how)
     assert untimed(go(whole, tmp_path / "whole", patience=2, min_delta=100.0)) == untimed(history)
@@ -402,7 +358,7 @@ def test_epochs_take_the_time_that_passes(frames, tmp_path):
 def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
     run = start(frames)
     with pytest.raises(UserError, match="another version of this program"):
-        run.load_state(run.state() | {"version": 1})
+        resume(run, run.state() | {"version": 1})
 
 
 @pytest.mark.parametrize(
@@ -427,7 +383,7 @@ def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, to
     with pytest.raises(
         UserError, match=rf"{LAST_CHECKPOINT} does not hold what this run has saved \(.*{told}"
     ) as refused:
-        run.load_state(head if change is None else state | change)
+        resume(run, head if change is None else state | change)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
 
@@ -443,14 +399,14 @@ def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
         go(start(frames), tmp_path, watched=0)
     history = go(run, tmp_path, watched=0, monitor="training-loss")
     assert [row["val_loss"] for row in history] == [None, None]
-    assert run.best == min(row["loss"] for row in history) and history[0]["alignment"] > 0
+    assert run.schedule.best == min(row["loss"] for row in history) and history[0]["alignment"] > 0
 
 
 def test_a_loss_that_is_not_finite_stops_names_its_frames_and_keeps_the_last_good_state(frames, tmp_path):
     run = start(frames)
     go(run, tmp_path)
     good = (tmp_path / LAST_CHECKPOINT).read_bytes()
-    run.epochs, run.annealing = run.epochs + 1, None
+    run.schedule.epochs, run.schedule.annealing = run.schedule.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
     with pytest.raises(UserError, match=r"epoch 4 is not finite.*clip\d_frame") as stopped:
@@ -464,7 +420,7 @@ def test_a_stop_on_top_of_a_loss_that_is_not_finite_keeps_the_last_good_state(fr
     run = start(frames)
     go(run, tmp_path)
     good = (tmp_path / LAST_CHECKPOINT).read_bytes()
-    run.epochs, run.annealing = run.epochs + 1, None
+    run.schedule.epochs, run.schedule.annealing = run.schedule.epochs + 1, None
     with torch.no_grad():
         run.model.projector[0].weight.fill_(math.nan)
 
@@ -503,16 +459,17 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_pat
 def test_watching_moves_nothing(frames):
     run = start(frames)
     before = digest(run)
-    assert watch_of(run)(1) == watch_of(run)(1)
+    assert validator_of(run)(1) == validator_of(run)(1)
     assert digest(run) == before and run.model.training
 
 
 def test_neighbours_are_sought_among_the_labelled_training_frames_only(frames):
     run = start(frames)
-    watch, before = watch_of(run), watch_of(run)(2)["knn"]
-    run.frames = frames.copy()
-    run.frames[12:] = 0  # all others
-    assert watch(2)["knn"] == before
+    validate, before = validator_of(run), validator_of(run)(2).knn
+    changed = frames.copy()
+    changed[12:] = 0  # all others
+    run.data = replace(run.data, frames=changed)
+    assert validate(2).knn == before
 
 
 def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(frames):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.ssl.augment import eval_view
-from simclr_rhd.ssl.model import Heads
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import TASKS
 from simclr_rhd.evaluation import curves
 from simclr_rhd.evaluation.results import annotated_rows
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.charts import panels
 from simclr_rhd.report.charts.panels import Panel
 from simclr_rhd.report.page import embedding_viewer
@@ -25,7 +26,6 @@ from simclr_rhd.report.page.gradcam import grad_cam
 from simclr_rhd.report.page.images import jpeg
 from simclr_rhd.report.page.webpage import data_uri
 from simclr_rhd.report.summary import label_curves, primary_level, target_results
-from simclr_rhd.ssl.model import Heads
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
-"""Is the loss fine? Measures of what it stands for, the value it can reach, and warnings in plain words.
+"""Measures of the embeddings: alignment, uniformity, rank, the loss they can reach, the vote of neighbours.
 
-NT-Xent alone does not say: its value depends on the batch and the temperature, and it falls a little even
-where the embeddings are of no use. Everything is computed in float64 on the CPU, so that the same embeddings
-give the same figures, but for the neighbours' similarities (float32).
+NT-Xent alone does not show whether training works: its value depends on the batch and the temperature, and it
+falls a little even where the embeddings are of no use. Everything is computed in float64 on the CPU, so that
+the same embeddings give the same figures, but for the neighbours' similarities (float32).
 
 Notation: N pairs, n rows, D the embeddings' dimension, F the features'.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +17,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 QUERIES_AT_ONCE = 1024  # rows whose neighbours are sought at once: bounds the memory
-GRACE_EPOCHS = 3  # epochs at the start in which a high loss or a low rank says nothing yet
-COLLAPSE_UNIFORMITY = -0.1  # uniformity of squared distances of 0.05; they are 2 where evenly spread
-MIN_RANK = 4  # directions
-MIN_RANK_FRACTION = 0.05  # of those there are: below the larger of the two too few are used
-NO_PROGRESS_FRACTION = 0.01  # of the uniform value: a loss less far below it has not fallen
-CLEAR_PROGRESS_FRACTION = 0.1  # of the uniform value: a loss this far below it clearly has
 
 
 def alignment(z0: Tensor, z1: Tensor) -> float:
@@ -161,75 +154,6 @@ def knn_scores(
             directions[seen], labels[seen], n_classes[task], names[seen], k=k, temperature=temperature
         )
     return scores
-
-
-def collapse_warnings(record: Mapping[str, Any], *, dim: int, n: int | None = None) -> list[str]:
-    """What one epoch's figures warn of: what was found, what it means, what to do.
-
-    Args:
-        record: epoch, loss, uniform, val_loss, val_uniform, perfect, alignment, uniformity and rank; what
-            is missing, None or not finite warns of nothing.
-        dim: D.
-        n: rows the rank was measured on, if fewer than D.
-
-    Returns:
-        One or two sentences each; the first cause only where one brings about the others.
-    """
-    values = {key: _finite_or_none(value) for key, value in record.items()}
-    spread, rank = values.get("uniformity"), values.get("rank")
-    early = (values.get("epoch") or 0) <= GRACE_EPOCHS
-    max_rank = dim if n is None else min(dim, n)
-    warnings = []
-    if spread is not None and spread > COLLAPSE_UNIFORMITY and not early:
-        return [
-            f"uniformity {spread:.2f}: all embeddings are nearly alike (collapse), they tell no frame from "
-            "another. Try a lower --learning-rate or a larger --batch-size."
-        ]
-    if (
-        rank is not None
-        and not early
-        and rank < min(max(MIN_RANK, MIN_RANK_FRACTION * max_rank), max_rank / 2)
-    ):
-        warnings.append(
-            f"effective rank {rank:.1f} of {max_rank}: the embeddings use very few directions (dimensional "
-            "collapse). Try a lower --temperature, a larger --batch-size or other views "
-            "(--crop-min, --jitter)."
-        )
-    if not early:
-        warnings += _loss_warnings(values)
-    return warnings
-
-
-def _loss_warnings(record: Mapping[str, float | None]) -> list[str]:
-    loss, uniform, ideal = (record.get(key) for key in ("loss", "uniform", "perfect"))
-    held_out, held_out_uniform = record.get("val_loss"), record.get("val_uniform")
-    if loss is None or not uniform:
-        return []
-    if loss > (1 - NO_PROGRESS_FRACTION) * uniform:
-        if ideal is not None and ideal > (1 - 3 * NO_PROGRESS_FRACTION) * uniform:
-            return [
-                f"training loss {loss:.3f}: the temperature is so high that even perfect embeddings would "
-                f"only reach {ideal:.3f} ({uniform:.3f} is no knowledge). Try a lower --temperature."
-            ]
-        return [
-            f"training loss {loss:.3f}: still that of no knowledge ({uniform:.3f}), nothing is learnt. "
-            "Try a lower --temperature, another --learning-rate, or milder views (higher --crop-min, "
-            "lower --jitter)."
-        ]
-    if loss > (1 - CLEAR_PROGRESS_FRACTION) * uniform or held_out is None or not held_out_uniform:
-        return []
-    if held_out > (1 - NO_PROGRESS_FRACTION) * held_out_uniform:
-        return [
-            f"held-out loss {held_out:.3f}: that of no knowledge ({held_out_uniform:.3f}), though the "
-            f"training loss has fallen to {loss:.3f}: what is learnt does not carry over to other groups. "
-            "Try more data, or stronger views (lower --crop-min, higher --jitter)."
-        ]
-    return []
-
-
-def _finite_or_none(value: Any) -> float | None:
-    """A finite number, else None."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _validate_embeddings(z: Tensor, *, at_least: int) -> Tensor:

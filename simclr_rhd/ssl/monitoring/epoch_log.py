@@ -1,18 +1,20 @@
-"""What is told after each epoch of pretraining: a line for people, one for programs, and TensorBoard."""
+"""Output after each epoch of pretraining: a line for people, one for programs, and TensorBoard."""
 
 import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import HISTORY, TENSORBOARD_DIR
 from simclr_rhd.core.files import write_lines
 from simclr_rhd.core.logs import format_duration
-from simclr_rhd.ssl.model import EMBEDDING_DIM
-from simclr_rhd.ssl.monitoring.embedding_metrics import collapse_warnings
+from simclr_rhd.ssl.config import PretrainConfig
+from simclr_rhd.ssl.encoder.model import EMBEDDING_DIM
+from simclr_rhd.ssl.monitoring.collapse import collapse_warnings
+from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
+from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -22,31 +24,22 @@ class EpochLogger:
 
     Args:
         save_dir: of `history.jsonl` and of `tensorboard/`.
-        before: the history of a run that is gone on with.
-        sizes: the views' in each epoch, as planned.
-        monitor: what early stopping watches.
-        tensorboard: write event files, too.
+        config: sizes of the views as planned, monitor of early stopping, TensorBoard.
+        first_epoch: of this process; a resumed run has epochs before it.
 
     Raises:
-        UserError: TensorBoard is asked for and not installed.
+        UserError: TensorBoard is wanted and not installed.
     """
 
-    def __init__(
-        self,
-        save_dir: Path,
-        before: list[dict[str, Any]],
-        *,
-        sizes: Sequence[int],
-        monitor: str,
-        tensorboard: bool,
-    ) -> None:
-        self.path, self.sizes, self.monitor = save_dir / HISTORY, sizes, monitor
+    def __init__(self, save_dir: Path, config: PretrainConfig, *, first_epoch: int) -> None:
+        self.path, self.monitor = save_dir / HISTORY, config.monitor
+        self.sizes = size_per_epoch(sizes_of(config), config.epochs)
         self.events = None
-        if tensorboard and ranks.is_main_process():
+        if config.tensorboard and ranks.is_main_process():
             require_tensorboard()
             from torch.utils.tensorboard import SummaryWriter
 
-            self.events = SummaryWriter(save_dir / TENSORBOARD_DIR, purge_step=len(before) + 1)
+            self.events = SummaryWriter(save_dir / TENSORBOARD_DIR, purge_step=first_epoch)
 
     def __enter__(self) -> "EpochLogger":
         return self
@@ -55,20 +48,20 @@ class EpochLogger:
         if self.events:
             self.events.close()
 
-    def __call__(self, history: list[dict[str, Any]]) -> None:
-        """Tell the last epoch."""
+    def __call__(self, history: list[EpochRecord]) -> None:
+        """Write and log the last epoch."""
         if not ranks.is_main_process():
             return
-        write_lines(self.path, history)
+        write_lines(self.path, [record.to_json() for record in history])
         logger.info(epoch_line(history, self.sizes, self.monitor))
-        for warning in collapse_warnings(history[-1], dim=EMBEDDING_DIM, n=2 * history[-1]["watched"]):
+        last = history[-1]
+        for warning in collapse_warnings(last, dim=EMBEDDING_DIM):
             logger.warning("WARNING %s", warning)
         if self.events:
-            last = history[-1]
-            figures = {**last, **{f"knn/{task}": score for task, score in (last["knn"] or {}).items()}}
-            for name, value in figures.items():
+            scores = {f"knn/{task}": score for task, score in (last.knn or {}).items()}
+            for name, value in {**last.to_json(), **scores}.items():
                 if isinstance(value, float):
-                    self.events.add_scalar(f"simclr/{name}", value, last["epoch"])
+                    self.events.add_scalar(f"simclr/{name}", value, last.epoch)
             self.events.flush()
 
 
@@ -86,30 +79,30 @@ def require_tensorboard() -> None:
         ) from None
 
 
-def epoch_line(history: list[dict[str, Any]], sizes: Sequence[int], monitor: str) -> str:
+def epoch_line(history: Sequence[EpochRecord], sizes: Sequence[int], monitor: str) -> str:
     """One readable line for the log, from the last record; an epoch's time goes with its views' area."""
-    last, epochs = history[-1], history[-1]["last_epoch"]
-    area = sum(max(size, last["size"]) ** 2 for size in sizes[last["epoch"] : epochs])
-    left = area * sum(row["seconds"] for row in history) / sum(row["size"] ** 2 for row in history)
-    whole = math.isclose(math.exp(last["uniform"]) % 2, 1, abs_tol=1e-6)  # no negative was left out
+    last, epochs = history[-1], history[-1].last_epoch
+    area = sum(max(size, last.size) ** 2 for size in sizes[last.epoch : epochs])
+    left = area * sum(row.seconds for row in history) / sum(row.size**2 for row in history)
+    whole = math.isclose(math.exp(last.uniform) % 2, 1, abs_tol=1e-6)  # no negative was left out
     parts = [
-        f"simclr epoch {last['epoch']}/{epochs}: loss {last['loss']:.4f} (uniform {'ln(2N-1) = ' * whole}"
-        f"{last['uniform']:.4f}, perfect {last['perfect']:.4f})"
+        f"simclr epoch {last.epoch}/{epochs}: loss {last.loss:.4f} (uniform {'ln(2N-1) = ' * whole}"
+        f"{last.uniform:.4f}, perfect {last.perfect:.4f})"
     ]
-    if last["val_loss"] is not None:
-        parts.append(f"held-out {last['val_loss']:.4f} (uniform {last['val_uniform']:.4f})")
+    if last.val_loss is not None:
+        parts.append(f"held-out {last.val_loss:.4f} (uniform {last.val_uniform:.4f})")
     parts.append(
-        f"alignment {last['alignment']:.3f}, uniformity {last['uniformity']:.3f}, "
-        f"rank {last['rank']:.1f} of {min(EMBEDDING_DIM, 2 * last['watched'])}"
+        f"alignment {last.alignment:.3f}, uniformity {last.uniformity:.3f}, "
+        f"rank {last.rank:.1f} of {min(EMBEDDING_DIM, 2 * last.watched)}"
     )
-    if votes := [f"{task} {score:.2f}" for task, score in (last["knn"] or {}).items() if score is not None]:
+    if votes := [f"{task} {score:.2f}" for task, score in (last.knn or {}).items() if score is not None]:
         parts.append(f"kNN {' '.join(votes)}")
-    if last["annealing"]:
+    if last.annealing:
         parts.append("annealing")
-    elif last["best"]:
+    elif last.best:
         parts.append(f"best {monitor.replace('-', ' ')}")
     parts.append(
-        f"{last['frames_per_s']:.0f} frames/s, {format_duration(last['seconds'])}, "
+        f"{last.frames_per_s:.0f} frames/s, {format_duration(last.seconds)}, "
         f"about {format_duration(left)} left"
     )
     return ", ".join(parts)

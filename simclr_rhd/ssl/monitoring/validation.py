@@ -1,12 +1,12 @@
-"""What is measured after each epoch of pretraining, on frames it does not learn from: is the loss fine?"""
+"""Measurements after each epoch of pretraining, on frames it does not learn from."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from simclr_rhd.ssl.batches import PositiveSampler, val_batches
-from simclr_rhd.ssl.features import extract
+from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
     effective_rank,
@@ -14,14 +14,33 @@ from simclr_rhd.ssl.monitoring.embedding_metrics import (
     knn_scores,
     uniformity,
 )
-from simclr_rhd.ssl.trainer import NonFiniteError, Trainer
+from simclr_rhd.ssl.monitoring.epoch_record import Measurements
+from simclr_rhd.ssl.step import NonFiniteError
+from simclr_rhd.ssl.trainer import Trainer
 
-VAL_VIEWS_EPOCH = 2**32 - 1  # the watched frames' views are those of this epoch, the same at every call
-MAX_KNN_FRAMES = 1024  # labelled frames whose neighbours are looked at
+VAL_VIEWS_EPOCH = 2**32 - 1  # views of the validation frames are those of this epoch, the same at every call
+MAX_KNN_FRAMES = 1024  # labelled frames that the neighbours vote among
+
+
+@dataclass(frozen=True)
+class KnnFrames:
+    """Labelled frames that the nearest neighbours vote among.
+
+    Attributes:
+        rows: of the labelled training frames, never of validation or test.
+        values: {task: (N,) int64 class indices, -1 = not annotated} of all frames.
+        n_classes: {task: number of classes}.
+        groups: (N,) groups of all frames; a frame's neighbours come from other groups.
+    """
+
+    rows: np.ndarray
+    values: dict[str, np.ndarray]
+    n_classes: dict[str, int]
+    groups: np.ndarray
 
 
 class Validator:
-    """Measures a run: the contrastive loss and the geometry of the embeddings, and how neighbours vote.
+    """Measures a run: the contrastive loss and the geometry of the embeddings, and the neighbours' vote.
 
     All of it is of the moving average of the weights, which is what would be kept.
 
@@ -29,37 +48,22 @@ class Validator:
         trainer: the run.
         val_rows: (n,) held-out frames; with fewer than two, frames of the training take their place, and
             there is no held-out loss.
-        labelled: rows of the labelled training frames, never of validation or test.
-        values: {task: (N,) int64 class indices, -1 = not annotated} of all frames.
-        n_classes: {task: number of classes}.
-        groups: (N,) groups of all frames; a frame's neighbours come from other groups.
-        knn_every: epochs from one vote of the neighbours to the next; 0 for none.
+        labelled: the frames that neighbours vote among.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        *,
-        val_rows: np.ndarray,
-        labelled: np.ndarray,
-        values: dict[str, np.ndarray],
-        n_classes: dict[str, int],
-        groups: np.ndarray,
-        knn_every: int,
-    ) -> None:
-        self.trainer, self.held_out = trainer, len(val_rows) >= 2
-        rows = val_rows if self.held_out else trainer.rows
-        self.batches = val_batches(rows, trainer.batch_size, seed=trainer.seed)
-        self.positive_sampler = PositiveSampler(rows, trainer.videos) if trainer.positive_sampler else None
-        self.labelled = labelled[
-            np.linspace(0, len(labelled) - 1, min(len(labelled), MAX_KNN_FRAMES)).astype(int)
-        ]
-        self.values = {task: values[task][self.labelled] for task in n_classes}
-        self.n_classes, self.groups, self.knn_every = n_classes, groups[self.labelled], knn_every
+    def __init__(self, trainer: Trainer, val_rows: np.ndarray, labelled: KnnFrames) -> None:
+        self.trainer, self.has_val_frames = trainer, len(val_rows) >= 2
+        rows = val_rows if self.has_val_frames else trainer.data.rows
+        self.batches = val_batches(rows, trainer.settings.batch_size, seed=trainer.config.seed)
+        from_video = trainer.positive_sampler is not None
+        self.positive_sampler = PositiveSampler(rows, trainer.data.videos) if from_video else None
+        n_knn = min(len(labelled.rows), MAX_KNN_FRAMES)
+        self.knn_rows = labelled.rows[np.linspace(0, len(labelled.rows) - 1, n_knn).astype(int)]
+        self.labelled = labelled
 
-    def __call__(self, epoch: int) -> dict[str, Any]:
-        """The figures of an epoch's record; None for what was not or cannot be measured."""
-        step, trainer = self.trainer.step, self.trainer
+    def __call__(self, epoch: int) -> Measurements:
+        """The figures of an epoch."""
+        step, trainer, knn_every = self.trainer.step, self.trainer, self.trainer.config.knn_every
         losses, logit_counts, embedded = [], [], []
         batches = trainer.load_batches(self.batches, VAL_VIEWS_EPOCH, self.positive_sampler)
         for rows, batch in zip(self.batches, batches, strict=True):
@@ -70,26 +74,32 @@ class Validator:
             logit_counts.append(trainer.n_logits(rows))
             embedded.append((z0.cpu(), z1.cpu()))
         z0, z1 = (torch.cat(views) for views in zip(*embedded, strict=True))
-        knn = self._knn() if self.knn_every and (epoch == 1 or epoch % self.knn_every == 0) else None
+        knn = self._knn() if knn_every and (epoch == 1 or epoch % knn_every == 0) else None
         scores = [score for score in (knn or {}).values() if score is not None]
         train_logit_counts = np.concatenate([trainer.n_logits(rows) for rows in trainer.batches(epoch)])
         val_loss = float(np.average(losses, weights=list(map(len, logit_counts))))
-        return {
-            "uniform": float(np.log(train_logit_counts).mean()),
-            "perfect": ideal_loss(train_logit_counts, z0.shape[1], step.temperature),
-            "val_loss": val_loss if self.held_out else None,
-            "val_uniform": float(np.log(np.concatenate(logit_counts)).mean()) if self.held_out else None,
-            "alignment": alignment(z0, z1),
-            "uniformity": (uniformity(z0) + uniformity(z1)) / 2,
-            "rank": effective_rank(torch.cat([z0, z1])),
-            "watched": len(z0),
-            "knn": knn,
-            "knn_mean": float(np.mean(scores)) if scores else None,
-        }
+        val_uniform = float(np.log(np.concatenate(logit_counts)).mean())
+        return Measurements(
+            uniform=float(np.log(train_logit_counts).mean()),
+            perfect=ideal_loss(train_logit_counts, z0.shape[1], step.temperature),
+            val_loss=val_loss if self.has_val_frames else None,
+            val_uniform=val_uniform if self.has_val_frames else None,
+            alignment=alignment(z0, z1),
+            uniformity=(uniformity(z0) + uniformity(z1)) / 2,
+            rank=effective_rank(torch.cat([z0, z1])),
+            watched=len(z0),
+            knn=knn,
+            knn_mean=float(np.mean(scores)) if scores else None,
+        )
 
     def _knn(self) -> dict[str, float | None]:
-        step, encoder = self.trainer.step, self.trainer.average.model.encoder
+        trainer, labelled, rows = self.trainer, self.labelled, self.knn_rows
         features = extract(
-            encoder, self.trainer.frames, self.labelled, size=self.trainer.sizes[-1], device=step.device
+            trainer.average.model.encoder,
+            trainer.data.frames,
+            rows,
+            size=trainer.schedule.sizes[-1],
+            device=trainer.step.device,
         )
-        return knn_scores(features, self.values, self.n_classes, self.groups)
+        values = {task: labelled.values[task][rows] for task in labelled.n_classes}
+        return knn_scores(features, values, labelled.n_classes, labelled.groups[rows])

@@ -1,9 +1,10 @@
 import numpy as np
 import torch
 
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.page.gradcam import grad_cam
 from simclr_rhd.ssl.augment import eval_view
-from simclr_rhd.ssl.model import Heads, build
+from simclr_rhd.ssl.encoder.model import build
 
 
 def models():

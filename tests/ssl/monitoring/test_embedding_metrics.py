@@ -9,7 +9,6 @@ from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.monitoring import embedding_metrics as diagnostics
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
-    collapse_warnings,
     effective_rank,
     ideal_loss,
     knn_scores,
@@ -312,67 +311,3 @@ def test_knn_refuses_what_has_no_meaning(changes):
     groups = changes.pop("groups", groups)
     with pytest.raises(ValueError):
         knn_scores(features, {"view": labels}, {"view": 3}, groups, **changes)
-
-
-# --- concerns
-
-FINE = {
-    "epoch": 10,
-    "loss": 3.4,
-    "uniform": 4.84,
-    "val_loss": 3.5,
-    "val_uniform": 4.6,
-    "perfect": 2.9,
-    "alignment": 0.4,
-    "uniformity": -3.1,
-    "rank": 41.0,
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"uniformity": -0.01, "rank": 1.0, "loss": 4.84}, ["collapse", "--learning-rate", "--batch-size"]),
-        ({"rank": 3.1}, ["effective rank 3.1 of 128", "--temperature"]),
-        ({"rank": 6.3}, ["dimensional collapse"]),
-        ({"loss": 4.82}, ["4.820", "4.840", "--learning-rate", "higher --crop-min"]),
-        ({"loss": 4.82, "perfect": 4.79}, ["even perfect", "4.790", "lower --temperature"]),
-        ({"val_loss": 4.59}, ["held-out loss 4.590", "lower --crop-min"]),
-    ],
-)
-def test_each_concern_says_what_it_found_and_what_to_do(changes, said):
-    (found,) = collapse_warnings(FINE | changes, dim=128)
-    assert all(text in found for text in said)
-    assert "Try" in found and found.count(". ") <= 1 and found.endswith(".")
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"epoch": 3, "loss": 4.84, "rank": 2.0, "uniformity": -0.01},
-        dict.fromkeys(FINE),
-        {"epoch": 10} | dict.fromkeys(set(FINE) - {"epoch"}, math.nan),
-        {"val_loss": None, "val_uniform": None},
-        {"uniformity": -0.2},
-        {"rank": 6.5},
-        {"loss": 4.7, "val_loss": 4.59},
-        {"uniform": 0.0, "loss": 0.0},
-    ],
-)
-def test_nothing_is_said_without_cause(changes):
-    assert collapse_warnings(FINE | changes, dim=128) == []
-    assert collapse_warnings({}, dim=128) == []
-
-
-def test_two_causes_are_two_concerns():
-    assert len(collapse_warnings(FINE | {"rank": 2.0, "loss": 4.83}, dim=128)) == 2
-
-
-def test_a_rank_is_low_only_for_what_there_is():
-    """Of two dimensions, or on few rows, a rank cannot be higher."""
-    assert collapse_warnings(FINE | {"rank": 1.8}, dim=2) == []
-    assert collapse_warnings(FINE | {"rank": 4.5}, dim=128, n=9) == []
-    assert collapse_warnings(FINE | {"rank": 20.0}, dim=512) and not collapse_warnings(
-        FINE | {"rank": 20.0}, dim=512, n=300
-    )

@@ -69,18 +69,18 @@ class SmallMapConv2d(nn.Conv2d):
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         trains = self.training and torch.is_grad_enabled() and input.device.type == "cpu"
-        if not trains or bias is not None or input.ndim != 4 or len(input) == 0:
-            return super()._conv_forward(input, weight, bias)
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            input, weight = input.to(dtype), weight.to(dtype)
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        height, width = input.shape[-2:]
-        shape = Shape(height, width, (height - 1) // stride + 1, (width - 1) // stride + 1, kernel)
-        algorithms = choose_algorithms(shape, weight.dtype, amx=has_amx())
-        if algorithms == (NATIVE, NATIVE):
-            return super()._conv_forward(input, weight, bias)
-        return convolve(input, weight, stride, algorithms)
+        if trains and bias is None and input.ndim == 4 and len(input) > 0:
+            if torch.is_autocast_enabled("cpu"):
+                dtype = torch.get_autocast_dtype("cpu")
+                input, weight = input.to(dtype), weight.to(dtype)
+            kernel, stride = self.kernel_size[0], self.stride[0]
+            height, width = input.shape[-2:]
+            shape = Shape(height, width, (height - 1) // stride + 1, (width - 1) // stride + 1, kernel)
+            algorithms = choose_algorithms(shape, weight.dtype, amx=has_amx())
+            if algorithms != (NATIVE, NATIVE):
+                return convolve(input, weight, stride, algorithms)
+        output: Tensor = super()._conv_forward(input, weight, bias)
+        return output
 
 
 def use_small_map_convolutions(model: nn.Module) -> None:
@@ -127,7 +127,8 @@ def convolve(x: Tensor, weight: Tensor, stride: int, algorithms: Algorithms) -> 
     Returns:
         (B, D, P, Q), channels last.
     """
-    return _Convolution.apply(x, weight, stride, algorithms)
+    output: Tensor = _Convolution.apply(x, weight, stride, algorithms)
+    return output
 
 
 class _Convolution(torch.autograd.Function):

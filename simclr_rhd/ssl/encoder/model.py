@@ -1,7 +1,6 @@
-"""ResNet-18 encoder, SimCLR projector, linear heads."""
+"""ResNet-18 encoder and SimCLR projector, and the weights that they begin with."""
 
 import copy
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
-from simclr_rhd.ssl.convolution import use_small_map_convolutions
+from simclr_rhd.ssl.encoder.convolution import use_small_map_convolutions
 
 LAYOUT_GRID = 6  # fields across and down in which a frame's brightness is described
 FEATURE_DIM = 512  # width of ResNet-18's pooled features
@@ -40,64 +39,8 @@ class SimCLR(nn.Module):
         """(B, 3, H, W) normalised views -> (B, 128) embeddings, not normalised."""
         # here and not around the call, since DataParallel's threads would not know the precision
         with torch.autocast(views.device.type, self.precision, enabled=self.precision is not None):
-            return self.projector(self.encoder(views))
-
-
-class Heads(nn.Module):
-    """One linear classifier per task on standardised features, its logits over a temperature, with a bias.
-
-    The mean and deviation of the training features, the temperatures, the biases of the calibration and the
-    prevalences that the probabilities hold for are buffers, so a head travels with its scaling and its
-    calibration. Before it is calibrated the classes are taken to be equally frequent.
-
-    Args:
-        n_outputs: {task: classes, or lesions}.
-        multilabel: the tasks of which each output is a yes or no of its own (a sigmoid, not a softmax).
-    """
-
-    mean: Tensor
-    std: Tensor
-    temperature: Tensor
-    bias: Tensor
-    prevalence: Tensor
-
-    def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
-        super().__init__()
-        self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
-        self.register_buffer("mean", torch.zeros(FEATURE_DIM))
-        self.register_buffer("std", torch.ones(FEATURE_DIM))
-        self.register_buffer("temperature", torch.ones(len(n_outputs)))
-        self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
-        uniform = [
-            1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
-        ]
-        self.register_buffer("prevalence", torch.tensor(uniform, dtype=torch.float64))
-        self.linear = nn.ModuleDict({task: nn.Linear(FEATURE_DIM, n) for task, n in n_outputs.items()})
-
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, 512) features -> {task: (B, C) calibrated logits}."""
-        scaled, biases = (features - self.mean) / self.std, self.split_by_task(self.bias)
-        return {
-            task: linear(scaled) / temperature + biases[task]
-            for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
-        }
-
-    def split_by_task(self, values: Tensor) -> dict[str, Tensor]:
-        """{task: (C,) its part} of (K,) values of all outputs of all tasks, as the biases are."""
-        return dict(zip(self.n_outputs, values.split(list(self.n_outputs.values())), strict=True))
-
-    def uncalibrate(self) -> None:
-        """Take the calibration away."""
-        uncalibrated = Heads(self.n_outputs, multilabel=self.multilabel)
-        for name in ("temperature", "bias", "prevalence"):
-            getattr(self, name).copy_(getattr(uncalibrated, name))
-
-    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
-        return {
-            task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
-            for task, logits in self(features).items()
-        }
+            embeddings: Tensor = self.projector(self.encoder(views))
+        return embeddings
 
 
 def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
@@ -143,7 +86,8 @@ def fuse_batchnorm(encoder: nn.Module) -> nn.Module:
             if isinstance(parts.get(conv), nn.Conv2d) and isinstance(parts.get(norm), nn.BatchNorm2d):
                 setattr(block, conv, fuse_conv_bn_eval(parts[conv], parts[norm]))
                 setattr(block, norm, nn.Identity())
-    return copied.to(memory_format=torch.channels_last)
+    fused: nn.Module = copied.to(memory_format=torch.channels_last)
+    return fused
 
 
 def build(init: str, *, seed: int) -> SimCLR:

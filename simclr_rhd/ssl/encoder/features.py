@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import eval_view
-from simclr_rhd.ssl.model import forward_with_ood_stats
+from simclr_rhd.ssl.encoder.model import forward_with_ood_stats
 
 EXTRACTION_BATCH_SIZE = 64
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from simclr_rhd.core import device
-from simclr_rhd.ssl import convolution
-from simclr_rhd.ssl.convolution import (
+from simclr_rhd.ssl.encoder import convolution
+from simclr_rhd.ssl.encoder.convolution import (
     DENSE,
     IM2COL,
     NATIVE,
@@ -19,7 +19,7 @@ from simclr_rhd.ssl.convolution import (
     choose_algorithms,
     convolve,
 )
-from simclr_rhd.ssl.model import build
+from simclr_rhd.ssl.encoder.model import build
 
 # height, width, kernel, stride
 SHAPES = [(2, 2, 3, 1), (1, 1, 3, 1), (2, 2, 3, 2), (1, 2, 3, 1), (5, 3, 3, 2), (4, 7, 3, 1), (7, 4, 1, 2)]

@@ -1,0 +1,65 @@
+"""The linear heads of all tasks."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
+
+
+class Heads(nn.Module):
+    """One linear classifier per task on standardised features, its logits over a temperature, with a bias.
+
+    The mean and deviation of the training features, the temperatures, the biases of the calibration and the
+    prevalences that the probabilities hold for are buffers, so a head travels with its scaling and its
+    calibration. Before it is calibrated the classes are taken to be equally frequent.
+
+    Args:
+        n_outputs: {task: classes, or lesions}.
+        multilabel: the tasks of which each output is a yes or no of its own (a sigmoid, not a softmax).
+    """
+
+    mean: Tensor
+    std: Tensor
+    temperature: Tensor
+    bias: Tensor
+    prevalence: Tensor
+
+    def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
+        super().__init__()
+        self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
+        self.register_buffer("mean", torch.zeros(FEATURE_DIM))
+        self.register_buffer("std", torch.ones(FEATURE_DIM))
+        self.register_buffer("temperature", torch.ones(len(n_outputs)))
+        self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
+        uniform = [
+            1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
+        ]
+        self.register_buffer("prevalence", torch.tensor(uniform, dtype=torch.float64))
+        self.linear = nn.ModuleDict({task: nn.Linear(FEATURE_DIM, n) for task, n in n_outputs.items()})
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) calibrated logits}."""
+        scaled, biases = (features - self.mean) / self.std, self.split_by_task(self.bias)
+        return {
+            task: linear(scaled) / temperature + biases[task]
+            for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
+        }
+
+    def split_by_task(self, values: Tensor) -> dict[str, Tensor]:
+        """{task: (C,) its part} of (K,) values of all outputs of all tasks, as the biases are."""
+        return dict(zip(self.n_outputs, values.split(list(self.n_outputs.values())), strict=True))
+
+    def uncalibrate(self) -> None:
+        """Take the calibration away."""
+        uncalibrated = Heads(self.n_outputs, multilabel=self.multilabel)
+        for name in ("temperature", "bias", "prevalence"):
+            getattr(self, name).copy_(getattr(uncalibrated, name))
+
+    def probabilities(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
+        return {
+            task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
+            for task, logits in self(features).items()
+        }
