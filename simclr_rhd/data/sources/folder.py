@@ -88,10 +88,10 @@ def open_path(
 
 def make_demo(cache_dir: Path, patients: int) -> Path:
     """The folder of the demo data, written once for each version of the code that draws them."""
+    from simclr_rhd.data.demo import anatomy, phantom
     from simclr_rhd.data.demo import dataset as demo
-    from simclr_rhd.data.demo import phantom
 
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, phantom))
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, anatomy, phantom))
     version = hashlib.sha256(code).hexdigest()[:12]
     folder = cache_dir / f"demo-{version}-{patients}"
     if not folder.is_dir():
