@@ -108,8 +108,8 @@ def worker(what, folder, n, begun):
 
     from simclr_rhd.core import device as runtime
     from simclr_rhd.data import summary as inventory
-    from simclr_rhd.data.dataset import write_tables
     from simclr_rhd.data.store import store
+    from simclr_rhd.data.tables import write_tables
     from simclr_rhd.ssl.augment import PRESETS
     from simclr_rhd.ssl.batches import PositiveSampler
     from simclr_rhd.ssl.model import build as build_model

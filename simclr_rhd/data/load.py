@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.config import DataConfig
-from simclr_rhd.data.dataset import Dataset, build_dataset, write_rejected
+from simclr_rhd.data.dataset import Dataset, build_dataset
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import assign_videos, read_labels
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_source
-from simclr_rhd.data.splits.split import SSL_VAL_FRACTION
+from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.store import check_rejected, open_store, probe_files, store_exists
+from simclr_rhd.data.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -167,15 +168,7 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         policy=config.label_conflict,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
-    dataset = build_dataset(
-        store,
-        labels,
-        fingerprint,
-        group_by=config.group_by,
-        folds=config.folds,
-        pretrain_per_fold=config.pretrain_per_fold,
-        seed=config.seed,
-    )
+    dataset = build_dataset(store, labels, fingerprint, config)
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "

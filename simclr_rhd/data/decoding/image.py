@@ -199,7 +199,7 @@ def _composite_on_black(image: Image.Image) -> Image.Image:
 
 
 def evenly_spaced(total: int, max_count: int) -> list[int]:
-    """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
+    """At most `max_count` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
     return sorted(set(np.linspace(0, max(0, total - 1), min(max_count, total)).round().astype(int).tolist()))
 
 

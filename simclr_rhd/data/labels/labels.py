@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -130,7 +130,17 @@ class Labels:
 
     def annotated(self) -> np.ndarray:
         """(N,) bool: frames with a label for at least one task."""
-        return np.any([values >= 0 for values in self.values.values()], axis=0)
+        known: np.ndarray = np.any([values >= 0 for values in self.values.values()], axis=0)
+        return known
+
+    def subset(self, rows: np.ndarray) -> "Labels":
+        """The labels of some frames."""
+        return replace(
+            self,
+            values={task: values[rows] for task, values in self.values.items()},
+            videos=[self.videos[row] for row in rows],
+            patients=[self.patients[row] for row in rows],
+        )
 
 
 def read_labels(

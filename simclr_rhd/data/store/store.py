@@ -79,6 +79,18 @@ class Store:
     fingerprint: str
     decoded: int = 0
 
+    def subset(self, rows: np.ndarray) -> "Store":
+        """The store of some frames, which are in memory then."""
+        return replace(
+            self,
+            frames=self.frames[rows],
+            keys=[self.keys[row] for row in rows],
+            files=[self.files[row] for row in rows],
+            color_modes=self.color_modes[rows],
+            content_flags=self.content_flags[rows],
+            digests=self.digests[rows],
+        )
+
 
 def open_store(
     source: Source,
