@@ -109,10 +109,8 @@ class Dataset:
 
     def tasks(self) -> list[str]:
         """The tasks that can be learnt: at least two classes in the training part, of every fold, too."""
-        splits = (self, *self.folds)
-        return [
-            task for task in TASKS if all(self._n_train_classes(task, split.part) > 1 for split in splits)
-        ]
+        splits = [self.part, *(fold.part for fold in self.folds)]
+        return [task for task in TASKS if all(self._n_train_classes(task, part) > 1 for part in splits)]
 
     def _n_train_classes(self, task: str, part: np.ndarray) -> int:
         return len(set(self.labels.values[task][part == "train"].tolist()) - {NOT_ANNOTATED})
