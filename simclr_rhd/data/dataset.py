@@ -11,7 +11,8 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.decoding.decode import OK
-from simclr_rhd.data.decoding.image import evenly_spaced, is_frame
+from simclr_rhd.data.decoding.file_types import is_frame
+from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED, TASKS, Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.data.labels.table import is_only_number

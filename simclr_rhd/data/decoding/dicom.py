@@ -21,12 +21,12 @@ import numpy as np
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import MIN_16_BIT_MAXIMUM, MIN_SIDE, NO_FRAME, evenly_spaced
+from simclr_rhd.data.decoding.file_types import NO_FRAME
+from simclr_rhd.data.decoding.image import MIN_16_BIT_MAXIMUM, MIN_SIDE, evenly_spaced
 from simclr_rhd.data.decoding.limits import check_file, check_frame, reserve_pixels
 from simclr_rhd.data.decoding.video import display_size, iter_stream, plausible_aspect
 from simclr_rhd.data.splits.groups import is_anonymous_id
 
-EXTENSIONS = frozenset({".dcm", ".dicom"})
 MAGIC = b"DICM"  # after 128 bytes of preamble
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # of a file without a preamble; the last is big endian
 TWO_DIMENSIONAL_FORMAT = 1  # Region Spatial Format of a B-mode picture, DICOM PS3.3 C.8.5.5.1.1

@@ -20,11 +20,9 @@ from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame,
 warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, before anything is decoded
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # What a file may hold, whatever it is called (MPO is a JPEG). Pillow knows more: PostScript, for one,
 # starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
 MIN_SIDE = 8  # pixels; below that a picture is no frame
 MIN_16_BIT_MAXIMUM = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
@@ -41,12 +39,6 @@ FLOW_WINDOWS_PER_SIDE, MIN_FLOW_FRACTION = (
     0.75,
 )  # a square of S/20 pixels a side, of which so much is vivid, is flow
 MIN_DOPPLER_FRACTION = 0.001  # of a frame's pixels that must be so vivid
-
-
-def is_frame(name: str) -> bool:
-    """Whether a file's extension says that it is a frame."""
-    before, dot, suffix = name.rpartition("/")[2].rpartition(".")
-    return before != "" and (dot + suffix).lower() in EXTENSIONS
 
 
 def decode_image(data: bytes) -> np.ndarray:

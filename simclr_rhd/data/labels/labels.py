@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.image import is_frame
+from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.labels.annotators import (
     Conflict,
     inter_annotator_agreement,

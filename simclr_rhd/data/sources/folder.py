@@ -13,6 +13,7 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
+from simclr_rhd.data.decoding.file_types import file_type
 from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
 
 logger = logging.getLogger("simclr_rhd")
@@ -62,7 +63,6 @@ def open_path(
         UserError: there is no such thing, or nothing in it.
     """
     if path.startswith("gs://"):
-        from simclr_rhd.data.decoding.decode import file_type  # whose module imports torch
         from simclr_rhd.data.sources.gcs import Bucket
 
         name, _, key = path.removeprefix("gs://").partition("/")
