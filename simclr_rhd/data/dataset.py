@@ -13,9 +13,10 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.decoding.image import evenly_spaced
-from simclr_rhd.data.labels.labels import NOT_ANNOTATED, TASKS, Labels
+from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.data.labels.table import is_only_number
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED, TASKS
 from simclr_rhd.data.splits.groups import explain_largest_group, make_groups
 from simclr_rhd.data.splits.split import PARTS, UNLABELLED, check_disjoint, crosses_sides, not_evaluable
 from simclr_rhd.data.splits.unlabelled import SplitAssignment, make_splits

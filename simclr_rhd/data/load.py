@@ -12,8 +12,9 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset, build_dataset
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.labels import assign_videos, read_labels
+from simclr_rhd.data.labels.labels import LabelledFiles, read_labels
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
@@ -152,16 +153,13 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         write_rejected(store, rejected_csv)
         raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
 
-    labels = read_labels(
-        table,
-        labels_csv,
-        files=store.files,
+    files = LabelledFiles(
+        frames=store.files,
         listed=[entry.key for entry in labelled],
         prefixes=(config.labelled_prefix, config.unlabelled_prefix),
-        hashed_patients=store.patients,
-        patients=people,
-        policy=config.label_conflict,
+        patients=store.patients,
     )
+    labels = read_labels(table, labels_csv, files, patient_rows=people, policy=config.label_conflict)
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = build_dataset(store, labels, fingerprint, config)
     if not dataset.tasks():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view

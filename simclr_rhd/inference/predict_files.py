@@ -28,7 +28,7 @@ from simclr_rhd.core.text import as_cell
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.labels.labels import locate_video, make_patient_parser
+from simclr_rhd.data.labels.patients import make_patient_parser
 from simclr_rhd.data.labels.table import (
     FILE_COLUMN,
     PATIENT_COLUMN,
@@ -37,6 +37,7 @@ from simclr_rhd.data.labels.table import (
     read_rows,
     read_table_bytes,
 )
+from simclr_rhd.data.labels.video_ids import locate_video
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_path, open_source
 from simclr_rhd.data.splits.groups import HASHED_PREFIX

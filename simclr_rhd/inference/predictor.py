@@ -16,8 +16,8 @@ from simclr_rhd.core.device import resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding import image as frames
 from simclr_rhd.data.decoding.decode import OK, classify_content
-from simclr_rhd.data.labels.labels import format_label
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
+from simclr_rhd.data.labels.vocabulary import format_label
 from simclr_rhd.evaluation.selective import confidence_scores
 from simclr_rhd.inference import classifier
 from simclr_rhd.ssl.model import fuse_batchnorm

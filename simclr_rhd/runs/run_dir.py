@@ -15,7 +15,7 @@ from typing import Any
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import ensure_writable_dir, write_json
 from simclr_rhd.core.records import read_json_object
-from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS
 
 PACKAGES = (
     "torch",

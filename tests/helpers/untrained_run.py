@@ -12,7 +12,8 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.image import GREY, storage_size
-from simclr_rhd.data.labels.labels import TASKS, Labels
+from simclr_rhd.data.labels.labels import Labels
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs import run_dir as runs

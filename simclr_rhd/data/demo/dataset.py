@@ -13,13 +13,13 @@ from PIL import Image
 
 from simclr_rhd.data.demo.anatomy import VALVES, ClipContent
 from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
+from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 
 SEED = 20_260
 LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
-NOT_APPLICABLE = "Not Applicable"
 VIEWS = {
     "PLAX": "Parasternal long axis (PLAX)",
     "PSAX": "Parasternal short axis(PSAX)",

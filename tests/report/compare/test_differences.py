@@ -16,7 +16,7 @@ from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
-from simclr_rhd.data.labels import labels
+from simclr_rhd.data.labels import vocabulary as labels
 from simclr_rhd.evaluation import results as evaluation
 from simclr_rhd.evaluation.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
