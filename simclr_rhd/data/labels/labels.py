@@ -4,8 +4,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,15 +18,14 @@ from simclr_rhd.data.labels.annotators import (
     resolve_conflict,
 )
 from simclr_rhd.data.labels.classes import make_task_parser
+from simclr_rhd.data.labels.matching import LabelledFiles, log_labels_outside, merge_rows, no_match_reason
 from simclr_rhd.data.labels.patients import dicom_patients, make_patient_parser
 from simclr_rhd.data.labels.table import (
     FILE_COLUMN,
     PATIENT_COLUMN,
     TIME_COLUMN,
     Row,
-    match_rows_to_files,
     read_rows,
-    row_path,
 )
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.labels.vocabulary import COLUMNS, NOT_ANNOTATED, TASKS, VOCABULARY
@@ -83,38 +81,6 @@ class Labels:
         )
 
 
-@dataclass(frozen=True)
-class LabelledFiles:
-    """The files that a label table can name.
-
-    Attributes:
-        frames: of each of the N frames the file it comes from; frames of one clip share its labels.
-        listed: names of all files below the labelled prefix, the rejected ones too.
-        prefixes: the folders of the labelled and of the unlabelled frames.
-        patients: salted hashes by file, of DICOM files.
-    """
-
-    frames: Sequence[str]
-    listed: Sequence[str]
-    prefixes: tuple[str, str]
-    patients: Mapping[str, str] = field(default_factory=dict)
-
-    def match(self, rows: Sequence[Row]) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
-        """Rows by file: of labelled files, and of others. A row that names a labelled file is of no other."""
-        others = sorted(set(self.frames) - set(self.listed))
-        names_of_others = set(others)
-        candidates = [row for row in rows if row_path(row) not in names_of_others]
-        labelled, _ = match_rows_to_files(candidates, self.listed, prefixes=self.prefixes)
-        named = {
-            id(row)
-            for file, of_file in labelled.items()
-            for row in of_file
-            if PurePosixPath(file).name == PurePosixPath(row_path(row)).name
-        }
-        rest = [row for row in rows if id(row) not in named]
-        return labelled, match_rows_to_files(rest, others, prefixes=self.prefixes)[0]
-
-
 def read_labels(
     table: bytes,
     name: str,
@@ -141,11 +107,11 @@ def read_labels(
     all_rows = (*rows, *patient_rows)
     labelled, outside = files.match(rows)
     if not labelled:
-        raise UserError(f"{name}: {_no_match_reason(rows, files)}")
+        raise UserError(f"{name}: {no_match_reason(rows, files)}")
     parsers = {task: make_task_parser(task, rows, name) for task in TASKS}
     parsers[PATIENT] = make_patient_parser([row.get(PATIENT_COLUMN) or "" for row in all_rows])
-    _log_labels_outside(outside, files, name)
-    rows_of_patients = _merge(labelled, outside, *files.match(patient_rows))
+    log_labels_outside(outside, files, name)
+    rows_of_patients = merge_rows(labelled, outside, *files.match(patient_rows))
     readings = {task: _parse_column(labelled, COLUMNS[task], parsers[task]) for task in TASKS}
     agreement = inter_annotator_agreement(readings)
     readings[PATIENT] = _parse_column(rows_of_patients, PATIENT_COLUMN, parsers[PATIENT])
@@ -178,38 +144,6 @@ def read_labels(
         files_without_row=sorted(set(files.frames) & set(files.listed) - set(labelled)),
         agreement=agreement,
     )
-
-
-def _no_match_reason(rows: Sequence[Row], files: LabelledFiles) -> str:
-    first = rows[0][FILE_COLUMN].strip()
-    same_name = [key for key in files.listed if PurePosixPath(key).name == PurePosixPath(first).name]
-    reason = f"the first file is {files.listed[0]!r}"
-    if len(same_name) > 1:
-        wanted = "/".join(PurePosixPath(same_name[0]).parts[-2:])
-        reason = f"{len(same_name)} files are called so: put the folder before it, as in {wanted!r}"
-    return (
-        f"none of its {len(rows)} rows names a file below {files.prefixes[0]}. Its first "
-        f"row names {first!r}; {reason}"
-    )
-
-
-def _log_labels_outside(outside: Mapping[str, Sequence[Row]], files: LabelledFiles, name: str) -> None:
-    rows = {id(row): row for of_file in outside.values() for row in of_file}.values()
-    if extra := sum(any(row.get(column, "").strip() for column in COLUMNS.values()) for row in rows):
-        logger.info(
-            "NOTICE %s: %d rows with labels name files outside %s: only their patient is used",
-            name,
-            extra,
-            files.prefixes[0],
-        )
-
-
-def _merge(*tables: Mapping[str, Sequence[Row]]) -> dict[str, list[Row]]:
-    """Rows of several tables by file."""
-    return {
-        file: list(itertools.chain.from_iterable(of.get(file, ()) for of in tables))
-        for file in {*itertools.chain(*tables)}
-    }
 
 
 def _parse_column(
