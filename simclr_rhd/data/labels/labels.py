@@ -119,14 +119,11 @@ def read_labels(
     resolved, conflicts = _resolve(readings, policy, parse_time)
     if policy == "latest":
         _warn_unreadable_times(conflicts, parse_time, name)
-    several_patients = [conflict for conflict in conflicts if conflict.task == PATIENT]
-    for conflict, task in itertools.product(several_patients, TASKS):
-        resolved[task].pop(conflict.file, None)  # rows that disagree on the patient have no reliable labels
+    doubtful = _drop_doubtful(resolved, conflicts)
     classes = {task: _sorted_classes(task, resolved[task].values(), name) for task in TASKS}
     hashed = dicom_patients(files.patients, resolved[PATIENT])
     videos = assign_videos(files.frames, files.prefixes)
     video_of = dict(zip(files.frames, videos, strict=True))
-    doubtful = [(conflict.file, patient) for conflict in several_patients for patient in conflict.readings]
     used = {id(row) for of_file in rows_of_patients.values() for row in of_file}
     return Labels(
         classes=classes,
@@ -170,6 +167,16 @@ def _resolve(
             conflicts.append(Conflict.from_readings(file, column, of_file, choice))
             resolved[column] |= {file: choice} if choice else {}
     return resolved, conflicts
+
+
+def _drop_doubtful(
+    resolved: dict[str, dict[str, str]], conflicts: Sequence[Conflict]
+) -> list[tuple[str, str]]:
+    """Drop the labels of files whose rows disagree on the patient; their (file, patient)."""
+    doubtful = [conflict for conflict in conflicts if conflict.task == PATIENT]
+    for conflict, task in itertools.product(doubtful, TASKS):
+        resolved[task].pop(conflict.file, None)
+    return [(conflict.file, patient) for conflict in doubtful for patient in conflict.readings]
 
 
 def _sorted_classes(task: str, names: Iterable[str], table: str) -> list[str]:
