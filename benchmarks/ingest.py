@@ -24,6 +24,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.sources.folder import Folder, open_source
@@ -111,13 +112,13 @@ def time_decoding(frames, runs, folder):
         entries: list[FileEntry] = source.files("lab", flag="--labelled-prefix")
         ours = timed(
             lambda source=source, entries=entries, cache=cache: open_store(
-                source, entries, side=side, cache_dir=cache
+                source, entries, DecodeOptions(side), cache_dir=cache
             )
         )
         theirs = timed(lambda: pillow(paths, side, folder / "pillow.u8"))
         again = timed(
             lambda source=source, entries=entries, cache=cache: open_store(
-                source, entries, side=side, cache_dir=cache
+                source, entries, DecodeOptions(side), cache_dir=cache
             )
         )
         ratios.append(theirs / ours)

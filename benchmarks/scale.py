@@ -63,6 +63,7 @@ def build(folder, n):
     """A store of `n` frames and a label table, as a run over the simulated source would find them."""
     import numpy as np
 
+    from simclr_rhd.data.decoding.decode import DecodeOptions
     from simclr_rhd.data.store import index, store
     from simclr_rhd.data.store.shards import ShardWriter
 
@@ -78,7 +79,7 @@ def build(folder, n):
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     source = SimulatedSource(folder, n)
     entries = [*source.files("labelled", flag=""), *source.files("unlabelled", flag="")]
-    place = store.store_path(source, entries, side=SIDE, cache_dir=folder, max_frames=None)
+    place = store.store_path(source, entries, DecodeOptions(SIDE), cache_dir=folder)
     place.mkdir(parents=True)
     rng, writer = np.random.default_rng(0), ShardWriter(place)
     some = rng.integers(0, 256, (4096, 1, SIDE, SIDE), np.uint8)
@@ -88,16 +89,8 @@ def build(folder, n):
         frame.flat[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
         writer.append(frame, 0)
     rows["file"], rows["number"], rows["digest"] = np.arange(n), index.STILL_NUMBER, np.arange(n)
-    index.write_index(
-        place,
-        side=SIDE,
-        files=(entry.key for entry in entries),
-        rows=rows,
-        patients={},
-        rejected=[],
-        fingerprint="simulated",
-        shards=writer.close(),
-    )
+    keys = [entry.key for entry in entries]
+    index.write_index(place, index.Index(SIDE, keys, rows, {}, [], "simulated"), writer.close())
     (folder / "place").write_text(str(place))
 
 
@@ -108,8 +101,8 @@ def worker(what, folder, n, begun):
 
     from simclr_rhd.core import device as runtime
     from simclr_rhd.data import summary as inventory
-    from simclr_rhd.data.dataset import write_tables
     from simclr_rhd.data.store import store
+    from simclr_rhd.data.tables import write_tables
     from simclr_rhd.ssl.batches import UnlabelledSet
     from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
     from simclr_rhd.ssl.encoder.model import build as build_model
@@ -260,9 +253,10 @@ def decoded_per_core():
     import numpy as np
     from PIL import Image, ImageFilter
 
+    from simclr_rhd.data.decoding.decode import DecodeOptions
+    from simclr_rhd.data.decoding.image import storage_size
     from simclr_rhd.data.sources.folder import Folder
     from simclr_rhd.data.store.store import open_store
-    from simclr_rhd.ssl.augment import storage_size
 
     logging.disable()
     rng = np.random.default_rng(0)
@@ -275,7 +269,7 @@ def decoded_per_core():
         source = Folder(folder, location=str(folder))
         entries = source.files("", flag="--labelled-prefix")
         begun = time.perf_counter()
-        open_store(source, entries, side=storage_size(224), cache_dir=Path(name), max_frames=None)
+        open_store(source, entries, DecodeOptions(storage_size(224)), cache_dir=Path(name))
         return 400 / (time.perf_counter() - begun) / os.cpu_count()
 
 
@@ -325,7 +319,7 @@ def print_estimates():
 
 def estimate_run(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
-    from simclr_rhd.ssl.augment import storage_size
+    from simclr_rhd.data.decoding.image import storage_size
 
     fetch, decode = frames / FETCHED_PER_S, frames / (per_core * machine.cores)  # each machine keeps a store
     workers = machine.gpus * machine.machines

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labels.labels import EXCLUSIVE_CLASSES, LESION_SEPARATOR, ordinal_classes
 from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
+from simclr_rhd.data.labels.vocabulary import EXCLUSIVE_CLASSES, LESION_SEPARATOR, VOCABULARY
 from simclr_rhd.data.splits.split import not_evaluable
 
-CONDITION = "condition"
+CONDITION = next(name for name, task in VOCABULARY.items() if task.multilabel)
 PRESENCE_CLASSES = ["absent", "present"]  # of a lesion
 
 # {task: (n, C) probabilities, or (n, L) of lesions}; where the classes are not taken to be equally frequent
@@ -69,7 +69,7 @@ class Target:
 
     def ordered(self) -> list[int]:
         """Numbers of the classes that are degrees of one thing, the lowest first; none if they are not."""
-        return ordinal_classes(self.classes) if self.task == "severity" else []
+        return VOCABULARY[self.task].ordinal_classes(self.classes) if self.task in VOCABULARY else []
 
 
 @dataclass(frozen=True)

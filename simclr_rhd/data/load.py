@@ -4,19 +4,24 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.config import DataConfig
-from simclr_rhd.data.dataset import Dataset, build_dataset, write_rejected
+from simclr_rhd.data.dataset import Dataset, build_dataset
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.labels import assign_videos, read_labels
+from simclr_rhd.data.labels.labels import read_labels
+from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_source
-from simclr_rhd.data.splits.split import SSL_VAL_FRACTION
-from simclr_rhd.data.store.store import check_rejected, open_store, probe_files, store_exists
+from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
+from simclr_rhd.data.store.probe import probe_files
+from simclr_rhd.data.store.store import check_rejected, open_store, store_path
+from simclr_rhd.data.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -91,15 +96,13 @@ def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
     Raises:
         UserError: there are no files.
     """
-    found, how = list_files(source, config), _decoding(config)
-    if store_exists(source, found.frames, **how):
+    listed, options = list_files(source, config), _decode_options(config)
+    if store_path(source, listed.frames, options, cache_dir=cache_folder(config.cache_dir)).is_dir():
         return None
-    inside, prefixes = (
-        {entry.key for entry in found.labelled},
-        (config.labelled_prefix, config.unlabelled_prefix),
-    )
-    parts = found.labelled, [entry for entry in found.unlabelled if entry.key not in inside]
-    samples = [probe_files(source, part, **how) for part in parts]
+    labelled_keys = {entry.key for entry in listed.labelled}
+    prefixes = config.labelled_prefix, config.unlabelled_prefix
+    parts = listed.labelled, [entry for entry in listed.unlabelled if entry.key not in labelled_keys]
+    samples = [probe_files(source, part, options) for part in parts]
     labelled, unlabelled = (
         round(len(part) * of_file.frames) for part, of_file in zip(parts, samples, strict=True)
     )
@@ -109,21 +112,15 @@ def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
         ssl_val=round(unlabelled * SSL_VAL_FRACTION),
         videos=len(set(assign_videos([entry.key for entry in parts[1]], prefixes))),
         grey=all(of_file.grey for of_file in samples),
-        files=len(found.frames),
-        bytes=sum(entry.size for entry in found.frames),
+        files=len(listed.frames),
+        bytes=sum(entry.size for entry in listed.frames),
         decoded=sum(len(part) * of_file.bytes for part, of_file in zip(parts, samples, strict=True)),
         seconds=sum(len(part) * of_file.seconds for part, of_file in zip(parts, samples, strict=True)),
     )
 
 
-def _decoding(config: DataConfig) -> dict[str, Any]:
-    """How frames are decoded and stored, as of `store.open_store`."""
-    return {
-        "side": storage_size(config.size),
-        "cache_dir": cache_folder(config.cache_dir),
-        "max_frames": config.frames_per_clip,
-        "max_pixels": config.max_pixels,
-    }
+def _decode_options(config: DataConfig) -> DecodeOptions:
+    return DecodeOptions(storage_size(config.size), config.frames_per_clip, config.max_pixels)
 
 
 def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> Dataset:
@@ -149,33 +146,23 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         else []
     )
 
-    store = open_store(source, listed.frames, **_decoding(config))
+    cache_dir = cache_folder(config.cache_dir)
+    store = open_store(source, listed.frames, _decode_options(config), cache_dir=cache_dir)
     try:
         check_rejected(store, config.max_rejected)
     except UserError as error:
         write_rejected(store, rejected_csv)
         raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
 
-    labels = read_labels(
-        table,
-        labels_csv,
-        files=store.files,
+    files = LabelledFiles(
+        frames=store.files,
         listed=[entry.key for entry in labelled],
         prefixes=(config.labelled_prefix, config.unlabelled_prefix),
-        hashed_patients=store.patients,
-        patients=people,
-        policy=config.label_conflict,
+        patients=store.patients,
     )
+    labels = read_labels(table, labels_csv, files, patient_rows=people, policy=config.label_conflict)
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
-    dataset = build_dataset(
-        store,
-        labels,
-        fingerprint,
-        group_by=config.group_by,
-        folds=config.folds,
-        pretrain_per_fold=config.pretrain_per_fold,
-        seed=config.seed,
-    )
+    dataset = build_dataset(store, labels, fingerprint, config)
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "

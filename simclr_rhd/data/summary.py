@@ -10,12 +10,13 @@ import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK, OK
-from simclr_rhd.data.decoding.image import is_frame
-from simclr_rhd.data.labels.labels import TASKS, Labels
+from simclr_rhd.data.decoding.file_types import is_frame
+from simclr_rhd.data.decoding.source_files import FETCH_FAILED
+from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.table import file_stem, is_only_number
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.split import HELD_OUT, UNLABELLED
-from simclr_rhd.data.store.store import FETCH_FAILED
 
 
 def summarize(dataset: Dataset, source: Source) -> dict[str, Any]:

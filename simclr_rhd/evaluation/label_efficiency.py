@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.labels import NOT_ANNOTATED
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.evaluation.results import balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
 from simclr_rhd.heads.train import predict

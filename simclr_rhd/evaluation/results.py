@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, recall_score
 from torch import Tensor
 
 from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.labels import TASKS, format_label
 from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
+from simclr_rhd.data.labels.vocabulary import TASKS, format_label
 from simclr_rhd.evaluation.aggregate import pool
 from simclr_rhd.evaluation.metrics import mean_of_scores, paired_differences, score_levels, scores
 from simclr_rhd.heads.calibration import (

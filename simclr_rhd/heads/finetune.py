@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labels.labels import NOT_ANNOTATED
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import FinetuneConfig
 from simclr_rhd.heads.cross_validation import CrossValidation

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.device import one_thread
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.data.labels.prevalence import prevalence_key
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.model import Heads

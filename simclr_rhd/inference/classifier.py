@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.inference.task_output import TaskOutput

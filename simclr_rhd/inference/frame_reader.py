@@ -16,9 +16,9 @@ from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.labels.labels import locate_video
+from simclr_rhd.data.labels.video_ids import locate_video
 from simclr_rhd.data.splits.groups import HASHED_PREFIX
-from simclr_rhd.data.store.store import load_salt
+from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.inference.input_files import InputFiles
 
 FILES_PER_FETCH = 1000  # files of a bucket that are brought here at a time

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.records import read_json_object
-from simclr_rhd.data.labels.labels import make_patient_parser
+from simclr_rhd.data.labels.patients import make_patient_parser
 from simclr_rhd.data.labels.table import (
     FILE_COLUMN,
     PATIENT_COLUMN,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.labels import format_label
 from simclr_rhd.data.labels.prevalence import adjust_prevalence, balanced_choice
+from simclr_rhd.data.labels.vocabulary import format_label
 from simclr_rhd.evaluation.selective import confidence_scores
 
 SHARE_SUM_TOLERANCE = 0.005  # that the shares of all classes may be off 1, as they are rounded

@@ -15,7 +15,8 @@ from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import cache_folder
-from simclr_rhd.data.dataset import Dataset, write_tables
+from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
 from simclr_rhd.runs.record import PreviousRun, RunRecord

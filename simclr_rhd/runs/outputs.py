@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from simclr_rhd.core import file_names as names
-from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS
 
 FOLD_FILES = (names.BEST_CHECKPOINT, names.LAST_CHECKPOINT, names.HISTORY, names.BAD_BATCH_FILE)
 TASK_FILES = (

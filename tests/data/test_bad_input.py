@@ -12,6 +12,7 @@ import pytest
 from echo_files import dicom_dataset, encode_image, picture, save_dicom, write_clip, write_gif
 from PIL import Image
 
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.store.store import open_store
@@ -137,7 +138,9 @@ def test_every_bad_file_is_named_with_its_reason_and_the_good_ones_are_untouched
     for name, (data, _) in bad.items():
         (root / "lab" / name).write_bytes(data)
     source = Folder(root, location="data")
-    store = open_store(source, source.files("lab", flag="--x"), side=storage_size(32), cache_dir=cache)
+    store = open_store(
+        source, source.files("lab", flag="--x"), DecodeOptions(storage_size(32)), cache_dir=cache
+    )
     reasons = {key.removeprefix("lab/"): reason for key, reason in store.rejected}
     assert set(reasons) == set(bad)
     for name, (_, word) in bad.items():

@@ -4,6 +4,7 @@ import pytest
 from untrained_run import make_dataset
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 
 CLASSES = {"view": ["a", "b"], "condition": ["x", "y"], "severity": ["u", "v"]}
@@ -27,13 +28,12 @@ def test_one_long_clip_among_stills_counts_as_little_more_than_one():
 def test_of_folds_with_encoders_of_their_own_the_fewest_count():
     dataset = make_dataset(CLASSES, folds=3)
     alone = replace(dataset, pretrained_once=False)
-    ways = [dataset.in_fold(number).effective_videos() for number in range(3)]
-    assert alone.effective_videos() == pytest.approx(min(dataset.effective_videos(), *ways))
+    counts = [dataset.in_fold(number).effective_videos() for number in range(3)]
+    assert alone.effective_videos() == pytest.approx(min(dataset.effective_videos(), *counts))
 
 
 def test_a_refused_split_names_what_joins_the_groups():
     dataset = make_dataset(CLASSES)
     labels = replace(dataset.labels, videos=["same" for _ in dataset.part])
-    ways = {"group_by": "auto", "folds": 1, "pretrain_per_fold": False, "seed": 0}
     with pytest.raises(UserError, match="1 group.*Frames of 30 patients are called as of one video, 'same'"):
-        build_dataset(dataset.store, labels, "0", **ways)
+        build_dataset(dataset.store, labels, "0", DataConfig(seed=0))

@@ -21,13 +21,14 @@ INGEST = """
 import sys
 from pathlib import Path
 from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.store.store import open_store
 data, cache = sys.argv[1], Path(sys.argv[2])
 source = open_source(data, cache_dir=cache, demo_patients=12)
 print("begun", flush=True)
 prefixes = ("supervised/annotated-final", "unsupervised-videos")
 entries = [entry for prefix in prefixes for entry in source.files(prefix, flag="-")]
-open_store(source, entries, side=64, cache_dir=cache)
+open_store(source, entries, DecodeOptions(64), cache_dir=cache)
 """
 
 

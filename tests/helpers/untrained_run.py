@@ -8,10 +8,12 @@ import torch
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.data import summary as inventory
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.image import GREY, storage_size
-from simclr_rhd.data.labels.labels import TASKS, Labels
+from simclr_rhd.data.labels.labels import Labels
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs.context import RunContext
@@ -83,8 +85,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         rows_without_file=[],
         files_without_row=[],
     )
-    ways = {"group_by": "auto", "folds": folds, "pretrain_per_fold": False, "seed": seed}
-    return build_dataset(store, labels, "0", **ways)
+    return build_dataset(store, labels, "0", DataConfig(folds=folds, seed=seed))
 
 
 def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker):

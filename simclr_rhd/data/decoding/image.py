@@ -20,33 +20,21 @@ from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame,
 warnings.filterwarnings("ignore", module=r"PIL\.")
 Image.MAX_IMAGE_PIXELS = None  # sizes are checked here, before anything is decoded
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # What a file may hold, whatever it is called (MPO is a JPEG). Pillow knows more: PostScript, for one,
 # starts Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-NO_FRAME = "not a frame: "  # begins the reason of a file that was not meant to be one
 MIN_SIDE = 8  # pixels; below that a picture is no frame
 MIN_16_BIT_MAXIMUM = 4096  # a 16-bit frame whose largest value is below that holds 12 bits or fewer
 UNKNOWN_DEPTH = "of unknown depth, save them as 8-bit"
 SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, TILE_WIDTH, TILE_HEIGHT = 254, 258, 262, 322, 323  # of TIFF 6.0
-JPEG_SCAN_MARKER = (
-    b"\xff\xda"  # begins one of a JPEG; a progressive one passes over its pixels some ten times
-)
+JPEG_SCAN_MARKER = b"\xff\xda"  # a progressive JPEG has some ten scans over its pixels
 REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 GREY, COLOR, DOPPLER = 0, 1, 2  # kinds of frame, by colour
 MIN_DOPPLER_CHROMA = 64  # levels between a pixel's largest and smallest channel: flow colours are vivid
 EDGE_FRACTION = 0.1  # of what is shown, at each side: there stand scale bars, banners and marks
-FLOW_WINDOWS_PER_SIDE, MIN_FLOW_FRACTION = (
-    20,
-    0.75,
-)  # a square of S/20 pixels a side, of which so much is vivid, is flow
+# a square of S/20 pixels a side, of which so much is vivid, is flow
+FLOW_WINDOWS_PER_SIDE, MIN_FLOW_FRACTION = 20, 0.75
 MIN_DOPPLER_FRACTION = 0.001  # of a frame's pixels that must be so vivid
-
-
-def is_frame(name: str) -> bool:
-    """Whether a file's extension says that it is a frame."""
-    before, dot, suffix = name.rpartition("/")[2].rpartition(".")
-    return before != "" and (dot + suffix).lower() in EXTENSIONS
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -85,8 +73,7 @@ def iter_pictures(
     Raises:
         ValueError: the bytes are no frame that can be used; the message is the reason.
     """
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    if not size:
+    if not _size(source):
         raise ValueError("empty file")
 
     def opened(formats: tuple[str, ...]) -> Image.Image:
@@ -97,14 +84,7 @@ def iter_pictures(
             if image.format == "PNG":  # loading stops at the last pixel and takes a cut-off file for whole
                 with opened(("PNG",)) as whole:
                     whole.verify()
-            check_frame(*image.size, max_pixels=max_pixels)
-            places = _page_indices(image)
-            check_file(len(places), *image.size, size=size, max_pixels=max_pixels)
-            if image.format in ("JPEG", "MPO"):
-                data = source if isinstance(source, bytes) else source.read_bytes()
-                check_file(
-                    data.count(JPEG_SCAN_MARKER), *image.size, size=size, max_pixels=max_pixels, what="scans"
-                )
+            places = _page_indices(image, source, max_pixels=max_pixels)
             wanted = range(len(places)) if max_frames is None else evenly_spaced(len(places), max_frames)
             for number in wanted:
                 image.seek(places[number])
@@ -126,20 +106,39 @@ def iter_pictures(
         raise ValueError(f"damaged image ({error})") from None
 
 
-def _page_indices(image: Image.Image) -> list[int]:
-    """Where the pictures of a file are; a TIFF's thumbnails and masks are none."""
+def _size(source: bytes | Path) -> int:
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
+def _page_indices(image: Image.Image, source: bytes | Path, *, max_pixels: int) -> list[int]:
+    """The places of a file's pictures, none of which is too large.
+
+    Raises:
+        ValueError: they are too large, or too many.
+    """
+    check_frame(*image.size, max_pixels=max_pixels)
+    places, size = _all_pages(image), _size(source)
+    check_file(len(places), *image.size, size=size, max_pixels=max_pixels)
+    if image.format in ("JPEG", "MPO"):
+        scans = (source if isinstance(source, bytes) else source.read_bytes()).count(JPEG_SCAN_MARKER)
+        check_file(scans, *image.size, size=size, max_pixels=max_pixels, what="scans")
+    return places
+
+
+def _all_pages(image: Image.Image) -> list[int]:
+    """The places of a file's pictures; a TIFF's thumbnails and masks are none."""
     places = range(getattr(image, "n_frames", 1))
     if image.format not in ("TIFF", "MPO") or len(places) == 1:
         return list(places)
-    found = []
+    pages = []
     for place in places:
         try:
             image.seek(place)
         except ValueError:  # a JPEG whose further pictures were cut off on purpose: phones' photos, edited
             break
         if not _tiff_tag(image, SUBFILE_TYPE, 0) & (REDUCED | MASK):
-            found.append(place)
-    return found or [0]
+            pages.append(place)
+    return pages or [0]
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: Any = None) -> Any:
@@ -174,7 +173,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How a picture's pixels lie in its file, in Pillow's words ("RGB;16B"); "" once they are loaded."""
+    """The layout of a picture's pixels, as Pillow names it ("RGB;16B"); "" once they are loaded."""
     tiles: list[Any] = getattr(image, "tile", [])
     args = tiles[0].args if tiles else ""
     return str(args if isinstance(args, str) or not args else args[0])
@@ -199,7 +198,7 @@ def _composite_on_black(image: Image.Image) -> Image.Image:
 
 
 def evenly_spaced(total: int, max_count: int) -> list[int]:
-    """At most `most` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
+    """At most `max_count` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
     return sorted(set(np.linspace(0, max(0, total - 1), min(max_count, total)).round().astype(int).tolist()))
 
 

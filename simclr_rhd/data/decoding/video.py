@@ -15,7 +15,6 @@ from simclr_rhd.data.decoding.containers import missing_bytes
 from simclr_rhd.data.decoding.image import evenly_spaced, to_rgb
 from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, reserve_pixels
 
-EXTENSIONS = frozenset({".mp4", ".avi", ".mpeg", ".mpg", ".mov", ".mkv", ".gif"})
 PADDING_FACTOR = 2  # FFmpeg counts the margins of a frame, too
 MAX_PIXEL_ASPECT = 4  # pixels over their height; recorders write 64:45 and the like
 LazyFrame = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted

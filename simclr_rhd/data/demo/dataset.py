@@ -1,7 +1,7 @@
 """Built-in data: synthetic echo clips with labels, in the bucket's layout. They look like echo, and are not.
 
 Every patient has one condition and one severity, and a clip of each view. A clip's labels are what it shows:
-a lesion only where its valve is in view, and a leak only where colour is on. How clips are drawn: `phantom`.
+a lesion only where its valve is in view, and a leak only where colour is on. `phantom` draws the clips.
 """
 
 import csv
@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simclr_rhd.data.demo.phantom import VALVES, ScanSettings, draw_clip
+from simclr_rhd.data.demo.anatomy import VALVES, ClipContent
+from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
+from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 
 SEED = 20_260
 LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
-NOT_APPLICABLE = "Not Applicable"
 VIEWS = {
     "PLAX": "Parasternal long axis (PLAX)",
     "PSAX": "Parasternal short axis(PSAX)",
@@ -120,22 +121,20 @@ def make_clip(patient: Patient, view: str) -> tuple[np.ndarray, list[str]]:
     shown = [
         name for name in patient.lesions if VALVE_BY_LESION[name] in valves and (colour or name == "MVP")
     ]
-    clip = draw_clip(
+    content = ClipContent(
         view,
-        n_frames=LABELLED_FRAMES + UNLABELLED_FRAMES,
         colour=colour,
         prolapse="MVP" in shown,
         leaks=[VALVE_BY_LESION[name] for name in shown if name != "MVP"],
         severity=SEVERITIES.index(patient.severity),
-        scan=patient.scan,
-        rng=rng,
     )
+    clip = draw_clip(content, patient.scan, n_frames=LABELLED_FRAMES + UNLABELLED_FRAMES, rng=rng)
     lesions = [LESIONS[name] for name in shown][:: rng.choice([1, -1])] or [NOT_APPLICABLE]
     return clip, [VIEWS[view], str(lesions), patient.severity if valves else NOT_APPLICABLE]
 
 
 def _add_quirks(rows: list[list[str]]) -> None:
-    """What real exports have: empty cells, rows of one file that agree or disagree, a row without a file."""
+    """Add the flaws of real exports: empty cells, rows that agree or disagree, a row without a file."""
     if len(rows) < 200:
         return
     for row in rows[5::97]:

@@ -53,13 +53,13 @@ class Conflict:
     @classmethod
     def from_readings(cls, file: str, task: str, readings: Readings, used: str) -> "Conflict":
         """The conflict in the rows of a file."""
-        said = [(reading, row) for readings_of_row, row in readings for reading in sorted(readings_of_row)]
+        distinct = [(reading, row) for of_row, row in readings for reading in sorted(of_row)]
         return cls(
             file,
             task,
-            [reading for reading, _ in said],
-            [(row.get(USER_COLUMN) or "").strip() for _, row in said],
-            [(row.get(TIME_COLUMN) or "").strip() for _, row in said],
+            [reading for reading, _ in distinct],
+            [(row.get(USER_COLUMN) or "").strip() for _, row in distinct],
+            [(row.get(TIME_COLUMN) or "").strip() for _, row in distinct],
             used,
         )
 
@@ -79,18 +79,18 @@ def resolve_conflict(
     """
     if policy == "majority":
         votes = {}  # one for each annotator, the last
-        for number, (said, row) in enumerate(readings):
-            if len(said) == 1:
-                votes[(row.get(USER_COLUMN) or "").strip() or number] = next(iter(said))
+        for number, (reading, row) in enumerate(readings):
+            if len(reading) == 1:
+                votes[(row.get(USER_COLUMN) or "").strip() or number] = next(iter(reading))
         counts = Counter(votes.values()).most_common(2)
         return counts[0][0] if len(counts) == 1 or (counts and counts[0][1] > counts[1][1]) else ""
     if policy == "latest":
         parse_time = parse_time or make_time_parser([row.get(TIME_COLUMN) or "" for _, row in readings])
-        times = [(parse_time(row.get(TIME_COLUMN) or ""), said) for said, row in readings if said]
+        times = [(parse_time(row.get(TIME_COLUMN) or ""), reading) for reading, row in readings if reading]
         if any(math.isnan(when) for when, _ in times):
             return ""
         last = max(when for when, _ in times)
-        latest = set().union(*(said for when, said in times if when == last))
+        latest = set().union(*(reading for when, reading in times if when == last))
         return latest.pop() if len(latest) == 1 else ""
     return ""
 
@@ -104,22 +104,22 @@ def inter_annotator_agreement(readings: Mapping[str, Mapping[str, Readings]]) ->
     Returns:
         {"task", "users", "files", "kappa"} for each pair; kappa is None where both say one class throughout.
     """
-    found = []
+    agreement = []
     for task, of_files in readings.items():
-        said: dict[str, dict[str, str]] = defaultdict(dict)
+        by_user: dict[str, dict[str, str]] = defaultdict(dict)
         for file, rows in of_files.items():
             for reading, row in rows:
                 user = (row.get(USER_COLUMN) or "").strip()
                 if user and len(reading) == 1:
-                    said[user][file] = next(iter(reading))
-        for one, other in itertools.combinations(sorted(said), 2):
-            common = sorted(said[one].keys() & said[other].keys())
+                    by_user[user][file] = next(iter(reading))
+        for one, other in itertools.combinations(sorted(by_user), 2):
+            common = sorted(by_user[one].keys() & by_user[other].keys())
             if len(common) >= 2:
-                pairs = [(said[one][file], said[other][file]) for file in common]
-                found.append(
+                pairs = [(by_user[one][file], by_user[other][file]) for file in common]
+                agreement.append(
                     {"task": task, "users": [one, other], "files": len(common), "kappa": cohen_kappa(pairs)}
                 )
-    return found
+    return agreement
 
 
 def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
@@ -146,28 +146,33 @@ def make_time_parser(cells: Sequence[str]) -> Callable[[str], float]:
         if int(match["two"]) > 12:
             first[match["sign"]].add("month")
 
-    def read(cell: str) -> float:
+    def parse(cell: str) -> float:
         cell = cell.strip()
         if match := DATE_PATTERN.fullmatch(cell):
-            one, two = int(match["one"]), int(match["two"])
-            order = first[match["sign"]] or ({"day"} if match["sign"] == "." else set())
-            if max(one, two) > 12 or one == two:
-                order = {"day"} if one > 12 else {"month"}
-            if len(order) != 1:
-                return math.nan
-            return _to_seconds(match, *((two, one) if order == {"day"} else (one, two)))
+            return _parse_date(match, first[match["sign"]])
         if match := COMPACT_DATE_PATTERN.fullmatch(cell):
             return _parse_iso("T".join(filter(None, match.groups())))
         try:
             number = float(cell)
             return number / 1000 if number > 1e11 else number
         except ValueError:
-            found = _parse_iso(cell)
-        if math.isnan(found) and (match := YEAR_FIRST_PATTERN.fullmatch(cell)):
+            seconds = _parse_iso(cell)
+        if math.isnan(seconds) and (match := YEAR_FIRST_PATTERN.fullmatch(cell)):
             return _to_seconds(match, int(match["one"]), int(match["two"]))
-        return found
+        return seconds
 
-    return read
+    return parse
+
+
+def _parse_date(match: re.Match[str], order: set[str]) -> float:
+    """Seconds of a date; `order` is what comes first in others of its column."""
+    one, two = int(match["one"]), int(match["two"])
+    order = order or ({"day"} if match["sign"] == "." else set())
+    if max(one, two) > 12 or one == two:
+        order = {"day"} if one > 12 else {"month"}
+    if len(order) != 1:
+        return math.nan
+    return _to_seconds(match, *((two, one) if order == {"day"} else (one, two)))
 
 
 def _to_seconds(match: re.Match[str], month: int, day: int) -> float:

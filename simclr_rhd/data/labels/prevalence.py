@@ -7,7 +7,7 @@ import numpy as np
 
 
 def balanced_choice(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
-    """(n,) the class that is said: the balanced choice, whose probability is largest for its prevalence.
+    """(n,) the predicted class: the balanced choice, whose probability is largest for its prevalence.
 
     A rare class that is ten times as probable as it is frequent goes before a common one that is not. No
     change of the prevalence changes it.
@@ -16,7 +16,9 @@ def balanced_choice(probabilities: np.ndarray, prevalence: np.ndarray | None = N
         probabilities: (n, C).
         prevalence: (C,) or (n, C) that they hold for; None for classes that are equally frequent.
     """
-    return (probabilities if prevalence is None else probabilities / prevalence).argmax(axis=1)
+    ratios = probabilities if prevalence is None else probabilities / prevalence
+    choice: np.ndarray = ratios.argmax(axis=1)
+    return choice
 
 
 def adjust_prevalence(probabilities: np.ndarray, prevalence: np.ndarray, to: np.ndarray) -> np.ndarray:
@@ -27,10 +29,11 @@ def adjust_prevalence(probabilities: np.ndarray, prevalence: np.ndarray, to: np.
         prevalence: (C,) that they hold for, above 0.
         to: (C,) that they shall hold for.
     """
-    weighted = probabilities * (to / prevalence)
-    return weighted / weighted.sum(axis=1, keepdims=True)
+    weighted: np.ndarray = probabilities * (to / prevalence)
+    weighted /= weighted.sum(axis=1, keepdims=True)
+    return weighted
 
 
 def prevalence_key(task: str) -> str:
-    """Under which a table of probabilities, {task: (n, C)}, has the prevalence (n, C) that they hold for."""
+    """The key of the prevalence, (n, C), in a table of probabilities, {task: (n, C)}, that hold for it."""
     return f"prevalence of {task}"

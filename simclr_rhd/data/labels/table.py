@@ -1,68 +1,26 @@
-"""The label table as a file: its encoding, its columns, and which frame each row names."""
+"""The label table: its columns, its rows, and the file that each row names."""
 
-import codecs
 import csv
 import io
 import itertools
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.text import from_cell, printable
+from simclr_rhd.core.text import from_cell
+from simclr_rhd.data.labels.encoding import MAX_TABLE_BYTES, decode_table, nfc
+from simclr_rhd.data.labels.vocabulary import COLUMNS, VOCABULARY
 
-COLUMNS = {"view": "VIEW-APP", "condition": "CONDITION", "severity": "SEVERITY"}
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
 USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
-REQUIRED_COLUMNS = (FILE_COLUMN, *COLUMNS.values())
-BYTE_ORDER_MARKS = (  # UTF-16's begins UTF-32's
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-MAX_TABLE_BYTES, MAX_LINE_BYTES = 2**27, 2**20  # bytes
-ENCODING_SAMPLE_BYTES = 4096  # bytes by which an encoding is told
+REQUIRED_COLUMNS = (FILE_COLUMN, *(task.column for task in VOCABULARY.values() if task.required))
 MAX_SHOWN_CHARS = 300  # characters of a header in a message
-BLANKS = (b" ", b"\t", b"\r", b"\n")
-CSV_ADVICE = "Open it, save it as CSV (UTF-8), and name that file"
-UNPACK_ADVICE = "Unpack it, and name the table within"
-OTHER_FILE_TYPES = (  # how they begin, what they are, what to do
-    (b"PK\x03\x04", "a workbook (.xlsx, .ods) or another zip archive", CSV_ADVICE),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (.xls)", CSV_ADVICE),
-    (b"\x1f\x8b", "compressed with gzip", UNPACK_ADVICE),
-    (b"BZh", "compressed with bzip2", UNPACK_ADVICE),
-    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK_ADVICE),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK_ADVICE),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK_ADVICE),
-    (b"Rar!", "a rar archive", UNPACK_ADVICE),
-    (b"%PDF", "a PDF document", "Export the table as CSV"),
-    (b"{\\rtf", "a text document (RTF)", "Export the table as CSV"),
-    (b"SQLite format 3", "an SQLite database", "Export the table as CSV"),
-    (b"PAR1", "a Parquet file", "Save it as CSV (UTF-8), and name that file"),
-    (b"<!doctype", "a web page", "A page stands there instead of the table: download it again, signed in"),
-    (b"<html", "a web page", "A page stands there instead of the table: download it again, signed in"),
-    (b"<stata", "a Stata file", CSV_ADVICE),
-    (b"<table", "a web page", CSV_ADVICE),
-    (b"<", "an XML document", CSV_ADVICE),
-    (b"$FL", "an SPSS file", CSV_ADVICE),
-    (b"version https://git-lfs", "a pointer of Git LFS to the table", "Fetch the table itself: git lfs pull"),
-    (b"ARROW1", "a Feather file", CSV_ADVICE),
-    (b"\x89HDF", "an HDF5 file", CSV_ADVICE),
-    (b'{"', "a JSON document", "Export the labels as CSV"),
-    (b"[{", "a JSON document", "Export the labels as CSV"),
-    *(
-        (sign + blank, "a JSON document", "Export the labels as CSV")
-        for sign in (b"[", b"{")
-        for blank in BLANKS
-    ),
-)
 PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
 
@@ -98,9 +56,7 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
     """
-    _refuse_other_file_types(table, name)
-    _refuse_long_lines(table, name)
-    text = _decode(table, name)
+    text = decode_table(table, name)
     header = next((line for line in io.StringIO(text) if line.strip(',;\t \r\n"')), "")
     delimiter = max(",;\t|", key=header.count)
     try:
@@ -207,67 +163,12 @@ def _suffix(name: str) -> str:
 
 def _column_name(title: str) -> str:
     """A column's name: of known ones only letters count, in any case."""
-    known = (*REQUIRED_COLUMNS, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    known = (FILE_COLUMN, *COLUMNS.values(), PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
     return next((name for name in known if _same_title(title, name)), title.strip().upper())
 
 
 def _same_title(title: str, name: str) -> bool:
     return re.sub(r"[\W_]", "", title).upper() == re.sub(r"[\W_]", "", name)
-
-
-def _refuse_other_file_types(table: bytes, name: str) -> None:
-    """What is often taken for a CSV file, and what to do with it.
-
-    Raises:
-        UserError: the bytes are of such a file.
-    """
-    for start, kind, advice in OTHER_FILE_TYPES:
-        if (
-            table[:ENCODING_SAMPLE_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n")[: len(start)].lower()
-            == start.lower()
-        ):
-            raise UserError(f"{name}: {kind}, no CSV table. {advice}")
-
-
-def _refuse_long_lines(table: bytes, name: str) -> None:
-    """A line of megabytes is no row; found before the bytes are decoded, it costs neither memory nor time.
-
-    Raises:
-        UserError: there is one.
-    """
-    start, number = 0, 1
-    while start < len(table):
-        ends = (table.find(sign, start, start + MAX_LINE_BYTES) for sign in (b"\n", b"\r"))
-        end = min((end for end in ends if end >= 0), default=-1)
-        if end < 0 and len(table) - start > MAX_LINE_BYTES:
-            raise UserError(f"{name}: line {number} has more than {MAX_LINE_BYTES} bytes; is it a CSV table?")
-        start, number = (end + 1 if end >= 0 else len(table)), number + (table[end : end + 1] == b"\n")
-
-
-def _decode(table: bytes, name: str) -> str:
-    """A table's text in any of the encodings that spreadsheets write, without their marks at its start.
-
-    Raises:
-        UserError: it is no text.
-    """
-    encoding = next((encoding for mark, encoding in BYTE_ORDER_MARKS if table.startswith(mark)), "")
-    if (
-        not encoding and b"\0" in table[:ENCODING_SAMPLE_BYTES]
-    ):  # UTF-16: every other byte of plain letters is 0
-        low, high = table[:ENCODING_SAMPLE_BYTES:2].count(0), table[1:ENCODING_SAMPLE_BYTES:2].count(0)
-        encoding = "utf-16-le" if high > 3 * low else "utf-16-be" if low > 3 * high else ""
-        if not encoding:
-            raise UserError(f"{name}: holds bytes that are no text. Save it as CSV in UTF-8")
-    if encoding:
-        text = table.decode(encoding, errors="replace")
-    else:
-        try:
-            text = table.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = table.decode("cp1252", errors="replace")
-    text = re.sub(r"\A\s*sep=.\r?\n", lambda mark: "\n" * mark[0].count("\n"), text)
-    # What is not seen must not make two names of one, nor turn the direction in which figures are read.
-    return printable(_nfc(text), keep="\r\n\t")
 
 
 def match_rows_to_files(
@@ -286,7 +187,7 @@ def match_rows_to_files(
     """
     by_name, below = defaultdict(list), defaultdict[str, list[str]](list)
     for key in listed:
-        by_name[_nfc(PurePosixPath(key).name)].append(key)
+        by_name[nfc(PurePosixPath(key).name)].append(key)
         for folder in PurePosixPath(key).parents:
             below[f"{folder}"].append(key)
     above = {
@@ -294,11 +195,11 @@ def match_rows_to_files(
     }
     folders = defaultdict(list)
     for path in below.keys() - above - {".", "/"}:
-        folders[_nfc(PurePosixPath(path).name)].append(path)
+        folders[nfc(PurePosixPath(path).name)].append(path)
 
     def only(paths: Sequence[str], wanted: str) -> list[str]:
         if len(paths) > 1 or ("/" in wanted.lstrip("./") and is_only_number(wanted)):
-            paths = [path for path in paths if _nfc("/" + path).endswith("/" + wanted.lstrip("./"))]
+            paths = [path for path in paths if nfc("/" + path).endswith("/" + wanted.lstrip("./"))]
         return [*paths] if len(paths) == 1 else []
 
     rows_of, unmatched = defaultdict(list), []
@@ -328,8 +229,4 @@ def is_only_number(path: str) -> bool:
 
 def row_path(row: Row) -> str:
     """The path in a row's FILENAME, with forward slashes."""
-    return _nfc(row[FILE_COLUMN].strip().replace("\\", "/"))
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)  # some systems list "é" as two characters
+    return nfc(row[FILE_COLUMN].strip().replace("\\", "/"))

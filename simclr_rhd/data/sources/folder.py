@@ -13,6 +13,7 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
+from simclr_rhd.data.decoding.file_types import file_type
 from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
 
 logger = logging.getLogger("simclr_rhd")
@@ -62,7 +63,6 @@ def open_path(
         UserError: there is no such thing, or nothing in it.
     """
     if path.startswith("gs://"):
-        from simclr_rhd.data.decoding.decode import file_type  # whose module imports torch
         from simclr_rhd.data.sources.gcs import Bucket
 
         name, _, key = path.removeprefix("gs://").partition("/")
@@ -88,10 +88,10 @@ def open_path(
 
 def make_demo(cache_dir: Path, patients: int) -> Path:
     """The folder of the demo data, written once for each version of the code that draws them."""
+    from simclr_rhd.data.demo import anatomy, phantom
     from simclr_rhd.data.demo import dataset as demo
-    from simclr_rhd.data.demo import phantom
 
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, phantom))
+    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, anatomy, phantom))
     version = hashlib.sha256(code).hexdigest()[:12]
     folder = cache_dir / f"demo-{version}-{patients}"
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a store knows of its frames, in arrays that are read where they are wanted, not loaded as a whole.
+"""The index of a store, in arrays that are read where they are used, not loaded as a whole.
 
 A million frames have a hundred megabytes of names; as Python objects they would take many times that, and
 seconds to make. So they lie in one file, beside an array that says where each ends.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -31,7 +31,7 @@ FRAME_DTYPE = np.dtype(
 
 
 class _LazyStrings(Sequence[str], ABC):
-    """Texts that are made when they are asked for."""
+    """Texts that are made when they are indexed."""
 
     @abstractmethod
     def _text_at(self, number: int) -> str:
@@ -82,7 +82,7 @@ class FrameNames(_LazyStrings):
         numbered: False for the file's name alone.
     """
 
-    def __init__(self, files: StringArray, rows: np.ndarray, *, numbered: bool) -> None:
+    def __init__(self, files: Sequence[str], rows: np.ndarray, *, numbered: bool) -> None:
         self.files, self.rows, self.numbered = files, rows, numbered
 
     def __len__(self) -> int:
@@ -118,38 +118,31 @@ class Index:
     """
 
     side: int
-    files: StringArray
+    files: Sequence[str]
     rows: np.ndarray
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
 
 
-def write_index(
-    folder: Path,
-    *,
-    side: int,
-    files: Iterable[str],
-    rows: np.ndarray,
-    patients: dict[str, str],
-    rejected: list[tuple[str, str]],
-    fingerprint: str,
-    shards: dict[str, str],
-) -> None:
+def write_index(folder: Path, index: Index, shards: dict[str, str]) -> None:
     """Write an index into a store's folder; `shards` are the checksums of its other files by name."""
     offsets, place = [], 0
     with (folder / NAMES_FILE).open("wb") as stream:
-        for name in files:
+        for name in index.files:
             text = name.encode() + b"\n"
             stream.write(text)
             place += len(text)
             offsets.append(place - 1)
     np.save(folder / OFFSETS_FILE, np.array(offsets, dtype="<i8"), allow_pickle=False)
-    np.save(folder / FRAMES_FILE, rows.astype(FRAME_DTYPE), allow_pickle=False)
-    header: dict[str, Any] = {"side": side, "patients": patients, "rejected": rejected}
-    header |= {"fingerprint": fingerprint}
-    header["sums"] = shards | {
-        name: crc32c(folder / name) for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE)
+    np.save(folder / FRAMES_FILE, index.rows.astype(FRAME_DTYPE), allow_pickle=False)
+    sums = {name: crc32c(folder / name) for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE)}
+    header = {
+        "side": index.side,
+        "patients": index.patients,
+        "rejected": index.rejected,
+        "fingerprint": index.fingerprint,
+        "sums": shards | sums,
     }
     write_json(folder / INDEX_FILE, header | {"checksum": _checksum(header)})
 
@@ -240,8 +233,9 @@ def _checksum(header: dict[str, Any]) -> str:
 
 def crc32c(path: Path) -> str:
     """The checksum of a file, as hexadecimal digits."""
-    found = google_crc32c.Checksum()
+    checksum = google_crc32c.Checksum()
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
-            found.update(block)
-    return found.digest().hex()
+            checksum.update(block)
+    digest: str = checksum.digest().hex()
+    return digest

@@ -48,7 +48,7 @@ class ShardWriter:
         for stream in self.streams.values():
             _flush_and_close(stream)
         self.streams = {}
-        return {name: found.digest().hex() for name, found in sorted(self.checksums.items())}
+        return {name: checksum.digest().hex() for name, checksum in sorted(self.checksums.items())}
 
     def abort(self) -> None:
         """Close the files, finished or not."""

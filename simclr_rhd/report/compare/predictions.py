@@ -14,9 +14,9 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, shorten
 from simclr_rhd.core.text import from_cell
+from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR
 
 REQUIRED_COLUMNS = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
-LESION_SEPARATOR = " + "  # labels.LESION_SEPARATOR, whose module imports torch
 
 Row = Mapping[str, str]  # {column: cell}
 

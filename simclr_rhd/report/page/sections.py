@@ -13,7 +13,7 @@ from torch import nn
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.labels import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.evaluation import curves
 from simclr_rhd.evaluation.results import annotated_rows
 from simclr_rhd.heads.model import Heads

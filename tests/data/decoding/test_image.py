@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.decoding.image import (
     COLOR,
     DOPPLER,
     GREY,
     color_mode,
     decode_image,
-    is_frame,
     iter_pictures,
     letterbox,
 )

@@ -17,6 +17,7 @@ from echo_files import dicom_dataset, encode_image, picture, save_dicom, write_c
 from PIL import Image
 
 from simclr_rhd.data.decoding import decode as media
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.limits import MAX_PIXELS, PixelBudget, check_file
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.store.store import open_store
@@ -27,11 +28,12 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN = """
 import json, sys
 from pathlib import Path
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.store.store import open_store
 
 source = Folder(Path(sys.argv[1]), location="data")
-store = open_store(source, source.files(".", flag="--x"), side=256, cache_dir=Path(sys.argv[2]))
+store = open_store(source, source.files(".", flag="--x"), DecodeOptions(256), cache_dir=Path(sys.argv[2]))
 status = Path("/proc/self/status").read_text()
 peak = int(status[status.index("VmHWM:") + 6 :].split()[0])  # KiB
 print(json.dumps({"peak": peak, "rejected": store.rejected, "files": list(dict.fromkeys(store.files))}))
@@ -200,7 +202,7 @@ def decoded_in(tmp_path, frames):
     source, cache = Folder(root, location="data"), tmp_path / f"cache{frames}"
     cache.mkdir()
     tracemalloc.start()
-    store = open_store(source, source.files(".", flag="--x"), side=256, cache_dir=cache)
+    store = open_store(source, source.files(".", flag="--x"), DecodeOptions(256), cache_dir=cache)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(store.keys) == frames and store.rejected == []

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 
 from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, draw_patients, make_clip, write_demo
-from simclr_rhd.data.labels.labels import TASKS, read_labels
+from simclr_rhd.data.labels.labels import read_labels
+from simclr_rhd.data.labels.matching import LabelledFiles
+from simclr_rhd.data.labels.vocabulary import TASKS
 
 PREFIXES = ("supervised/annotated-final", "unsupervised-videos/unlabelled-frames")
 
@@ -49,7 +51,7 @@ def test_frames_are_small_pictures_that_say_they_are_synthetic(root):
 def test_every_class_has_several_patients_and_every_patient_several_clips(root):
     listed = [f"{PREFIXES[0]}/{path.name}" for path in frames(root, PREFIXES[0])]
     data = (root / "supervised" / "sorted_file.csv").read_bytes()
-    labels = read_labels(data, "table", files=listed, listed=listed, prefixes=PREFIXES)
+    labels = read_labels(data, "table", LabelledFiles(listed, listed, PREFIXES))
     patients = np.array(labels.patients)
     assert [len(labels.classes[task]) for task in TASKS] == [4, 7, 4]
     for task in TASKS:

@@ -9,21 +9,18 @@ import numpy as np
 import pytest
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.labels import (
-    TASKS,
-    UnreadableCellError,
-    assign_videos,
-    make_class_parser,
-    make_patient_parser,
-    ordinal_classes,
-    read_labels,
-)
+from simclr_rhd.data.labels.classes import UnreadableCellError, make_class_parser
+from simclr_rhd.data.labels.labels import read_labels
+from simclr_rhd.data.labels.matching import LabelledFiles
+from simclr_rhd.data.labels.patients import make_patient_parser
 from simclr_rhd.data.labels.table import (
     PATIENT_TABLE_COLUMNS,
     match_rows_to_files,
     read_rows,
     read_table_bytes,
 )
+from simclr_rhd.data.labels.video_ids import assign_videos
+from simclr_rhd.data.labels.vocabulary import TASKS, VOCABULARY
 from simclr_rhd.data.splits.groups import make_groups
 
 L, U = "lab", "un/lab"
@@ -35,8 +32,8 @@ def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop",
     keys = sorted(labelled + [f"{U}/{name}" for name in unlabelled])
     text = header + "\n" + table
     people = read_rows(patients.encode(), "p.csv", required_columns=PATIENT_TABLE_COLUMNS) if patients else ()
-    where = {"files": keys, "listed": listed or labelled, "prefixes": (L, U)}
-    return keys, read_labels(text.encode(), "table.csv", **where, policy=policy, patients=people)
+    files = LabelledFiles(keys, listed or labelled, (L, U))
+    return keys, read_labels(text.encode(), "table.csv", files, policy=policy, patient_rows=people)
 
 
 def label(labels, keys, task, name):
@@ -538,9 +535,8 @@ def test_a_list_without_quotation_marks_shifts_no_cells():
 def test_frames_of_a_clip_share_its_row():
     files = [f"{L}/a.mp4", f"{L}/a.mp4", f"{U}/b.mp4", f"{L}/IM.0001", f"{L}/1.2.840.113", f"{L}/1.2.840.114"]
     table = f"{HEADER}\na.mp4,PLAX,,\nIM.0001,PSAX,,\n".encode()
-    labels = read_labels(
-        table, "t", files=files, listed=sorted({f for f in files if f.startswith(L)}), prefixes=(L, U)
-    )
+    listed = sorted({f for f in files if f.startswith(L)})
+    labels = read_labels(table, "t", LabelledFiles(files, listed, (L, U)))
     assert labels.values["view"].tolist() == [0, 0, -1, 1, -1, -1]
     assert labels.videos == ["a", "a", "b", "IM.0001", "1.2.840.113", "1.2.840.114"]
 
@@ -549,7 +545,7 @@ def test_a_dicom_patient_is_a_hash_and_the_tables_patient_comes_first():
     files = [f"{L}/a.dcm", f"{L}/b.dcm"]
     table = f"{HEADER},PATIENT\na.dcm,PLAX,,,P1\nb.dcm,PSAX,,,\n".encode()
     hashed = dict.fromkeys(files, "0123")
-    labels = read_labels(table, "t", files=files, listed=files, prefixes=(L, U), hashed_patients=hashed)
+    labels = read_labels(table, "t", LabelledFiles(files, files, (L, U), hashed))
     assert labels.patients == ["P1", "dicom-0123"]
     groups, _ = make_groups(
         labels.videos, labels.patients, "auto", ambiguous_patients=labels.ambiguous_patients
@@ -722,7 +718,7 @@ def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a
     _, labels = read(grades, names)
     assert labels.classes["severity"] == ["None", "Mild", "Moderate", "Severe"]
     assert labels.values["severity"].tolist() == [0, 1, 3, 2] and labels.classes["condition"] == []
-    assert ordinal_classes(labels.classes["severity"]) == [0, 1, 2, 3]
+    assert VOCABULARY["severity"].ordinal_classes(labels.classes["severity"]) == [0, 1, 2, 3]
     assert [line.split(":")[0] for line in caplog.messages] == ["NOTICE CONDITION", "NOTICE SEVERITY"]
     assert "1 cells say 'None', which is read as a degree" in caplog.messages[1]
     caplog.clear()
@@ -815,14 +811,14 @@ def test_blanks_signs_and_case_in_headers_are_alike(header):
 def test_one_identifier_for_most_dicom_files_is_warned_of(caplog, of_one, of_others, words):
     files = [f"{L}/{n:02d}.dcm" for n in range(of_one + of_others)]
     hashed = {file: "0123" if n < of_one else f"{n}" for n, file in enumerate(files)}
-    where = {"files": files, "listed": files, "prefixes": (L, U), "hashed_patients": hashed}
-    labels = read_labels(f"{HEADER}\n00.dcm,PLAX,,\n".encode(), "t", **where)
+    known = LabelledFiles(files, files, (L, U), hashed)
+    labels = read_labels(f"{HEADER}\n00.dcm,PLAX,,\n".encode(), "t", known)
     assert labels.patients == [f"dicom-{patient}" for patient in hashed.values()]
     assert [words in said for said in caplog.messages] == [True] * bool(words)
     assert "0123" not in caplog.text
     caplog.clear()
     rows = "".join(f"{n:02d}.dcm,PLAX,,,P{n % 4}\n" for n in range(of_one))
-    labels = read_labels(f"{HEADER},PATIENT\n{rows}".encode(), "t", **where)
+    labels = read_labels(f"{HEADER},PATIENT\n{rows}".encode(), "t", known)
     assert labels.patients[:of_one] == [f"P{n % 4}" for n in range(of_one)], "the table wins"
     assert not any("one and the same" in said for said in caplog.messages)
 
@@ -844,7 +840,7 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     files = [f"{L}/{letter}.dcm" for letter in "abc"] + [f"{U}/d.dcm"]
     table = f"{HEADER},PATIENT\na.dcm,PLAX,,,Ann\nb.dcm,PSAX,,,Bob\nc.dcm,PSAX,,,Ann\n".encode()
     hashed = dict.fromkeys(files, "0123")
-    labels = read_labels(table, "t", files=files, listed=files[:3], prefixes=(L, U), hashed_patients=hashed)
+    labels = read_labels(table, "t", LabelledFiles(files, files[:3], (L, U), hashed))
     assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.ambiguous_patients == []
     (said,) = caplog.messages
     assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said

@@ -6,13 +6,13 @@ from simclr_rhd.data.splits.split import (
     HELD_OUT,
     PARTS,
     UNLABELLED,
-    assign_unlabelled,
     check_disjoint,
     group_k_fold,
     group_train_val_test_split,
     not_evaluable,
     train_val_split,
 )
+from simclr_rhd.data.splits.unlabelled import assign_unlabelled
 
 
 def study(n_groups=41, classes=4, seed=0):

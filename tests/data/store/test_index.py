@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd.data.store import index
-from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER
+from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER, Index
 
 FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
 ROWS = np.array(
@@ -23,16 +23,8 @@ KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png",
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "grey-00000.u8").write_bytes(b"pixels")
-    index.write_index(
-        tmp_path,
-        side=5,
-        files=FILES,
-        rows=ROWS,
-        patients={"日本.dcm": "hash"},
-        rejected=[("bad.png", "empty file")],
-        fingerprint="f",
-        shards={"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")},
-    )
+    whole = Index(5, FILES, ROWS, {"日本.dcm": "hash"}, [("bad.png", "empty file")], "f")
+    index.write_index(tmp_path, whole, {"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")})
     return tmp_path
 
 
@@ -62,8 +54,7 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
     monkeypatch.setattr(index, "NAMES_PER_BLOCK", 7)
     files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
     rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=FRAME_DTYPE)
-    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": {}}
-    index.write_index(tmp_path, files=files, rows=rows, **told)
+    index.write_index(tmp_path, Index(5, files, rows, {}, [], ""), {})
     found = index.read_index(tmp_path)
     assert list(found.files) == files
     keys = index.FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
@@ -73,16 +64,7 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
 
 
 def test_no_frames_at_all(tmp_path):
-    index.write_index(
-        tmp_path,
-        side=5,
-        files=[],
-        rows=np.array([], dtype=FRAME_DTYPE),
-        patients={},
-        rejected=[],
-        fingerprint="",
-        shards={},
-    )
+    index.write_index(tmp_path, Index(5, [], np.array([], dtype=FRAME_DTYPE), {}, [], ""), {})
     found = index.read_index(tmp_path)
     assert list(found.files) == [] and len(found.rows) == 0
 
@@ -109,8 +91,7 @@ def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
     for name in names:
         (tmp_path / name).write_bytes(b"pixels")
     sums = {name: index.crc32c(tmp_path / name) for name in names}
-    told = {"side": 5, "patients": {}, "rejected": [], "fingerprint": "", "shards": sums}
-    index.write_index(tmp_path, files=FILES, rows=ROWS, **told)
+    index.write_index(tmp_path, Index(5, FILES, ROWS, {}, [], ""), sums)
     monkeypatch.setattr(index, "MAX_VERIFIED_BYTES", 3 * 6)
     (tmp_path / names[3]).write_bytes(b"Pixels")
     assert list(index.read_index(tmp_path).files) == FILES
@@ -152,8 +133,7 @@ def made_up(what):
 )
 def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     parts = made_up(what)
-    told = {"patients": {}, "rejected": [], "fingerprint": "", "shards": {}, "side": parts["side"]}
-    index.write_index(tmp_path, files=FILES, rows=ROWS, **told)
+    index.write_index(tmp_path, Index(parts["side"], FILES, ROWS, {}, [], ""), {})
     np.save(tmp_path / index.OFFSETS_FILE, parts["ends"])
     np.save(tmp_path / index.FRAMES_FILE, parts["rows"])
     if parts["names"]:

@@ -11,9 +11,11 @@ import pytest
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.store import store as module
-from simclr_rhd.data.store.store import SALT_BYTES, check_rejected, load_salt, open_store
+from simclr_rhd.data.store import salt
+from simclr_rhd.data.store.salt import SALT_BYTES, load_salt
+from simclr_rhd.data.store.store import check_rejected, open_store
 
 
 class Entry(NamedTuple):
@@ -49,7 +51,7 @@ def source(tmp_path):
 
 def build(source, tmp_path, side=18, most=None):
     (tmp_path / "cache").mkdir(exist_ok=True)
-    return open_store(source, source.entries(), side=side, cache_dir=tmp_path / "cache", max_frames=most)
+    return open_store(source, source.entries(), DecodeOptions(side, most), cache_dir=tmp_path / "cache")
 
 
 def pixels(store):
@@ -153,7 +155,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_nothing_is_believed(source, tm
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("simclr_rhd.data.store.store.ShardWriter.append", full)
+    monkeypatch.setattr("simclr_rhd.data.store.shards.ShardWriter.append", full)
     with pytest.raises(UserError, match="the disk is full.*--cache-dir"):
         build(source, tmp_path)
     assert list((tmp_path / "cache" / "stores").iterdir()) == []
@@ -208,7 +210,7 @@ def salts_of_many(cache, monkeypatch, *, threads=4):
         time.sleep(0.02)
         return bytes([number]) * n
 
-    monkeypatch.setattr(module.secrets, "token_bytes", slowly)
+    monkeypatch.setattr(salt.secrets, "token_bytes", slowly)
     found = []
 
     def take():

@@ -16,14 +16,14 @@ from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
-from simclr_rhd.data.labels import labels
+from simclr_rhd.data.labels import vocabulary as labels
+from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR
 from simclr_rhd.evaluation import results as evaluation
 from simclr_rhd.evaluation.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
 from simclr_rhd.report.compare.charts import charts
 from simclr_rhd.report.compare.load_run import read_run, read_runs
-from simclr_rhd.report.compare.predictions import LESION_SEPARATOR
 
 VIEWS = ["A4C", "PLAX"]
 LESIONS = ["Healthy", "AR late", "AR late + AR"]  # the name of one is part of another
