@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from simclr_rhd.core.file_names import CONFLICTS, REJECTED, SPLIT
 from simclr_rhd.core.files import write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.store.store import Store
@@ -10,9 +11,9 @@ from simclr_rhd.data.store.store import Store
 def write_tables(dataset: Dataset, save_dir: Path) -> None:
     """Write `rejected.csv`, `conflicts.csv` and `split.csv`."""
     store, labels = dataset.store, dataset.labels
-    write_rejected(store, save_dir / "rejected.csv")
+    write_rejected(store, save_dir / REJECTED)
     write_rows(
-        save_dir / "conflicts.csv",
+        save_dir / CONFLICTS,
         ["path", "task", "readings", "users", "times", "used"],
         [
             (c.file, c.task, " | ".join(c.readings), " | ".join(c.users), " | ".join(c.times), c.used)
@@ -20,7 +21,7 @@ def write_tables(dataset: Dataset, save_dir: Path) -> None:
         ],
     )
     write_rows(
-        save_dir / "split.csv",
+        save_dir / SPLIT,
         ["path", "video", "patient", "group", "part"],
         zip(store.keys, labels.videos, labels.patients, dataset.groups, dataset.display_part(), strict=True),
     )
