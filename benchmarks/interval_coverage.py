@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from simclr_rhd.evaluation.bootstrap import resample_counts
-from simclr_rhd.evaluation.intervals import bootstrap_intervals, resample_metrics
+from simclr_rhd.evaluation.scores.bootstrap import resample_counts
+from simclr_rhd.evaluation.scores.intervals import bootstrap_intervals, resample_metrics
+from simclr_rhd.evaluation.scores.samples import Samples
 
 FRAMES, CLASSES = 10, 3
 BETA, TRUTH = (1.5, 0.5), 0.75
@@ -39,16 +40,17 @@ def simulate_study(n_groups, generator):
 def coverage(n_groups, studies, seed=0):
     """{figure: {method: share of the studies whose interval holds the truth}}."""
     holds = {name: dict.fromkeys(METHODS, 0) for name in FIGURES}
-    options = {"present_classes": range(CLASSES), "ordered": ()}
     drawn = resample_counts(n_groups, seed)
     for number in range(studies):
         true, probabilities, group = simulate_study(n_groups, np.random.default_rng([seed, n_groups, number]))
-        said, frames = probabilities.argmax(axis=1), np.arange(len(true))
-        resamples = resample_metrics(true, said, probabilities, group, drawn, **options)[1]
+        of_groups, of_frames = (
+            Samples(true, probabilities, names) for names in (group, np.arange(len(true)))
+        )
+        resamples = resample_metrics(of_groups, (), drawn)[1]
         found = {
-            "over groups": bootstrap_intervals(true, said, probabilities, group, seed=seed, **options)[1],
+            "over groups": bootstrap_intervals(of_groups, (), seed=seed)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
-            "over frames": bootstrap_intervals(true, said, probabilities, frames, seed=seed, **options)[1],
+            "over frames": bootstrap_intervals(of_frames, (), seed=seed)[1],
         }
         for method, of_method in found.items():
             for name in FIGURES:
@@ -66,9 +68,7 @@ def rare_coverage(n_groups, n_rare, studies, seed=0):
         true = (group < n_rare).astype(np.int64)
         right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
         said = np.where(right, true, 1 - true)
-        of_classes, averages = bootstrap_intervals(
-            true, said, np.eye(2)[said], group, present_classes=[0, 1], ordered=(), seed=seed
-        )
+        of_classes, averages = bootstrap_intervals(Samples(true, np.eye(2)[said], group), (), seed=seed)
         found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
         for name, (low, high) in zip(holds, found, strict=True):
             holds[name] += (low <= TRUTH <= high) / studies

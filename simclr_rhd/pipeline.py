@@ -17,8 +17,15 @@ from simclr_rhd.data import summary as data_summary
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.load import open_data, read_dataset
-from simclr_rhd.evaluation.results import FINETUNED, results_by_task
-from simclr_rhd.evaluation.run_metrics import audit_leakage, describe_split, evaluate, write_metrics
+from simclr_rhd.evaluation.results import RunResults
+from simclr_rhd.evaluation.run_metrics import (
+    audit_leakage,
+    describe_split,
+    evaluate,
+    results_by_task,
+    write_metrics,
+)
+from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold
 from simclr_rhd.heads.encode import encode
 from simclr_rhd.heads.finetune import finetune_folds
@@ -154,12 +161,12 @@ def conclude(
                 classifier.save(save_dir / FINETUNED_MODEL, model)
         with run.stage("metrics"):
             results = evaluate(config, study, trained, said, tuned)
-            metrics = {
-                "synthetic": config.synthetic,
-                "split": describe_split(dataset, config.init),
-                "tasks": results_by_task(study.labelled_set, results, dataset.class_info()),
-                "audit": audit_leakage(dataset, study, save_dir),
-            }
+            metrics = RunResults(
+                synthetic=config.synthetic,
+                split=describe_split(dataset, config.init),
+                tasks=results_by_task(study.labelled_set, results, dataset.class_info()),
+                audit=audit_leakage(dataset, study, save_dir),
+            )
             write_metrics(save_dir, metrics, study, said[OURS])
         if [checkpoint.digest(model.encoder) for model in models] != frozen:
             raise RuntimeError("the frozen encoder changed while the heads were trained")

@@ -37,10 +37,11 @@ def compare(config: CompareArgs) -> None:
     from simclr_rhd.report.compare import page
     from simclr_rhd.report.compare.differences import name_runs
     from simclr_rhd.report.compare.load_run import read_runs
+    from simclr_rhd.report.compare.sentences import to_text
 
     runs, out = name_runs(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
     page.write_html(out, runs)
-    for line in [*page.to_text(runs), f"Look at {out}"]:
+    for line in [*to_text(runs), f"Look at {out}"]:
         logger.info(line)
 
 
@@ -53,7 +54,7 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd.inference.input_files import find_inputs, read_patients
     from simclr_rhd.inference.predict_files import PredictionRun
     from simclr_rhd.inference.prediction_summary import summary_lines
-    from simclr_rhd.report.summary import SYNTHETIC_WARNING
+    from simclr_rhd.report.wording import SYNTHETIC_WARNING
 
     make_deterministic()
     out, cache_dir = Path(config.out), cache_folder(config.cache_dir)

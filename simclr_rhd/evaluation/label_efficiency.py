@@ -5,24 +5,25 @@ Notation: n labelled frames, K folds.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
-from simclr_rhd.evaluation.results import balanced_accuracy
+from simclr_rhd.evaluation.target_details import EfficiencyPoint
+from simclr_rhd.evaluation.targets import balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
 from simclr_rhd.heads.train import predict
 
 N_REPEATS = 3  # times that the groups of a fraction are drawn
 
 Learner = Callable[..., Probabilities]  # fold, rows to learn from, rows to choose on
+Draw = list[tuple[np.ndarray, np.ndarray]]  # of each fold, rows to learn from and rows to choose on
 
 
 def learning_curves(
     cv: CrossValidation, fractions: Sequence[float]
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
+) -> dict[str, dict[str, list[EfficiencyPoint]]]:
     """Balanced accuracy per video on the whole test part, by the share of labelled groups that is used.
 
     Of ours, raw pixels and the random encoders, whose draws count alike. Groups to choose on are as scarce as
@@ -34,11 +35,9 @@ def learning_curves(
         fractions: in (0, 1].
 
     Returns:
-        {target's name: {method: points}}; a point has the fraction, the groups it learns from (mean over
-        folds), the mean balanced_accuracy over the draws, and its low and high, their range; None where it
-        cannot be computed.
+        {target's name: {method: points}}.
     """
-    labelled_set, seed = cv.labelled_set, cv.head_options["seed"]
+    labelled_set = cv.labelled_set
     learners: dict[str, list[Learner]] = {
         OURS: [lambda fold, *rows: _predict_with_heads(cv, cv.features.per_fold[fold], *rows)],
         **{
@@ -47,37 +46,43 @@ def learning_curves(
         },
         PIXELS: [lambda fold, *rows: cv.predict_from_pixels(*rows)],
     }
-    points: dict[str, dict[str, list[dict[str, Any]]]] = {
+    points: dict[str, dict[str, list[EfficiencyPoint]]] = {
         target.name: {name: [] for name in learners} for target in labelled_set.targets()
     }
     for fraction in fractions:
-        used = [
-            [
-                _subsample_fold(labelled_set, fold, fraction, seed=[seed, 11, draw, fold])
-                for fold in range(len(labelled_set.folds))
-            ]
-            for draw in range(n_repeats(fraction))
-        ]
-        groups = float(
-            np.mean([len(np.unique(labelled_set.groups[train])) for of in used for train, _ in of])
-        )
+        draws = _draw_groups(cv, fraction)
+        groups = _mean_train_groups(labelled_set, draws)
         for name, learning in learners.items():
-            draws = [
-                out_of_fold(labelled_set, [learn(fold, *rows) for fold, rows in enumerate(of_draw)], "test")
+            tables = [
+                (
+                    draw,
+                    out_of_fold(labelled_set, [learn(fold, *rows) for fold, rows in enumerate(draw)], "test"),
+                )
                 for learn in learning
-                for of_draw in used
+                for draw in draws
             ]
             for target in labelled_set.targets():
-                point = _summarize_scores(
-                    [
-                        balanced_accuracy(labelled_set, target, predictions)
-                        if _can_learn(target, of_draw)
-                        else None
-                        for predictions, of_draw in zip(draws, used * len(learning), strict=True)
-                    ]
-                )
-                points[target.name][name].append({"fraction": fraction, "groups": groups} | point)
+                scores = [
+                    balanced_accuracy(labelled_set, target, table) if _can_learn(target, draw) else None
+                    for draw, table in tables
+                ]
+                points[target.name][name].append(_make_point(fraction, groups, scores))
     return points
+
+
+def _draw_groups(cv: CrossValidation, fraction: float) -> list[Draw]:
+    """Rows of a share of the groups, as often as they are drawn."""
+    return [
+        [
+            _subsample_fold(cv.labelled_set, fold, fraction, seed=[cv.head_options["seed"], 11, draw, fold])
+            for fold in range(len(cv.labelled_set.folds))
+        ]
+        for draw in range(n_repeats(fraction))
+    ]
+
+
+def _mean_train_groups(labelled_set: LabelledSet, draws: Sequence[Draw]) -> float:
+    return float(np.mean([len(np.unique(labelled_set.groups[train])) for draw in draws for train, _ in draw]))
 
 
 def n_repeats(fraction: float) -> int:
@@ -85,7 +90,7 @@ def n_repeats(fraction: float) -> int:
     return N_REPEATS if fraction < 1 else 1
 
 
-def _can_learn(target: Target, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> bool:
+def _can_learn(target: Target, folds: Draw) -> bool:
     """Whether two classes are there to learn from in every fold."""
     return all(len(set(target.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
 
@@ -96,11 +101,11 @@ def _predict_with_heads(
     return predict(cv.fit(x, train, val).heads, x)
 
 
-def _summarize_scores(scores: Sequence[float | None]) -> dict[str, float | None]:
+def _make_point(fraction: float, groups: float, scores: Sequence[float | None]) -> EfficiencyPoint:
     known = [score for score in scores if score is not None]
     if not known:
-        return dict.fromkeys(("balanced_accuracy", "low", "high"))
-    return {"balanced_accuracy": float(np.mean(known)), "low": min(known), "high": max(known)}
+        return EfficiencyPoint(fraction, groups, None, None, None)
+    return EfficiencyPoint(fraction, groups, float(np.mean(known)), min(known), max(known))
 
 
 def _subsample_fold(

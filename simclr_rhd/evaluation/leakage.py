@@ -16,6 +16,7 @@ import numpy as np
 
 from simclr_rhd.data.splits.split import HELD_OUT
 from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates
 
 THUMBNAIL_SIDE = 32  # pixels of a thumbnail's side
 # Grey levels (of 255) between thumbnails of one picture. Medians on real heart and lung frames: a frame and
@@ -23,32 +24,40 @@ THUMBNAIL_SIDE = 32  # pixels of a thumbnail's side
 # a pixel 2.9 (95 % below 4.4); the nearest frame of another patient 23 (6.2 at least, both nearly black).
 # Not found are most next frames of a video (9), copies cropped by 2 % (11) and mirrored ones (30).
 MAX_GREY_DIFFERENCE = 5.0
-MIN_GREY_STD = (
-    10.0  # standard deviation of a thumbnail; below 2 ALIKE, frames with little in common are that near
-)
+# standard deviation of a thumbnail; below 2 MAX_GREY_DIFFERENCE, frames with little in common are that near
+MIN_GREY_STD = 10.0
 MAX_LISTED_PAIRS = 200  # pairs that are listed
 BLOCK_ROWS, BLOCK_COLUMNS, FRAMES_PER_READ = 1_000, 10_000, 256  # frames that are compared, or read, at once
 
 NEAREST, NEAR_DUPLICATE = "nearest in feature space", "nearly identical"
 HEADER = ["kind", "test_path", "test_group", "other_path", "other_group", "other_part", "value"]
-
-
 MAX_REPORT_PAIRS = 6  # pairs that look nearly identical whose frames the report shows
 MAX_NEAREST_PAIRS = 20  # pairs in feature space that are listed
 
 
 @dataclass(frozen=True)
-class LeakAudit:
-    """What a leak audit found.
+class AuditedFrames:
+    """Frames that are audited.
 
     Attributes:
-        rows: of `leak_audit.csv`, columns as HEADER.
-        summary: {"closest": the rows of the nearest pairs as records, "near_identical": {"found": pairs in
-            all, "listed", "threshold": grey levels}}.
+        paths: M names.
+        groups: (M,) names.
+        folds: K times (M,) parts.
+        labelled: (n,) which of the frames are labelled.
     """
 
+    paths: Sequence[str]
+    groups: np.ndarray
+    folds: Sequence[np.ndarray]
+    labelled: np.ndarray
+
+
+@dataclass(frozen=True)
+class LeakAudit:
+    """The rows of `leak_audit.csv`, columns as HEADER, and their summary."""
+
     rows: list[list[Any]]
-    summary: dict[str, Any]
+    summary: AuditSummary
 
 
 @dataclass(frozen=True)
@@ -68,50 +77,38 @@ class Pair:
     fold: int = 0
 
 
-def audit_leakage(
-    features: Sequence[np.ndarray],
-    thumbs: np.ndarray,
-    labelled: np.ndarray,
-    *,
-    paths: Sequence[str],
-    groups: np.ndarray,
-    folds: Sequence[np.ndarray],
-) -> LeakAudit:
-    """Both looks at a data set, in each fold by its own parts.
+def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: AuditedFrames) -> LeakAudit:
+    """Both comparisons of a data set, in each fold by its own parts.
 
     Args:
         features: K times (n, D) float32 of the labelled frames.
         thumbs: (M, P) float32 of `thumbnails`.
-        labelled: (n,) which of the M frames are labelled.
-        paths: M names.
-        groups: (M,) names.
-        folds: K times (M,) parts.
+        frames: all of them.
     """
-    sides = [_train_and_test_rows(part[labelled]) for part in folds]
-    near = closest_pairs(features, groups[labelled], sides, max_pairs=MAX_NEAREST_PAIRS)
-    near = [Pair(int(labelled[pair.row]), int(labelled[pair.other]), pair.value, pair.fold) for pair in near]
+    labelled = frames.labelled
+    sides = [_train_and_test_rows(part[labelled]) for part in frames.folds]
+    nearest = [
+        replace(pair, row=int(labelled[pair.row]), other=int(labelled[pair.other]))
+        for pair in closest_pairs(features, frames.groups[labelled], sides, max_pairs=MAX_NEAREST_PAIRS)
+    ]
     alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
     total = 0
-    for number, part in enumerate(folds):
-        found, more = near_duplicates(thumbs, part, tested=["test"])
-        total += more
-        for pair in found:
+    for number, part in enumerate(frames.folds):
+        pairs, n_pairs = near_duplicates(thumbs, part, tested=["test"])
+        total += n_pairs
+        for pair in pairs:
             if frozenset((pair.row, pair.other)) in alike:
                 total -= 1
             alike.setdefault(frozenset((pair.row, pair.other)), replace(pair, fold=number))
     identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MAX_LISTED_PAIRS]
-    of: dict[str, Any] = {"paths": paths, "groups": groups, "folds": folds}
-    rows = [*leak_audit_rows(NEAREST, near, **of), *leak_audit_rows(NEAR_DUPLICATE, identical, **of)]
-    gist = {
-        "closest": [dict(zip(HEADER, row, strict=True)) for row in rows[: len(near)]],
-        "near_identical": {
-            "found": total,
-            "listed": len(identical),
-            "threshold": MAX_GREY_DIFFERENCE,
-            "pairs": [dict(zip(HEADER, row, strict=True)) for row in rows[len(near) :][:MAX_REPORT_PAIRS]],
-        },
-    }
-    return LeakAudit(rows, gist)
+    nearest_rows, identical_rows = (
+        list(leak_audit_rows(kind, pairs, frames))
+        for kind, pairs in ((NEAREST, nearest), (NEAR_DUPLICATE, identical))
+    )
+    shown = [dict(zip(HEADER, row, strict=True)) for row in identical_rows[:MAX_REPORT_PAIRS]]
+    duplicates = NearDuplicates(total, len(identical), MAX_GREY_DIFFERENCE, shown)
+    closest = [dict(zip(HEADER, row, strict=True)) for row in nearest_rows]
+    return LeakAudit([*nearest_rows, *identical_rows], AuditSummary(closest, duplicates))
 
 
 def _train_and_test_rows(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,10 +139,10 @@ def closest_pairs(
         for number, (x, (train, test)) in enumerate(zip(features, folds, strict=True))
         for pair in _nearest(x, np.sort(train), test)
     ]
-    found: dict[frozenset[str], Pair] = {}
+    of_groups: dict[frozenset[str], Pair] = {}
     for pair in sorted(nearest, key=lambda pair: (-pair.value, pair.row, pair.other)):
-        found.setdefault(frozenset((groups[pair.row], groups[pair.other])), pair)
-    return [*found.values()][:max_pairs]
+        of_groups.setdefault(frozenset((groups[pair.row], groups[pair.other])), pair)
+    return [*of_groups.values()][:max_pairs]
 
 
 def thumbnails(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
@@ -182,14 +179,14 @@ def near_duplicates(
         The most alike first, of equals the first rows; and how many there are in all.
     """
     codes, is_tested = np.unique(part, return_inverse=True)[1], np.isin(part, list(tested))
-    kept = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= MIN_GREY_STD))
+    rows_used = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= MIN_GREY_STD))
     squares = np.einsum("ij,ij->i", thumbs, thumbs)
     # |a - b|^2 from float32 products is off by some 1e-7 of |a|^2: what is near is then measured exactly
     limit = thumbs.shape[1] * threshold**2 + 1e-5 * squares.max(initial=0)
     best: list[tuple[float, int, int]] = []
     total = 0
-    for rows in _chunks(kept[is_tested[kept]], BLOCK_ROWS):
-        for others in _chunks(kept, BLOCK_COLUMNS):
+    for rows in _chunks(rows_used[is_tested[rows_used]], BLOCK_ROWS):
+        for others in _chunks(rows_used, BLOCK_COLUMNS):
             near = squares[rows, None] + squares[others] - 2 * (thumbs[rows] @ thumbs[others].T) <= limit
             near &= codes[rows, None] != codes[others]
             near &= ~is_tested[others] | (rows[:, None] < others)
@@ -206,26 +203,11 @@ def near_duplicates(
     return [Pair(row, other, value) for value, row, other in best], total
 
 
-def leak_audit_rows(
-    kind: str,
-    pairs: Sequence[Pair],
-    *,
-    paths: Sequence[str],
-    groups: Sequence[str],
-    folds: Sequence[np.ndarray],
-) -> Iterator[list[Any]]:
-    """Rows of `leak_audit.csv`, columns as HEADER.
-
-    Args:
-        kind: NEAREST or IDENTICAL.
-        pairs: of that kind.
-        paths: of the frames that the pairs' rows count.
-        groups: theirs.
-        folds: their parts in each fold.
-    """
+def leak_audit_rows(kind: str, pairs: Sequence[Pair], frames: AuditedFrames) -> Iterator[list[Any]]:
+    """Rows of `leak_audit.csv`, columns as HEADER, of pairs of a kind, NEAREST or NEAR_DUPLICATE."""
     for pair in pairs:
-        tested, other = ((paths[row], groups[row]) for row in (pair.row, pair.other))
-        yield [kind, *tested, *other, folds[pair.fold][pair.other], round(pair.value, 5)]
+        tested, other = ((frames.paths[row], frames.groups[row]) for row in (pair.row, pair.other))
+        yield [kind, *tested, *other, frames.folds[pair.fold][pair.other], round(pair.value, 5)]
 
 
 def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Iterator[Pair]:

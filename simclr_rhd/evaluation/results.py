@@ -1,406 +1,221 @@
-"""From answers to the content of `metrics.json` and `predictions.csv`.
+"""The results of a run: what `metrics.json` holds.
 
-Notation: n labelled frames, C classes of a target, K folds.
+The classes' fields are its keys; a field with the default None stands there only where it is known.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
 
-import numpy as np
-from sklearn.metrics import accuracy_score, recall_score
-from torch import Tensor
-
-from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
-from simclr_rhd.data.labels.vocabulary import TASKS, format_label
-from simclr_rhd.evaluation.aggregate import pool
-from simclr_rhd.evaluation.metrics import mean_of_scores, paired_differences, score_levels, scores
-from simclr_rhd.heads.calibration import (
-    class_frequencies,
-    classwise_calibration_error,
-    expected_calibration_error,
-    reliability,
+from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
+from simclr_rhd.evaluation.target_details import (
+    CalibrationResult,
+    EfficiencyPoint,
+    FinetunedResult,
+    FoldScore,
+    HeadDetails,
+    SampleSize,
+    SelectiveResult,
 )
-from simclr_rhd.heads.cross_validation import (
-    DRAW_SUFFIX,
-    OURS,
-    UNCALIBRATED,
-    CrossValidation,
-    out_of_fold,
-    predict_folds,
-)
-from simclr_rhd.heads.model import Heads
-from simclr_rhd.heads.train import TrainedHeads
 
-FINETUNED = "finetuned"
-SKIPPED_REASON = "fewer than two classes in the training part"
-ASSUMED_ACCURACY = 0.8  # accuracy of the power note where there is none yet
-Z_95 = 1.959964  # of 95 %
-TARGET_HALF_WIDTH = 0.1  # half an interval's width that a power note asks the groups for
+LEVELS = ("patient", "video", "frame")
+JUDGED_LEVELS = ("video", "frame")  # the first that can be scored is judged
 
 
-def evaluate(
-    labelled_set: LabelledSet, predictions: Mapping[str, Sequence[Probabilities]], *, seed: int
-) -> dict[str, dict[str, Any]]:
-    """The result of each target.
+@dataclass(frozen=True)
+class TargetResult(Record):
+    """Results of a target: a task, or one of its lesions.
 
-    Args:
-        labelled_set: the frames.
-        predictions: {method: K tables}: "simclr" (ours), "uncalibrated" (ours, before calibration), and
-            those to compare with; "finetuned", where it is among them, stands apart.
-        seed: of the bootstrap.
-
-    Returns:
-        {target's name: result as in `metrics.json`}.
+    Attributes:
+        classes: C names.
+        not_evaluable: "class" and "reason" of those that cannot be both learnt and tested.
+        groups: {class: {"frames", "groups", and the groups of each part or fold}}.
+        power: what the tested groups can tell.
+        val: scores of the validation part.
+        test: scores of the tested samples.
+        baselines: {baseline: its scores}.
+        margins: {baseline: the model's balanced accuracy less the baseline's}.
+        comparisons: how many intervals of margins hold together.
+        draws: {baseline: how many draws its scores are the mean of}.
+        folds: each fold alone.
+        leak: scores per frame under a split over frames.
     """
-    pooled = {
-        (method, part): out_of_fold(labelled_set, predictions[method], part)
-        for method in predictions
-        for part in ("test", "val")
-    }
-    return {
-        target.name: _evaluate_target(labelled_set, target, pooled, seed=seed)
-        for target in labelled_set.targets()
-    }
 
+    classes: list[str]
+    not_evaluable: list[dict[str, str]]
+    groups: dict[str, dict[str, int]]
+    power: SampleSize
+    val: Levels
+    test: Levels
+    baselines: dict[str, Levels]
+    margins: dict[str, Margins]
+    comparisons: int
+    draws: dict[str, int]
+    folds: list[FoldScore]
+    calibration: CalibrationResult | None = None
+    finetuned: FinetunedResult | None = None
+    selective: SelectiveResult | None = None
+    head: HeadDetails | None = None
+    label_efficiency: dict[str, list[EfficiencyPoint]] | None = None
+    leak: Scores | None = None
 
-def _evaluate_target(
-    labelled_set: LabelledSet,
-    target: Target,
-    predictions: Mapping[tuple[str, str], Probabilities],
-    *,
-    seed: int,
-) -> dict[str, Any]:
-    evaluable = target.evaluable()
-    at = {part: annotated_rows(labelled_set, target, part) for part in ("test", "val")}
+    @property
+    def missing_classes(self) -> list[str]:
+        """Classes that cannot be evaluated."""
+        return [row["class"] for row in self.not_evaluable]
 
-    def units_of(part: str) -> list[list[str]]:
-        return [
-            of[at[part]].tolist() for of in (labelled_set.groups, labelled_set.videos, labelled_set.patients)
-        ]
+    @property
+    def primary_level(self) -> str | None:
+        """The level that is judged: per video where that is known, else per frame; None where neither is."""
+        known = (x for x in JUDGED_LEVELS if self.test[x]["balanced_accuracy"].value is not None)
+        return next(known, None)
 
-    def probabilities_of(method: str, part: str = "test") -> np.ndarray:
-        return target.probabilities(predictions[method, part])[at[part]]
+    def chance_accuracy(self, level: str) -> float:
+        """Balanced accuracy of guessing: 1 / number of the classes that are tested and count."""
+        rows = self.test[level].per_class.items()
+        return 1 / max(1, sum(row.support > 0 and name not in self.missing_classes for name, row in rows))
 
-    def prevalence_of(method: str, part: str = "test") -> np.ndarray:
-        return target.prevalence(predictions[method, part])[at[part]]
+    def baseline_score(self, baseline: str, level: str) -> Score:
+        """Balanced accuracy of a baseline; without a value where there is none."""
+        levels = self.baselines.get(baseline)
+        return levels[level]["balanced_accuracy"] if levels else Score()
 
-    def levels_of(method: str, part: str = "test") -> dict[str, Any]:
-        return score_levels(
-            target.true[at[part]],
-            probabilities_of(method, part),
-            target.classes,
-            *units_of(part),
-            evaluable=evaluable,
-            ordered=target.ordered(),
-            seed=seed,
-            prevalence=prevalence_of(method, part),
-        )
-
-    methods = [method for method, part in predictions if part == "test"]
-    families: dict[str, list[str]] = {}  # the draws of each comparator
-    for method in methods:
-        families.setdefault(method.split(DRAW_SUFFIX)[0], []).append(method)
-    baselines = [method for method in families if method not in (OURS, UNCALIBRATED, FINETUNED)]
-    of_task = sum(other.task == target.task for other in labelled_set.targets())
-    comparisons = (len(baselines) + (FINETUNED in families)) * of_task
-
-    def difference_of(method: str, baseline: str) -> dict[str, Any]:
-        theirs, prevalences = (
-            np.stack([of(draw) for draw in families[baseline]]) for of in (probabilities_of, prevalence_of)
-        )
-        return paired_differences(
-            *(target.true[at["test"]], probabilities_of(method), theirs, *units_of("test")),
-            evaluable=evaluable,
-            seed=seed,
-            prevalences=(prevalence_of(method), prevalences),
-            n_comparisons=comparisons,
-        )
-
-    ours = levels_of(OURS)
-    baseline_levels = {
-        method: mean_of_scores([levels_of(draw) for draw in families[method]]) for method in baselines
-    }
-    result = {
-        "classes": target.classes,
-        "not_evaluable": target.not_evaluable,
-        "groups": class_counts(labelled_set, target),
-        "power": sample_size_note(ours),
-        "val": levels_of(OURS, "val"),
-        "test": ours,
-        "baselines": {
-            method: of["frame"] | {"video": of["video"], "patient": of["patient"]}
-            for method, of in baseline_levels.items()
-        },
-        "margins": {method: difference_of(OURS, method) for method in baselines},
-        "comparisons": comparisons,
-        "draws": {method: len(families[method]) for method in baselines},
-        "folds": per_fold_scores(labelled_set, target, predictions[OURS, "test"]),
-    }
-    if (UNCALIBRATED, "test") in predictions and ours["frame"]["accuracy"] is not None:
-        counted = np.isin(target.true[at["test"]], evaluable)
-        true = target.true[at["test"]][counted]
-        result["calibration"] = {
-            when: _calibration_errors(true, probabilities_of(method)[counted], target.classes)
-            for when, method in (("before", UNCALIBRATED), ("after", OURS))
-        } | {"validation": _validation_calibration(target, predictions, at["val"])}
-    if (FINETUNED, "test") in predictions:
-        result["finetuned"] = {"test": levels_of(FINETUNED), "margin": difference_of(FINETUNED, OURS)}
-    return result
-
-
-def annotated_rows(labelled_set: LabelledSet, target: Target, part: str) -> np.ndarray:
-    """Rows annotated for a target that stand in a part of some fold."""
-    inside = np.any([of_fold == part for of_fold in labelled_set.folds], axis=0)
-    return np.flatnonzero(inside & (target.true >= 0))
-
-
-def _calibration_errors(true: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> dict[str, Any]:
-    return {
-        "ece": expected_calibration_error(true, probabilities),
-        "classwise_ece": classwise_calibration_error(true, probabilities),
-        "classes": class_frequencies(true, probabilities, classes),
-    } | reliability(true, probabilities)
-
-
-def _validation_calibration(
-    target: Target, predictions: Mapping[tuple[str, str], Probabilities], rows: np.ndarray
-) -> dict[str, Any] | None:
-    """The same of the frames that the calibration was fitted on; None without any."""
-    if not len(rows):
-        return None
-    true = target.true[rows]
-    return {
-        when: {
-            "classwise_ece": classwise_calibration_error(true, p),
-            "classes": class_frequencies(true, p, target.classes),
+    def to_json(self) -> dict[str, Any]:
+        """The object; scores of baselines per frame stand at the top, the others below their level."""
+        record = super().to_json()
+        record["baselines"] = {
+            name: levels["frame"] | {level: levels[level] for level in ("video", "patient")}
+            for name, levels in record["baselines"].items()
         }
-        for when, method in (("before", UNCALIBRATED), ("after", OURS))
-        for p in [target.probabilities(predictions[method, "val"])[rows]]
-    }
+        if self.leak:
+            record["leak"] = {"leaky": True, "frame": record["leak"]}
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The result of a target in `metrics.json`."""
+        baselines = {
+            name: {"frame": of, "video": of["video"], "patient": of["patient"]}
+            for name, of in record["baselines"].items()
+        }
+        leak = {"leak": record["leak"]["frame"]} if "leak" in record else {}
+        return super().from_json({**record, "baselines": baselines, **leak})
 
 
-def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[str, int]]:
-    """Frames and groups of each class: in all, and in each part (with folds: groups that each one tests)."""
-    found = {}
-    for number, name in enumerate(target.classes):
-        here = target.true == number
-        of_class = {"frames": int(here.sum()), "groups": _n_groups(labelled_set, here)}
-        if len(labelled_set.folds) == 1:
-            for part in ("train", "val", "test"):
-                of_class[part] = _n_groups(labelled_set, here & (labelled_set.folds[0] == part))
-        else:
-            for fold, part_of in enumerate(labelled_set.folds, start=1):
-                of_class[f"fold {fold}"] = _n_groups(labelled_set, here & (part_of == "test"))
-        found[name] = of_class
-    return found
+@dataclass(frozen=True)
+class TaskResult:
+    """Results of a task.
 
-
-def _n_groups(labelled_set: LabelledSet, mask: np.ndarray) -> int:
-    return len(np.unique(labelled_set.groups[mask]))
-
-
-def sample_size_note(levels: Mapping[str, Any]) -> dict[str, Any]:
-    """How exact an accuracy can be with the groups that are tested, each counted as one trial.
-
-    Wilson's interval (1927): frames of a group add little, so the groups are what counts.
-
-    Args:
-        levels: LEVELS of the test part.
-
-    Returns:
-        groups, accuracy (the one found per video; where it cannot be computed 0.8, "assumed"), half_width of
-        its 95 % interval (None without groups), and the groups_needed for a half width of 0.1.
+    Attributes:
+        classes: of the task; of a multi-label one its lesions.
+        not_evaluable: "class" and "reason" of those that cannot be both learnt and tested.
+        targets: {name: result}: the task itself, or its lesions; none where it was skipped.
+        skipped: why it was not learnt; None where it was.
+        multilabel: whether the targets are lesions.
     """
-    scores = levels["video"]
-    groups = scores["groups"]
-    accuracy = ASSUMED_ACCURACY if scores["accuracy"] is None else scores["accuracy"]
-    needed = next(n for n in range(1, 1000) if _half_width(accuracy, n) <= TARGET_HALF_WIDTH)
-    half = _half_width(accuracy, groups) if groups else None
-    return {
-        "groups": groups,
-        "accuracy": accuracy,
-        "assumed": scores["accuracy"] is None,
-        "half_width": half,
-        "groups_needed": needed,
-    }
+
+    classes: list[str]
+    not_evaluable: list[dict[str, str]]
+    targets: dict[str, TargetResult] = field(default_factory=dict)
+    skipped: str | None = None
+    multilabel: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of a skipped task, of one with lesions, or of the only target."""
+        rows = {"classes": self.classes, "not_evaluable": self.not_evaluable}
+        if self.skipped is not None:
+            return rows | {"skipped": self.skipped}
+        if self.multilabel:
+            return {"mode": "multilabel"} | rows | {"lesions": as_json(self.targets)}
+        return next(iter(self.targets.values())).to_json()
+
+    @classmethod
+    def from_json(cls, task: str, record: Mapping[str, Any]) -> Self:
+        """The result of a task in `metrics.json`."""
+        rows = record.get("classes", []), record.get("not_evaluable", [])
+        if "skipped" in record:
+            return cls(*rows, skipped=record["skipped"])
+        lesions = record.get("lesions")
+        targets = {task: record} if lesions is None else lesions
+        parsed = {name: TargetResult.from_json(of) for name, of in targets.items()}
+        return cls(*rows, parsed, multilabel=lesions is not None)
 
 
-def _half_width(accuracy: float, n: int) -> float:
-    return Z_95 * math.sqrt(accuracy * (1 - accuracy) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
+@dataclass(frozen=True)
+class SplitInfo(Record):
+    """How the frames are divided, and what the encoder has seen.
+
+    Attributes:
+        by: what the split never divides, such as 'patient'.
+        leaky: whether frames of one patient or video stand on two sides.
+        folds: 1 for a single split.
+        parts: {part or fold: its "frames" and "groups"}.
+        pretraining: what the encoder has seen, in words.
+    """
+
+    by: str
+    leaky: bool
+    folds: int
+    parts: dict[str, dict[str, int]]
+    pretraining: str
 
 
-def per_fold_scores(
-    labelled_set: LabelledSet, target: Target, predictions: Probabilities
-) -> list[dict[str, Any]]:
-    """Accuracy and balanced accuracy per video of each fold alone, over the classes that it tests."""
-    found = []
-    for number, part in enumerate(labelled_set.folds, start=1):
-        rows = np.flatnonzero((part == "test") & np.isin(target.true, target.evaluable()))
-        accuracy, balanced = _video_accuracies(labelled_set, target, predictions, rows)
-        groups = len(np.unique(labelled_set.groups[rows]))
-        row = {"fold": number, "n": len(rows), "groups": groups}
-        found.append(row | {"accuracy": accuracy, "balanced_accuracy": balanced})
-    return found
+@dataclass(frozen=True)
+class NearDuplicates(Record):
+    """Pairs of frames that look nearly identical: how many there are in all, and the first ones."""
+
+    found: int
+    listed: int
+    threshold: float
+    pairs: list[dict[str, Any]] = field(default_factory=list)
 
 
-def balanced_accuracy(labelled_set: LabelledSet, target: Target, predictions: Probabilities) -> float | None:
-    """Per video, of all tested frames of classes that count; None with fewer than two classes."""
-    rows = annotated_rows(labelled_set, target, "test")
-    rows = rows[np.isin(target.true[rows], target.evaluable())]
-    return _video_accuracies(labelled_set, target, predictions, rows)[1]
+@dataclass(frozen=True)
+class AuditSummary(Record):
+    """The leak audit: its pairs that are closest in feature space, and those that look nearly identical."""
+
+    closest: list[dict[str, Any]]
+    near_identical: NearDuplicates
 
 
-def _video_accuracies(
-    labelled_set: LabelledSet, target: Target, predictions: Probabilities, rows: np.ndarray
-) -> tuple[float | None, float | None]:
-    """Accuracy and balanced accuracy of some rows; None where fewer than two classes are."""
-    groups, videos = labelled_set.groups[rows].tolist(), labelled_set.videos[rows].tolist()
-    (true, probabilities, _), (_, prevalence, _) = (
-        pool(target.true[rows], of[rows], groups, videos)
-        for of in (target.probabilities(predictions), target.prevalence(predictions))
-    )
-    shown = np.unique(true)
-    if len(shown) < 2:
-        return None, None
-    predicted = balanced_choice(probabilities, prevalence)
-    recall = recall_score(true, predicted, labels=shown, average="macro")
-    return float(accuracy_score(true, predicted)), float(recall)
+@dataclass(frozen=True)
+class RunResults:
+    """The content of `metrics.json`."""
 
+    synthetic: bool
+    split: SplitInfo
+    tasks: dict[str, TaskResult]
+    audit: AuditSummary
 
-def describe_heads(
-    labelled_set: LabelledSet, trained: Sequence[TrainedHeads], features: Sequence[np.ndarray]
-) -> dict[str, dict[str, Any]]:
-    """{target's name: penalty and calibration of each fold, and what each seed alone would score}."""
-    tasks = list(labelled_set.values)
-    predictions_of_seeds = [
-        out_of_fold(
-            labelled_set, predict_folds([of_fold.per_seed[seed] for of_fold in trained], features), "test"
+    @property
+    def targets(self) -> dict[str, TargetResult]:
+        """{name: result} of each target that was evaluated: a task, or 'task: lesion'."""
+        return {
+            f"{task}: {name}" if of_task.multilabel else task: result
+            for task, of_task in self.tasks.items()
+            for name, result in of_task.targets.items()
+        }
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """{task: why it was not learnt}."""
+        return {task: of.skipped for task, of in self.tasks.items() if of.skipped is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `metrics.json`."""
+        return {
+            "synthetic": self.synthetic,
+            "split": self.split.to_json(),
+            "tasks": {task: of.to_json() for task, of in self.tasks.items()},
+            "audit": self.audit.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The results of a run's `metrics.json`."""
+        return cls(
+            record["synthetic"],
+            SplitInfo.from_json(record["split"]),
+            {task: TaskResult.from_json(task, of) for task, of in record["tasks"].items()},
+            AuditSummary.from_json(record["audit"]),
         )
-        for seed in range(len(trained[0].per_seed))
-    ]
-    details = {}
-    for target in labelled_set.targets():
-        place = tasks.index(target.task)
-        details[target.name] = {
-            "l2": [of_fold.l2[target.task] for of_fold in trained],
-            "temperature": [float(of_fold.heads.temperature[place]) for of_fold in trained],
-            "bias": [_values_by_class(target, of_fold.heads, of_fold.heads.bias) for of_fold in trained],
-            "prevalence": [
-                _values_by_class(target, of_fold.heads, of_fold.heads.prevalence) for of_fold in trained
-            ],
-            "balanced_accuracy_of_seeds": [
-                balanced_accuracy(labelled_set, target, predictions) for predictions in predictions_of_seeds
-            ],
-        }
-    return details
-
-
-def _values_by_class(target: Target, heads: Heads, values: Tensor) -> dict[str, float]:
-    """{class: its value}; of a lesion the value of its presence."""
-    of_task = heads.split_by_task(values)[target.task].tolist()
-    if target.lesion is not None:
-        return {target.classes[1]: of_task[target.lesion]}
-    return dict(zip(target.classes, of_task, strict=True))
-
-
-def frame_split_scores(cv: CrossValidation) -> dict[str, dict[str, Any]]:
-    """What the same heads would score under a split over frames of the same sizes, each frame a group.
-
-    Returns:
-        {target's name: {"leaky": True, "frame": SCORES}}: frames of one patient stand on both sides, so the
-        figures show how much that flatters, and nothing else.
-    """
-    other = cv.with_frame_split()
-    labelled_set, seed = other.labelled_set, cv.head_options["seed"]
-    fold_predictions = predict_folds(
-        [of_fold.heads for of_fold in other.fit_folds(other.features.per_fold)], other.features.per_fold
-    )
-    predictions, results = out_of_fold(labelled_set, fold_predictions, "test"), {}
-    for target in labelled_set.targets():
-        rows = annotated_rows(labelled_set, target, "test")
-        results[target.name] = {
-            "leaky": True,
-            "frame": scores(
-                target.true[rows],
-                target.probabilities(predictions)[rows],
-                target.classes,
-                labelled_set.groups[rows].tolist(),
-                evaluable=target.evaluable(),
-                ordered=target.ordered(),
-                seed=seed,
-                prevalence=target.prevalence(predictions)[rows],
-            ),
-        }
-    return results
-
-
-def results_by_task(
-    labelled_set: LabelledSet, results: Mapping[str, dict[str, Any]], class_info: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """`metrics.json`'s "tasks": the results under their tasks, lesions below the condition.
-
-    Args:
-        labelled_set: the frames.
-        results: {target's name: result}.
-        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
-    """
-    tasks: dict[str, Any] = {}
-    for task in TASKS:
-        if task not in labelled_set.values:
-            tasks[task] = class_info[task] | {"skipped": SKIPPED_REASON}
-        elif task == CONDITION and labelled_set.lesions():
-            lesion_targets = [target for target in labelled_set.targets() if target.task == task]
-            tasks[task] = {
-                "mode": "multilabel",
-                "classes": labelled_set.lesions(),
-                "not_evaluable": [
-                    row | {"class": lesion}
-                    for lesion, target in zip(labelled_set.lesions(), lesion_targets, strict=True)
-                    for row in target.not_evaluable[:1]
-                ],
-                "lesions": {
-                    lesion: results[target.name]
-                    for lesion, target in zip(labelled_set.lesions(), lesion_targets, strict=True)
-                },
-            }
-        else:
-            tasks[task] = results[task]
-    return tasks
-
-
-def prediction_header(labelled_set: LabelledSet) -> list[str]:
-    """Columns of `predictions.csv`: one probability column per class or lesion of any task, and the fold."""
-    names = dict.fromkeys(name for outputs in labelled_set.outputs().values() for name in outputs)
-    of_row = ["path", "video", "group", "task", "true", "predicted"]
-    return [*of_row, *(f"p:{name}" for name in names), "fold"]
-
-
-def prediction_rows(
-    labelled_set: LabelledSet, fold_predictions: Sequence[Probabilities]
-) -> Iterator[list[Any]]:
-    """One row per tested frame and task; `true` is empty where the frame is not annotated for the task."""
-    header, outputs, targets = (
-        prediction_header(labelled_set),
-        labelled_set.outputs(),
-        labelled_set.target_values(),
-    )
-    for row, fold in enumerate(labelled_set.test_fold()):
-        for task, names in outputs.items() if fold >= 0 else ():
-            probabilities, prevalence = (
-                fold_predictions[fold][task][row],
-                fold_predictions[fold].get(prevalence_key(task)),
-            )
-            prior = None if prevalence is None else prevalence[row]
-            by_column = {f"p:{name}": float(p) for name, p in zip(names, probabilities, strict=True)}
-            if targets[task].ndim == 2:
-                predicted = (probabilities >= (0.5 if prior is None else prior)).astype(int)
-            else:
-                predicted = balanced_choice(probabilities[None], prior)[0]
-            yield [
-                *(labelled_set.paths[row], labelled_set.videos[row], labelled_set.groups[row], task),
-                *(format_label(value, names) for value in (targets[task][row], predicted)),
-                *(by_column.get(column, "") for column in header[6:-1]),
-                fold + 1,
-            ]

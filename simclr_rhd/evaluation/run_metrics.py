@@ -1,23 +1,33 @@
-"""The metrics of a run: scores beside baselines, calibration, abstention, label efficiency, leakage."""
+"""The results of a run: scores beside baselines, calibration, abstention, label efficiency, leakage."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import Probabilities
-from simclr_rhd.evaluation import leakage, results
+from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.vocabulary import TASKS
+from simclr_rhd.evaluation import leakage, targets
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
-from simclr_rhd.evaluation.results import FINETUNED
+from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows
+from simclr_rhd.evaluation.results import AuditSummary, RunResults, SplitInfo, TargetResult, TaskResult
+from simclr_rhd.evaluation.scores.metrics import scores
+from simclr_rhd.evaluation.scores.records import Scores
 from simclr_rhd.evaluation.selective import evaluate_selective
-from simclr_rhd.heads.cross_validation import OURS, CrossValidation
+from simclr_rhd.evaluation.target_details import HeadDetails
+from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
+from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
+
+SKIPPED_REASON = "fewer than two classes in the training part"
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -28,8 +38,8 @@ def evaluate(
     trained: Sequence[TrainedHeads],
     predictions: Mapping[str, Sequence[Probabilities]],
     tuned: Sequence[Mapping[str, Any]],
-) -> dict[str, dict[str, Any]]:
-    """{question: figures} of our heads, of what they are compared with, and of what the flags ask for.
+) -> dict[str, TargetResult]:
+    """{target's name: result} of our heads, of baselines, and of what the flags ask for.
 
     Args:
         config: of the evaluation.
@@ -38,69 +48,151 @@ def evaluate(
         predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
-    cohort = study.labelled_set
-    found = results.evaluate(cohort, predictions, seed=study.head_options["seed"])
-    epochs_kept = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
-    for name in found if tuned else ():
-        found[name][FINETUNED]["epochs_kept"] = list(epochs_kept.values())[-len(cohort.folds) :]
-    for name, facts in evaluate_selective(cohort, predictions[OURS]).items():
-        found[name]["selective"] = facts
-    for name, facts in results.describe_heads(cohort, trained, study.features.per_fold).items():
-        found[name]["head"] = facts
-    if config.label_fractions:
-        for name, points in learning_curves(study, config.label_fractions).items():
-            found[name]["label_efficiency"] = points
-    if config.show_leak:
-        for name, leaky in results.frame_split_scores(study).items():
-            found[name]["leak"] = leaky
-    return found
+    labelled_set = study.labelled_set
+    epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
+    epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
+    results = targets.evaluate(labelled_set, predictions, seed=study.head_options["seed"])
+    selective = evaluate_selective(labelled_set, predictions[OURS])
+    heads = describe_heads(labelled_set, trained, study.features.per_fold)
+    curves = learning_curves(study, config.label_fractions) if config.label_fractions else {}
+    leaks = frame_split_scores(study) if config.show_leak else {}
+    return {
+        name: replace(
+            result,
+            finetuned=replace(result.finetuned, epochs_kept=epochs_kept)
+            if result.finetuned and tuned
+            else result.finetuned,
+            selective=selective[name],
+            head=heads[name],
+            label_efficiency=curves.get(name),
+            leak=leaks.get(name),
+        )
+        for name, result in results.items()
+    }
 
 
-def describe_split(dataset: Dataset, init: str) -> dict[str, Any]:
-    """The `split` of `metrics.json`: how the frames are divided, and what the encoder has seen.
+def describe_heads(
+    labelled_set: LabelledSet, trained: Sequence[TrainedHeads], features: Sequence[np.ndarray]
+) -> dict[str, HeadDetails]:
+    """{target's name: penalty and calibration of each fold, and what each seed alone would score}."""
+    tasks = list(labelled_set.values)
+    seed_predictions = [
+        out_of_fold(labelled_set, predict_folds([fold.per_seed[seed] for fold in trained], features), "test")
+        for seed in range(len(trained[0].per_seed))
+    ]
+    details = {}
+    for target in labelled_set.targets():
+        place = tasks.index(target.task)
+        details[target.name] = HeadDetails(
+            l2=[fold.l2[target.task] for fold in trained],
+            temperature=[float(fold.heads.temperature[place]) for fold in trained],
+            bias=[_class_values(target, fold.heads, fold.heads.bias) for fold in trained],
+            prevalence=[_class_values(target, fold.heads, fold.heads.prevalence) for fold in trained],
+            balanced_accuracy_of_seeds=[
+                targets.balanced_accuracy(labelled_set, target, predictions)
+                for predictions in seed_predictions
+            ],
+        )
+    return details
+
+
+def _class_values(target: Target, heads: Heads, values: Tensor) -> dict[str, float]:
+    """{class: its value}; of a lesion the value of its presence."""
+    of_task = heads.split_by_task(values)[target.task].tolist()
+    if target.lesion is not None:
+        return {target.classes[1]: of_task[target.lesion]}
+    return dict(zip(target.classes, of_task, strict=True))
+
+
+def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
+    """{target's name: scores per frame} of the same heads under a split over frames of the same sizes.
+
+    Each frame is a group: frames of one patient stand on both sides, so the figures show how much that
+    flatters, and nothing else.
+    """
+    other = cv.with_frame_split()
+    labelled_set = other.labelled_set
+    heads = [fold.heads for fold in other.fit_folds(other.features.per_fold)]
+    table = out_of_fold(labelled_set, predict_folds(heads, other.features.per_fold), "test")
+    leaks = {}
+    for target in labelled_set.targets():
+        rows = targets.annotated_rows(labelled_set, target, "test")
+        frames = targets.target_predictions(labelled_set, target, table, rows).frames
+        leaks[target.name] = scores(frames, targets.class_set(target), seed=cv.head_options["seed"])
+    return leaks
+
+
+def results_by_task(
+    labelled_set: LabelledSet,
+    results: Mapping[str, TargetResult],
+    class_info: Mapping[str, Mapping[str, Any]],
+) -> dict[str, TaskResult]:
+    """The results under their tasks, lesions below the condition.
+
+    Args:
+        labelled_set: the frames.
+        results: {target's name: result}.
+        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+    """
+    tasks = {}
+    for task in TASKS:
+        if task not in labelled_set.values:
+            tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
+        elif task == CONDITION and (lesions := labelled_set.lesions()):
+            of_lesions = {lesion: results[f"{task}: {lesion}"] for lesion in lesions}
+            missing = [
+                row | {"class": lesion}
+                for lesion, result in of_lesions.items()
+                for row in result.not_evaluable[:1]
+            ]
+            tasks[task] = TaskResult(lesions, missing, of_lesions, multilabel=True)
+        else:
+            result = results[task]
+            tasks[task] = TaskResult(result.classes, result.not_evaluable, {task: result})
+    return tasks
+
+
+def describe_split(dataset: Dataset, init: str) -> SplitInfo:
+    """How the frames are divided, and what the encoder has seen.
 
     Args:
         dataset: the frames.
         init: 'random', 'imagenet' or the file that the pretraining began with.
     """
     foreign = f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
-    return {
-        "by": dataset.split_by,
-        "leaky": dataset.leaky,
-        "folds": len(dataset.folds),
-        "parts": dataset.parts(),
-        "pretraining": dataset.describe_pretraining() + foreign * (init not in ("random", "imagenet")),
-    }
-
-
-def audit_leakage(dataset: Dataset, study: CrossValidation, save_dir: Path) -> dict[str, Any]:
-    """Look for the same patient on two sides: write `leak_audit.csv`; the summary of it."""
-    audit = leakage.audit_leakage(
-        study.features.per_fold,
-        leakage.thumbnails(dataset.store.frames, np.arange(len(dataset.part))),
-        dataset.labelled(),
-        paths=dataset.store.keys,
-        groups=dataset.groups,
-        folds=[fold.part for fold in dataset.folds],
+    return SplitInfo(
+        by=dataset.split_by,
+        leaky=dataset.leaky,
+        folds=len(dataset.folds),
+        parts=dataset.parts(),
+        pretraining=dataset.describe_pretraining() + foreign * (init not in ("random", "imagenet")),
     )
+
+
+def audit_leakage(dataset: Dataset, study: CrossValidation, save_dir: Path) -> AuditSummary:
+    """Look for the same patient on two sides: write `leak_audit.csv`; the summary of it."""
+    frames = leakage.AuditedFrames(
+        dataset.store.keys, dataset.groups, [fold.part for fold in dataset.folds], dataset.labelled()
+    )
+    thumbs = leakage.thumbnails(dataset.store.frames, np.arange(len(dataset.part)))
+    audit = leakage.audit_leakage(study.features.per_fold, thumbs, frames)
     write_rows(save_dir / LEAK_AUDIT, leakage.HEADER, audit.rows)
-    alike = audit.summary["near_identical"]["found"]
-    if alike:
+    if n_alike := audit.summary.near_identical.found:
         logger.warning(
             "WARNING %d pairs of frames in different parts look nearly identical (leak_audit.csv): if they "
             "are of one patient, the scores are too good",
-            alike,
+            n_alike,
         )
     return audit.summary
 
 
 def write_metrics(
-    save_dir: Path, metrics: Mapping[str, Any], study: CrossValidation, ours: Sequence[Probabilities]
+    save_dir: Path, results: RunResults, study: CrossValidation, ours: Sequence[Probabilities]
 ) -> None:
     """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
-    write_json(save_dir / METRICS, metrics)
+    write_json(save_dir / METRICS, results.to_json())
     write_rows(
         save_dir / PREDICTIONS,
-        results.prediction_header(study.labelled_set),
-        results.prediction_rows(study.labelled_set, ours),
+        prediction_header(study.labelled_set),
+        prediction_rows(study.labelled_set, ours),
     )

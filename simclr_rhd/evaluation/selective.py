@@ -8,16 +8,16 @@ Notation: n samples, C classes.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.stats import binom
 
-from simclr_rhd.core.files import to_jsonable
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.evaluation.aggregate import aggregate
+from simclr_rhd.evaluation.scores.samples import Samples, at_level
+from simclr_rhd.evaluation.target_details import SelectiveLevel, SelectiveResult
+from simclr_rhd.evaluation.targets import target_predictions
 
 LEVELS = ("frame", "video")
 MAX_CURVE_POINTS = 200  # of a curve
@@ -58,7 +58,7 @@ class AnswerThreshold:
     """From which confidence on answers are taken.
 
     Attributes:
-        threshold: 0 to 1; NEVER where nothing is proved.
+        threshold: 0 to 1; ABSTAIN_ALWAYS where nothing is proved.
         reason: why nothing is proved; "" where something is.
     """
 
@@ -72,10 +72,10 @@ def choose_threshold(
     """The lowest confidence of which it is proved that at most `target_risk` of the answers are wrong.
 
     The risk is the share of a patient's answers that is wrong, in the mean over patients with an answer. With
-    a chance of 1 - SURE at most the true risk at the threshold is above `target_risk`: thresholds of a fixed
-    sequence are tried from the highest on until one fails (fixed-sequence testing, Angelopoulos et al. 2021,
-    "Learn then Test", section 2.3). Those at which too few patients have an answer for a proof, or fewer than
-    half of them, are passed over: how many answer does not depend on how many are right.
+    a chance of 1 - PROOF_CONFIDENCE at most the true risk at the threshold is above `target_risk`: thresholds
+    of a fixed sequence are tried from the highest on until one fails (fixed-sequence testing, Angelopoulos et
+    al. 2021, "Learn then Test", section 2.3). Those at which too few patients have an answer for a proof, or
+    fewer than half of them, are passed over: how many answer does not depend on how many are right.
 
     Args:
         confidence: (n,) of validation samples.
@@ -84,9 +84,8 @@ def choose_threshold(
         target_risk: 0 to 1.
     """
     names, patient, size = np.unique(patients, return_inverse=True, return_counts=True)
-    needed = math.ceil(
-        math.log(1 - PROOF_CONFIDENCE) / math.log1p(-target_risk)
-    )  # patients without a mistake
+    # patients without a mistake
+    needed = math.ceil(math.log(1 - PROOF_CONFIDENCE) / math.log1p(-target_risk))
     if len(names) < needed:
         return AnswerThreshold(
             ABSTAIN_ALWAYS,
@@ -96,14 +95,15 @@ def choose_threshold(
     for threshold in THRESHOLDS:
         answered = confidence >= threshold
         of_patients = np.bincount(patient[answered], minlength=len(names))
-        asked = of_patients > 0
-        if asked.sum() < max(needed, len(names) / 2):
+        answering = of_patients > 0
+        if answering.sum() < max(needed, len(names) / 2):
             continue
-        wrong = np.bincount(patient[answered & ~correct], minlength=len(names))[asked] / of_patients[asked]
-        if _risk_is_proved(wrong, target_risk, single=bool(size.max() == 1)):
+        wrong = np.bincount(patient[answered & ~correct], minlength=len(names))[answering]
+        shares = wrong / of_patients[answering]
+        if _risk_is_proved(shares, target_risk, single=bool(size.max() == 1)):
             lowest = AnswerThreshold(threshold)
             continue
-        why = f"of the surest answers of {asked.sum()} validation groups {wrong.mean():.1%} are wrong"
+        why = f"of the surest answers of {answering.sum()} validation groups {shares.mean():.1%} are wrong"
         return (
             lowest
             if lowest.threshold < ABSTAIN_ALWAYS
@@ -113,7 +113,7 @@ def choose_threshold(
 
 
 def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> bool:
-    """Whether the mean of n independent shares is at most `target_risk`, with confidence SURE.
+    """Whether the mean of n independent shares is at most `target_risk`, with PROOF_CONFIDENCE.
 
     Where each patient has one answer, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
     each patient draw one of their answers: the number of wrong ones is binomial, and at most the sum of the
@@ -127,11 +127,11 @@ def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> b
 
 def coverage_and_risk(
     confidence: np.ndarray, correct: np.ndarray, threshold: np.ndarray | float
-) -> dict[str, float]:
-    """{"coverage", "risk": NaN without an answer} of the answers at or above a threshold."""
+) -> tuple[float | None, float | None]:
+    """Share answered at or above a threshold, and share of the answers that is wrong; None without any."""
     answered = confidence >= threshold
-    risk = float((~correct[answered]).mean()) if answered.any() else float("nan")
-    return {"coverage": float(answered.mean()) if len(answered) else float("nan"), "risk": risk}
+    risk = float((~correct[answered]).mean()) if answered.any() else None
+    return (float(answered.mean()) if len(answered) else None), risk
 
 
 def answer_thresholds(
@@ -141,15 +141,13 @@ def answer_thresholds(
 
     Args:
         labelled_set: the labelled frames.
-        predictions: what the heads that are kept say of them.
+        predictions: of the heads that are kept.
         part: (n,) 'train', 'val' or 'test' of these heads.
     """
     rows = np.flatnonzero(part == "val")
     return {
         target.name: {
-            level: choose_threshold(
-                *_confidence_and_correctness(labelled_set, target, predictions, rows, level)
-            )
+            level: _proved_threshold(_annotated_samples(labelled_set, target, predictions, rows, level))
             for level in LEVELS
         }
         for target in labelled_set.targets()
@@ -158,60 +156,58 @@ def answer_thresholds(
 
 def evaluate_selective(
     labelled_set: LabelledSet, fold_predictions: Sequence[Probabilities]
-) -> dict[str, dict[str, Any]]:
-    """What thresholds that are chosen on validation groups do to the tested ones, fold by fold.
+) -> dict[str, SelectiveResult]:
+    """{target: what thresholds that are chosen on validation groups do to the tested ones}, fold by fold.
 
     Args:
         labelled_set: the labelled frames.
-        fold_predictions: what the heads of each fold say of them.
-
-    Returns:
-        {target: {"most_wrong", "confidence" of the proof, and per "frame" and "video": {"thresholds" of the
-        folds, "reasons" why one is NEVER, "coverage", "risk" of the tested samples, None without any, and
-        "curve": {"coverage", "risk"} at every threshold}}}.
+        fold_predictions: of the heads of each fold.
     """
-    results = {}
-    for target in labelled_set.targets():
-        results[target.name] = {"most_wrong": TARGET_RISK, "confidence": PROOF_CONFIDENCE} | {
-            level: _evaluate_level(labelled_set, target, fold_predictions, level) for level in LEVELS
-        }
-    return results
+    return {
+        target.name: SelectiveResult(
+            TARGET_RISK,
+            PROOF_CONFIDENCE,
+            *(_evaluate_level(labelled_set, target, fold_predictions, level) for level in LEVELS),
+        )
+        for target in labelled_set.targets()
+    }
 
 
 def _evaluate_level(
     labelled_set: LabelledSet, target: Target, fold_predictions: Sequence[Probabilities], level: str
-) -> dict[str, Any]:
-    confidence, right, limit, chosen_on = [], [], [], []
+) -> SelectiveLevel:
+    chosen, tested, limits = [], [], []
     for fold, table in enumerate(fold_predictions):
-        threshold = choose_threshold(
-            *_confidence_and_correctness(labelled_set, target, table, labelled_set.rows(fold, "val"), level)
+        validation, test = (
+            _annotated_samples(labelled_set, target, table, labelled_set.rows(fold, part), level)
+            for part in ("val", "test")
         )
-        sure, is_right, _ = _confidence_and_correctness(
-            labelled_set, target, table, labelled_set.rows(fold, "test"), level
-        )
-        chosen_on.append(threshold)
-        confidence.append(sure)
-        right.append(is_right)
-        limit.append(np.full(len(sure), threshold.threshold))
-    sure, is_right = np.concatenate(confidence), np.concatenate(right)
-    _, coverage, risk = risk_coverage(sure, is_right)
+        chosen.append(_proved_threshold(validation))
+        tested.append(test)
+        limits.append(np.full(len(test.true), chosen[-1].threshold))
+    confidence = np.concatenate([_confidence(samples) for samples in tested])
+    correct = np.concatenate([samples.predicted == samples.true for samples in tested])
+    _, coverage, risk = risk_coverage(confidence, correct)
     shown = evenly_spaced(len(coverage), MAX_CURVE_POINTS)
-    at = coverage_and_risk(sure, is_right, np.concatenate(limit))
-    curve = {"coverage": coverage[shown].tolist(), "risk": risk[shown].tolist()}
-    facts = {"thresholds": [of.threshold for of in chosen_on], "reasons": [of.reason for of in chosen_on]}
-    return facts | {"curve": curve} | {name: to_jsonable(value) for name, value in at.items()}
-
-
-def _confidence_and_correctness(
-    labelled_set: LabelledSet, target: Target, predictions: Probabilities, rows: np.ndarray, level: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(m,) confidence, (m,) whether it is right, (m,) group, of annotated frames or videos of some rows."""
-    rows = rows[target.true[rows] >= 0]
-    if not len(rows):
-        return np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0, dtype=str)
-    whose = labelled_set.groups[rows].tolist(), labelled_set.videos[rows].tolist(), [""] * len(rows)
-    (true, p, groups), (_, prevalence, _) = (
-        aggregate(target.true[rows], of[rows], *whose)[level]
-        for of in (target.probabilities(predictions), target.prevalence(predictions))
+    return SelectiveLevel(
+        [of.threshold for of in chosen],
+        [of.reason for of in chosen],
+        {"coverage": coverage[shown].tolist(), "risk": risk[shown].tolist()},
+        *coverage_and_risk(confidence, correct, np.concatenate(limits)),
     )
-    return confidence_scores(p, prevalence), balanced_choice(p, prevalence) == true, np.array(groups)
+
+
+def _annotated_samples(
+    labelled_set: LabelledSet, target: Target, table: Probabilities, rows: np.ndarray, level: str
+) -> Samples:
+    """The annotated frames or videos of some rows."""
+    rows = rows[target.true[rows] >= 0]
+    return at_level(target_predictions(labelled_set, target, table, rows), level)
+
+
+def _confidence(samples: Samples) -> np.ndarray:
+    return confidence_scores(samples.probabilities, samples.prevalence)
+
+
+def _proved_threshold(samples: Samples) -> AnswerThreshold:
+    return choose_threshold(_confidence(samples), samples.predicted == samples.true, samples.groups)

@@ -13,13 +13,14 @@ from simclr_rhd.core.file_names import MODEL_CARD, REPORT
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
+from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.heads.cross_validation import FeatureSet
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
-from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, write_html
+from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_html
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.config import ViewConfig
@@ -32,12 +33,12 @@ class Shown:
     """What the pictures show.
 
     Attributes:
-        cohort: the labelled frames.
+        labelled_set: the labelled frames.
         encoders: of each fold.
         heads: of each fold.
-        answers: the probabilities of the tested frames.
+        predictions: the probabilities of the tested frames.
         history: one record per epoch.
-        metrics: the content of `metrics.json`.
+        results: of the run.
     """
 
     labelled_set: LabelledSet
@@ -45,7 +46,7 @@ class Shown:
     heads: Sequence[Heads]
     predictions: Probabilities
     history: list[dict[str, Any]]
-    metrics: dict[str, Any]
+    results: RunResults
 
 
 def start_maps(
@@ -61,29 +62,28 @@ def draw_run(
     config: ViewConfig, dataset: Dataset, shown: Shown, maps: EmbeddingWorker, run: RunContext
 ) -> sections.ReportData:
     """Draw the pictures of a run, the maps last; the contents of its page."""
-    size, cohort, metrics, save_dir = config.size, shown.labelled_set, shown.metrics, run.save_dir
+    size, results, save_dir = config.size, shown.results, run.save_dir
     with run.stage("figures"):
         views = figures.sample_views(dataset, size=size, augment_config=strengths(config), seed=config.seed)
-        figures.draw_charts(dataset, shown.history, metrics, views, save_dir=save_dir)
+        figures.draw_charts(dataset, shown.history, results, views, save_dir=save_dir)
     with run.stage("report"):
-        explain = sections.make_explainer(dataset, cohort, list(shown.encoders), list(shown.heads), size=size)
-        contents = sections.collect_report_data(
-            dataset, cohort, shown.predictions, shown.history, metrics, views, explain
-        )
+        explain = sections.make_explainer(dataset, shown.labelled_set, shown.encoders, shown.heads, size=size)
+        tested = sections.TestedFrames(dataset, shown.labelled_set, shown.predictions)
+        contents = sections.collect_report_data(tested, shown.history, results, views, explain)
     with run.stage("maps"):
         try:
-            points, rows = maps.maps(), sections.mapped_rows(len(cohort.paths))
+            points, rows = maps.maps(), sections.mapped_rows(len(shown.labelled_set.paths))
         except WorkerDied as error:
             logger.warning("WARNING there are no maps: %s; all else is there", error)
             return contents
-        figures.draw_maps(dataset, points, rows, metrics, save_dir=save_dir)
-        return sections.with_maps(contents, dataset, cohort, shown.predictions, points, rows)
+        figures.draw_maps(dataset, points, rows, results, save_dir=save_dir)
+        return sections.with_maps(contents, tested, points, rows)
 
 
 def write_report(
     save_dir: Path,
     dataset: Dataset,
-    metrics: dict[str, Any],
+    results: RunResults,
     facts: dict[str, Any],
     contents: sections.ReportData | None,
 ) -> None:
@@ -92,19 +92,12 @@ def write_report(
     Args:
         save_dir: the run's folder.
         dataset: the frames.
-        metrics: the content of `metrics.json`.
+        results: of the run.
         facts: the content of `run.json`.
         contents: of the page; None without figures.
     """
     names, rejected = dataset.pseudonyms(), dataset.store.rejected
-    write_html(
-        save_dir / REPORT,
-        metrics=metrics,
-        run=facts,
-        shown=contents,
-        rejected=[
-            (names.file(path), names.redact(reason)) for path, reason in rejected[:MAX_LISTED_REJECTED]
-        ],
-        n_rejected=len(rejected),
-    )
-    write_text(save_dir / MODEL_CARD, model_card(metrics, facts))
+    listed = [(names.file(path), names.redact(reason)) for path, reason in rejected[:MAX_LISTED_REJECTED]]
+    left_out = RejectedFiles(listed, len(rejected))
+    write_html(save_dir / REPORT, results, facts, contents, left_out)
+    write_text(save_dir / MODEL_CARD, model_card(results, facts))

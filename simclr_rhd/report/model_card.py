@@ -8,23 +8,17 @@ from pathlib import PurePath
 from typing import Any
 
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.report.summary import (
-    BASELINE_NAMES,
-    LEVELS,
-    baseline_scores,
-    collect_warnings,
-    format_interval,
-    format_score,
-    limitations,
-    primary_level,
-    target_results,
-    verdicts,
-)
+from simclr_rhd.evaluation.selective import LEVELS as SELECTIVE_LEVELS
+from simclr_rhd.report.findings import collect_warnings
+from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
+from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score
 
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
+AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
 BASELINES = ("majority", "pixels", "random encoder")
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
@@ -45,37 +39,36 @@ CARD_SETTINGS = (  # settings that decide what was learnt
 )
 
 
-def model_card(metrics: dict[str, Any], run: Mapping[str, Any]) -> str:
+def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
     """The card in Markdown.
 
     Args:
-        metrics: the content of `metrics.json`.
+        results: of the run.
         run: the content of `run.json`.
     """
     parts = [
-        _head(metrics, run),
+        _head(results),
         _use(),
-        _data(metrics, run),
-        _scores(metrics),
-        _limits(metrics),
-        _abstention(metrics),
-        _provenance(metrics, run),
+        _data(results, run),
+        _scores(results),
+        _limits(results),
+        _abstention(results),
+        _provenance(run),
     ]
     return "\n".join(line for part in parts for line in (*part, ""))
 
 
-def _head(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
+def _head(results: RunResults) -> Iterator[str]:
     yield "# Model card: a classifier of ultrasound frames"
     yield ""
-    for alarm in collect_warnings(metrics):
+    for alarm in collect_warnings(results):
         yield f"> **{_escape(alarm)}**"
         yield ">"
-    said = verdict(metrics)
-    for sentence in said.values():
+    for sentence in verdict(results).values():
         yield f"> {_escape(sentence)}"
         yield ">"
     yield ""
-    tasks = [task for task, of in metrics["tasks"].items() if "skipped" not in of]
+    tasks = [task for task in results.tasks if task not in results.skipped]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
         f"on its frozen features: {_escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
@@ -99,90 +92,85 @@ def _use() -> Iterator[str]:
     yield '- `python3 main.py predict PATH... --model model.pt`, or `simclr_rhd.load_model("model.pt")`.'
 
 
-def _data(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
-    counts, split = run["counts"], metrics["split"]
+def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
+    counts, split = run["counts"], results.split
     yield "## Data"
     yield ""
     patients = f"{counts['patients']} known patients" if counts["patients"] else "no patient known"
-    apart = f"no {split['by']} is both learnt from and tested on"
-    if split["leaky"]:
+    apart = f"no {split.by} is both learnt from and tested on"
+    if split.leaky:
         apart = "LEAKY: frames of one patient or video are both learnt from and tested on"
     yield (
         f"{counts['frames']} frames, {counts['labelled']} of them labelled, of {counts['videos']} videos; "
-        f"{patients}{'; drawn by a program' * bool(metrics['synthetic'])}. Split by {split['by']}: {apart}. "
-        f"The encoder was pretrained {_escape(split['pretraining'])}."
+        f"{patients}{'; drawn by a program' * results.synthetic}. Split by {split.by}: {apart}. "
+        f"The encoder was pretrained {_escape(split.pretraining)}."
     )
-    for name, result in target_results(metrics):
+    for name, result in results.targets.items():
         yield ""
         yield f"### {_escape(name)}"
         yield ""
-        columns = list(next(iter(result["groups"].values()), {}))
+        columns = list(next(iter(result.groups.values()), {}))
         yield from _table(
-            ["class", *(f"{split['by']}s" if column == "groups" else column for column in columns)],
-            [[of_class, *counts.values()] for of_class, counts in result["groups"].items()],
+            ["class", *(f"{split.by}s" if column == "groups" else column for column in columns)],
+            [[of_class, *counts.values()] for of_class, counts in result.groups.items()],
         )
 
 
-def _scores(metrics: dict[str, Any]) -> Iterator[str]:
-    by = metrics["split"]["by"]
+def _scores(results: RunResults) -> Iterator[str]:
+    by, folds = results.split.by, results.split.folds
     yield "## Results"
     yield ""
     yield f"On {by}s that were not learnt from; in brackets 95 % intervals over {by}s."
-    if metrics["split"]["folds"] > 1:
+    if folds > 1:
         yield (
-            f"They are those of {metrics['split']['folds']} folds, each tested by heads that have not seen "
+            f"They are those of {folds} folds, each tested by heads that have not seen "
             "it. model.pt has heads of its own, which learnt and chose on all labelled frames: these figures "
             "tell how well heads made so do; its own answers there would look better."
         )
     yield ""
     rows = []
-    for name, result in target_results(metrics):
-        for level in LEVELS:
-            scores = result["test"][level]
-            if level == "frame" or scores["accuracy"] is not None:
-                beside = [
-                    format_score(baseline_scores(result, baseline, level).get("balanced_accuracy"))
-                    for baseline in BASELINES
+    for name, result in results.targets.items():
+        for level in scored_levels(result):
+            scores = result.test[level]
+            rows.append(
+                [
+                    *(f"{name}, per {level}", format_score(scores.n)),
+                    *(format_interval(scores[metric]) for metric in AVERAGES),
+                    *(format_score(result.baseline_score(baseline, level).value) for baseline in BASELINES),
                 ]
-                told = [
-                    format_interval(scores, score)
-                    for score in ("balanced_accuracy", "accuracy", "auroc_macro")
-                ]
-                rows.append([f"{name}, per {level}", format_score(scores.get("n")), *told, *beside])
-    told = ["", "n", "balanced accuracy", "accuracy", "AUROC"]
-    yield from _table([*told, *(BASELINE_NAMES[baseline] for baseline in BASELINES)], rows)
+            )
+    header = ["", "n", *AVERAGES.values()]
+    yield from _table([*header, *(BASELINE_NAMES[baseline] for baseline in BASELINES)], rows)
     yield ""
     yield "(The last three columns: balanced accuracy of what the model must beat.)"
-    for name, result in target_results(metrics):
-        if at := primary_level(result):
+    for name, result in results.targets.items():
+        if judged := result.primary_level:
             yield ""
-            yield f"### {_escape(name)}: each class, per {at}"
+            yield f"### {_escape(name)}: each class, per {judged}"
             yield ""
-            of_class = result["test"][at]["per_class"].items()
             yield from _table(
                 ["class", "n", "sensitivity", "specificity", "precision"],
                 [
-                    [of, format_score(row["support"]), *(format_interval(row, x) for x in CLASS_SCORES)]
-                    for of, row in of_class
+                    [of, format_score(row.support), *(format_interval(row[x]) for x in CLASS_SCORES)]
+                    for of, row in result.test[judged].per_class.items()
                 ],
             )
 
 
-def _limits(metrics: dict[str, Any]) -> Iterator[str]:
+def _limits(results: RunResults) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    for line in [*verdicts(metrics), *limitations(metrics)]:
+    for line in [*verdicts(results), *limitations(results)]:
         yield f"- {_escape(line)}"
-    found = metrics["audit"]["near_identical"]["found"]
-    if found:
+    if n_alike := results.audit.near_identical.found:
         yield (
-            f"- {found} pairs of frames in different parts look nearly identical: if they are of one "
+            f"- {n_alike} pairs of frames in different parts look nearly identical: if they are of one "
             "patient, the scores are too high."
         )
     yield "- It has not been tested on patients of another hospital, or on another machine."
 
 
-def _abstention(metrics: dict[str, Any]) -> Iterator[str]:
+def _abstention(results: RunResults) -> Iterator[str]:
     yield "## When it does not answer"
     yield ""
     yield (
@@ -193,17 +181,19 @@ def _abstention(metrics: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     rows = []
-    for name, result in target_results(metrics):
-        for level, of in result.get("selective", {}).items():
-            if level in LEVELS:
-                risk = "-" if of["risk"] is None else f"{of['risk']:.0%}"
-                answered = "-" if of["coverage"] is None else f"{of['coverage']:.0%}"
-                why = "; ".join(dict.fromkeys(filter(None, of["reasons"]))) or "-"
-                rows.append([f"{name}, per {level}", answered, risk, why])
+    for name, result in results.targets.items():
+        if result.selective is None:
+            continue
+        for level in SELECTIVE_LEVELS:
+            selective = result.selective.level(level)
+            risk = "-" if selective.risk is None else f"{selective.risk:.0%}"
+            answered = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
+            reasons = "; ".join(dict.fromkeys(filter(None, selective.reasons))) or "-"
+            rows.append([f"{name}, per {level}", answered, risk, reasons])
     yield from _table(["", "answered", "of these wrong", "why nothing is proved"], rows)
 
 
-def _provenance(metrics: dict[str, Any], run: Mapping[str, Any]) -> Iterator[str]:
+def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
     yield "## How it was made"
     yield ""
     config = run["config"] | run.get("settled", {})

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc, average_precision_score, roc_auc_score
 
-from simclr_rhd.evaluation.curves import roc_and_pr_curves
+from simclr_rhd.evaluation import curves
+from simclr_rhd.evaluation.scores.samples import ClassSet, Samples
+
+
+def roc_and_pr_curves(true, p, names, *, evaluable):
+    samples = Samples(true, p, np.zeros(len(true)))
+    return curves.roc_and_pr_curves(samples, ClassSet(names, evaluable))
 
 
 def answers(n=60, classes=3, seed=0):

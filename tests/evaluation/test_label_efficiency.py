@@ -36,13 +36,13 @@ def test_curves_rise_with_labels_where_there_is_something_to_learn(folds):
     found = learning_curves(a_study, (0.1, 1.0))["view"]
     assert list(found) == ["simclr", "random encoder", "pixels"]
     for points in found.values():
-        assert [point["fraction"] for point in points] == [0.1, 1.0]
-        assert points[0]["low"] <= points[0]["balanced_accuracy"] <= points[0]["high"]
-        assert points[1]["low"] == points[1]["balanced_accuracy"] == points[1]["high"]
-    groups = [point["groups"] for point in found["simclr"]]
+        assert [point.fraction for point in points] == [0.1, 1.0]
+        assert points[0].low <= points[0].balanced_accuracy <= points[0].high
+        assert points[1].low == points[1].balanced_accuracy == points[1].high
+    groups = [point.groups for point in found["simclr"]]
     assert groups[1] == pytest.approx(
         np.mean([len(set(a_cohort.groups[a_cohort.rows(fold, "train")])) for fold in range(folds)])
     )
     ours = found["simclr"]
-    assert ours[1]["balanced_accuracy"] > ours[0]["balanced_accuracy"]
-    assert ours[1]["balanced_accuracy"] > found["random encoder"][1]["balanced_accuracy"] + 0.1
+    assert ours[1].balanced_accuracy > ours[0].balanced_accuracy
+    assert ours[1].balanced_accuracy > found["random encoder"][1].balanced_accuracy + 0.1

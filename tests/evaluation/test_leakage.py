@@ -12,7 +12,14 @@ from simclr_rhd.core.files import write_rows
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.data.demo.dataset import draw_patients, make_clip
 from simclr_rhd.evaluation import leakage as audit
-from simclr_rhd.evaluation.leakage import Pair, closest_pairs, leak_audit_rows, near_duplicates, thumbnails
+from simclr_rhd.evaluation.leakage import (
+    AuditedFrames,
+    Pair,
+    closest_pairs,
+    leak_audit_rows,
+    near_duplicates,
+    thumbnails,
+)
 
 SIDE = 74  # of the stored frames
 PARTS = np.array(["train", "test", "unlabelled", "held-out", "test"])
@@ -189,14 +196,11 @@ def test_frames_that_hardly_vary_are_left_out():
 
 
 def test_the_table_names_both_frames(tmp_path):
-    frames = {
-        "paths": ["a.png", "b, c.png"],
-        "groups": ["p1", "p2"],
-        "folds": [["val", "val"], ["train", "test"]],
-    }
+    folds = [np.array(["val", "val"]), np.array(["train", "test"])]
+    frames = AuditedFrames(["a.png", "b, c.png"], np.array(["p1", "p2"]), folds, np.arange(2))
     rows = [
-        *leak_audit_rows(audit.NEAREST, [Pair(1, 0, 0.98, fold=1)], **frames),
-        *leak_audit_rows(audit.NEAR_DUPLICATE, [Pair(1, 0, 1 / 3, fold=1)], **frames),
+        *leak_audit_rows(audit.NEAREST, [Pair(1, 0, 0.98, fold=1)], frames),
+        *leak_audit_rows(audit.NEAR_DUPLICATE, [Pair(1, 0, 1 / 3, fold=1)], frames),
     ]
     write_rows(tmp_path / "leak_audit.csv", audit.HEADER, rows)
     with (tmp_path / "leak_audit.csv").open(newline="") as stream:
@@ -220,8 +224,9 @@ def test_each_fold_is_audited_by_its_own_parts(pictures):
     ]
     features = [np.eye(2, 5, dtype=np.float32)] * 2
     names = [f"{number}.png" for number in range(4)]
-    found = audit.audit_leakage(features, thumbs, np.array([0, 2]), paths=names, groups=groups, folds=folds)
-    assert found.summary["near_identical"]["found"] == found.summary["near_identical"]["listed"] == 1
+    frames = AuditedFrames(names, groups, folds, labelled=np.array([0, 2]))
+    found = audit.audit_leakage(features, thumbs, frames)
+    assert found.summary.near_identical.found == found.summary.near_identical.listed == 1
     (row,) = [row for row in found.rows if row[0] == audit.NEAR_DUPLICATE]
     assert row[1:6] == ["2.png", "p2", "3.png", "p3", "unlabelled"]
-    assert len(found.summary["closest"]) == 1 and found.summary["closest"][0]["other_part"] == "train"
+    assert len(found.summary.closest) == 1 and found.summary.closest[0]["other_part"] == "train"

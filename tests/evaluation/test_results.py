@@ -1,5 +1,7 @@
 """The figures of a study are those of its truth: nothing of the test part decides, no leak is hidden."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -7,15 +9,18 @@ from simulated import make_cross_validation, make_features, make_labelled_set
 from sklearn.metrics import balanced_accuracy_score
 
 from simclr_rhd.data.labelled_set import Target
-from simclr_rhd.evaluation import metrics
-from simclr_rhd.evaluation import results as evaluation
+from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
+from simclr_rhd.evaluation.scores.differences import paired_differences
+from simclr_rhd.evaluation.scores.metrics import score_levels
+from simclr_rhd.evaluation.scores.records import Score
+from simclr_rhd.evaluation.scores.samples import ClassSet, Predictions, Units
 from simclr_rhd.heads.cross_validation import OURS, out_of_fold
-from simclr_rhd.report import summary
 
 
 def evaluated(a_study, seed=0):
     said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
-    return said, evaluation.evaluate(a_study.labelled_set, said, seed=seed)
+    results = targets.evaluate(a_study.labelled_set, said, seed=seed)
+    return said, {name: result.to_json() for name, result in results.items()}
 
 
 @pytest.mark.parametrize("folds", [1, 4])
@@ -27,9 +32,8 @@ def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_lea
     for level in ("frame", "video", "patient"):
         low, high = result["test"][level]["ci95"]["balanced_accuracy"]
         assert low <= 0.5 <= high, f"chance is outside the interval per {level}: {low:.2f} to {high:.2f}"
-    leak = evaluation.frame_split_scores(a_study)["view"]
-    assert leak["leaky"] is True and leak["frame"]["balanced_accuracy"] >= 0.9
-    assert leak["frame"]["ci95"]["balanced_accuracy"][0] > 0.85, "and an interval that is too narrow"
+    leak = run_metrics.frame_split_scores(a_study)["view"]["balanced_accuracy"]
+    assert leak.value >= 0.9 and leak.low > 0.85, "and an interval that is too narrow"
 
 
 def test_features_that_know_the_class_are_found_in_every_fold():
@@ -124,19 +128,24 @@ def test_the_majority_of_folds_is_chance_and_nothing_to_be_beaten(folds):
 
 
 def test_power_is_wilsons_interval():
-    def levels(accuracy, groups):
-        return {"video": {"accuracy": accuracy, "groups": groups}}
+    true, one = np.array([0, 1]), np.zeros(2)
+    samples = Predictions(true, np.eye(2)[true], Units(one, one, one))
+    empty = score_levels(samples, ClassSet("ab", [0, 1]), seed=0)["video"]
 
-    note = evaluation.sample_size_note(levels(0.8, 25))
+    def note_of(accuracy, groups):
+        scores = replace(empty, groups=groups, averages=empty.averages | {"accuracy": Score(accuracy)})
+        return targets.sample_size_note({"video": scores})
+
+    note = note_of(0.8, 25)
     interval = binomtest(20, 25).proportion_ci(method="wilson")
-    assert note["half_width"] == pytest.approx((interval.high - interval.low) / 2, abs=1e-6)
-    assert 50 < note["groups_needed"] < 65
-    assert evaluation.sample_size_note(levels(None, 0)) == {
+    assert note.half_width == pytest.approx((interval.high - interval.low) / 2, abs=1e-6)
+    assert 50 < note.groups_needed < 65
+    assert note_of(None, 0).to_json() == {
         "groups": 0,
         "accuracy": 0.8,
         "assumed": True,
         "half_width": None,
-        "groups_needed": note["groups_needed"],
+        "groups_needed": note.groups_needed,
     }
 
 
@@ -145,27 +154,30 @@ def test_calibration_is_told_before_and_after():
     x = make_features(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
     a_study = make_cross_validation(a_cohort, x, l2=(1e-4,), epochs=40)
     trained = a_study.fit_folds(a_study.features.per_fold)
-    result = evaluation.evaluate(a_cohort, a_study.predict_all(trained), seed=0)["view"]
+    result = targets.evaluate(a_cohort, a_study.predict_all(trained), seed=0)["view"].to_json()
     before, after = result["calibration"]["before"], result["calibration"]["after"]
     assert after["ece"] == pytest.approx(result["test"]["frame"]["ece"])
     assert before["ece"] != after["ece"]
     assert sum(after["count"]) == result["test"]["frame"]["n"]
-    facts = evaluation.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
-    assert facts["temperature"][0] != 1 and facts["l2"] == [1e-4]
+    facts = run_metrics.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
+    assert facts.temperature[0] != 1 and facts.l2 == [1e-4]
 
 
 def test_each_seed_alone_is_told():
     a_cohort = make_labelled_set(patients=30, folds=3)
     a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), seeds=3)
     trained = a_study.fit_folds(a_study.features.per_fold)
-    facts = evaluation.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
-    assert len(facts["balanced_accuracy_of_seeds"]) == 3 and len(facts["l2"]) == 3
+    facts = run_metrics.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
+    assert len(facts.balanced_accuracy_of_seeds) == 3 and len(facts.l2) == 3
 
 
 def test_predictions_have_one_row_a_tested_frame_and_task():
     a_cohort = make_labelled_set(patients=12, folds=3)
     tables = [{"view": np.tile([0.25, 0.75], (len(a_cohort.paths), 1))} for _ in range(3)]
-    header, rows = evaluation.prediction_header(a_cohort), list(evaluation.prediction_rows(a_cohort, tables))
+    header, rows = (
+        predictions_csv.prediction_header(a_cohort),
+        list(predictions_csv.prediction_rows(a_cohort, tables)),
+    )
     assert header == ["path", "video", "group", "task", "true", "predicted", "p:class 0", "p:class 1", "fold"]
     assert [row[0] for row in rows] == a_cohort.paths
     assert rows[0][4:8] == [f"class {a_cohort.values['view'][0]}", "class 1", 0.25, 0.75]
@@ -176,16 +188,18 @@ def test_lesions_are_told_below_their_task_and_in_words():
     names = ["Not Applicable", "Mitral Valve Regurgitation", "Mitral Valve Regurgitation + X"]
     a_cohort = make_labelled_set(patients=30, classes=3, multilabel=True, names=names)
     x = make_features(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
-    said, results = evaluated(make_cross_validation(a_cohort, x))
+    a_study = make_cross_validation(a_cohort, x)
+    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
+    results = targets.evaluate(a_cohort, said, seed=0)
     assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
-    tasks = evaluation.results_by_task(
-        a_cohort, results, {"view": {"classes": []}, "severity": {"classes": []}}
-    )
+    missing = {"classes": [], "not_evaluable": []}
+    by_task = run_metrics.results_by_task(a_cohort, results, {"view": missing, "severity": missing})
+    tasks = {task: result.to_json() for task, result in by_task.items()}
     assert list(tasks["condition"]["lesions"]) == ["Mitral Valve Regurgitation", "X"]
     found = tasks["condition"]["lesions"]["X"]
     assert found["classes"] == ["absent", "present"]
     assert found["test"]["frame"]["per_class"]["present"]["recall"] > 0.9
-    rows = list(evaluation.prediction_rows(a_cohort, said[OURS]))
+    rows = list(predictions_csv.prediction_rows(a_cohort, said[OURS]))
     assert {row[4] for row in rows} == {"no lesion", *names[1:]}
     right = np.mean([row[4] == row[5] for row in rows])
     assert right > 0.9
@@ -218,7 +232,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     assert max(gaps) < 0.03, "on the validation groups that it was fitted on"
     (question,) = a_cohort.targets()
     rows, table = (
-        evaluation.annotated_rows(a_cohort, question, "test"),
+        targets.annotated_rows(a_cohort, question, "test"),
         out_of_fold(a_cohort, said[OURS], "test"),
     )
     share = question.prevalence(table)[rows]
@@ -227,7 +241,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     expected = balanced_accuracy_score(question.true[rows], chosen)
     assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
     assert (chosen != question.probabilities(table)[rows].argmax(axis=1)).any(), "the rare class has a say"
-    written = {row[0]: row[5] for row in evaluation.prediction_rows(a_cohort, said[OURS])}
+    written = {row[0]: row[5] for row in predictions_csv.prediction_rows(a_cohort, said[OURS])}
     lesion = {0: "no lesion" if multilabel else names[0], 1: names[1]}
     assert [written[a_cohort.paths[row]] for row in rows] == [lesion[number] for number in chosen]
 
@@ -235,22 +249,19 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
 def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
     """The difference is the same in every resample, and not by chance."""
     true = np.repeat([0, 1], 20)
-    ours, theirs = np.eye(2)[true], np.tile([0.9, 0.1], (40, 1))
     names = [str(number) for number in range(40)]
-    of = {"evaluable": [0, 1], "seed": 0}
-    margins = metrics.paired_differences(true, ours, theirs, names, names, names, **of)
-    assert margins["video"]["ci95"] == [
-        pytest.approx(0.025 ** (1 / 40) - 0.5),
-        pytest.approx(1.5 - 0.025 ** (1 / 40)),
-    ]
-    test = metrics.score_levels(true, ours, ["a", "b"], names, names, names, **of)
-    result = {"test": test, "margins": {"majority": margins}}
-    assert summary.compare_to_baseline(result, "majority", "video") == summary.BETTER
+    ours, theirs = (
+        Predictions(true, p, Units(names, names, names))
+        for p in (np.eye(2)[true], np.tile([0.9, 0.1], (40, 1)))
+    )
+    low = 0.025 ** (1 / 40)
+    margin = paired_differences(ours, [theirs], [0, 1], seed=0)["video"]
+    assert margin.ci95 == [pytest.approx(low - 0.5), pytest.approx(1.5 - low)] and margin.ci95[0] > 0
+    test = score_levels(ours, ClassSet(["a", "b"], [0, 1]), seed=0)["video"]
     for name in ("kappa", "brier", "ece", "balanced_accuracy"):
-        low, high = test["video"]["ci95"][name]
-        assert low < high, f"{name} of 40 patients is not known exactly"
-    same = metrics.paired_differences(true, ours, ours, names, names, names, **of)["video"]
-    assert same["ci95"][0] < 0 < same["ci95"][1] and same["same_answers"]
+        assert test[name].low < test[name].high, f"{name} of 40 patients is not known exactly"
+    same = paired_differences(ours, [ours], [0, 1], seed=0)["video"]
+    assert same.ci95[0] < 0 < same.ci95[1] and same.same_answers
 
 
 def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is_held():
@@ -273,19 +284,12 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
     assert margin["balanced_accuracy"] == pytest.approx(ours - np.mean(each))
 
     def interval(tables, **options):
-        theirs, held = (
-            np.stack([of(t) for t in tables]) for of in (question.probabilities, question.prevalence)
+        rows = np.arange(len(true))
+        ours, *theirs = (
+            targets.target_predictions(a_cohort, question, table, rows)
+            for table in (out_of_fold(a_cohort, said[OURS], "test"), *tables)
         )
-        of = out_of_fold(a_cohort, said[OURS], "test")
-        both = (question.prevalence(of), held)
-        names = groups.tolist()
-        sides = (question.probabilities(of), theirs)
-        options |= {"evaluable": [0, 1], "seed": 0, "prevalences": both}
-        return np.ptp(
-            metrics.paired_differences(true, *sides, names, a_cohort.videos, names, **options)["frame"][
-                "ci95"
-            ]
-        )
+        return np.ptp(paired_differences(ours, theirs, [0, 1], seed=0, **options)["frame"].ci95)
 
     assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, n_comparisons=4))
     assert interval(tables, n_comparisons=4) > 1.1 * interval(tables), "a family of four"

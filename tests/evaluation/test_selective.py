@@ -82,8 +82,7 @@ def test_frames_of_a_patient_are_one_observation():
 def test_without_samples_nothing_is_proved():
     found = choose_threshold(np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0))
     assert found.threshold == ABSTAIN_ALWAYS and "0 validation groups are too few" in found.reason
-    found = coverage_and_risk(np.array([0.9]), np.array([True]), ABSTAIN_ALWAYS)
-    assert found["coverage"] == 0 and np.isnan(found["risk"])
+    assert coverage_and_risk(np.array([0.9]), np.array([True]), ABSTAIN_ALWAYS) == (0, None)
 
 
 @pytest.mark.parametrize("patients", [11, 50, 100])
@@ -110,10 +109,10 @@ def study():
 
 def test_a_threshold_of_the_validation_part_keeps_wrong_answers_from_the_tested(study):
     cohort, table = study
-    found = evaluate_selective(cohort, [table])["view"]["frame"]
-    assert found["thresholds"] == [0.61] and found["reasons"] == [""] and found["risk"] == 0
-    assert found["coverage"] == pytest.approx(0.5, abs=0.1)
-    assert found["curve"]["coverage"][-1] == 1 and found["curve"]["risk"][-1] == pytest.approx(0.5, abs=0.1)
+    found = evaluate_selective(cohort, [table])["view"].frame
+    assert found.thresholds == [0.61] and found.reasons == [""] and found.risk == 0
+    assert found.coverage == pytest.approx(0.5, abs=0.1)
+    assert found.curve["coverage"][-1] == 1 and found.curve["risk"][-1] == pytest.approx(0.5, abs=0.1)
 
 
 def test_what_the_kept_heads_need_is_chosen_on_their_own_part(study):

@@ -1,6 +1,7 @@
 """The content of `metrics.json`, as tests of what is said about it make it up."""
 
-from simclr_rhd.evaluation.metrics import AVERAGE_METRICS, PER_CLASS_METRICS
+from simclr_rhd.evaluation.results import RunResults
+from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, PER_CLASS_METRICS
 
 HOSTILE = "<script>alert(1)</script>"
 RUN = {
@@ -45,7 +46,7 @@ def task_result(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), n
         "classes": list(classes),
         "not_evaluable": [{"class": name, "reason": "one group only"} for name in not_evaluable],
         "groups": {name: {"frames": 40, "groups": 7, "train": 5, "val": 1, "test": 1} for name in classes},
-        "power": {"groups": 7, "accuracy": 0.9, "half_width": 0.26, "groups_needed": 38},
+        "power": {"groups": 7, "accuracy": 0.9, "assumed": False, "half_width": 0.26, "groups_needed": 38},
         "val": all_levels(ours),
         "test": all_levels(ours, low),
         "baselines": {
@@ -56,8 +57,11 @@ def task_result(ours, pixels, *, low=None, classes=("Normal", "Definite RHD"), n
             name: dict.fromkeys(("frame", "video", "patient"), margin(ours, theirs, low))
             for name, theirs in rivals.items()
         },
+        "comparisons": 1,
+        "draws": dict.fromkeys(rivals, 1),
         "folds": [{"fold": 1, "n": 40, "groups": 7, "accuracy": ours, "balanced_accuracy": ours}],
-        "head": {"l2": [0.01], "temperature": [1.5], "balanced_accuracy_of_seeds": [ours]},
+        "head": {"l2": [0.01], "temperature": [1.5], "bias": [], "prevalence": []}
+        | {"balanced_accuracy_of_seeds": [ours]},
     }
 
 
@@ -65,6 +69,11 @@ def margin(ours, theirs, low):
     if ours is None or theirs is None:
         return {"balanced_accuracy": None, "ci95": None}
     return {"balanced_accuracy": ours - theirs, "ci95": None if low is None else [low - theirs, 0.5]}
+
+
+def results(found):
+    """The content of `metrics.json` as the report reads it."""
+    return RunResults.from_json(found)
 
 
 def metrics(**tasks):

@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from results import RUN, metrics, task_result
+from results import RUN, metrics, results, task_result
 
 from simclr_rhd.report.model_card import CARD_SETTINGS, model_card
 
@@ -20,11 +20,11 @@ def tables(card):
 
 def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
     found = metrics(view=task_result(0.91234, 0.72, low=0.85))
-    found["tasks"]["view"]["selective"] = {"most_wrong": 0.1} | {
+    found["tasks"]["view"]["selective"] = {"most_wrong": 0.1, "confidence": 0.9} | {
         level: {"coverage": 0.62, "risk": 0.08, "thresholds": [0.7], "reasons": [""], "curve": {}}
         for level in ("frame", "video")
     }
-    card = model_card(found, run)
+    card = model_card(results(found), run)
     wanted = ["Not a medical device", "120 frames, 40 of them labelled, of 20 videos; 7 known patients"]
     wanted += [r"0.91 \[0.85, 1.00\]", "0.72", "62%", "8%", "torch 2.9", "CPU, 2 threads", "another hospital"]
     for words in wanted:
@@ -36,7 +36,7 @@ def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
 
 
 def test_names_are_shown_as_they_are(run):
-    card = model_card(metrics(view=task_result(0.9, 0.7, low=0.8, classes=(HOSTILE, "b"))), run)
+    card = model_card(results(metrics(view=task_result(0.9, 0.7, low=0.8, classes=(HOSTILE, "b")))), run)
     assert "<script" not in card and not re.search(r"(?<!\\)\]\(http", card)
     assert card.count("&lt;script&gt;alert(1)&lt;/script&gt; \\| \\`rm\\`") >= 2
     assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1 for lines in tables(card))
@@ -46,12 +46,12 @@ def test_what_is_not_known_is_a_dash_and_what_was_skipped_is_named(run):
     found = metrics(view=task_result(None, None))
     found["tasks"]["severity"] = {"skipped": "one class only"}
     found["split"]["leaky"] = found["synthetic"] = True
-    card = model_card(found, run)
+    card = model_card(results(found), run)
     assert "None" not in card and "nan" not in card and "severity: skipped, one class only" in card
     assert "LEAKY" in card and "SYNTHETIC" in card
 
 
 def test_the_card_names_the_weights_it_began_with_without_their_folder(run):
     run["config"]["init"] = "/srv/Dr Smith/weights.pt"
-    card = model_card(metrics(view=task_result(0.9, 0.7, low=0.8)), run)
+    card = model_card(results(metrics(view=task_result(0.9, 0.7, low=0.8))), run)
     assert "weights.pt" in card and "Smith" not in card

@@ -1,11 +1,13 @@
 import pytest
-from results import margin, metrics, scores, task_result
+from results import margin, metrics, results, scores, task_result
 
+from simclr_rhd.evaluation.results import TargetResult
+from simclr_rhd.report import findings
 from simclr_rhd.report import summary as words
 
 
 def summary(found):
-    text = words.summary(found, save_dir="models")
+    text = words.summary(results(found), save_dir="models")
     assert max(map(len, text.splitlines())) <= 110
     return text
 
@@ -31,7 +33,7 @@ def test_summary_says_dash_for_what_is_null():
     row = next(line for line in text.splitlines() if line.startswith("view per frame"))
     assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-", "0.50"]
     assert "fewer than two classes" in text and "0.00" not in text and "None" not in text
-    assert words.verdicts(found) == []
+    assert words.verdicts(results(found)) == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_summary_says_dash_for_what_is_null():
 )
 def test_verdict_in_plain_words(ours, pixels, low, says, not_says):
     found = metrics(view=task_result(ours, pixels, low=low))
-    (verdict,) = words.verdicts(found)
+    (verdict,) = words.verdicts(results(found))
     assert says in verdict and not_says not in verdict
     assert verdict in " ".join(summary(found).split())
 
@@ -134,13 +136,16 @@ def test_folds_and_how_exact_a_figure_can_be_are_told():
 def test_few_groups_cannot_tell():
     found = metrics(view=task_result(0.90, 0.70, low=0.80))
     found["tasks"]["view"]["test"]["video"]["groups"] = 4
-    assert "too few groups" in words.verdicts(found)[0] and "beats" not in words.verdicts(found)[0]
+    assert (
+        "too few groups" in words.verdicts(results(found))[0]
+        and "beats" not in words.verdicts(results(found))[0]
+    )
 
 
 def test_verdict_falls_back_to_frames():
     found = metrics(view=task_result(0.9, 0.8))
     found["tasks"]["view"]["test"]["video"]["balanced_accuracy"] = None
-    assert "per frame" in words.verdicts(found)[0]
+    assert "per frame" in words.verdicts(results(found))[0]
 
 
 def test_warnings_come_first_and_what_is_left_out_is_named():
@@ -183,12 +188,12 @@ def test_how_the_model_stands_to_a_rival(margin, ci95, groups, how):
     result = task_result(0.7, 0.6, low=0.6)
     result["test"]["video"]["groups"] = groups
     result["margins"]["pixels"]["video"] = {"balanced_accuracy": margin, "ci95": ci95}
-    assert words.compare_to_baseline(result, "pixels", "video") == how
+    assert findings.compare_to_baseline(TargetResult.from_json(result), "pixels", "video") == how
 
 
 def test_worse_than_raw_pixels_stands_first():
     of_view = task_result(0.5, 0.7, low=0.4)
     of_view["margins"]["pixels"]["video"] = {"balanced_accuracy": -0.2, "ci95": [-0.3, -0.1]}
     found = metrics(view=of_view)
-    assert words.collect_warnings(found)[0].startswith("WORSE THAN RAW PIXELS: view.")
-    assert "is WORSE than raw pixels (0.70), by more than chance" in words.verdicts(found)[0]
+    assert findings.collect_warnings(results(found))[0].startswith("WORSE THAN RAW PIXELS: view.")
+    assert "is WORSE than raw pixels (0.70), by more than chance" in words.verdicts(results(found))[0]

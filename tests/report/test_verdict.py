@@ -1,11 +1,11 @@
 import pytest
-from results import metrics, task_result
+from results import metrics, results, task_result
 
 from simclr_rhd.report.verdict import verdict
 
 
 def said(**tasks):
-    return verdict(metrics(**tasks))
+    return verdict(results(metrics(**tasks)))
 
 
 def test_what_beats_everything_is_good():
@@ -48,7 +48,7 @@ def test_without_an_interval_nothing_is_shown():
 def test_a_leak_spoils_everything():
     found = metrics(view=task_result(0.99, 0.7, low=0.98))
     found["split"]["leaky"] = True
-    sentences = verdict(found)
+    sentences = verdict(results(found))
     assert sentences["finding"].startswith("Nothing can be called good")
     assert "0.99" not in " ".join(sentences.values())
     assert "--group-by" in sentences["next_steps"]
@@ -65,24 +65,24 @@ def test_classes_of_too_few_groups_are_named_and_asked_for():
 def test_what_to_do_next_depends_on_what_was_done():
     found = metrics(view=task_result(0.9, 0.7, low=0.8))
     assert (
-        verdict(found)["next_steps"]
+        verdict(results(found))["next_steps"]
         == "Use --folds 5, which tests every labelled group and narrows the intervals."
     )
     found["split"]["folds"] = 5
     assert (
-        verdict(found)["next_steps"]
+        verdict(results(found))["next_steps"]
         == "Label the view of some 31 more patients (now 7), for an accuracy to ± 0.10."
     )
     found["tasks"]["view"]["power"]["half_width"] = 0.05
-    assert "another hospital" in verdict(found)["next_steps"]
+    assert "another hospital" in verdict(results(found))["next_steps"]
     found["audit"]["near_identical"]["found"] = 2
-    assert "may be one patient under two names" in verdict(found)["next_steps"]
+    assert "may be one patient under two names" in verdict(results(found))["next_steps"]
 
 
 def test_synthetic_data_say_nothing_about_patients():
     found = metrics(view=task_result(0.9, 0.7, low=0.8))
     found["synthetic"] = True
-    sentences = verdict(found)
+    sentences = verdict(results(found))
     assert sentences["finding"].startswith("On synthetic patients") and "real patients" in sentences["limits"]
     assert sentences["next_steps"].startswith("On your own data: ")
 
@@ -132,4 +132,4 @@ def test_all_that_stands_beside_the_score_must_be_beaten():
 def test_as_many_folds_are_advised_as_there_are_groups():
     found = metrics(view=task_result(0.9, 0.7, low=0.8))
     found["split"]["parts"] = {"train": {"groups": 2}, "val": {"groups": 1}, "test": {"groups": 1}}
-    assert "--folds 4" in verdict(found)["next_steps"]
+    assert "--folds 4" in verdict(results(found))["next_steps"]

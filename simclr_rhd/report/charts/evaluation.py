@@ -1,4 +1,4 @@
-"""Pictures of how far the scores can be trusted: calibration, labels needed, single lesions, comparators.
+"""Pictures of how far the scores can be trusted: calibration, labels needed, baselines.
 
 A figure that is None cannot be computed: it is left out, and where nothing else says so, the picture does.
 
@@ -6,46 +6,35 @@ Notation: B bins.
 """
 
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from simclr_rhd.report.charts.style import (
-    COLOURS,
-    GRID,
-    MARKERS,
-    MUTED,
-    PALE,
-    PAPER,
-    Names,
-    abbreviation_notes,
-    save_png,
-    short_names,
-    whole_percent,
-)
+from simclr_rhd.evaluation.scores.records import Score
+from simclr_rhd.evaluation.target_details import EfficiencyPoint, Reliability
+from simclr_rhd.report.charts.style import COLOURS, GRID, MARKERS, MUTED, PALE, PAPER, save_png
 
 LINE_STYLES = ("-", "--", "-.", ":")
+LineStyle = tuple[str, str, str]  # colour, marker and line
+EfficiencyCurves = Mapping[str, Sequence[EfficiencyPoint]]  # by method
 NOT_COMPUTABLE = "cannot be computed"
-OUTCOMES = ("found", "missed", "false\nalarm", "rightly\nabsent")
 
 
 def plot_reliability(
     path: Path,
     task: str,
-    before: dict[str, Any],
-    after: dict[str, Any],
+    before: Reliability,
+    after: Reliability,
     *,
     temperatures: Sequence[float],
     note: str,
 ) -> None:
-    """How often a prediction is right, by how sure the model was, before and after the calibration.
+    """Draw how often a prediction is right, by its confidence, before and after the calibration.
 
-    `before` and `after` have confidence, accuracy and count, lists over B bins of equal width on [0, 1] with
-    None for the mean confidence and the accuracy of an empty bin, and ece (None where it cannot be computed).
+    The B bins are of equal width on [0, 1]; `temperatures` are those of the folds.
     """
     footnotes = [
         "Confidence: the probability of the most probable class. On the dashed line 80 of 100 predictions of "
@@ -65,7 +54,7 @@ def plot_reliability(
             (above[0], below[0], before, "before"),
             (above[1], below[1], after, f"after (T = {divided})"),
         ):
-            error = NOT_COMPUTABLE if bins["ece"] is None else f"{bins['ece']:.3f}"
+            error = NOT_COMPUTABLE if bins.ece is None else f"{bins.ece:.3f}"
             axes.set(title=f"{heading}: ECE {error}")
             axes.set_box_aspect(0.8)
             draw_reliability(axes, bars, bins)
@@ -73,24 +62,21 @@ def plot_reliability(
         below[0].set(ylabel="predictions")
 
 
-def draw_reliability(axes: Any, bars: Any, bins: dict[str, Any]) -> None:
+def draw_reliability(axes: Any, bars: Any, bins: Reliability) -> None:
     """The share that is right by confidence on `axes`, below it on `bars` how many predictions there are."""
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle="--", linewidth=1.2)
     _calibration_marks(axes, bins)
-    counts = np.asarray(bins["count"])
+    counts = np.asarray(bins.count)
     edges = np.linspace(0, 1, len(counts) + 1)
     bars.bar(edges[:-1], counts, np.diff(edges), align="edge", color=PALE, edgecolor=PAPER)
     bars.set(xlabel="confidence", xlim=(0, 1))
 
 
-def plot_label_efficiency(
-    path: Path, curves: dict[str, dict[str, list[dict[str, Any]]]], *, level: str, note: str
-) -> None:
-    """Balanced accuracy by the number of labelled training groups, one panel a task.
+def plot_label_efficiency(path: Path, curves: dict[str, EfficiencyCurves], *, level: str, note: str) -> None:
+    """Draw balanced accuracy by the number of labelled training groups, one panel a target.
 
-    `curves` are {task: {name: [{"fraction", "groups", "balanced_accuracy", "low", "high"}]}}; `level` says
-    what is counted, 'video' or 'frame'.
+    `curves` are {target: curves}; `level` is what is counted, 'video' or 'frame'.
     """
     footnotes = [
         "Each point is a head trained on some of the labelled training groups (patients, or videos where no "
@@ -100,8 +86,8 @@ def plot_label_efficiency(
     ]
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
-    looks = assign_line_styles(curves)
-    names = list(looks)
+    styles = assign_line_styles(curves)
+    names = list(styles)
     texts = [textwrap.fill(name.lstrip("_ "), 24) for name in names]  # "_" would hide it
     height = max(3.6 * rows, 1 + sum(0.12 + 0.16 * (1 + text.count("\n")) for text in texts))  # inches
     title = f"What labels are worth: balanced accuracy per {level} by number of labelled groups"
@@ -109,121 +95,76 @@ def plot_label_efficiency(
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):
             axes.set(title=textwrap.fill(task.capitalize(), 28))
-            draw_efficiency(axes, of_task, looks)
+            draw_efficiency(axes, of_task, styles)
         for axes in panels[len(curves) :]:
             axes.set_axis_off()
-        handles = [_legend_handle(panels[0], look) for look in looks.values()]
-        look = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "fontsize": 9, "handlelength": 3}
-        panels[columns - 1].legend(handles, texts, **look)
+        handles = [_legend_handle(panels[0], style) for style in styles.values()]
+        panels[columns - 1].legend(
+            handles, texts, loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=9, handlelength=3
+        )
 
 
-def assign_line_styles(curves: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str, str]]:
-    """{name: colour, marker and line} of all names in {task: {name: ...}}."""
+def assign_line_styles(curves: Mapping[str, EfficiencyCurves]) -> dict[str, LineStyle]:
+    """{method: its line style} of all methods in {target: curves}."""
     names = dict.fromkeys(name for of_task in curves.values() for name in of_task)
     return dict(
         zip(names, zip(cycle(COLOURS), cycle(MARKERS), cycle(LINE_STYLES), strict=False), strict=False)
     )
 
 
-def draw_efficiency(
-    axes: Any, curves: dict[str, list[dict[str, Any]]], line_styles: dict[str, tuple[str, str, str]]
-) -> None:
-    """The curves of one task of `plot_label_efficiency`, without a legend."""
+def draw_efficiency(axes: Any, curves: EfficiencyCurves, line_styles: Mapping[str, LineStyle]) -> None:
+    """Draw the curves of one target of `plot_label_efficiency`, without a legend."""
     axes.set(xlabel="training groups", ylabel="balanced accuracy", ylim=(0, 1))
     for number, (name, points) in enumerate(curves.items()):
         shift = (number - (len(curves) - 1) / 2) * min(3.5, 14 / len(curves))
         _plot_with_range(axes, name, points, line_styles[name], shift=shift)
-    _set_group_axis(axes, [point["groups"] for points in curves.values() for point in points])
-
-
-def plot_lesions(
-    path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluable: Names, note: str
-) -> None:
-    """Of each lesion how often it is found, missed, said where it is not, and rightly not said.
-
-    `counts` are {lesion: [[absent said absent, absent said present], [present said absent, present said
-    present]]}; `level` says what is counted; the lesions that are `not_evaluable` are marked.
-    """
-    import seaborn
-
-    tables = np.array([np.asarray(table, dtype=np.int64) for table in counts.values()])  # (L, 2, 2)
-    cells = tables[:, [1, 1, 0, 0], [1, 0, 1, 0]]  # (L, 4), as OUTCOMES
-    totals = tables.sum(axis=2)[:, [1, 1, 0, 0]]  # of present, of absent
-    percent = np.where(totals > 0, 100 * cells / np.maximum(totals, 1), np.nan)
-    written = [[whole_percent(value) for value in row] for row in percent]
-    shorts = short_names(list(counts))
-    ticks = [short + "*" * (name in not_evaluable) for short, name in zip(shorts, counts, strict=True)]
-    counted = [f"{tick} ({row[0]} / {row[2]})" for tick, row in zip(ticks, totals, strict=True)]
-    panels = (
-        ("count", cells, cells, ticks, max(1, cells.max())),
-        ("per cent (of present / of absent)", percent, written, counted, 100),
-    )
-    footnotes = [
-        "Found and missed: where the lesion is present. False alarm and rightly absent: where it is not."
-    ]
-    footnotes += ["* cannot be evaluated: not in both training and test"] * bool(not_evaluable)
-    footnotes += ["grey: none here"] * bool((totals == 0).any()) + abbreviation_notes(shorts, list(counts))
-    look: Any = {"cmap": "Blues", "cbar": False, "linewidths": 0.6, "linecolor": "white"}
-    title = f"Lesions, each by itself: {level}"
-    with save_png(
-        path, title, size=(10.5, 0.46 * len(counts) + 1.4), note=note, footnotes=footnotes
-    ) as figure:
-        for axes, (title, values, texts, rows, most) in zip(figure.subplots(1, 2), panels, strict=True):
-            nothing = np.isnan(values)
-            seaborn.heatmap(values, ax=axes, annot=texts, fmt="", vmin=0, vmax=most, mask=nothing, **look)
-            axes.set(title=title, facecolor=GRID)
-            axes.tick_params(length=0, labelsize=9)
-            axes.set_yticks(np.arange(len(counts)) + 0.5, rows, rotation=0)
-            axes.set_xticks(np.arange(4) + 0.5, OUTCOMES)
+    _set_group_axis(axes, [point.groups for points in curves.values() for point in points])
 
 
 def plot_forest(
     path: Path,
-    task: str,
-    rows: Sequence[tuple[str, float | None, float | None, float | None]],
+    title: str,
+    rows: Sequence[tuple[str, Score]],
     *,
     ours: Collection[int] = (0,),
     chance: float,
-    level: str,
     note: str,
 ) -> None:
-    """Balanced accuracy of the model and of what it is compared with.
+    """Draw the balanced accuracy of the model and of what it is compared with.
 
-    `rows` are (name, value, low, high), figures in [0, 1] or None; `ours` are those of the model; `chance`
-    is the value of a model that guesses; `level` says what is counted.
+    `rows` are names and scores; `ours` are those of the model; `chance` is the score of a model that guesses.
     """
     footnotes = [
         "Higher is better. Bars: 95 % interval. Dashed: chance, what guessing or one class for all gives."
     ]
-    names = [textwrap.fill(name, 32) for name, *_ in rows]
+    names = [textwrap.fill(name, 32) for name, _ in rows]
     lines = sum(max(2, 1 + name.count("\n")) for name in names)
     places = range(len(rows))
-    title = f"{task.capitalize()}: the model and what it must beat, {level}"
     with save_png(path, title, size=(8.5, 0.19 * lines + 0.9), note=note, footnotes=footnotes) as figure:
         axes = figure.subplots()
         axes.axvline(chance, color=MUTED, linestyle="--", linewidth=1.2)
-        for place, (_, value, low, high) in zip(places, rows, strict=True):
+        for place, (_, score) in zip(places, rows, strict=True):
             colour, marker = (COLOURS[0], "D") if place in ours else (MUTED, "o")
-            if value is not None:
-                axes.plot(value, place, marker, color=colour, clip_on=False)
-            if value is not None and low is not None and high is not None:
-                axes.hlines(place, low, high, color=colour, linewidth=2)
+            if score.value is not None:
+                axes.plot(score.value, place, marker, color=colour, clip_on=False)
+            if score.value is not None and score.interval:
+                axes.hlines(place, *score.interval, color=colour, linewidth=2)
         axes.set(xlabel="balanced accuracy", xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
         axes.grid(axis="x", color=GRID, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_yticks(places, names)
-        look: Any = {"color": MUTED, "ha": "center", "transform": axes.get_xaxis_transform()}
-        axes.text(chance, 1.02, f"chance {chance:.2f}", **look)
-        said = axes.secondary_yaxis("right")
-        said.set_yticks(places, [_format_interval(*figures) for _, *figures in rows])
-        said.tick_params(length=0, pad=12)
-        for line in (axes.spines["left"], said.spines["right"]):
+        above = axes.get_xaxis_transform()
+        axes.text(chance, 1.02, f"chance {chance:.2f}", color=MUTED, ha="center", transform=above)
+        figures = axes.secondary_yaxis("right")
+        figures.set_yticks(places, [_format_interval(score) for _, score in rows])
+        figures.tick_params(length=0, pad=12)
+        for line in (axes.spines["left"], figures.spines["right"]):
             line.set_visible(False)
 
 
-def _calibration_marks(axes: Any, bins: dict[str, Any]) -> None:
+def _calibration_marks(axes: Any, bins: Reliability) -> None:
     """A point for each bin that is not empty, and its distance from the diagonal."""
-    points = np.array([bins["confidence"], bins["accuracy"], bins["count"]], dtype=float)  # None becomes NaN
+    points = np.array([bins.confidence, bins.accuracy, bins.count], dtype=float)  # None becomes NaN
     confidence, accuracy, count = points[:, np.isfinite(points).all(axis=0)]
     if not count.size:
         axes.text(0.5, 0.25, "no predictions", color=MUTED, ha="center")
@@ -234,13 +175,16 @@ def _calibration_marks(axes: Any, bins: dict[str, Any]) -> None:
 
 
 def _plot_with_range(
-    axes: Any, name: str, points: list[dict[str, Any]], line_style: tuple[str, str, str], *, shift: float
+    axes: Any, name: str, points: Sequence[EfficiencyPoint], line_style: LineStyle, *, shift: float
 ) -> None:
     """A line through the known points, with bars, all `shift` points (1/72 inch) to the right."""
     from matplotlib.transforms import ScaledTranslation
 
-    keys = ("groups", "balanced_accuracy", "low", "high")
-    known = [[point[key] for key in keys] for point in points if point["balanced_accuracy"] is not None]
+    known = [
+        (point.groups, point.balanced_accuracy, point.low, point.high)
+        for point in points
+        if point.balanced_accuracy is not None
+    ]
     if not known:
         return
     groups, value, low, high = np.array(known, dtype=float).T  # None becomes NaN
@@ -252,13 +196,13 @@ def _plot_with_range(
     axes.vlines(groups[ranged], low[ranged], high[ranged], linewidth=1, alpha=0.6, **shared)
 
 
-def _legend_handle(axes: Any, line_style: tuple[str, str, str]) -> Any:
+def _legend_handle(axes: Any, line_style: LineStyle) -> Any:
     """What stands for a line in the legend."""
     colour, marker, line = line_style
     return axes.plot([], [], color=colour, marker=marker, linestyle=line, ms=4.5)[0]
 
 
-def _set_group_axis(axes: Any, groups: Sequence[int]) -> None:
+def _set_group_axis(axes: Any, groups: Sequence[float]) -> None:
     """The axis of group numbers, logarithmic where they span a factor of ten."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
@@ -277,7 +221,7 @@ def _set_group_axis(axes: Any, groups: Sequence[int]) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
-def _format_interval(value: float | None, low: float | None, high: float | None) -> str:
-    if value is None:
+def _format_interval(score: Score) -> str:
+    if score.value is None:
         return NOT_COMPUTABLE
-    return f"{value:.2f}" + (f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else "")
+    return f"{score.value:.2f}" + (" ({:.2f} to {:.2f})".format(*score.interval) if score.interval else "")

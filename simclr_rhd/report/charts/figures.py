@@ -1,6 +1,7 @@
-"""Which pictures a run draws, and from what."""
+"""The pictures of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,82 @@ import numpy as np
 
 from simclr_rhd.core import file_names
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.evaluation.results import RunResults, TargetResult, TaskResult
+from simclr_rhd.evaluation.scores.records import Score
+from simclr_rhd.evaluation.target_details import Reliability
 from simclr_rhd.report.charts import evaluation as plots_evaluation
 from simclr_rhd.report.charts import pretraining as plots_pretraining
 from simclr_rhd.report.charts import tasks as plots_tasks
+from simclr_rhd.report.charts.confusion import plot_confusion, plot_lesions
 from simclr_rhd.report.charts.style import short_names
-from simclr_rhd.report.summary import (
-    METHOD_NAMES,
-    baseline_scores,
-    chance_accuracy,
-    label_curves,
-    primary_level,
-)
+from simclr_rhd.report.wording import method_name
 from simclr_rhd.ssl.augment import AugmentConfig, eval_view, sample_view_params, to_uint8, two_views
 
 N_VIEWS = 16  # of one frame, to be looked at
 
 
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of a run: their folder, and what must stand on each of them."""
+
+    save_dir: Path
+    note: str
+
+    def draw_task(self, task: str, result: TaskResult, tested: str) -> None:
+        """Draw what is predicted, what must be beaten, and how reliable probabilities are."""
+        path = self.save_dir / file_names.CONFUSION_MATRIX.format(task)
+        missing = [row["class"] for row in result.not_evaluable]
+        confusions = {name: of.test["frame"].confusion for name, of in result.targets.items()}
+        if result.multilabel:
+            plot_lesions(path, dict(confusions), level=tested, not_evaluable=missing, note=self.note)
+            names = short_names(list(result.targets))
+        else:
+            title = f"{task.capitalize()}: confusion matrix, {tested}"
+            (matrix,) = confusions.values()
+            plot_confusion(path, title, matrix, result.classes, not_evaluable=missing, note=self.note)
+            names = [""]
+        targets = dict(zip(names, result.targets.values(), strict=True))
+        if known := {name: target for name, target in targets.items() if target.primary_level}:
+            self._draw_comparison(task, known)
+            self._draw_reliability(task, list(known.values()))
+
+    def _draw_comparison(self, task: str, targets: Mapping[str, TargetResult]) -> None:
+        first = next(iter(targets.values()))
+        level = first.primary_level or ""
+        rows: list[tuple[str, Score]] = []
+        ours = []
+        for target, result in targets.items():
+            ours.append(len(rows))
+            rows += [
+                (f"{target}: {name}" if target else name, score)
+                for name, score in _compared_scores(result, level)
+            ]
+        plots_evaluation.plot_forest(
+            self.save_dir / file_names.COMPARISON.format(task),
+            f"{task.capitalize()}: the model and what it must beat, per {level}",
+            rows,
+            ours=ours,
+            chance=first.chance_accuracy(level),
+            note=self.note,
+        )
+
+    def _draw_reliability(self, task: str, targets: Sequence[TargetResult]) -> None:
+        calibrations = [target.calibration for target in targets if target.calibration]
+        head = targets[0].head
+        plots_evaluation.plot_reliability(
+            self.save_dir / file_names.RELIABILITY.format(task),
+            task,
+            _pool_reliability([of.before for of in calibrations]),
+            _pool_reliability([of.after for of in calibrations]),
+            temperatures=head.temperature if head else [],
+            note=self.note,
+        )
+
+
 def draw_charts(
     dataset: Dataset,
     history: list[dict[str, Any]],
-    metrics: dict[str, Any],
+    results: RunResults,
     views: tuple[np.ndarray, np.ndarray],
     *,
     save_dir: Path,
@@ -37,134 +94,80 @@ def draw_charts(
     Args:
         dataset: the data.
         history: all records of the run's epochs.
-        metrics: the content of `metrics.json`.
+        results: of the run.
         views: of `sample_views`.
         save_dir: where the pictures go.
     """
-    note = warning_note(metrics)
+    note = warning_note(results)
     epochs = [row for row in history if row["phase"] == "simclr"]
     plots_pretraining.plot_simclr_loss(save_dir / file_names.TRAINING_LOSS, epochs, note=note)
     plots_pretraining.plot_simclr_diagnostics(save_dir / file_names.DIAGNOSTICS, epochs, note=note)
     plots_pretraining.plot_views(save_dir / file_names.VIEWS, *views, note=note)
-    for task, result in metrics["tasks"].items():
-        if "skipped" in result:
-            continue
+    tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
+    for task in learnt_tasks(results):
         of_head = [row for row in history if row["phase"] == task]
         plots_tasks.plot_head_loss(
             save_dir / file_names.CLASSIFIER_LOSS.format(task), task, of_head, note=note
         )
-        tested = "frames of all folds" if len(dataset.folds) > 1 else "frames of the test part"
-        draw = _draw_lesions if "lesions" in result else _draw_task
-        draw(task, result, tested, save_dir=save_dir, note=note)
-    if by_groups := label_curves(metrics):
+        _Pictures(save_dir, note).draw_task(task, results.tasks[task], tested)
+    if curves := efficiency_curves(results):
         path = save_dir / file_names.LABEL_EFFICIENCY
-        plots_evaluation.plot_label_efficiency(path, by_groups, level="video", note=note)
+        plots_evaluation.plot_label_efficiency(path, curves, level="video", note=note)
 
 
-def warning_note(metrics: dict[str, Any]) -> str:
+def warning_note(results: RunResults) -> str:
     """What must stand on every picture of a run."""
     marks = {
-        "SYNTHETIC demo data": metrics["synthetic"],
-        "LEAKY split: says nothing about new patients": metrics["split"]["leaky"],
+        "SYNTHETIC demo data": results.synthetic,
+        "LEAKY split: says nothing about new patients": results.split.leaky,
     }
     return " · ".join(text for text, holds in marks.items() if holds)
 
 
-def _draw_task(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
-    confusion = save_dir / file_names.CONFUSION_MATRIX.format(task)
-    plots_tasks.plot_confusion(
-        confusion,
-        task,
-        result["test"]["frame"]["confusion"],
-        result["classes"],
-        level=tested,
-        note=note,
-        not_evaluable=[row["class"] for row in result["not_evaluable"]],
-    )
-    _draw_targets(task, {"": result}, save_dir=save_dir, note=note)
+def learnt_tasks(results: RunResults) -> list[str]:
+    """The tasks that were not skipped."""
+    return [task for task in results.tasks if task not in results.skipped]
 
 
-def _draw_lesions(task: str, result: dict[str, Any], tested: str, *, save_dir: Path, note: str) -> None:
-    path = save_dir / file_names.CONFUSION_MATRIX.format(task)
-    plots_evaluation.plot_lesions(
-        path,
-        {name: of_lesion["test"]["frame"]["confusion"] for name, of_lesion in result["lesions"].items()},
-        level=tested,
-        not_evaluable=[row["class"] for row in result["not_evaluable"]],
-        note=note,
-    )
-    shorts = dict(zip(short_names(list(result["lesions"])), result["lesions"].values(), strict=True))
-    _draw_targets(task, shorts, save_dir=save_dir, note=note)
+def efficiency_curves(results: RunResults) -> dict[str, plots_evaluation.EfficiencyCurves]:
+    """{target: {method in words: points}} of what labels are worth, where that was asked for."""
+    return {
+        name: {method_name(method): points for method, points in result.label_efficiency.items()}
+        for name, result in results.targets.items()
+        if result.label_efficiency is not None
+    }
 
 
-def _draw_targets(task: str, targets: dict[str, dict[str, Any]], *, save_dir: Path, note: str) -> None:
-    """What must be beaten, and how reliable probabilities are: of a task, or of its lesions together."""
-    known = {name: result for name, result in targets.items() if primary_level(result)}
-    if not known:
-        return
-    comparison = save_dir / file_names.COMPARISON.format(task)
-    reliability = save_dir / file_names.RELIABILITY.format(task)
-    level = primary_level(next(iter(known.values()))) or ""
-    rows: list[tuple[str, float | None, float | None, float | None]] = []
-    ours, chances = [], []
-    for question, result in known.items():
-        ours.append(len(rows))
-        rows += [
-            (f"{question}: {name}" if question else name, *_score_and_interval(of))
-            for name, of in _compared_scores(result, level)
-        ]
-        chances.append(chance_accuracy(result, level))
-    plots_evaluation.plot_forest(
-        comparison, task, rows, ours=ours, chance=chances[0], level=f"per {level}", note=note
-    )
-    first = next(iter(known.values()))
-    before, after = (
-        _pool_calibration([of["calibration"][when] for of in known.values()]) for when in ("before", "after")
-    )
-    plots_evaluation.plot_reliability(
-        reliability, task, before, after, temperatures=first["head"]["temperature"], note=note
-    )
-
-
-def _compared_scores(result: dict[str, Any], level: str) -> list[tuple[str, dict[str, Any]]]:
-    """Names and scores of the model and of what it is compared with."""
-    rows = [("this program", result["test"][level])]
-    rows += [("fine-tuned", result["finetuned"]["test"][level])] if "finetuned" in result else []
-    return rows + [
-        (METHOD_NAMES.get(who, who), baseline_scores(result, who, level)) for who in result["baselines"]
+def _compared_scores(result: TargetResult, level: str) -> list[tuple[str, Score]]:
+    """Balanced accuracy of the model and of what it is compared with."""
+    ours = {"this program": result.test} | ({"fine-tuned": result.finetuned.test} if result.finetuned else {})
+    return [(name, levels[level]["balanced_accuracy"]) for name, levels in ours.items()] + [
+        (method_name(baseline), result.baseline_score(baseline, level)) for baseline in result.baselines
     ]
 
 
-def _score_and_interval(scores: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
-    low, high = scores["ci95"].get("balanced_accuracy") or (None, None)
-    return scores["balanced_accuracy"], low, high
+def _pool_reliability(parts: Sequence[Reliability]) -> Reliability:
+    """The reliability of several targets' predictions: means over all of a bin."""
+    counts = np.array([part.count for part in parts])  # (targets, bins)
+    n = counts.sum(axis=0)
 
-
-def _pool_calibration(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The reliability of several questions' predictions: means over all of a bin."""
-    counts = np.array([part["count"] for part in parts])  # (questions, bins)
-
-    def mean(name: str) -> list[float | None]:
-        values = np.array([[value or 0.0 for value in part[name]] for part in parts])
-        sums, n = (values * counts).sum(axis=0), counts.sum(axis=0)
+    def mean(values: Sequence[Sequence[float | None]]) -> list[float | None]:
+        known = np.array([[value or 0.0 for value in of_part] for of_part in values])
+        sums = (known * counts).sum(axis=0)
         return [float(total / k) if k else None for total, k in zip(sums, n, strict=True)]
 
-    found = {name: mean(name) for name in ("confidence", "accuracy")}
-    gaps = [
-        abs(a - c)
-        for a, c in zip(found["accuracy"], found["confidence"], strict=True)
-        if a is not None and c is not None
-    ]
-    used = counts.sum(axis=0)[counts.sum(axis=0) > 0]
+    confidence, accuracy = mean([part.confidence for part in parts]), mean([part.accuracy for part in parts])
+    gaps = [abs(a - c) for a, c in zip(accuracy, confidence, strict=True) if a is not None and c is not None]
+    used = n[n > 0]
     ece = float(np.dot(gaps, used) / used.sum()) if len(used) else None
-    return found | {"count": counts.sum(axis=0).tolist(), "ece": ece}
+    return Reliability(ece, confidence, accuracy, n.tolist())
 
 
 def draw_maps(
     dataset: Dataset,
     maps: Mapping[str, np.ndarray],
     mapped: np.ndarray,
-    metrics: dict[str, Any],
+    results: RunResults,
     *,
     save_dir: Path,
 ) -> None:
@@ -174,24 +177,21 @@ def draw_maps(
         dataset: the data.
         maps: {method: (m, 2)}.
         mapped: (m,) which of the labelled frames the points are.
-        metrics: the content of `metrics.json`.
+        results: of the run.
         save_dir: where the pictures go.
     """
     rows, labels = dataset.labelled()[mapped], dataset.labels
-    for task in (task for task, result in metrics["tasks"].items() if "skipped" not in result):
+    for task in learnt_tasks(results):
+        frames = plots_tasks.MappedFrames(
+            labels.values[task][rows],
+            labels.classes[task],
+            np.array(labels.videos)[rows],
+            dataset.part[rows],
+            left_out=len(dataset.labelled()) - len(rows),
+        )
         for method, points in maps.items():
-            plots_tasks.plot_embedding(
-                save_dir / file_names.EMBEDDING_MAPS[method].format(task),
-                method,
-                points,
-                task,
-                labels.values[task][rows],
-                labels.classes[task],
-                np.array(labels.videos)[rows].tolist(),
-                parts=dataset.part[rows].tolist(),
-                left_out=len(dataset.labelled()) - len(rows),
-                note=warning_note(metrics),
-            )
+            path = save_dir / file_names.EMBEDDING_MAPS[method].format(task)
+            plots_tasks.plot_embedding(path, task, method, points, frames, note=warning_note(results))
 
 
 def sample_views(

@@ -14,6 +14,7 @@ from simclr_rhd.report.charts.style import (
     MARKERS,
     MUTED,
     Epochs,
+    LossCurves,
     has_several_view_sizes,
     mark_view_sizes,
     plot_losses,
@@ -55,7 +56,7 @@ def plot_simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
     """
     bounds, footnotes = loss_bounds(epochs)
     title = "Pretraining: contrastive loss (NT-Xent)"
-    plot_losses(path, title, epochs, held_out="held-out", bounds=bounds, note=note, footnotes=footnotes)
+    plot_losses(path, title, LossCurves(epochs, "held-out", bounds), note=note, footnotes=footnotes)
 
 
 def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
@@ -113,8 +114,10 @@ def plot_simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
             draw_diagnostic(axes, [row["epoch"] for row in epochs], curves)
             mark_view_sizes(axes, epochs)
             if axes.lines and any(curves):
-                look = {"fontsize": 9, "handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
-                axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), **look)
+                spacing = {"handlelength": 1.5, "columnspacing": 1, "borderaxespad": 0.2}
+                axes.legend(
+                    loc="lower right", bbox_to_anchor=(1, 1), ncols=len(curves), fontsize=9, **spacing
+                )
 
 
 def diagnostic_curves(epochs: Epochs, name: str) -> dict[str, list[float | None]]:
@@ -150,13 +153,13 @@ def plot_views(path: Path, frame: ArrayLike, views: ArrayLike, *, note: str) -> 
 
 def draw_diagnostic(axes: Any, numbers: Sequence[int], curves: dict[str, list[float | None]]) -> None:
     """Lines through what was measured, at some epochs only; no legend."""
-    look: dict[str, Any] = {"ms": 3.5, "clip_on": False}  # marks on the frame are whole
+    style: dict[str, Any] = {"ms": 3.5, "clip_on": False}  # marks on the frame are whole
     for (name, values), colour, marker in zip(curves.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
         points = np.array([numbers, values], dtype=float)  # None becomes NaN
         points = points[:, np.isfinite(points[1])]
         every = 1 + points.shape[1] // 30
         if points.size:
-            axes.plot(*points, color=colour, label=name or None, marker=marker, markevery=every, **look)
+            axes.plot(*points, color=colour, label=name or None, marker=marker, markevery=every, **style)
     set_epoch_axis(axes, numbers)
     axes.ticklabel_format(axis="y", style="plain", useOffset=False)  # an offset would be in the title's place
     if not axes.lines:

@@ -1,4 +1,4 @@
-"""What all pictures have in common: the page, how it looks, and names short enough for it.
+"""Style that all pictures share: the sheet, its colours, and names short enough for it.
 
 A picture on disk has a title, below it the `note` that qualifies it ("" for none), and a foot that explains
 what is abbreviated; it is written to its path, whole or not at all. A chart of the report is an SVG as wide
@@ -11,8 +11,9 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def short_name(name: str) -> str:
     name = " ".join(name.split()).lstrip("_ ")  # matplotlib drops legend entries that start with "_"
     if " + " in name:
         name = " + ".join(map(short_name, name.split(" + ")))
-    elif found := ABBREVIATION.search(name):
-        return found[1]
-    elif found := LESION.fullmatch(name):
-        return (found[1][0] + found[2][0].lower().replace("p", "vp")).upper()
+    elif match := ABBREVIATION.search(name):
+        return match[1]
+    elif match := LESION.fullmatch(name):
+        return (match[1][0] + match[2][0].lower().replace("p", "vp")).upper()
     elif name.lower() == "not applicable":
         return "N/A"
     return name if len(name) <= MAX_LABEL_CHARS else name[: MAX_LABEL_CHARS - 1].rstrip() + "…"
@@ -102,12 +103,12 @@ def save_png(
         gap = 0.08  # to the lines above and below
         rect = (0.01, (below + gap) / height, 0.98, (size[1] - 2 * gap) / height)
         figure.get_layout_engine().set(rect=rect)
-        for lines, y, look in (
+        for lines, y, style in (
             (titles, height - 0.12, {"fontsize": 13, "weight": "bold"}),
             (notes, height - above + 0.03, {"color": ALARM, "weight": "bold"}),
             (feet, below - 0.1, {"color": MUTED, "fontsize": 8.5}),
         ):
-            figure.text(0.15 / width, y / height, "\n".join(lines), va="top", **look)
+            figure.text(0.15 / width, y / height, "\n".join(lines), va="top", **style)
         yield figure
         with atomic_write(path) as part:
             figure.savefig(part, format="png", metadata={"Software": None})
@@ -144,7 +145,7 @@ def _with_theme_colours(text: str) -> str:
     """An SVG in which the colours of `DARK` are what the reader's theme makes of them."""
     names = {light.lower(): f"--c{number}" for number, light in enumerate(DARK)}
     text = re.sub(
-        "#[0-9a-f]{6}", lambda found: f"var({names[found[0]]})" if found[0] in names else found[0], text
+        "#[0-9a-f]{6}", lambda match: f"var({names[match[0]]})" if match[0] in names else match[0], text
     )
     light, dark = (
         "".join(f"{name}:{colour};" for name, colour in zip(names.values(), colours, strict=True))
@@ -154,32 +155,36 @@ def _with_theme_colours(text: str) -> str:
     return text[text.index("<svg") :].replace(">", ">" + style, 1)
 
 
-def plot_losses(
-    path: Path,
-    title: str,
-    epochs: Epochs,
-    *,
-    held_out: str,
-    bounds: dict[str, float],
-    note: str,
-    footnotes: Names,
-) -> None:
-    """A picture of the loss by epoch: in training, and on the frames that are `held_out`.
+@dataclass(frozen=True)
+class LossCurves:
+    """The loss by epoch: in training, and on other frames.
 
-    `epochs` are records with epoch, loss, val_loss (None where not known) and best; the last one marked as
-    best is the one whose weights were kept. `bounds` are drawn as dashed lines with their names.
+    Attributes:
+        epochs: records with epoch, loss, val_loss (None where not known) and best; the last one marked as
+            best is the one whose weights were kept.
+        val_name: the name of the other frames, 'held-out' or 'validation'.
+        bounds: {name: loss}, drawn as dashed lines.
     """
+
+    epochs: Epochs
+    val_name: str
+    bounds: Mapping[str, float] = field(default_factory=dict)
+
+
+def plot_losses(path: Path, title: str, curves: LossCurves, *, note: str, footnotes: Names) -> None:
+    """Draw a picture of the loss by epoch."""
     with save_png(path, title, size=(8.5, 4.8), note=note, footnotes=footnotes) as figure:
         axes = figure.subplots()
-        draw_losses(axes, epochs, held_out=held_out, bounds=bounds)
+        draw_losses(axes, curves)
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=9)
 
 
-def draw_losses(axes: Any, epochs: Epochs, *, held_out: str, bounds: dict[str, float]) -> None:
-    """The curves of `plot_losses`, without their legend."""
+def draw_losses(axes: Any, curves: LossCurves) -> None:
+    """Draw the loss by epoch, without a legend."""
+    epochs, bounds = curves.epochs, curves.bounds
     numbers = [row["epoch"] for row in epochs]
     marker = "o" if len(epochs) < 30 else ""  # one epoch makes no line
-    for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", held_out, COLOURS[1])):
+    for key, part, colour in (("loss", "training", COLOURS[0]), ("val_loss", curves.val_name, COLOURS[1])):
         curve = np.array([row[key] for row in epochs], dtype=float)  # None becomes NaN
         if np.isfinite(curve).any():
             axes.plot(numbers, curve, color=colour, label=f"{part} frames", marker=marker, ms=3.5)

@@ -5,28 +5,18 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
-from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis, to_svg
-from simclr_rhd.report.compare.load_run import Curve
-from simclr_rhd.report.page.webpage import svg_uri
-from simclr_rhd.report.summary import join_words
+from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis
+from simclr_rhd.report.compare.load_run import Curve, CurveKey
+from simclr_rhd.report.wording import join_words
 
-LINE_STYLES: Sequence[Any] = (
-    "-",
-    "--",
-    ":",
-    "-.",
-    (0, (6, 1, 1, 1, 1, 1)),
-)  # 5 styles, 8 colours: 40 that differ
+# 5 styles, 8 colours: 40 that differ
+LINE_STYLES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 LEGEND_ROW_INCHES = 0.16  # inches
 DATA_SETTING = "the data"
-FRAME_SETTINGS = (
-    DATA_SETTING,
-    "--seed",
-    "--group-by",
-    "--folds",
-    "--pretrain-per-fold",
-)  # decide which frames are in which part
+# Settings that decide which frames are in which part
+FRAME_SETTINGS = (DATA_SETTING, "--seed", "--group-by", "--folds", "--pretrain-per-fold")
 _VIEW_SETTINGS = (
     "--augment",
     "--crop-min",
@@ -49,7 +39,7 @@ _LOSS_SETTINGS = (
 
 @dataclass(frozen=True)
 class Chart:
-    """What a chart shows.
+    """A figure by epoch.
 
     Attributes:
         title: of the chart.
@@ -85,10 +75,8 @@ CHARTS = {
 }
 
 
-def charts(
-    runs: Mapping[str, Mapping[tuple[str, str], Curve]], *, differing: Collection[str]
-) -> list[dict[str, str]]:
-    """Panels of the macro `charts`: every figure that some run measured.
+def charts(runs: Mapping[str, Mapping[CurveKey, Curve]], *, differing: Collection[str]) -> list[Panel]:
+    """Panels of every figure that some run measured.
 
     Args:
         runs: {name of a run: {(figure, task or ''): curve}}.
@@ -104,25 +92,22 @@ def charts(
     ]
 
 
-def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> dict[str, str]:
+def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> Panel:
     caption = chart.meaning[0].upper() + chart.meaning[1:]
-    for says, settings in (
+    for difference, settings in (
         ("not on one scale", chart.scale_settings),
         ("measured on other frames", FRAME_SETTINGS),
     ):
         if unlike := [name for name in settings if name in differing]:
-            caption += f" Runs {says}: {join_words(unlike)} {'differ' if len(unlike) > 1 else 'differs'}."
+            verb = "differ" if len(unlike) > 1 else "differs"
+            caption += f" Runs {difference}: {join_words(unlike)} {verb}."
     rows = -(-len(runs) // 2)
+    alt_text = " ".join(
+        _describe_curve(name, curve, lower_is_better=chart.lower_is_better) for name, curve in runs.items()
+    )
     size = PANEL_INCHES[0], PANEL_INCHES[1] + LEGEND_ROW_INCHES * max(0, rows - 2)
-    return {
-        "title": f"{task}: {chart.title}" if task else chart.title,
-        "caption": caption,
-        "alt_text": " ".join(
-            _describe_curve(name, curve, lower_is_better=chart.lower_is_better)
-            for name, curve in runs.items()
-        ),
-        "image": svg_uri(to_svg(lambda figure: _draw(figure.subplots(), runs), size=size)),
-    }
+    title = f"{task}: {chart.title}" if task else chart.title
+    return draw_panel(title, caption, alt_text, on_axes(_draw, runs), size)
 
 
 def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
@@ -130,17 +115,17 @@ def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
         return f"{name}: not measured."
     best = (min if lower_is_better else max)(curve, key=curve.__getitem__)
     first, last = min(curve), max(curve)
-    told = [
-        f"{what} {curve[at]:.3g} (epoch {at})"
-        for what, at in (("first", first), ("last", last), ("best", best))
+    points = [
+        f"{point} {curve[at]:.3g} (epoch {at})"
+        for point, at in (("first", first), ("last", last), ("best", best))
     ]
-    return f"{name}: {', '.join(told)}."
+    return f"{name}: {', '.join(points)}."
 
 
 def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
     """A line for each run that has any value; of few runs and of many, no two look alike."""
-    looks = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)
-    for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), looks, strict=False)):
+    styles = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)
+    for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), styles, strict=False)):
         numbers = sorted(curve)
         every = 1 + len(numbers) // 10
         if numbers:

@@ -1,6 +1,6 @@
-"""What an earlier run said of the frames that it tested: `predictions.csv`.
+"""Predictions of a finished run for the frames that it tested: `predictions.csv`.
 
-Notation: n tested frames annotated for a question, C classes of it.
+Notation: n tested frames annotated for a target, C classes of it.
 """
 
 import csv
@@ -23,7 +23,7 @@ Row = Mapping[str, str]  # {column: cell}
 
 @dataclass(frozen=True)
 class TestPredictions:
-    """What a run said of the tested frames that are annotated.
+    """Predictions for the tested frames that are annotated.
 
     Attributes:
         paths: n names of frames, all different.
@@ -106,16 +106,17 @@ def parse_predictions(
                 f"{path}: line {row['line']}: true {name!r} is no class in metrics.json; {RECOVERY_ADVICE}"
             )
     p = [[_probability(row, f"p:{name}", path) for name in columns] for row in rows]
-    found = np.array(p, dtype=np.float64).reshape(len(rows), len(columns))
+    probabilities = np.array(p, dtype=np.float64).reshape(len(rows), len(columns))
+    prevalence = np.array([_fold_prevalence(row, prevalences, path) for row in rows if prevalences])
     return TestPredictions(
         paths=[row["path"] for row in rows],
         videos=[row["video"] for row in rows],
         groups=[row["group"] for row in rows],
         true=true,
-        probabilities=found if lesion is None else np.concatenate([1 - found, found], axis=1),
-        prevalence=np.array([_fold_prevalence(row, prevalences, path) for row in rows]).reshape(
-            len(rows), len(classes)
-        )
+        probabilities=probabilities
+        if lesion is None
+        else np.concatenate([1 - probabilities, probabilities], axis=1),
+        prevalence=prevalence.reshape(len(rows), len(classes))
         if prevalences
         else np.ones((len(rows), len(classes))),
     )

@@ -1,4 +1,4 @@
-"""What a report shows beside the figures: charts, frames, maps, and what the model looks at.
+"""Contents of a report beside its figures: charts, frames, maps, and where the model looks.
 
 Notation: n labelled frames, m of them on the maps.
 """
@@ -14,31 +14,38 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.vocabulary import TASKS
-from simclr_rhd.evaluation import curves
-from simclr_rhd.evaluation.results import annotated_rows
+from simclr_rhd.evaluation.curves import roc_and_pr_curves
+from simclr_rhd.evaluation.results import RunResults, TargetResult
+from simclr_rhd.evaluation.scores.samples import at_level
+from simclr_rhd.evaluation.targets import annotated_rows, class_set, target_predictions
 from simclr_rhd.heads.model import Heads
-from simclr_rhd.report.charts import panels
-from simclr_rhd.report.charts.panels import Panel
+from simclr_rhd.report.charts.figures import efficiency_curves
+from simclr_rhd.report.charts.panels import (
+    Panel,
+    head_panel,
+    label_efficiency_panels,
+    pretraining_panels,
+)
+from simclr_rhd.report.charts.target_panels import target_panels
 from simclr_rhd.report.page import embedding_viewer
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
 from simclr_rhd.report.page.gallery import Explainer, FrameCard, Gallery
 from simclr_rhd.report.page.gradcam import grad_cam
 from simclr_rhd.report.page.images import jpeg
 from simclr_rhd.report.page.webpage import data_uri
-from simclr_rhd.report.summary import label_curves, primary_level, target_results
 
 
 @dataclass(frozen=True)
 class TargetSection:
-    """What is shown of a question: a task, or one of its lesions.
+    """Contents for a target: a task, or one of its lesions.
 
     Attributes:
         panels: charts.
         classes: {class: frames of it}.
         failures: {"errors", "uncertain": frames}.
-        explained: frames with what speaks for the class said, see `gallery.Gallery.explained`.
+        explanations: frames with what speaks for the class said, see `gallery.Gallery.explanations`.
         marks: of each class on the maps.
-        stills: {method: address of its map, coloured by class}.
+        static_maps: {method: address of its map, coloured by class}.
     """
 
     panels: list[Panel]
@@ -76,88 +83,95 @@ class ReportData:
     mapped: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True)
+class TestedFrames:
+    """The frames of a run, the n labelled ones, and the probabilities of the tested ones, NaN for others."""
+
+    dataset: Dataset
+    labelled_set: LabelledSet
+    probabilities: Probabilities
+
+
 def mapped_rows(n: int) -> np.ndarray:
     """(m,) which of n labelled frames are on the maps."""
     return np.array(evenly_spaced(n, MAX_POINTS))
 
 
 def collect_report_data(
-    dataset: Dataset,
-    labelled_set: LabelledSet,
-    probabilities: Probabilities,
+    tested: TestedFrames,
     history: Sequence[dict[str, Any]],
-    metrics: Mapping[str, Any],
+    results: RunResults,
     views: tuple[np.ndarray, np.ndarray],
     explainer: Explainer,
 ) -> ReportData:
     """Everything that a report shows of a run, but the maps.
 
     Args:
-        dataset: the frames.
-        labelled_set: the n labelled ones.
-        probabilities: the answers of the tested ones, NaN for others.
+        tested: the frames and their probabilities.
         history: all records of the run's epochs.
-        metrics: the content of `metrics.json`.
+        results: of the run.
         views: a frame (s, s, 3) and random views of it (V, s, s, 3), uint8.
         explainer: see `make_explainer`.
     """
-    gallery, of_run, found = Gallery(dataset, labelled_set), dict(target_results(dict(metrics))), {}
-    for question in labelled_set.targets():
-        result, rows = of_run[question.name], annotated_rows(labelled_set, question, "test")
-        rows = rows[np.isin(question.true[rows], question.evaluable())]
-        level = primary_level(result) or "frame"
-        answers = curves.target_curves(
-            question, probabilities, rows, level, groups=labelled_set.groups, videos=labelled_set.videos
-        )
-        found[question.name] = TargetSection(
-            panels.target_panels(result, answers, level=level),
-            gallery.classes(question),
-            gallery.failures(question, probabilities, rows),
-            gallery.explanations(question, probabilities, rows, explainer),
-            embedding_viewer.class_marks(len(question.classes)),
-        )
-    frame, of_it = views
+    gallery = Gallery(tested.dataset, tested.labelled_set)
+    frame, random_views = views
     epochs = {phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *TASKS)}
     return ReportData(
-        panels.pretraining_panels(epochs["simclr"]),
-        [jpeg(picture.transpose(2, 0, 1)) for picture in (frame, *of_it)],
-        {task: panels.head_panel(epochs[task]) for task in TASKS if epochs[task]},
-        found,
-        panels.label_efficiency_panels(label_curves(dict(metrics))),
-        gallery.pairs(metrics["audit"]["near_identical"]["pairs"]),
-        gallery.pairs(metrics["audit"]["closest"]),
+        pretraining_panels(epochs["simclr"]),
+        [jpeg(picture.transpose(2, 0, 1)) for picture in (frame, *random_views)],
+        {task: head_panel(epochs[task]) for task in TASKS if epochs[task]},
+        {
+            target.name: _target_section(tested, target, results.targets[target.name], gallery, explainer)
+            for target in tested.labelled_set.targets()
+        },
+        label_efficiency_panels(efficiency_curves(results)),
+        gallery.pairs(results.audit.near_identical.pairs),
+        gallery.pairs(results.audit.closest),
+    )
+
+
+def _target_section(
+    tested: TestedFrames, target: Target, result: TargetResult, gallery: Gallery, explainer: Explainer
+) -> TargetSection:
+    rows = annotated_rows(tested.labelled_set, target, "test")
+    rows = rows[np.isin(target.true[rows], target.evaluable())]
+    level = result.primary_level or "frame"
+    predictions = target_predictions(tested.labelled_set, target, tested.probabilities, rows)
+    curves = roc_and_pr_curves(at_level(predictions, level), class_set(target))
+    return TargetSection(
+        target_panels(result, curves, level=level),
+        gallery.classes(target),
+        gallery.failures(target, tested.probabilities, rows),
+        gallery.explanations(target, tested.probabilities, rows, explainer),
+        embedding_viewer.class_marks(len(target.classes)),
     )
 
 
 def with_maps(
-    report_data: ReportData,
-    dataset: Dataset,
-    labelled_set: LabelledSet,
-    probabilities: Probabilities,
-    maps: Mapping[str, np.ndarray],
-    rows: np.ndarray,
+    report_data: ReportData, tested: TestedFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> ReportData:
     """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
-    questions = {}
-    for question in labelled_set.targets():
+    dataset, labelled_set = tested.dataset, tested.labelled_set
+    targets = {}
+    for target in labelled_set.targets():
         stills = {
             method: data_uri(
-                embedding_viewer.static_map(points, question.true[rows], len(question.classes)), "image/png"
+                embedding_viewer.static_map(points, target.true[rows], len(target.classes)), "image/png"
             )
             for method, points in maps.items()
         }
-        questions[question.name] = replace(report_data.targets[question.name], static_maps=stills)
-    found = embedding_viewer.embedding_viewer(
+        targets[target.name] = replace(report_data.targets[target.name], static_maps=stills)
+    atlas = embedding_viewer.embedding_viewer(
         maps,
         rows,
         labelled_set,
-        probabilities,
+        tested.probabilities,
         dataset.display_part()[dataset.labelled()],
         frames=dataset.store.frames,
         rows=dataset.labelled(),
         names=dataset.pseudonyms(),
     )
-    return replace(report_data, targets=questions, atlas=found, mapped=(len(rows), len(labelled_set.paths)))
+    return replace(report_data, targets=targets, atlas=atlas, mapped=(len(rows), len(labelled_set.paths)))
 
 
 def make_explainer(
@@ -177,20 +191,20 @@ def make_explainer(
         heads: of each fold.
         size: pixels of a view's side.
     """
-    frames, rows, tested_by = dataset.store.frames, dataset.labelled(), labelled_set.test_fold()
+    frames, rows, test_fold = dataset.store.frames, dataset.labelled(), labelled_set.test_fold()
 
-    def explain(question: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
+    def explain(target: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
         heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
         # An answer on a lesion is one number: what speaks for "absent" is what speaks against the lesion.
-        outputs = classes if question.lesion is None else np.full_like(classes, question.lesion)
-        signs = np.ones(len(classes)) if question.lesion is None else np.where(classes == 1, 1.0, -1.0)
-        for fold in np.unique(tested_by[at]):
-            here = np.flatnonzero(tested_by[at] == fold)
+        outputs = classes if target.lesion is None else np.full_like(classes, target.lesion)
+        signs = np.ones(len(classes)) if target.lesion is None else np.where(classes == 1, 1.0, -1.0)
+        for fold in np.unique(test_fold[at]):
+            here = np.flatnonzero(test_fold[at] == fold)
             heat[here], fields = grad_cam(
                 encoders[fold],
                 heads[fold],
                 frames[rows[at[here]]],
-                question.task,
+                target.task,
                 outputs[here],
                 signs[here],
                 size=size,

@@ -4,16 +4,51 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from markupsafe import Markup
 
 from simclr_rhd.core.files import atomic_write
+from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.charts.style import DARK, whole_percent
-from simclr_rhd.report.summary import format_difference, format_interval, format_score
+from simclr_rhd.report.wording import format_difference, format_interval, format_score
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """A row of the macro `forest`: a score with its interval, as a bar.
+
+    Attributes:
+        name: of what is scored.
+        value: the score, None where it cannot be computed.
+        low: end of its interval, None without one.
+        high: the other end.
+        ours: whether it is the model's.
+        note: beside the bar.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    ours: bool = False
+    note: str = ""
+
+    @classmethod
+    def of(cls, name: str, score: Score, *, ours: bool = False, note: str = "") -> Self:
+        """The row of a score."""
+        return cls(name, score.value, score.low, score.high, ours, note)
+
+
+@dataclass(frozen=True)
+class ForestHeading:
+    """A row of the macro `forest` that is a heading."""
+
+    name: str
 
 
 def write_page(path: Path, template: str, *, script: str = "", **values: Any) -> None:

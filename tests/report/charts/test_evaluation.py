@@ -1,30 +1,31 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pictures import (
-    CONDITIONS,
-    footnote_text,
     has_no_overlaps,
     is_reproducible,
     legend_labels,
     record_figures,
 )
 
+from simclr_rhd.evaluation.scores.records import Score
+from simclr_rhd.evaluation.target_details import EfficiencyPoint, Reliability
 from simclr_rhd.report.charts import evaluation as plots_evaluation
 
 LONG = "the severity of the disease as the second of three cardiologists saw it in the long axis only"
-NO_BINS = {"confidence": [None] * 5, "accuracy": [None] * 5, "count": [0] * 5, "ece": None}
-BINS = {
-    "confidence": [None, None, 0.5, 0.7, 0.95],
-    "accuracy": [None, None, 0.25, 0.7, 1.0],
-    "count": [0, 0, 4, 20, 40],
-    "ece": 0.1234,
-}
-NAMES = [*CONDITIONS, *(f"A finding whose name goes on and on, number {number}" for number in range(9))]
+NO_BINS = Reliability(ece=None, confidence=[None] * 5, accuracy=[None] * 5, count=[0] * 5)
+BINS = Reliability(
+    ece=0.1234,
+    confidence=[None, None, 0.5, 0.7, 0.95],
+    accuracy=[None, None, 0.25, 0.7, 1.0],
+    count=[0, 0, 4, 20, 40],
+)
 
 
 def curve(groups, **changes):
     shape = {"balanced_accuracy": 0.6, "low": 0.5, "high": 0.8}
-    return [{"fraction": number / max(groups), "groups": number} | shape | changes for number in groups]
+    return [EfficiencyPoint(number / max(groups), number, **shape | changes) for number in groups]
 
 
 def unknown(groups):
@@ -41,16 +42,10 @@ def draw_efficiency(path, curves):
     plots_evaluation.plot_label_efficiency(path, curves, level="video", note="")
 
 
-def draw_lesions(path, names, tables=None, **changes):
-    tables = [[[30, 10], [2, 8 + number]] for number in range(len(names))] if tables is None else tables
-    keywords = {"level": "frames of the test part", "not_evaluable": [], "note": ""} | changes
-    plots_evaluation.plot_lesions(path, dict(zip(names, tables, strict=True)), **keywords)
-
-
 def draw_forest(path, rows, task="condition", chance=0.25):
-    plots_evaluation.plot_forest(
-        path, task, rows, chance=chance, level="frames of the test part", note="demo"
-    )
+    title = f"{task.capitalize()}: the model and what it must beat, frames of the test part"
+    rows = [(name, Score(*figures)) for name, *figures in rows]
+    plots_evaluation.plot_forest(path, title, rows, chance=chance, note="demo")
 
 
 def cells_of(axes):
@@ -64,7 +59,6 @@ def labels_of(axis):
 DRAWINGS = {
     "reliability": draw_reliability,
     "efficiency": lambda path: draw_efficiency(path, {"view": {"SimCLR": curve([2, 9, 40])}}),
-    "lesions": lambda path: draw_lesions(path, CONDITIONS[1:]),
     "forest": lambda path: draw_forest(path, [("SimCLR", 0.7, 0.6, 0.8), ("raw pixels", None, None, None)]),
 }
 
@@ -76,14 +70,14 @@ def test_the_same_input_gives_the_same_bytes_and_nothing_else(draw, tmp_path):
 
 def test_reliability_shows_each_bin_that_is_not_empty(tmp_path, monkeypatch):
     figures = record_figures(monkeypatch)
-    draw_reliability(tmp_path / "r.png", after=BINS | {"ece": None})
+    draw_reliability(tmp_path / "r.png", after=replace(BINS, ece=None))
     before, after, bars, _ = figures[0].axes
     assert before.get_title(loc="left") == "before: ECE 0.123"
     assert after.get_title(loc="left") == "after (T = 1.50): ECE cannot be computed"
     points = before.collections[-1]
     np.testing.assert_array_equal(points.get_offsets(), [[0.5, 0.25], [0.7, 0.7], [0.95, 1.0]])
     assert (np.diff(points.get_sizes()) > 0).all()
-    assert [bar.get_height() for bar in bars.patches] == BINS["count"]
+    assert [bar.get_height() for bar in bars.patches] == BINS.count
     assert [bar.get_x() for bar in bars.patches] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
 
 
@@ -125,31 +119,6 @@ def test_label_efficiency_of_few_and_many(names, tasks, tmp_path, monkeypatch):
     draw_efficiency(tmp_path / "l.png", {f"{number} {LONG}": of_task for number in range(tasks)})
     assert has_no_overlaps(figures[0])
     assert len(figures[0].axes[min(tasks, 3) - 1].get_legend().texts) == names
-
-
-def test_lesions_are_counted_by_what_is_there(tmp_path, monkeypatch):
-    """Of 10 with the lesion 8 are found; of 400 without it one is a false alarm."""
-    figures = record_figures(monkeypatch)
-    tables = [[[399, 1], [2, 8]], [[5, 0], [0, 0]]]
-    draw_lesions(tmp_path / "l.png", CONDITIONS[1:3], tables, not_evaluable=CONDITIONS[2:3])
-    counts, percent = figures[0].axes
-    assert labels_of(counts.xaxis) == ["found", "missed", "false\nalarm", "rightly\nabsent"]
-    assert labels_of(counts.yaxis) == ["AR", "MVP*"]
-    assert labels_of(percent.yaxis) == ["AR (10 / 400)", "MVP* (0 / 5)"]
-    assert cells_of(counts) == ["8", "2", "1", "399", "0", "0", "0", "5"]
-    assert cells_of(percent) == ["80", "20", "<1", ">99", "0", "100"], "none has the second"
-    assert "grey: none here" in footnote_text(figures[0]) and "* cannot be evaluated" in footnote_text(
-        figures[0]
-    )
-    assert "AR = Aortic Valve Regurgitation" in footnote_text(figures[0]).replace("\xa0", " ")
-
-
-@pytest.mark.parametrize("n", [1, 4, 12])
-def test_lesions_of_few_and_many(n, tmp_path, monkeypatch):
-    figures = record_figures(monkeypatch)
-    draw_lesions(tmp_path / "l.png", NAMES[:n], note="SYNTHETIC demo data")
-    assert has_no_overlaps(figures[0])
-    assert "grey" not in footnote_text(figures[0])
 
 
 def test_forest_says_what_cannot_be_computed(tmp_path, monkeypatch):

@@ -7,9 +7,8 @@ from simclr_rhd.report.charts import style as canvas
 
 
 def draw(path, *, title="View: loss of the linear head", note=""):
-    canvas.plot_losses(
-        path, title, epochs(3), held_out="validation", bounds={}, note=note, footnotes=["Explained."]
-    )
+    curves = canvas.LossCurves(epochs(3), "validation")
+    canvas.plot_losses(path, title, curves, note=note, footnotes=["Explained."])
 
 
 @pytest.mark.parametrize(

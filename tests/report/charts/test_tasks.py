@@ -3,27 +3,22 @@ import pytest
 from pictures import AWKWARD, CONDITIONS, epochs, is_reproducible, size_in_inches
 
 from simclr_rhd.report.charts import tasks as plots_tasks
-
-
-def draw_confusion(path, classes, matrix=None, **changes):
-    matrix = np.eye(len(classes), dtype=int) if matrix is None else matrix
-    keywords = {"level": "frames", "not_evaluable": [], "note": ""} | changes
-    plots_tasks.plot_confusion(path, "condition", matrix, classes, **keywords)
+from simclr_rhd.report.charts.tasks import MappedFrames
 
 
 def draw_embedding(path, n, classes, **changes):
     rng = np.random.default_rng(n)
-    labels = rng.integers(-1, len(classes), n)
-    videos = changes.pop("videos", [f"v{number}" for number in range(n)])
-    keywords = {"parts": ["test", "train"] * (n // 2) + ["val"] * (n % 2), "note": ""} | changes
-    plots_tasks.plot_embedding(
-        path, "UMAP", rng.normal(size=(n, 2)), "view", labels, classes, videos, **keywords
-    )
+    frames = {
+        "labels": rng.integers(-1, len(classes), n),
+        "videos": [f"v{number}" for number in range(n)],
+        "parts": ["test", "train"] * (n // 2) + ["val"] * (n % 2),
+    }
+    points, mapped = rng.normal(size=(n, 2)), MappedFrames(classes=classes, **frames | changes)
+    plots_tasks.plot_embedding(path, "view", "UMAP", points, mapped, note="")
 
 
 DRAWINGS = {
     "head": lambda path: plots_tasks.plot_head_loss(path, "view", epochs(7), note="SYNTHETIC demo data"),
-    "confusion": lambda path: draw_confusion(path, CONDITIONS, not_evaluable=CONDITIONS[1:2]),
     "embedding": lambda path: draw_embedding(path, 31, CONDITIONS),
 }
 
@@ -60,22 +55,6 @@ def test_the_last_best_epoch_is_marked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "classes", [["a", "b"], AWKWARD, [f"{'long ' * 30}{number}" for number in range(14)]]
-)
-def test_confusion_of_few_many_and_awkward_classes(classes, tmp_path):
-    draw_confusion(tmp_path / "c.png", classes, not_evaluable=classes[:1])
-    width, height = size_in_inches(tmp_path / "c.png")
-    assert width > height > 3
-
-
-def test_confusion_without_any_frame_and_of_the_wrong_size(tmp_path):
-    draw_confusion(tmp_path / "empty.png", ["a", "b"], [[0, 0], [0, 0]])
-    assert (tmp_path / "empty.png").exists()
-    with pytest.raises(ValueError, match="reshape"):
-        draw_confusion(tmp_path / "wrong.png", ["a", "b", "c"], [[1, 0], [0, 1]])
-
-
-@pytest.mark.parametrize(
     ("n", "changes"),
     [(3, {}), (5, {"parts": ["val"] * 5}), (17, {"videos": ["one"] * 17}), (401, {})],
 )
@@ -85,16 +64,6 @@ def test_embedding_of_few_and_many_videos(n, changes, tmp_path):
 
 
 def test_points_without_a_place_are_left_out(tmp_path):
-    points = np.full((4, 2), np.nan)
-    plots_tasks.plot_embedding(
-        tmp_path / "e.png",
-        "t-SNE",
-        points,
-        "view",
-        np.full(4, -1),
-        ["a"],
-        list("abcd"),
-        parts=["train"] * 4,
-        note="",
-    )
+    frames = MappedFrames(np.full(4, -1), ["a"], list("abcd"), ["train"] * 4)
+    plots_tasks.plot_embedding(tmp_path / "e.png", "view", "t-SNE", np.full((4, 2), np.nan), frames, note="")
     assert size_in_inches(tmp_path / "e.png")[0] == 13

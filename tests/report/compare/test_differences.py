@@ -16,12 +16,12 @@ from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.config import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
-from simclr_rhd.data.labels import vocabulary as labels
-from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR
-from simclr_rhd.evaluation import results as evaluation
-from simclr_rhd.evaluation.bootstrap import percentile_interval, resample_counts
+from simclr_rhd.data.labels import labels
+from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
+from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
+from simclr_rhd.report.compare import sentences, settings
 from simclr_rhd.report.compare.charts import charts
 from simclr_rhd.report.compare.load_run import read_run, read_runs
 
@@ -69,7 +69,8 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     ours, rest = table(of, wrong), table(of, range(4))
     said = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
-    tasks = evaluation.results_by_task(of, evaluation.evaluate(of, said, seed=3), known)
+    results = run_metrics.results_by_task(of, targets.evaluate(of, said, seed=3), known)
+    tasks = {task: result.to_json() for task, result in results.items()}
     run = {
         "status": "finished",
         "finished": "2031-05-04 03:02:01",
@@ -86,7 +87,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     heads = [{"phase": task, "epoch": 1, "loss": 1.0, "val_loss": 0.5, "best": True} for task in of.values]
     losses[1] |= {"best": True, "knn": {"view": 0.5}}
     write_lines(folder / "history.jsonl", [*losses, *heads])
-    header, rows = evaluation.prediction_header(of), evaluation.prediction_rows(of, [ours])
+    header, rows = predictions_csv.prediction_header(of), predictions_csv.prediction_rows(of, [ours])
     write_rows(folder / "predictions.csv", header, rows)
     return folder
 
@@ -120,10 +121,10 @@ def test_a_paired_difference_by_hand(tmp_path):
     # the first run finds 1/6 of A4C and all of PLAX, the other one all of both: 1 - (1/6 + 1) / 2 = 5/12
     of = cohort()
     found = one_difference(save(tmp_path / "a", of, A_WRONG), save(tmp_path / "b", of))
-    assert found.margin["balanced_accuracy"] == pytest.approx(5 / 12)
+    assert found.margin.balanced_accuracy == pytest.approx(5 / 12)
     assert (found.level, found.groups, found.classes, found.outcome) == ("video", 12, 2, "better")
     back = one_difference(tmp_path / "b", tmp_path / "a")
-    assert back.margin["balanced_accuracy"] == pytest.approx(-5 / 12) and back.outcome == "worse"
+    assert back.margin.balanced_accuracy == pytest.approx(-5 / 12) and back.outcome == "worse"
 
 
 def test_the_interval_is_over_groups_drawn_for_both_runs_alike(tmp_path):
@@ -139,7 +140,7 @@ def test_the_interval_is_over_groups_drawn_for_both_runs_alike(tmp_path):
             gains.append(gain / 2)
         else:  # one class is in the resample: it alone counts
             gains.append(gain if of_a4c else 0.0)
-    assert found.margin["ci95"] == pytest.approx(percentile_interval(np.array(gains), 12))
+    assert found.margin.ci95 == pytest.approx(percentile_interval(np.array(gains), 12))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +221,7 @@ def test_tasks_that_one_run_or_none_has_learnt_are_told(tmp_path):
     assert one_difference(other, first).reason == "only in this run, skipped otherwise: one class"
     runs, found = compared(first, other)
     assert list(found) == ["view"]
-    assert comparison.notes(runs, found)[0].startswith("condition: skipped in all runs, fewer than two")
+    assert sentences.notes(runs, found)[0].startswith("condition: skipped in all runs, fewer than two")
 
 
 def test_only_classes_that_count_in_both_runs_count(tmp_path):
@@ -233,7 +234,7 @@ def test_only_classes_that_count_in_both_runs_count(tmp_path):
     write_json(other / "metrics.json", metrics)
     found = one_difference(first, other)  # one of four groups of PLAX, against one of four of A4C
     assert found.classes == 2 and found.groups == 8
-    assert found.margin["balanced_accuracy"] == pytest.approx(0)
+    assert found.margin.balanced_accuracy == pytest.approx(0)
 
 
 def test_lesions_are_compared_one_by_one(tmp_path):
@@ -241,8 +242,7 @@ def test_lesions_are_compared_one_by_one(tmp_path):
     first, other = save(tmp_path / "a", of, range(12)), save(tmp_path / "b", of)
     _, found = compared(first, other)
     assert list(found) == ["condition: AR late", "condition: AR"]
-    assert [of["b"].margin["balanced_accuracy"] for of in found.values()] == pytest.approx([1, 1])
-    assert LESION_SEPARATOR == labels.LESION_SEPARATOR
+    assert [of["b"].margin.balanced_accuracy for of in found.values()] == pytest.approx([1, 1])
 
 
 def test_the_scores_are_those_of_the_run(tmp_path):
@@ -269,13 +269,13 @@ def test_settings_that_differ_are_told_in_the_flags_spelling(tmp_path):
     flags = {"batch_size": 128, "flip": 0.5, "finetune": True, "label_fractions": [0.1, 1]}
     first, other = save(tmp_path / "a", of), save(tmp_path / "b", of, flags=flags, device="H100")
     runs, _ = compared(first, other)
-    assert compare.differing_settings(runs) == {
+    assert settings.differing_settings(runs) == {
         "--batch-size": ["64", "128"],
         "--flip": ["default", "0.5"],
         "--finetune": ["off", "on"],
         "--label-fractions": ["-", "0.1,1"],
     }
-    assert compare.differing_environment(runs) == {"device": ["CPU", "H100"]}
+    assert settings.differing_environment(runs) == {"device": ["CPU", "H100"]}
 
 
 def test_equal_runs_are_said_to_be_equal(tmp_path):
@@ -290,7 +290,7 @@ def test_leaky_and_synthetic_runs_are_alarms(tmp_path):
     of = cohort()
     first, other = save(tmp_path / "a", of), save(tmp_path / "b", of, leaky=True)
     runs, _ = compared(first, other)
-    assert [alarm[:8] for alarm in comparison.alarms(runs)] == ["b: LEAKY"]
+    assert [alarm[:8] for alarm in sentences.alarms(runs)] == ["b: LEAKY"]
     before, _, rest = page_of(tmp_path, first, other).partition('<dl class="verdict">')
     assert 'class="alarm"><strong>b: LEAKY' in before and 'class="alarm"><strong>b: LEAKY' in rest
 
@@ -303,7 +303,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
         save(tmp_path / "d", cohort(first=3)),
     ]
     runs, found = compared(save(tmp_path / "a", of, A_WRONG), *others)
-    said = comparison.verdict(runs, found)
+    said = sentences.verdict(runs, found)
     assert said["shown"].startswith("Against a, b is better at view (+0.42 [")
     assert said["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
     assert said["incomparable"] == (
@@ -314,7 +314,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
 def test_runs_of_which_the_same_is_said_are_named_together(tmp_path):
     others = [save(tmp_path / name, cohort()) for name in "bcdef"]
     runs, found = compared(save(tmp_path / "a", cohort(), A_WRONG), *others)
-    assert comparison.verdict(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
+    assert sentences.verdict(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
 
 
 def test_what_cannot_be_scored_is_a_dash(tmp_path):
@@ -324,7 +324,7 @@ def test_what_cannot_be_scored_is_a_dash(tmp_path):
     first, other = save(tmp_path / "a", one_class), save(tmp_path / "b", one_class)
     runs, found = compared(first, other)
     assert found["view"]["b"].margin is None
-    lines = [line.split() for line in comparison.to_text(runs)]
+    lines = [line.split() for line in sentences.to_text(runs)]
     assert ["a", "-", "-", "-", "the", "first", "run"] in lines
     assert "0.00" not in page_of(tmp_path, first, other)
 
@@ -363,11 +363,11 @@ def test_the_page_is_one_file_that_fetches_nothing(tmp_path):
 def test_charts_state_first_last_and_best_of_each_run():
     runs = {"a": {("loss", ""): {1: 4.0, 2: 2.0, 3: 3.0}}, "b": {("knn", "view"): {5: 0.5, 10: 0.25}}}
     loss, knn = charts(runs, differing=["--seed", "--temperature"])
-    assert loss["alt_text"] == "a: first 4 (epoch 1), last 3 (epoch 3), best 2 (epoch 2). b: not measured."
-    assert "not on one scale: --temperature differs" in loss["caption"]
-    assert knn["alt_text"].endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
-    assert "scale" not in knn["caption"] and "other frames: --seed differs" in knn["caption"]
-    assert knn["title"] == "view: kNN" and knn["image"].startswith("data:image/svg+xml;base64,")
+    assert loss.alt_text == "a: first 4 (epoch 1), last 3 (epoch 3), best 2 (epoch 2). b: not measured."
+    assert "not on one scale: --temperature differs" in loss.caption
+    assert knn.alt_text.endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
+    assert "scale" not in knn.caption and "other frames: --seed differs" in knn.caption
+    assert knn.title == "view: kNN" and knn.image.startswith("data:image/svg+xml;base64,")
 
 
 def test_legends_of_many_runs_leave_room_for_the_curves(monkeypatch):

@@ -5,9 +5,11 @@ import stat
 from html.parser import HTMLParser
 
 import pytest
-from results import HOSTILE, RUN, metrics, scores, task_result
+from jinja2 import UndefinedError
+from results import HOSTILE, RUN, metrics, results, scores, task_result
 from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
+from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report.page import page as report
 from simclr_rhd.report.page.embedding_map import WorkerDied
 
@@ -68,9 +70,9 @@ class Page(HTMLParser):
 
 
 def write(tmp_path, found, **changes):
-    keywords = {"run": RUN, "shown": None, "rejected": []} | changes
-    keywords = {"n_rejected": len(keywords["rejected"])} | keywords
-    report.write_html(tmp_path / "report.html", metrics=found, **keywords)
+    listed = changes.get("rejected", [])
+    rejected = report.RejectedFiles(listed, changes.get("n_rejected", len(listed)))
+    report.write_html(tmp_path / "report.html", results(found), changes.get("run", RUN), rejected=rejected)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -242,37 +244,45 @@ def test_html_leaves_its_arguments_alone_and_is_written_whole(tmp_path):
     before, run = copy.deepcopy(found), copy.deepcopy(RUN)
     old = write(tmp_path, found)
     assert found == before and run == RUN
-    del found["audit"]
-    with pytest.raises(KeyError):
-        write(tmp_path, found)
+    with pytest.raises(UndefinedError):
+        write(tmp_path, found, run={"config": {}})
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == old
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_matrix_has_shares_of_its_rows_and_none_of_an_empty_one():
-    result = {"classes": ["a", "b"], "test": {"frame": {"confusion": [[3, 1], [0, 0]]}}}
-    found = report.confusion_table(result, "frame")
+    found = report.confusion_table(["a", "b"], [[3, 1], [0, 0]])
     assert [row["total"] for row in found["rows"]] == [4, 0] and not found["none"]
     shares = [[cell["share"] for cell in row["cells"]] for row in found["rows"]]
     assert shares == [[0.75, 0.25], [None, None]]
 
 
+def mistake(result):
+    return report.most_frequent_mistake(TargetResult.from_json(result), "video")
+
+
 def test_the_most_frequent_mistake_is_told_and_none_where_there_is_none():
     result = task_result(0.7, 0.6, classes=["a", "b"])
     result["test"]["video"]["confusion"] = [[15, 3], [1, 4]]
-    assert report.most_frequent_mistake(result, "video") == "a taken for b, 3 of 18 videos"
+    assert (
+        report.most_frequent_mistake(TargetResult.from_json(result), "video")
+        == "a taken for b, 3 of 18 videos"
+    )
     result["test"]["video"]["confusion"] = [[15, 0], [0, 4]]
-    assert report.most_frequent_mistake(result, "video") == ""
+    assert mistake(result) == ""
     result["test"]["frame"]["confusion"] = [[15, 3], [1, 4]]
-    assert report.count_errors(result) == (4, 23)
+    assert report.count_errors(TargetResult.from_json(result)) == (4, 23)
 
 
 def test_classes_that_do_not_count_are_no_mistakes():
     result = task_result(0.7, 0.6, classes=["a", "b", "c"], not_evaluable=["c"])
     counts = [[15, 3, 0], [1, 4, 0], [9, 0, 0]]
     result["test"]["video"]["confusion"] = result["test"]["frame"]["confusion"] = counts
-    assert report.most_frequent_mistake(result, "video") == "a taken for b, 3 of 18 videos"
-    assert report.count_errors(result) == (4, 23)
+    assert (
+        report.most_frequent_mistake(TargetResult.from_json(result), "video")
+        == "a taken for b, 3 of 18 videos"
+    )
+    assert report.count_errors(TargetResult.from_json(result)) == (4, 23)
 
 
 def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
@@ -300,9 +310,7 @@ def test_no_place_outside_the_data_is_told(tmp_path):
     config |= {"image_size": 64, "labelled_prefix": "inside/frames", "precision": "float32"}
     argv = ["--data", f"{data}/", f"--save-dir={home}/run", "--init", "../Lee/w.pt", "--x", "/etc/Brown/t"]
     run = RUN | {"config": config, "argv": argv, "data": {"location": str(data)}, "x": f"of {data}/a.png"}
-    report.write_html(
-        tmp_path / "report.html", metrics=metrics(), run=run, shown=None, rejected=[], n_rejected=0
-    )
+    report.write_html(tmp_path / "report.html", results(metrics()), run)
     text = (tmp_path / "report.html").read_text()
     for name in ("Smith", "echo/", "Jones", "Miller", "Lee", "Brown", str(tmp_path)):
         assert name not in text, name

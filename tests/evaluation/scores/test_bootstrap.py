@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, norm, t
 
-from simclr_rhd.evaluation.bootstrap import (
+from simclr_rhd.evaluation.scores.bootstrap import (
     N_RESAMPLES,
     difference_interval,
     percentile_interval,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from simclr_rhd.evaluation.bootstrap import resample_counts
-from simclr_rhd.evaluation.confusions import group_confusions
-from simclr_rhd.evaluation.intervals import bootstrap_intervals, effective_groups, resample_metrics
-from simclr_rhd.evaluation.ranking import ranking_metrics
+from simclr_rhd.evaluation.scores.bootstrap import resample_counts
+from simclr_rhd.evaluation.scores.confusions import group_confusions
+from simclr_rhd.evaluation.scores.intervals import bootstrap_intervals, effective_groups, resample_metrics
+from simclr_rhd.evaluation.scores.ranking import ranking_metrics
+from simclr_rhd.evaluation.scores.samples import Samples
 from simclr_rhd.heads.calibration import expected_calibration_error
 
 ORDERED = [2, 0, 3]
@@ -72,18 +73,11 @@ def by_scikit_learn(true, probabilities):
 def test_resamples_equal_scikit_learn_on_the_same_samples_repeated(seed):
     true, probabilities, group = sample(seed, n=[25, 60][seed % 2])
     shown = np.unique(true).tolist()
-    drawn = resample_counts(9, seed)[:5]
-    figures, averages = resample_metrics(
-        true,
-        probabilities.argmax(axis=1),
-        probabilities,
-        group,
-        drawn,
-        present_classes=shown,
-        ordered=ORDERED,
-    )
+    samples = Samples(true, probabilities, group)
+    drawn = resample_counts(samples.n_groups, seed)[:5]
+    figures, averages = resample_metrics(samples, ORDERED, drawn)
     for number, weights in enumerate(drawn):
-        rows = np.repeat(np.arange(len(true)), weights[group])
+        rows = np.repeat(np.arange(len(true)), weights[samples.group])
         if len(np.unique(true[rows])) < 2:
             continue
         with warnings.catch_warnings():
@@ -102,7 +96,7 @@ def test_areas_do_not_depend_on_how_many_resamples_are_worked_on_at_once(monkeyp
     true, probabilities, group = sample(1)
     arguments = true == 2, probabilities[:, 2], group, resample_counts(9, 0)[:50]
     whole = ranking_metrics(*arguments)
-    monkeypatch.setattr("simclr_rhd.evaluation.ranking.MAX_CELLS", 1)
+    monkeypatch.setattr("simclr_rhd.evaluation.scores.ranking.MAX_CELLS", 1)
     np.testing.assert_array_equal(ranking_metrics(*arguments), whole)
 
 
@@ -134,9 +128,8 @@ def test_a_figure_rests_on_the_groups_without_which_it_would_be_another():
 def test_the_bound_of_a_class_rests_on_its_own_groups():
     """Ten groups, all right; class 1 is in two of them."""
     true = np.repeat([0, 0, 0, 0, 0, 0, 0, 0, 1, 1], 3)
-    found, averages = bootstrap_intervals(
-        true, true, np.eye(2)[true], np.repeat(np.arange(10), 3), present_classes=[0, 1], ordered=(), seed=0
-    )
+    samples = Samples(true, np.eye(2)[true], np.repeat(np.arange(10), 3))
+    found, averages = bootstrap_intervals(samples, (), seed=0)
     assert found["recall"] == [[pytest.approx(0.025 ** (1 / 8)), 1.0], [pytest.approx(0.025 ** (1 / 2)), 1.0]]
     assert averages["accuracy"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
     assert averages["balanced_accuracy"] == [pytest.approx(0.025 ** (1 / 6.4)), 1.0], "2² / (1/8 + 1/2)"
@@ -153,15 +146,7 @@ def test_the_bootstrap_draws_groups_not_frames():
     probabilities = np.eye(2)[np.concatenate([true[:500], 1 - true[500:]])]
 
     def accuracy(groups):
-        return bootstrap_intervals(
-            true,
-            probabilities.argmax(axis=1),
-            probabilities,
-            groups,
-            present_classes=[0, 1],
-            ordered=(),
-            seed=0,
-        )[1]["accuracy"]
+        return bootstrap_intervals(Samples(true, probabilities, groups), (), seed=0)[1]["accuracy"]
 
     assert accuracy(np.repeat(["g", "h"], 500)) == [0.0, 1.0]
     assert accuracy(np.arange(1000))[0] > 0.46

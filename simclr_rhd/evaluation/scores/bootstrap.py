@@ -9,15 +9,14 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betaincinv, ndtr, stdtrit
 
+from simclr_rhd.evaluation.scores.records import Interval
+
 N_RESAMPLES, N_CHUNKS = 2000, 20  # worked on a piece at a time: bounds the memory
 TAIL_PROBABILITY = 0.025  # on each side of an interval
-FEW_GROUPS = (
-    10  # groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
-)
+# Groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
+FEW_GROUPS = 10
 
 CONSTANT_TOLERANCE = 1e-9  # a difference of scores that varies by less is a constant one
-
-Interval = list[float] | None  # low and high
 
 
 def resample_counts(n_groups: int, seed: int) -> np.ndarray:
@@ -107,8 +106,8 @@ def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TA
     Returns:
         [low, high]; None where `percentile_interval` has none.
     """
-    found = percentile_interval(values, n_groups, value_range=(-math.inf, math.inf), tail=tail)
-    if found is None or found[1] - found[0] > CONSTANT_TOLERANCE:
-        return found
+    interval = percentile_interval(values, n_groups, value_range=(-math.inf, math.inf), tail=tail)
+    if interval is None or interval[1] - interval[0] > CONSTANT_TOLERANCE:
+        return interval
     other = _clopper_pearson(0, n_groups, tail)[1]
-    return [max(-1.0, found[0] - other), min(1.0, found[1] + other)]
+    return [max(-1.0, interval[0] - other), min(1.0, interval[1] + other)]

@@ -1,39 +1,29 @@
 """Every figure of a classifier on the resamples of a bootstrap over groups, and from them its interval.
 
-Notation: n samples, C classes, C' of them that count, G groups, R resamples.
+Notation: n samples, C classes, C' of them that occur, G groups, R resamples.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from simclr_rhd.evaluation.bootstrap import Interval, percentile_interval, resample_counts, resample_sums
-from simclr_rhd.evaluation.confusions import (
-    AVERAGED_METRICS,
+from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts, resample_sums
+from simclr_rhd.evaluation.scores.confusions import (
     average_over_classes,
+    class_metrics,
     cohen_kappa,
     group_confusions,
     ordinal_predictions,
-    per_class,
+    sample_confusions,
 )
-from simclr_rhd.evaluation.ranking import ranking_metrics
+from simclr_rhd.evaluation.scores.ranking import ranking_metrics
+from simclr_rhd.evaluation.scores.records import AVERAGED_METRICS, Interval
+from simclr_rhd.evaluation.scores.samples import Samples
 from simclr_rhd.heads.calibration import N_BINS, expected_calibration_error, squared_errors, top_labels
-
-NON_PROPORTION_RANGES = {
-    "brier": (0.0, 2.0),
-    "ece": (0.0, 1.0),
-}  # and the kappas; with the ends of their scales
 
 
 def bootstrap_intervals(
-    true: np.ndarray,
-    predicted: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray,
-    *,
-    present_classes: Sequence[int],
-    ordered: Sequence[int],
-    seed: int,
+    samples: Samples, ordered: Sequence[int], *, seed: int
 ) -> tuple[dict[str, list[Interval]], dict[str, Interval]]:
     """95 % intervals over groups.
 
@@ -41,11 +31,7 @@ def bootstrap_intervals(
     much is taken off, so that its interval lies about the figure.
 
     Args:
-        true: (n,) class indices, all of them in `present_classes`.
-        predicted: (n,) class indices.
-        probabilities: (n, C), rows sum to 1.
-        groups: (n,) names.
-        present_classes: the C' classes that occur, two or more.
+        samples: of two or more classes.
         ordered: classes that form a scale, lowest first; may be none.
         seed: of the resamples.
 
@@ -53,45 +39,44 @@ def bootstrap_intervals(
         {figure: C' intervals} and {average: interval}; None where a figure rests on fewer than two groups or
         is defined in no resample.
     """
-    names, group = np.unique(groups, return_inverse=True)
-    of_groups = group_confusions(true, predicted, group, len(names), probabilities.shape[1])
-    n_effective, n_effective_averages = effective_groups(of_groups, present_classes)
-    of_classes, averages = resample_metrics(
-        true,
-        predicted,
-        probabilities,
-        group,
-        resample_counts(len(names), seed),
-        present_classes=present_classes,
-        ordered=ordered,
-    )
-    averages["ece"] += expected_calibration_error(true, probabilities) - averages["ece"].mean()
-    averages["ece"] = averages["ece"].clip(min=0)
-    kept = np.isin(true, ordered)
-    n_effective_averages["quadratic_kappa"] = len(np.unique(group[kept]))
-    degrees = np.array([list(ordered).index(number) for number in true[kept]])
-    ends = NON_PROPORTION_RANGES | {
-        "kappa": (_min_kappa(true, worst_weight=1), 1.0),
-        "quadratic_kappa": (_min_kappa(degrees, worst_weight=max(1, len(ordered) - 1) ** 2), 1.0),
-    }
+    n_groups = samples.n_groups
+    n_effective, n_effective_averages = effective_groups(sample_confusions(samples), samples.present)
+    figures, averages = resample_metrics(samples, ordered, resample_counts(n_groups, seed))
+    ece = expected_calibration_error(samples.true, samples.probabilities)
+    averages["ece"] = (averages["ece"] + (ece - averages["ece"].mean())).clip(min=0)
+    on_scale = np.isin(samples.true, ordered)
+    n_effective_averages["quadratic_kappa"] = len(np.unique(samples.group[on_scale]))
+    ranges = _non_proportion_ranges(samples.true, ordered)
     return (
         {
             name: [
-                percentile_interval(*one, proportion=True)
-                for one in zip(values.T, n_effective[name], strict=True)
+                percentile_interval(*of_class, proportion=True)
+                for of_class in zip(values.T, n_effective[name], strict=True)
             ]
-            for name, values in of_classes.items()
+            for name, values in figures.items()
         },
         {
             name: percentile_interval(
                 values,
-                n_effective_averages.get(name, len(names)),
-                proportion=name not in ends,
-                value_range=ends.get(name, (0.0, 1.0)),
+                n_effective_averages.get(name, n_groups),
+                proportion=name not in ranges,
+                value_range=ranges.get(name, (0.0, 1.0)),
             )
             for name, values in averages.items()
         },
     )
+
+
+def _non_proportion_ranges(true: np.ndarray, ordered: Sequence[int]) -> dict[str, tuple[float, float]]:
+    """{average that is no proportion: the ends of its scale}."""
+    degrees = np.array([list(ordered).index(number) for number in true[np.isin(true, ordered)]])
+    worst_weight = max(1, len(ordered) - 1) ** 2
+    return {
+        "brier": (0.0, 2.0),
+        "ece": (0.0, 1.0),
+        "kappa": (_min_kappa(true, worst_weight=1), 1.0),
+        "quadratic_kappa": (_min_kappa(degrees, worst_weight=worst_weight), 1.0),
+    }
 
 
 def _min_kappa(true: np.ndarray, *, worst_weight: int) -> float:
@@ -112,46 +97,34 @@ def _min_kappa(true: np.ndarray, *, worst_weight: int) -> float:
 
 
 def resample_metrics(
-    true: np.ndarray,
-    predicted: np.ndarray,
-    probabilities: np.ndarray,
-    group: np.ndarray,
-    counts: np.ndarray,
-    *,
-    present_classes: Sequence[int],
-    ordered: Sequence[int],
+    samples: Samples, ordered: Sequence[int], counts: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Every figure of every resample.
 
     Args:
-        true: (n,) class indices, all of them in `present_classes`.
-        predicted: (n,) class indices.
-        probabilities: (n, C), rows sum to 1.
-        group: (n,) indices of groups.
-        counts: (R, G) how often each group counts.
-        present_classes: the C' classes that occur.
+        samples: of two or more classes.
         ordered: classes that form a scale, lowest first; may be none.
+        counts: (R, G) how often each group counts.
 
     Returns:
         {figure: (R, C')} and {average: (R,)}; NaN where a resample does not define it.
     """
-    n_groups, n_classes = counts.shape[1], probabilities.shape[1]
-    confusions = resample_sums(
-        counts, group_confusions(true, predicted, group, n_groups, n_classes)
-    )  # (R, C, C)
+    true, probabilities, group = samples.true, samples.probabilities, samples.group
+    n_groups, present = counts.shape[1], samples.present
+    confusions = resample_sums(counts, sample_confusions(samples))  # (R, C, C)
     size = confusions.sum(axis=(1, 2))  # (R,)
-    figures = per_class(confusions, present_classes)
-    areas = [
-        ranking_metrics(true == number, probabilities[:, number], group, counts) for number in present_classes
-    ]
+    figures = class_metrics(confusions, present)
+    areas = [ranking_metrics(true == number, probabilities[:, number], group, counts) for number in present]
     figures["auroc"], figures["average_precision"] = np.array(areas).transpose(1, 2, 0)
-    averages = average_over_classes(figures, confusions.sum(axis=2)[:, list(present_classes)])
+    averages = average_over_classes(figures, confusions.sum(axis=2)[:, present])
     averages["balanced_accuracy"] = averages["recall_macro"]
     averages["accuracy"] = np.trace(confusions, axis1=1, axis2=2) / size
     averages["kappa"] = cohen_kappa(confusions)
     if ordered:
-        kept, ordinal = np.isin(true, ordered), ordinal_predictions(true, predicted, ordered)
-        of_scale = group_confusions(true[kept], ordinal[kept], group[kept], n_groups, n_classes)
+        on_scale, ordinal = np.isin(true, ordered), ordinal_predictions(true, samples.predicted, ordered)
+        of_scale = group_confusions(
+            true[on_scale], ordinal[on_scale], group[on_scale], n_groups, samples.n_classes
+        )
         of_scale = resample_sums(counts, of_scale[:, ordered][:, :, ordered])
         averages["quadratic_kappa"] = cohen_kappa(of_scale, quadratic=True)
     squares = np.bincount(group, weights=squared_errors(true, probabilities), minlength=n_groups)

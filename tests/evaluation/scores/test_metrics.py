@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from simclr_rhd.evaluation.aggregate import pool, single_class_patients
-from simclr_rhd.evaluation.metrics import (
-    AVERAGE_METRICS,
-    PER_CLASS_METRICS,
-    paired_differences,
-    score_levels,
-    scores,
+from simclr_rhd.evaluation.scores import differences, metrics
+from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, PER_CLASS_METRICS
+from simclr_rhd.evaluation.scores.samples import (
+    ClassSet,
+    Predictions,
+    Samples,
+    Units,
+    pool,
+    single_class_patients,
 )
 
 CLASSES = ["a", "b", "c", "d"]
@@ -24,16 +26,21 @@ def sample(seed, n=37, classes=4):
 
 
 def score(true, probabilities, groups, evaluable=None, ordered=()):
-    classes = CLASSES[: probabilities.shape[1]]
-    return scores(
-        true,
-        probabilities,
-        classes,
-        groups,
-        seed=0,
-        evaluable=range(len(classes)) if evaluable is None else evaluable,
-        ordered=ordered,
-    )
+    names = CLASSES[: probabilities.shape[1]]
+    classes = ClassSet(names, range(len(names)) if evaluable is None else evaluable, ordered)
+    return metrics.scores(Samples(true, probabilities, np.asarray(groups)), classes, seed=0).to_json()
+
+
+def score_levels(true, probabilities, names, *units, evaluable, ordered=()):
+    classes = ClassSet(names, evaluable, ordered)
+    levels = metrics.score_levels(Predictions(true, probabilities, Units(*units)), classes, seed=0)
+    return {level: scores.to_json() for level, scores in levels.items()}
+
+
+def paired_differences(true, ours, theirs, *units, evaluable):
+    one, other = (Predictions(true, p, Units(*units)) for p in (ours, theirs))
+    margins = differences.paired_differences(one, [other], evaluable, seed=0)
+    return {level: margin.to_json() for level, margin in margins.items()}
 
 
 def same(ours, theirs):
@@ -43,7 +50,7 @@ def same(ours, theirs):
 @pytest.fixture
 def few_resamples(monkeypatch):
     """Where only the figures are looked at, not their intervals."""
-    monkeypatch.setattr("simclr_rhd.evaluation.bootstrap.N_RESAMPLES", 20)
+    monkeypatch.setattr("simclr_rhd.evaluation.scores.bootstrap.N_RESAMPLES", 20)
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -179,10 +186,11 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
     true = np.array([0, 0, 1, 1, 1, 0])
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4], [0.0, 1.0], [1.0, 0.0]])
     groups, videos = list("gghhhh"), list("vvwwxx")
-    classes, means, of = pool(true, probabilities, groups, videos)
-    assert classes.tolist() == [0, 1] and of == ["g", "h"], "on a tie the class is not known"
-    np.testing.assert_allclose(means, [[0.55, 0.45], [0.45, 0.55]])
-    options = {"evaluable": [0, 1], "ordered": [0, 1], "seed": 0}
+    pooled = pool(Predictions(true, probabilities, Units(groups, videos, videos)), videos)
+    assert pooled.true.tolist() == [0, 1], "on a tie the class is not known"
+    assert pooled.groups.tolist() == ["g", "h"]
+    np.testing.assert_allclose(pooled.probabilities, [[0.55, 0.45], [0.45, 0.55]])
+    options = {"evaluable": [0, 1], "ordered": [0, 1]}
     video = score_levels(true, probabilities, "ab", groups, videos, [""] * 6, **options)["video"]
     assert video["accuracy"] == video["quadratic_kappa"] == 1.0
     assert video["n"] == 2 and video["groups"] == 2
@@ -190,7 +198,7 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
 
 def test_videos_that_are_all_ties_have_no_scores():
     true, videos = np.array([0, 1, 2, 1]), list("vvww")
-    probabilities, options = np.eye(3)[true], {"evaluable": [0, 1, 2], "ordered": [0, 1, 2], "seed": 0}
+    probabilities, options = np.eye(3)[true], {"evaluable": [0, 1, 2], "ordered": [0, 1, 2]}
     video = score_levels(true, probabilities, "abc", videos, videos, [""] * 4, **options)["video"]
     assert video["n"] == 0 and video["accuracy"] is None
 
@@ -204,9 +212,7 @@ def test_a_patient_counts_whose_frames_are_of_one_class():
     patients = ["p", "p", "q", "q", "r", "r", ""]
     single, known, mixed = single_class_patients(true, patients)
     assert single.tolist() == [True] * 4 + [False] * 3 and (known, mixed) == (3, 1)
-    found = score_levels(
-        true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1], seed=0
-    )
+    found = score_levels(true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1])
     found = found["patient"]
     assert found["n"] == 2 and found["groups"] == 2 and found["left_out"] == 1
     assert found["confusion"] == [[1, 0], [0, 1]] and "reason" not in found
@@ -218,9 +224,7 @@ def test_patients_that_cannot_be_scored_say_why():
     true, probabilities, groups = sample(3)
 
     def of(patients):
-        found = score_levels(
-            true, probabilities, CLASSES, groups, groups, patients, evaluable=range(4), seed=0
-        )
+        found = score_levels(true, probabilities, CLASSES, groups, groups, patients, evaluable=range(4))
         return found["patient"]
 
     unknown = of([""] * len(true))
@@ -268,8 +272,8 @@ def test_a_margin_is_the_difference_on_the_same_samples():
     theirs, videos = sample(7, n=120)[1], [f"{group} {number % 3}" for number, group in enumerate(groups)]
     true[:60], patients = 2, ["p" if number < 60 else name for number, name in enumerate(videos)]
     names = groups, videos, patients
-    found = paired_differences(true, ours, theirs, *names, evaluable=range(4), seed=0)
-    scored = [score_levels(true, p, CLASSES, *names, evaluable=range(4), seed=0) for p in (ours, theirs)]
+    found = paired_differences(true, ours, theirs, *names, evaluable=range(4))
+    scored = [score_levels(true, p, CLASSES, *names, evaluable=range(4)) for p in (ours, theirs)]
     assert set(found) == {"frame", "video", "patient"}
     for level, margin in found.items():
         difference = scored[0][level]["balanced_accuracy"] - scored[1][level]["balanced_accuracy"]
@@ -284,7 +288,7 @@ def test_the_interval_of_a_margin_is_paired():
     said = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
     p = np.eye(2)[said]
     groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
-    margin = paired_differences(true, p, p, groups, groups, groups, evaluable=[0, 1], seed=0)["frame"]
+    margin = paired_differences(true, p, p, groups, groups, groups, evaluable=[0, 1])["frame"]
     assert margin["balanced_accuracy"] == 0 and margin["same_answers"] and margin["ci95"][0] < 0
     low, high = score(true, p, groups)["ci95"]["balanced_accuracy"]
     assert high - low > 0.1 and margin["ci95"][1] == pytest.approx(1 - 0.025 ** (1 / 20), abs=0.01)
@@ -293,21 +297,16 @@ def test_the_interval_of_a_margin_is_paired():
 def test_a_margin_that_cannot_be_computed_is_none():
     true, ours, groups = sample(3)
     nothing = {"balanced_accuracy": None, "ci95": None, "same_answers": None}
-    assert (
-        paired_differences(true, ours, ours, groups, groups, groups, evaluable=[0], seed=0)["frame"]
-        == nothing
-    )
-    one = paired_differences(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4), seed=0)[
-        "frame"
-    ]
+    assert paired_differences(true, ours, ours, groups, groups, groups, evaluable=[0])["frame"] == nothing
+    one = paired_differences(true, ours, ours, ["g"] * len(true), groups, groups, evaluable=range(4))["frame"]
     assert one == {"balanced_accuracy": 0.0, "ci95": None, "same_answers": True}
 
 
 def test_a_constant_answer_is_constant_in_videos_of_any_length():
     videos = [f"v{n}" for n in range(12) for _ in range(n + 1)]
     p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
-    _, pooled, _ = pool(np.zeros(len(videos), dtype=int), p, videos, videos)
-    assert len(np.unique(pooled, axis=0)) == 1
+    pooled = pool(Predictions(np.zeros(len(videos), dtype=int), p, Units(videos, videos, videos)), videos)
+    assert len(np.unique(pooled.probabilities, axis=0)) == 1
 
 
 def test_who_calls_the_severe_not_applicable_does_not_agree_on_the_degree():
@@ -315,12 +314,8 @@ def test_who_calls_the_severe_not_applicable_does_not_agree_on_the_degree():
     classes = ["Not Applicable", "Normal", "Borderline", "Definite"]
     true = np.repeat([0, 1, 2, 3], 10)
     said = np.where((true == 3) & (np.arange(40) < 39), 0, true)
-    found = scores(
-        *(true, np.eye(4)[said], classes, [str(number) for number in range(40)]),
-        evaluable=range(4),
-        ordered=[1, 2, 3],
-        seed=0,
-    )
+    samples = Samples(true, np.eye(4)[said], np.arange(40))
+    found = metrics.scores(samples, ClassSet(classes, range(4), [1, 2, 3]), seed=0).to_json()
     counted = np.where((true == 3) & (said == 0), 1, said)  # as Normal, the farthest from Definite
     wanted = sk.cohen_kappa_score(true[10:], counted[10:], labels=[1, 2, 3], weights="quadratic")
     assert found["quadratic_kappa"] == pytest.approx(wanted) and wanted < 0.4

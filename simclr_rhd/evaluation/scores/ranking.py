@@ -35,7 +35,7 @@ def ranking_metrics(
         return csr_array((np.ones(which.sum()), where), shape=(len(ladder) + 1, counts.shape[1]))
 
     of_class, of_rest, of_tied = counted(positive), counted(~positive), counted(tied)
-    found = []
+    parts = []
     size = max(1, MAX_CELLS // (len(ladder) + 1))
     for start in range(0, len(counts), size):
         weights = np.ascontiguousarray(counts[start : start + size].T, dtype=np.float64)  # (G, r)
@@ -47,6 +47,6 @@ def ranking_metrics(
             auroc = (hits * below).sum(axis=0) / (positives * negatives)
             precision = np.nan_to_num(true_positives / (true_positives + false_positives))
             area = (hits * precision).sum(axis=0) / positives
-        found.append((auroc, np.where(np.isnan(auroc), np.nan, area)))
-    aurocs, areas = zip(*found, strict=True)
+        parts.append((auroc, np.where(np.isnan(auroc), np.nan, area)))
+    aurocs, areas = zip(*parts, strict=True)
     return np.concatenate(aurocs), np.concatenate(areas)

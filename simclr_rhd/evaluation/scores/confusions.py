@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-AVERAGED_METRICS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+from simclr_rhd.evaluation.scores.records import AVERAGED_METRICS
+from simclr_rhd.evaluation.scores.samples import Samples
 
 
 def group_confusions(
@@ -19,7 +20,19 @@ def group_confusions(
     return confusions
 
 
-def per_class(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
+def sample_confusions(samples: Samples) -> np.ndarray:
+    """(G, C, C) int64, the confusion matrix of each group of some samples."""
+    return group_confusions(
+        samples.true, samples.predicted, samples.group, samples.n_groups, samples.n_classes
+    )
+
+
+def total_confusion(samples: Samples) -> np.ndarray:
+    """(1, C, C) int64, the confusion matrix of all samples."""
+    return sample_confusions(samples).sum(axis=0, keepdims=True)
+
+
+def class_metrics(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
     """Each class that counts against the rest.
 
     Args:
@@ -61,27 +74,30 @@ def average_over_classes(metrics: Mapping[str, np.ndarray], support: np.ndarray)
     Returns:
         {average: (...)}; NaN where no class counts.
     """
-    found = {}
+    averages = {}
     for name in (name for name in AVERAGED_METRICS if name in metrics):
         values = metrics[name]
         counts = (support > 0) & (~np.isnan(values) | (name == "precision"))
         for how, weight in (("macro", counts), ("weighted", counts * support)):
             with np.errstate(invalid="ignore"):
-                found[f"{name}_{how}"] = (np.nan_to_num(values) * weight).sum(axis=-1) / weight.sum(axis=-1)
-    return found
+                averages[f"{name}_{how}"] = (np.nan_to_num(values) * weight).sum(axis=-1) / weight.sum(
+                    axis=-1
+                )
+    return averages
 
 
 def balanced_accuracy(confusions: np.ndarray, present_classes: Sequence[int]) -> np.ndarray:
     """Mean recall of the classes that count, (R, C, C) -> (R,)."""
     return average_over_classes(
-        per_class(confusions, present_classes), confusions.sum(axis=2)[:, list(present_classes)]
+        class_metrics(confusions, present_classes), confusions.sum(axis=2)[:, list(present_classes)]
     )["recall_macro"]
 
 
 def ordinal_predictions(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
-    """What is said of samples whose class is a degree; no degree counts as the one farthest from the truth.
+    """Predictions for samples whose class is a degree; no degree counts as the one farthest from the truth.
 
-    Left out, such answers would cost nothing: nine of ten Definite called "Not Applicable" would be perfect.
+    Left out, such predictions would cost nothing: nine of ten Definite called "Not Applicable" would be
+    perfect.
 
     Args:
         true: (n,) class indices.
@@ -91,11 +107,11 @@ def ordinal_predictions(true: np.ndarray, predicted: np.ndarray, ordered: Sequen
     Returns:
         (n,) class indices; where the truth is no degree, `predicted`. Of two that are as far, the lower.
     """
-    found, highest = predicted.copy(), len(ordered) - 1
+    ordinal, highest = predicted.copy(), len(ordered) - 1
     for place, degree in enumerate(ordered):
         farthest = ordered[highest if highest - place > place else 0]
-        found[(true == degree) & ~np.isin(predicted, ordered)] = farthest
-    return found
+        ordinal[(true == degree) & ~np.isin(predicted, ordered)] = farthest
+    return ordinal
 
 
 def cohen_kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarray:
@@ -108,7 +124,7 @@ def cohen_kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarra
     apart = degrees[:, None] - degrees
     weight = apart**2 if quadratic else apart != 0  # (K, K)
     rows, columns = confusions.sum(axis=2), confusions.sum(axis=1)  # (R, K)
-    found = (confusions * weight).sum(axis=(1, 2))
+    observed = (confusions * weight).sum(axis=(1, 2))
     expected = np.einsum("rt,tp,rp->r", rows, weight.astype(np.float64), columns)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 - found * rows.sum(axis=1) / expected
+        return 1 - observed * rows.sum(axis=1) / expected

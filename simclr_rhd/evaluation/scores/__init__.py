@@ -1,0 +1,1 @@
+"""Scores of predictions: per frame, video and patient, with intervals over groups."""

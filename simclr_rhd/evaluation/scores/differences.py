@@ -1,0 +1,86 @@
+"""Differences of balanced accuracy between two classifiers on the same samples.
+
+Notation: G groups, R resamples, D draws.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simclr_rhd.evaluation.scores.bootstrap import (
+    TAIL_PROBABILITY,
+    difference_interval,
+    resample_counts,
+    resample_sums,
+)
+from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, sample_confusions
+from simclr_rhd.evaluation.scores.intervals import effective_groups
+from simclr_rhd.evaluation.scores.records import Margin, Margins
+from simclr_rhd.evaluation.scores.samples import Predictions, Samples, aggregate
+
+
+def paired_differences(
+    ours: Predictions,
+    draws: Sequence[Predictions],
+    evaluable: Sequence[int],
+    *,
+    seed: int,
+    n_comparisons: int = 1,
+) -> Margins:
+    """By how much one classifier's balanced accuracy is above another's, per "frame", "video" and "patient".
+
+    The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
+    Of several draws of the other one the mean of the scores counts; the interval holds their chance, too: as
+    many are drawn anew in each resample.
+
+    Args:
+        ours: for annotated frames.
+        draws: of the other one, for the same frames.
+        evaluable: indices of the classes that count.
+        seed: of the bootstrap.
+        n_comparisons: how many differences of a family shall be held by their intervals together with 95 %
+            (Bonferroni): each has 1 - 0.05 / comparisons.
+    """
+    others = [aggregate(draw) for draw in draws]
+    tail = TAIL_PROBABILITY / n_comparisons
+    return {
+        level: _paired_difference(
+            samples.of_classes(evaluable),
+            [draw[level].of_classes(evaluable) for draw in others],
+            seed=seed,
+            tail=tail,
+        )
+        for level, samples in aggregate(ours).items()
+    }
+
+
+def _paired_difference(ours: Samples, draws: Sequence[Samples], *, seed: int, tail: float) -> Margin:
+    if len(ours.present) < 2:
+        return Margin(None, None, None)
+    once = np.ones((1, ours.n_groups), dtype=np.uint16)  # the samples themselves, before their resamples
+    counts = np.vstack([once, resample_counts(ours.n_groups, seed)])
+    confusions = [sample_confusions(of) for of in (ours, *draws)]
+    our_scores, *draw_scores = (
+        balanced_accuracy(resample_sums(counts, of_groups), ours.present) for of_groups in confusions
+    )
+    differences = our_scores - _mean_of_draws(np.stack(draw_scores, axis=1), seed=seed)
+    n_effective = effective_groups(confusions[0], ours.present)[1]["recall_macro"]
+    return Margin(
+        float(differences[0]),
+        difference_interval(differences[1:], n_effective, tail=tail),
+        same_answers=all((ours.predicted == of.predicted).all() for of in draws),
+    )
+
+
+def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
+    """(1 + R, D) scores of D draws -> (1 + R,) their mean; in all rows but the first of draws drawn anew.
+
+    What D draws vary less than as many of all would is made up for: the factor √(D / (D - 1)).
+    """
+    n_draws = scores.shape[1]
+    if n_draws == 1:
+        return scores[:, 0]
+    shares = np.full(n_draws, 1 / n_draws)
+    drawn_shares = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
+    drawn_shares[0] = shares[0]
+    return (scores * (shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)

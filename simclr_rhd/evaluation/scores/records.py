@@ -1,0 +1,188 @@
+"""Scores as values: of a level, of its classes, and of a difference between two classifiers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+Interval = list[float] | None  # low and high
+
+AVERAGED_METRICS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+PER_CLASS_METRICS = ("accuracy", *AVERAGED_METRICS)
+AVERAGE_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    *(f"{name}_{how}" for name in AVERAGED_METRICS for how in ("macro", "weighted")),
+    *("kappa", "quadratic_kappa", "brier", "ece"),
+)
+
+
+class Record:
+    """Base of a dataclass that is an object in JSON, its fields the keys.
+
+    A field with the default None stands there only where it is known.
+    """
+
+    def to_json(self) -> dict[str, Any]:
+        """The object, in JSON's types."""
+        return {
+            of.name: as_json(value)
+            for of in fields(self)  # type: ignore[arg-type]
+            if (value := getattr(self, of.name)) is not None or of.default is not None
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The value of an object.
+
+        Raises:
+            KeyError: a field without a default is missing.
+        """
+        kinds = get_type_hints(cls)
+        return cls(
+            **{
+                of.name: _parse(kinds[of.name], record[of.name])
+                for of in fields(cls)  # type: ignore[arg-type]
+                if of.name in record or (of.default is MISSING and of.default_factory is MISSING)
+            }
+        )
+
+
+def as_json(value: Any) -> Any:
+    """Records, and lists and tables of them, as JSON."""
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, dict):
+        return {name: as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list) else value
+
+
+def _parse(kind: Any, value: Any) -> Any:
+    """A JSON value as a field's type says."""
+    origin, args = get_origin(kind), get_args(kind)
+    if value is None:
+        return None
+    if origin is UnionType:
+        return _parse(next(of for of in args if of is not NoneType), value)
+    if origin is dict:
+        return {name: _parse(args[1], item) for name, item in value.items()}
+    if origin is list:
+        return [_parse(args[0], item) for item in value]
+    return kind.from_json(value) if isinstance(kind, type) and issubclass(kind, Record) else value
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure with its 95 % interval; None where it cannot be computed."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, value: float | None, interval: Interval = None) -> Self:
+        """A figure and [low, high]."""
+        return cls(value, *(interval or ()))
+
+    @property
+    def interval(self) -> Interval:
+        """[low, high]; None without one."""
+        return None if self.low is None or self.high is None else [self.low, self.high]
+
+
+def _figures(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {name: score.value for name, score in scores.items()}
+
+
+def _intervals(scores: Mapping[str, Score]) -> dict[str, Any]:
+    return {"ci95": {name: score.interval for name, score in scores.items()}}
+
+
+def _parse_scores(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Score]:
+    intervals = record.get("ci95", {})
+    return {name: Score.of(record[name], intervals.get(name)) for name in names}
+
+
+@dataclass(frozen=True)
+class ClassScores(Record):
+    """Scores of one class against the rest.
+
+    Attributes:
+        support: its samples.
+        scores: of PER_CLASS_METRICS.
+    """
+
+    support: int
+    scores: dict[str, Score]
+
+    def __getitem__(self, metric: str) -> Score:
+        return self.scores[metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, their intervals under "ci95"."""
+        return _figures(self.scores) | {"support": self.support} | _intervals(self.scores)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The scores of a class in `metrics.json`."""
+        return cls(record["support"], _parse_scores(record, PER_CLASS_METRICS))
+
+
+@dataclass(frozen=True)
+class Scores(Record):
+    """Scores per frame, video or patient.
+
+    Attributes:
+        n: samples of classes that count.
+        groups: of these samples.
+        averages: of AVERAGE_METRICS.
+        per_class: {class: its scores}.
+        confusion: counts of all samples, true by predicted.
+        reasons: {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
+            a class's figures, "Normal".
+        reason: why nothing can be computed.
+        left_out: known patients whose frames are of several classes, of scores per patient.
+    """
+
+    n: int
+    groups: int
+    averages: dict[str, Score]
+    per_class: dict[str, ClassScores]
+    confusion: list[list[int]]
+    reasons: dict[str, str]
+    reason: str | None = None
+    left_out: int | None = None
+
+    def __getitem__(self, metric: str) -> Score:
+        return self.averages[metric]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures, their intervals under "ci95"."""
+        rest = super().to_json()
+        averages = rest.pop("averages")
+        size = {name: rest.pop(name) for name in ("n", "groups")}
+        return size | _figures(averages) | _intervals(averages) | rest
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """The scores of a level in `metrics.json`."""
+        return super().from_json({**record, "averages": _parse_scores(record, AVERAGE_METRICS)})
+
+
+@dataclass(frozen=True)
+class Margin(Record):
+    """By how much a balanced accuracy is above another's on the same samples; None where it is not known.
+
+    Attributes:
+        balanced_accuracy: the difference.
+        ci95: [low, high].
+        same_answers: whether both say the same of every sample.
+    """
+
+    balanced_accuracy: float | None
+    ci95: Interval
+    same_answers: bool | None = False
+
+
+Levels = dict[str, Scores]  # by 'frame', 'video' and 'patient'
+Margins = dict[str, Margin]

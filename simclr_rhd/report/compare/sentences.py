@@ -1,0 +1,178 @@
+"""Runs compared, in words."""
+
+import textwrap
+from collections.abc import Mapping
+
+from simclr_rhd.report.compare.differences import (
+    BETTER,
+    EQUAL,
+    MAY_BE_CHANCE,
+    TOO_FEW_GROUPS,
+    WORSE,
+    Difference,
+    Differences,
+    compare_runs,
+    skipped_tasks,
+)
+from simclr_rhd.report.compare.load_run import Runs
+from simclr_rhd.report.wording import (
+    LEAKY_WARNING,
+    MAX_COLUMNS,
+    SYNTHETIC_WARNING,
+    format_difference,
+    format_interval,
+    format_score,
+    is_or_are,
+    join_words,
+)
+
+MAX_RUNS_WITH_FIGURES = 4  # of more, a sentence with all figures would not be read
+
+
+def to_text(runs: Runs) -> list[str]:
+    """The verdict and a short table, in lines of at most 110 columns."""
+    differences = compare_runs(runs)
+    row = "  {:<18}  {:<5}  {:<17}  {:<6}  {}".format
+    header = row("", "per", "balanced accuracy", "pixels*", f"difference to {next(iter(runs))}")
+    sentences = filter(None, verdict(runs, differences).values())
+    lines = [*alarms(runs), *sentences, "", header, "-" * len(header)]
+    for target, of_target in differences.items():
+        lines.append(target)
+        for name, run in runs.items():
+            result = run.results.get(target)
+            figures = "-", "-", "-"
+            if result and (level := result.level):
+                pixels = format_score(result.pixels[level].value)
+                figures = level, format_interval(result.ours[level]), pixels
+            lines.append(row(name, *figures, _short_difference(of_target.get(name))))
+    lines += ["* balanced accuracy of raw pixels without a network   [95 % interval over groups]", ""]
+    lines += notes(runs, differences)
+    return [
+        part for line in lines for part in textwrap.wrap(line, MAX_COLUMNS, subsequent_indent="  ") or [""]
+    ]
+
+
+def alarms(runs: Runs) -> list[str]:
+    """What must be known before any figure is believed."""
+    synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
+    leaky = [name for name, run in runs.items() if run.leaky]
+    return [
+        f"{join_words(names)}: {text}"
+        for names, text in ((synthetic, SYNTHETIC_WARNING), (leaky, LEAKY_WARNING))
+        if names
+    ]
+
+
+def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
+    """{"shown", "not_shown", "incomparable"}: a sentence each, "" where there is nothing to say.
+
+    Which run is shown to be better or worse than the first and at what; what is not shown; and what cannot be
+    compared, and why.
+    """
+    reference, *others = runs
+    shown = _shown(runs, differences)
+    unsure = [
+        f"{outcome}: " + "; ".join(f"{join_words(names)} at {at}" for at, names in names_by_target.items())
+        for outcome in (MAY_BE_CHANCE, TOO_FEW_GROUPS, EQUAL)
+        if (names_by_target := _group_runs(_targets_by_run(others, differences, outcome)))
+    ]
+    incomparable = _group_runs(
+        {run: reasons for run in others if (reasons := _incomparable_targets(differences, run))}
+    )
+    sentences = {"shown": "No result could be compared.", "not_shown": "", "incomparable": ""}
+    if shown:
+        sentences["shown"] = shown
+    elif unsure:
+        sentences["shown"] = f"No run is shown to be better or worse than {reference} at anything."
+    if unsure:
+        sentences["not_shown"] = f"Differences to {reference} that are not shown: {'; '.join(unsure)}."
+    if incomparable:
+        parts = [f"{join_words(names)} at {reasons}" for reasons, names in incomparable.items()]
+        sentences["incomparable"] = f"Cannot be compared with {reference}: {'; '.join(parts)}."
+    return sentences
+
+
+def _shown(runs: Runs, differences: Differences) -> str:
+    """The sentence on runs that are better or worse than the first; "" without any."""
+    reference, *others = runs
+    differing = [
+        run for run in others if any(of[run].outcome in (BETTER, WORSE) for of in differences.values())
+    ]
+    if not differing:
+        return ""
+    with_figures = len(differing) <= MAX_RUNS_WITH_FIGURES
+    texts = {run: _better_and_worse(differences, run, figures=with_figures) for run in differing}
+    leaky = any(runs[run].leaky for run in (reference, *differing))
+    caveat = " as far as leaky splits can show anything," * leaky
+    parts = [f"{join_words(names)} {is_or_are(names)} {text}" for text, names in _group_runs(texts).items()]
+    return f"Against {reference},{caveat} {'; '.join(parts)}."
+
+
+def _group_runs(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """{text: the names that have it}."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return names
+
+
+def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> str:
+    """At what a run is better and at what worse, with the differences if `figures`."""
+    parts = []
+    for outcome in (BETTER, WORSE):
+        targets = [
+            f"{name} ({format_difference(margin)})" if figures and (margin := of[run].margin) else name
+            for name, of in differences.items()
+            if of[run].outcome == outcome
+        ]
+        parts += [f"{outcome} at {join_words(targets)}"] * bool(targets)
+    return join_words(parts)
+
+
+def _targets_by_run(others: list[str], differences: Differences, outcome: str) -> dict[str, str]:
+    """{run: at what it has such a difference}."""
+    targets = {
+        run: [name for name, of in differences.items() if of[run].outcome == outcome] for run in others
+    }
+    return {run: join_words(names) for run, names in targets.items() if names}
+
+
+def _incomparable_targets(differences: Differences, run: str) -> str:
+    """At what a run cannot be compared, and why; "" where it can."""
+    reasons = _group_runs({name: of[run].reason for name, of in differences.items() if of[run].reason})
+    return " and at ".join(f"{join_words(names)} ({reason})" for reason, names in reasons.items())
+
+
+def _short_difference(difference: Difference | None) -> str:
+    if difference is None:
+        return "the first run"
+    if difference.margin is None:
+        return "-  not comparable"
+    return f"{format_difference(difference.margin)}  {difference.outcome}"
+
+
+def notes(runs: Runs, differences: Differences) -> list[str]:
+    """Sentences on what no run has learnt, and on what the differences cannot tell."""
+    with_interval = sum(
+        bool(of.margin and of.margin.ci95) for rows in differences.values() for of in rows.values()
+    )
+    lines = [f"{task}: skipped in all runs, {reason}." for task, reason in skipped_tasks(runs).items()]
+    if with_interval:
+        lines.append(
+            "The intervals tell how much the patients or videos that happened to be tested matter, not what "
+            "another --seed would have changed: that takes several runs of each configuration."
+        )
+    if with_interval > 1:
+        lines.append(
+            f"{with_interval} differences have an interval of 95 %: of as many without any true difference, "
+            f"{with_interval / 20:.1f} would be expected to exclude 0 by chance."
+        )
+    first = next(iter(runs.values()))
+    unlike = [name for name, run in runs.items() if run.data["fingerprint"] != first.data["fingerprint"]]
+    compared = [name for name in unlike if any(of[name].margin for of in differences.values())]
+    if compared:
+        lines.append(
+            f"{join_words(compared)}: the data are not those of the first run; frames of the same name are "
+            "taken to be the same pictures."
+        )
+    return lines

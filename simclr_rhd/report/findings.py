@@ -1,0 +1,108 @@
+"""Findings: how each target compares with each baseline, and what must be known before all else."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from simclr_rhd.evaluation.results import RunResults, TargetResult
+from simclr_rhd.evaluation.scores.records import Score
+from simclr_rhd.report.wording import BASELINE_NAMES, LEAKY_WARNING, SYNTHETIC_WARNING
+
+MIN_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
+TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
+WORSE, NOT_BETTER, UNSURE, BETTER = "worse", "not better", "unsure", "better"
+OUTCOMES = (WORSE, NOT_BETTER, UNSURE, BETTER)  # the worst first
+# {baseline: {outcomes: a warning about the targets that have one of them}}
+BASELINE_WARNINGS: dict[str, dict[tuple[str, ...], str]] = {
+    "pixels": {
+        (WORSE,): "WORSE THAN RAW PIXELS: {}. A logistic regression on small pictures does better there, by "
+        "more than chance.",
+        (NOT_BETTER,): "NOT BETTER THAN RAW PIXELS: {}. A logistic regression on small pictures does as well "
+        "or better there.",
+        (UNSURE,): "NOT SHOWN TO BE BETTER THAN RAW PIXELS: {}. The difference may be chance.",
+    },
+    "random encoder": {
+        (WORSE, NOT_BETTER): "NOT BETTER THAN AN UNTRAINED ENCODER: {}. On these data the pretraining has "
+        "not paid there.",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A target's comparison with a baseline, at the level that is judged.
+
+    Attributes:
+        target: its name.
+        baseline: one of BASELINE_NAMES.
+        outcome: one of OUTCOMES.
+        score: the baseline's balanced accuracy.
+    """
+
+    target: str
+    baseline: str
+    outcome: str
+    score: Score
+
+
+def find(results: RunResults) -> list[Finding]:
+    """All comparisons of a run."""
+    return [finding for name, result in results.targets.items() for finding in find_target(name, result)]
+
+
+def find_target(name: str, result: TargetResult) -> Iterator[Finding]:
+    """The comparisons of a target."""
+    if level := result.primary_level:
+        for baseline in BASELINE_NAMES:
+            if outcome := compare_to_baseline(result, baseline, level):
+                yield Finding(name, baseline, outcome, result.baseline_score(baseline, level))
+
+
+def compare_to_baseline(result: TargetResult, baseline: str, level: str) -> str | None:
+    """How the model stands to a baseline, by the interval of their difference; None where that is not known.
+
+    WORSE and BETTER by more than chance; else NOT_BETTER where it is equal or below, UNSURE where above.
+    """
+    margin = result.margins.get(baseline, {}).get(level)
+    if margin is None or margin.balanced_accuracy is None:
+        return None
+    bounds = margin.ci95  # none where the difference rests on a single group
+    if bounds and result.test[level].groups >= MIN_GROUPS and (bounds[0] > 0 or bounds[1] < 0):
+        return BETTER if bounds[0] > 0 else WORSE
+    return UNSURE if margin.balanced_accuracy >= TIE_BELOW else NOT_BETTER
+
+
+def targets_with(findings: Iterable[Finding], baseline: str, outcomes: Iterable[str]) -> list[str]:
+    """Names of the targets that have one of some outcomes against a baseline, in the outcomes' order."""
+    found = list(findings)
+    return [
+        finding.target
+        for outcome in outcomes
+        for finding in found
+        if finding.baseline == baseline and finding.outcome == outcome
+    ]
+
+
+def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
+    """{outcome: targets}, by the baseline that a target does worst against; UNSURE without any baseline."""
+    targets: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+    for name, result in results.targets.items():
+        if result.primary_level:
+            outcomes = [finding.outcome for finding in find_target(name, result)] or [UNSURE]
+            targets[min(outcomes, key=OUTCOMES.index)].append(name)
+    return targets
+
+
+def collect_warnings(results: RunResults) -> list[str]:
+    """What must be known before any figure is believed, the worst first."""
+    warnings, findings = data_warnings(results), find(results)
+    for baseline, texts in BASELINE_WARNINGS.items():
+        for outcomes, text in texts.items():
+            if names := targets_with(findings, baseline, outcomes):
+                warnings.append(text.format(", ".join(names)))
+    return warnings
+
+
+def data_warnings(results: RunResults) -> list[str]:
+    """Warnings about the data and their split."""
+    marks = {SYNTHETIC_WARNING: results.synthetic, LEAKY_WARNING: results.split.leaky}
+    return [text for text, holds in marks.items() if holds]

@@ -1,0 +1,67 @@
+"""Words that the log, the report, the model card and the comparison share, and figures as they show them.
+
+A figure that could not be computed stands as '-', never as 0.
+"""
+
+from collections.abc import Sequence
+
+from simclr_rhd.evaluation.scores.records import Margin, Score
+
+MAX_COLUMNS = 110  # columns of a text for the terminal
+BASELINE_NAMES = {
+    "pixels": "raw pixels",
+    "random encoder": "an untrained encoder",
+    "imagenet encoder": "an encoder trained on ImageNet",
+    "majority": "the most frequent class",
+}
+METHOD_NAMES = BASELINE_NAMES | {
+    "simclr": "this program",
+    "finetuned": "fine-tuned",
+    "neighbours": "nearest neighbours of the same features",
+}
+SYNTHETIC_WARNING = "SYNTHETIC demo data: nothing here says anything about patients."
+LEAKY_WARNING = (
+    "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
+    "too good and say nothing about new patients."
+)
+
+
+def method_name(method: str) -> str:
+    """A method in words; one of another name as it is."""
+    return METHOD_NAMES.get(method, method)
+
+
+def format_score(value: float | None, digits: int = 2) -> str:
+    """A score with `digits` decimals, a count as it is, '-' for what cannot be computed."""
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+
+
+def format_interval(score: Score) -> str:
+    """A score with its 95 % interval where there is one: '0.91 [0.85, 0.96]'."""
+    around = f" [{format_score(score.low)}, {format_score(score.high)}]" if score.interval else ""
+    return format_score(score.value) + around
+
+
+def format_difference(margin: Margin) -> str:
+    """A difference of balanced accuracies with its 95 % interval: '+0.05 [-0.02, +0.11]'."""
+    if margin.balanced_accuracy is None:
+        return "-"
+    around = " [{:+.2f}, {:+.2f}]".format(*margin.ci95) if margin.ci95 else ""
+    return f"{margin.balanced_accuracy:+.2f}{around}"
+
+
+def format_count(n: int, noun: str) -> str:
+    """'1 video', '2 videos'."""
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def is_or_are(names: Sequence[str]) -> str:
+    """The verb of a sentence about some names."""
+    return "is" if len(names) == 1 else "are"
+
+
+def join_words(words: Sequence[str], conjunction: str = "and") -> str:
+    """The words as a list: 'a, b and c'."""
+    return f" {conjunction} ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
