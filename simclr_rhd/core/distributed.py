@@ -36,7 +36,7 @@ LOST_RANK_MESSAGES = ("gloo", "NCCL", "closed by peer", "Connection reset", "Bro
 
 
 def launched_world_size() -> int:
-    """How many processes torchrun started, this one among them; 1 without it."""
+    """Number of processes that torchrun started, this one among them; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -27,7 +27,7 @@ _STOP_EXCEPTIONS: dict[int, type[BaseException]] = {
 
 
 class _Signals:
-    """What has arrived, and what is to be done about it."""
+    """The signal that has arrived, and how the process ends."""
 
     stop: type[BaseException] | None = None
     raises = True  # the first one does, once
