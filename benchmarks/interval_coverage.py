@@ -31,9 +31,9 @@ def simulate_study(n_groups, generator):
     """True classes (n,), probabilities (n, 3) that are 0 or 1, and groups (n,)."""
     group = np.repeat(np.arange(n_groups), FRAMES)
     true = group % CLASSES
-    found = generator.random(len(true)) < generator.beta(*BETA, n_groups)[group]
+    correct = generator.random(len(true)) < generator.beta(*BETA, n_groups)[group]
     other = (true + generator.integers(1, CLASSES, len(true))) % CLASSES
-    return true, np.eye(CLASSES)[np.where(found, true, other)], group
+    return true, np.eye(CLASSES)[np.where(correct, true, other)], group
 
 
 def coverage(n_groups, studies, seed=0):
@@ -43,14 +43,14 @@ def coverage(n_groups, studies, seed=0):
     drawn = resample_counts(n_groups, seed)
     for number in range(studies):
         true, probabilities, group = simulate_study(n_groups, np.random.default_rng([seed, n_groups, number]))
-        said, frames = probabilities.argmax(axis=1), np.arange(len(true))
-        resamples = resample_metrics(true, said, probabilities, group, drawn, **options)[1]
-        found = {
-            "over groups": bootstrap_intervals(true, said, probabilities, group, seed=seed, **options)[1],
+        sample, frames = (true, probabilities.argmax(axis=1), probabilities), np.arange(len(true))
+        resamples = resample_metrics(*sample, group, drawn, **options)[1]
+        intervals = {
+            "over groups": bootstrap_intervals(*sample, group, seed=seed, **options)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
-            "over frames": bootstrap_intervals(true, said, probabilities, frames, seed=seed, **options)[1],
+            "over frames": bootstrap_intervals(*sample, frames, seed=seed, **options)[1],
         }
-        for method, of_method in found.items():
+        for method, of_method in intervals.items():
             for name in FIGURES:
                 low, high = of_method[name]
                 holds[name][method] += (low <= TRUTH <= high) / studies
@@ -65,12 +65,12 @@ def rare_coverage(n_groups, n_rare, studies, seed=0):
         group = np.repeat(np.arange(n_groups), generator.geometric(1 / FRAMES, n_groups))
         true = (group < n_rare).astype(np.int64)
         right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
-        said = np.where(right, true, 1 - true)
+        predicted = np.where(right, true, 1 - true)
         of_classes, averages = bootstrap_intervals(
-            true, said, np.eye(2)[said], group, present_classes=[0, 1], ordered=(), seed=seed
+            true, predicted, np.eye(2)[predicted], group, present_classes=[0, 1], ordered=(), seed=seed
         )
-        found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
-        for name, (low, high) in zip(holds, found, strict=True):
+        intervals = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
+        for name, (low, high) in zip(holds, intervals, strict=True):
             holds[name] += (low <= TRUTH <= high) / studies
     return holds
 

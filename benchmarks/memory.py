@@ -29,11 +29,11 @@ precision = PRECISIONS[resolve_precision("auto", device)]
 how = dict(temperature=0.5, device=device, precision=precision)
 step = Step(model, size={size}, augment_config=PRESETS["standard"], **how, micro_batch={micro_batch})
 for _ in range(2):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     float(step.backward(probe.make_batch({batch}, size={size}, grey=True)))
     optimizer.step()
-print(probe.peak_memory(device), time.perf_counter() - begun)
+print(probe.peak_memory(device), time.perf_counter() - start)
 """
 
 
