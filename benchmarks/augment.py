@@ -96,7 +96,7 @@ def main():
     wide = pictures(generator, n, HEIGHT, WIDTH, options.colour)
     with tempfile.TemporaryDirectory() as folder:
         frames, kinds = stored(Path(folder), squares, COLOR if options.colour else GREY)
-        ways = {
+        makers = {
             "project": partial(project_views, frames, kinds),
             "reference": partial(
                 reference_views,
@@ -107,9 +107,9 @@ def main():
                 reference_views, REFERENCE, [Image.fromarray(pixels) for pixels in squares]
             ),
         }
-        taken = {name: [] for name in ways}
+        taken = {name: [] for name in makers}
         for epoch in range(options.runs + 1):
-            for name, views in ways.items():
+            for name, views in makers.items():
                 start = time.perf_counter()
                 made = views(epoch)
                 taken[name].append(time.perf_counter() - start)

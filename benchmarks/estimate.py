@@ -19,19 +19,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(*words):
+def run(*arguments):
     """A command's output, seconds and peak bytes, its own and not those of its children."""
-    begun, peak = time.perf_counter(), 0
+    start, peak = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [sys.executable, "main.py", *words], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+            [sys.executable, "main.py", *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
         )
         _, status, usage = os.wait4(process.pid, 0)
         output.seek(0)
         text = output.read()
     assert status == 0, text
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return text, time.perf_counter() - begun, peak
+    return text, time.perf_counter() - start, peak
 
 
 def main():
@@ -53,13 +53,14 @@ def main():
             _, wall, peak = run(*flags)
             record = json.loads(Path(folder, "models", "run.json").read_text())
             stages = record["wall_s"]
-            for name, said, found in (
+            for name, estimated, measured in (
                 ("peak memory, GB", foretold["peak_bytes"] / 1e9, peak / 1e9),
                 ("whole run, s", foretold["most_s"], wall),
                 ("an epoch, s", foretold["epoch_s"], stages["pretraining"] / options.epochs),
             ):
                 print(
-                    f"{size} px, {name}: foretold {said:.1f}, measured {found:.1f}, ratio {said / found:.2f}"
+                    f"{size} px, {name}: foretold {estimated:.1f}, measured {measured:.1f}, "
+                    f"ratio {estimated / measured:.2f}"
                 )
             print(f"{size} px, stages of the run: {stages}", flush=True)
 

@@ -86,14 +86,14 @@ def work(names: list[str], *, tiny: bool, data: str | None, folder: Path) -> int
         if row.name not in names:
             continue
         send({"begins": row.name})
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             module = importlib.import_module(f"gpu_rows.{row.module}")
             outcome = asdict(getattr(module, row.function)(bench))
         except Exception as error:
             traceback.print_exc()
             outcome = {"status": FAILED, "text": f"{type(error).__name__}: {error}"[:500], "figures": {}}
-        send({"row": row.name, **outcome, "seconds": round(time.perf_counter() - begun, 1)})
+        send({"row": row.name, **outcome, "seconds": round(time.perf_counter() - start, 1)})
         if device.type == "cuda":
             torch.cuda.synchronize()  # a lost GPU raises here, and the process is replaced
             torch.cuda.empty_cache()
@@ -111,11 +111,11 @@ def describe(device) -> dict:
 
     import torch
 
-    found = {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
+    software = {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
     if device.type == "cuda":
         names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
-        return {"device": ", ".join(names), "driver": driver(), "cuda": torch.version.cuda, **found}
-    return {"device": f"CPU, {torch.get_num_threads()} threads", **found}
+        return {"device": ", ".join(names), "driver": driver(), "cuda": torch.version.cuda, **software}
+    return {"device": f"CPU, {torch.get_num_threads()} threads", **software}
 
 
 def driver() -> str:
@@ -131,9 +131,9 @@ class Worker:
     """A process that runs rows, and what it tells."""
 
     def __init__(self, names: list[str], options: argparse.Namespace, folder: Path) -> None:
-        words = [sys.executable, __file__, "--work", json.dumps(names), "--folder", str(folder)]
-        words += ["--tiny"] * options.tiny + (["--data", options.data] if options.data else [])
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        command = [sys.executable, __file__, "--work", json.dumps(names), "--folder", str(folder)]
+        command += ["--tiny"] * options.tiny + (["--data", options.data] if options.data else [])
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         self.lines: queue.Queue[dict | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -162,16 +162,16 @@ class Worker:
 
 def supervise(options: argparse.Namespace, folder: Path) -> dict:
     """Run all rows, in as many processes as it takes; what they found."""
-    begun, results = time.monotonic(), {}
+    start, results = time.monotonic(), {}
     report = {"date": time.strftime("%Y-%m-%d"), "machine": None, "tiny": options.tiny, "rows": results}
     waiting = [row.name for row in ROWS if not options.only or row.name in options.only]
-    while waiting and seconds_left(options, begun) > MIN_ROW_SECONDS:
+    while waiting and seconds_left(options, start) > MIN_ROW_SECONDS:
         worker, running, ended = Worker(waiting, options, folder), None, 0
         reason = "its process ended with status {}"
         try:
             while True:
                 try:
-                    message = worker.next(min(ROW_SECONDS, seconds_left(options, begun)))
+                    message = worker.next(min(ROW_SECONDS, seconds_left(options, start)))
                 except queue.Empty:
                     reason = "it took too long and was ended"
                     break
@@ -189,14 +189,14 @@ def supervise(options: argparse.Namespace, folder: Path) -> dict:
                     waiting.remove(name)
                     print_row(name, message)
                     write(options.out, report)
-                    if seconds_left(options, begun) < MIN_ROW_SECONDS:
+                    if seconds_left(options, start) < MIN_ROW_SECONDS:
                         break
         finally:  # at Ctrl-C, too
             status = worker.end()
         if not running and not ended and waiting:
             running = waiting[0]  # it died before a row could begin
         if running:
-            out_of_time = seconds_left(options, begun) < MIN_ROW_SECONDS
+            out_of_time = seconds_left(options, start) < MIN_ROW_SECONDS
             results[running] = {
                 "status": NOT_RUN if out_of_time else FAILED,
                 "text": "no time was left" if out_of_time else reason.format(status),
@@ -228,10 +228,10 @@ def print_head(machine: dict, *, tiny: bool) -> None:
     print("\n| row | | found | s |\n|---|---|---|---|", flush=True)
 
 
-def print_row(name: str, found: dict) -> None:
+def print_row(name: str, outcome: dict) -> None:
     """A line of the table."""
-    text = " ".join(found["text"].split()).replace("|", "/")
-    print(f"| {name} | {found['status']} | {text} | {found['seconds']:.0f} |", flush=True)
+    text = " ".join(outcome["text"].split()).replace("|", "/")
+    print(f"| {name} | {outcome['status']} | {text} | {outcome['seconds']:.0f} |", flush=True)
 
 
 def write(out: Path, report: dict) -> None:
@@ -260,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process is left behind
     with tempfile.TemporaryDirectory() as folder:
         report = supervise(options, Path(folder))
-    statuses = [found["status"] for found in report["rows"].values()]
+    statuses = [outcome["status"] for outcome in report["rows"].values()]
     counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
     print("\n" + ", ".join(f"{n} {status}" for status, n in counts.items()) + f"; {options.out}")
     return int(FAILED in statuses)

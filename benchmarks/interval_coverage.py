@@ -32,9 +32,9 @@ def simulate_study(n_groups, generator):
     """True classes (n,), probabilities (n, 3) that are 0 or 1, and groups (n,)."""
     group = np.repeat(np.arange(n_groups), FRAMES)
     true = group % CLASSES
-    found = generator.random(len(true)) < generator.beta(*BETA, n_groups)[group]
+    correct = generator.random(len(true)) < generator.beta(*BETA, n_groups)[group]
     other = (true + generator.integers(1, CLASSES, len(true))) % CLASSES
-    return true, np.eye(CLASSES)[np.where(found, true, other)], group
+    return true, np.eye(CLASSES)[np.where(correct, true, other)], group
 
 
 def coverage(n_groups, studies, seed=0):
@@ -47,12 +47,12 @@ def coverage(n_groups, studies, seed=0):
             Samples(true, probabilities, names) for names in (group, np.arange(len(true)))
         )
         resamples = resample_metrics(of_groups, (), drawn)[1]
-        found = {
+        intervals = {
             "over groups": bootstrap_intervals(of_groups, (), seed=seed)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},
             "over frames": bootstrap_intervals(of_frames, (), seed=seed)[1],
         }
-        for method, of_method in found.items():
+        for method, of_method in intervals.items():
             for name in FIGURES:
                 low, high = of_method[name]
                 holds[name][method] += (low <= TRUTH <= high) / studies
@@ -67,10 +67,10 @@ def rare_coverage(n_groups, n_rare, studies, seed=0):
         group = np.repeat(np.arange(n_groups), generator.geometric(1 / FRAMES, n_groups))
         true = (group < n_rare).astype(np.int64)
         right = generator.random(len(group)) < generator.beta(*BETA, n_groups)[group]
-        said = np.where(right, true, 1 - true)
-        of_classes, averages = bootstrap_intervals(Samples(true, np.eye(2)[said], group), (), seed=seed)
-        found = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
-        for name, (low, high) in zip(holds, found, strict=True):
+        predicted = np.where(right, true, 1 - true)
+        of_classes, averages = bootstrap_intervals(Samples(true, np.eye(2)[predicted], group), (), seed=seed)
+        intervals = [*(averages[name] for name in FIGURES), of_classes["recall"][1]]
+        for name, (low, high) in zip(holds, intervals, strict=True):
             holds[name] += (low <= TRUTH <= high) / studies
     return holds
 

@@ -29,11 +29,11 @@ optimizer = make_optimizer(model, "adamw", learning_rate=1e-3, weight_decay=0.01
 settings = TrainingSettings(micro_batch={micro_batch}, precision=resolve_precision("auto", device))
 step = Step(model, PretrainConfig(image_size={size}), settings, device)
 for _ in range(2):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     optimizer.zero_grad(set_to_none=True)
     float(step.backward(probe.make_batch({batch}, size={size}, grey=True)))
     optimizer.step()
-print(peak_memory(device), time.perf_counter() - begun)
+print(peak_memory(device), time.perf_counter() - start)
 """
 
 

@@ -118,23 +118,23 @@ def speed(n: int, runs: int) -> None:
         side = saved.facts.stored_side
         noise = np.random.default_rng(0).integers(0, 256, (8, 3, side, side), dtype=np.uint8)
         export.export_classifier(saved, noise, folder)
-        ways = {
+        runners = {
             "reference": reference(path),
             "PyTorch": package_predictor(path),
             "ONNX Runtime": onnx_predictor(folder / export.ONNX, side),
             "ONNX Runtime, 8 bits": onnx_predictor(folder / export.INT8, side),
         }
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for run in ways.values():
+        seconds: dict[str, list[float]] = {runtime: [] for runtime in runners}
+        for run in runners.values():
             run(frames[:BATCH_SIZE])
         for _ in range(runs):
-            for way, run in ways.items():
-                begun = time.perf_counter()
+            for runtime, run in runners.items():
+                start = time.perf_counter()
                 run(frames)
-                seconds[way].append(time.perf_counter() - begun)
-    for way, times in seconds.items():
+                seconds[runtime].append(time.perf_counter() - start)
+    for runtime, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds["reference"], times, strict=True))
-        print(f"{way}: {n / statistics.median(times):.1f} frames/s, {ratio:.2f} times the reference")
+        print(f"{runtime}: {n / statistics.median(times):.1f} frames/s, {ratio:.2f} times the reference")
 
 
 def landscape(rng: np.random.Generator) -> Image.Image:
@@ -239,12 +239,12 @@ def memory() -> None:
                 "import sys, resource, main; status = main.main(sys.argv[1:]); "
                 "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
             )
-            words = ["predict", str(frames), "--model", str(model), "--out", str(folder / f"{n}.csv")]
-            command = [sys.executable, "-c", code, *words, "--cache-dir", str(folder / "cache")]
-            begun = time.perf_counter()
+            arguments = ["predict", str(frames), "--model", str(model), "--out", str(folder / f"{n}.csv")]
+            command = [sys.executable, "-c", code, *arguments, "--cache-dir", str(folder / "cache")]
+            start = time.perf_counter()
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
             peaks[n] = int(done.stdout.splitlines()[-1]) / 1024
-            print(f"{n} frames: peak {peaks[n]:.0f} MB, {time.perf_counter() - begun:.0f} s")
+            print(f"{n} frames: peak {peaks[n]:.0f} MB, {time.perf_counter() - start:.0f} s")
         print(f"ratio {peaks[20_000] / peaks[500]:.3f}")
 
 

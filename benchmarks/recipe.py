@@ -193,7 +193,7 @@ def make_run(recipe, dataset, seed, epochs):
 
 def seconds_per_epoch(recipe, dataset, runs=5):
     """Median over epochs, for each size of the views."""
-    found = []
+    medians = []
     for size in recipe.sizes:
         run = make_run(recipe, dataset, 0, 1000)
         run.schedule.sizes = (size,)
@@ -203,8 +203,8 @@ def seconds_per_epoch(recipe, dataset, runs=5):
             run.train_epoch()
             run.end_epoch({})
             taken.append(time.perf_counter() - start)
-        found.append(statistics.median(taken[1:]))
-    return found
+        medians.append(statistics.median(taken[1:]))
+    return medians
 
 
 def pretrain(recipe, dataset, seed, seconds, per_epoch):
@@ -223,28 +223,28 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
 def features(encoder, frames, rows):
     """{stages: (n, D)}: the means of each stage, and of all four."""
     encoder.eval()
-    found = {}
+    pooled = {}
     for first in range(0, len(rows), 64):
         x = augment.eval_view(torch.from_numpy(frames[rows[first : first + 64]]), size=SIZE)
         x = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(x))))
         for number in (1, 2, 3, 4):
             x = getattr(encoder, f"layer{number}")(x)
-            found.setdefault(f"l{number}", []).append(x.mean(dim=(2, 3)))
-    out = {name: torch.cat(parts).numpy() for name, parts in found.items()}
+            pooled.setdefault(f"l{number}", []).append(x.mean(dim=(2, 3)))
+    out = {name: torch.cat(parts).numpy() for name, parts in pooled.items()}
     out["l1234"] = np.hstack([out[f"l{number}"] for number in (1, 2, 3, 4)])
     return out
 
 
 def evaluate_encoder(encoder, dataset, kinds=("l4", "l1234")):
     """{description: {task: [scores of each fold assignment]}}."""
-    found = {}
-    for task, asked in protocol.tasks(dataset).items():
-        described = features(encoder, dataset.store.frames, asked.rows)
+    results = {}
+    for task, target in protocol.tasks(dataset).items():
+        described = features(encoder, dataset.store.frames, target.rows)
         for kind in kinds:
-            found.setdefault(kind, {})[task] = [
-                protocol.scores(described[kind], asked, seed=seed) for seed in protocol.FOLD_SEEDS
+            results.setdefault(kind, {})[task] = [
+                protocol.scores(described[kind], target, seed=seed) for seed in protocol.FOLD_SEEDS
             ]
-    return found
+    return results
 
 
 def load_or_train_encoder(name, seed, dataset, options, rates):
@@ -283,12 +283,12 @@ def search(options):
 
 def read_results(options):
     """{name: [scores of each seed]} of what was done in so many seconds."""
-    found = {}
+    results = {}
     for name in options.names or RECIPES:
         paths = [options.out / f"{name}-{options.seconds:.0f}-{seed}.json" for seed in SEEDS]
         if all(path.exists() for path in paths):
-            found[name] = [json.loads(path.read_text())[options.features] for path in paths]
-    return found
+            results[name] = [json.loads(path.read_text())[options.features] for path in paths]
+    return results
 
 
 def inner_score(of_seed, task):
@@ -297,10 +297,10 @@ def inner_score(of_seed, task):
 
 def print_table(options):
     """Inner scores of all recipes, and their difference from the one they are held against."""
-    found = read_results(options)
+    results = read_results(options)
     rows = {
         name: {task: [inner_score(one, task) for one in seeds] for task in protocol.TASKS}
-        for name, seeds in found.items()
+        for name, seeds in results.items()
     }
     macro = {name: np.mean(list(row.values()), axis=0) for name, row in rows.items()}
     print(f"| | {' | '.join(protocol.TASKS)} | macro | macro minus {options.against} |")
@@ -311,37 +311,39 @@ def print_table(options):
         against = protocol.interval(less) if len(less) and name != options.against else ""
         print(f"| {name} | {' | '.join(cells)} | {against} |")
     if options.data:
-        nested_selection(found, protocol.read(options.data, options.out / "cache", image_size=SIZE))
+        nested_selection(results, protocol.read(options.data, options.out / "cache", image_size=SIZE))
 
 
-def nested_selection(found, dataset):
+def nested_selection(results, dataset):
     """The test score when each fold's recipe is the one that is best outside it: what the search is worth.
 
     Each task chooses by itself: the folds of another hold other patients together.
     """
-    asked, chosen, scores = protocol.tasks(dataset), Counter(), {task: [] for task in protocol.TASKS}
+    targets, chosen, scores = protocol.tasks(dataset), Counter(), {task: [] for task in protocol.TASKS}
     for number, fold_seed in enumerate(protocol.FOLD_SEEDS):
-        for task, of_task in asked.items():
+        for task, of_task in targets.items():
             best = []
             for fold in range(protocol.FOLDS):
                 outside = {
                     name: np.mean([one[task][number]["inner"][fold] for one in seeds])
-                    for name, seeds in found.items()
+                    for name, seeds in results.items()
                 }
                 best.append(max(outside, key=outside.get))
             chosen.update(best)
             tests = protocol.assign_folds(of_task, seed=fold_seed)
             for seed in SEEDS:
-                said = np.array([found[best[fold]][seed][task][number]["answers"] for fold in range(5)])
-                answers = said[tests, np.arange(len(tests))]
-                scores[task].append((seed, balanced_accuracy_score(of_task.true, answers)))
+                predictions = np.array(
+                    [results[best[fold]][seed][task][number]["answers"] for fold in range(5)]
+                )
+                predicted = predictions[tests, np.arange(len(tests))]
+                scores[task].append((seed, balanced_accuracy_score(of_task.true, predicted)))
     means = {
         task: [np.mean([score for of, score in pairs if of == seed]) for seed in SEEDS]
         for task, pairs in scores.items()
     }
-    told = ", ".join(f"{task} {protocol.spread(values)}" for task, values in means.items())
+    text = ", ".join(f"{task} {protocol.spread(values)}" for task, values in means.items())
     macro = np.mean(list(means.values()), axis=0)
-    print(f"\nnested: {told}, macro {protocol.spread(macro)}; chosen: {dict(chosen.most_common())}")
+    print(f"\nnested: {text}, macro {protocol.spread(macro)}; chosen: {dict(chosen.most_common())}")
 
 
 def main():

@@ -44,8 +44,8 @@ def seconds_after_features(command: list[str], save_dir: Path) -> float:
         facts = json.loads(record.read_text())
         record.write_text(json.dumps(facts | {"status": "unfinished", "wall_s": {}}))
     subprocess.run([*command, "--save-dir", str(save_dir)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    found = json.loads(record.read_text())["wall_s"]
-    return sum(found[stage] for stage in STAGES)
+    wall_s = json.loads(record.read_text())["wall_s"]
+    return sum(wall_s[stage] for stage in STAGES)
 
 
 def run() -> None:
@@ -70,9 +70,9 @@ def run() -> None:
         flags += ["--demo-patients", "334"] if options.data == "demo" else []
         beside = [sys.executable, "main.py", *flags]
         in_turn = [sys.executable, "-c", SEQUENTIAL_MAPS, str(ROOT), *flags]
-        begun = time.perf_counter()
+        start = time.perf_counter()
         seconds_after_features(beside, folder / "out")
-        print(f"one epoch and all that follows: {time.perf_counter() - begun:.0f} s")
+        print(f"one epoch and all that follows: {time.perf_counter() - start:.0f} s")
         pairs = [
             (seconds_after_features(beside, folder / "out"), seconds_after_features(in_turn, folder / "out"))
             for _ in range(options.runs)
@@ -81,8 +81,8 @@ def run() -> None:
         size = (folder / "out" / "report.html").stat().st_size
         print(f"report.html of {record['counts']['labelled']} labelled frames: {size / 1e6:.2f} MB")
         for what, times in zip(("beside the rest", "in turn"), zip(*pairs, strict=True), strict=True):
-            told = ", ".join(f"{seconds:.1f}" for seconds in sorted(times))
-            print(f"from the features to the end, maps {what}: {statistics.median(times):.1f} s of {told}")
+            text = ", ".join(f"{seconds:.1f}" for seconds in sorted(times))
+            print(f"from the features to the end, maps {what}: {statistics.median(times):.1f} s of {text}")
         ratio = statistics.median(b / a for a, b in pairs)
         print(f"in turn ÷ beside: median {ratio:.2f}")
 

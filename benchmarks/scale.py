@@ -94,8 +94,8 @@ def build(folder, n):
     (folder / "place").write_text(str(place))
 
 
-def worker(what, folder, n, begun):
-    """Seconds since `begun` and bytes at the peak, once the first step is done."""
+def worker(what, folder, n, start):
+    """Seconds since `start` and bytes at the peak, once the first step is done."""
     import numpy as np
     import torch
 
@@ -110,10 +110,10 @@ def worker(what, folder, n, begun):
     from simclr_rhd.ssl.trainer import Trainer
 
     runtime.make_deterministic()
-    stages, last = {"imports": time.time() - begun}, time.time()
+    stages, last = {"imports": time.time() - start}, time.time()
     if what == "store":
-        found = store.read_store(Path((folder / "place").read_text()))
-        frames, kinds, videos = found.frames, found.color_modes, np.arange(n) // FRAMES_PER_VIDEO
+        stored = store.read_store(Path((folder / "place").read_text()))
+        frames, kinds, videos = stored.frames, stored.color_modes, np.arange(n) // FRAMES_PER_VIDEO
         rows = np.arange(LABELLED, n)
         positives = "frame"
     else:
@@ -138,7 +138,7 @@ def worker(what, folder, n, begun):
         run.average.update(model)
     stages["steps"] = time.time() - last
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": time.time() - begun, "peak": peak, "stages": stages}))
+    print(json.dumps({"seconds": time.time() - start, "peak": peak, "stages": stages}))
 
 
 def read(folder, n):
@@ -165,7 +165,7 @@ def simulate(counts, runs):
             folder.mkdir()
             build(folder, n)
         for what in ("store", "run"):
-            found = {n: [] for n in counts}
+            samples = {n: [] for n in counts}
             for _ in range(runs):
                 for n, folder in folders.items():
                     command = [
@@ -180,9 +180,9 @@ def simulate(counts, runs):
                     done = subprocess.run(command, capture_output=True, text=True)
                     if done.returncode:
                         sys.exit(done.stderr[-3000:])
-                    found[n].append(json.loads(done.stdout.splitlines()[-1]))
+                    samples[n].append(json.loads(done.stdout.splitlines()[-1]))
             medians = {}
-            for n, some in found.items():
+            for n, some in samples.items():
                 medians[n] = [statistics.median(one[key] for one in some) for key in ("seconds", "peak")]
                 stages = {
                     key: round(statistics.median(one["stages"][key] for one in some), 2)
@@ -268,9 +268,9 @@ def decoded_per_core():
             noise.filter(ImageFilter.GaussianBlur(3)).save(folder / f"v_frame{number:03d}.png")
         source = Folder(folder, location=str(folder))
         entries = source.files("", flag="--labelled-prefix")
-        begun = time.perf_counter()
+        start = time.perf_counter()
         open_store(source, entries, DecodeOptions(storage_size(224)), cache_dir=Path(name))
-        return 400 / (time.perf_counter() - begun) / os.cpu_count()
+        return 400 / (time.perf_counter() - start) / os.cpu_count()
 
 
 def views_per_second(size):
@@ -293,11 +293,11 @@ def views_per_second(size):
     step = Step(model, PretrainConfig(image_size=size), settings, device)
     batch, seconds = probe.make_batch(BATCH, size=size, grey=True), []
     for _ in range(5):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
         step.backward(batch)
         optimizer.step()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return 2 * BATCH / statistics.median(seconds[1:])
 
 
@@ -366,8 +366,8 @@ def main():
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        what, folder, n, begun = options.worker
-        return worker(what, Path(folder), int(n), float(begun))
+        what, folder, n, start = options.worker
+        return worker(what, Path(folder), int(n), float(start))
     if options.what == "paper":
         return print_estimates()
     simulate(options.frames, options.runs)

@@ -37,29 +37,29 @@ def simulate_study(patients, ease, generator):
 
 def risks(confidence, right, patient):
     """{threshold: mean over patients with an answer of the share of their answers that is wrong}."""
-    found = {}
+    risk_of = {}
     for threshold in THRESHOLDS:
         answered = confidence >= threshold
         of_patients = np.bincount(patient[answered])
         wrong = np.bincount(patient[answered & ~right], minlength=len(of_patients))
-        found[threshold] = float((wrong / np.maximum(of_patients, 1))[of_patients > 0].mean())
-    return found
+        risk_of[threshold] = float((wrong / np.maximum(of_patients, 1))[of_patients > 0].mean())
+    return risk_of
 
 
 def simulate(patients, *, studies, ease=1.0, seed=0):
     """Shares of the studies that break the promise, of those that answer at all, and the empirical rule's."""
     truth = risks(*simulate_study(POPULATION, ease, np.random.default_rng([seed, 1])))
-    found = {"broken": 0.0, "answering": 0.0, "by the empirical risk": 0.0}
+    shares = {"broken": 0.0, "answering": 0.0, "by the empirical risk": 0.0}
     for number in range(studies):
         of_study = simulate_study(patients, ease, np.random.default_rng([seed, 2, patients, number]))
         threshold = choose_threshold(*of_study).threshold
-        found["answering"] += (threshold < ABSTAIN_ALWAYS) / studies
-        found["broken"] += (threshold < ABSTAIN_ALWAYS and truth[threshold] > TARGET_RISK) / studies
+        shares["answering"] += (threshold < ABSTAIN_ALWAYS) / studies
+        shares["broken"] += (threshold < ABSTAIN_ALWAYS and truth[threshold] > TARGET_RISK) / studies
         fine = [at for at in THRESHOLDS if (of_study[0] >= at).any()]
         frames = {at: (~of_study[1][of_study[0] >= at]).mean() for at in fine}
         lowest = min((at for at in fine if frames[at] <= TARGET_RISK), default=None)
-        found["by the empirical risk"] += (lowest is not None and truth[lowest] > TARGET_RISK) / studies
-    return found
+        shares["by the empirical risk"] += (lowest is not None and truth[lowest] > TARGET_RISK) / studies
+    return shares
 
 
 def main():
@@ -69,12 +69,12 @@ def main():
     parser.add_argument("--patients", type=int, nargs="+", default=[11, 50, 100])
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    told = parser.parse_args()
+    options = parser.parse_args()
     print(f"{'patients':>8} {'ease':>5}  {'broken':>7}  {'answering':>9}  {'by the empirical risk':>21}")
     for ease in EASE:
-        for patients in told.patients:
-            found = simulate(patients, studies=told.studies, ease=ease, seed=told.seed)
-            columns = zip(found.values(), (7, 9, 21), strict=True)
+        for patients in options.patients:
+            rates = simulate(patients, studies=options.studies, ease=ease, seed=options.seed)
+            columns = zip(rates.values(), (7, 9, 21), strict=True)
             shares = "  ".join(f"{share:>{width}.3f}" for share, width in columns)
             print(f"{patients:>8} {ease:>5.1f}  {shares}")
 

@@ -51,9 +51,9 @@ def bare_step(model, optimizer, views):
 
 
 def median_seconds(work):
-    begun = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def make_views(batch_size, size):
@@ -142,18 +142,18 @@ def compare_plain(size, precision, options):
 
 def convolution_shapes(model, views):
     """{shape: [a convolution of that shape, its input, how many there are]} of all but the stem."""
-    found = {}
+    shapes = {}
 
     def note(conv, inputs, output):
         key = (*inputs[0].shape[1:], conv.out_channels, conv.kernel_size[0], conv.stride[0])
-        found.setdefault(key, [conv, inputs[0].detach(), 0])[2] += 1
+        shapes.setdefault(key, [conv, inputs[0].detach(), 0])[2] += 1
 
-    watched = [m for m in model.modules() if isinstance(m, convolution.SmallMapConv2d)]
-    hooks = [conv.register_forward_hook(note) for conv in watched]
+    convolutions = [m for m in model.modules() if isinstance(m, convolution.SmallMapConv2d)]
+    hooks = [conv.register_forward_hook(note) for conv in convolutions]
     model.eval()(views)
     for hook in hooks:
         hook.remove()
-    return found
+    return shapes
 
 
 def print_convolutions(size, precision, options):
@@ -166,21 +166,21 @@ def print_convolutions(size, precision, options):
         x = x.to(dtype).requires_grad_()
         weight = conv.weight.detach().to(dtype).requires_grad_()
         whole = kernel == 3 and max(x.shape[-2:]) <= 2
-        ways = [convolution.NATIVE, convolution.IM2COL] + [convolution.DENSE] * whole
-        times = {way: ([], []) for way in ways}
+        algorithms = [convolution.NATIVE, convolution.IM2COL] + [convolution.DENSE] * whole
+        times = {algorithm: ([], []) for algorithm in algorithms}
         for _ in range(2 + options.runs):
-            for way in ways:
-                begun = time.perf_counter()
-                y = convolution.convolve(x, weight, stride, convolution.Algorithms(way, way))
+            for algorithm in algorithms:
+                start = time.perf_counter()
+                y = convolution.convolve(x, weight, stride, convolution.Algorithms(algorithm, algorithm))
                 middle = time.perf_counter()
                 torch.autograd.grad(y, (x, weight), torch.ones_like(y))
-                times[way][0].append(middle - begun)
-                times[way][1].append(time.perf_counter() - middle)
+                times[algorithm][0].append(middle - start)
+                times[algorithm][1].append(time.perf_counter() - middle)
         sides = (*x.shape[-2:], *y.shape[-2:])
         chosen = convolution.choose_algorithms(convolution.Shape(*sides, kernel), dtype, amx=has_amx())
         cells = "; ".join(
-            f"{way} {statistics.median(f[2:]) * 1e3:.2f} + {statistics.median(b[2:]) * 1e3:.2f}"
-            for way, (f, b) in times.items()
+            f"{algorithm} {statistics.median(f[2:]) * 1e3:.2f} + {statistics.median(b[2:]) * 1e3:.2f}"
+            for algorithm, (f, b) in times.items()
         )
         print(
             f"{size} px, {precision}: {count} x {x.shape[1]} to {conv.out_channels} channels, "

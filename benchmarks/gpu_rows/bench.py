@@ -223,10 +223,10 @@ class Bench:
     def seconds(self, work: Callable[[], object]) -> float:
         """Time of some work, the GPU's included."""
         self.synchronise()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         work()
         self.synchronise()
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     def bare_seconds(self, run: Trainer, views: Tensor, steps: int) -> float:
         """Time of some bare steps of a run's model."""

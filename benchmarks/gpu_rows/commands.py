@@ -19,17 +19,17 @@ DEMO = "--demo-patients 24"
 TINY = "--epochs 1 --linear-epochs 2 --demo-patients 12 --image-size 32 --view-sizes full"
 
 
-def run_command(*words: str) -> str:
+def run_command(*arguments: str) -> str:
     """What `main.py` prints.
 
     Raises:
         RuntimeError: its exit status is not 0.
     """
     done = subprocess.run(
-        [sys.executable, "main.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     if done.returncode:
-        raise RuntimeError(f"main.py {words[0]}: status {done.returncode}: {done.stderr.strip()[-400:]}")
+        raise RuntimeError(f"main.py {arguments[0]}: status {done.returncode}: {done.stderr.strip()[-400:]}")
     return done.stdout
 
 
@@ -76,9 +76,9 @@ def exported(bench: Bench) -> Outcome:
     portable, names = export.ExportableClassifier(model).eval(), parity.output_names(model)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     export.write_pt2(portable, pixels, "{}", folder / export.PT2)
-    found = parity.run_pt2(folder / export.PT2, names)(pixels)
+    outputs = parity.run_pt2(folder / export.PT2, names)(pixels)
     there = load_model(model_path, device=bench.device.type).predict_squares(frames).probabilities
-    apart = max(float(np.abs(found[f"{task}_probabilities"] - p).max()) for task, p in there.items())
+    apart = max(float(np.abs(outputs[f"{task}_probabilities"] - p).max()) for task, p in there.items())
     return check(
         apart <= 1e-3, f"model.pt2 on the processor within {apart:.1e} of {bench.device.type}", apart=apart
     )

@@ -50,14 +50,14 @@ def float32(bench: Bench) -> Outcome:
     ]
     for device, dtype in ((torch.device("cpu"), torch.float64), (bench.device, torch.float32)):
         model = build("random", seed=0).to(device, dtype).train()
-        begun = flat_weights(model)
+        initial = flat_weights(model)
         optimizer = make_optimizer(model, "adamw", learning_rate=1e-5, weight_decay=0.01)
         losses = [float(bare_step(model, optimizer, some.to(device, dtype))) for some in views]
         results.append((losses, flat_weights(model)))
     (exact, wanted), (losses, weights) = results
     loss_difference = max(abs(a - b) for a, b in zip(exact, losses, strict=True))
     difference = float((weights - wanted).norm() / wanted.norm())
-    of_movement = float((weights - wanted).norm() / (wanted - begun).norm())
+    of_movement = float((weights - wanted).norm() / (wanted - initial).norm())
     return check(
         loss_difference <= 1e-4 and difference <= 1e-3 and of_movement <= 0.1,
         f"losses of {N_STEPS} steps within {loss_difference:.1e} of the processor's in float64, weights "
@@ -147,27 +147,27 @@ def torchrun(bench: Bench) -> Outcome:
             for ranks, backend in backends.items()
         }
     for ranks, backend in backends.items():
-        found = launched[ranks].result()
-        apart = max(abs(a - b) for a, b in zip(alone["losses"], found["losses"], strict=True))
-        norms = abs(alone["gradient"] - found["gradient"]) / alone["gradient"]
+        result = launched[ranks].result()
+        apart = max(abs(a - b) for a, b in zip(alone["losses"], result["losses"], strict=True))
+        norms = abs(alone["gradient"] - result["gradient"]) / alone["gradient"]
         holds = holds and apart <= 1e-4 and norms <= 1e-3
-        figures[f"{ranks} x {backend}"] = found["losses"]
+        figures[f"{ranks} x {backend}"] = result["losses"]
         texts.append(f"{ranks} rank(s) with {backend}: losses within {apart:.1e}, gradient {norms:.1e}")
     if bench.cuda and gpus < 2:
         texts.append("two ranks of NCCL need two GPUs: not run")
     return check(holds, "; ".join(texts), **figures)
 
 
-def run_worker(bench: Bench, *words: str, ranks: int = 0, status: int = 0) -> dict:
+def run_worker(bench: Bench, *arguments: str, ranks: int = 0, status: int = 0) -> dict:
     """What `worker.py` writes; with ranks, of the first one.
 
     Raises:
         RuntimeError: it ended otherwise than with `status`.
     """
-    out = bench.folder / f"worker-{'-'.join(words)}-{ranks}.json"
+    out = bench.folder / f"worker-{'-'.join(arguments)}-{ranks}.json"
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)] if ranks else []
     sizes = [str(bench.sizes.image_checked), str(bench.sizes.batch_checked)]
-    command = [sys.executable, *launch, str(WORKER), bench.device.type, *sizes, str(out), *words]
+    command = [sys.executable, *launch, str(WORKER), bench.device.type, *sizes, str(out), *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             _, errors = process.communicate(timeout=WORKER_SECONDS)
@@ -175,7 +175,7 @@ def run_worker(bench: Bench, *words: str, ranks: int = 0, status: int = 0) -> di
             process.terminate()  # torchrun ends its ranks then, which a kill would leave on the GPU
             raise
     if process.returncode != status:
-        raise RuntimeError(f"{' '.join(words)}: status {process.returncode}: {errors.strip()[-400:]}")
+        raise RuntimeError(f"{' '.join(arguments)}: status {process.returncode}: {errors.strip()[-400:]}")
     return json.loads(out.read_text()) if out.exists() else {}
 
 

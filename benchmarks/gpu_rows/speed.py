@@ -321,15 +321,17 @@ def mission(bench: Bench) -> Outcome:
     rows, rng = np.arange(bench.sizes.labelled_of_mission) % len(bench.frames), np.random.default_rng(0)
     encoder = build("random", seed=0).to(bench.device).encoder
     how = {"size": bench.sizes.image, "device": bench.device}
-    found: dict[str, np.ndarray] = {}
+    described: dict[str, np.ndarray] = {}
     features_s = bench.seconds(
-        lambda: found.update(extract_with_ood_stats(encoder, bench.frames, rows, **how))
+        lambda: described.update(extract_with_ood_stats(encoder, bench.frames, rows, **how))
     )
     targets = {task: rng.integers(0, len(names), len(rows)) for task, names in CLASSES.items()}
     n_outputs = {task: len(names) for task, names in CLASSES.items()}
     train, val = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
     heads = {"epochs": LINEAR_EPOCHS, "learning_rate": 1e-3, "seed": 0, "seeds": 3}
-    heads_s = bench.seconds(lambda: train_heads(found["features"], targets, n_outputs, train, val, **heads))
+    heads_s = bench.seconds(
+        lambda: train_heads(described["features"], targets, n_outputs, train, val, **heads)
+    )
     cells.append(f"features of {len(rows)} frames {features_s:.1f} s, heads {heads_s:.1f} s")
     figures |= {"features_s": features_s, "heads_s": heads_s}
     return bench.judge(True, "; ".join(cells), **figures)
@@ -363,8 +365,8 @@ def inference(bench: Bench) -> Outcome:
     write()
     whole = len(files) / bench.seconds(write)
     exact = load_model(path, device="cpu").predict_squares(squares[:8])
-    found = model.predict_squares(squares[:8])
-    apart = max(float(np.abs(found.probabilities[t] - exact.probabilities[t]).max()) for t in CLASSES)
+    actual = model.predict_squares(squares[:8])
+    apart = max(float(np.abs(actual.probabilities[t] - exact.probabilities[t]).max()) for t in CLASSES)
     text = f"{whole:.0f} frames/s from PNG files, {arrays:.0f} from arrays; "
     text += f"within {apart:.1e} of the processor's"
     if apart > 1e-4:

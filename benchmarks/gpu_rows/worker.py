@@ -77,7 +77,7 @@ def run_training(device: torch.device, parent: Path, size: int, n: int, how: str
     run = bench.make_run(batch=n, frames=frames, size=size)
     if how == "resumed":
         run.load_state(checkpoint.load(folder / LAST_CHECKPOINT))
-    begun_at = len(run.history) * STEPS_PER_EPOCH + run.steps_done
+    first_step = len(run.history) * STEPS_PER_EPOCH + run.steps_done
 
     def on_saved() -> None:
         if how == "killed" and len(run.history) * STEPS_PER_EPOCH + run.steps_done >= KILLED_AFTER:
@@ -99,10 +99,10 @@ def run_training(device: torch.device, parent: Path, size: int, n: int, how: str
             on_epoch=lambda history: None,
             on_checkpoint=on_saved,
         )
-    told = [str(one.message) for one in caught]
-    kernels = sorted({text.split()[0] for text in told if "deterministic" in text})
+    messages = [str(one.message) for one in caught]
+    kernels = sorted({text.split()[0] for text in messages if "deterministic" in text})
     digest = checkpoint.digest(checkpoint.unwrap(run.model))
-    return {"digest": digest, "kernels": kernels, "resumed_after_steps": begun_at}
+    return {"digest": digest, "kernels": kernels, "resumed_after_steps": first_step}
 
 
 def main() -> None:

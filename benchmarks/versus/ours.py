@@ -36,11 +36,11 @@ class Pretraining:
     def __init__(self, dataset: Dataset, *, size: int, seed: int, epochs: int, flags: tuple[str, ...] = ()):
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
-        config, settled = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
-        self.run = make_trainer(config, settled, dataset, build("random", seed=seed), run_in(Path()))
+        config, settings = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
+        self.run = make_trainer(config, settings, dataset, build("random", seed=seed), run_in(Path()))
         self.encoder = self.run.average.model.encoder
         rows = len(dataset.rows("unlabelled"))
-        self.frames_of_epoch = rows // settled.batch_size * settled.batch_size
+        self.frames_of_epoch = rows // settings.batch_size * settings.batch_size
         self.reads = rows  # once, into the store
 
     def epoch(self) -> float:
@@ -63,9 +63,9 @@ def train_with_early_stopping(
         epochs: at most.
         flags: others than the defaults.
     """
-    config, settled = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
+    config, settings = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
     model = build("random", seed=seed)
-    history = pretrain(config, settled, dataset, model, run_in(folder))
+    history = pretrain(config, settings, dataset, model, run_in(folder))
     return model.encoder, history
 
 
@@ -78,8 +78,8 @@ def resolve_settings(
     dataset: Dataset, *, size: int, seed: int, epochs: int, flags: tuple[str, ...]
 ) -> tuple[Config, TrainingSettings]:
     """The flags, and what the main job makes of them."""
-    told = ("--image-size", str(size), "--seed", str(seed), "--epochs", str(epochs), *flags)
-    config, rows = parse(told), len(dataset.rows("unlabelled"))
+    arguments = ("--image-size", str(size), "--seed", str(seed), "--epochs", str(epochs), *flags)
+    config, rows = parse(arguments), len(dataset.rows("unlabelled"))
     assert isinstance(config, Config)
     config = replace(config, precision=resolve_precision(config.precision, CPU))
     return config, choose_settings(config, replace(workload_of(config, dataset), rows=rows), None, CPU)

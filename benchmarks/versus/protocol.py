@@ -65,7 +65,7 @@ def pretraining_rows(dataset: Dataset) -> np.ndarray:
 def tasks(dataset: Dataset) -> dict[str, Task]:
     """The labelled tasks; of the views only the heart's two: anything tells lung from heart."""
     groups = np.unique(dataset.groups, return_inverse=True)[1]
-    found = {}
+    result = {}
     for task in TASKS:
         true, classes = dataset.labels.values[task], dataset.labels.classes[task]
         wanted = true >= 0
@@ -74,19 +74,19 @@ def tasks(dataset: Dataset) -> dict[str, Task]:
         if task == "view" and set(HEART) <= set(classes):
             wanted = np.isin(true, [classes.index(name) for name in HEART])
         rows = np.flatnonzero(wanted)
-        found[task] = Task(rows, np.unique(true[rows], return_inverse=True)[1], groups[rows])
-    return found
+        result[task] = Task(rows, np.unique(true[rows], return_inverse=True)[1], groups[rows])
+    return result
 
 
 def all_tasks(dataset: Dataset) -> dict[str, Task]:
     """The questions as the main job asks them, all views among them."""
     groups = np.unique(dataset.groups, return_inverse=True)[1]
-    found = {}
+    result = {}
     for task in TASKS:
         true = dataset.labels.values[task]
         rows = np.flatnonzero(true >= 0)
-        found[task] = Task(rows, true[rows], groups[rows])
-    return found
+        result[task] = Task(rows, true[rows], groups[rows])
+    return result
 
 
 def frame_path(dataset: Dataset, folder: str, row: int) -> Path:
@@ -101,20 +101,20 @@ def features(encoder: nn.Module, dataset: Dataset, task: Task, *, size: int) -> 
 
 def evaluate_encoder(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
     """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames."""
-    found = {}
-    for task, asked in tasks(dataset).items():
-        x = features(encoder, dataset, asked, size=size)
-        found[task] = [scores(x, asked, seed=seed)["test"] for seed in FOLD_SEEDS]
-    return found
+    results = {}
+    for task, target in tasks(dataset).items():
+        x = features(encoder, dataset, target, size=size)
+        results[task] = [scores(x, target, seed=seed)["test"] for seed in FOLD_SEEDS]
+    return results
 
 
 def evaluate_pixels(dataset: Dataset) -> dict[str, list[float]]:
     """The same of the comparator's raw pixels: principal components of each training part of 48 x 48."""
-    found = {}
-    for task, asked in tasks(dataset).items():
-        x = pixel_features(dataset.store.frames, asked.rows)
-        found[task] = [scores(x, asked, seed=seed, components=True)["test"] for seed in FOLD_SEEDS]
-    return found
+    results = {}
+    for task, target in tasks(dataset).items():
+        x = pixel_features(dataset.store.frames, target.rows)
+        results[task] = [scores(x, target, seed=seed, components=True)["test"] for seed in FOLD_SEEDS]
+    return results
 
 
 def assign_folds(task: Task, *, seed: int) -> np.ndarray:
@@ -146,7 +146,7 @@ def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = Fa
     fold = assign_folds(task, seed=seed)
     pairs = [(a, b) for a in range(FOLDS) for b in range(a, FOLDS)]  # a = b: the outer fold alone
     jobs = (delayed(_predict)(features, task.true, fold, *pair, components) for pair in pairs)
-    said = dict(zip(pairs, Parallel(n_jobs=-1)(jobs), strict=True))
+    predictions = dict(zip(pairs, Parallel(n_jobs=-1)(jobs), strict=True))
     test = np.empty(len(task.true), dtype=int)
     inner = []
     for number in range(FOLDS):
@@ -155,10 +155,10 @@ def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = Fa
         within = np.empty((len(INVERSE_PENALTIES), len(task.true)), dtype=int)
         for second in set(range(FOLDS)) - {number}:
             rows = fold == second
-            within[:, rows] = said[min(number, second), max(number, second)][:, rows]
+            within[:, rows] = predictions[min(number, second), max(number, second)][:, rows]
         judged = [balanced_accuracy_score(task.true[other], one[other]) for one in within]
         inner.append(max(judged))
-        test[~other] = said[number, number][int(np.argmax(judged))][~other]
+        test[~other] = predictions[number, number][int(np.argmax(judged))][~other]
     return {
         "test": float(balanced_accuracy_score(task.true, test)),
         "inner": [float(x) for x in inner],

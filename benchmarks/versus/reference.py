@@ -143,7 +143,7 @@ class Head:
         self.reads = 0
 
     def _pass(self, loader: DataLoader, *, train: bool) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
-        losses, said, true, seen = [], [], [], []
+        losses, predicted, true, seen = [], [], [], []
         # the first head's encoder is left in training mode, as published: BatchNorm's statistics drift
         self.encoder.train(self.first and train)
         for x, y in loader:
@@ -156,11 +156,11 @@ class Head:
                 loss.backward()
                 self.optimizer.step()
             losses.append(loss.item())
-            said.append(logits.argmax(dim=1).numpy())
+            predicted.append(logits.argmax(dim=1).numpy())
             true.append(y.numpy())
             seen.append(features.numpy())
         self.reads += len(loader.dataset)
-        return float(np.mean(losses)), np.concatenate(said), np.concatenate(true), np.concatenate(seen)
+        return float(np.mean(losses)), np.concatenate(predicted), np.concatenate(true), np.concatenate(seen)
 
     def fit(self, train: DataLoader, val: DataLoader, epochs: int) -> list[tuple[float, float]]:
         """The losses of training and validation by epoch."""
@@ -204,9 +204,9 @@ def heads(
         epochs: of each head.
         by: 'frame' or 'patient'.
     """
-    found = {}
+    results = {}
     for number, (task, (files, true, groups)) in enumerate(tasks.items()):
-        begun = time.perf_counter()
+        start = time.perf_counter()
 
         def load(rows: np.ndarray, shuffle: bool, files=files, true=true) -> DataLoader:
             some = Frames([files[row] for row in rows], views(size), 1, [int(true[row]) for row in rows])
@@ -215,18 +215,18 @@ def heads(
         train, val, test = split_frames(len(true), groups, by=by)
         head = Head(encoder, int(true.max()) + 1, first=number == 0)
         history = head.fit(load(train, True), load(val, False), epochs)
-        said, known, features = head.test(load(test, False))
-        found[task] = {
-            "seconds": time.perf_counter() - begun,
-            "accuracy": float((said == known).mean()),
+        predicted, known, features = head.test(load(test, False))
+        results[task] = {
+            "seconds": time.perf_counter() - start,
+            "accuracy": float((predicted == known).mean()),
             "history": history,
             "reads": head.reads,
-            "answers": (said, known, features),
+            "answers": (predicted, known, features),
         }
-    return found
+    return results
 
 
-def figures(found: dict[str, dict], losses: list[float], folder: Path) -> None:
+def figures(results: dict[str, dict], losses: list[float], folder: Path) -> None:
     """Loss curves, confusion matrices, t-SNE and UMAP of the test features."""
     import matplotlib
 
@@ -244,10 +244,10 @@ def figures(found: dict[str, dict], losses: list[float], folder: Path) -> None:
         plt.close(figure)
 
     draw("simclr_loss", lambda axes: axes.plot(losses))
-    for task, one in found.items():
-        said, true, features = one["answers"]
+    for task, one in results.items():
+        predicted, true, features = one["answers"]
         draw(f"{task}_loss", lambda axes, one=one: axes.plot(one["history"]))
-        matrix = confusion_matrix(true, said)
+        matrix = confusion_matrix(true, predicted)
         draw(f"{task}_confusion", lambda axes, m=matrix: seaborn.heatmap(m, annot=True, fmt="d", ax=axes))
         few = max(2, min(30, len(features) // 4))
         for kind, method in (
@@ -268,19 +268,19 @@ def end_to_end(
     linear_epochs: int,
 ) -> dict:
     """The whole work once, with the published split over frames; seconds of each stage."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     run = Pretraining(unlabelled, size=size, seed=SEED, epochs=epochs)
     losses = [run.epoch() for _ in range(epochs)]
     pretrained = time.perf_counter()
-    found = heads(run.encoder, tasks, size=size, epochs=linear_epochs, by="frame")
+    results = heads(run.encoder, tasks, size=size, epochs=linear_epochs, by="frame")
     classified = time.perf_counter()
-    figures(found, losses, folder)
+    figures(results, losses, folder)
     ended = time.perf_counter()
     torch.save(run.encoder.state_dict(), folder / "encoder.pt")
     return {
-        "pretraining": pretrained - begun,
+        "pretraining": pretrained - start,
         "heads": classified - pretrained,
         "figures": ended - classified,
-        "reads": run.reads + sum(one["reads"] for one in found.values()),
-        "accuracy": {task: one["accuracy"] for task, one in found.items()},
+        "reads": run.reads + sum(one["reads"] for one in results.values()),
+        "accuracy": {task: one["accuracy"] for task, one in results.items()},
     }

@@ -55,10 +55,10 @@ def resident_bytes(pid: int) -> int:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, IndexError, ValueError):  # it ended meanwhile
             parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-    family, found = set(), {pid}
-    while found:
-        family |= found
-        found = {child for child, parent in parents.items() if parent in found} - family
+    family, children = set(), {pid}
+    while children:
+        family |= children
+        children = {child for child, parent in parents.items() if parent in children} - family
     total = 0
     for member in family:
         with suppress(OSError):
@@ -69,7 +69,7 @@ def resident_bytes(pid: int) -> int:
 
 def run(command: list[str]) -> tuple[str, float, int]:
     """Output, seconds and peak memory of a command."""
-    begun, peak = time.perf_counter(), 0
+    start, peak = time.perf_counter(), 0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         done = threading.Event()
 
@@ -85,7 +85,7 @@ def run(command: list[str]) -> tuple[str, float, int]:
         watcher.join()
     if child.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{err[-3000:]}")
-    return out, time.perf_counter() - begun, peak
+    return out, time.perf_counter() - start, peak
 
 
 class Measurements:
@@ -113,22 +113,26 @@ class Measurements:
         paths = self.out.glob("*.json")
         return dict(Counter(json.loads(path.read_text()).get("commit", "unknown") for path in paths))
 
-    def keep(self, name: str, found: dict) -> dict:
-        found = found | {"commit": commit()}
+    def keep(self, name: str, result: dict) -> dict:
+        result = result | {"commit": commit()}
         part = self.out / f"{name}.part"
-        part.write_text(json.dumps(found, indent=1))
+        part.write_text(json.dumps(result, indent=1))
         os.replace(part, self.path(name))
         print(f"{name}: done", flush=True)
-        return found
+        return result
 
-    def measure(self, name: str, **told: object) -> dict:
+    def measure(self, name: str, **arguments: object) -> dict:
         """A piece that a worker makes."""
-        if found := self.load(name):
-            return found
-        told |= {"data": self.options.data, "cache": str(self.out / "cache"), "size": self.options.image_size}
-        out, seconds, peak = run([sys.executable, str(HERE / "worker.py"), json.dumps(told)])
-        found = json.loads(out.splitlines()[-1])
-        return self.keep(name, found | {"process_s": seconds, "peak_bytes": peak})
+        if result := self.load(name):
+            return result
+        arguments |= {
+            "data": self.options.data,
+            "cache": str(self.out / "cache"),
+            "size": self.options.image_size,
+        }
+        out, seconds, peak = run([sys.executable, str(HERE / "worker.py"), json.dumps(arguments)])
+        result = json.loads(out.splitlines()[-1])
+        return self.keep(name, result | {"process_s": seconds, "peak_bytes": peak})
 
 
 def measure_rates(pieces: Measurements, rounds: int) -> None:
@@ -144,15 +148,15 @@ def measure_rates(pieces: Measurements, rounds: int) -> None:
 
 def epoch_seconds(pieces: Measurements, rounds: int) -> EpochSeconds:
     """The median over all rounds."""
-    found: dict[str, dict[int, list[float]]] = {arm: {} for arm in TIMED}
+    seconds_of: dict[str, dict[int, list[float]]] = {arm: {} for arm in TIMED}
     for number in range(rounds):
         for arm in TIMED:
             measured = pieces.load(f"rate-{arm}-{number}") or {"seconds": {}}
             for size, seconds in measured["seconds"].items():
-                found[arm].setdefault(int(size), []).extend(seconds)
+                seconds_of[arm].setdefault(int(size), []).extend(seconds)
     return {
         arm: {size: statistics.median(some) for size, some in by_size.items()}
-        for arm, by_size in found.items()
+        for arm, by_size in seconds_of.items()
     }
 
 
@@ -177,11 +181,11 @@ def measure_end_to_end(pieces: Measurements, options: argparse.Namespace) -> Non
         command += ["--image-size", str(options.image_size), "--epochs", str(options.epochs)]
         command += ["--linear-epochs", str(options.linear_epochs), "--patience", "1000"]
         _, seconds, peak = run([*command, "--save-dir", str(folder), "--cache-dir", str(cache)])
-        told = json.loads((folder / "run.json").read_text())
+        record = json.loads((folder / "run.json").read_text())
         metrics = json.loads((folder / "metrics.json").read_text())["tasks"]
-        accuracy = {task: found["test"]["frame"]["accuracy"] for task, found in metrics.items()}
-        found = {"process_s": seconds, "peak_bytes": peak, "stages": told["wall_s"], "accuracy": accuracy}
-        pieces.keep(name, found | {"counts": told["counts"], "versions": told["versions"]})
+        accuracy = {task: result["test"]["frame"]["accuracy"] for task, result in metrics.items()}
+        result = {"process_s": seconds, "peak_bytes": peak, "stages": record["wall_s"], "accuracy": accuracy}
+        pieces.keep(name, result | {"counts": record["counts"], "versions": record["versions"]})
     how = {"arm": "reference", "folder": str(options.out / "reference"), "epochs": options.epochs}
     how["linear_epochs"] = options.linear_epochs
     pieces.measure("end_to_end-reference", what="end_to_end", **how)
@@ -196,13 +200,13 @@ def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: E
     for arm, seed in itertools.product(("ours", "lightly", "reference"), range(options.seeds)):
         in_time = epochs_within(options.seconds, epoch_s[arm])
         steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
-        told = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
-        pieces.measure(f"score-{arm}-{seed}", **told, epochs=in_time)
+        arguments = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
+        pieces.measure(f"score-{arm}-{seed}", **arguments, epochs=in_time)
         if arm == "ours":
             for name, (_, flags) in EARLY_STOPPING_ARMS.items():
-                how = told | {"what": "stopped", "epochs": in_time, "flags": flags}
+                how = arguments | {"what": "stopped", "epochs": in_time, "flags": flags}
                 pieces.measure(f"{name}-{seed}", **how)
-            pieces.measure(f"equal-{arm}-{seed}", **told, epochs=equal)
+            pieces.measure(f"equal-{arm}-{seed}", **arguments, epochs=equal)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
@@ -212,43 +216,43 @@ def macro(scores: dict[str, list[float]]) -> float:
 def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> dict[str, dict]:
     """{competitor: {seed: {task: scores}}} of what is there."""
     equal = str(min(epochs_within(options.seconds, of_arm) for of_arm in epoch_s.values()))
-    found: dict[str, dict[int, dict]] = {}
+    scores: dict[str, dict[int, dict]] = {}
     for seed in range(options.seeds):
         if untrained := pieces.load(f"untrained-{seed}"):
-            found.setdefault("raw pixels", {})[seed] = untrained["pixels"]
-            found.setdefault("random encoder", {})[seed] = untrained["random"]
+            scores.setdefault("raw pixels", {})[seed] = untrained["pixels"]
+            scores.setdefault("random encoder", {})[seed] = untrained["random"]
         for name, (label, _) in EARLY_STOPPING_ARMS.items():
             if stopped := pieces.load(f"{name}-{seed}"):
-                found.setdefault(label, {})[seed] = stopped["scores"]
+                scores.setdefault(label, {})[seed] = stopped["scores"]
         for arm in ARMS:
             if (run_of := pieces.load(f"score-{arm}-{seed}")) is None:
                 continue
             last = max(run_of["at"], key=int)
             label = f"{arm}, equal time ({last} epochs)"
-            found.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
+            scores.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
             same = run_of if arm != "ours" else pieces.load(f"equal-{arm}-{seed}")
             if same and equal in same["at"]:
                 label = f"{arm}, equal epochs ({equal})"
-                found.setdefault(label, {})[seed] = same["at"][equal]["scores"]
-    return found
+                scores.setdefault(label, {})[seed] = same["at"][equal]["scores"]
+    return scores
 
 
-def print_scores(found: dict[str, dict]) -> None:
+def print_scores(scores: dict[str, dict]) -> None:
     """The probes' tables."""
     print("\n| | view (A2C/A4C) | condition | severity | macro | seeds |\n|---|---|---|---|---|---|")
-    for label, seeds in found.items():
+    for label, seeds in scores.items():
         cells = [spread([float(np.mean(one[task])) for one in seeds.values()]) for task in TASKS]
         whole = spread([macro(one) for one in seeds.values()])
         print(f"| {label} | {' | '.join(cells)} | {whole} | {len(seeds)} |")
-    for label, seeds in found.items():
+    for label, seeds in scores.items():
         if label == EARLY_STOPPING or label.startswith("ours, equal time"):
-            print_differences(label, seeds, {name: of for name, of in found.items() if name != label})
+            print_differences(label, seeds, {name: of for name, of in scores.items() if name != label})
 
 
-def print_differences(title: str, mine: dict[int, dict], found: dict[str, dict[int, dict]]) -> None:
+def print_differences(title: str, mine: dict[int, dict], others: dict[str, dict[int, dict]]) -> None:
     """What one of the rows is more than the others, over the seeds that both have."""
     print(f"\n| {title}, minus | view (A2C/A4C) | condition | severity | macro |\n|---|---|---|---|---|")
-    for label, seeds in found.items():
+    for label, seeds in others.items():
         pairs = [(mine[seed], seeds[seed]) for seed in sorted(mine.keys() & seeds.keys())]
         if not pairs:
             continue

@@ -33,17 +33,17 @@ def rate(dataset, options):
     """{size of views: seconds of each epoch after the first}; the full size, and ours for all sizes."""
     how = {"size": options["size"], "seed": 0, "epochs": 1000, "flags": options.get("flags", ())}
     run = start(options["arm"], dataset, options["data"], **how)
-    found = {}
+    seconds_of = {}
     for size in run.run.schedule.sizes if options["arm"] == "ours" else (options["size"],):
         if options["arm"] == "ours":
             run.run.schedule.sizes, run.run.schedule.stage = (size,), 0
         seconds = []
         for _ in range(1 + options["epochs"]):
-            begun = time.perf_counter()
+            start_time = time.perf_counter()
             run.epoch()
-            seconds.append(time.perf_counter() - begun)
-        found[size] = seconds[1:]
-    return {"seconds": found, "frames": run.frames_of_epoch}
+            seconds.append(time.perf_counter() - start_time)
+        seconds_of[size] = seconds[1:]
+    return {"seconds": seconds_of, "frames": run.frames_of_epoch}
 
 
 def data_rate(dataset, options):
@@ -51,7 +51,7 @@ def data_rate(dataset, options):
     run = start(options["arm"], dataset, options["data"], size=options["size"], seed=0, epochs=1000)
     rates = []
     for number in range(3):
-        begun = time.perf_counter()
+        start_time = time.perf_counter()
         if options["arm"] == "ours":
             inner = run.run
             inner.step.size = options["size"]
@@ -60,7 +60,7 @@ def data_rate(dataset, options):
         else:
             for _ in run.loader:
                 pass
-        rates.append(run.frames_of_epoch / (time.perf_counter() - begun))
+        rates.append(run.frames_of_epoch / (time.perf_counter() - start_time))
     return {"frames_per_s": float(np.median(rates))}
 
 
@@ -80,17 +80,17 @@ def score(dataset, options):
         seed=options["seed"],
         epochs=options["epochs"],
     )
-    begun, at, losses = time.perf_counter(), {}, []
+    start_time, at, losses = time.perf_counter(), {}, []
     for number in range(1, options["epochs"] + 1):
         losses.append(run.epoch())
         if number == options["epochs"] or number in options["also_after"]:
-            taken = time.perf_counter() - begun
+            taken = time.perf_counter() - start_time
             at[number] = {
                 "scores": protocol.evaluate_encoder(run.encoder, dataset, size=options["size"]),
                 "loss": losses[-1],
             }
-            begun += time.perf_counter() - begun - taken  # judging is not training
-    seconds = time.perf_counter() - begun
+            start_time += time.perf_counter() - start_time - taken  # judging is not training
+    seconds = time.perf_counter() - start_time
     torch.save(
         run.encoder.state_dict(), Path(options["cache"], f"{options['arm']}-{number}-{options['seed']}.pt")
     )
@@ -101,7 +101,7 @@ def early_stopping(dataset, options):
     """The probe of what our main job keeps when it stops by itself, some frames held out."""
     from versus import ours, protocol
 
-    begun = time.perf_counter()
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=options["cache"]) as folder:
         encoder, history = ours.train_with_early_stopping(
             dataset,
@@ -111,10 +111,10 @@ def early_stopping(dataset, options):
             epochs=options["epochs"],
             flags=tuple(options.get("flags", ())),
         )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     scores = protocol.evaluate_encoder(encoder, dataset, size=options["size"])
-    kept = max(record.epoch for record in history if record.best)
-    return {"scores": scores, "epochs": len(history), "kept": kept, "seconds": seconds}
+    best_epoch = max(record.epoch for record in history if record.best)
+    return {"scores": scores, "epochs": len(history), "kept": best_epoch, "seconds": seconds}
 
 
 def untrained(dataset, options):
@@ -138,11 +138,11 @@ def end_to_end(dataset, options):
     tasks = protocol.all_tasks(dataset)
     files = {
         task: (
-            [protocol.frame_path(dataset, options["data"], row) for row in asked.rows],
-            asked.true,
-            asked.groups,
+            [protocol.frame_path(dataset, options["data"], row) for row in target.rows],
+            target.true,
+            target.groups,
         )
-        for task, asked in tasks.items()
+        for task, target in tasks.items()
     }
     rows = dataset.rows("unlabelled")  # as many as the main job learns from
     pool = [protocol.frame_path(dataset, options["data"], row) for row in rows]
@@ -168,27 +168,27 @@ def evaluate_by_patient(dataset, options):
     model.encoder.load_state_dict(state)
     files = {
         task: (
-            [protocol.frame_path(dataset, options["data"], row) for row in asked.rows],
-            asked.true,
-            asked.groups,
+            [protocol.frame_path(dataset, options["data"], row) for row in target.rows],
+            target.true,
+            target.groups,
         )
-        for task, asked in protocol.all_tasks(dataset).items()
+        for task, target in protocol.all_tasks(dataset).items()
     }
-    found = reference.heads(
+    results = reference.heads(
         model.encoder, files, size=options["size"], epochs=options["linear_epochs"], by="patient"
     )
-    return {"accuracy": {task: one["accuracy"] for task, one in found.items()}}
+    return {"accuracy": {task: one["accuracy"] for task, one in results.items()}}
 
 
 def main():
-    told = json.loads(sys.argv[1])
+    options = json.loads(sys.argv[1])
     from versus import protocol
 
-    if told["arm"] == "ours":
+    if options["arm"] == "ours":
         from simclr_rhd.core import device as runtime
 
         runtime.make_deterministic()
-    dataset = protocol.read(told["data"], Path(told["cache"]), image_size=told["size"])
+    dataset = protocol.read(options["data"], Path(options["cache"]), image_size=options["size"])
     work = {
         "rate": rate,
         "data_rate": data_rate,
@@ -197,8 +197,8 @@ def main():
         "untrained": untrained,
         "end_to_end": end_to_end,
         "by_patient": evaluate_by_patient,
-    }[told["what"]]
-    print(json.dumps(work(dataset, told)))
+    }[options["what"]]
+    print(json.dumps(work(dataset, options)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""The knobs of the commands beside the main job. Nothing heavy is imported here."""
+"""Knobs of the commands beside the main job, and the rules between them. Nothing heavy is imported here."""
 
-import argparse
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclr_rhd.cli.parser import make_parser, out_of_range, read
+from simclr_rhd.cli.parser import out_of_range
 from simclr_rhd.core.config import at_least, flag
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 
@@ -100,39 +99,16 @@ class ExportArgs(InputArgs, ModelArgs):
 Command = CompareArgs | PredictArgs | ExportArgs
 
 
-def parse_compare(arguments: Sequence[str]) -> CompareArgs:
-    """Read what follows `compare`."""
-    parser = make_parser(
-        CompareArgs,
-        prog="main.py compare",
-        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
-        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
-        "how much each run that tested the same frames differs from the first.",
-    )
-    config = read(parser, CompareArgs, arguments)
+def compare_problems(config: CompareArgs) -> Iterator[str]:
+    """The first problem of what `compare` is given."""
     if len(config.runs) < 2:
-        parser.error(f"wanted the folders of two or more finished runs, got {len(config.runs)}")
-    if not config.out.lower().endswith((".html", ".htm")):
-        parser.error(f"--out {config.out}: wanted a file whose name ends in .html")
-    return config
+        yield f"wanted the folders of two or more finished runs, got {len(config.runs)}"
+    elif not config.out.lower().endswith((".html", ".htm")):
+        yield f"--out {config.out}: wanted a file whose name ends in .html"
 
 
-def parse_predict(arguments: Sequence[str]) -> PredictArgs:
-    """Read what follows `predict`."""
-    parser = make_parser(
-        PredictArgs,
-        prog="main.py predict",
-        usage="python3 main.py predict PATH... [--model FILE] [--out FILE.csv] [flags]",
-        description="Classifies frames, folders of frames, clips and DICOM files with a trained model: per "
-        "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
-        "videos, of the patients and of the files left out. Research use only.",
-    )
-    config = read(parser, PredictArgs, arguments)
-    _refuse(parser, [*_wrong_prediction(config), *out_of_range(config)])
-    return config
-
-
-def _wrong_prediction(config: PredictArgs) -> Iterator[str]:
+def predict_problems(config: PredictArgs) -> Iterator[str]:
+    """The problems of what `predict` is given."""
     for text in config.prevalence:
         if not _is_class_share(text):
             yield f"--prevalence {text}: wanted CLASS=SHARE, as in 'Definite RHD=0.02'"
@@ -143,30 +119,18 @@ def _wrong_prediction(config: PredictArgs) -> Iterator[str]:
     yield from _missing_model(config.model)
     if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
         yield f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it"
+    yield from out_of_range(config)
 
 
-def parse_export(arguments: Sequence[str]) -> ExportArgs:
-    """Read what follows `export`."""
-    parser = make_parser(
-        ExportArgs,
-        prog="main.py export",
-        usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
-        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
-        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
-    )
-    config = read(parser, ExportArgs, arguments)
-    _refuse(parser, [*_missing_model(config.model), *out_of_range(config)])
-    return config
+def export_problems(config: ExportArgs) -> Iterator[str]:
+    """The problems of what `export` is given."""
+    yield from _missing_model(config.model)
+    yield from out_of_range(config)
 
 
 def _missing_model(path: str) -> Iterator[str]:
     if not Path(path).is_file():
         yield f"--model {path}: no such file; wanted the model.pt that a run has written"
-
-
-def _refuse(parser: argparse.ArgumentParser, problems: Sequence[str]) -> None:
-    if problems:
-        parser.error("\n  ".join(problems))
 
 
 def class_shares(texts: Sequence[str]) -> dict[str, float]:

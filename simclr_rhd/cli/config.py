@@ -1,59 +1,48 @@
-"""The command line of the main job: its flags, and the rules between them.
+"""The command line: the commands with their flags, and the rules between the flags of the main job.
 
 Nothing heavy is imported here, so `main.py --help` answers at once.
 """
 
-import argparse
-import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from simclr_rhd.cli.arguments import Command, parse_compare, parse_export, parse_predict
-from simclr_rhd.cli.parser import flag_name, make_parser, out_of_range, read
+from simclr_rhd.cli.arguments import (
+    Command,
+    CompareArgs,
+    ExportArgs,
+    PredictArgs,
+    compare_problems,
+    export_problems,
+    predict_problems,
+)
+from simclr_rhd.cli.parser import CommandLine, flag_name, make_parser, out_of_range, read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE
-
-COMMANDS = ("train", "predict", "export", "estimate", "compare")
-PARSERS: dict[str, Callable[[Sequence[str]], Command]] = {
-    "compare": parse_compare,
-    "predict": parse_predict,
-    "export": parse_export,
-}
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
     """Read the command line (`sys.argv` if None). Leaves with status 2 and one message on any mistake."""
-    parser = build_parser()
-    arguments, command = list(sys.argv[1:] if argv is None else argv), COMMANDS[0]
+    arguments, name = list(sys.argv[1:] if argv is None else argv), "train"
     if arguments and not arguments[0].startswith("-"):
-        command = arguments.pop(0)
-        if command not in COMMANDS:
-            parser.error(f"unknown command {command!r}; known: {', '.join(COMMANDS)}")
-    if command in PARSERS:
-        return PARSERS[command](arguments)
-    config = read(parser, Config, arguments, command=command)
-    if config.image_size is None:
-        config = dataclasses.replace(config, image_size=DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE)
-    if problems := [*out_of_range(config), *contradictions(config)]:
-        parser.error("\n  ".join(["the command line asks for what cannot be:", *problems]))
+        name = arguments.pop(0)
+        if name not in COMMANDS:
+            make_parser(MAIN_JOB).error(f"unknown command {name!r}; known: {', '.join(COMMANDS)}")
+    parser = make_parser(COMMANDS[name])
+    config: Config | Command = read(parser, COMMANDS[name], arguments)
+    if isinstance(config, Config):
+        default = DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE
+        size = default if config.image_size is None else config.image_size
+        config = replace(config, command=name, image_size=size)
+    if problems := list(COMMANDS[name].problems(config)):
+        parser.error("\n  ".join(problems))
     return config
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the main job: a flag for each declared field of `Config`."""
-    return make_parser(
-        Config,
-        prog="main.py",
-        usage="python3 main.py [train | estimate] [flags]\n"
-        "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
-        "       python3 main.py export [--model FILE] [--out DIR]\n"
-        "       python3 main.py compare DIR DIR... [--out FILE.html]",
-        description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
-        "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
-        "synthetic data. `estimate` gives the memory and time of a run with these flags, without running it; "
-        "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
-        "`compare` holds finished runs against each other (each has its own --help).",
-    )
+def main_job_problems(config: Config) -> list[str]:
+    """The problems of what the main job is given, all in one message."""
+    problems = [*out_of_range(config), *contradictions(config)]
+    return ["the command line asks for what cannot be:", *problems] if problems else []
 
 
 def contradictions(config: Config) -> Iterator[str]:
@@ -79,3 +68,48 @@ def contradictions(config: Config) -> Iterator[str]:
         yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
     if config.demo_patients != Config.demo_patients and not config.synthetic:
         yield f"--demo-patients {config.demo_patients}: only --data demo has demo patients"
+
+
+MAIN_JOB = CommandLine(
+    Config,
+    prog="main.py",
+    usage="python3 main.py [train | estimate] [flags]\n"
+    "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
+    "       python3 main.py export [--model FILE] [--out DIR]\n"
+    "       python3 main.py compare DIR DIR... [--out FILE.html]",
+    description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
+    "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
+    "synthetic data. `estimate` gives the memory and time of a run with these flags, without running it; "
+    "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
+    "`compare` holds finished runs against each other (each has its own --help).",
+    problems=main_job_problems,
+)
+COMMANDS = {
+    "train": MAIN_JOB,
+    "predict": CommandLine(
+        PredictArgs,
+        prog="main.py predict",
+        usage="python3 main.py predict PATH... [--model FILE] [--out FILE.csv] [flags]",
+        description="Classifies frames, folders of frames, clips and DICOM files with a trained model: per "
+        "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
+        "videos, of the patients and of the files left out. Research use only.",
+        problems=predict_problems,
+    ),
+    "export": CommandLine(
+        ExportArgs,
+        prog="main.py export",
+        usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
+        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
+        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
+        problems=export_problems,
+    ),
+    "estimate": MAIN_JOB,
+    "compare": CommandLine(
+        CompareArgs,
+        prog="main.py compare",
+        usage="python3 main.py compare DIR DIR... [--out FILE.html]",
+        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
+        "how much each run that tested the same frames differs from the first.",
+        problems=compare_problems,
+    ),
+}

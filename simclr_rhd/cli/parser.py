@@ -5,27 +5,40 @@ import dataclasses
 import os
 import types
 import typing
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 PATHS = ("save_dir", "cache_dir", "patients_csv", "model", "out", "runs")  # in which ~ is the home folder
 
-Knobs = TypeVar("Knobs")
 
+@dataclass(frozen=True)
+class CommandLine:
+    """Description of a command.
 
-def make_parser(knobs: type[Any], *, prog: str, usage: str, description: str) -> argparse.ArgumentParser:
-    """A parser with a flag for each declared field of a dataclass; it takes no abbreviations.
-
-    Args:
+    Attributes:
         knobs: a dataclass whose fields are made by `core.config.flag`; those with the option `positional`
             are given without a name.
         prog: the command in messages.
         usage: how it is called.
         description: what it does.
+        problems: of a value of `knobs`, each in one sentence.
     """
-    parser = argparse.ArgumentParser(prog=prog, usage=usage, description=description, allow_abbrev=False)
-    hints = typing.get_type_hints(knobs)
-    for field in dataclasses.fields(knobs):
+
+    knobs: type[Any]
+    prog: str
+    usage: str
+    description: str
+    problems: Callable[[Any], Iterable[str]]
+
+
+def make_parser(command: CommandLine) -> argparse.ArgumentParser:
+    """A parser with a flag for each declared field of the knobs; it takes no abbreviations."""
+    parser = argparse.ArgumentParser(
+        prog=command.prog, usage=command.usage, description=command.description, allow_abbrev=False
+    )
+    hints = typing.get_type_hints(command.knobs)
+    for field in dataclasses.fields(command.knobs):
         if not field.metadata:
             continue
         options = dict(field.metadata["options"])
@@ -48,8 +61,8 @@ def make_parser(knobs: type[Any], *, prog: str, usage: str, description: str) ->
     return parser
 
 
-def read(parser: argparse.ArgumentParser, knobs: type[Knobs], arguments: Sequence[str], **more: Any) -> Knobs:
-    """The knobs that a command line sets; `more` are fields without a flag."""
+def read(parser: argparse.ArgumentParser, command: CommandLine, arguments: Sequence[str]) -> Any:
+    """The command's knobs as a command line sets them."""
     values = vars(parser.parse_intermixed_args(list(arguments)))
     for name, value in values.items():
         if isinstance(value, list):
@@ -61,7 +74,7 @@ def read(parser: argparse.ArgumentParser, knobs: type[Knobs], arguments: Sequenc
     for name in ("cache_dir", "patients_csv"):
         if name in values:
             values[name] = values[name] or None
-    return knobs(**values, **more)
+    return command.knobs(**values)
 
 
 def out_of_range(config: Any) -> Iterator[str]:

@@ -22,7 +22,7 @@ def resolve_device(name: str) -> torch.device:
     """The device that `--device` names.
 
     Raises:
-        UserError: CUDA is asked for and there is none.
+        UserError: CUDA is wanted and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device auto or cpu")
@@ -40,7 +40,7 @@ def make_deterministic() -> None:
     # else each new tensor is filled before an operation writes it: 5 to 8 % of a training step's time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a GPU's answers are the processor's
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a GPU computes what the processor does
     keep_freed_memory()
 
 

@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -34,9 +35,11 @@ HEARTBEAT_INTERVAL_S = 1.0  # seconds between signs of life
 HEARTBEAT_TIMEOUT_S = 30.0  # seconds without one after which a rank is lost
 LOST_RANK_MESSAGES = ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
 
+Rows = TypeVar("Rows", Tensor, np.ndarray)
+
 
 def launched_world_size() -> int:
-    """How many processes torchrun started, this one among them; 1 without it."""
+    """Number of processes that torchrun started, this one among them; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -199,7 +202,7 @@ def assert_same_data(fingerprint: str) -> None:
         )
 
 
-def shard(rows: Any) -> Any:
+def shard(rows: Rows) -> Rows:
     """This rank's part of a batch's rows, whose number W divides."""
     if world_size() == 1:
         return rows
@@ -237,5 +240,4 @@ class _AllGather(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
-        own: Tensor = shard(gradient)
-        return own
+        return shard(gradient)

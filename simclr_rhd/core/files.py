@@ -20,7 +20,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import FILES_NAMING_PATIENTS
 from simclr_rhd.core.text import as_cell
 
-LOCK_FILE = ".lock"  # in a folder that is being built
+LOCK_FILE = ".lock"  # in a folder that is being written
 OWNER_ONLY_MODE = 0o600
 
 

@@ -17,7 +17,7 @@ logger = logging.getLogger("simclr_rhd")
 T = TypeVar("T")
 
 LOG_INTERVAL_S = 5.0  # seconds between progress lines
-MAX_BUFFERED_LINES = 100_000  # log lines held in memory until their file is known
+MAX_BUFFERED_LINES = 100_000  # log lines in memory until their file is known
 
 
 class PrintableFormatter(logging.Formatter):
@@ -44,8 +44,8 @@ def elapsed() -> float:
 def start_log() -> None:
     """Log to standard output, which `nohup ... > file` keeps; errors to standard error.
 
-    The lines are also held in memory until `log_to` names their file. Of the ranks, the leader alone tells
-    what happens; all tell their errors.
+    The lines are also buffered in memory until `log_to` names their file. Of the ranks, the leader alone
+    logs what happens; all log their errors.
     """
     _Start.time = time.perf_counter()
     logging.raiseExceptions = False  # a reader that went away, as in `| head`, must not end a run
@@ -77,7 +77,7 @@ def log_to(save_dir: Path) -> None:
 
 @contextmanager
 def mute_logging() -> Iterator[None]:
-    """Only errors are logged inside."""
+    """Log only errors inside the block."""
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:

@@ -1,6 +1,6 @@
-"""Values of JSON files that nobody vouches for: each is looked at before it is used.
+"""Values of JSON files that may be damaged: each is checked before it is used.
 
-What is missing, cut off or of another kind is said in one message, with its file and its place.
+A value that is missing, cut off or of another kind raises one message, with its file and its place.
 """
 
 import json
@@ -17,14 +17,14 @@ MAX_SHOWN_CHARS = 40  # characters of a wrong value in a message
 
 
 class JsonObject:
-    """A JSON object, whose values are asked for by their kind.
+    """A JSON object, whose values are read by their kind.
 
     Args:
         value: what stands in the file.
         where: the file, and the place in it.
 
     Raises:
-        UserError: `value` is no object; the methods raise it for values of another kind than asked for.
+        UserError: `value` is no object; the methods raise it for values of another kind.
     """
 
     def __init__(self, value: object, where: str) -> None:
@@ -79,7 +79,7 @@ class JsonObject:
 
 
 def shorten(value: Any) -> str:
-    """What stands in a file, short enough for a message."""
+    """Format a value of a file, short enough for a message."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False)
@@ -87,7 +87,7 @@ def shorten(value: Any) -> str:
 
 
 def is_fraction(value: Any) -> bool:
-    """Whether it is None or a number in [0, 1]."""
+    """Return True for None and for a number in [0, 1]."""
     return value is None or (_is_number(value) and 0 <= value <= 1)
 
 

@@ -27,7 +27,7 @@ _STOP_EXCEPTIONS: dict[int, type[BaseException]] = {
 
 
 class _Signals:
-    """What has arrived, and what is to be done about it."""
+    """The signal that has arrived, and how the process ends."""
 
     stop: type[BaseException] | None = None
     raises = True  # the first one does, once
@@ -73,7 +73,7 @@ def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
     Args:
         is_follower: this process follows a leader, and ends when that does: the signal does not raise.
     """
-    over = threading.Event()
+    ended = threading.Event()
     reading, writing = socket.socketpair()
     writing.setblocking(False)
 
@@ -86,7 +86,7 @@ def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
         number = next(
             (byte for byte in iter(lambda: reading.recv(1)[0], 0) if byte in _STOP_EXCEPTIONS), None
         )
-        if number is None or over.wait(FORCED_EXIT_AFTER_S + 4 * is_follower):
+        if number is None or ended.wait(FORCED_EXIT_AFTER_S + 4 * is_follower):
             return
         if not is_follower:
             logger.error("stopped in the middle of a long step; the same command goes on from what is saved")
@@ -100,7 +100,7 @@ def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         if _Signals.ending:  # another thread saves and ends the process: let it
             time.sleep(MAX_SAVE_S)
         signal.set_wakeup_fd(fd)

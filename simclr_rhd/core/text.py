@@ -1,4 +1,4 @@
-"""What of a text can be shown, on a terminal, in a log, as the name of a class."""
+"""Texts without the characters that a terminal, a log or a table must not get."""
 
 import re
 

@@ -50,7 +50,7 @@ class ModelInfo:
     synthetic: bool = False
     thresholds: Thresholds = field(default_factory=dict)
     unproved: dict[str, dict[str, str]] = field(default_factory=dict)
-    trained_on: dict[str, Any] = field(default_factory=dict)
+    trained_on: dict[str, object] = field(default_factory=dict)
     version: int = VERSION
 
     @property
@@ -170,8 +170,8 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     return classifier
 
 
-def _preprocessing(facts: ModelInfo) -> dict[str, Any]:
-    """How a frame becomes a view."""
+def _preprocessing(facts: ModelInfo) -> dict[str, object]:
+    """Describe how a frame becomes a view."""
     return {
         "pad": "square",
         "stored_side": facts.stored_side,
@@ -227,7 +227,7 @@ def _validate(facts: ModelInfo) -> None:
 def _validate_thresholds(facts: ModelInfo) -> None:
     for name, limits in facts.thresholds.items():
         known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
-        if not _is_name(name) or not all(known):  # below NaN or -1 there is no answer to hold back
+        if not _is_name(name) or not all(known):  # below NaN or -1 nothing could be abstained from
             raise ValueError("the thresholds")
     for name, reasons in facts.unproved.items():
         if not all(map(_is_name, (name, *reasons.values()))):
@@ -235,5 +235,5 @@ def _validate_thresholds(facts: ModelInfo) -> None:
 
 
 def _is_name(value: object) -> bool:
-    """Whether it is a text that can be shown."""
+    """Return True for a text that can be shown."""
     return isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH

@@ -67,7 +67,7 @@ class ExportableClassifier(nn.Module):
 
 
 def export_metadata(classifier: Classifier) -> dict[str, object]:
-    """What a program needs beside the numbers, in types of JSON."""
+    """Facts that a program needs beside the numbers, in types of JSON."""
     facts = classifier.facts
     return {
         "side": facts.stored_side,

@@ -1,4 +1,4 @@
-"""From an encoder and its heads to a classifier that knows when not to be believed."""
+"""A classifier from an encoder and its heads: with out-of-distribution detector and abstention thresholds."""
 
 from collections.abc import Mapping
 
@@ -23,7 +23,7 @@ def make_classifier(
     heads: Heads,
     described: Mapping[str, np.ndarray],
 ) -> Classifier:
-    """Add to an encoder and its heads what is known of the training frames, and the limits of abstention.
+    """Add the out-of-distribution detector, the abstention thresholds and a description to trained heads.
 
     Args:
         config: of the data.
@@ -34,11 +34,11 @@ def make_classifier(
         described: {description: (n, D) float32} of the labelled frames by the encoder, as
             `model.forward_with_ood_stats` describes them.
     """
-    cohort, part = study.labelled_set, dataset.part[dataset.labelled()]
+    labelled_set, part = study.labelled_set, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
-    limits = answer_thresholds(cohort, predict(heads, described["features"]), part)
+    limits = answer_thresholds(labelled_set, predict(heads, described["features"]), part)
     facts = ModelInfo(
-        classes=cohort.outputs(),
+        classes=labelled_set.outputs(),
         image_size=config.size,
         synthetic=config.synthetic,
         thresholds={name: {level: of.threshold for level, of in at.items()} for name, at in limits.items()},
@@ -49,6 +49,6 @@ def make_classifier(
             "leaky": dataset.leaky,
         },
     )
-    learnt = {name: values[train] for name, values in described.items()}
-    novelty = fit_ood_detector(learnt, cohort.groups[train].tolist(), seed=config.seed)
+    training_frames = {name: values[train] for name, values in described.items()}
+    novelty = fit_ood_detector(training_frames, labelled_set.groups[train].tolist(), seed=config.seed)
     return Classifier(encoder, heads, novelty, facts)

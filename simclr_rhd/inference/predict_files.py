@@ -1,6 +1,6 @@
 """Predictions for files: per frame, per video and per patient, in constant memory.
 
-Frames are read, classified and written in batches; of videos and patients only sums are kept.
+Frames are read, classified and written in batches; of videos and patients only sums stay in memory.
 
 Notation: C classes or lesions of a task.
 """
@@ -42,7 +42,7 @@ class RunningMean:
 
     @property
     def out_of_distribution(self) -> bool:
-        """Whether more than half of the frames are."""
+        """True if more than half of the frames are."""
         return self.ood > MAX_OOD_SHARE * self.n
 
 

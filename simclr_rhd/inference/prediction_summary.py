@@ -60,7 +60,7 @@ def _short_name(name: str) -> str:
 
 
 def _abstention_lines(run: PredictionRun) -> Iterator[str]:
-    """What the mark of an unsure prediction means."""
+    """Explain the mark of an unsure prediction."""
     facts = run.model.facts
     if facts.version < VERSION:
         yield (
@@ -76,7 +76,7 @@ def _abstention_lines(run: PredictionRun) -> Iterator[str]:
 
 
 def _prevalence_lines(run: PredictionRun) -> Iterator[str]:
-    """What the probabilities hold for."""
+    """Name the prevalence that the probabilities hold for."""
     version, basis = run.model.facts.version, "of the groups that the model was validated on"
     if version < VERSION:
         yield (

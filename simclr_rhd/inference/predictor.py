@@ -34,7 +34,7 @@ class Predictions:
         novelty: (n,) float64, how far a picture is from those learnt from: above 1 is farther, in one of
             three ways, than 99 % of frames of patients left out; NaN where the model cannot tell.
         embeddings: (n, 512) float32 features of the encoder.
-        plain: (n,) bool, whether a picture is near-black or of one colour: nothing can be said of it.
+        plain: (n,) bool, whether a picture is near-black or of one colour: it shows nothing.
     """
 
     tasks: dict[str, TaskOutput]

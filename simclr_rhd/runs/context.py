@@ -153,7 +153,7 @@ def local_folder(config: RunConfig) -> Path:
 
 
 def _mirroring(config: RunConfig, save_dir: Path) -> AbstractContextManager[Mirror | None]:
-    """What brings checkpoints to the bucket, where --save-dir is one."""
+    """Open the copy in the bucket, where --save-dir is one."""
     if not config.save_dir.startswith("gs://"):
         return nullcontext()
     return open_mirror(

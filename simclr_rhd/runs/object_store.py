@@ -91,7 +91,7 @@ class ObjectStore:
 
         try:
             self.bucket.translate_errors(upload)
-        except PreconditionFailed:  # the answer to an earlier attempt may have been lost
+        except PreconditionFailed:  # the response to an earlier attempt may be lost
             self.bucket.translate_errors(lambda: blob.reload(timeout=TIMEOUT))
             if blob.generation == generation or blob.crc32c != checksum(data):
                 raise GenerationMismatch(key) from None

@@ -1,4 +1,4 @@
-"""A run's folder kept in a bucket, too: a machine that may be taken away at any time loses nothing.
+"""A copy of the run's folder in a bucket: a machine that may be taken away at any time loses nothing.
 
 The run works in a folder of this machine. At its start it takes over what the bucket has, if another machine
 was the last to write there. At checkpoints and at the end it brings there what has changed, in the order in
@@ -135,7 +135,7 @@ class Mirror:
             if self.generations.get(name) != stored.generation:
                 if not (self.folder / name).exists() or self._checksum(name) != stored.checksum:
                     raise self._concurrent_write_error(name)
-                self.generations[name] = stored.generation  # an answer that was lost
+                self.generations[name] = stored.generation  # the response to an upload was lost
 
     def _send(self, name: str) -> None:
         data, generation = (self.folder / name).read_bytes(), self.generations.get(name, 0)
@@ -190,7 +190,7 @@ def open_mirror(
     Arguments as of `Mirror`.
 
     Yields:
-        What is to be told of each checkpoint, and of a folder that was cleared.
+        The mirror, to push to after each checkpoint, and after the folder was cleared.
 
     Raises:
         UserError: the bucket cannot be read, or in the end not be written to.

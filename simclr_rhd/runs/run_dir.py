@@ -9,7 +9,7 @@ from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import DRY_RUN_PREFIX, PROTECTED_FILES, RUN_RECORD
-from simclr_rhd.core.files import ensure_writable_dir
+from simclr_rhd.core.files import LOCK_FILE, ensure_writable_dir
 from simclr_rhd.core.records import read_json_object
 
 
@@ -21,7 +21,7 @@ def lock_run_dir(save_dir: Path) -> Iterator[None]:
         UserError: the folder cannot be made, or another run is writing to it.
     """
     ensure_writable_dir(save_dir, flag="--save-dir")
-    with (save_dir / ".lock").open("w") as stream:
+    with (save_dir / LOCK_FILE).open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
