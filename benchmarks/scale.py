@@ -100,9 +100,10 @@ def worker(what, folder, n, begun):
     import torch
 
     from simclr_rhd.core import device as runtime
-    from simclr_rhd.data import summary as inventory
     from simclr_rhd.data.store import store
-    from simclr_rhd.data.tables import write_tables
+    from simclr_rhd.data.summary.counts import summarize
+    from simclr_rhd.data.summary.sentences import describe
+    from simclr_rhd.data.summary.tables import write_tables
     from simclr_rhd.ssl.augment import PRESETS
     from simclr_rhd.ssl.batches import PositiveSampler
     from simclr_rhd.ssl.model import build as build_model
@@ -119,7 +120,7 @@ def worker(what, folder, n, begun):
         partners = None
     else:
         dataset, partners = read(folder, n), None
-        for line in inventory.describe(dataset, inventory.summarize(dataset, SimulatedSource(folder, n))):
+        for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
             print(line, file=sys.stderr)
         (folder / "tables").mkdir(exist_ok=True)
         write_tables(dataset, folder / "tables")

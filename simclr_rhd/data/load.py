@@ -20,7 +20,7 @@ from simclr_rhd.data.sources.folder import open_source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
 from simclr_rhd.data.store.store import check_rejected, open_store, store_path
-from simclr_rhd.data.tables import write_rejected
+from simclr_rhd.data.summary.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
 

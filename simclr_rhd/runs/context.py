@@ -16,7 +16,7 @@ from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.tables import write_tables
+from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import RunRecord, clear, lock_run_dir, resume_or_refuse
