@@ -5,7 +5,6 @@ was the last to write there. At checkpoints and at the end it brings there what 
 which it was written: so a run can go on from what is there, wherever it was stopped.
 """
 
-import base64
 import json
 import logging
 import shutil
@@ -16,13 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from simclr_rhd.core import process
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, write_json
 from simclr_rhd.data.sources.base import FileEntry
-from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, ObjectVersion
+from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket
+from simclr_rhd.data.sources.gcs_objects import ObjectVersion, object_checksum
 from simclr_rhd.runs.run_dir import is_output, outputs
 
 logger = logging.getLogger("simclr_rhd")
@@ -153,7 +151,7 @@ class Mirror:
         from google.api_core.exceptions import PreconditionFailed
 
         data, generation = (self.folder / name).read_bytes(), self.generations.get(name, 0)
-        checksum = _crc32c(data)
+        checksum = object_checksum(data)
         blob = self._blob(name)
         blob.chunk_size = UPLOAD_CHUNK_BYTES
 
@@ -195,7 +193,7 @@ class Mirror:
         self._write_manifest()
 
     def _checksum(self, name: str) -> str:
-        return _crc32c((self.folder / name).read_bytes())
+        return object_checksum((self.folder / name).read_bytes())
 
     def _concurrent_write_error(self, name: str) -> ConcurrentWriteError:
         return ConcurrentWriteError(
@@ -253,11 +251,6 @@ def open_mirror(
     except UserError as error:
         raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
     logger.info("save-dir: all is in %s", mirror.location)
-
-
-def _crc32c(data: bytes) -> str:
-    """As the bucket tells it."""
-    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
 
 
 def _remote_checksum(entry: FileEntry) -> str:
