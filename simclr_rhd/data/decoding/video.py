@@ -173,7 +173,7 @@ def apply_display_matrix(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def plausible_aspect(aspect: float | Fraction) -> float:
-    """Width of a pixel over its height as a header tells it; 1 where that cannot be."""
+    """Width of a pixel over its height as a header has it; 1 where that cannot be."""
     return float(aspect) if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK, OK
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED
+from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.split import HELD_OUT, UNLABELLED
@@ -45,7 +46,7 @@ class DataSummary:
     patients: int
     labelled: int
     conflicts: dict[str, int]
-    agreement: list[dict[str, Any]]
+    agreement: list[Agreement]
     rows_without_file: int
     files_without_row: int
     parts: dict[str, dict[str, int]]

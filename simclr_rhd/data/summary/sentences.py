@@ -52,9 +52,9 @@ def _label_lines(labels: Labels, conflicts: dict[str, int]) -> Iterator[str]:
             f"{conflicts['settled']} settled, the others not annotated there"
         )
     for row in labels.agreement:
-        kappa = "-" if row["kappa"] is None else format(row["kappa"], ".2f")
-        users = " and ".join(row["users"])
-        yield f"labels: {row['task']}: {users} agree with Cohen's kappa {kappa} on {row['files']} files"
+        kappa = "-" if row.kappa is None else format(row.kappa, ".2f")
+        users = " and ".join(row.users)
+        yield f"labels: {row.task}: {users} agree with Cohen's kappa {kappa} on {row.files} files"
     for problem, names in (
         ("rows name no file, or more than one", labels.rows_without_file),
         ("files of the labelled folder have no row", labels.files_without_row),
