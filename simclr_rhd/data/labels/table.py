@@ -117,11 +117,7 @@ def _refuse_stray_quotes(
 ) -> None:
     """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
 
-    Args:
-        records: of the table, as `_records` gives them, the header first.
-        delimiter: between two cells.
-        place: the column of the file names.
-        name: what to call the table.
+    `records` are as of `_records`, the header first; `place` is the column of the file names.
 
     Raises:
         UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.

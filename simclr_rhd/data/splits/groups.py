@@ -89,10 +89,7 @@ def explain_largest_group(
 ) -> str:
     """A sentence on what joins most videos or patients to one group, "" where little does.
 
-    Args:
-        videos: N names.
-        patients: N names, "" where unknown.
-        pictures: (video, hash of a picture in it).
+    Arguments as of `make_groups`.
     """
     of_video, of_patient, of_picture = (defaultdict[Any, set[str]](set) for _ in range(3))
     for video, patient in zip(videos, patients, strict=True):
