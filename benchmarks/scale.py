@@ -100,9 +100,10 @@ def worker(what, folder, n, start):
     import torch
 
     from simclr_rhd.core import device as runtime
-    from simclr_rhd.data import summary as inventory
     from simclr_rhd.data.store import store
-    from simclr_rhd.data.tables import write_tables
+    from simclr_rhd.data.summary.counts import summarize
+    from simclr_rhd.data.summary.sentences import describe
+    from simclr_rhd.data.summary.tables import write_tables
     from simclr_rhd.ssl.batches import UnlabelledSet
     from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
     from simclr_rhd.ssl.encoder.model import build as build_model
@@ -118,7 +119,7 @@ def worker(what, folder, n, start):
         positives = "frame"
     else:
         dataset = read(folder, n)
-        for line in inventory.describe(dataset, inventory.summarize(dataset, SimulatedSource(folder, n))):
+        for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
             print(line, file=sys.stderr)
         (folder / "tables").mkdir(exist_ok=True)
         write_tables(dataset, folder / "tables")

@@ -13,10 +13,11 @@ from simclr_rhd.core.device import make_deterministic, resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import FINETUNED_MODEL, HISTORY, MODEL, PROTECTED_FILES, REJECTED
 from simclr_rhd.core.files import cache_folder, write_lines
-from simclr_rhd.data import summary as data_summary
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.data.load import open_data, read_dataset
+from simclr_rhd.data.summary.counts import summarize
+from simclr_rhd.data.summary.sentences import describe
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.run_metrics import (
     audit_leakage,
@@ -91,8 +92,8 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
     )  # by a run whose tables are its own
     folder = cache_folder(config.cache_dir) if taken else run.save_dir
     dataset = read_dataset(source, config, rejected_csv=folder / REJECTED)
-    counts = data_summary.summarize(dataset, source)
-    for line in data_summary.describe(dataset, counts):
+    counts = summarize(dataset, source)
+    for line in describe(dataset, counts):
         logger.log(logging.WARNING if line.startswith("WARNING") else logging.INFO, line)
     if before and before.fingerprint != dataset.fingerprint:
         raise UserError(
@@ -100,7 +101,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
             "--overwrite to start anew, or name another folder"
         )
     facts = {"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint}
-    run.record.update(data=facts, counts=counts)
+    run.record.update(data=facts, counts=counts.to_json())
     return dataset
 
 

@@ -97,10 +97,10 @@ class DataConfig(CommonConfig):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the run uses the built-in synthetic data."""
+        """Return whether the run uses the built-in synthetic data."""
         return self.data == "demo"
 
     @property
     def multilabel(self) -> bool:
-        """Whether conditions are predicted lesion by lesion."""
+        """Return whether conditions are predicted lesion by lesion."""
         return self.condition_mode == "multilabel"

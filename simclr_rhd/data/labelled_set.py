@@ -1,4 +1,4 @@
-"""The labelled frames as an evaluation sees them: what is known of each, what is asked, and how it is tested.
+"""The labelled frames as an evaluation sees them: labels, targets, folds.
 
 Notation: n labelled frames, C classes, L lesions, K folds.
 """
@@ -23,12 +23,12 @@ Probabilities = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked of a frame: which of some classes it shows.
+    """A question about each frame: the class that it shows.
 
     Attributes:
         name: the task, or the task and a lesion.
         task: 'view', 'condition' or 'severity'.
-        lesion: number of the lesion whose presence is asked for; None for a choice among classes.
+        lesion: number of the lesion that is present or absent; None for a choice among classes.
         classes: C names.
         true: (n,) class indices, -1 = not annotated.
         not_evaluable: classes that cannot be both learnt and tested, with the reasons.
@@ -84,7 +84,7 @@ class LabelledSet:
         values: {task: (n,) class indices, -1 = not annotated} of the tasks that can be learnt.
         classes: {task: C names}.
         folds: K times (n,) 'train', 'val' or 'test'.
-        multilabel: whether conditions are asked lesion by lesion, instead of as classes that exclude another.
+        multilabel: whether conditions are predicted lesion by lesion, not as exclusive classes.
     """
 
     paths: Sequence[str]
@@ -97,18 +97,18 @@ class LabelledSet:
     multilabel: bool = False
 
     def lesions(self) -> list[str]:
-        """L names, where conditions are asked lesion by lesion."""
+        """L names, where conditions are predicted lesion by lesion."""
         return lesion_names(self.classes[CONDITION]) if self.multilabel and CONDITION in self.values else []
 
     def target_values(self) -> Probabilities:
         """{task: (n,) class indices}, or (n, L) 1 present, 0 absent for lesions; -1 = not annotated."""
-        found = dict(self.values)
+        values = dict(self.values)
         if names := self.lesions():
-            found[CONDITION] = lesion_presence(self.values[CONDITION], self.classes[CONDITION], names)
-        return found
+            values[CONDITION] = lesion_presence(self.values[CONDITION], self.classes[CONDITION], names)
+        return values
 
     def outputs(self) -> dict[str, list[str]]:
-        """{task: what each column of a table stands for}: its classes or its lesions."""
+        """{task: names of the columns of its table}: its classes or its lesions."""
         return {
             task: (self.lesions() if task == CONDITION else []) or self.classes[task] for task in self.values
         }
@@ -118,26 +118,26 @@ class LabelledSet:
         return {task: len(names) for task, names in self.outputs().items()}
 
     def targets(self) -> list[Target]:
-        """What is asked: one question a task, or one a lesion."""
-        found = []
+        """The targets: one a task, or one a lesion."""
+        targets = []
         for task, values in self.target_values().items():
             if values.ndim == 1:
-                found.append(self._make_target(task, task, None, self.classes[task], values))
+                targets.append(self._make_target(task, task, None, self.classes[task], values))
                 continue
             for number, name in enumerate(self.lesions()):
-                found.append(
+                targets.append(
                     self._make_target(f"{task}: {name}", task, number, PRESENCE_CLASSES, values[:, number])
                 )
-        return found
+        return targets
 
     def evaluable_target_values(self) -> Probabilities:
         """`target_values` in which only classes that count are annotated."""
-        found = {task: values.copy() for task, values in self.target_values().items()}
-        for question in self.targets():
-            of_task = found[question.task]
-            column = of_task if question.lesion is None else of_task[:, question.lesion]
-            column[~np.isin(column, question.evaluable())] = -1
-        return found
+        values = {task: indices.copy() for task, indices in self.target_values().items()}
+        for target in self.targets():
+            of_task = values[target.task]
+            column = of_task if target.lesion is None else of_task[:, target.lesion]
+            column[~np.isin(column, target.evaluable())] = -1
+        return values
 
     def with_frame_split(self, *, seed: int) -> "LabelledSet":
         """The same frames in a split over frames: a leak, of the same sizes, with frames as groups."""

@@ -1,4 +1,4 @@
-"""From a source to a data set: list, fetch, decode, label; or foresee what that would take."""
+"""From a source to a data set: list, fetch, decode, label; or estimate that work."""
 
 import hashlib
 import logging
@@ -21,13 +21,13 @@ from simclr_rhd.data.sources.folder import open_source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
 from simclr_rhd.data.store.store import check_rejected, open_store, store_path
-from simclr_rhd.data.tables import write_rejected
+from simclr_rhd.data.summary.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
 
 
 class FileListing(NamedTuple):
-    """What a source has: labelled and unlabelled files, the table, and all files of frames, by key."""
+    """The files of a source: labelled and unlabelled files, the table, and all files of frames, by key."""
 
     labelled: list[FileEntry]
     unlabelled: list[FileEntry]
@@ -65,7 +65,7 @@ def list_files(source: Source, config: DataConfig) -> FileListing:
 
 @dataclass(frozen=True)
 class DataEstimate:
-    """What is known of data that are not decoded yet, from their listing and a sample.
+    """An estimate of data that are not decoded yet, from their listing and a sample.
 
     Attributes:
         labelled: labelled frames, about.
@@ -91,7 +91,7 @@ class DataEstimate:
 
 
 def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
-    """What `read_dataset` would have to do; None where the decoded frames are at hand.
+    """Estimate the work of `read_dataset`; None where the decoded frames are at hand.
 
     Raises:
         UserError: there are no files.

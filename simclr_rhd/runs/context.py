@@ -16,7 +16,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.tables import write_tables
+from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
 from simclr_rhd.runs.record import PreviousRun, RunRecord

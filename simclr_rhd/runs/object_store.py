@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.sources.base import FileEntry
-from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket, ObjectVersion, checksum
+from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket
+from simclr_rhd.data.sources.gcs_objects import ObjectVersion, object_checksum
 
 UPLOAD_CHUNK_BYTES = 8 * 1024 * 1024  # of a request
 
@@ -93,9 +94,9 @@ class ObjectStore:
             self.bucket.translate_errors(upload)
         except PreconditionFailed:  # the response to an earlier attempt may be lost
             self.bucket.translate_errors(lambda: blob.reload(timeout=TIMEOUT))
-            if blob.generation == generation or blob.crc32c != checksum(data):
+            if blob.generation == generation or blob.crc32c != object_checksum(data):
                 raise GenerationMismatch(key) from None
-        if blob.crc32c != checksum(data) or blob.size != len(data):
+        if blob.crc32c != object_checksum(data) or blob.size != len(data):
             raise UserError(f"--save-dir {self.location}/{key}: arrived damaged; try again")
         return int(blob.generation)
 

@@ -18,7 +18,7 @@ from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import atomic_write, write_json
-from simclr_rhd.data.sources.gcs import checksum
+from simclr_rhd.data.sources.gcs_objects import object_checksum
 from simclr_rhd.runs.object_store import GenerationMismatch, ObjectStore, StoredObject
 from simclr_rhd.runs.outputs import is_output, list_outputs
 
@@ -160,7 +160,7 @@ class Mirror:
         return status.st_mtime_ns, status.st_size
 
     def _checksum(self, name: str) -> str:
-        return checksum((self.folder / name).read_bytes())
+        return object_checksum((self.folder / name).read_bytes())
 
     def _concurrent_write_error(self, name: str) -> ConcurrentWriteError:
         return ConcurrentWriteError(

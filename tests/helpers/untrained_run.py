@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from simclr_rhd.cli.config import parse
-from simclr_rhd.data import summary as inventory
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
@@ -15,6 +14,7 @@ from simclr_rhd.data.decoding.image import GREY, storage_size
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.store.store import Store
+from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
@@ -94,7 +94,8 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
     config = parse([*words, "--save-dir", str(save_dir), *flags])
     save_dir.mkdir(exist_ok=True)
-    counts = inventory.summarize(dataset, SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False))
+    source = SimpleNamespace(listed=len(dataset.part), fetched=0, remote=False)
+    counts = summarize(dataset, source).to_json()
     record = RunRecord(None, argv=words, config=vars(config), data={"location": "in memory"}, counts=counts)
     record.write_to(save_dir / "run.json")
     history = [

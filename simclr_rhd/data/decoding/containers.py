@@ -1,7 +1,7 @@
 """The length that a clip's container gives for its own file: RIFF (AVI), ISO base media (MP4, MOV), Matroska.
 
 No header gives the number of frames shown: edit lists cut some, recorders drop some, rates vary. But each of
-these containers tells the bytes of its outermost pieces.
+these containers has the bytes of its outermost pieces.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ HEADER_TOLERANCE_BYTES = 16  # bytes by which recorders miscount the header of a
 
 
 def missing_bytes(path: Path) -> int:
-    """How many bytes a file lacks at its end; 0 where it is whole, or its container does not tell."""
+    """The number of bytes that a file lacks at its end; 0 where it is whole, or of unknown length."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         start = stream.read(12)
@@ -30,7 +30,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _riff_ends(stream: BinaryIO, size: int) -> Iterator[int]:
-    """Where the outermost chunks of a RIFF file end; one of more than 1 GB has several."""
+    """The ends of the outermost chunks of a RIFF file; one of more than 1 GB has several."""
     at = 0
     while at + 8 <= size:
         stream.seek(at)
@@ -42,7 +42,7 @@ def _riff_ends(stream: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _box_ends(stream: BinaryIO, size: int) -> Iterator[int]:
-    """Where the outermost boxes end (ISO/IEC 14496-12, 4.2)."""
+    """The ends of the outermost boxes (ISO/IEC 14496-12, 4.2)."""
     at = 0
     while at + 8 <= size:
         stream.seek(at)
@@ -59,7 +59,7 @@ def _box_ends(stream: BinaryIO, size: int) -> Iterator[int]:
 
 
 def _element_ends(stream: BinaryIO, size: int) -> Iterator[int]:
-    """Where the EBML header and the segment end (RFC 8794, 6)."""
+    """The ends of the EBML header and the segment (RFC 8794, 6)."""
     at = 0
     while at + 12 <= size:
         stream.seek(at)

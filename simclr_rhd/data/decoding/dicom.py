@@ -49,11 +49,7 @@ def dicom_frames(
     names regions: around them stand names and dates. Its pixels are made square. More than 8 bits are scaled
     by the stored depth. Frames are counted: headers are wrong.
 
-    Args:
-        path: the file.
-        max_frames: that many frames, evenly spaced; None for all.
-        max_pixels: of a frame.
-        salt: for the hash.
+    Arguments as of `decode.DecodeOptions`.
 
     Raises:
         ValueError: it cannot be read, now or while the frames are.

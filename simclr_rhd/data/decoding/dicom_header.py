@@ -140,7 +140,7 @@ def expected_frames(header: Any) -> int:
 
 
 def pixel_aspect(header: Any) -> float:
-    """Width of a pixel over its height; the header tells the height first (DICOM PS3.3 C.7.6.3.1.7)."""
+    """Width of a pixel over its height; the header has the height first (DICOM PS3.3 C.7.6.3.1.7)."""
     value = header.get("PixelAspectRatio") or ()
     try:
         height, width = map(float, value)

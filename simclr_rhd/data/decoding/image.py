@@ -62,10 +62,7 @@ def iter_pictures(
     16-bit grey is taken as full range (divided by 257), transparency as black. 16-bit pixels that stay below
     a sixteenth of that range are refused: they have 12 bits or fewer, and would come out black.
 
-    Args:
-        source: the file, or its bytes.
-        max_frames: pictures at most, evenly spaced; None for all.
-        max_pixels: of a picture.
+    The source is the file, or its bytes; other arguments as of `decode.DecodeOptions`.
 
     Yields:
         The picture's number, None where there is but one, and (H, W, 3) uint8.

@@ -1,15 +1,13 @@
-"""How much may be decoded: of a frame, of a file, by all threads at once. Small files can hold gigabytes."""
+"""The limits of decoding: of a frame, of a file, of all threads at once. Small files can hold gigabytes."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-MAX_PIXELS = 40_000_000  # of a frame; what --max-pixels is where nothing else is asked for
+MAX_PIXELS = 40_000_000  # of a frame; the default of --max-pixels
 ALWAYS_ALLOWED_FRAMES = 25  # of the largest size; smaller frames, more of them
 MAX_PIXELS_PER_BYTE = 1_000  # beyond those frames; clips of hearts have fewer pixels in a byte
-MIN_COUNTED_PIXELS = (
-    16_384  # pixels that a frame counts as in a file, so that tiny ones are not without number
-)
+MIN_COUNTED_PIXELS = 16_384  # that a frame counts as in a file, so that tiny ones are not without number
 MAX_CONCURRENT_PIXELS = 48_000_000  # pixels; each takes up to 16 bytes while it is decoded
 
 

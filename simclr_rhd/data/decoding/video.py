@@ -33,8 +33,8 @@ def iter_clip(
     Args:
         path: the file.
         suffix: the extension of its name, lower case.
-        max_frames: that many frames, evenly spaced; None for all.
-        max_pixels: of a frame.
+        max_frames: as of `decode.DecodeOptions`.
+        max_pixels: likewise.
 
     Raises:
         ValueError: the clip cannot be read, or not to its end; frames before that have been given.
@@ -135,30 +135,19 @@ def _iter_decoded(source: str | BinaryIO, size: int, max_pixels: int) -> Iterato
 
 
 def display_size(width: int, height: int, aspect: float) -> tuple[int, int]:
-    """Width and height of a frame whose pixels are made square; none of its own pixels is lost.
+    """Width and height of a stored frame once its pixels, `aspect` times as wide as high, are square.
 
-    Args:
-        width: of the frame as it is stored.
-        height: likewise.
-        aspect: width of a pixel over its height.
+    None of its own pixels is lost.
     """
     return round(width * max(1, aspect)), round(height * max(1, 1 / aspect))
 
 
 def _to_display(frame: Any, size: tuple[int, int]) -> np.ndarray:
-    """A frame as a player shows it: its pixels made square, then turned or mirrored by its display matrix.
-
-    Args:
-        frame: as PyAV gives it.
-        size: width and height, once its pixels are square.
-    """
-    pixels = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return (
-        pixels
-        if matrix is None
-        else apply_display_matrix(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
-    )
+    """PyAV's frame as a player shows it: resized to square pixels, then turned by its display matrix."""
+    pixels: np.ndarray = frame.to_ndarray(format="rgb24", width=size[0], height=size[1])
+    if (matrix := frame.side_data.get("DISPLAYMATRIX")) is None:
+        return pixels
+    return apply_display_matrix(pixels, np.frombuffer(bytes(matrix), dtype=np.int32))
 
 
 def apply_display_matrix(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -173,7 +162,7 @@ def apply_display_matrix(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def plausible_aspect(aspect: float | Fraction) -> float:
-    """Width of a pixel over its height as a header tells it; 1 where that cannot be."""
+    """Width of a pixel over its height as a header has it; 1 where that cannot be."""
     return float(aspect) if 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT else 1.0
 
 

@@ -51,7 +51,7 @@ VALVE_BY_LESION = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
 
 @dataclass(frozen=True)
 class Patient:
-    """What a patient has, how they image, and where all their randomness comes from."""
+    """A patient: lesions, severity, scan settings and the generator of all their randomness."""
 
     name: str
     lesions: tuple[str, ...]

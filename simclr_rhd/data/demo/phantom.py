@@ -2,7 +2,7 @@
 
 Echogenicity (chambers, walls, valves that open and close over the cardiac cycle), times speckle that is made
 in the probe's polar coordinates, log-compressed and cut to a sector; colour Doppler is laid over a box. Only
-the content that is asked for shows in a clip: gain, depth, position, rotation, sector angle and colour box
+the content that is given shows in a clip: gain, depth, position, rotation, sector angle and colour box
 come from other random numbers.
 
 Notation: F frames of a clip, H x W pixels. Anatomy coordinates: x to the right, y away from the probe, the
@@ -39,7 +39,7 @@ MOSAIC_COLOURS = (
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """How a patient images, whatever the clip."""
+    """The scan settings of a patient, for all clips."""
 
     gain: float
     scale: float

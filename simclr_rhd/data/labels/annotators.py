@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from simclr_rhd.data.labels.table import TIME_COLUMN, USER_COLUMN, Row
 
@@ -37,7 +36,7 @@ class Conflict:
     Attributes:
         file: its name.
         task: what they disagree on, a task or 'patient'.
-        readings: one a row that says something.
+        readings: one a row that has one.
         users: who wrote these rows, "" where the table does not say.
         times: when.
         used: the reading that is used, "" if none.
@@ -62,6 +61,23 @@ class Conflict:
             [(row.get(TIME_COLUMN) or "").strip() for _, row in distinct],
             used,
         )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The agreement of two annotators on a task.
+
+    Attributes:
+        task: its name.
+        users: both annotators.
+        files: that both have labelled.
+        kappa: Cohen's; None where both have one class throughout.
+    """
+
+    task: str
+    users: list[str]
+    files: int
+    kappa: float | None
 
 
 def resolve_conflict(
@@ -95,14 +111,12 @@ def resolve_conflict(
     return ""
 
 
-def inter_annotator_agreement(readings: Mapping[str, Mapping[str, Readings]]) -> list[dict[str, Any]]:
+def inter_annotator_agreement(readings: Mapping[str, Mapping[str, Readings]]) -> list[Agreement]:
     """Cohen's kappa (1960) of each pair of annotators with at least two files in common, for each task.
 
     Args:
         readings: {task: {file: its rows' readings}}; of several rows of one annotator the last counts.
 
-    Returns:
-        {"task", "users", "files", "kappa"} for each pair; kappa is None where both say one class throughout.
     """
     agreement = []
     for task, of_files in readings.items():
@@ -116,9 +130,7 @@ def inter_annotator_agreement(readings: Mapping[str, Mapping[str, Readings]]) ->
             common = sorted(by_user[one].keys() & by_user[other].keys())
             if len(common) >= 2:
                 pairs = [(by_user[one][file], by_user[other][file]) for file in common]
-                agreement.append(
-                    {"task": task, "users": [one, other], "files": len(common), "kappa": cohen_kappa(pairs)}
-                )
+                agreement.append(Agreement(task, [one, other], len(common), cohen_kappa(pairs)))
     return agreement
 
 
@@ -135,7 +147,7 @@ def make_time_parser(cells: Sequence[str]) -> Callable[[str], float]:
     """A function from a cell of a column of times to seconds since 1970; NaN where it cannot be read.
 
     It reads ISO 8601, (milli)seconds since 1970, and days, months and years as numbers. Whether the day or
-    the month comes first is the same throughout a column: a number above 12 in one of `cells` says it for all
+    the month comes first is the same throughout a column: a number above 12 in one of `cells` decides for all
     with the same sign between numbers. Where none does, the day comes first in 3.4.2021 by custom, and
     3/4/2021 cannot be read. A time without a zone is taken as UTC.
     """

@@ -24,16 +24,8 @@ OTHER_WRAPPER = re.compile(r"\w+\(\s*[\[({'\"]")  # an object of Python's that i
 NUMBERS = re.compile(r"[\s,;]*(?:\d+\.?\d*[\s,;]*)+")
 OPTION = re.compile(r",\s*(?:dtype|name|length)\s*=[^,)\]]*")  # of numpy and pandas
 CURLY_QUOTES = str.maketrans("“”„‟‘’‚‛", "\"\"\"\"''''")
-CHOICE_KEYS = (
-    "taxonomy",
-    "answers",
-    "answer",
-    "value",
-    "values",
-    "title",
-    "text",
-    "name",
-)  # of labelling tools
+# of labelling tools
+CHOICE_KEYS = ("taxonomy", "answers", "answer", "value", "values", "title", "text", "name")
 SEPARATOR = re.compile(r"[,;|，；、](?![^(]*\))")  # a comma inside parentheses divides nothing
 AMBIGUOUS_SEPARATOR = re.compile(
     r"\s*(?:\\n(?=[A-Z])|<br\s*/?>|[/+&_\\·•\n\r\t#^~:<>]+)\s*"
@@ -41,9 +33,8 @@ AMBIGUOUS_SEPARATOR = re.compile(
     re.IGNORECASE,
 )
 ITEM_NUMBER = re.compile(r"(?:^|[\s,;|]+)\(?\d+[.)]\s+")  # '1. A 2. B'; of a text that begins so
-ITEM_PREFIX = re.compile(
-    r"(?:[-*•·]|\d+[.)]|and\b|&)\s+", re.IGNORECASE
-)  # of an item: '- A', '1. A', 'A, and B'
+# of an item: '- A', '1. A', 'A, and B'
+ITEM_PREFIX = re.compile(r"(?:[-*•·]|\d+[.)]|and\b|&)\s+", re.IGNORECASE)
 VALVE = r"(aortic|mitral|tricuspid|pulmon(?:ary|ic))(?:\s+valve)?"
 
 
@@ -61,8 +52,8 @@ def parse_items(cell: str) -> list[str] | None:
     text = printable(cell, keep="\r\n\t").strip().translate(CURLY_QUOTES)
     if re.fullmatch(f"b?(?:{QUOTED})", text):
         inside = re.sub(r"\\(.)", r"\1", text.removeprefix("b")[1:-1])
-        found = parse_items(inside)
-        return [inside] if found is None else found
+        items = parse_items(inside)
+        return [inside] if items is None else items
     wrapped = WRAPPER.match(text)
     if not wrapped and OTHER_WRAPPER.match(text):
         raise ValueError("begins like an object of a program and cannot be read as a list")
@@ -93,9 +84,9 @@ def split_classes(text: str, is_term: Callable[[str], bool]) -> list[str]:
         ValueError: it has several lines, and can be read as one class, or as several.
     """
     joined = " ".join(text.split())
-    found = [joined] if is_term(joined) else split_terms(text)
-    if all(map(is_term, found)):
-        return found
+    terms = [joined] if is_term(joined) else split_terms(text)
+    if all(map(is_term, terms)):
+        return terms
     if "\n" in text.strip():
         raise ValueError("has several lines: is it one class, or several?")
     return [joined]
@@ -116,7 +107,7 @@ def split_terms(text: str) -> list[str]:
 
 
 def _expand_valves(terms: list[str]) -> list[str]:
-    """Parts of which the last one says what all the valves have."""
+    """Terms of which the last one names the finding of all the valves."""
     if kind := re.fullmatch(rf"{VALVE}\s+(.+)", terms[-1] if terms else "", re.IGNORECASE):
         terms = [f"{part} {kind[2]}" if re.fullmatch(VALVE, part, re.IGNORECASE) else part for part in terms]
     return terms
@@ -128,16 +119,16 @@ def split_on_separators(cell: str) -> list[str]:
     'Mitral, Aortic Regurgitation' is the regurgitation of both.
     """
     listed = ITEM_NUMBER.match(cell.strip())
-    found = [part for part in ITEM_NUMBER.split(cell.strip()) if part] if listed else SEPARATOR.split(cell)
+    parts = [part for part in ITEM_NUMBER.split(cell.strip()) if part] if listed else SEPARATOR.split(cell)
     return (
-        _expand_valves([ITEM_PREFIX.sub("", part.strip(), count=1) for part in found])
-        if len(found) > 1
-        else found
+        _expand_valves([ITEM_PREFIX.sub("", part.strip(), count=1) for part in parts])
+        if len(parts) > 1
+        else parts
     )
 
 
 def _json_items(value: Any) -> list[str]:
-    """The texts in what JSON gives; of an object those that it says are chosen."""
+    """The texts in a value of JSON; of an object those that are chosen."""
     if isinstance(value, dict):
         if all(isinstance(chosen, bool | int | float | None) for chosen in value.values()):
             return [printable(str(name)) for name, chosen in value.items() if chosen]
@@ -156,9 +147,9 @@ def _json_items(value: Any) -> list[str]:
         raise ValueError("says yes or no, and not of what")
     if (
         isinstance(value, str)
-        and (found := parse_items(value) if value[:1] in ("[", "{") else None) is not None
+        and (items := parse_items(value) if value[:1] in ("[", "{") else None) is not None
     ):
-        return found
+        return items
     return [] if value is None else [printable(str(value), keep="\n")]  # JSON escapes what it likes
 
 
@@ -168,10 +159,10 @@ def _number_items(text: str) -> list[str]:
     Raises:
         ValueError: one repeats, as where each class has its 0 or 1.
     """
-    found = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
-    if len(set(found)) < len(found):
+    numbers = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
+    if len(set(numbers)) < len(numbers):
         raise ValueError("has numbers that repeat, and no names: which class is which?")
-    return found
+    return numbers
 
 
 def _parse_literal(text: str) -> Any:
@@ -189,7 +180,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _is_enclosed(text: str) -> bool:
-    """Whether the bracket at the start is closed by the last character, and by none before."""
+    """Return whether the bracket at the start is closed by the last character, and by none before."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter in "[({") - (letter in "])}")

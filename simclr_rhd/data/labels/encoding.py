@@ -14,7 +14,7 @@ BYTE_ORDER_MARKS = (  # UTF-16's begins UTF-32's
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 MAX_TABLE_BYTES, MAX_LINE_BYTES = 2**27, 2**20  # bytes
-ENCODING_SAMPLE_BYTES = 4096  # bytes by which an encoding is told
+ENCODING_SAMPLE_BYTES = 4096  # bytes by which an encoding is guessed
 BLANKS = (b" ", b"\t", b"\r", b"\n")
 CSV_ADVICE = "Open it, save it as CSV (UTF-8), and name that file"
 UNPACK_ADVICE = "Unpack it, and name the table within"

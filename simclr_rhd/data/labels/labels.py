@@ -5,12 +5,12 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.annotators import (
+    Agreement,
     Conflict,
     Readings,
     inter_annotator_agreement,
@@ -64,7 +64,7 @@ class Labels:
     conflicts: list[Conflict]
     rows_without_file: list[str]
     files_without_row: list[str]
-    agreement: list[dict[str, Any]]
+    agreement: list[Agreement]
 
     def annotated(self) -> np.ndarray:
         """(N,) bool: frames with a label for at least one task."""

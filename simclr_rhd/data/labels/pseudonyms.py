@@ -1,4 +1,4 @@
-"""What frames and patients are called on a page that may be sent on: patients by number, not by name."""
+"""The names of frames and patients on a page that may be sent on: patients by number, not by name."""
 
 import re
 import unicodedata
@@ -43,7 +43,7 @@ class Pseudonyms:
         return self._redact(PurePosixPath(self.keys[row]).name, self.patients[row])
 
     def line(self, row: int) -> int:
-        """The line of `split.csv` that tells the frame's full name."""
+        """The line of `split.csv` that has the frame's full name."""
         return row + FIRST_DATA_LINE
 
     def file(self, name: str) -> str:
@@ -60,7 +60,7 @@ class Pseudonyms:
         return self._redact(FOLDER_PATH.sub("", text), "")
 
     def patient(self, row: int) -> str:
-        """What a frame's patient is called, "" where unknown."""
+        """The name of a frame's patient, "" where unknown."""
         return self.numbers.get(self.patients[row], "")
 
     def _redact(self, text: str, own: str) -> str:
@@ -73,19 +73,19 @@ class Pseudonyms:
         place.append(len(text))
         frame = FRAME_NUMBER.search(folded)
         numbered = range(*frame.span()) if frame else range(0)
-        shown, told, at = "", 0, 0  # `told` letters of the text are in `shown`
+        shown, done, at = "", 0, 0  # `done` letters of the text are in `shown`
         while at < len(folded):
-            ends = (at + n for n in self.lengths if place[at] >= told)
+            ends = (at + n for n in self.lengths if place[at] >= done)
             end = next((end for end in ends if self._is_identifier(folded, at, end, own, numbered)), None)
             if end is None:
                 at += 1
                 continue
-            shown += text[told : place[at]] + self.by_folded_name[folded[at:end]]
-            told, at = max(place[end], place[end - 1] + 1), end
-        return shown + text[told:]
+            shown += text[done : place[at]] + self.by_folded_name[folded[at:end]]
+            done, at = max(place[end], place[end - 1] + 1), end
+        return shown + text[done:]
 
     def _is_identifier(self, folded: str, begin: int, end: int, own: str, numbered: range) -> bool:
-        """Whether an identifier stands there, and not by chance.
+        """Return whether an identifier stands there, and not by chance.
 
         One of four characters, or of three letters, is one anywhere. A shorter one is none in a longer word
         or number, or in the number of a frame. A short number must be of the frame's own patient, or, where
@@ -111,7 +111,7 @@ def _is_letter(letter: str) -> bool:
 
 
 def _same_token(letter: str, other: str) -> bool:
-    """Whether two neighbours belong to one word, or to one number."""
+    """Return whether two neighbours belong to one word, or to one number."""
     return (_is_letter(letter) and _is_letter(other)) or (letter.isdigit() and other.isdigit())
 
 
@@ -150,6 +150,6 @@ def _redact_paths(value: Any, places: Mapping[str, str]) -> Any:
 
 
 def _fold(text: str) -> str:
-    """What two spellings of a name have in common."""
+    """Fold a name: two spellings of it are equal then."""
     apart = unicodedata.normalize("NFKD", text.translate(DOTLESS)).casefold()
     return "".join(letter for letter in apart if not unicodedata.combining(letter))

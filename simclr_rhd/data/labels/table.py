@@ -97,7 +97,7 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
 
 
 def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
-    """Of each record of a CSV file: its first line, its cells, and its text where it has several lines."""
+    """The first line of each record of a CSV file, its cells, and its text where it has several lines."""
     taken: list[str] = []
 
     def lines() -> Iterator[str]:
@@ -117,11 +117,7 @@ def _refuse_stray_quotes(
 ) -> None:
     """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
 
-    Args:
-        records: of the table, as `_records` gives them, the header first.
-        delimiter: between two cells.
-        place: the column of the file names.
-        name: what to call the table.
+    `records` are as of `_records`, the header first; `place` is the column of the file names.
 
     Raises:
         UserError: a cell goes on over lines that look like rows, or its quotation marks do not match.
@@ -156,7 +152,7 @@ def _refuse_stray_quotes(
 
 
 def _suffix(name: str) -> str:
-    """What a file's name ends with, "" for none and for the numbers of a DICOM identifier."""
+    """The extension of a file's name, "" for none and for the numbers of a DICOM identifier."""
     suffix = PurePosixPath(name.strip().replace("\\", "/")).suffix.lower()
     return "" if suffix[1:].isdigit() else suffix
 
@@ -177,8 +173,8 @@ def match_rows_to_files(
     """Rows by the key of their file, and the rows that name no file, or more than one.
 
     A row's folders only decide between files of one name: tables and buckets are sorted differently. But of a
-    name that is only a number, the folder tells the clip, and must agree. A row that names a folder is one of
-    all files below it.
+    name that is only a number, the folder is that of the clip, and must agree. A row that names a folder is
+    one of all files below it.
 
     Args:
         rows: of a table.
@@ -223,7 +219,7 @@ def file_stem(name: str) -> str:
 
 
 def is_only_number(path: str) -> bool:
-    """Whether a file's name only numbers it: 'frame_0001.png', '12.jpg'."""
+    """Return whether a file's name only numbers it: 'frame_0001.png', '12.jpg'."""
     return NUMBER_NAME.fullmatch(file_stem(PurePosixPath(path).name)) is not None
 
 

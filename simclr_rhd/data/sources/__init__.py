@@ -1,1 +1,1 @@
-"""Where files lie: a folder, a bucket, the built-in demo."""
+"""The sources of files: a folder, a bucket, the built-in demo."""

@@ -1,4 +1,4 @@
-"""What every source of files has in common: entries of a listing, and which names may be used."""
+"""The interface of every source of files: entries of a listing, and names that may be used."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,7 +53,7 @@ class Source(Protocol):
 
 
 def invalid_name_reason(key: str) -> str:
-    """Why a name cannot be used, "" if it can: it must lead below the root, and be shown as it is."""
+    """The reason why a name cannot be used, "" if it can: it must lead below the root, and be printable."""
     if ".." in key.split("/") or key.startswith("/"):
         return "unusable name: it leads elsewhere"
     if not key.isprintable():
@@ -78,6 +78,6 @@ def keep_valid(entries: Iterable[FileEntry]) -> tuple[list[FileEntry], list[tupl
 
 
 def summarize_names(names: Iterable[str]) -> str:
-    """The first names in order, for a message that says what is there instead."""
-    found = sorted(names)
-    return ", ".join(found[:8]) + (", ..." if len(found) > 8 else "") or "nothing"
+    """The first names in order, for a message."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:8]) + (", ..." if len(ordered) > 8 else "") or "nothing"

@@ -1,7 +1,7 @@
-"""Where bytes come from: a folder, a Google Cloud Storage bucket, or the built-in demo.
+"""The sources of files: a folder, a Google Cloud Storage bucket, or the built-in demo.
 
-All three look alike: files below a root, named by keys with forward slashes, each with a stamp that changes
-with its content. A folder and a bucket of the same content list the same keys in the same order.
+All three look alike: files below a root, named by keys with forward slashes, each with a version that
+changes with its content. A folder and a bucket of the same content list the same keys in the same order.
 """
 
 import hashlib
@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
@@ -54,7 +53,7 @@ def open_path(
     """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
 
     Args:
-        path: as it was typed; files are told as this path, or as one below it.
+        path: as it was typed; files are shown as this path, or as one below it.
         cache_dir: where objects of a bucket are kept.
         offline: use what is kept there, without the network.
         billing_project: pays for a bucket whose requesters pay.
@@ -66,8 +65,9 @@ def open_path(
         from simclr_rhd.data.sources.gcs import Bucket
 
         name, _, key = path.removeprefix("gs://").partition("/")
-        how: dict[str, Any] = {"cache_dir": cache_dir, "offline": offline, "billing_project": billing_project}
-        bucket = Bucket(f"gs://{name}", flag="", **how)
+        bucket = Bucket(
+            f"gs://{name}", flag="", cache_dir=cache_dir, offline=offline, billing_project=billing_project
+        )
         is_file = bool(PurePosixPath(key).suffix and file_type(key) and not key.endswith("/"))
         entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
         return bucket, entries, f"gs://{name}/"
@@ -119,15 +119,15 @@ class Folder:
             raise UserError(
                 f"{flag} {prefix}: no such folder in {self.location}, which holds: {self._siblings(top)}"
             )
-        inside, found, links = (self.root.resolve(), top.resolve()), [], []
+        roots, listed, links = (self.root.resolve(), top.resolve()), [], []
         unread: list[OSError] = []
         for folder, folders, names in os.walk(top, onerror=unread.append):
             links += [path for name in folders if (path := Path(folder) / name).is_symlink()]
             for path in (Path(folder) / name for name in names):
-                if not any(path.resolve().is_relative_to(place) for place in inside):
+                if not any(path.resolve().is_relative_to(root) for root in roots):
                     links.append(path)
                 elif path.is_file():
-                    found.append(self._entry(path))
+                    listed.append(self._entry(path))
                 elif path.is_symlink():
                     self._skip(path, "a link that leads nowhere")
         for error in unread:
@@ -142,7 +142,7 @@ class Folder:
                 min(links),
                 flag,
             )
-        entries, refused = keep_valid(found)
+        entries, refused = keep_valid(listed)
         if not entries:
             raise UserError(f"{f'{flag} {prefix}'.strip()}: no files below {top}")
         self.listed += len(entries)
@@ -172,6 +172,6 @@ class Folder:
         self.skipped.append((name.encode("unicode_escape").decode(), reason))
 
     def _siblings(self, path: Path) -> str:
-        """What the nearest folder that exists holds, for a message."""
+        """The first names in the nearest folder that exists, for a message."""
         folder = next(parent for parent in path.parents if parent.is_dir())
         return summarize_names(item.name + "/" * item.is_dir() for item in folder.iterdir())

@@ -1,78 +1,30 @@
 """A Google Cloud Storage bucket as a source: each object is fetched once, verified, and kept."""
 
-import base64
-import gzip
 import hashlib
 import json
 import logging
 import os
 import re
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, write_json
 from simclr_rhd.core.logs import progress
-from simclr_rhd.core.text import replace_unprintable
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.sources.base import FileEntry, keep_valid, summarize_names
+from simclr_rhd.data.sources.gcs_errors import ErrorTranslator
+from simclr_rhd.data.sources.gcs_objects import ObjectVersion, decompress, entry_from_row, object_checksum
 
 logger = logging.getLogger("simclr_rhd")
 
 THREADS = 24  # requests at a time: a bucket answers in tens of milliseconds, whatever the bandwidth
-ATTEMPTS, BACKOFF_S = (
-    5,
-    0.5,
-)  # tries per object whose bytes do not match the listing; seconds before the second
-RETRYABLE_STATUS = (408, 429)  # refusals that pass
-POLICY_PATTERN = "polic|constraint|prohibited"  # words of what an organisation forbids
-REFUSAL_ADVICE = (  # words of Google's refusals, and what can be done
-    ("serviceusage", "The account in use needs the role Service Usage Consumer on the --billing-project"),
-    ("requester pays|user ?project", "Name the project that pays: --billing-project PROJECT"),
-    ("billing|disabled|delinquent", "The owner of the project must put its billing in order"),
-    (POLICY_PATTERN, "Whoever administers the organisation can allow it"),
-)
-MAX_MESSAGE_CHARS = 300  # characters
+ATTEMPTS, BACKOFF_S = 5, 0.5  # tries of an object whose bytes do not match the listing; before the second
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of an answer
-GZIP_ENCODINGS, GZIP_MAGIC = ("gzip", "x-gzip"), b"\x1f\x8b"  # names of the encoding; the first bytes
-MAX_DECODED_BYTES, BLOCK_BYTES = (
-    1 << 30,
-    1 << 20,
-)  # bytes of an object without its encoding, and that are read at a time
 STALE_AFTER_S = 86_400  # seconds after which a half-fetched file belongs to nobody
-
-
-class ObjectVersion(NamedTuple):
-    """What tells the content of an object.
-
-    Attributes:
-        generation: number of this version of it.
-        crc32c: checksum of the stored bytes, as the listing writes it.
-        encoding: content encoding of the stored bytes, "" for none.
-    """
-
-    generation: str
-    crc32c: str
-    encoding: str = ""
-
-    @classmethod
-    def from_entry(cls, entry: FileEntry) -> "ObjectVersion":
-        """The stamp of an entry of a bucket's listing."""
-        return cls(*entry.version.split("-", 2))
-
-    @classmethod
-    def from_blob(cls, blob: Any) -> "ObjectVersion":
-        """The stamp of an object as the client gives it."""
-        encoding = (blob.content_encoding or "").strip().lower()
-        return cls(str(blob.generation), str(blob.crc32c), encoding.removeprefix("identity"))
-
-    def text(self) -> str:
-        """As an entry has it."""
-        return "-".join(part for part in self if part)
 
 
 class Bucket:
@@ -100,16 +52,15 @@ class Bucket:
         if not matched:
             raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
-        self.role = role  # that it takes
         self.billing_project = billing_project  # pays, where requesters do
-        self.message_prefix = f"{flag} {self.location}".strip()  # begins a message
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
         self.cache = cache_dir / "objects" / self.bucket_name
-        self.cache.parent.mkdir(
-            mode=0o700, parents=True, exist_ok=True
-        )  # files and their names tell of patients
+        # files and their names may identify patients
+        self.cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.listed, self.fetched, self.skipped = 0, 0, list[tuple[str, str]]()
+        message_prefix = f"{flag} {self.location}".strip()
+        self.translate_errors = ErrorTranslator(message_prefix, matched[1], role)
         self.bucket = None if offline else self.translate_errors(self._connect)
 
     def files(self, prefix: str, *, flag: str) -> list[FileEntry]:  # noqa: D102
@@ -133,15 +84,15 @@ class Bucket:
         return self.bucket.blob(self.prefix + key)
 
     def entry(self, key: str, *, flag: str = "--labels-csv") -> FileEntry:  # noqa: D102
-        found = [entry for entry in self._list_objects(key) if entry.key == key]
-        if not found:
+        matches = [entry for entry in self._list_objects(key) if entry.key == key]
+        if not matches:
             folder, slash, _ = key.rpartition("/")
             raise UserError(
                 f"{flag} {key}: no such object in {self.location}; in its folder: "
                 f"{self._siblings(folder + slash)}"
             )
         self.listed += 1
-        return found[0]
+        return matches[0]
 
     def fetch(self, entries: Sequence[FileEntry]) -> tuple[dict[str, Path], dict[str, str]]:  # noqa: D102
         paths = {entry.key: self._path(entry) for entry in entries}
@@ -160,26 +111,7 @@ class Bucket:
         return {key: path for key, path in paths.items() if key not in failed}, failed
 
     def _decompress(self, entry: FileEntry) -> tuple[Path, str]:
-        """The file of an object without its content encoding; the reason if there is none, else empty."""
-        path, encoding = self._path(entry), ObjectVersion.from_entry(entry).encoding
-        if encoding not in GZIP_ENCODINGS:
-            return path, f"has the content encoding {encoding:.20}, which is not read: store it without"
-        with path.open("rb") as start:
-            if start.read(len(GZIP_MAGIC)) != GZIP_MAGIC:  # it is called so, and is not
-                return path, ""
-        plain, left = path.with_name(f"{path.name}-plain"), MAX_DECODED_BYTES
-        try:
-            with atomic_write(plain) as part, gzip.open(path) as stream, part.open("wb") as out:
-                while block := stream.read(BLOCK_BYTES):
-                    left -= len(block)
-                    if left < 0:
-                        raise ValueError("too large")
-                    out.write(block)
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            return path, "its gzip is damaged, though it is what was stored"
-        except ValueError:
-            return path, f"its gzip holds more than {MAX_DECODED_BYTES / 1e9:.1f} GB"
-        return plain, ""
+        return decompress(self._path(entry), ObjectVersion.from_entry(entry).encoding)
 
     def _fetch_all(self, missing: Sequence[FileEntry], total: int) -> dict[str, str]:
         """Bring objects into the cache; reasons by key for those that cannot be had."""
@@ -219,14 +151,10 @@ class Bucket:
 
     def _list_objects(self, prefix: str) -> list[FileEntry]:
         """The objects whose names begin so, from the bucket, or from the last listing when offline."""
-        kept = (
-            self.cache
-            / "listings"
-            / f"{hashlib.sha256((self.prefix + prefix).encode()).hexdigest()[:40]}.json"
-        )
+        cached = self.cache / "listings" / f"{_hash_name(self.prefix + prefix)}.json"
         if self.bucket is None:
             try:
-                return [_entry_from_row(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
+                return [entry_from_row(*row) for row in json.loads(cached.read_text(encoding="utf-8"))]
             except (OSError, ValueError, TypeError, RecursionError):  # or its file is damaged
                 raise UserError(
                     f"--offline: {self.location}/{prefix} was never listed with this --cache-dir; run once "
@@ -248,28 +176,28 @@ class Bucket:
             FileEntry(blob.name.removeprefix(self.prefix), blob.size, ObjectVersion.from_blob(blob).text())
             for blob in blobs
         ]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, entries)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cached, entries)
         return entries
 
     def _siblings(self, folder: str) -> str:
-        """What a folder of the bucket holds, for a message."""
+        """The first names in a folder of the bucket, for a message."""
         if self.bucket is None:
             return "(offline)"
         top = self.prefix + folder
-        found = self.bucket.client.list_blobs(self.bucket, prefix=top, delimiter="/", timeout=TIMEOUT)
-        names = self.translate_errors(lambda: [*(blob.name for blob in found), *found.prefixes])
+        blobs = self.bucket.client.list_blobs(self.bucket, prefix=top, delimiter="/", timeout=TIMEOUT)
+        names = self.translate_errors(lambda: [*(blob.name for blob in blobs), *blobs.prefixes])
         return summarize_names(name.removeprefix(top) for name in names)
 
     def _path(self, entry: FileEntry) -> Path:
-        name = hashlib.sha256((self.prefix + entry.key).encode()).hexdigest()[:40]
+        name = _hash_name(self.prefix + entry.key)
         return self.cache / name[:2] / f"{name}-{ObjectVersion.from_entry(entry).generation}"
 
     def _is_cached(self, entry: FileEntry) -> bool:
         path = self._path(entry)
         if not path.exists() or path.stat().st_size != entry.size:
             return False
-        return checksum(path.read_bytes()) == ObjectVersion.from_entry(entry).crc32c
+        return object_checksum(path.read_bytes()) == ObjectVersion.from_entry(entry).crc32c
 
     def _fetch_one(self, entry: FileEntry) -> str:
         """Bring one object into the cache; the reason if it cannot be had, else empty."""
@@ -288,7 +216,7 @@ class Bucket:
             except DataCorruption:
                 continue
             # The client's own check misses a body that breaks off and goes on wrongly, so: the listing's.
-            if len(data) == entry.size and checksum(data) == crc32c:
+            if len(data) == entry.size and object_checksum(data) == crc32c:
                 path = self._path(entry)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as part:
@@ -296,81 +224,6 @@ class Bucket:
                 return ""
         return f"its bytes were wrong {ATTEMPTS} times (checksum)"
 
-    def translate_errors(self, request: Callable[[], Any]) -> Any:
-        """What a request answers; the client's errors in one sentence each, but PreconditionFailed."""
-        import requests
-        from google.api_core import exceptions as api
-        from google.auth import exceptions as auth
 
-        try:
-            return request()
-        except api.PreconditionFailed as error:
-            if not re.search(POLICY_PATTERN, _error_message(error), re.IGNORECASE):
-                raise  # an answer to what was asked
-            raise UserError(self._refusal_message(error)) from None
-        except auth.DefaultCredentialsError:
-            raise UserError(
-                f"{self.message_prefix}: no Google credentials found. Run `gcloud auth "
-                "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a "
-                "service account's key file"
-            ) from None
-        except api.NotFound:
-            raise UserError(
-                f"{self.message_prefix}: there is no bucket {self.bucket_name}, or the account in "
-                "use may not see it"
-            ) from None
-        except auth.RefreshError:
-            raise UserError(
-                f"{self.message_prefix}: the Google credentials were refused. Run `gcloud auth "
-                "application-default login` again, or renew the service account's key"
-            ) from None
-        except (
-            api.GoogleAPICallError,
-            api.RetryError,
-            auth.TransportError,
-            requests.RequestException,
-        ) as error:
-            if isinstance(error, api.ClientError) and error.code not in RETRYABLE_STATUS:
-                raise UserError(self._refusal_message(error)) from None
-            raise UserError(
-                f"{self.message_prefix}: Google Cloud Storage does not answer "
-                f"({_error_message(error)}); what is fetched is kept, try again later"
-            ) from None
-
-    def _refusal_message(self, error: Any) -> str:
-        """What Google says of a request that it will not answer, and what can be done."""
-        said, denied = _error_message(error), error.code in (401, 403)
-        ways = (way for words, way in REFUSAL_ADVICE if re.search(words, said, re.IGNORECASE))
-        need = f"The account in use needs the role {self.role} on this bucket" * denied
-        what = "access denied" if denied else "refused"
-        return f"{self.message_prefix}: {what} ({error.code}): {said}. {next(ways, need)}".rstrip(" .")
-
-
-def _error_message(error: Any) -> str:
-    """Google's own words, without the address that was asked."""
-    error = getattr(error, "cause", None) or error  # of the last attempt
-    words = ""
-    with suppress(AttributeError, ValueError, KeyError, TypeError):
-        words = error.response.text.strip()
-        words = str(json.loads(words)["error"]["message"])
-    if not words or words.startswith(("<", "{")):
-        words = type(error).__name__
-    return replace_unprintable(" ".join(words.split()))[:MAX_MESSAGE_CHARS].rstrip(". ")
-
-
-def _entry_from_row(key: Any, size: Any, version: Any) -> FileEntry:
-    """A row of a listing that was kept.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if not isinstance(key, str) or type(size) is not int or not re.fullmatch(r"\d+-.+", version):
-        raise ValueError("no row of a listing")
-    return FileEntry(key, size, version)
-
-
-def checksum(data: bytes) -> str:
-    """The CRC32C of an object's content, as the bucket's listing writes it."""
-    import google_crc32c
-
-    return base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
+def _hash_name(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:40]

@@ -23,15 +23,16 @@ ANONYMOUS_NUMBERS = re.compile(r"0*|x*|9{4,}|(.)\1{5,}")
 
 
 def is_anonymous_id(identifier: str, *, typed: bool = False) -> bool:
-    """Whether an identifier stands for a patient whose own was taken away: 'REMOVED', 'No ID', '***', '0000'.
+    """Return whether an identifier stands for one that was removed: 'REMOVED', 'No ID', '***', '0000'.
 
     Args:
         identifier: of a patient. With a number of its own, as in 'ANON017', it is one.
         typed: by a person in a table, where '0' and 'X' may be patients.
     """
     reduced = "".join(letter for letter in identifier.lower() if letter.isalnum())
-    words = ANONYMOUS_WORDS.fullmatch(reduced) is not None
-    return words or (not typed and ANONYMOUS_NUMBERS.fullmatch(reduced) is not None)
+    if ANONYMOUS_WORDS.fullmatch(reduced):
+        return True
+    return not typed and ANONYMOUS_NUMBERS.fullmatch(reduced) is not None
 
 
 def make_groups(
@@ -88,10 +89,7 @@ def explain_largest_group(
 ) -> str:
     """A sentence on what joins most videos or patients to one group, "" where little does.
 
-    Args:
-        videos: N names.
-        patients: N names, "" where unknown.
-        pictures: (video, hash of a picture in it).
+    Arguments as of `make_groups`.
     """
     of_video, of_patient, of_picture = (defaultdict[Any, set[str]](set) for _ in range(3))
     for video, patient in zip(videos, patients, strict=True):
@@ -116,13 +114,13 @@ def explain_largest_group(
             "One picture stands in {number} videos, and so joins them to one group, as a title card does",
         ),
     ]
-    found = [
+    shared = [
         (len(of), sentence, link)
         for links_of, sentence in links
         for link, of in links_of.items()
         if len(of) > 2
     ]
-    number, sentence, link = max(found, key=lambda one: one[0], default=(0, "", ""))
+    number, sentence, link = max(shared, key=lambda one: one[0], default=(0, "", ""))
     return sentence.format(number=number, link=link)
 
 

@@ -135,7 +135,7 @@ def not_evaluable(
 
 
 def crosses_sides(names: np.ndarray, part: np.ndarray) -> bool:
-    """Whether one of (M,) names other than "" stands on two sides: training, validation, test."""
+    """Return whether one of (M,) names other than "" stands on two sides: training, validation, test."""
     train, val, test = (set(names[np.isin(part, side)].tolist()) - {""} for side in SIDES)
     return bool(train & val or train & test or val & test)
 

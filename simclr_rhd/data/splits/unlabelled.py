@@ -87,11 +87,7 @@ def make_splits(
 ) -> tuple[SplitAssignment, tuple[SplitAssignment, ...]]:
     """The split of the final model, and that of each fold.
 
-    Args:
-        groups: (M,) names.
-        labelled: (M,) bool, N of them true.
-        values: (N,) class indices of each task, -1 = not annotated.
-        config: of the data.
+    Arguments as of `assign_unlabelled`; `values` has (N,) class indices of each task, -1 = not annotated.
 
     Raises:
         UserError: there are too few groups.

@@ -1,7 +1,7 @@
 """The index of a store, in arrays that are read where they are used, not loaded as a whole.
 
 A million frames have a hundred megabytes of names; as Python objects they would take many times that, and
-seconds to make. So they lie in one file, beside an array that says where each ends.
+seconds to make. So they lie in one file, beside an array of their ends.
 
 Notation: N frames, F files.
 """
@@ -193,7 +193,7 @@ def _shards_to_verify(folder: Path, checksums: dict[str, str]) -> list[str]:
 
 
 def _check_types(header: dict[str, Any]) -> None:
-    """See that each value is of the kind that is written: a checksum is right for any of them."""
+    """Check that each value is of the kind that is written: a checksum is right for any of them."""
     tables = header["patients"], header["sums"]
     rows = header["rejected"]
     whole = (
@@ -209,7 +209,7 @@ def _check_types(header: dict[str, Any]) -> None:
 
 
 def _check_consistency(names: np.ndarray, offsets: np.ndarray, rows: np.ndarray, side: int) -> None:
-    """See that whatever is looked up will be there: checksums tell accidents, not a made-up index."""
+    """Check that the arrays fit together: checksums detect accidents, not a made-up index."""
     whole = (
         type(side) is int
         and side > 0

@@ -3,6 +3,7 @@
 Notation: N frames, S pixels of a stored frame's side, C channels (1 or 3).
 """
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +17,7 @@ GREY_PREFIX, COLOR_PREFIX = "grey", "colour"
 
 
 class ShardWriter:
-    """Writes frames into a folder; `checksums` has crc32c by file name once it is closed.
-
-    Args:
-        folder: an empty folder.
-    """
+    """Writes frames into an empty folder, with the crc32c of each of its files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,8 +54,6 @@ class ShardWriter:
 
 
 def _flush_and_close(stream: BinaryIO) -> None:
-    import os
-
     stream.flush()
     os.fsync(stream.fileno())
     stream.close()
@@ -71,7 +66,7 @@ class Frames:
 
     Args:
         folder: the shards.
-        kinds: (N,) uint8.
+        color_modes: (N,) uint8.
         side: S.
     """
 

@@ -137,7 +137,7 @@ def check_rejected(store: Store, max_fraction: float) -> None:
 
 
 def _is_complete(store: Store | None) -> TypeGuard[Store]:
-    """Whether there is a store and it lacks no file that another attempt might fetch."""
+    """Return whether there is a store and it lacks no file that another attempt might fetch."""
     return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 

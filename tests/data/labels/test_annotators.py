@@ -5,6 +5,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from simclr_rhd.data.labels.annotators import (
+    Agreement,
     cohen_kappa,
     inter_annotator_agreement,
     make_time_parser,
@@ -74,9 +75,7 @@ def test_agreement_is_of_each_pair_on_common_files_with_their_last_word():
         "f2": [({"a"}, row("ann")), ({"a"}, row("bob")), ({"a"}, row("cy"))],
         "f3": [({"a"}, row(""))],
     }
-    assert inter_annotator_agreement({"view": rows}) == [
-        {"task": "view", "users": ["ann", "bob"], "files": 2, "kappa": 1.0}
-    ]
+    assert inter_annotator_agreement({"view": rows}) == [Agreement("view", ["ann", "bob"], 2, 1.0)]
 
 
 def test_the_latest_row_must_be_plain_and_an_annotator_has_one_vote():

@@ -11,6 +11,7 @@ from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module
+from simclr_rhd.data.sources import gcs_objects
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
 from simclr_rhd.inference.input_files import find_inputs
@@ -298,7 +299,7 @@ def test_the_stored_bytes_of_what_is_stored_as_gzip_are_verified(name, tmp_path,
 def test_what_cannot_be_decoded_is_named_with_its_reason(
     name, tmp_path, gcs, monkeypatch, stored, encoding, why
 ):
-    monkeypatch.setattr(module, "MAX_DECODED_BYTES", 4_000_000)
+    monkeypatch.setattr(gcs_objects, "MAX_DECODED_BYTES", 4_000_000)
     gcs.put(name, "s/lab/v_frame3.png", stored, encoding=encoding)
     source = opened(name, tmp_path)
     paths, failed = source.fetch(listed(source))
