@@ -13,7 +13,7 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.labels import NOT_ANNOTATED
 from simclr_rhd.evaluation.results import balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
-from simclr_rhd.heads.train import predict
+from simclr_rhd.heads.model import predict
 
 N_REPEATS = 3  # times that the groups of a fraction are drawn
 
@@ -38,7 +38,7 @@ def learning_curves(
         folds), the mean balanced_accuracy over the draws, and its low and high, their range; None where it
         cannot be computed.
     """
-    labelled_set, seed = cv.labelled_set, cv.head_options["seed"]
+    labelled_set, seed = cv.labelled_set, cv.config.seed
     learners: dict[str, list[Learner]] = {
         OURS: [lambda fold, *rows: _predict_with_heads(cv, cv.features.per_fold[fold], *rows)],
         **{

@@ -313,7 +313,7 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, dict[str, Any]]:
         figures show how much that flatters, and nothing else.
     """
     other = cv.with_frame_split()
-    labelled_set, seed = other.labelled_set, cv.head_options["seed"]
+    labelled_set, seed = other.labelled_set, cv.config.seed
     fold_predictions = predict_folds(
         [of_fold.heads for of_fold in other.fit_folds(other.features.per_fold)], other.features.per_fold
     )

@@ -38,7 +38,7 @@ def evaluate(
         tuned: the epochs of the fine-tuning, none without it.
     """
     cohort = study.labelled_set
-    found = results.evaluate(cohort, predictions, seed=study.head_options["seed"])
+    found = results.evaluate(cohort, predictions, seed=study.config.seed)
     epochs_kept = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     for name in found if tuned else ():
         found[name][FINETUNED]["epochs_kept"] = list(epochs_kept.values())[-len(cohort.folds) :]
