@@ -18,6 +18,8 @@ from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.heads.config import HeadConfig
+from simclr_rhd.heads.losses import HeadTargets
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
@@ -328,10 +330,9 @@ def mission(bench: Bench) -> Outcome:
     targets = {task: rng.integers(0, len(names), len(rows)) for task, names in CLASSES.items()}
     n_outputs = {task: len(names) for task, names in CLASSES.items()}
     train, val = np.arange(0, len(rows), 2), np.arange(1, len(rows), 2)
-    heads = {"epochs": LINEAR_EPOCHS, "learning_rate": 1e-3, "seed": 0, "seeds": 3}
-    heads_s = bench.seconds(
-        lambda: train_heads(described["features"], targets, n_outputs, train, val, **heads)
-    )
+    config = HeadConfig(linear_epochs=LINEAR_EPOCHS, classifier_lr=1e-3, seed=0, head_seeds=3)
+    head_targets = HeadTargets(targets, n_outputs)
+    heads_s = bench.seconds(lambda: train_heads(described["features"], head_targets, train, val, config))
     cells.append(f"features of {len(rows)} frames {features_s:.1f} s, heads {heads_s:.1f} s")
     figures |= {"features_s": features_s, "heads_s": heads_s}
     return bench.judge(True, "; ".join(cells), **figures)

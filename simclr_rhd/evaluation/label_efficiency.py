@@ -13,7 +13,7 @@ from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.evaluation.target_details import EfficiencyPoint
 from simclr_rhd.evaluation.targets import balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
-from simclr_rhd.heads.train import predict
+from simclr_rhd.heads.model import predict
 
 N_REPEATS = 3  # times that the groups of a fraction are drawn
 
@@ -74,7 +74,7 @@ def _draw_groups(cv: CrossValidation, fraction: float) -> list[Draw]:
     """Rows of a share of the groups, as often as they are drawn."""
     return [
         [
-            _subsample_fold(cv.labelled_set, fold, fraction, seed=[cv.head_options["seed"], 11, draw, fold])
+            _subsample_fold(cv.labelled_set, fold, fraction, seed=[cv.config.seed, 11, draw, fold])
             for fold in range(len(cv.labelled_set.folds))
         ]
         for draw in range(n_repeats(fraction))

@@ -51,7 +51,7 @@ def evaluate(
     labelled_set = study.labelled_set
     epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
-    results = targets.evaluate(labelled_set, predictions, seed=study.head_options["seed"])
+    results = targets.evaluate(labelled_set, predictions, seed=study.config.seed)
     selective = evaluate_selective(labelled_set, predictions[OURS])
     heads = describe_heads(labelled_set, trained, study.features.per_fold)
     curves = learning_curves(study, config.label_fractions) if config.label_fractions else {}
@@ -118,7 +118,7 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
     for target in labelled_set.targets():
         rows = targets.annotated_rows(labelled_set, target, "test")
         frames = targets.target_predictions(labelled_set, target, table, rows).frames
-        leaks[target.name] = scores(frames, targets.class_set(target), seed=cv.head_options["seed"])
+        leaks[target.name] = scores(frames, targets.class_set(target), seed=cv.config.seed)
     return leaks
 
 

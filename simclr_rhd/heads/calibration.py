@@ -1,4 +1,4 @@
-"""Can the probabilities be taken at their word? A temperature and a bias for each class, and what is off.
+"""Calibration of probabilities: a temperature and a bias for each class, and the errors that are left.
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks"; the bias: Alexandari et al. 2020, "Maximum
 Likelihood with Bias-Corrected Calibration is Hard-To-Beat at Label Shift Adaptation".

@@ -1,7 +1,7 @@
-"""A study: the heads and what they are compared with, each learnt and tested in every fold.
+"""Cross-validation: the heads and their baselines, each learnt and tested in every fold.
 
-What answers for frames is a list of tables, one for each fold: the probabilities of all labelled frames by
-what was learnt from that fold's training part.
+Predictions are a list of tables, one for each fold: the probabilities of all labelled frames by what was
+learnt from that fold's training part.
 
 Notation: n labelled frames, K folds, D features, P pixels.
 """
@@ -9,14 +9,17 @@ Notation: n labelled frames, K folds, D features, P pixels.
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from torch import nn
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.heads import baselines
-from simclr_rhd.heads.model import Heads
-from simclr_rhd.heads.train import TrainedHeads, predict, train_heads
+from simclr_rhd.heads.config import HeadConfig
+from simclr_rhd.heads.losses import HeadTargets
+from simclr_rhd.heads.model import Heads, predict
+from simclr_rhd.heads.train import TrainedHeads, train_heads
+from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 OURS, UNCALIBRATED = "simclr", "uncalibrated"
 MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"
@@ -25,7 +28,7 @@ RANDOM_ENCODER, N_RANDOM_ENCODERS, DRAW_SUFFIX = "random encoder", 3, ", draw " 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What encoders make of the labelled frames, each frame once.
+    """Features of the labelled frames by several encoders, each frame once.
 
     Attributes:
         descriptors: {description: (n, D) float32} of the encoder that is kept, see
@@ -48,18 +51,33 @@ class FeatureSet:
 
 
 @dataclass(frozen=True)
+class FoldResult:
+    """The encoder and heads of a fold, or of the final model.
+
+    Attributes:
+        encoder: (B, 3, s, s) -> (B, 512).
+        trained: the heads on its features.
+        part: (n,) 'train', 'val' or 'test': the division that the heads learnt from.
+    """
+
+    encoder: nn.Module
+    trained: TrainedHeads
+    part: np.ndarray
+
+
+@dataclass(frozen=True)
 class CrossValidation:
-    """What is learnt from the features of the labelled frames.
+    """Learning from the features of the labelled frames, in every fold.
 
     Attributes:
         labelled_set: the frames, and how they are tested.
         features: their features.
-        head_options: how heads are trained: options of `train.train_heads`, `seed` among them.
+        config: of the heads.
     """
 
     labelled_set: LabelledSet
     features: FeatureSet
-    head_options: dict[str, Any]
+    config: HeadConfig
 
     def folds(self) -> range:
         """Numbers of the folds."""
@@ -67,16 +85,7 @@ class CrossValidation:
 
     def fit(self, x: np.ndarray, train: np.ndarray, val: np.ndarray) -> TrainedHeads:
         """Heads on (n, D) features that learn from some rows and choose on others."""
-        labelled_set = self.labelled_set
-        return train_heads(
-            x,
-            labelled_set.target_values(),
-            labelled_set.n_outputs(),
-            train,
-            val,
-            groups=labelled_set.groups,
-            **self.head_options,
-        )
+        return train_heads(x, head_targets(self.labelled_set), train, val, self.config)
 
     def fit_folds(self, features: Sequence[np.ndarray]) -> list[TrainedHeads]:
         """The heads of each fold."""
@@ -87,8 +96,20 @@ class CrossValidation:
         """The heads of the model that is kept, on its own (n,) parts."""
         return self.fit(self.features.final, np.flatnonzero(part == "train"), np.flatnonzero(part == "val"))
 
+    def fit_all(
+        self, encoders: PretrainedEncoders, final_part: np.ndarray
+    ) -> tuple[FoldResult, list[FoldResult]]:
+        """Heads of the final model, on its (n,) parts, and of each fold; of one fold both are the same."""
+        folds = [
+            FoldResult(encoders.of_fold(fold), trained, self.labelled_set.folds[fold])
+            for fold, trained in enumerate(self.fit_folds(self.features.per_fold))
+        ]
+        if len(folds) == 1:
+            return folds[0], folds
+        return FoldResult(encoders.final, self.fit_final(final_part), final_part), folds
+
     def predict_all(self, trained: Sequence[TrainedHeads]) -> dict[str, list[Probabilities]]:
-        """{method: K tables} of our heads, calibrated and not, and of all they are compared with.
+        """{method: K tables} of our heads, calibrated and not, and of all baselines.
 
         Of several draws of an encoder each is one, the second and later ones named by `draw_name`.
         """
@@ -122,14 +143,14 @@ class CrossValidation:
 
     def predict_from_pixels(self, train: np.ndarray, val: np.ndarray) -> Probabilities:
         """The table of a logistic regression on the principal components of the pixels."""
-        x = baselines.pca_features(self.features.pixels, train, seed=self.head_options["seed"])
+        x = baselines.pca_features(self.features.pixels, train, seed=self.config.seed)
         return self._predict_baseline(
             baselines.logistic_regression(x), self.labelled_set.target_values(), train, val
         )
 
     def with_frame_split(self) -> "CrossValidation":
         """The same study under a split over frames: what a leak would make of it."""
-        return replace(self, labelled_set=self.labelled_set.with_frame_split(seed=self.head_options["seed"]))
+        return replace(self, labelled_set=self.labelled_set.with_frame_split(seed=self.config.seed))
 
     def _predict_baseline(
         self, baseline: baselines.Baseline, targets: Probabilities, train: np.ndarray, val: np.ndarray
@@ -137,8 +158,13 @@ class CrossValidation:
         return baselines.predict_baseline(baseline, targets, self.labelled_set.n_outputs(), train, val)
 
 
+def head_targets(labelled_set: LabelledSet) -> HeadTargets:
+    """The targets of the heads."""
+    return HeadTargets(labelled_set.target_values(), labelled_set.n_outputs(), labelled_set.groups)
+
+
 def draw_name(name: str, number: int) -> str:
-    """What the draws of a comparator are called, from 1 on: the first has its own name."""
+    """The name of a draw of a baseline, from 1 on: the first has the baseline's own name."""
     return name if number == 1 else f"{name}{DRAW_SUFFIX}{number}"
 
 

@@ -1,6 +1,4 @@
-"""The features of the labelled frames: of our encoders, and of those that they are compared with."""
-
-from collections.abc import Sequence
+"""The features of the labelled frames: of our encoders, and of the baselines."""
 
 import numpy as np
 import torch
@@ -11,29 +9,36 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.heads.baselines import pixel_features
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, FeatureSet
 from simclr_rhd.ssl.encoder.features import extract, extract_with_ood_stats
-from simclr_rhd.ssl.encoder.model import SimCLR, build, imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import build, imagenet_weights_cached
+from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 
 def encode(
-    config: CommonConfig, dataset: Dataset, models: Sequence[SimCLR], device: torch.device
+    config: CommonConfig, dataset: Dataset, encoders: PretrainedEncoders, device: torch.device
 ) -> FeatureSet:
     """Encode the labelled frames by ours, random and, where they are at hand, ImageNet's weights.
 
     Args:
         config: gives the size of views and the seed.
         dataset: the frames.
-        models: the one that is kept and, where each fold has its own, those of the folds.
+        encoders: ours.
         device: where the networks run.
     """
     rows, size, frames = dataset.labelled(), config.size, dataset.store.frames
 
-    def of(encoder: nn.Module) -> np.ndarray:
+    def features(encoder: nn.Module) -> np.ndarray:
         return extract(encoder.to(device), frames, rows, size=size, device=device)
 
-    described = extract_with_ood_stats(models[0].encoder.to(device), frames, rows, size=size, device=device)
-    ours = [described["features"], *(of(trained.encoder) for trained in models[1:])]
+    final = encoders.final.to(device)
+    descriptors = extract_with_ood_stats(final, frames, rows, size=size, device=device)
+    per_fold = [features(encoder) for encoder in encoders.own_of_folds]
     seeds = range(config.seed, config.seed + N_RANDOM_ENCODERS)
-    rivals = {RANDOM_ENCODER: [of(build("random", seed=seed).encoder) for seed in seeds]}
+    baselines = {RANDOM_ENCODER: [features(build("random", seed=seed).encoder) for seed in seeds]}
     if imagenet_weights_cached():
-        rivals["imagenet encoder"] = [of(build("imagenet", seed=config.seed).encoder)]
-    return FeatureSet(described, ours[1:] or ours * len(dataset.folds), rivals, pixel_features(frames, rows))
+        baselines["imagenet encoder"] = [features(build("imagenet", seed=config.seed).encoder)]
+    return FeatureSet(
+        descriptors,
+        per_fold or [descriptors["features"]] * len(dataset.folds),
+        baselines,
+        pixel_features(frames, rows),
+    )

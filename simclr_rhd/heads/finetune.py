@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,15 +23,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import FinetuneConfig
-from simclr_rhd.heads.cross_validation import CrossValidation
-from simclr_rhd.heads.model import Heads
-from simclr_rhd.heads.train import BATCH_SIZE, TrainedHeads, calibrate, class_weights, predict, task_losses
-from simclr_rhd.ssl.augment import AugmentConfig, random_views, sample_view_params, strengths
+from simclr_rhd.heads.cross_validation import FoldResult, head_targets
+from simclr_rhd.heads.losses import HeadTargets, class_weights, task_losses
+from simclr_rhd.heads.model import Heads, calibrate, predict
+from simclr_rhd.heads.train import BATCH_SIZE
+from simclr_rhd.ssl.augment import random_views, sample_view_params, strengths
 from simclr_rhd.ssl.encoder.features import extract
-from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
 from simclr_rhd.ssl.schedule import learning_rate_at
 
@@ -40,7 +41,7 @@ logger = logging.getLogger("simclr_rhd")
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What fine-tuning gives.
+    """A fine-tuned encoder and its heads.
 
     Attributes:
         encoder: (B, 3, s, s) -> (B, 512), in evaluation mode.
@@ -55,25 +56,42 @@ class FinetuneResult:
     history: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class FinetuneData:
+    """The n labelled frames of a fine-tuning.
+
+    Attributes:
+        frames: (N, C, S, S) uint8 store, C = 1 or 3.
+        color_modes: (N,) uint8.
+        rows: (n,) the labelled frames in the store.
+        targets: of the labelled frames, in the heads' order.
+        train: which of the n to learn from.
+        val: which of the n to choose on.
+    """
+
+    frames: np.ndarray | Frames
+    color_modes: np.ndarray
+    rows: np.ndarray
+    targets: HeadTargets
+    train: np.ndarray
+    val: np.ndarray
+
+    def annotated(self) -> "FinetuneData":
+        """The same without training frames that no task has a label of."""
+        known = [
+            (values != NOT_ANNOTATED).reshape(len(self.rows), -1).any(axis=1)
+            for values in self.targets.values.values()
+        ]
+        return replace(self, train=self.train[np.any(known, axis=0)[self.train]])
+
+
 def finetune(
     encoder: nn.Module,
     heads: Heads,
-    frames: np.ndarray | Frames,
-    color_modes: np.ndarray,
-    rows: np.ndarray,
-    targets: dict[str, np.ndarray],
-    train: np.ndarray,
-    val: np.ndarray,
-    *,
-    size: int,
-    augment_config: AugmentConfig,
-    epochs: int,
-    learning_rate: float,
-    head_learning_rate: float,
-    weighting: str,
-    seed: int,
+    data: FinetuneData,
+    config: FinetuneConfig,
     device: torch.device,
-    groups: np.ndarray | None = None,
+    *,
     patience: int = 5,
 ) -> FinetuneResult:
     """Fine-tune copies of a trained encoder and of its heads, with the heads' class-weighted cross-entropy.
@@ -85,59 +103,20 @@ def finetune(
     Args:
         encoder: (B, 3, s, s) -> (B, 512), on `device`; not changed.
         heads: trained on its features; not changed.
-        frames: (N, C, S, S) uint8 store, C = 1 or 3.
-        color_modes: (N,) uint8.
-        rows: (n,) the labelled frames in the store.
-        targets: {task: (n,) class indices, or (n, L) presence of lesions; -1 = not annotated}, in the heads'
-            order.
-        train: which of the n to learn from.
-        val: which of the n to choose on.
-        size: s.
-        augment_config: of the training views.
-        epochs: at most.
-        learning_rate: AdamW's peak for the encoder.
-        head_learning_rate: AdamW's peak for the heads.
-        weighting: of classes, as of `train.class_weights`.
-        seed: of the order of the frames and of their views.
+        data: the frames.
+        config: size and strength of the views, epochs, peak learning rates, class weights, seed.
         device: where the encoder is.
-        groups: (n,) groups, for the calibration.
         patience: epochs without a lower validation loss before stopping.
 
     Raises:
         UserError: a loss is not finite.
     """
-    known = [(values != NOT_ANNOTATED).reshape(len(rows), -1).any(axis=1) for values in targets.values()]
-    train = train[np.any(known, axis=0)[train]]
-    per_epoch = math.ceil(len(train) / BATCH_SIZE)
-    learner = _Learner(
-        encoder,
-        heads,
-        targets,
-        train,
-        rates=(learning_rate, head_learning_rate),
-        weighting=weighting,
-        steps=epochs * per_epoch,
-        warmup=per_epoch,
-    )
-
-    def views(indices: np.ndarray, epoch: int) -> Tensor:
-        u, _ = sample_view_params(seed, epoch, rows[indices])
-        stored, kind = torch.from_numpy(frames[rows[indices]]), torch.from_numpy(color_modes[rows[indices]])
-        x, kind, u = (part.to(device) for part in (stored, kind, u[:, 0]))
-        return random_views(x, kind, u, size=size, augment_config=augment_config)
-
-    def features(model: nn.Module, indices: np.ndarray) -> np.ndarray:
-        return extract(model, frames, rows[indices], size=size, device=device)
-
-    history: list[dict[str, Any]] = []
+    learner = _Learner(encoder, heads, data.annotated(), config, device)
+    epochs, history = config.finetune_epochs, list[dict[str, Any]]()
     lowest, best_epoch, start = math.inf, 0, time.perf_counter()
     for epoch in range(epochs + 1):
-        loss = None
-        if epoch > 0:
-            order = np.random.default_rng([seed, epoch, 11]).permutation(train)
-            batches = np.array_split(order, per_epoch)
-            loss = sum(learner.step(views(some, epoch), some) for some in batches) / per_epoch
-        val_loss = learner.evaluate(features(learner.encoder, val), val) if len(val) else None
+        loss = learner.train_epoch(epoch) if epoch > 0 else None
+        val_loss = learner.val_loss()
         if not all(value is None or math.isfinite(value) for value in (loss, val_loss)):
             raise UserError(
                 f"the loss of fine-tuning is not finite in epoch {epoch}; try a lower --finetune-lr"
@@ -149,13 +128,13 @@ def finetune(
         history.append(
             {"phase": "finetune", "epoch": epoch, "loss": loss, "val_loss": val_loss, "best": better}
         )
-        logger.info(_log_line(history[-1], epochs, len(train), time.perf_counter() - start))
+        logger.info(_log_line(history[-1], epochs, len(learner.data.train), time.perf_counter() - start))
         if epoch - best_epoch >= patience:
             break
     best_encoder, best_heads = best
-    tuned_features = features(best_encoder, np.arange(len(rows)))
-    calibrate(best_heads, tuned_features, targets, learner.weights, val, groups, weighting=weighting)
-    return FinetuneResult(best_encoder, best_heads, predict(best_heads, tuned_features), history)
+    features = extract(best_encoder, data.frames, data.rows, size=config.size, device=device)
+    calibrate(best_heads, features, data.targets, data.val, learner.weights, config.class_weights)
+    return FinetuneResult(best_encoder, best_heads, predict(best_heads, features), history)
 
 
 class _Learner:
@@ -165,33 +144,46 @@ class _Learner:
         self,
         encoder: nn.Module,
         heads: Heads,
-        targets: dict[str, np.ndarray],
-        train: np.ndarray,
-        *,
-        rates: tuple[float, float],
-        weighting: str,
-        steps: int,
-        warmup: int,
+        data: FinetuneData,
+        config: FinetuneConfig,
+        device: torch.device,
     ) -> None:
         # evaluation mode keeps BatchNorm's statistics those of pretraining: batches of 32 frames of few
         # patients would spoil them
         self.encoder = copy.deepcopy(encoder).requires_grad_(True).eval()
         self.heads = copy.deepcopy(heads)
         self.heads.uncalibrate()
-        self.targets = {task: torch.from_numpy(values) for task, values in targets.items()}
+        self.data, self.config, self.device = data, config, device
+        self.targets = {task: torch.from_numpy(values) for task, values in data.targets.values.items()}
         self.weights = {
-            task: class_weights(self.targets[task][train], n, weighting)
+            task: class_weights(self.targets[task][data.train], n, config.class_weights)
             for task, n in heads.n_outputs.items()
         }
-        decay = default_weight_decay("adamw")
+        decay, rates = default_weight_decay("adamw"), (config.finetune_lr, config.classifier_lr)
         self.optimizers = [
             make_optimizer(model, "adamw", learning_rate=rate, weight_decay=decay)
             for model, rate in zip((self.encoder, self.heads), rates, strict=True)
         ]
-        share = partial(learning_rate_at, steps=steps, warmup=warmup, peak=1.0)
+        self.per_epoch = math.ceil(len(data.train) / BATCH_SIZE)
+        steps = config.finetune_epochs * self.per_epoch
+        share = partial(learning_rate_at, steps=steps, warmup=self.per_epoch, peak=1.0)
         self.schedulers = [LambdaLR(optimizer, share) for optimizer in self.optimizers]
 
-    def step(self, views: Tensor, indices: np.ndarray) -> float:
+    def train_epoch(self, epoch: int) -> float:
+        """Learn from one view of each frame; the mean loss of the batches."""
+        order = np.random.default_rng([self.config.seed, epoch, 11]).permutation(self.data.train)
+        batches = np.array_split(order, self.per_epoch)
+        return sum(self._step(self._views(batch, epoch), batch) for batch in batches) / self.per_epoch
+
+    def _views(self, indices: np.ndarray, epoch: int) -> Tensor:
+        data, rows = self.data, self.data.rows[indices]
+        u, _ = sample_view_params(self.config.seed, epoch, rows)
+        stored, color_modes = torch.from_numpy(data.frames[rows]), torch.from_numpy(data.color_modes[rows])
+        x, color_modes, u = (part.to(self.device) for part in (stored, color_modes, u[:, 0]))
+        strength = strengths(self.config)
+        return random_views(x, color_modes, u, size=self.config.size, augment_config=strength)
+
+    def _step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""
         features = self.encoder(views).cpu()  # where the heads and the targets are
         loss = torch.cat(list(self._losses(features, indices).values())).sum()
@@ -204,9 +196,14 @@ class _Learner:
         return loss.item()
 
     @torch.inference_mode()
-    def evaluate(self, features: np.ndarray, indices: np.ndarray) -> float | None:
-        """The loss of some frames by their features; None where no annotation counts."""
-        losses = self._losses(torch.from_numpy(features), indices)
+    def val_loss(self) -> float | None:
+        """The loss of the validation frames; None where no annotation counts."""
+        data, val = self.data, self.data.val
+        if len(val) == 0:
+            return None
+        size = self.config.size
+        features = extract(self.encoder, data.frames, data.rows[val], size=size, device=self.device)
+        losses = self._losses(torch.from_numpy(features), val)
         return sum(of_task.item() for of_task in losses.values()) if losses else None
 
     def _losses(self, features: Tensor, indices: np.ndarray) -> dict[str, Tensor]:
@@ -232,48 +229,30 @@ def _log_line(record: dict[str, Any], epochs: int, frames: int, seconds: float) 
 def finetune_folds(
     config: FinetuneConfig,
     dataset: Dataset,
-    study: CrossValidation,
-    models: Sequence[SimCLR],
-    trained: Sequence[TrainedHeads],
+    labelled_set: LabelledSet,
+    results: Sequence[FoldResult],
     device: torch.device,
 ) -> list[FinetuneResult]:
-    """Fine-tune for the model that is kept, if that is another than the folds', and in each fold.
+    """Fine-tune the encoder and heads of each division of the frames.
 
     Args:
         config: of the fine-tuning.
         dataset: the frames.
-        study: the labelled ones and their folds.
-        models: the one that is kept and, where each fold has its own, those of the folds.
-        trained: the heads of the one that is kept, and those of each fold.
+        labelled_set: the labelled ones.
+        results: encoders and heads, and the divisions that they learnt from.
         device: where the networks run.
     """
-    ways = [(models[0], trained[0], dataset.part[dataset.labelled()])] * (len(study.labelled_set.folds) > 1)
-    ways += [
-        (models[fold + 1 if models[1:] else 0], trained[fold + 1], of_fold)
-        for fold, of_fold in enumerate(study.labelled_set.folds)
-    ]
-    found = []
-    for number, (model, heads, part) in enumerate(ways, start=1):
-        logger.info("fine-tuning %d/%d", number, len(ways))
-        found.append(
-            finetune(
-                model.encoder,
-                heads.heads,
-                dataset.store.frames,
-                dataset.store.color_modes,
-                dataset.labelled(),
-                study.labelled_set.target_values(),
-                np.flatnonzero(part == "train"),
-                np.flatnonzero(part == "val"),
-                size=config.size,
-                augment_config=strengths(config),
-                epochs=config.finetune_epochs,
-                learning_rate=config.finetune_lr,
-                head_learning_rate=config.classifier_lr,
-                weighting=config.class_weights,
-                seed=config.seed,
-                device=device,
-                groups=study.labelled_set.groups,
-            )
+    targets = head_targets(labelled_set)
+    tuned = []
+    for number, result in enumerate(results, start=1):
+        logger.info("fine-tuning %d/%d", number, len(results))
+        data = FinetuneData(
+            dataset.store.frames,
+            dataset.store.color_modes,
+            dataset.labelled(),
+            targets,
+            np.flatnonzero(result.part == "train"),
+            np.flatnonzero(result.part == "val"),
         )
-    return found
+        tuned.append(finetune(result.encoder, result.trained.heads, data, config, device))
+    return tuned

@@ -1,10 +1,15 @@
-"""The linear heads of all tasks."""
+"""The linear heads of all tasks, their predictions and their calibration."""
 
 from collections.abc import Collection, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from simclr_rhd.data.labels.prevalence import prevalence_key
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
+from simclr_rhd.heads.calibration import fit_scaling
+from simclr_rhd.heads.losses import WEIGHTING_POWERS, HeadTargets
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 
@@ -63,3 +68,54 @@ class Heads(nn.Module):
             task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
             for task, logits in self(features).items()
         }
+
+
+@torch.inference_mode()
+def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
+    """(n, 512) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
+    probabilities = {
+        task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()
+    }
+    return probabilities | {
+        prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
+        for task, of_task in heads.split_by_task(heads.prevalence).items()
+    }
+
+
+@torch.inference_mode()
+def calibrate(
+    heads: Heads,
+    features: np.ndarray,
+    targets: HeadTargets,
+    val: np.ndarray,
+    weights: Mapping[str, Tensor],
+    weighting: str,
+) -> None:
+    """Set temperature, biases and prevalence of the tasks whose validation rows have two learnt classes.
+
+    Args:
+        heads: not calibrated; changed.
+        features: (n, 512) float32.
+        targets: in the heads' order; each of their groups counts as one observation.
+        val: validation rows.
+        weights: {task: `losses.class_weights` of the training rows}.
+        weighting: that the heads were trained with.
+    """
+    logits = heads(torch.from_numpy(features[val]))
+    biases, prevalences = heads.split_by_task(heads.bias), heads.split_by_task(heads.prevalence)
+    for number, (task, values) in enumerate(targets.values.items()):
+        true = values[val]
+        known = true != NOT_ANNOTATED
+        known = known & (weights[task].numpy()[true] > 0) if true.ndim == 1 else known.all(axis=1)
+        if len(np.unique(true[known])) >= 2:
+            groups = targets.groups
+            n_independent = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
+            scaling = fit_scaling(
+                logits[task][known].double().numpy(),
+                true[known],
+                n_independent=n_independent,
+                power=WEIGHTING_POWERS[weighting],
+            )
+            heads.temperature[number] = scaling.temperature
+            biases[task].copy_(torch.from_numpy(scaling.bias))
+            prevalences[task].copy_(torch.from_numpy(scaling.prevalence))

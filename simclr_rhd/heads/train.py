@@ -11,20 +11,17 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr_rhd.core.device import one_thread
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.prevalence import prevalence_key
-from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
-from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.config import HeadConfig
-from simclr_rhd.heads.model import Heads
+from simclr_rhd.heads.losses import HeadTargets, class_weights, task_losses
+from simclr_rhd.heads.model import Heads, calibrate
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 logger = logging.getLogger("simclr_rhd")
@@ -33,16 +30,11 @@ BATCH_SIZE = 32
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the L2 penalty that validation chooses from
 DEFAULT_L2 = 1e-2  # without validation rows
 PATIENCE_EPOCHS = 20  # epochs without a lower validation loss of any variant, after which training ends
-WEIGHTING_POWERS = {
-    "balanced": 1.0,
-    "sqrt": 0.5,
-    "none": 0.0,
-}  # power of a class's count that divides its weight
 
 
 @dataclass(frozen=True)
 class TrainedHeads:
-    """What training the heads gives.
+    """The heads of all tasks, trained.
 
     Attributes:
         heads: the averaged heads, calibrated.
@@ -57,35 +49,16 @@ class TrainedHeads:
     history: list[dict[str, Any]]
 
 
-def options_of(config: HeadConfig) -> dict[str, Any]:
-    """The options of `train_heads` that a configuration decides."""
-    return {
-        "epochs": config.linear_epochs,
-        "learning_rate": config.classifier_lr,
-        "seed": config.seed,
-        "seeds": config.head_seeds,
-        "l2": (config.head_l2,) if isinstance(config.head_l2, float) else L2_GRID,
-        "weighting": config.class_weights,
-    }
+def l2_strengths(config: HeadConfig) -> Sequence[float]:
+    """Strengths of the L2 penalty that validation chooses from."""
+    return (config.head_l2,) if isinstance(config.head_l2, float) else L2_GRID
 
 
 @one_thread()
 def train_heads(
-    features: np.ndarray,
-    targets: dict[str, np.ndarray],
-    n_outputs: dict[str, int],
-    train: np.ndarray,
-    val: np.ndarray,
-    *,
-    epochs: int,
-    learning_rate: float,
-    seed: int,
-    seeds: int = 1,
-    l2: Sequence[float] = L2_GRID,
-    weighting: str = "balanced",
-    groups: np.ndarray | None = None,
+    features: np.ndarray, targets: HeadTargets, train: np.ndarray, val: np.ndarray, config: HeadConfig
 ) -> TrainedHeads:
-    """Train one linear head per task with class-weighted cross-entropy and an L2 penalty.
+    """Train one linear head per task with class-weighted cross-entropy and an L2 penalty λ/2 ‖W‖².
 
     Features are standardised by the training rows. Rows not annotated for a task do not count for it.
     Each task keeps the strength and epoch of lowest validation loss, the mean over seeds; without annotated
@@ -94,59 +67,69 @@ def train_heads(
 
     Args:
         features: (n, 512) float32.
-        targets: {task: (n,) class indices, or (n, L) presence of lesions; -1 = not annotated}.
-        n_outputs: {task: number of classes or lesions}.
+        targets: of the same frames.
         train: rows to learn from.
         val: rows to choose on.
-        epochs: passes over the training rows at most.
-        learning_rate: of Adam.
-        seed: of the weights and of the order of rows.
-        seeds: S, how many heads are averaged.
-        l2: strengths λ of the penalty λ/2 ‖W‖², one of which is chosen.
-        weighting: of classes: 'balanced' (inverse to their count), 'sqrt' (to its root) or 'none'.
-        groups: (n,) groups, for the calibration.
+        config: epochs, learning rate of Adam, seeds, penalty and class weights.
 
     Raises:
         UserError: a loss is not finite.
     """
-    x, y = torch.from_numpy(features), {task: torch.from_numpy(values) for task, values in targets.items()}
+    x, y = torch.from_numpy(features), {task: torch.from_numpy(v) for task, v in targets.values.items()}
     mean, std = x[train].mean(dim=0), robust_std(x[train])
-    x = (x - mean) / std
-    bank = _Bank(n_outputs, l2, seeds, seed=seed)
-    weights = {task: class_weights(y[task][train], n, weighting) for task, n in n_outputs.items()}
-    selection = {task: _SelectionHistory(task, len(l2)) for task in n_outputs}
-    optimizer = torch.optim.Adam(bank.parameters(), lr=learning_rate, fused=True)
-
-    def losses(rows: np.ndarray) -> dict[str, Tensor]:
-        return task_losses(bank(x[rows]), {task: y[task][rows] for task in y}, weights)
-
-    for epoch in range(1, epochs + 1):
-        order = np.random.default_rng([seed, epoch, 5]).permutation(train)
-        for first in range(0, len(order), BATCH_SIZE):
-            optimizer.zero_grad()
-            loss = sum(of_task.sum() for of_task in losses(order[first : first + BATCH_SIZE]).values())
-            (loss + bank.penalty()).backward()
-            optimizer.step()
-        with torch.inference_mode():
-            on_train, on_val = losses(train), losses(val)
-            for task in n_outputs:
-                selection[task].update(epoch, on_train.get(task), on_val.get(task), bank)
-        if all(epoch - of_task.last_improvement >= PATIENCE_EPOCHS for of_task in selection.values()):
-            break
-    per_seed, chosen = [], {task: of_task.select_l2(l2) for task, of_task in selection.items()}
-    for number in range(seeds):
-        heads = _new_heads(n_outputs, y, mean, std)
+    l2, weighting = l2_strengths(config), config.class_weights
+    weights = {task: class_weights(y[task][train], n, weighting) for task, n in targets.n_outputs.items()}
+    bank = _Bank(targets.n_outputs, l2, config.head_seeds, seed=config.seed)
+    selection = _fit_bank(bank, _Batches((x - mean) / std, y, weights, train, val), config)
+    l2_indices = {task: of_task.select_l2(l2) for task, of_task in selection.items()}
+    per_seed = []
+    for seed in range(config.head_seeds):
+        heads = _new_heads(targets.n_outputs, y, mean, std)
         for task, linear in heads.linear.items():
-            weight, bias = selection[task].best_weights[chosen[task]]
-            linear.load_state_dict({"weight": weight[:, number].T, "bias": bias[number]})
+            weight, bias = selection[task].best_weights[l2_indices[task]]
+            linear.load_state_dict({"weight": weight[:, seed].T, "bias": bias[seed]})
         per_seed.append(heads.eval())
-    heads = _average_heads(per_seed, _new_heads(n_outputs, y, mean, std))
-    calibrate(heads, features, targets, weights, val, groups, weighting=weighting)
+    heads = _average_heads(per_seed, _new_heads(targets.n_outputs, y, mean, std))
+    calibrate(heads, features, targets, val, weights, weighting)
     for of_seed in per_seed:
         for name in ("temperature", "bias", "prevalence"):
             getattr(of_seed, name).copy_(getattr(heads, name))
-    history = [row for task, of_task in selection.items() for row in of_task.records(chosen[task])]
-    return TrainedHeads(heads, per_seed, {task: l2[index] for task, index in chosen.items()}, history)
+    history = [row for task, of_task in selection.items() for row in of_task.records(l2_indices[task])]
+    return TrainedHeads(heads, per_seed, {task: l2[index] for task, index in l2_indices.items()}, history)
+
+
+class _Batches(NamedTuple):
+    """Standardised features and targets, and the rows to learn from and to choose on."""
+
+    x: Tensor
+    y: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    train: np.ndarray
+    val: np.ndarray
+
+    def losses(self, bank: "_Bank", rows: np.ndarray) -> dict[str, Tensor]:
+        """{task: (V,)} losses of some rows."""
+        return task_losses(bank(self.x[rows]), {task: self.y[task][rows] for task in self.y}, self.weights)
+
+
+def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_SelectionHistory"]:
+    """Train all variants; {task: its losses by epoch, and the weights of the best epochs}."""
+    selection = {task: _SelectionHistory(task, len(l2_strengths(config))) for task in bank.columns}
+    optimizer = torch.optim.Adam(bank.parameters(), lr=config.classifier_lr, fused=True)
+    for epoch in range(1, config.linear_epochs + 1):
+        order = np.random.default_rng([config.seed, epoch, 5]).permutation(data.train)
+        for first in range(0, len(order), BATCH_SIZE):
+            optimizer.zero_grad()
+            losses = data.losses(bank, order[first : first + BATCH_SIZE])
+            (sum(of_task.sum() for of_task in losses.values()) + bank.penalty()).backward()
+            optimizer.step()
+        with torch.inference_mode():
+            on_train, on_val = data.losses(bank, data.train), data.losses(bank, data.val)
+            for task, of_task in selection.items():
+                of_task.update(epoch, on_train.get(task), on_val.get(task), bank)
+        if all(epoch - of_task.last_improvement >= PATIENCE_EPOCHS for of_task in selection.values()):
+            break
+    return selection
 
 
 class _Bank(nn.Module):
@@ -245,47 +228,6 @@ def _average_heads(per_seed: list[Heads], heads: Heads) -> Heads:
     return heads.eval()
 
 
-@torch.inference_mode()
-def calibrate(
-    heads: Heads,
-    features: np.ndarray,
-    targets: dict[str, np.ndarray],
-    weights: dict[str, Tensor],
-    val: np.ndarray,
-    groups: np.ndarray | None = None,
-    *,
-    weighting: str = "balanced",
-) -> None:
-    """Set temperature, biases and prevalence of the tasks whose validation rows have two learnt classes.
-
-    Args:
-        heads: not calibrated; changed.
-        features: (n, 512) float32.
-        targets: as of `train_heads`, in the heads' order.
-        weights: {task: `class_weights` of the training rows}.
-        val: validation rows.
-        groups: (n,) groups, each of which counts as one observation; None if every row is its own.
-        weighting: that the heads were trained with.
-    """
-    logits = heads(torch.from_numpy(features[val]))
-    biases, prevalences = heads.split_by_task(heads.bias), heads.split_by_task(heads.prevalence)
-    for number, (task, values) in enumerate(targets.items()):
-        true = values[val]
-        known = true != NOT_ANNOTATED
-        known = known & (weights[task].numpy()[true] > 0) if true.ndim == 1 else known.all(axis=1)
-        if len(np.unique(true[known])) >= 2:
-            n_independent = int(known.sum()) if groups is None else len(np.unique(groups[val][known]))
-            scaling = fit_scaling(
-                logits[task][known].double().numpy(),
-                true[known],
-                n_independent=n_independent,
-                power=WEIGHTING_POWERS[weighting],
-            )
-            heads.temperature[number] = scaling.temperature
-            biases[task].copy_(torch.from_numpy(scaling.bias))
-            prevalences[task].copy_(torch.from_numpy(scaling.prevalence))
-
-
 def robust_std(x: Tensor) -> Tensor:
     """(n, D) features -> (D,) standard deviations to divide by, at least a tenth of their median.
 
@@ -294,66 +236,6 @@ def robust_std(x: Tensor) -> Tensor:
     std = x.std(dim=0, correction=0)
     std = std.clamp(min=0.1 * float(std.median()))
     return torch.where(std > 0, std, 1.0)
-
-
-def class_weights(labels: Tensor, n_outputs: int, weighting: str) -> Tensor:
-    """Weights of the classes in the loss, mean 1 over the labels; 0 for a class without any.
-
-    Args:
-        labels: (n,) class indices, or (n, L) presence of lesions; -1 = not annotated.
-        n_outputs: C or L.
-        weighting: 'balanced', 'sqrt' or 'none'.
-
-    Returns:
-        (C,), or (L, 2) of absence and presence.
-    """
-    if labels.ndim == 2:
-        return torch.stack([class_weights(column, 2, weighting) for column in labels.T])
-    counts = torch.bincount(labels[labels != NOT_ANNOTATED], minlength=n_outputs).float()
-    weights = torch.where(counts > 0, counts.clamp(min=1) ** -WEIGHTING_POWERS[weighting], 0.0)
-    return weights * counts.sum() / (weights * counts).sum().clamp(min=1e-12)
-
-
-@torch.inference_mode()
-def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
-    """(n, 512) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
-    probabilities = {
-        task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()
-    }
-    return probabilities | {
-        prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
-        for task, of_task in heads.split_by_task(heads.prevalence).items()
-    }
-
-
-def task_losses(
-    logits: dict[str, Tensor], targets: dict[str, Tensor], weights: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Weighted mean cross-entropy of each task that has annotated rows here, of a class with weight.
-
-    Args:
-        logits: {task: (B, V, C)}.
-        targets: {task: (B,) class indices, or (B, L) presence of lesions; -1 = not annotated}.
-        weights: {task: `class_weights`}.
-
-    Returns:
-        {task: (V,)}.
-    """
-    losses = {}
-    for task, of_task in logits.items():  # (B, V, C)
-        true, known = targets[task], targets[task].clamp(min=0)
-        if true.ndim == 1:
-            expanded = known[:, None].expand(of_task.shape[:2])
-            each = F.cross_entropy(of_task.transpose(1, 2), expanded, reduction="none")  # (B, V)
-            weight = weights[task][known] * (true != NOT_ANNOTATED)  # (B,)
-        else:
-            expanded = known[:, None].expand(of_task.shape).to(of_task.dtype)
-            each = F.binary_cross_entropy_with_logits(of_task, expanded, reduction="none")  # (B, V, L)
-            weight = weights[task][torch.arange(true.shape[1]), known] * (true != NOT_ANNOTATED)  # (B, L)
-        if weight.any():
-            sums = (each * weight[:, None]).sum(dim=0).view(of_task.shape[1], -1)  # (V, 1 or L)
-            losses[task] = sums.sum(dim=1) / weight.sum()
-    return losses
 
 
 def log_heads(trained: TrainedHeads, epochs: int) -> None:

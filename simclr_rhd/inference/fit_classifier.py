@@ -9,8 +9,7 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.evaluation.selective import answer_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation
-from simclr_rhd.heads.model import Heads
-from simclr_rhd.heads.train import predict
+from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.ood import fit_ood_detector
 

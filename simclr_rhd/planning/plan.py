@@ -9,7 +9,7 @@ import torch
 from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
-from simclr_rhd.core.config import AUTO
+from simclr_rhd.core.config import AUTO, IMAGE_SIZE
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.evaluation.label_efficiency import n_repeats
@@ -82,6 +82,27 @@ def _rows_to_pretrain(config: Config, dataset: Dataset) -> int:
             "--positives video: all frames to pretrain on are of one video: there are no negatives"
         )
     return len(rows)
+
+
+def announce(config: Config, run: RunContext) -> None:
+    """Log what runs, on what."""
+    facts = run.record.facts
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    logger.info("simclr-rhd %s", " ".join(facts["argv"]))
+    logger.info("device: %s; commit %s; %s", facts["device"], facts["commit"], versions)
+    if config.synthetic:
+        logger.info(
+            "SYNTHETIC demo data: nothing here says anything about patients. Its frames are small, "
+            "so views are %d pixels wide (default for your own data: %d). For your own data: "
+            "python3 main.py --data FOLDER or --data gs://BUCKET",
+            config.image_size,
+            IMAGE_SIZE,
+        )
+    if run.device.type == "cpu" and config.size > 128:
+        logger.info(
+            "NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
+            "at 96. --image-size 96 is a sensible size here"
+        )
 
 
 def plan_training(config: Config, dataset: Dataset, run: RunContext) -> TrainingSettings:

@@ -1,9 +1,11 @@
 """SimCLR on the unlabelled frames of a data set, by a configuration."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.device import to_devices
@@ -23,6 +25,27 @@ from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
 
 logger = logging.getLogger("simclr_rhd")
+
+
+@dataclass(frozen=True)
+class PretrainedEncoders:
+    """The encoders of a run.
+
+    Attributes:
+        final: (B, 3, s, s) -> (B, 512), of the model that is kept.
+        own_of_folds: with --pretrain-per-fold one for each fold; none where the final one serves all.
+    """
+
+    final: nn.Module
+    own_of_folds: Sequence[nn.Module] = ()
+
+    def all(self) -> list[nn.Module]:
+        """Each encoder once, the final one first."""
+        return [self.final, *self.own_of_folds]
+
+    def of_fold(self, number: int) -> nn.Module:
+        """The encoder that a fold is tested with."""
+        return self.own_of_folds[number] if self.own_of_folds else self.final
 
 
 def pretrain(
@@ -67,16 +90,17 @@ def pretrain(
 
 def pretrain_folds(
     config: PretrainConfig, settings: TrainingSettings, dataset: Dataset, run: RunContext
-) -> list[SimCLR]:
+) -> list[nn.Module]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
-    models, fold_datasets = [], dataset.per_fold_datasets()
+    encoders, fold_datasets = list[nn.Module](), dataset.per_fold_datasets()
     for number, fold_dataset in enumerate(fold_datasets, start=1):
         logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(fold_datasets))
         fold_run = run.inside(FOLD_DIR.format(number))
         ensure_writable_dir(fold_run.save_dir, flag="--save-dir")
-        models.append(build(config.init, seed=config.seed))
-        pretrain(config, settings, fold_dataset, models[-1], fold_run)
-    return models
+        model = build(config.init, seed=config.seed)
+        pretrain(config, settings, fold_dataset, model, fold_run)
+        encoders.append(model.encoder)
+    return encoders
 
 
 def make_trainer(

@@ -17,8 +17,7 @@ from PIL import Image
 
 import main
 from simclr_rhd.data.decoding.image import decode_image, letterbox
-from simclr_rhd.heads.model import Heads
-from simclr_rhd.heads.train import predict
+from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.encoder.model import SimCLR

@@ -32,7 +32,7 @@ def test_curves_rise_with_labels_where_there_is_something_to_learn(folds):
     a_cohort = make_labelled_set(patients=60, frames=3, folds=folds)
     x = make_features(a_cohort.groups, signal=0.7, true=a_cohort.values["view"])
     noise = make_features(a_cohort.groups, seed=5)
-    a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": noise}, epochs=8)
+    a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": noise}, linear_epochs=8)
     found = learning_curves(a_study, (0.1, 1.0))["view"]
     assert list(found) == ["simclr", "random encoder", "pixels"]
     for points in found.values():

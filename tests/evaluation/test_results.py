@@ -120,7 +120,7 @@ def test_the_majority_is_a_class_that_can_be_evaluated():
 def test_the_majority_of_folds_is_chance_and_nothing_to_be_beaten(folds):
     """A majority of each fold's training groups would be the class that its test groups lack: 0 of 1."""
     a_cohort = make_labelled_set(patients=20, folds=folds)
-    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), epochs=2)
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), linear_epochs=2)
     table = out_of_fold(
         a_cohort, a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))["majority"], "test"
     )["view"]
@@ -152,7 +152,7 @@ def test_power_is_wilsons_interval():
 def test_calibration_is_told_before_and_after():
     a_cohort = make_labelled_set(patients=60)
     x = make_features(a_cohort.groups, signal=0.3, true=a_cohort.values["view"])
-    a_study = make_cross_validation(a_cohort, x, l2=(1e-4,), epochs=40)
+    a_study = make_cross_validation(a_cohort, x, head_l2=1e-4, linear_epochs=40)
     trained = a_study.fit_folds(a_study.features.per_fold)
     result = targets.evaluate(a_cohort, a_study.predict_all(trained), seed=0)["view"].to_json()
     before, after = result["calibration"]["before"], result["calibration"]["after"]
@@ -165,7 +165,7 @@ def test_calibration_is_told_before_and_after():
 
 def test_each_seed_alone_is_told():
     a_cohort = make_labelled_set(patients=30, folds=3)
-    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), seeds=3)
+    a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups), head_seeds=3)
     trained = a_study.fit_folds(a_study.features.per_fold)
     facts = run_metrics.describe_heads(a_cohort, trained, a_study.features.per_fold)["view"]
     assert len(facts.balanced_accuracy_of_seeds) == 3 and len(facts.l2) == 3

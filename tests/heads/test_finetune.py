@@ -12,10 +12,13 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import COLOR
 from simclr_rhd.heads.calibration import fit_scaling
-from simclr_rhd.heads.finetune import finetune
-from simclr_rhd.heads.train import predict, train_heads
+from simclr_rhd.heads.config import FinetuneConfig, HeadConfig
+from simclr_rhd.heads.finetune import FinetuneData, finetune
+from simclr_rhd.heads.losses import HeadTargets
+from simclr_rhd.heads.model import predict
+from simclr_rhd.heads.train import train_heads
 from simclr_rhd.runs.checkpoint import digest
-from simclr_rhd.ssl.augment import PRESETS, AugmentConfig, eval_view, sample_view_params, two_views
+from simclr_rhd.ssl.augment import PRESETS, eval_view, sample_view_params, two_views
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.encoder.model import build
 
@@ -23,7 +26,7 @@ SIZE, SIDE, CPU = 32, 37, torch.device("cpu")
 N_OUTPUTS = {"view": 2, "lesions": 2, "severity": 3}
 TRAIN, VAL, TEST = np.arange(24), np.arange(24, 36), np.arange(36, 40)
 NONE = np.arange(0)
-STILL = AugmentConfig(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+STILL = {"crop_min": 1.0, "flip": 0.0, "jitter": 0.0, "grayscale": 0.0, "blur": 0.0}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,28 +62,22 @@ def start():
         for _ in range(20):
             encoder(eval_view(torch.from_numpy(frames[rows]), size=SIZE))
     features = extract(encoder, frames, rows, size=SIZE, device=CPU)
-    heads = train_heads(
-        features, targets, N_OUTPUTS, TRAIN, VAL, epochs=5, learning_rate=1e-3, seed=0, l2=[0.01]
-    ).heads
+    config = HeadConfig(linear_epochs=5, classifier_lr=1e-3, seed=0, head_seeds=1, head_l2=0.01)
+    heads = train_heads(features, HeadTargets(targets, N_OUTPUTS), TRAIN, VAL, config).heads
     return encoder.requires_grad_(False), heads
 
 
-def tune(start, frames, rows, targets, train=TRAIN, val=VAL, **options):
+def tune(start, frames, rows, targets, train=TRAIN, val=VAL, *, patience=5, **flags):
     kinds = np.full(len(frames), COLOR, np.uint8)
-    how = {
-        "size": SIZE,
-        "augment_config": PRESETS["light"],
-        "weighting": "balanced",
-        "seed": 0,
-        "device": CPU,
-    }
-    how |= {"epochs": 1, "learning_rate": 1e-4, "head_learning_rate": 1e-3}
-    return finetune(*start, frames, kinds, rows, targets, train, val, **how | options)
+    defaults = {"image_size": SIZE, "augment": "light", "seed": 0, "finetune_epochs": 1}
+    config = FinetuneConfig(**defaults | {"finetune_lr": 1e-4, "classifier_lr": 1e-3} | flags)
+    data = FinetuneData(frames, kinds, rows, HeadTargets(targets, N_OUTPUTS), train, val)
+    return finetune(*start, data, config, CPU, patience=patience)
 
 
 @pytest.fixture(scope="module")
 def tuned(start):
-    return tune(start, *problem(), epochs=10)
+    return tune(start, *problem(), finetune_epochs=10)
 
 
 def uncalibrated(heads):
@@ -138,7 +135,7 @@ def test_rates_rise_in_the_first_epoch_and_fall_to_nothing_and_vectors_do_not_de
             [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
         )
     )
-    tune(start, *problem(), TRAIN[:9], NONE, epochs=3)
+    tune(start, *problem(), TRAIN[:9], NONE, finetune_epochs=3)
     hook.remove()
     shares = [0.5, 1.0] + [0.5 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
     for peak, found in ((1e-4, seen[::2]), (1e-3, seen[1::2])):
@@ -146,7 +143,7 @@ def test_rates_rise_in_the_first_epoch_and_fall_to_nothing_and_vectors_do_not_de
 
 
 def test_learns_what_heads_alone_cannot(tuned, start):
-    alone = tune(start, *problem(), epochs=10, learning_rate=0.0)
+    alone = tune(start, *problem(), finetune_epochs=10, finetune_lr=0.0)
     assert digest(alone.encoder) == digest(start[0]) and digest(alone.heads) != digest(start[1])
     for name, share in (("loss", 0.5), ("val_loss", 0.85)):
         ours, theirs = (min(record[name] for record in of.history[1:]) for of in (tuned, alone))
@@ -191,14 +188,14 @@ def test_fine_tuning_that_only_harms_is_not_taken(start):
         known = targets[task][VAL] != -1
         wrong = 1 - targets[task][VAL] if task == "lesions" else (targets[task][VAL] + 1) % n
         targets[task][VAL] = np.where(known, wrong, -1)
-    found = tune(start, frames, rows, targets, epochs=9, learning_rate=1e-3, patience=2)
+    found = tune(start, frames, rows, targets, finetune_epochs=9, finetune_lr=1e-3, patience=2)
     assert [record["best"] for record in found.history] == [True, False, False]
     assert digest(found.encoder) == digest(start[0])
     assert digest(uncalibrated(found.heads)) == digest(uncalibrated(start[1]))
 
 
 def test_without_validation_rows_the_last_epoch_is_kept_uncalibrated(start):
-    found = tune(start, *problem(), val=NONE, epochs=2, patience=1)
+    found = tune(start, *problem(), val=NONE, finetune_epochs=2, patience=1)
     assert [record["epoch"] for record in found.history] == [0, 1, 2]
     assert all(record["best"] and record["val_loss"] is None for record in found.history)
     assert (found.heads.temperature == 1).all() and (start[1].temperature != 1).any()
@@ -208,20 +205,20 @@ def test_frames_not_annotated_and_frames_of_the_test_part_change_nothing(start):
     frames, rows, targets = problem()
     for values in targets.values():
         values[3] = -1
-    one = tune(start, frames, rows, targets, epochs=2)
+    one = tune(start, frames, rows, targets, finetune_epochs=2)
     others = np.setdiff1d(np.arange(50), rows[np.setdiff1d(np.append(TRAIN, VAL), 3)])
     frames[others] = 255 - frames[others]
     for values in targets.values():
         values[TEST] = 1 - values[TEST].clip(0, 1)
-    other = tune(start, frames, rows, targets, np.setdiff1d(TRAIN, 3), epochs=2)
+    other = tune(start, frames, rows, targets, np.setdiff1d(TRAIN, 3), finetune_epochs=2)
     assert one.history == other.history
     assert digest(one.encoder) == digest(other.encoder) and digest(one.heads) == digest(other.heads)
 
 
-@pytest.mark.parametrize("strengths", [PRESETS["light"], STILL])
+@pytest.mark.parametrize("strengths", [{}, STILL])
 def test_same_seed_same_weights_another_seed_others(start, strengths):
     """By the views, or by the order alone."""
-    how = {"augment_config": strengths, "val": NONE}
+    how = {"val": NONE, **strengths}
     one, again, other = (tune(start, *problem(), TRAIN[:9], seed=seed, **how) for seed in (0, 0, 1))
     assert digest(one.encoder) == digest(again.encoder) != digest(other.encoder)
     assert digest(one.heads) == digest(again.heads) != digest(other.heads)
@@ -230,7 +227,7 @@ def test_same_seed_same_weights_another_seed_others(start, strengths):
 def test_each_epoch_has_a_line_and_grey_stores_one_channel(start, caplog):
     frames, rows, targets = problem()
     with caplog.at_level(logging.INFO, logger="simclr_rhd"):
-        tune(start, frames[:, :1], rows, targets, TRAIN[:9], VAL[:6], epochs=2)
+        tune(start, frames[:, :1], rows, targets, TRAIN[:9], VAL[:6], finetune_epochs=2)
     first, second, third = caplog.messages
     assert re.fullmatch(r"finetune epoch 0/2: validation \d\.\d{4}, best so far", first)
     told = r"loss \d\.\d{4}, validation \d\.\d{4}(, best so far)?, \d+ frames/s, at most \d+ s left"
@@ -240,4 +237,4 @@ def test_each_epoch_has_a_line_and_grey_stores_one_channel(start, caplog):
 
 def test_a_loss_that_is_not_finite_is_a_users_error(start):
     with pytest.raises(UserError, match="not finite in epoch 1; try a lower --finetune-lr"):
-        tune(start, *problem(), learning_rate=1e30)
+        tune(start, *problem(), finetune_lr=1e30)

@@ -1,10 +1,15 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.heads.train import PATIENCE_EPOCHS, class_weights, predict, robust_std, train_heads
+from simclr_rhd.heads.config import HeadConfig
+from simclr_rhd.heads.losses import HeadTargets, class_weights
+from simclr_rhd.heads.model import predict
+from simclr_rhd.heads.train import PATIENCE_EPOCHS, robust_std, train_heads
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 
@@ -17,9 +22,11 @@ def problem(n=90, seed=0):
     return features, {"easy": easy, "none": np.full(n, -1)}
 
 
-def fit(features, values, train, val, **options):
-    options = {"epochs": 12, "learning_rate": 1e-3, "seed": 0, "l2": (1e-3,)} | options
-    return train_heads(features, values, {"easy": 3, "none": 2}, train, val, **options)
+def fit(features, values, train, val, *, groups=None, l2=(1e-3,), **flags):
+    defaults = {"linear_epochs": 12, "classifier_lr": 1e-3, "seed": 0, "head_seeds": 1}
+    targets = HeadTargets(values, {"easy": 3, "none": 2}, groups)
+    with patch("simclr_rhd.heads.train.L2_GRID", l2):
+        return train_heads(features, targets, train, val, HeadConfig(**defaults | flags))
 
 
 def test_learns_what_is_there_and_survives_a_task_without_labels():
@@ -44,7 +51,7 @@ def test_rows_without_annotation_do_not_count():
 def test_the_best_epoch_by_validation_loss_is_kept():
     features, values = problem()
     wrong = values | {"easy": np.concatenate([values["easy"][:60], (values["easy"][60:] + 1) % 3])}
-    trained = fit(features, wrong, np.arange(60), np.arange(60, 90), learning_rate=0.01)
+    trained = fit(features, wrong, np.arange(60), np.arange(60, 90), classifier_lr=0.01)
     losses = [row["val_loss"] for row in trained.history if row["phase"] == "easy"]
     best = [row["epoch"] for row in trained.history if row["phase"] == "easy" and row["best"]][-1]
     assert best == 1 + int(np.argmin(losses)) < 12, (
@@ -60,7 +67,7 @@ def test_the_best_epoch_by_validation_loss_is_kept():
 def test_training_ends_when_validation_has_not_improved_for_long():
     features, values = problem()
     wrong = values | {"easy": np.concatenate([values["easy"][:60], (values["easy"][60:] + 1) % 3])}
-    trained = fit(features, wrong, np.arange(60), np.arange(60, 90), epochs=200, learning_rate=0.1)
+    trained = fit(features, wrong, np.arange(60), np.arange(60, 90), linear_epochs=200, classifier_lr=0.1)
     losses = [row["val_loss"] for row in trained.history if row["phase"] == "easy"]
     assert len(losses) == 1 + int(np.argmin(losses)) + PATIENCE_EPOCHS < 200
 
@@ -72,7 +79,7 @@ def test_the_penalty_of_lowest_validation_loss_is_chosen():
     features = rng.normal(0, 1, (160, FEATURE_DIM)).astype(np.float32)
     features[:, 0] += 1.5 * true
     values, train, val = {"easy": true, "none": true}, np.arange(100), np.arange(100, 160)
-    options = {"learning_rate": 0.01, "epochs": 40}
+    options = {"classifier_lr": 0.01, "linear_epochs": 40}
     lowest = {
         l2: min(
             row["val_loss"]
@@ -91,8 +98,8 @@ def test_the_penalty_of_lowest_validation_loss_is_chosen():
 def test_variants_trained_side_by_side_are_those_trained_alone():
     features, values = problem()
     train, val = np.arange(60), np.arange(60, 90)
-    together = fit(features, values, train, val, l2=(1e-3, 1e-1), seeds=2)
-    alone = fit(features, values, train, val, l2=(together.l2["easy"],), seeds=1)
+    together = fit(features, values, train, val, l2=(1e-3, 1e-1), head_seeds=2)
+    alone = fit(features, values, train, val, l2=(together.l2["easy"],), head_seeds=1)
     ours = together.per_seed[0].linear["easy"].weight
     torch.testing.assert_close(ours, alone.heads.linear["easy"].weight, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(ours, together.per_seed[1].linear["easy"].weight, atol=1e-3)
@@ -100,7 +107,7 @@ def test_variants_trained_side_by_side_are_those_trained_alone():
 
 def test_the_heads_of_several_seeds_are_averaged():
     features, values = problem()
-    trained = fit(features, values, np.arange(60), np.arange(60, 90), seeds=3)
+    trained = fit(features, values, np.arange(60), np.arange(60, 90), head_seeds=3)
     x = torch.from_numpy(features)
     with torch.inference_mode():
         mean = torch.stack([heads(x)["easy"] for heads in trained.per_seed]).mean(dim=0)
@@ -122,10 +129,9 @@ def test_lesions_are_learnt_each_for_itself():
     features[:, :200] += 2 * present[:, :1]
     features[:, 200:400] += 2 * present[:, 1:]
     targets = {"condition": np.where(np.arange(120)[:, None] % 10 == 0, -1, present)}
-    trained = train_heads(
-        *(features, targets, {"condition": 2}, np.arange(80), np.arange(80, 120)),
-        **{"epochs": 20, "learning_rate": 1e-3, "seed": 0},
-    )
+    config = HeadConfig(linear_epochs=20, classifier_lr=1e-3, seed=0, head_seeds=1)
+    condition = HeadTargets(targets, {"condition": 2})
+    trained = train_heads(features, condition, np.arange(80), np.arange(80, 120), config)
     found = predict(trained.heads, features)["condition"]
     assert ((found > 0.5) == present)[80:].mean() > 0.95
     assert (found.sum(axis=1) > 1.5).any(), "both at once"
@@ -208,7 +214,7 @@ def test_weights_of_lesions_balance_absence_and_presence():
 
 def test_probabilities_sum_to_one():
     features, values = problem()
-    heads = fit(features, values, np.arange(60), np.arange(60, 90), epochs=1).heads
+    heads = fit(features, values, np.arange(60), np.arange(60, 90), linear_epochs=1).heads
     for table in predict(heads, features).values():
         np.testing.assert_allclose(table.sum(axis=1), 1)
 

@@ -1,13 +1,16 @@
 """Simulated studies: features, labels and patients of which the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.splits.split import group_k_fold, group_train_val_test_split, train_val_split
+from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.cross_validation import CrossValidation, FeatureSet
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
-FAST = {"epochs": 15, "learning_rate": 1e-3, "seed": 0, "seeds": 1, "l2": (1e-2,), "weighting": "balanced"}
+FAST = HeadConfig(linear_epochs=15, classifier_lr=1e-3, seed=0, head_seeds=1, head_l2=1e-2)
 
 
 def make_labelled_set(patients=40, frames=6, *, classes=2, folds=1, seed=0, multilabel=False, names=None):
@@ -54,7 +57,7 @@ def make_cross_validation(labelled_set, x, *, baselines=(), **options):
         {name: [of] if of.ndim == 2 else of for name, of in dict(baselines).items()},
         pixels,
     )
-    return CrossValidation(labelled_set, encoded, FAST | options)
+    return CrossValidation(labelled_set, encoded, replace(FAST, **options))
 
 
 def final_split(labelled_set):

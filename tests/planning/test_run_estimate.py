@@ -12,6 +12,7 @@ from simclr_rhd.cli.config import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.labelled_set import build_labelled_set
+from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, CrossValidation, FeatureSet
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.planning import profiler as probe
@@ -234,7 +235,7 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     study = CrossValidation(
         cohort,
         FeatureSet({"features": x}, [x] * 3, rivals, x),
-        {"epochs": 1, "learning_rate": 0.01, "seed": 0},
+        HeadConfig(linear_epochs=1, classifier_lr=0.01, seed=0, head_seeds=1),
     )
     study.predict_all(study.fit_folds(study.features.per_fold))
     study.fit_final(cohort.folds[0])
