@@ -181,12 +181,7 @@ def fine_tune(
 
 
 def finish(
-    dataset: Dataset,
-    results: RunResults,
-    contents: ReportData | None,
-    run: RunContext,
-    *,
-    shown_dir: str,
+    dataset: Dataset, results: RunResults, contents: ReportData | None, run: RunContext, *, shown_dir: str
 ) -> None:
     """Write the report, and log the summary; `shown_dir` is the run's folder as the user named it."""
     text = summary(results, save_dir=shown_dir)
