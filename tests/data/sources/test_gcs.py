@@ -369,7 +369,7 @@ def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
         config = parse([*words, "--data", f"gs://{name}/s", "--save-dir", f"gs://{name}/out", *flags])
         assert len(listed(open_data(config))) == 7
         with context._mirroring(config, tmp_path) as mirror:
-            assert mirror.remote.list_objects() == []
+            assert mirror.remote.list_objects() == {}
     (tmp_path / "model.pt").touch()
     model = ["--model", str(tmp_path / "model.pt")]
     for words in (["predict", f"gs://{name}/s/lab"], ["export", "--frames", f"gs://{name}/s/lab"]):
