@@ -73,13 +73,8 @@ def compare_to_baseline(result: TargetResult, baseline: str, level: str) -> str 
 
 def targets_with(findings: Iterable[Finding], baseline: str, outcomes: Iterable[str]) -> list[str]:
     """Names of the targets that have one of some outcomes against a baseline, in the outcomes' order."""
-    found = list(findings)
-    return [
-        finding.target
-        for outcome in outcomes
-        for finding in found
-        if finding.baseline == baseline and finding.outcome == outcome
-    ]
+    compared = [finding for finding in findings if finding.baseline == baseline]
+    return [finding.target for outcome in outcomes for finding in compared if finding.outcome == outcome]
 
 
 def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
