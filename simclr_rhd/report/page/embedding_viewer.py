@@ -14,7 +14,7 @@ import numpy as np
 from simclr_rhd.data.labelled_set import Probabilities, Target
 from simclr_rhd.report.charts.style import COLOURS, DPI, MARKERS, PALE
 from simclr_rhd.report.page import images
-from simclr_rhd.report.page.tested_frames import TestedFrames
+from simclr_rhd.report.page.report_frames import ReportFrames
 
 GRID_STEPS = 1000  # steps of a map's side
 NOT_TESTED = -1
@@ -29,7 +29,7 @@ class ClassMark:
 
 
 def embedding_viewer(
-    points: Mapping[str, np.ndarray], mapped: np.ndarray, tested: TestedFrames
+    points: Mapping[str, np.ndarray], mapped: np.ndarray, tested: ReportFrames
 ) -> dict[str, Any]:
     """The data of the page's script, in types of JSON.
 

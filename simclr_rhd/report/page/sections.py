@@ -32,7 +32,7 @@ from simclr_rhd.report.page.embedding_viewer import ClassMark
 from simclr_rhd.report.page.gallery import Explainer, Explanations, FrameCard, Gallery
 from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.report.page.images import jpeg
-from simclr_rhd.report.page.tested_frames import TestedFrames
+from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.report.page.webpage import data_uri
 from simclr_rhd.ssl.model import Heads
 
@@ -91,7 +91,7 @@ def mapped_rows(n: int) -> np.ndarray:
 
 
 def collect_report_data(
-    tested: TestedFrames,
+    tested: ReportFrames,
     history: Sequence[dict[str, Any]],
     results: RunResults,
     views: tuple[np.ndarray, np.ndarray],
@@ -124,7 +124,7 @@ def collect_report_data(
 
 
 def _target_section(
-    tested: TestedFrames, target: Target, result: TargetResult, gallery: Gallery, explainer: Explainer
+    tested: ReportFrames, target: Target, result: TargetResult, gallery: Gallery, explainer: Explainer
 ) -> TargetSection:
     rows = annotated_rows(tested.labelled_set, target, "test")
     rows = rows[np.isin(target.true[rows], target.evaluable())]
@@ -141,7 +141,7 @@ def _target_section(
 
 
 def with_maps(
-    report_data: ReportData, tested: TestedFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
+    report_data: ReportData, tested: ReportFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> ReportData:
     """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
     targets = {}

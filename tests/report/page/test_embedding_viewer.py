@@ -7,7 +7,7 @@ from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.report.page.embedding_viewer import GRID_STEPS, class_marks, embedding_viewer, static_map
-from simclr_rhd.report.page.tested_frames import TestedFrames
+from simclr_rhd.report.page.report_frames import ReportFrames
 
 CLASSES = {"view": ["A4C", "PLAX"], "condition": ["Healthy", "MR"], "severity": ["Normal", "Definite"]}
 
@@ -19,7 +19,7 @@ def made(shown, points):
     table = {task: np.full((len(rows), 2), np.nan) for task in CLASSES}
     for of in table.values():
         of[tested] = [0.3, 0.7]
-    found = embedding_viewer({"t-SNE": points}, shown, TestedFrames(dataset, cohort, table))
+    found = embedding_viewer({"t-SNE": points}, shown, ReportFrames(dataset, cohort, table))
     return found, dataset, cohort, tested
 
 

@@ -7,7 +7,7 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 
 
 @dataclass(frozen=True)
-class TestedFrames:
+class ReportFrames:
     """Frames of a run.
 
     Attributes:
