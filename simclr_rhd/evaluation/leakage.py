@@ -229,7 +229,8 @@ def _nearest(features: np.ndarray, train: np.ndarray, test: np.ndarray) -> Itera
 
 
 def _unit_vectors(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    unit: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _area_weights(side: int) -> np.ndarray:

@@ -33,7 +33,9 @@ ABSTAIN_ALWAYS = 2.0  # a confidence that no answer has
 
 def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
     """(n, C) -> (n,): the probability of what is said, the balanced choice."""
-    return probabilities[np.arange(len(probabilities)), balanced_choice(probabilities, prevalence)]
+    rows, predicted = np.arange(len(probabilities)), balanced_choice(probabilities, prevalence)
+    confidence: np.ndarray = probabilities[rows, predicted]
+    return confidence
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

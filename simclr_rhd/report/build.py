@@ -21,6 +21,7 @@ from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
 from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_html
+from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.augment import strengths
 from simclr_rhd.ssl.config import ViewConfig
@@ -68,7 +69,7 @@ def draw_run(
         figures.draw_charts(dataset, shown.history, results, views, save_dir=save_dir)
     with run.stage("report"):
         explain = sections.make_explainer(dataset, shown.labelled_set, shown.encoders, shown.heads, size=size)
-        tested = sections.TestedFrames(dataset, shown.labelled_set, shown.predictions)
+        tested = ReportFrames(dataset, shown.labelled_set, shown.predictions)
         contents = sections.collect_report_data(tested, shown.history, results, views, explain)
     with run.stage("maps"):
         try:

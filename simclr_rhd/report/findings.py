@@ -1,6 +1,6 @@
 """Findings: how each target compares with each baseline, and what must be known before all else."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simclr_rhd.evaluation.results import RunResults, TargetResult
@@ -44,11 +44,6 @@ class Finding:
     score: Score
 
 
-def find(results: RunResults) -> list[Finding]:
-    """All comparisons of a run."""
-    return [finding for name, result in results.targets.items() for finding in find_target(name, result)]
-
-
 def find_target(name: str, result: TargetResult) -> Iterator[Finding]:
     """The comparisons of a target."""
     if level := result.primary_level:
@@ -71,17 +66,6 @@ def compare_to_baseline(result: TargetResult, baseline: str, level: str) -> str 
     return UNSURE if margin.balanced_accuracy >= TIE_BELOW else NOT_BETTER
 
 
-def targets_with(findings: Iterable[Finding], baseline: str, outcomes: Iterable[str]) -> list[str]:
-    """Names of the targets that have one of some outcomes against a baseline, in the outcomes' order."""
-    found = list(findings)
-    return [
-        finding.target
-        for outcome in outcomes
-        for finding in found
-        if finding.baseline == baseline and finding.outcome == outcome
-    ]
-
-
 def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
     """{outcome: targets}, by the baseline that a target does worst against; UNSURE without any baseline."""
     targets: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
@@ -94,10 +78,13 @@ def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
 
 def collect_warnings(results: RunResults) -> list[str]:
     """What must be known before any figure is believed, the worst first."""
-    warnings, findings = data_warnings(results), find(results)
+    warnings = data_warnings(results)
+    findings = [finding for name, result in results.targets.items() for finding in find_target(name, result)]
     for baseline, texts in BASELINE_WARNINGS.items():
+        compared = [finding for finding in findings if finding.baseline == baseline]
         for outcomes, text in texts.items():
-            if names := targets_with(findings, baseline, outcomes):
+            names = [of.target for outcome in outcomes for of in compared if of.outcome == outcome]
+            if names:
                 warnings.append(text.format(", ".join(names)))
     return warnings
 

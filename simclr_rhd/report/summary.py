@@ -20,7 +20,7 @@ from simclr_rhd.report.wording import (
     format_difference,
     format_interval,
     format_score,
-    join_words,
+    join_names,
 )
 
 SHORT_BASELINE_NAMES = {"majority": "majority", "pixels": "pixels", "random encoder": "random"}
@@ -87,7 +87,7 @@ def _verdict(name: str, result: TargetResult, level: str) -> str:
         score = format_score(finding.score.value)
         baselines[finding.outcome].append(f"{BASELINE_NAMES[finding.baseline]} ({score})")
     parts = [
-        f" {text.format(join_words(baselines[outcome], conjunction))}"
+        f" {text.format(join_names(baselines[outcome], conjunction))}"
         for outcome, (text, conjunction) in texts.items()
         if baselines[outcome]
     ]

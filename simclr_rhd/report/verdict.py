@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.report.findings import BETTER, NOT_BETTER, UNSURE, WORSE, worst_outcomes
-from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score, is_or_are, join_words
+from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score, is_or_are, join_names
 
 WIDE_HALF_WIDTH = 0.1  # half the width of an interval that more groups should narrow
 MAX_NAMED_CLASSES = 4  # classes in a sentence
@@ -31,7 +31,7 @@ def _finding(results: RunResults, better: Sequence[str], others: Sequence[str]) 
         shown = [f"{name} ({_format_accuracy(targets[name])})" for name in better]
         made = "synthetic " * results.synthetic
         return (
-            f"On {made}{results.split.by}s that the model has never seen, {join_words(shown)} "
+            f"On {made}{results.split.by}s that the model has never seen, {join_names(shown)} "
             f"{is_or_are(better)} above everything that must be beaten, by more than chance."
         )
     if not others:
@@ -39,14 +39,14 @@ def _finding(results: RunResults, better: Sequence[str], others: Sequence[str]) 
     best = max(others, key=lambda name: _above_chance(targets[name]))
     result, level = targets[best], targets[best].primary_level or ""
     beside = [
-        f"{format_score(result.baseline_score(baseline, level).value)} of {words}"
-        for baseline, words in BASELINE_NAMES.items()
+        f"{format_score(result.baseline_score(baseline, level).value)} of {name}"
+        for baseline, name in BASELINE_NAMES.items()
         if baseline in result.baselines
     ]
     return (
         f"{best[:1].upper()}{best[1:]} is told best, {_format_accuracy(result)} where guessing "
         f"has {format_score(result.chance_accuracy(level))}; but nothing is shown to be better than what "
-        f"must be beaten, there {join_words(beside)}."
+        f"must be beaten, there {join_names(beside)}."
     )
 
 
@@ -65,10 +65,10 @@ def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
         return "How well the model would do on new patients cannot be said at all."
     parts = []
     if unbeaten := targets[NOT_BETTER]:
-        parts.append(f"whether training helps to tell {join_words(unbeaten)} (a simpler method does as well)")
+        parts.append(f"whether training helps to tell {join_names(unbeaten)} (a simpler method does as well)")
     if unsure := targets[UNSURE]:
         parts.append(
-            f"whether {join_words(unsure)} {is_or_are(unsure)} better than a simpler method, or that is "
+            f"whether {join_names(unsure)} {is_or_are(unsure)} better than a simpler method, or that is "
             "chance"
         )
     if missing := _not_evaluable_classes(results):
@@ -81,7 +81,7 @@ def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
     )
     start = "This"
     if worse := targets[WORSE]:
-        start = f"At {join_words(worse)} a simpler method is better, by more than chance; beyond that this"
+        start = f"At {join_names(worse)} a simpler method is better, by more than chance; beyond that this"
     return f"{start} run cannot tell {'; nor '.join(parts)}."
 
 
@@ -95,17 +95,17 @@ def _next_steps(results: RunResults, others: Sequence[str]) -> str:
     if missing := _not_evaluable_classes(results):
         classes = _join_class_names(missing)
         parts.append(f"label frames of at least {MIN_GROUPS_PER_CLASS} {split.by}s with {classes}")
-    parts += _ways_to_narrow(results)
+    parts += _narrowing_advice(results)
     if not parts and others:
         parts.append("look at the failures below, and pretrain longer or on more unlabelled frames")
     if not parts:
         parts.append("test the model on frames of another hospital before anything is built on it")
     made = "On your own data: " * results.synthetic
-    sentence = join_words(parts)
+    sentence = join_names(parts)
     return f"{made}{sentence[0].lower() if made else sentence[0].upper()}{sentence[1:]}."
 
 
-def _ways_to_narrow(results: RunResults) -> list[str]:
+def _narrowing_advice(results: RunResults) -> list[str]:
     """Advice where an accuracy's interval is wide: more folds, or more labelled groups."""
     split = results.split
     wide = [
@@ -139,4 +139,4 @@ def _not_evaluable_classes(results: RunResults) -> list[str]:
 
 def _join_class_names(names: Sequence[str]) -> str:
     more = [f"{len(names) - MAX_NAMED_CLASSES} other classes"] * (len(names) > MAX_NAMED_CLASSES + 1)
-    return join_words([*names[: MAX_NAMED_CLASSES if more else MAX_NAMED_CLASSES + 1], *more])
+    return join_names([*names[: MAX_NAMED_CLASSES if more else MAX_NAMED_CLASSES + 1], *more])

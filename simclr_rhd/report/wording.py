@@ -62,6 +62,6 @@ def is_or_are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def join_words(words: Sequence[str], conjunction: str = "and") -> str:
-    """The words as a list: 'a, b and c'."""
-    return f" {conjunction} ".join([", ".join(words[:-1])] * (len(words) > 1) + list(words[-1:]))
+def join_names(names: Sequence[str], conjunction: str = "and") -> str:
+    """The names as a list: 'a, b and c'."""
+    return f" {conjunction} ".join([", ".join(names[:-1])] * (len(names) > 1) + list(names[-1:]))

@@ -29,7 +29,8 @@ def sample_confusions(samples: Samples) -> np.ndarray:
 
 def total_confusion(samples: Samples) -> np.ndarray:
     """(1, C, C) int64, the confusion matrix of all samples."""
-    return sample_confusions(samples).sum(axis=0, keepdims=True)
+    total: np.ndarray = sample_confusions(samples).sum(axis=0, keepdims=True)
+    return total
 
 
 def class_metrics(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
@@ -127,4 +128,5 @@ def cohen_kappa(confusions: np.ndarray, *, quadratic: bool = False) -> np.ndarra
     observed = (confusions * weight).sum(axis=(1, 2))
     expected = np.einsum("rt,tp,rp->r", rows, weight.astype(np.float64), columns)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 1 - observed * rows.sum(axis=1) / expected
+        kappa: np.ndarray = 1 - observed * rows.sum(axis=1) / expected
+    return kappa

@@ -83,4 +83,6 @@ def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     shares = np.full(n_draws, 1 / n_draws)
     drawn_shares = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
     drawn_shares[0] = shares[0]
-    return (scores * (shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1)))).sum(axis=1)
+    weights = shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1))
+    mean: np.ndarray = (scores * weights).sum(axis=1)
+    return mean

@@ -88,7 +88,7 @@ class Samples:
     @cached_property
     def present(self) -> list[int]:
         """The classes that occur."""
-        return np.unique(self.true).tolist()
+        return list(map(int, np.unique(self.true)))
 
     @cached_property
     def group(self) -> np.ndarray:
@@ -103,7 +103,7 @@ class Samples:
     @property
     def n_classes(self) -> int:
         """C."""
-        return self.probabilities.shape[1]
+        return int(self.probabilities.shape[1])
 
     def of_classes(self, classes: Sequence[int]) -> "Samples":
         """Those of some classes."""
@@ -142,7 +142,8 @@ def pool(predictions: Predictions, units: Names) -> Samples:
         sums = np.zeros_like(votes)
         np.add.at(sums, unit, values)
         # Rounded, since the mean of equal numbers depends on how many there are, and a rank must not.
-        return (sums / votes.sum(axis=1, keepdims=True)).round(MEAN_DECIMALS)[plain]
+        rounded: np.ndarray = (sums / votes.sum(axis=1, keepdims=True)).round(MEAN_DECIMALS)[plain]
+        return rounded
 
     prevalence = None if predictions.prevalence is None else means(predictions.prevalence)
     groups = np.asarray(predictions.units.groups)[first[plain]]

@@ -9,7 +9,7 @@ from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
 from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis
 from simclr_rhd.report.compare.load_run import Curve, CurveKey
-from simclr_rhd.report.wording import join_words
+from simclr_rhd.report.wording import join_names
 
 # 5 styles, 8 colours: 40 that differ
 LINE_STYLES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
@@ -100,7 +100,7 @@ def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collec
     ):
         if unlike := [name for name in settings if name in differing]:
             verb = "differ" if len(unlike) > 1 else "differs"
-            caption += f" Runs {difference}: {join_words(unlike)} {verb}."
+            caption += f" Runs {difference}: {join_names(unlike)} {verb}."
     rows = -(-len(runs) // 2)
     alt_text = " ".join(
         _describe_curve(name, curve, lower_is_better=chart.lower_is_better) for name, curve in runs.items()

@@ -23,7 +23,7 @@ from simclr_rhd.report.wording import (
     format_interval,
     format_score,
     is_or_are,
-    join_words,
+    join_names,
 )
 
 MAX_RUNS_WITH_FIGURES = 4  # of more, a sentence with all figures would not be read
@@ -57,7 +57,7 @@ def alarms(runs: Runs) -> list[str]:
     synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
     leaky = [name for name, run in runs.items() if run.leaky]
     return [
-        f"{join_words(names)}: {text}"
+        f"{join_names(names)}: {text}"
         for names, text in ((synthetic, SYNTHETIC_WARNING), (leaky, LEAKY_WARNING))
         if names
     ]
@@ -72,7 +72,7 @@ def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
     reference, *others = runs
     shown = _shown(runs, differences)
     unsure = [
-        f"{outcome}: " + "; ".join(f"{join_words(names)} at {at}" for at, names in names_by_target.items())
+        f"{outcome}: " + "; ".join(f"{join_names(names)} at {at}" for at, names in names_by_target.items())
         for outcome in (MAY_BE_CHANCE, TOO_FEW_GROUPS, EQUAL)
         if (names_by_target := _group_runs(_targets_by_run(others, differences, outcome)))
     ]
@@ -87,7 +87,7 @@ def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
     if unsure:
         sentences["not_shown"] = f"Differences to {reference} that are not shown: {'; '.join(unsure)}."
     if incomparable:
-        parts = [f"{join_words(names)} at {reasons}" for reasons, names in incomparable.items()]
+        parts = [f"{join_names(names)} at {reasons}" for reasons, names in incomparable.items()]
         sentences["incomparable"] = f"Cannot be compared with {reference}: {'; '.join(parts)}."
     return sentences
 
@@ -104,7 +104,7 @@ def _shown(runs: Runs, differences: Differences) -> str:
     texts = {run: _better_and_worse(differences, run, figures=with_figures) for run in differing}
     leaky = any(runs[run].leaky for run in (reference, *differing))
     caveat = " as far as leaky splits can show anything," * leaky
-    parts = [f"{join_words(names)} {is_or_are(names)} {text}" for text, names in _group_runs(texts).items()]
+    parts = [f"{join_names(names)} {is_or_are(names)} {text}" for text, names in _group_runs(texts).items()]
     return f"Against {reference},{caveat} {'; '.join(parts)}."
 
 
@@ -125,8 +125,8 @@ def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> s
             for name, of in differences.items()
             if of[run].outcome == outcome
         ]
-        parts += [f"{outcome} at {join_words(targets)}"] * bool(targets)
-    return join_words(parts)
+        parts += [f"{outcome} at {join_names(targets)}"] * bool(targets)
+    return join_names(parts)
 
 
 def _targets_by_run(others: list[str], differences: Differences, outcome: str) -> dict[str, str]:
@@ -134,13 +134,13 @@ def _targets_by_run(others: list[str], differences: Differences, outcome: str) -
     targets = {
         run: [name for name, of in differences.items() if of[run].outcome == outcome] for run in others
     }
-    return {run: join_words(names) for run, names in targets.items() if names}
+    return {run: join_names(names) for run, names in targets.items() if names}
 
 
 def _incomparable_targets(differences: Differences, run: str) -> str:
     """At what a run cannot be compared, and why; "" where it can."""
     reasons = _group_runs({name: of[run].reason for name, of in differences.items() if of[run].reason})
-    return " and at ".join(f"{join_words(names)} ({reason})" for reason, names in reasons.items())
+    return " and at ".join(f"{join_names(names)} ({reason})" for reason, names in reasons.items())
 
 
 def _short_difference(difference: Difference | None) -> str:
@@ -172,7 +172,7 @@ def notes(runs: Runs, differences: Differences) -> list[str]:
     compared = [name for name in unlike if any(of[name].margin for of in differences.values())]
     if compared:
         lines.append(
-            f"{join_words(compared)}: the data are not those of the first run; frames of the same name are "
+            f"{join_names(compared)}: the data are not those of the first run; frames of the same name are "
             "taken to be the same pictures."
         )
     return lines

@@ -89,30 +89,30 @@ class EmbeddingWorker:
         """{method: (n, 2) float32}, once they are there.
 
         Raises:
-            Ended: the process ended without them.
+            WorkerDied: the process ended without them.
             Exception: what `project` raised.
         """
         try:
-            found = self.receiver.recv()
+            received = self.receiver.recv()
         except EOFError:
             self.process.join()
             raise WorkerDied(
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
                 "perhaps for want of memory"
             ) from None
-        if isinstance(found, Exception):
-            raise found
-        return dict(zip(METHODS, found, strict=True))
+        if isinstance(received, Exception):
+            raise received
+        return dict(zip(METHODS, received, strict=True))
 
 
 def _run_worker(sender: Connection, features: np.ndarray, seed: int) -> None:
-    """What the process does; it tells nobody but its parent, which may be gone by then."""
-    found: object
+    """Work of the process; it sends the maps, or the error, to its parent, which may be gone by then."""
+    answer: object
     try:
-        found = project(features, seed=seed)
+        answer = project(features, seed=seed)
     except Exception as error:
-        found = error
+        answer = error
     try:
-        sender.send(found)
+        sender.send(answer)
     except BrokenPipeError:
         pass

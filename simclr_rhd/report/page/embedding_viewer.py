@@ -1,64 +1,61 @@
-"""The maps of the report: where each labelled frame lies, what it is, and what it looks like.
+"""The maps of the report: the place, the class and the thumbnail of each labelled frame.
 
 Notation: n labelled frames, m of them on the maps.
 """
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.pseudonyms import Pseudonyms
-from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.data.labelled_set import Probabilities, Target
 from simclr_rhd.report.charts.style import COLOURS, DPI, MARKERS, PALE
 from simclr_rhd.report.page import images
+from simclr_rhd.report.page.report_frames import ReportFrames
 
 GRID_STEPS = 1000  # steps of a map's side
 NOT_TESTED = -1
 
 
+@dataclass(frozen=True)
+class ClassMark:
+    """The mark of a class on the maps: the number of its colour, and its outline as an SVG path."""
+
+    colour: int
+    path: str
+
+
 def embedding_viewer(
-    points: Mapping[str, np.ndarray],
-    mapped: np.ndarray,
-    labelled_set: LabelledSet,
-    probabilities: Probabilities,
-    parts: np.ndarray,
-    *,
-    frames: np.ndarray | Frames,
-    rows: np.ndarray,
-    names: Pseudonyms,
+    points: Mapping[str, np.ndarray], mapped: np.ndarray, tested: ReportFrames
 ) -> dict[str, Any]:
-    """All that the page's script needs, in types of JSON.
+    """The data of the page's script, in types of JSON.
 
     Args:
         points: {method: (m, 2)}.
         mapped: (m,) which of the n labelled frames the points are.
-        labelled_set: the labelled frames.
-        probabilities: the answers of tested frames, NaN for others.
-        parts: (n,) names of parts, as `split.csv` tells them.
-        frames: all frames.
-        rows: (n,) which of them are the labelled ones.
-        names: of the frames.
+        tested: the frames and their predictions.
 
     Returns:
-        {"methods": {method: [x, y] of each point, in 0 .. GRID}, "sheet": {"image", "side", "columns"} of the
-        thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes", "true",
-        "said" (both -1 where unknown), "p": probability of what is said in per cent}}}.
+        {"methods": {method: [x, y] of each point, in 0 .. GRID_STEPS}, "sheet": {"image", "side", "columns"}
+        of the thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes",
+        "true", "said" (both -1 where unknown), "p": probability of what is said in per cent}}}.
     """
-    image, side, columns = images.sprite(frames, rows[mapped])
+    dataset, labelled_set = tested.dataset, tested.labelled_set
+    rows, names = dataset.labelled()[mapped], dataset.pseudonyms()
+    image, side, columns = images.sprite(dataset.store.frames, rows)
     return {
         "methods": {method: _on_grid(xy).tolist() for method, xy in points.items()},
         "sheet": {"image": image, "side": side, "columns": columns},
-        "names": [names.frame(int(row)) for row in rows[mapped]],
-        "lines": [names.line(int(row)) for row in rows[mapped]],
+        "names": [names.frame(int(row)) for row in rows],
+        "lines": [names.line(int(row)) for row in rows],
         "videos": np.unique(labelled_set.videos[mapped], return_inverse=True)[1].tolist(),
-        "parts": parts[mapped].tolist(),
+        "parts": dataset.display_part()[rows].tolist(),
         "questions": {
-            question.name: _target_data(question, probabilities, mapped)
-            for question in labelled_set.targets()
+            target.name: _target_data(target, tested.probabilities, mapped)
+            for target in labelled_set.targets()
         },
     }
 
@@ -68,19 +65,20 @@ def _on_grid(xy: np.ndarray) -> np.ndarray:
     middle = (xy.max(axis=0) + xy.min(axis=0)) / 2
     reach = max(float(np.ptp(xy, axis=0).max()), 1e-12)
     placed = (xy - middle) / reach * [1, -1]
-    return ((placed + 0.5) * GRID_STEPS).round().astype(int)
+    steps: np.ndarray = ((placed + 0.5) * GRID_STEPS).round().astype(int)
+    return steps
 
 
 def _target_data(target: Target, probabilities: Probabilities, mapped: np.ndarray) -> dict[str, Any]:
     p = target.probabilities(probabilities)[mapped]
     tested = np.isfinite(p).all(axis=1)
-    said = target.predicted(probabilities)[mapped]
-    of_said = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), said], 0)
+    predicted = target.predicted(probabilities)[mapped]
+    confidence = np.where(tested, np.nan_to_num(p)[np.arange(len(p)), predicted], 0)
     return {
         "classes": target.classes,
         "true": target.true[mapped].tolist(),
-        "said": np.where(tested, said, NOT_TESTED).tolist(),
-        "p": (100 * of_said).round().astype(int).tolist(),
+        "said": np.where(tested, predicted, NOT_TESTED).tolist(),
+        "p": (100 * confidence).round().astype(int).tolist(),
     }
 
 
@@ -101,16 +99,16 @@ def static_map(points: np.ndarray, true: np.ndarray, n_classes: int) -> bytes:
     return stream.getvalue()
 
 
-def class_marks(n_classes: int) -> list[dict[str, Any]]:
-    """The mark of each class on the maps: the number of its colour, and its outline as an SVG path."""
+def class_marks(n_classes: int) -> list[ClassMark]:
+    """The mark of each class."""
     from matplotlib.markers import MarkerStyle
 
-    found = []
+    marks = []
     for number, marker in zip(range(n_classes), cycle(MARKERS), strict=False):
         style = MarkerStyle(marker)
         outline = style.get_path().transformed(style.get_transform())
-        found.append({"colour": number % len(COLOURS), "path": _svg_path(outline)})
-    return found
+        marks.append(ClassMark(number % len(COLOURS), _svg_path(outline)))
+    return marks
 
 
 def _svg_path(path: Any) -> str:

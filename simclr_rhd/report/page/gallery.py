@@ -1,4 +1,4 @@
-"""Which frames a report shows: what each class looks like, where the model errs or doubts, what it looks at.
+"""Frames that a report shows: of each class, those with errors or doubts, and where the model looks.
 
 Notation: n labelled frames, C classes of a question.
 """
@@ -15,19 +15,13 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.page import images
 
-MAX_PER_CLASS, MAX_ERRORS, MAX_UNCERTAIN, MAX_EXPLAINED, MAX_PAIRS = (
-    6,
-    8,
-    8,
-    3,
-    6,
-)  # frames, or pairs, that are shown at most
+# frames, or pairs, that are shown at most
+MAX_PER_CLASS, MAX_ERRORS, MAX_UNCERTAIN, MAX_EXPLAINED, MAX_PAIRS = 6, 8, 8, 3, 6
 MAX_PER_VIDEO = 1  # frames of one video among the errors, or the doubtful ones
 N_PROBABILITIES = 3  # probabilities beside a frame
 
-Explainer = Callable[
-    [Target, np.ndarray, np.ndarray], tuple[np.ndarray, int]
-]  # rows, classes -> heat, fields
+# target, rows, classes -> heat, fields
+Explainer = Callable[[Target, np.ndarray, np.ndarray], tuple[np.ndarray, int]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class FrameCard:
 
     Attributes:
         image: its address.
-        words: what it is, for who cannot see it.
+        alt_text: what it is, in words.
         name: its file, without the patient's identifier.
         line: the line of `split.csv` that has its full name.
         true: its class, "" where not annotated.
@@ -53,22 +47,35 @@ class FrameCard:
     probabilities: list[tuple[str, float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Explanations:
+    """Frames with what speaks for the class that is predicted.
+
+    Attributes:
+        shots: of each, the frame, the address of the same with heat, and whether anything is hot.
+        fields: of the map's side.
+    """
+
+    shots: list[tuple[FrameCard, str, bool]]
+    fields: int
+
+
 class Gallery:
     """Frames of a data set, to be shown.
 
     Args:
         dataset: the frames.
-        cohort: the labelled ones.
+        labelled_set: the labelled ones.
     """
 
-    def __init__(self, dataset: Dataset, cohort: LabelledSet) -> None:
+    def __init__(self, dataset: Dataset, labelled_set: LabelledSet) -> None:
         self.frames, self.rows = dataset.store.frames, dataset.labelled()
-        self.labelled_set = cohort
+        self.labelled_set = labelled_set
         self.names = dataset.pseudonyms()
 
     def classes(self, target: Target) -> dict[str, list[FrameCard]]:
         """{class: frames of it}, of as many groups and parts as can be."""
-        found = {}
+        cards = {}
         for number, name in enumerate(target.classes):
             here = np.flatnonzero(target.true == number)
             _, firsts = np.unique(self.labelled_set.groups[here], return_index=True)
@@ -83,8 +90,8 @@ class Gallery:
                 if len(chosen) < MAX_PER_CLASS and len(others)
                 else here[:0]
             )
-            found[name] = [self._labelled_card(at, f"A frame of {name}") for at in (*chosen, *more)]
-        return found
+            cards[name] = [self._labelled_card(at, f"A frame of {name}") for at in (*chosen, *more)]
+        return cards
 
     def failures(
         self, target: Target, probabilities: Probabilities, rows: np.ndarray
@@ -96,41 +103,33 @@ class Gallery:
             probabilities: the answers.
             rows: indices, among the n, of the annotated frames that were tested.
         """
-        p, said = (
-            target.probabilities(probabilities)[rows],
-            target.predicted(probabilities)[rows],
-        )  # (r, C), (r,)
-        wrong = np.flatnonzero(said != target.true[rows])
+        p, predicted = (of(probabilities)[rows] for of in (target.probabilities, target.predicted))
+        wrong = np.flatnonzero(predicted != target.true[rows])
         entropy = -(p * np.log(np.clip(p, 1e-12, 1))).sum(axis=1)
         errors = self._one_per_video(
-            rows[wrong[np.argsort(-p[wrong, said[wrong]], kind="stable")]], MAX_ERRORS
+            rows[wrong[np.argsort(-p[wrong, predicted[wrong]], kind="stable")]], MAX_ERRORS
         )
-        doubts = self._one_per_video(rows[np.argsort(-entropy, kind="stable")], MAX_UNCERTAIN)
+        uncertain = self._one_per_video(rows[np.argsort(-entropy, kind="stable")], MAX_UNCERTAIN)
         return {
             "errors": [self._predicted_card(at, target, probabilities, "An error") for at in errors],
             "uncertain": [
-                self._predicted_card(at, target, probabilities, "A doubtful frame") for at in doubts
+                self._predicted_card(at, target, probabilities, "A doubtful frame") for at in uncertain
             ],
         }
 
     def explanations(
         self, target: Target, probabilities: Probabilities, rows: np.ndarray, explainer: Explainer
-    ) -> dict[str, Any] | None:
-        """Right and wrong frames, the surest first, with what speaks for the class said.
-
-        Returns:
-            {"shots": (the frame, the same with heat, whether anything is hot) of each, "fields": of the map's
-            side}; None without any.
-        """
+    ) -> Explanations | None:
+        """Right and wrong frames, the surest first, with what speaks for their class; None without any."""
         p = target.probabilities(probabilities)[rows]
-        said = target.predicted(probabilities)[rows]
-        surest = np.argsort(-p[np.arange(len(p)), said], kind="stable")
-        turn = np.zeros(len(said), dtype=int)  # of each frame among those of what is said
-        for number in np.unique(said):
-            of_class = surest[said[surest] == number]
+        predicted = target.predicted(probabilities)[rows]
+        surest = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
+        turn = np.zeros(len(predicted), dtype=int)  # of each frame among those of its predicted class
+        for number in np.unique(predicted):
+            of_class = surest[predicted[surest] == number]
             turn[of_class] = np.arange(len(of_class))
-        surest = surest[np.argsort(turn[surest], kind="stable")]  # every class said has its turn
-        right = said[surest] == target.true[rows[surest]]
+        surest = surest[np.argsort(turn[surest], kind="stable")]  # every predicted class has its turn
+        right = predicted[surest] == target.true[rows[surest]]
         chosen = np.array(
             self._one_per_video(rows[surest[right]], MAX_EXPLAINED)
             + self._one_per_video(rows[surest[~right]], MAX_EXPLAINED),
@@ -144,20 +143,20 @@ class Gallery:
             shot = self._predicted_card(at, target, probabilities, "A frame")
             picture = self.frames[self.rows[[at]]][0]
             shots.append((shot, images.overlay_heatmap(picture, warm), bool(warm.any())))
-        return {"shots": shots, "fields": fields}
+        return Explanations(shots, fields)
 
     def pairs(self, closest: Sequence[dict[str, Any]]) -> list[tuple[FrameCard, FrameCard, float]]:
         """Pairs of the leak audit: the tested frame, the one it is like, and how much."""
         places = {key: row for row, key in enumerate(self.names.keys)}
-        found = []
+        cards = []
         for pair in closest[:MAX_PAIRS]:
             rows = places[pair["test_path"]], places[pair["other_path"]]
             one, other = (
                 self._card(row, f"{what}, {self.names.patient(row) or 'patient unknown'}")
                 for row, what in zip(rows, ("Tested", "Of another part"), strict=True)
             )
-            found.append((one, other, pair["value"]))
-        return found
+            cards.append((one, other, pair["value"]))
+        return cards
 
     def _one_per_video(self, rows: np.ndarray, limit: int) -> list[int]:
         """The first rows, few of one video."""
@@ -177,13 +176,13 @@ class Gallery:
         order = np.argsort(-p, kind="stable")
         true = target.classes[target.true[index]]
         number = target.predicted(probabilities)[index]
-        said = target.classes[number]
+        predicted = target.classes[number]
         shorts = short_names(target.classes)
         if number not in order[:N_PROBABILITIES]:
             order = np.array([*order[: N_PROBABILITIES - 1], number])
-        spoken = [(shorts[one], float(p[one])) for one in order[:N_PROBABILITIES]]
-        words = f"{label}: {true}, said to be {said} with probability {p[number]:.2f}"
-        return self._labelled_card(index, words, true=true, predicted=said, probabilities=spoken)
+        shown = [(shorts[one], float(p[one])) for one in order[:N_PROBABILITIES]]
+        alt_text = f"{label}: {true}, said to be {predicted} with probability {p[number]:.2f}"
+        return self._labelled_card(index, alt_text, true=true, predicted=predicted, probabilities=shown)
 
     def _labelled_card(self, index: int, alt_text: str, **facts: Any) -> FrameCard:
         return self._card(int(self.rows[index]), alt_text, **facts)

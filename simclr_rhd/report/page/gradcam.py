@@ -1,7 +1,9 @@
-"""Grad-CAM (Selvaraju et al. 2017): which part of a frame speaks for a class of a head.
+"""Grad-CAM (Selvaraju et al. 2017): the parts of a frame that speak for a class of a head.
 
 Notation: B frames, s pixels of a view's side, D channels of the encoder's last block, h fields of its side.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,14 +14,27 @@ from simclr_rhd.heads.model import Heads
 from simclr_rhd.ssl.augment import eval_view
 
 
+@dataclass(frozen=True)
+class Logits:
+    """Logits of a head, one of each frame.
+
+    Attributes:
+        task: of the head.
+        outputs: (B,) the class, or the lesion.
+        signs: (B,) 1 for what speaks for it, -1 for what speaks against it.
+    """
+
+    task: str
+    outputs: np.ndarray
+    signs: np.ndarray
+
+
 @torch.inference_mode()
 def grad_cam(
     encoder: nn.Module,
     heads: Heads,
     frames: np.ndarray,
-    task: str,
-    outputs: np.ndarray,
-    signs: np.ndarray,
+    logits: Logits,
     *,
     size: int,
 ) -> tuple[np.ndarray, int]:
@@ -33,9 +48,7 @@ def grad_cam(
         encoder: a ResNet, used in eval mode; its mode is put back.
         heads: on its features.
         frames: (B, C, S, S) uint8.
-        task: of the head.
-        outputs: (B,) the class, or the lesion, that is asked for.
-        signs: (B,) 1 for what speaks for it, -1 for what speaks against it.
+        logits: one of each frame.
         size: s.
 
     Returns:
@@ -52,10 +65,10 @@ def grad_cam(
         handle.remove()
         encoder.train(was_training)
     activations = maps[0].float().cpu()  # (B, D, h, h)
-    weights = heads.get_submodule(f"linear.{task}").get_parameter("weight").cpu()  # (C, D)
-    slopes = weights[torch.from_numpy(outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
-    slopes = slopes * torch.from_numpy(signs).float()[:, None]
+    weights = heads.get_submodule(f"linear.{logits.task}").get_parameter("weight").cpu()  # (C, D)
+    slopes = weights[torch.from_numpy(logits.outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
+    slopes = slopes * torch.from_numpy(logits.signs).float()[:, None]
     cam = torch.einsum("bd,bdhw->bhw", slopes, activations).relu()
     cam = F.interpolate(cam[:, None], size=(size, size), mode="bicubic", antialias=False)[:, 0].clamp(min=0)
-    most = cam.amax(dim=(1, 2), keepdim=True)
-    return (cam / most.clamp(min=1e-12)).numpy(), activations.shape[-1]
+    largest = cam.amax(dim=(1, 2), keepdim=True)
+    return (cam / largest.clamp(min=1e-12)).numpy(), activations.shape[-1]

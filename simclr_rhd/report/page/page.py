@@ -87,7 +87,7 @@ def write_html(
 def _script_data(report_data: ReportData) -> dict[str, Any]:
     """The maps and their marks for the page's script; the sheet of thumbnails is an image of the page."""
     sheet = {name: value for name, value in report_data.atlas["sheet"].items() if name != "image"}
-    marks = {name: of.marks for name, of in report_data.targets.items()}
+    marks = {name: [vars(mark) for mark in of.marks] for name, of in report_data.targets.items()}
     return report_data.atlas | {"sheet": sheet, "marks": marks}
 
 

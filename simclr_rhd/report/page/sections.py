@@ -12,7 +12,7 @@ from torch import nn
 
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.image import evenly_spaced
-from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
+from simclr_rhd.data.labelled_set import LabelledSet, Target
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.evaluation.curves import roc_and_pr_curves
 from simclr_rhd.evaluation.results import RunResults, TargetResult
@@ -29,9 +29,11 @@ from simclr_rhd.report.charts.panels import (
 from simclr_rhd.report.charts.target_panels import target_panels
 from simclr_rhd.report.page import embedding_viewer
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
-from simclr_rhd.report.page.gallery import Explainer, FrameCard, Gallery
-from simclr_rhd.report.page.gradcam import grad_cam
+from simclr_rhd.report.page.embedding_viewer import ClassMark
+from simclr_rhd.report.page.gallery import Explainer, Explanations, FrameCard, Gallery
+from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.report.page.images import jpeg
+from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.report.page.webpage import data_uri
 
 
@@ -51,8 +53,8 @@ class TargetSection:
     panels: list[Panel]
     classes: dict[str, list[FrameCard]]
     failures: dict[str, list[FrameCard]]
-    explanations: dict[str, Any] | None
-    marks: list[dict[str, Any]]
+    explanations: Explanations | None
+    marks: list[ClassMark]
     static_maps: dict[str, str] = field(default_factory=dict)
 
 
@@ -83,22 +85,13 @@ class ReportData:
     mapped: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
-class TestedFrames:
-    """The frames of a run, the n labelled ones, and the probabilities of the tested ones, NaN for others."""
-
-    dataset: Dataset
-    labelled_set: LabelledSet
-    probabilities: Probabilities
-
-
 def mapped_rows(n: int) -> np.ndarray:
     """(m,) which of n labelled frames are on the maps."""
     return np.array(evenly_spaced(n, MAX_POINTS))
 
 
 def collect_report_data(
-    tested: TestedFrames,
+    tested: ReportFrames,
     history: Sequence[dict[str, Any]],
     results: RunResults,
     views: tuple[np.ndarray, np.ndarray],
@@ -131,7 +124,7 @@ def collect_report_data(
 
 
 def _target_section(
-    tested: TestedFrames, target: Target, result: TargetResult, gallery: Gallery, explainer: Explainer
+    tested: ReportFrames, target: Target, result: TargetResult, gallery: Gallery, explainer: Explainer
 ) -> TargetSection:
     rows = annotated_rows(tested.labelled_set, target, "test")
     rows = rows[np.isin(target.true[rows], target.evaluable())]
@@ -148,12 +141,11 @@ def _target_section(
 
 
 def with_maps(
-    report_data: ReportData, tested: TestedFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
+    report_data: ReportData, tested: ReportFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> ReportData:
     """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
-    dataset, labelled_set = tested.dataset, tested.labelled_set
     targets = {}
-    for target in labelled_set.targets():
+    for target in tested.labelled_set.targets():
         stills = {
             method: data_uri(
                 embedding_viewer.static_map(points, target.true[rows], len(target.classes)), "image/png"
@@ -161,17 +153,8 @@ def with_maps(
             for method, points in maps.items()
         }
         targets[target.name] = replace(report_data.targets[target.name], static_maps=stills)
-    atlas = embedding_viewer.embedding_viewer(
-        maps,
-        rows,
-        labelled_set,
-        tested.probabilities,
-        dataset.display_part()[dataset.labelled()],
-        frames=dataset.store.frames,
-        rows=dataset.labelled(),
-        names=dataset.pseudonyms(),
-    )
-    return replace(report_data, targets=targets, atlas=atlas, mapped=(len(rows), len(labelled_set.paths)))
+    atlas, n_labelled = embedding_viewer.embedding_viewer(maps, rows, tested), len(tested.labelled_set.paths)
+    return replace(report_data, targets=targets, atlas=atlas, mapped=(len(rows), n_labelled))
 
 
 def make_explainer(
@@ -200,14 +183,9 @@ def make_explainer(
         signs = np.ones(len(classes)) if target.lesion is None else np.where(classes == 1, 1.0, -1.0)
         for fold in np.unique(test_fold[at]):
             here = np.flatnonzero(test_fold[at] == fold)
+            logits = Logits(target.task, outputs[here], signs[here])
             heat[here], fields = grad_cam(
-                encoders[fold],
-                heads[fold],
-                frames[rows[at[here]]],
-                target.task,
-                outputs[here],
-                signs[here],
-                size=size,
+                encoders[fold], heads[fold], frames[rows[at[here]]], logits, size=size
             )
         return heat, fields
 

@@ -6,8 +6,8 @@ from PIL import Image
 from untrained_run import make_dataset
 
 from simclr_rhd.data.labelled_set import build_labelled_set
-from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.report.page.embedding_viewer import GRID_STEPS, class_marks, embedding_viewer, static_map
+from simclr_rhd.report.page.report_frames import ReportFrames
 
 CLASSES = {"view": ["A4C", "PLAX"], "condition": ["Healthy", "MR"], "severity": ["Normal", "Definite"]}
 
@@ -19,16 +19,7 @@ def made(shown, points):
     table = {task: np.full((len(rows), 2), np.nan) for task in CLASSES}
     for of in table.values():
         of[tested] = [0.3, 0.7]
-    found = embedding_viewer(
-        {"t-SNE": points},
-        shown,
-        cohort,
-        table,
-        dataset.display_part()[rows],
-        frames=dataset.store.frames,
-        rows=rows,
-        names=Pseudonyms(dataset.store.keys, dataset.labels.patients),
-    )
+    found = embedding_viewer({"t-SNE": points}, shown, ReportFrames(dataset, cohort, table))
     return found, dataset, cohort, tested
 
 
@@ -69,6 +60,6 @@ def test_the_picture_that_stands_without_a_script_has_its_marks():
 
 
 def test_no_two_of_many_marks_are_alike():
-    found = [(mark["colour"], mark["path"]) for mark in class_marks(56)]
+    found = [(mark.colour, mark.path) for mark in class_marks(56)]
     assert len(set(found)) == 56 and {path[0] for _, path in found} == {"M"}
     assert not any("-0 " in path or "nan" in path for _, path in found)

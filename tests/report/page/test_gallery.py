@@ -87,10 +87,8 @@ def test_every_class_said_has_its_turn_among_the_explained(data):
         cohort.targets()[0], answers(cohort, wrong=[5, 30]), np.arange(len(cohort.paths)), explain
     )
     ((rows, classes),) = asked
-    shots = [shot for shot, _, hot in found["shots"] if hot]
-    assert [shot.predicted == shot.true for shot in shots] == [True] * 3 + [False] * 2 and found[
-        "fields"
-    ] == 2
+    shots = [shot for shot, _, hot in found.shots if hot]
+    assert [shot.predicted == shot.true for shot in shots] == [True] * 3 + [False] * 2 and found.fields == 2
     assert set(classes[:3]) == {0, 1, 2}
     assert [CLASSES["view"][number] for number in classes] == [shot.predicted for shot in shots]
     assert [dataset.labelled()[row] + 2 for row in rows] == [shot.line for shot in shots]

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from simclr_rhd.heads.model import Heads
-from simclr_rhd.report.page.gradcam import grad_cam
+from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.ssl.augment import eval_view
 from simclr_rhd.ssl.encoder.model import build
 
@@ -37,7 +37,7 @@ def by_gradients(encoder, heads, frame, task, output, size):
 def test_it_is_grad_cam_with_gradients():
     encoder, heads = models()
     some, outputs = frames(3), np.array([2, 0, 1])
-    heat, fields = grad_cam(encoder, heads, some, "view", outputs, np.ones(len(outputs)), size=64)
+    heat, fields = grad_cam(encoder, heads, some, Logits("view", outputs, np.ones(len(outputs))), size=64)
     assert heat.shape == (3, 64, 64) and fields == 2 and heat.min() == 0
     for one, frame, output in zip(heat, some, outputs, strict=True):
         np.testing.assert_allclose(one, by_gradients(encoder, heads, frame, "view", output, 64), atol=1e-4)
@@ -47,7 +47,7 @@ def test_the_encoder_is_left_as_it_was():
     encoder, heads = models()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     encoder.train()
-    grad_cam(encoder, heads, frames(2), "condition", np.array([1, 1]), np.ones(2), size=32)
+    grad_cam(encoder, heads, frames(2), Logits("condition", np.array([1, 1]), np.ones(2)), size=32)
     assert encoder.training and not encoder.layer4._forward_hooks
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
@@ -56,16 +56,16 @@ def test_what_speaks_against_a_class_is_no_heat():
     encoder, heads = models()
     with torch.no_grad():
         heads.linear["view"].weight.fill_(-1)
-    heat, _ = grad_cam(encoder, heads, frames(1), "view", np.array([0]), np.ones(1), size=64)
+    heat, _ = grad_cam(encoder, heads, frames(1), Logits("view", np.array([0]), np.ones(1)), size=64)
     assert (heat == 0).all()
 
 
 def test_what_speaks_against_a_lesion_is_what_speaks_for_its_absence():
     encoder, heads = models()
     twice, lesion = np.repeat(frames(1), 2, axis=0), np.array([1, 1])
-    heat, _ = grad_cam(encoder, heads, twice, "condition", lesion, np.array([1.0, -1.0]), size=64)
+    heat, _ = grad_cam(encoder, heads, twice, Logits("condition", lesion, np.array([1.0, -1.0])), size=64)
     with torch.no_grad():
         heads.linear["condition"].weight.neg_()
-    against, _ = grad_cam(encoder, heads, twice[:1], "condition", lesion[:1], np.ones(1), size=64)
+    against, _ = grad_cam(encoder, heads, twice[:1], Logits("condition", lesion[:1], np.ones(1)), size=64)
     np.testing.assert_allclose(heat[1], against[0], atol=1e-6)
     assert np.abs(heat[0] - heat[1]).max() > 0.1

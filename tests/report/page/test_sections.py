@@ -10,9 +10,9 @@ def test_an_absent_lesion_is_explained_by_what_speaks_against_it(monkeypatch):
     dataset = make_dataset(classes)
     cohort, asked = build_labelled_set(dataset, multilabel=True), []
 
-    def cam(encoder, heads, frames, task, outputs, signs, *, size):
-        asked.append((task, outputs.tolist(), signs.tolist()))
-        return np.zeros((len(outputs), size, size), np.float32), 2
+    def cam(encoder, heads, frames, logits, *, size):
+        asked.append((logits.task, logits.outputs.tolist(), logits.signs.tolist()))
+        return np.zeros((len(frames), size, size), np.float32), 2
 
     monkeypatch.setattr(contents, "grad_cam", cam)
     explain = contents.make_explainer(dataset, cohort, [None], [None], size=32)
