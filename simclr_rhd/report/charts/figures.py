@@ -18,7 +18,8 @@ from simclr_rhd.report.summary import (
     label_curves,
     primary_level,
 )
-from simclr_rhd.ssl.augment import AugmentConfig, eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.augment import eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.config import AugmentConfig
 
 N_VIEWS = 16  # of one frame, to be looked at
 
