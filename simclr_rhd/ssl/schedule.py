@@ -73,7 +73,7 @@ def sizes_of(config: ViewConfig) -> tuple[int, ...]:
 
 
 def first_stage_epochs(sizes: Sequence[int], epochs: int) -> int:
-    """Number of epochs, of so many, with the first of these sizes, if each size is given the same time by area.
+    """Number of epochs, of so many, with the first of these sizes, if all sizes have the same time by area.
 
     The last one has an epoch, whatever else has none.
     """
