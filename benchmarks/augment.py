@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core import device as runtime
 from simclr_rhd.data.decoding.image import COLOR, GREY
 from simclr_rhd.data.store.shards import Frames, ShardWriter
-from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, AugmentConfig, two_views
+from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, two_views
 from simclr_rhd.ssl.batches import Batches, UnlabelledSet
+from simclr_rhd.ssl.config import AugmentConfig
 
 SIZE, SIDE = 224, 256  # pixels of a view's and of a stored frame's side
 WIDTH, HEIGHT = 640, 480  # pixels of a frame as it comes from the scanner

@@ -33,7 +33,7 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
 from simclr_rhd.ssl.batches import UnlabelledSet
-from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.config import AugmentConfig, PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import default_learning_rate
 from simclr_rhd.ssl.step import Step
@@ -173,7 +173,7 @@ def make_run(recipe, dataset, seed, epochs):
         ema_decay=recipe.ema,
         seed=seed,
         num_workers=1,
-        **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(augment.AugmentConfig)},
+        **{field.name: getattr(recipe, field.name) for field in dataclasses.fields(AugmentConfig)},
     )
     device = torch.device("cpu")
     settings = TrainingSettings(

@@ -15,7 +15,8 @@ sys.path.insert(0, str(ROOT))
 from simclr_rhd.data.decoding.image import color_mode, decode_image, letterbox
 from simclr_rhd.data.demo.dataset import write_demo
 from simclr_rhd.report.charts import pretraining as plots_pretraining
-from simclr_rhd.ssl.augment import PRESETS, eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.augment import eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.config import PRESETS
 
 SIZE, VIEWS = 112, 16
 

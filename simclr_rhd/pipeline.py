@@ -120,7 +120,7 @@ def conclude(
     history: list[dict[str, Any]],
     run: RunContext,
 ) -> None:
-    """Train heads on the frozen encoders, evaluate them, and report; `history` grows with each training."""
+    """Train heads on the frozen encoders, evaluate them, and report; `history` is that of the pretraining."""
     frozen = [checkpoint.digest(encoder) for encoder in encoders.all()]
     with run.stage("features"):  # once, for all that follows
         features = encode(config, dataset, encoders, run.device)
@@ -129,7 +129,7 @@ def conclude(
         with run.stage("heads"):
             final, folds = cv.fit_all(encoders, dataset.part[dataset.labelled()])
             log_heads(final.trained, config.linear_epochs)
-            history += final.trained.history
+            history = [*history, *final.trained.history]
             write_lines(run.save_dir / HISTORY, history)
             model = make_classifier(
                 config, dataset, cv, final.encoder, final.trained.heads, features.descriptors
@@ -143,7 +143,7 @@ def conclude(
             with run.stage("finetuning"):
                 divisions = [final, *folds] if config.folds > 1 else folds
                 predictions[FINETUNED], tuned = fine_tune(config, dataset, cv, divisions, run)
-                history += tuned
+                history = [*history, *tuned]
                 write_lines(run.save_dir / HISTORY, history)
         with run.stage("metrics"):
             by_target = evaluate(config, cv, trained, predictions, tuned)

@@ -19,9 +19,9 @@ from gpu_rows.worker import run_ranks, run_training
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning import profiler as probe
-from simclr_rhd.planning import run_estimate as costs
 from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.memory import available_memory, used_memory
+from simclr_rhd.planning.step_cost import BYTES_PER_SIMILARITY, fits_by_model
 from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch
 from simclr_rhd.ssl.config import PretrainConfig
@@ -230,7 +230,7 @@ def micro_batch(bench: Bench) -> Outcome:
     # what grows with the batch by definition: its frames; the tables of similarities, when no piece is there
     frame = 3 * storage_size(bench.sizes.image) ** 2
     state = 5 * 4 * sum(p.numel() for p in model.parameters())  # weights, gradients, AdamW's two, spare
-    tables = costs.BYTES_PER_SIMILARITY * (2 * large) ** 2 + state
+    tables = BYTES_PER_SIMILARITY * (2 * large) ** 2 + state
     flat = (peaks[1] - frame * large) / max(peaks[0] - frame * small, tables)
     return check(
         apart <= 1e-5 and flat <= 1.1,
@@ -272,11 +272,7 @@ def automatic(bench: Bench) -> Outcome:
     steps = probe.ProfileConfig(size, "adamw", False, bench.precision, max_pairs=batch)
     cost = probe.profile_step(steps, bench.device)
     free = available_memory(bench.device)
-    fits = (
-        probe.fits_by_trying(steps, bench.device)
-        if bench.cuda
-        else costs.fits_by_model(cost, min(free, 2**31))
-    )
+    fits = probe.fits_by_trying(steps, bench.device) if bench.cuda else fits_by_model(cost, min(free, 2**31))
     config = PretrainConfig(
         image_size=size,
         batch_size=AUTO,

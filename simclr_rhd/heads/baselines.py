@@ -1,6 +1,6 @@
-"""What a trained model must beat, in the same split: the majority class, raw pixels, its nearest neighbours.
+"""Baselines in the same split as the model: the majority class, raw pixels, its nearest neighbours.
 
-Every comparator learns from a fold's training frames, chooses on its validation frames, and answers for all.
+Every baseline learns from a fold's training frames, chooses on its validation frames, and predicts all.
 
 Notation: n labelled frames, C outputs of a task (classes or lesions), P pixels.
 """

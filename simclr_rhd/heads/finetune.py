@@ -31,7 +31,8 @@ from simclr_rhd.heads.cross_validation import FoldResult, head_targets
 from simclr_rhd.heads.losses import HeadTargets, class_weights, task_losses
 from simclr_rhd.heads.model import Heads, calibrate, predict
 from simclr_rhd.heads.train import BATCH_SIZE
-from simclr_rhd.ssl.augment import random_views, sample_view_params, strengths
+from simclr_rhd.ssl.augment import random_views, sample_view_params
+from simclr_rhd.ssl.config import strengths
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
 from simclr_rhd.ssl.schedule import learning_rate_at
@@ -138,7 +139,7 @@ def finetune(
 
 
 class _Learner:
-    """The encoder and the heads that learn, and what moves them."""
+    """The encoder and the heads that learn, their optimizers and targets."""
 
     def __init__(
         self,
@@ -180,8 +181,8 @@ class _Learner:
         u, _ = sample_view_params(self.config.seed, epoch, rows)
         stored, color_modes = torch.from_numpy(data.frames[rows]), torch.from_numpy(data.color_modes[rows])
         x, color_modes, u = (part.to(self.device) for part in (stored, color_modes, u[:, 0]))
-        strength = strengths(self.config)
-        return random_views(x, color_modes, u, size=self.config.size, augment_config=strength)
+        size, augment_config = self.config.size, strengths(self.config)
+        return random_views(x, color_modes, u, size=size, augment_config=augment_config)
 
     def _step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""
@@ -233,17 +234,8 @@ def finetune_folds(
     results: Sequence[FoldResult],
     device: torch.device,
 ) -> list[FinetuneResult]:
-    """Fine-tune the encoder and heads of each division of the frames.
-
-    Args:
-        config: of the fine-tuning.
-        dataset: the frames.
-        labelled_set: the labelled ones.
-        results: encoders and heads, and the divisions that they learnt from.
-        device: where the networks run.
-    """
-    targets = head_targets(labelled_set)
-    tuned = []
+    """Fine-tune the encoders and heads of some divisions of the frames, each on its own training part."""
+    targets, tuned = head_targets(labelled_set), []
     for number, result in enumerate(results, start=1):
         logger.info("fine-tuning %d/%d", number, len(results))
         data = FinetuneData(

@@ -167,7 +167,7 @@ class _Bank(nn.Module):
 
 @dataclass
 class _SelectionHistory:
-    """How a task's losses went by epoch, and the weights of each strength's best epoch."""
+    """A task's losses by epoch, and the weights of each strength's best epoch."""
 
     task: str
     n_strengths: int

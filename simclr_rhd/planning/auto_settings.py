@@ -1,4 +1,4 @@
-"""What of the configuration the data and the machine decide, where no flag does."""
+"""Settings that the data and the machine decide, where no flag does."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from simclr_rhd.core.config import AUTO
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.records import JsonObject
-from simclr_rhd.planning.run_estimate import BATCH_SIZES, FitsPredicate, largest_batch, largest_micro_batch
+from simclr_rhd.planning.step_cost import BATCH_SIZES, FitsPredicate, largest_batch, largest_micro_batch
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.optim import default_learning_rate, default_weight_decay
 from simclr_rhd.ssl.step import PRECISIONS
@@ -39,7 +39,7 @@ def settings_from_record(value: object, where: str) -> TrainingSettings:
 
 
 def _is_valid(name: str, kind: Any, value: object) -> bool:
-    """Whether a field of `TrainingSettings` may have a value."""
+    """Return True if a field of `TrainingSettings` may have a value."""
     if isinstance(value, bool) or not isinstance(value, kind | int if kind is float else kind):
         return False
     if isinstance(value, int | float):
@@ -63,79 +63,93 @@ def resolve_settings(
     Raises:
         UserError: the ranks cannot share the batch.
     """
-    batch_size, micro_batch, positives = config.batch_size, config.micro_batch, config.positives
-    if batch_size == AUTO:
-        assert fits is not None
-        fitting = ranks * largest_batch(
-            fits, micro_batch=BATCH_SIZES[0] if micro_batch == AUTO else _explicit_size(micro_batch)
+    batch_size = _batch_size(config, rows, ranks, fits)
+    micro_batch = _micro_batch(config, batch_size, ranks, fits)
+    positives, warmup_epochs, weight_decay = config.positives, config.warmup_epochs, config.weight_decay
+    if positives == AUTO:
+        positives = "video" if videos >= batch_size else "frame"
+        logger.info(
+            "--positives auto: two views of one %s are a positive pair (%d frames as of %.0f videos)",
+            *(positives, rows, videos),
         )
+    if warmup_epochs is None:
+        warmup_epochs = min(MAX_WARMUP_EPOCHS, WARMUP_FRACTION * config.epochs)
+    settings = TrainingSettings(
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        learning_rate=config.learning_rate or default_learning_rate(config.optimizer, batch_size),
+        weight_decay=default_weight_decay(config.optimizer) if weight_decay is None else weight_decay,
+        warmup_epochs=warmup_epochs,
+        positives=positives,
+        precision=config.precision,
+    )
+    logger.info(
+        "%s in %s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
+        *(config.optimizer, config.precision, batch_size),
+        *(settings.learning_rate, settings.warmup_epochs, settings.weight_decay),
+    )
+    return settings
+
+
+def _batch_size(config: PretrainConfig, rows: int, ranks: int, fits: FitsPredicate | None) -> int:
+    """Frames of a batch, of all ranks together; at most all rows.
+
+    Raises:
+        UserError: the ranks cannot share them.
+    """
+    if config.batch_size == AUTO:
+        assert fits is not None
+        micro_batch = BATCH_SIZES[0] if config.micro_batch == AUTO else _explicit_size(config.micro_batch)
+        fitting = ranks * largest_batch(fits, micro_batch=micro_batch)
         max_for_steps = max(BATCH_SIZES[0], rows // MIN_STEPS_PER_EPOCH)  # for an epoch to have its batches
-        chosen = max((n for n in BATCH_SIZES if n <= min(fitting, max_for_steps, rows)), default=rows)
-        chosen = chosen // ranks * ranks
+        size = max((n for n in BATCH_SIZES if n <= min(fitting, max_for_steps, rows)), default=rows)
+        size = size // ranks * ranks
         logger.info(
             "--batch-size auto: %d; %d fit in memory, and %d frames make %d such batches an epoch",
-            *(chosen, fitting, rows, rows // max(1, chosen)),
+            *(size, fitting, rows, rows // max(1, size)),
         )
     else:
-        chosen = int(batch_size)
-        if chosen % ranks:
+        size = int(config.batch_size)
+        if size % ranks:
             raise UserError(
-                f"--batch-size {chosen} cannot be shared by {ranks} processes; wanted a multiple of {ranks}"
+                f"--batch-size {size} cannot be shared by {ranks} processes; wanted a multiple of {ranks}"
             )
-        if chosen > rows:
-            chosen = rows // ranks * ranks
+        if size > rows:
+            size = rows // ranks * ranks
             logger.info(
                 "NOTICE --batch-size %s is more than the %d frames to pretrain on: %d is used",
-                *(batch_size, rows, chosen),
+                *(config.batch_size, rows, size),
             )
-    if chosen < 2 * ranks:
+    if size < 2 * ranks:
         raise UserError(f"{rows} frames to pretrain on are too few for {ranks} process(es)")
-    piece = _explicit_size(micro_batch)
-    if micro_batch == AUTO:
+    return size
+
+
+def _micro_batch(
+    config: PretrainConfig, batch_size: int, ranks: int, fits: FitsPredicate | None
+) -> int | None:
+    """Frames of a rank's batch that go through the network at once; None for all.
+
+    Raises:
+        UserError: not even they fit in memory.
+    """
+    size, per_rank = _explicit_size(config.micro_batch), batch_size // ranks
+    if config.micro_batch == AUTO:
         assert fits is not None
-        piece = largest_micro_batch(fits, chosen // ranks)
-    if piece and piece < chosen // ranks:
+        size = largest_micro_batch(fits, per_rank)
+    if size and size < per_rank:
         logger.info(
             "pieces of at most %d frames: BatchNorm's statistics are those of a piece; the negatives and the "
             "gradient are those of the whole batch",
-            piece,
+            size,
         )
-    if AUTO in (batch_size, micro_batch) and fits is not None and not fits(chosen // ranks, piece):
+    is_auto = AUTO in (config.batch_size, config.micro_batch)
+    if is_auto and fits is not None and not fits(per_rank, size):
         raise UserError(
-            f"not even {piece or chosen} frames at once fit into the memory that is free; use a smaller "
+            f"not even {size or batch_size} frames at once fit into the memory that is free; use a smaller "
             "--image-size"
         )
-    warmup = config.warmup_epochs
-    if warmup is None:
-        warmup = min(MAX_WARMUP_EPOCHS, WARMUP_FRACTION * config.epochs)
-    settings = TrainingSettings(
-        batch_size=chosen,
-        micro_batch=piece,
-        learning_rate=config.learning_rate or default_learning_rate(config.optimizer, chosen),
-        weight_decay=config.weight_decay
-        if config.weight_decay is not None
-        else default_weight_decay(config.optimizer),
-        warmup_epochs=warmup,
-        positives=("video" if videos >= chosen else "frame") if positives == AUTO else positives,
-        precision=config.precision,
-    )
-    if positives == AUTO:
-        logger.info(
-            "--positives auto: two views of one %s are a positive pair (%d frames as of %.0f videos)",
-            *(settings.positives, rows, videos),
-        )
-    logger.info(
-        "%s in %s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
-        *(
-            config.optimizer,
-            config.precision,
-            chosen,
-            settings.learning_rate,
-            settings.warmup_epochs,
-            settings.weight_decay,
-        ),
-    )
-    return settings
+    return size
 
 
 def _explicit_size(count: int | str | None) -> int | None:

@@ -114,7 +114,7 @@ def _check_model(path: Path, dataset: Dataset, device: str) -> None:
         reason = str(error).removeprefix(f"{path}: ")
         raise UserError(f"the run would end with a {path.name} that cannot be loaded: {reason}") from None
     frame = dataset.store.frames[dataset.labelled()[:1]]
-    answers = model.predict_squares(np.broadcast_to(frame, (1, 3, *frame.shape[2:])).copy())
-    for task, p in answers.probabilities.items():
+    predictions = model.predict_squares(np.broadcast_to(frame, (1, 3, *frame.shape[2:])).copy())
+    for task, p in predictions.probabilities.items():
         if not np.isfinite(p).all():
             raise RuntimeError(f"{path.name} gives no probabilities for {task}")

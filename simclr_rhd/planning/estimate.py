@@ -1,4 +1,4 @@
-"""The command `estimate`: what a run would take, without running it."""
+"""The command `estimate`: time, memory and disk of a run, without running it."""
 
 import json
 import logging
@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from simclr_rhd.config import Config
-from simclr_rhd.core import logs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
@@ -49,7 +48,7 @@ def estimate(
     load_dataset: Callable[[Config, RunContext], Dataset],
     stages: Stages,
 ) -> None:
-    """Log what a run would take; of data that are not decoded yet, from a sample.
+    """Log time, memory and disk of a run; of data that are not decoded yet, from a sample.
 
     Args:
         config: of the run; its precision is decided.
@@ -57,17 +56,17 @@ def estimate(
         load_dataset: reads the data.
         stages: of the dry run, for the memory that the later stages take.
     """
-    ahead = estimate_data(open_data(config), config)
+    data_estimate = estimate_data(open_data(config), config)
     with tempfile.TemporaryDirectory() as name:
-        known = _on_demo(config, name) if ahead else config
-        with logs.mute_logging() if ahead else nullcontext():
+        known = _on_demo(config, name) if data_estimate else config
+        with logs.mute_logging() if data_estimate else nullcontext():
             # where the list of unreadable frames, if they are too many, outlives this command
             run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
             work = workload_of(known, dataset)
             dry_run(known, dataset, replace(run, save_dir=Path(name)), stages)
-    if ahead:
-        work = _from_sample(ahead)
+    if data_estimate:
+        work = _from_sample(data_estimate)
     cost = measure(config, work, device)
     plan = make_plan(config, choose_settings(config, work, cost, device), work)
     figures = log_estimate(cost, plan, available_memory(device), device)
@@ -82,7 +81,7 @@ def _on_demo(config: Config, cache_dir: str) -> Config:
     return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=cache_dir, **default)
 
 
-def _from_sample(ahead: DataEstimate) -> Workload:
+def _from_sample(data: DataEstimate) -> Workload:
     """Log the amounts that a sample gives.
 
     Raises:
@@ -91,9 +90,9 @@ def _from_sample(ahead: DataEstimate) -> Workload:
     logger.info(
         "data, from a sample: %d files of %.2f GB to fetch and decode in about %s; about %d labelled "
         "and %d unlabelled frames, %.2f GB in --cache-dir",
-        *(ahead.files, ahead.bytes / 1e9, logs.format_duration(ahead.seconds), ahead.labelled),
-        *(ahead.rows + ahead.ssl_val, ahead.decoded / 1e9),
+        *(data.files, data.bytes / 1e9, logs.format_duration(data.seconds), data.labelled),
+        *(data.rows + data.ssl_val, data.decoded / 1e9),
     )
-    if min(ahead.rows, ahead.labelled) < 2:
+    if min(data.rows, data.labelled) < 2:
         raise UserError("the sample has too few readable frames for a run")
-    return Workload(ahead.rows, ahead.ssl_val, ahead.labelled, ahead.videos, ahead.grey, ahead.seconds)
+    return Workload(data.rows, data.ssl_val, data.labelled, data.videos, data.grey, data.seconds)

@@ -19,7 +19,8 @@ from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_re
 from simclr_rhd.planning.memory import available_memory, used_memory
 from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
 from simclr_rhd.planning.profiler import ProfileConfig
-from simclr_rhd.planning.run_estimate import Plan, StepCost
+from simclr_rhd.planning.run_estimate import Plan
+from simclr_rhd.planning.step_cost import StepCost, fits_by_model
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
@@ -175,7 +176,7 @@ def choose_settings(
     if device.type == "cuda":
         fits = profiler.fits_by_trying(_profile_config(config, work), device)
     elif cost:
-        fits = run_estimate.fits_by_model(cost, available_memory(device))
+        fits = fits_by_model(cost, available_memory(device))
     return resolve_settings(
         config, rows=work.rows, videos=work.videos, ranks=ranks.launched_world_size(), fits=fits
     )

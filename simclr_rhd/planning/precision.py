@@ -43,7 +43,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def can_use_bfloat16(device: torch.device, *, min_speedup: float = MIN_SPEEDUP_EXPLICIT) -> bool:
-    """Whether training in bfloat16 is at least `min_speedup` times as fast as in float32."""
+    """Return True if training in bfloat16 is at least `min_speedup` times as fast as in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bfloat16_speedup() >= min_speedup

@@ -1,96 +1,30 @@
-"""What a run will take, reckoned from measured steps: memory, time, the best batch.
-
-Notation: n pairs, in the network at once.
-"""
+"""Estimate of a run from measured steps: memory, time, disk."""
 
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.planning.step_cost import (
+    BATCH_SIZES,
+    StepCost,
+    fits_by_model,
+    largest_batch,
+    largest_micro_batch,
+)
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
 from simclr_rhd.ssl.batches import MAX_VAL_FRAMES
 from simclr_rhd.ssl.monitoring.validation import MAX_KNN_FRAMES
 from simclr_rhd.ssl.schedule import annealing_epochs
 
-BYTES_PER_SIMILARITY = 4 * 4  # of one similarity: a float32 in each of four tables
-MICRO_BATCH_OVERHEAD = 4 / 3  # of a step's time: the forward pass, a third of it, is done twice
-USABLE_MEMORY_FRACTION = 0.85  # of the available memory may be used
 OTHER_FILES_BYTES = 30 << 20  # of pictures, tables, report
 # of the later stages, as measured on two cores; against the pretraining they count for little
 HEADS_S_PER_FRAME_EPOCH, MAPS_S_PER_FRAME = 5e-5, 5e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
 METRICS_S, BASELINES_S_PER_FOLD, FIGURES_S = 5.0, 1.0, 7.0  # once; for the comparators of a fold; once
 MAPS_STARTUP_S = 12.0  # until t-SNE and UMAP are imported and compiled
 CHECKPOINTS_S_PER_EPOCH = 0.5  # for an epoch's checkpoints
-BATCH_SIZES = tuple(2**k for k in range(4, 13))  # sizes that 'auto' chooses from, and the table shows
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What steps were measured to take.
-
-    Attributes:
-        parameters: numbers in the model.
-        weights: bytes of the parameters and their gradients.
-        optimizer: bytes of its state.
-        fixed: bytes that a step of any size adds, weights, their average and optimizer among them.
-        per_pair: bytes for each pair in the network at once.
-        pair_s: seconds of a training step for each pair.
-        frame_s: seconds to extract a frame's features.
-        smaller: pixels of smaller views' sides, and the share of a step's time that theirs takes.
-    """
-
-    parameters: int
-    weights: int
-    optimizer: int
-    fixed: int
-    per_pair: int
-    pair_s: float
-    frame_s: float
-    smaller: Sequence[tuple[int, float]] = ()
-
-    def step_memory(self, batch: int, micro_batch: int | None = None) -> int:
-        """Bytes that steps add to the process."""
-        return (
-            self.fixed
-            + self.per_pair * min(batch, micro_batch or batch)
-            + BYTES_PER_SIMILARITY * (2 * batch) ** 2
-        )
-
-    def step_s(self, batch: int, micro_batch: int | None = None) -> float:
-        """Seconds of a step."""
-        return self.pair_s * batch * (MICRO_BATCH_OVERHEAD if micro_batch and micro_batch < batch else 1)
-
-
-FitsPredicate = Callable[[int, int | None], bool]
-
-
-def fits_by_model(cost: StepCost, free: int) -> FitsPredicate:
-    """Whether a batch, in pieces or not, fits into `free` bytes with a margin, by what was measured."""
-    return lambda batch, piece: cost.step_memory(batch, piece) <= USABLE_MEMORY_FRACTION * free
-
-
-def largest_batch(fits: FitsPredicate, *, micro_batch: int | None = None) -> int:
-    """The largest of `BATCH_SIZES` that fits, the smallest if none does."""
-    return _largest(lambda n: fits(n, micro_batch), BATCH_SIZES)
-
-
-def largest_micro_batch(fits: FitsPredicate, batch: int) -> int:
-    """The largest piece out of `BATCH_SIZES` in which a batch fits."""
-    return min(batch, _largest(lambda n: fits(batch, n), [n for n in BATCH_SIZES if n <= batch] or [batch]))
-
-
-def _largest(fits: Callable[[int], bool], sizes: Sequence[int]) -> int:
-    """The last size before the first that does not fit, at least the first one."""
-    largest = sizes[0]
-    for n in sizes:
-        if not fits(n):
-            break
-        largest = n
-    return largest
 
 
 @dataclass(frozen=True)
@@ -151,7 +85,7 @@ class Plan:
         return share * steps * step_s + cost.frame_s * frames + CHECKPOINTS_S_PER_EPOCH
 
     def share(self, cost: StepCost, size: int) -> float:
-        """What an epoch of views of this size takes of one of full size: as measured, else as their area."""
+        """Time of an epoch of views of this size to one of full size: as measured, else as their area."""
         return dict(cost.smaller).get(size, (size / max(self.sizes)) ** 2)
 
     def pretraining_s(self, cost: StepCost, *, max_epochs: int) -> float:
@@ -198,7 +132,7 @@ def estimate_record(cost: StepCost, plan: Plan, *, used: int) -> dict[str, Any]:
 
 
 def estimate_lines(cost: StepCost, plan: Plan, *, used: int, free: int) -> list[str]:
-    """What the run will take, for the log.
+    """Memory and time of the run, for the log.
 
     Args:
         cost: of the steps.
@@ -236,7 +170,7 @@ def estimate_lines(cost: StepCost, plan: Plan, *, used: int, free: int) -> list[
 
 
 def check_disk_space(save_dir: Path, needed_bytes: int) -> None:
-    """See that the disk has room for `needed_bytes`, those of the files that are replaced included.
+    """Check that the disk has room for `needed_bytes`, those of the files that are replaced included.
 
     Raises:
         UserError: it has not.

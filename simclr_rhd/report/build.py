@@ -23,8 +23,7 @@ from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
 from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_html
 from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.runs.context import RunContext
-from simclr_rhd.ssl.augment import strengths
-from simclr_rhd.ssl.config import ViewConfig
+from simclr_rhd.ssl.config import ViewConfig, strengths
 
 logger = logging.getLogger("simclr_rhd")
 

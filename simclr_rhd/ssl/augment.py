@@ -8,7 +8,6 @@ V = 2B views, s pixels of a view's side.
 """
 
 import math
-from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY, storage_size
-from simclr_rhd.ssl.config import ViewConfig
+from simclr_rhd.ssl.config import AugmentConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -38,31 +37,6 @@ VIEW_PARAMS = (
     "blur",
     "sigma",
 )
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How strong the views differ; what each means is told by `main.py --help`."""
-
-    crop_min: float
-    flip: float
-    jitter: float
-    grayscale: float
-    blur: float
-
-
-PRESETS = {  # of --augment
-    "light": AugmentConfig(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
-    "standard": AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
-    "strong": AugmentConfig(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
-    "simclr": AugmentConfig(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
-}
-
-
-def strengths(config: ViewConfig) -> AugmentConfig:
-    """How strong the views differ: a preset, and what the flags change of it."""
-    changes = {field.name: getattr(config, field.name) for field in fields(AugmentConfig)}
-    return replace(PRESETS[config.augment], **{name: x for name, x in changes.items() if x is not None})
 
 
 def sample_view_params(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
@@ -149,15 +123,21 @@ def eval_view(frames: Tensor, *, size: int) -> Tensor:
     return normalise(F.interpolate(x, size=(size, size), mode="bilinear", antialias=True))
 
 
+def imagenet_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation of each channel, both (1, 3, 1, 1)."""
+    mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean, std
+
+
 def normalise(x: Tensor) -> Tensor:
     """(B, 1 or 3, s, s) in [0, 1] -> (B, 3, s, s), channels last, with ImageNet's mean and deviation."""
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = imagenet_statistics(x.device)
     return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def to_uint8(views: Tensor) -> np.ndarray:
-    """Undo `normalise`, to be looked at: (B, 3, s, s) -> (B, s, s, 3) uint8."""
-    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    """Undo `normalise`, for pictures: (B, 3, s, s) -> (B, s, s, 3) uint8."""
+    mean, std = imagenet_statistics(views.device)
     x = (views * std + mean).mul(255).round().clamp(0, 255)
     return x.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy()
 

@@ -1,6 +1,6 @@
 """The knobs of pretraining: views, loss, optimizer, course, stopping."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from simclr_rhd.core.config import (
     AUTO,
@@ -55,6 +55,31 @@ class ViewConfig(CommonConfig):
         None, "probability of removing colour, never for Doppler frames", check=SHARE
     )
     blur: float | None = flag(None, "probability of a Gaussian blur", check=SHARE)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Strengths of the random views; `main.py --help` explains each."""
+
+    crop_min: float
+    flip: float
+    jitter: float
+    grayscale: float
+    blur: float
+
+
+PRESETS = {  # of --augment
+    "light": AugmentConfig(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
+    "standard": AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
+    "strong": AugmentConfig(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
+    "simclr": AugmentConfig(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
+}
+
+
+def strengths(config: ViewConfig) -> AugmentConfig:
+    """The strengths of the views: a preset, and what the flags change of it."""
+    changes = {field.name: getattr(config, field.name) for field in fields(AugmentConfig)}
+    return replace(PRESETS[config.augment], **{name: x for name, x in changes.items() if x is not None})
 
 
 @dataclass(frozen=True)

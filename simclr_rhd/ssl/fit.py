@@ -58,13 +58,13 @@ def fit(
     on_epoch: Callable[[list[EpochRecord]], None],
     on_checkpoint: Callable[[], None] = lambda: None,
 ) -> list[EpochRecord]:
-    """Pretrain until the monitored figure stops getting better, then anneal; the epochs are an upper bound.
+    """Pretrain until the monitored figure stops getting better, then anneal; one record per epoch.
 
     While views are not of full size yet, a figure that stops getting better ends the stage, not the run. With
     views of full size it begins the annealing: the learning rate falls to 0 over a fifth as many epochs as
-    were done. A run that uses all its epochs anneals in the last of them. Each epoch of the annealing is kept
-    in place of the one before, the last one at the end: the rate's fall brings what a disease is told by
-    (`benchmarks/RECIPE.md`).
+    were done. A run that uses all its epochs, the upper bound, anneals in the last of them. Each epoch of the
+    annealing is kept in place of the one before, the last one at the end: the rate's fall brings what a
+    disease is recognised by (`benchmarks/RECIPE.md`).
 
     The averaged weights of the best epoch go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after
     each epoch, within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
@@ -76,9 +76,6 @@ def fit(
         save_dir: where the checkpoints are.
         on_epoch: called with the history after each epoch, once its state is saved.
         on_checkpoint: called by the leader after each save, but for the last one of a process that must end.
-
-    Returns:
-        One record per epoch.
 
     Raises:
         UserError: the loss is not finite.
@@ -211,7 +208,7 @@ def load_best(model: SimCLR, path: Path) -> int:
 
 @contextmanager
 def _translate_state_errors(name: str) -> Iterator[None]:
-    """Say in one sentence that a file's values do not fit.
+    """Turn errors of a file's values that do not fit into one sentence.
 
     Raises:
         UserError: what is inside finds them missing, or of another kind.

@@ -66,7 +66,7 @@ def nt_xent(
 
 
 def n_logits(videos: np.ndarray | None, n_pairs: int) -> np.ndarray:
-    """How many rows each pair's rows choose among, the positive and the negatives: (N,) int64.
+    """Number of rows that each pair's rows choose among, the positive and the negatives: (N,) int64.
 
     Args:
         videos: (N,) as of `nt_xent`; None where all others are negatives.

@@ -192,7 +192,7 @@ class EMA(Generic[Model]):
                 average.copy_(x)
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs."""
+        """The average and its steps, for `load_state`."""
         return {"steps": self.steps, "model": self.model.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:

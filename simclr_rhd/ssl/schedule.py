@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 
 
 def annealing_epochs(before: int) -> int:
-    """How many epochs the learning rate takes to fall to 0 after so many epochs."""
+    """Number of epochs in which the learning rate falls to 0, after so many epochs."""
     return max(1, math.ceil(ANNEALING_FRACTION * before))
 
 
@@ -73,7 +73,7 @@ def sizes_of(config: ViewConfig) -> tuple[int, ...]:
 
 
 def first_stage_epochs(sizes: Sequence[int], epochs: int) -> int:
-    """How many of so many epochs have the first of these sizes, if each size is given the same time by area.
+    """Number of epochs, of so many, with the first of these sizes, if all sizes have the same time by area.
 
     The last one has an epoch, whatever else has none.
     """
@@ -128,7 +128,7 @@ class Schedule:
         return sum(self.annealing) if self.annealing else self.epochs
 
     def is_finished(self) -> bool:
-        """Whether all epochs are done, or those of the annealing."""
+        """Return True once all epochs are done, or those of the annealing."""
         return self.epochs_done >= self.last_epoch
 
     def improves(self, value: float, min_improvement: float) -> bool:
@@ -151,7 +151,7 @@ class Schedule:
             self._start_annealing()
 
     def state(self) -> dict[str, Any]:
-        """What `load_state` needs, in JSON types."""
+        """The position, in JSON types, for `load_state`."""
         return {
             "best": self.best,
             "stale": self.epochs_without_improvement,

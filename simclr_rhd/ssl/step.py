@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
-from simclr_rhd.ssl.augment import strengths, two_views
+from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch
-from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings, strengths
 from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.loss import nt_xent
 
@@ -25,7 +25,7 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 class Step:
-    """What is done with a batch.
+    """The gradients of a batch.
 
     In pieces (gradient caching, Gao et al. 2021) the embeddings of all pieces are computed without keeping
     what the backward pass needs, then the loss and its gradient at the embeddings, then each piece once more
@@ -164,7 +164,7 @@ class PendingLoss:
 
 
 class NonFiniteError(Exception):
-    """What was computed from some frames is not finite.
+    """A value computed from some frames is not finite.
 
     Args:
         rows: (B,) the frames.

@@ -230,7 +230,7 @@ class Trainer:
         return epoch_batches(self.data.rows, self.settings.batch_size, seed=self.config.seed, epoch=epoch)
 
     def n_logits(self, rows: np.ndarray) -> np.ndarray:
-        """How many rows of a batch each of its rows chooses among: (B,) int64."""
+        """Number of rows of a batch that each of its rows chooses among: (B,) int64."""
         return n_logits(self.data.videos[rows] if self.step.mask_same_video else None, len(rows))
 
     def load_batches(

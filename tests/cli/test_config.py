@@ -8,7 +8,7 @@ import pytest
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
-from simclr_rhd.ssl.augment import AugmentConfig
+from simclr_rhd.ssl.config import AugmentConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

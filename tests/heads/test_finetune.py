@@ -18,7 +18,8 @@ from simclr_rhd.heads.losses import HeadTargets
 from simclr_rhd.heads.model import predict
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.runs.checkpoint import digest
-from simclr_rhd.ssl.augment import PRESETS, eval_view, sample_view_params, two_views
+from simclr_rhd.ssl.augment import eval_view, sample_view_params, two_views
+from simclr_rhd.ssl.config import PRESETS
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.encoder.model import build
 

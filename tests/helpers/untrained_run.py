@@ -19,6 +19,7 @@ from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 SIZE = 32
 
@@ -105,5 +106,6 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
         for epoch in (1, 2, 3)
     ]
     model = build("random", seed=0)
-    conclude_run(config, dataset, [model], history, RunContext(save_dir, torch.device("cpu"), record))
+    run = RunContext(save_dir, torch.device("cpu"), record)
+    conclude_run(config, dataset, PretrainedEncoders(model.encoder), history, run)
     return 0

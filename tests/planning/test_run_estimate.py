@@ -17,9 +17,11 @@ from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER,
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning import run_estimate as costs
+from simclr_rhd.planning import step_cost
 from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
-from simclr_rhd.planning.run_estimate import Plan, StepCost
+from simclr_rhd.planning.run_estimate import Plan
+from simclr_rhd.planning.step_cost import StepCost
 from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
 
@@ -48,7 +50,7 @@ PLAN = Plan(
 
 def settled(*, rows=10_000, videos=200, ranks=1, fits=None, **knobs):
     config = PretrainConfig(**{"epochs": 300, "precision": "float32"} | knobs)
-    fits = fits or costs.fits_by_model(COST, 4 << 30)
+    fits = fits or step_cost.fits_by_model(COST, 4 << 30)
     return resolve_settings(config, rows=rows, videos=videos, ranks=ranks, fits=fits)
 
 
@@ -58,16 +60,16 @@ def test_memory_grows_with_what_is_in_the_network_at_once_and_with_the_similarit
 
 
 def test_the_largest_batch_fits_and_the_next_one_does_not():
-    fits = costs.fits_by_model(COST, 4 << 30)
-    n = costs.largest_batch(fits)
-    assert COST.step_memory(n) <= costs.USABLE_MEMORY_FRACTION * (4 << 30) < COST.step_memory(2 * n)
-    piece = costs.largest_micro_batch(fits, 4096)
+    fits = step_cost.fits_by_model(COST, 4 << 30)
+    n = step_cost.largest_batch(fits)
+    assert COST.step_memory(n) <= step_cost.USABLE_MEMORY_FRACTION * (4 << 30) < COST.step_memory(2 * n)
+    piece = step_cost.largest_micro_batch(fits, 4096)
     assert (
         COST.step_memory(4096, piece)
-        <= costs.USABLE_MEMORY_FRACTION * (4 << 30)
+        <= step_cost.USABLE_MEMORY_FRACTION * (4 << 30)
         < COST.step_memory(4096, 2 * piece)
     )
-    assert costs.largest_batch(costs.fits_by_model(COST, 0)) == 16
+    assert step_cost.largest_batch(step_cost.fits_by_model(COST, 0)) == 16
 
 
 def test_times_add_up():
@@ -100,7 +102,7 @@ def test_what_does_not_fit_is_said_with_what_does():
     nothing = costs.estimate_lines(COST, PLAN, used=1 << 30, free=1 << 20)
     assert nothing[-1].endswith("what fits: a smaller --image-size")
     with pytest.raises(UserError, match="not even 16 frames"):
-        settled(batch_size="auto", fits=costs.fits_by_model(COST, 1 << 20))
+        settled(batch_size="auto", fits=step_cost.fits_by_model(COST, 1 << 20))
     assert not any(
         line.startswith("WARNING") for line in costs.estimate_lines(COST, PLAN, used=0, free=8 << 30)
     )
@@ -161,7 +163,7 @@ def test_auto_takes_the_largest_batch_that_fits_and_leaves_an_epoch_its_batches(
     assert (
         settled(batch_size="auto").batch_size
         == 128
-        == costs.largest_batch(costs.fits_by_model(COST, 4 << 30))
+        == step_cost.largest_batch(step_cost.fits_by_model(COST, 4 << 30))
     )
     assert settled(batch_size="auto", rows=700).batch_size == 32, "700 frames are 20 batches of 35"
     assert settled(batch_size="auto", rows=11).batch_size == 11

@@ -8,13 +8,13 @@ from simclr_rhd.ssl.augment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     VIEW_PARAMS,
-    AugmentConfig,
     eval_view,
     normalise,
     random_views,
     sample_view_params,
     two_views,
 )
+from simclr_rhd.ssl.config import AugmentConfig
 
 DEFAULT = AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)
 OFF = AugmentConfig(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)

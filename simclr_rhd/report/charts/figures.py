@@ -18,7 +18,8 @@ from simclr_rhd.report.charts import tasks as plots_tasks
 from simclr_rhd.report.charts.confusion import plot_confusion, plot_lesions
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.wording import method_name
-from simclr_rhd.ssl.augment import AugmentConfig, eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.augment import eval_view, sample_view_params, to_uint8, two_views
+from simclr_rhd.ssl.config import AugmentConfig
 
 N_VIEWS = 16  # of one frame, to be looked at
 

@@ -28,14 +28,14 @@ NATIVE, IM2COL, DENSE = "native", "im2col", "dense"
 
 
 class Algorithms(NamedTuple):
-    """How the output and the two gradients of a convolution are computed."""
+    """Algorithms for the output and for the two gradients of a convolution."""
 
     forward: str
     backward: str
 
 
 class Shape(NamedTuple):
-    """What a convolution's algorithm depends on: H, W, P, Q, k."""
+    """Shapes that decide a convolution's algorithm: H, W, P, Q, k."""
 
     height: int
     width: int

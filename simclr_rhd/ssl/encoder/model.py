@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
+from simclr_rhd.ssl.augment import imagenet_statistics
 from simclr_rhd.ssl.encoder.convolution import use_small_map_convolutions
 
 LAYOUT_GRID = 6  # fields across and down in which a frame's brightness is described
@@ -44,7 +44,7 @@ class SimCLR(nn.Module):
 
 
 def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
-    """What a ResNet makes of views, and what they are like on the way.
+    """Features of views, and statistics of the layers before them for out-of-distribution detection.
 
     Args:
         encoder: torchvision's ResNet-18 with its last layer taken away, or the same with norms folded in.
@@ -61,7 +61,7 @@ def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tenso
     texture = torch.cat([mean_of, (square_of - mean_of**2).clamp(min=0).sqrt()], dim=1)
     x = net.maxpool(net.relu(first))
     x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
-    mean, std = (torch.tensor(v, device=views.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = imagenet_statistics(views.device)
     levels = ((views.float() * std + mean) * 255).mean(dim=1)  # (B, s, s)
     fields = _pooling_matrix(views.shape[-1]).to(views.device)
     layout = (fields @ levels @ fields.T).clamp(min=0).log1p().flatten(1)
@@ -150,7 +150,7 @@ def _checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str,
 
 
 def imagenet_weights_cached() -> bool:
-    """Whether torchvision's weights are on this machine, so that nothing must be fetched."""
+    """Return True if torchvision's weights are on this machine, so that nothing must be fetched."""
     url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
     return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file()
 

@@ -49,7 +49,7 @@ def collapse_warnings(record: EpochRecord, *, dim: int) -> list[str]:
 
 def _loss_warnings(values: Mapping[str, float | None]) -> list[str]:
     loss, uniform, ideal = (values[key] for key in ("loss", "uniform", "perfect"))
-    held_out, held_out_uniform = values["val_loss"], values["val_uniform"]
+    val_loss, val_uniform = values["val_loss"], values["val_uniform"]
     if loss is None or not uniform:
         return []
     if loss > (1 - NO_PROGRESS_FRACTION) * uniform:
@@ -63,11 +63,11 @@ def _loss_warnings(values: Mapping[str, float | None]) -> list[str]:
             "Try a lower --temperature, another --learning-rate, or milder views (higher --crop-min, "
             "lower --jitter)."
         ]
-    if loss > (1 - CLEAR_PROGRESS_FRACTION) * uniform or held_out is None or not held_out_uniform:
+    if loss > (1 - CLEAR_PROGRESS_FRACTION) * uniform or val_loss is None or not val_uniform:
         return []
-    if held_out > (1 - NO_PROGRESS_FRACTION) * held_out_uniform:
+    if val_loss > (1 - NO_PROGRESS_FRACTION) * val_uniform:
         return [
-            f"held-out loss {held_out:.3f}: that of no knowledge ({held_out_uniform:.3f}), though the "
+            f"held-out loss {val_loss:.3f}: that of no knowledge ({val_uniform:.3f}), though the "
             f"training loss has fallen to {loss:.3f}: what is learnt does not carry over to other groups. "
             "Try more data, or stronger views (lower --crop-min, higher --jitter)."
         ]

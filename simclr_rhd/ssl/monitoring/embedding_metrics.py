@@ -57,7 +57,7 @@ def uniformity(z: Tensor) -> float:
 
 
 def effective_rank(z: Tensor) -> float:
-    """How many directions the embeddings use (RankMe, Garrido et al. 2023; Roy & Vetterli 2007).
+    """Number of directions that the embeddings use (RankMe, Garrido et al. 2023; Roy & Vetterli 2007).
 
     The exponential of the entropy of the singular values, divided by their sum. RankMe adds 1e-7 to each
     against the logarithm of 0; here 0 log 0 is 0. Neither centred nor normalised, as there.
