@@ -138,7 +138,8 @@ def _read_history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[CurveKey, 
             raise UserError(
                 f"{path}: line {number} is cut off, or no JSON ({error}); {RECOVERY_ADVICE}"
             ) from None
-        phase, epoch = row.text("phase"), row.count("epoch", 1)
+        phase = row.text("phase")
+        epoch = row.count("epoch", 0 if phase == "finetune" else 1)  # 0: before any fine-tuning
         values: dict[CurveKey, float | None] = {}
         if phase == "simclr":
             values = {(name, ""): row.number(name) for name in EPOCH_MEASURES}

@@ -286,6 +286,15 @@ def test_equal_runs_are_said_to_be_equal(tmp_path):
     assert "the same frames and labels as of a" in text
 
 
+def test_a_fine_tuned_run_whose_history_has_an_epoch_0_is_read(tmp_path):
+    folder = save(tmp_path / "a", cohort())
+    with (folder / "history.jsonl").open("a") as stream:
+        stream.write(
+            '{"phase": "finetune", "epoch": 0, "loss": null, "val_loss": 0.5, "best": true, "way": 1}\n'
+        )
+    assert list(read_run(folder).curves["loss", ""]) == [1, 2, 3]
+
+
 def test_leaky_and_synthetic_runs_are_alarms(tmp_path):
     of = cohort()
     first, other = save(tmp_path / "a", of), save(tmp_path / "b", of, leaky=True)
