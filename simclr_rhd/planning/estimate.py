@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from simclr_rhd.config import Config
+from simclr_rhd.core import logs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
