@@ -59,11 +59,6 @@ def _is_below_data(text: str) -> bool:
 BELOW_DATA = Check(_is_below_data, "a path below --data")
 
 
-def is_local_or_bucket(text: str) -> bool:
-    """Return True for a path of this machine and for gs://BUCKET[/PREFIX]."""
-    return text != "" and ("://" not in text or text.startswith("gs://"))
-
-
 def count_or_auto(text: str) -> int | str:
     """A whole number, or 'auto'."""
     return AUTO if text == AUTO else int(text)

@@ -12,9 +12,9 @@ from simclr_rhd.core.config import (
     CommonConfig,
     at_least,
     flag,
-    is_local_or_bucket,
 )
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.data.sources.remote import is_local_or_remote
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DataConfig(CommonConfig):
         "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
         "the environment variable SIMCLR_RHD_DATA sets another default",
         environment="SIMCLR_RHD_DATA",
-        check=Check(is_local_or_bucket, "'demo', a folder, or gs://BUCKET[/PREFIX]"),
+        check=Check(is_local_or_remote, "'demo', a folder, or gs://BUCKET[/PREFIX]"),
     )
     labelled_prefix: str = flag(
         "supervised/annotated-final", "labelled frames, below --data", check=BELOW_DATA

@@ -20,6 +20,7 @@ from simclr_rhd.data.labels.table import (
 )
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.folder import open_path, open_source
+from simclr_rhd.data.sources.remote import scheme_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -66,7 +67,7 @@ def find_inputs(
 
 
 def _identity(path: str) -> str:
-    return path if path.startswith("gs://") else os.path.realpath(path)
+    return path if scheme_of(path) else os.path.realpath(path)
 
 
 def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None) -> InputFiles:

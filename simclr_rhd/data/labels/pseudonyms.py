@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from simclr_rhd.data.sources.remote import SCHEMES
+
 FIRST_DATA_LINE = 2  # of split.csv; its header is line 1
 MIN_IDENTIFIER_CHARS = 4  # characters of an identifier that stands nowhere by chance
 PATH_FLAGS = ("data", "save_dir", "cache_dir", "init")  # flags
@@ -142,7 +144,7 @@ def _redact_paths(value: Any, places: Mapping[str, str]) -> Any:
     for place, name in places.items():
         if text.rstrip("/") == place:
             return flag + equals + name
-        if place.startswith(("/", "gs://")):
+        if place.startswith(("/", *SCHEMES)):
             text = text.replace(place, name)
     if text.startswith(("/", "~", "../")):  # of another flag
         text = ".../" + PurePosixPath(text).name

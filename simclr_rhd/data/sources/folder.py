@@ -14,6 +14,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.data.decoding.file_types import file_type
 from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
+from simclr_rhd.data.sources.remote import open_remote, scheme_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -40,10 +41,10 @@ def open_source(
     """
     if data == "demo":
         return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)")
-    if data.startswith("gs://"):
-        from simclr_rhd.data.sources.gcs import Bucket
-
-        return Bucket(data, cache_dir=cache_dir, offline=offline, billing_project=billing_project)
+    if scheme_of(data):
+        return open_remote(
+            data, cache_dir=cache_dir, offline=offline, flag="--data", billing_project=billing_project
+        )
     return Folder(Path(data).expanduser(), location=data)
 
 
@@ -61,16 +62,14 @@ def open_path(
     Raises:
         UserError: there is no such thing, or nothing in it.
     """
-    if path.startswith("gs://"):
-        from simclr_rhd.data.sources.gcs import Bucket
-
-        name, _, key = path.removeprefix("gs://").partition("/")
-        bucket = Bucket(
-            f"gs://{name}", flag="", cache_dir=cache_dir, offline=offline, billing_project=billing_project
+    if scheme := scheme_of(path):
+        name, _, key = path.removeprefix(scheme).partition("/")
+        bucket = open_remote(
+            scheme + name, cache_dir=cache_dir, offline=offline, flag="", billing_project=billing_project
         )
         is_file = bool(PurePosixPath(key).suffix and file_type(key) and not key.endswith("/"))
         entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
-        return bucket, entries, f"gs://{name}/"
+        return bucket, entries, f"{scheme}{name}/"
     place = Path(path).expanduser()
     if place.is_dir():
         folder = Folder(place, location=path)

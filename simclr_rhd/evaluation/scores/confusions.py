@@ -3,12 +3,35 @@
 Notation: n samples, C classes, C' of them that count, K degrees of a scale, G groups, R matrices.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from simclr_rhd.evaluation.scores.records import AVERAGED_METRICS
 from simclr_rhd.evaluation.scores.samples import Samples
+
+
+class ConfusionMetric(NamedTuple):
+    """A score of a whole confusion matrix.
+
+    Attributes:
+        compute: (R, C, C) matrices, true by predicted -> (R,); NaN where it is not defined.
+        lowest: the least that it can be; the most is 1.
+    """
+
+    compute: Callable[[np.ndarray], np.ndarray]
+    lowest: float = 0.0
+
+
+def accuracy(confusions: np.ndarray) -> np.ndarray:
+    """Share of the samples whose class is predicted, (R, C, C) -> (R,)."""
+    share: np.ndarray = np.trace(confusions, axis1=1, axis2=2) / confusions.sum(axis=(1, 2))
+    return share
+
+
+# Each stands in `metrics.json` under its name, which `records.AVERAGE_METRICS` lists, too.
+CONFUSION_METRICS = {"accuracy": ConfusionMetric(accuracy)}
 
 
 def group_confusions(

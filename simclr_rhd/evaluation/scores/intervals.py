@@ -9,6 +9,7 @@ import numpy as np
 
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts, resample_sums
 from simclr_rhd.evaluation.scores.confusions import (
+    CONFUSION_METRICS,
     average_over_classes,
     class_metrics,
     cohen_kappa,
@@ -71,7 +72,8 @@ def _non_proportion_ranges(true: np.ndarray, ordered: Sequence[int]) -> dict[str
     """{average that is no proportion: the ends of its scale}."""
     degrees = np.array([list(ordered).index(number) for number in true[np.isin(true, ordered)]])
     worst_weight = max(1, len(ordered) - 1) ** 2
-    return {
+    signed = {name: (of.lowest, 1.0) for name, of in CONFUSION_METRICS.items() if of.lowest < 0}
+    return signed | {
         "brier": (0.0, 2.0),
         "ece": (0.0, 1.0),
         "kappa": (_min_kappa(true, worst_weight=1), 1.0),
@@ -118,7 +120,7 @@ def resample_metrics(
     figures["auroc"], figures["average_precision"] = np.array(areas).transpose(1, 2, 0)
     averages = average_over_classes(figures, confusions.sum(axis=2)[:, present])
     averages["balanced_accuracy"] = averages["recall_macro"]
-    averages["accuracy"] = np.trace(confusions, axis1=1, axis2=2) / size
+    averages |= {name: of.compute(confusions) for name, of in CONFUSION_METRICS.items()}
     averages["kappa"] = cohen_kappa(confusions)
     if ordered:
         on_scale, ordinal = np.isin(true, ordered), ordinal_predictions(true, samples.predicted, ordered)

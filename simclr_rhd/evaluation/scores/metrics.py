@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from simclr_rhd.evaluation.scores.confusions import (
+    CONFUSION_METRICS,
     average_over_classes,
     class_metrics,
     ordinal_predictions,
@@ -143,8 +144,8 @@ def _point_estimates(
     figures["average_precision"] = average_precision_score(is_class, probabilities, average=None)
     support = confusion[0].sum(axis=1)[present]
     averages = {name: float(value) for name, value in average_over_classes(figures, support).items()}
+    averages |= {name: float(of.compute(confusion)[0]) for name, of in CONFUSION_METRICS.items()}
     return figures, averages | {
-        "accuracy": np.trace(confusion[0]) / len(true),
         "balanced_accuracy": averages["recall_macro"],
         "kappa": cohen_kappa_score(true, predicted),
         "quadratic_kappa": _quadratic_kappa(true, predicted, ordered),

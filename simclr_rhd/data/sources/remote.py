@@ -1,0 +1,37 @@
+"""Places that are not folders of this machine: which there are, and what opens them."""
+
+from pathlib import Path
+
+from simclr_rhd.data.sources.base import Source
+
+SCHEMES = ("gs://",)  # the beginnings of their names
+
+
+def scheme_of(place: str) -> str:
+    """The scheme of a remote place, "" for one of this machine."""
+    return next((scheme for scheme in SCHEMES if place.startswith(scheme)), "")
+
+
+def is_local_or_remote(place: str) -> bool:
+    """Return True for a path of this machine and for a place of a known scheme."""
+    return place != "" and ("://" not in place or scheme_of(place) != "")
+
+
+def open_remote(
+    location: str, *, cache_dir: Path, offline: bool, flag: str, billing_project: str | None
+) -> Source:
+    """The source of a remote place; its client is imported only here.
+
+    Args:
+        location: with its scheme.
+        cache_dir: where fetched files are kept.
+        offline: use what is kept, without the network.
+        flag: that named the place, for errors.
+        billing_project: pays for a bucket whose requesters pay.
+
+    Raises:
+        UserError: there is no such place, or it cannot be opened.
+    """
+    from simclr_rhd.data.sources.gcs import Bucket
+
+    return Bucket(location, cache_dir=cache_dir, offline=offline, flag=flag, billing_project=billing_project)
