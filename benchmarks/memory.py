@@ -16,7 +16,7 @@ import sys, time, torch, numpy as np
 sys.path.insert(0, {root!r})
 from simclr_rhd.core import device as runtime
 from simclr_rhd.planning import profiler as probe
-from simclr_rhd.planning.memory import peak_memory
+from simclr_rhd.planning.process_memory import peak_memory
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import make_optimizer

@@ -20,7 +20,7 @@ from simclr_rhd.core.config import AUTO
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning import profiler as probe
 from simclr_rhd.planning.auto_settings import resolve_settings
-from simclr_rhd.planning.memory import available_memory, used_memory
+from simclr_rhd.planning.process_memory import available_memory, used_memory
 from simclr_rhd.planning.step_cost import BYTES_PER_SIMILARITY, fits_by_model
 from simclr_rhd.ssl.augment import two_views
 from simclr_rhd.ssl.batches import Batch

@@ -17,7 +17,6 @@ from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import DataEstimate, estimate_data, open_data
 from simclr_rhd.planning.dry_run import Stages, dry_run
-from simclr_rhd.planning.memory import available_memory
 from simclr_rhd.planning.plan import (
     Workload,
     choose_settings,
@@ -27,6 +26,7 @@ from simclr_rhd.planning.plan import (
     measure,
     workload_of,
 )
+from simclr_rhd.planning.process_memory import available_memory
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
 

@@ -16,8 +16,8 @@ from simclr_rhd.evaluation.label_efficiency import n_repeats
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS
 from simclr_rhd.planning import profiler, run_estimate
 from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_record
-from simclr_rhd.planning.memory import available_memory, used_memory
 from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
+from simclr_rhd.planning.process_memory import available_memory, used_memory
 from simclr_rhd.planning.profiler import ProfileConfig
 from simclr_rhd.planning.run_estimate import Plan
 from simclr_rhd.planning.step_cost import StepCost, fits_by_model

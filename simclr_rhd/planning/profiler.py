@@ -22,7 +22,7 @@ import torch
 from simclr_rhd.core.device import make_deterministic
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.planning.memory import peak_memory
+from simclr_rhd.planning.process_memory import peak_memory
 from simclr_rhd.planning.step_cost import USABLE_MEMORY_FRACTION, FitsPredicate, StepCost
 from simclr_rhd.ssl.augment import sample_view_params
 from simclr_rhd.ssl.batches import Batch
