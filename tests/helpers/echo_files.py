@@ -5,6 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from simclr_rhd.data.decoding.decode import decode_file
+from simclr_rhd.data.decoding.image import letterbox
+
+SALT = b"salt"
 PATIENT_NAME, PATIENT_ID = "Secretname^Person", "SECRET-4711"
 
 
@@ -90,3 +94,14 @@ def dicom_dataset(pixels, photometric="RGB", *, bits=8, region=None, frames=1, s
 
 def save_dicom(dataset, path):
     dataset.save_as(path, enforce_file_format=True)
+
+
+def decode(path, *, side=48, most=None):
+    """The decoded frames of a file."""
+    return decode_file(path, path.name, side=side, max_frames=most, salt=SALT)
+
+
+def assert_same_pixels(stored, rgb, tolerance=0):
+    """Compare a stored frame with a picture that is brought to its size."""
+    difference = np.abs(stored.pixels.astype(int) - letterbox(rgb, stored.pixels.shape[-1]).astype(int))
+    assert difference.mean() <= tolerance, difference.mean()
