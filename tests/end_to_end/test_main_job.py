@@ -176,6 +176,7 @@ def test_the_first_loss_is_the_one_it_always_was(done):
     assert history[0]["loss"] < math.log(63) + 0.1
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_metrics_and_weights(done, cache, tmp_path):
     assert main.main(arguments(cache, tmp_path / "again", "--no-figures", "--no-rehearsal")) == 0
     assert not list((tmp_path / "again").glob("*.png"))

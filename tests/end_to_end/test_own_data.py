@@ -145,6 +145,7 @@ def test_overwrite_destroys_nothing_before_the_new_run_is_possible(data, tmp_pat
     assert str(places[0] / "rejected.csv") in capfd.readouterr().err and (places[0] / "rejected.csv").exists()
 
 
+@pytest.mark.slow
 def test_pictures_that_were_left_out_are_drawn_by_the_same_command_without_the_flag(
     data, tmp_path, monkeypatch
 ):

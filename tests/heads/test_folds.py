@@ -156,12 +156,11 @@ def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_pa
     assert "--seed was 42, is 7" in refusal and "keep its pretraining" not in refusal
 
 
-def test_weights_of_unknown_past_are_told(cache, tmp_path):
-    assert run(cache, tmp_path / "one", "--demo-patients", "12", "--no-figures") == 0
-    start = str(tmp_path / "one" / "simclr_best.pt")
+def test_weights_of_unknown_past_are_told(everything, cache, tmp_path):
+    start = str(everything[0] / "simclr_best.pt")
     more = ["--demo-patients", "12", "--no-figures", "--folds", "3", "--init", start]
-    assert run(cache, tmp_path / "two", *more) == 0
-    metrics = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    assert run(cache, tmp_path, *more) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["split"]["pretraining"].endswith("what those have seen is not known here")
 
 

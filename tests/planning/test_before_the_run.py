@@ -21,18 +21,6 @@ def arguments(cache, save_dir, *more):
     return [*SMALL, "--cache-dir", str(cache), "--save-dir", str(save_dir), *more]
 
 
-def test_a_picture_that_cannot_be_drawn_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
-    def broken(*_, **__):
-        raise RuntimeError("no such font")
-
-    monkeypatch.setattr(plots_pretraining, "plot_simclr_loss", broken)
-    assert main.main(arguments(cache, tmp_path)) == 1
-    said = capfd.readouterr()
-    assert "the dress rehearsal failed" in said.err and "no such font" in said.err
-    assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
-    assert not list(tmp_path.glob(".rehearsal*")), "nothing of it is left"
-
-
 def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
     save = classifier.save
 
@@ -110,24 +98,35 @@ def test_a_missing_tensorboard_is_named_at_once(cache, tmp_path, monkeypatch, ca
     assert "pip install tensorboard" in said.err and "epoch 1/1" not in said.out
 
 
-def test_what_cannot_be_run_does_not_destroy_the_run_before_it(cache, tmp_path, monkeypatch):
-    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"}
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory):
+    """The folder of a run that began where a killed rehearsal and an older run had left something."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / ".rehearsal-abc").mkdir()
+    (folder / ".rehearsal-abc" / "model.pt").touch()
+    (folder / "tensorboard").mkdir()
+    assert main.main(arguments(cache, folder, "--no-figures", "--no-rehearsal")) == 0
+    return folder
+
+
+def test_what_a_killed_rehearsal_left_is_removed(finished):
+    assert not (finished / ".rehearsal-abc").exists() and not (finished / "tensorboard").exists()
+
+
+def test_a_picture_that_cannot_be_drawn_stops_the_run_and_leaves_the_one_before_it(
+    finished, cache, monkeypatch, capfd
+):
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.name != ".lock"}
 
     def broken(*_, **__):
         raise RuntimeError("no such font")
 
     monkeypatch.setattr(plots_pretraining, "plot_simclr_loss", broken)
-    assert main.main(arguments(cache, tmp_path, "--overwrite")) == 1
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != ".lock"} == before
-
-
-def test_what_a_killed_rehearsal_left_is_removed(cache, tmp_path):
-    (tmp_path / ".rehearsal-abc").mkdir()
-    (tmp_path / ".rehearsal-abc" / "model.pt").touch()
-    (tmp_path / "tensorboard").mkdir()
-    assert main.main(arguments(cache, tmp_path, "--no-figures", "--no-rehearsal")) == 0
-    assert not (tmp_path / ".rehearsal-abc").exists() and not (tmp_path / "tensorboard").exists()
+    assert main.main(arguments(cache, finished, "--overwrite")) == 1
+    printed = capfd.readouterr()
+    assert "the dress rehearsal failed" in printed.err and "no such font" in printed.err
+    assert "epoch 1/1" not in printed.out
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.name != ".lock"} == before
 
 
 @pytest.mark.parametrize("unlabelled", [pytest.param(2, marks=pytest.mark.slow), 5])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_simclr import small_simclr
 
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
@@ -36,11 +37,11 @@ def frames():
     return np.random.default_rng(0).integers(0, 256, (N, 3, SIDE, SIDE), np.uint8)
 
 
-def start(frames, *, rows=16, sizes=(), positives="frame", micro_batch=None, **flags):
+def start(frames, *, rows=16, sizes=(), positives="frame", micro_batch=None, model=None, **flags):
     defaults = {"epochs": 3, "seed": 5, "num_workers": 0, "ema_decay": 0.9, "knn_every": 2}
     config = PretrainConfig(image_size=SIZE, view_sizes="full", **defaults | flags)
     settings = TrainingSettings(batch_size=5, warmup_epochs=0.5, positives=positives, micro_batch=micro_batch)
-    step = Step(build("random", seed=config.seed), config, settings, CPU)
+    step = Step(model or small_simclr(config.seed), config, settings, CPU)
     data = UnlabelledSet(frames, np.ones(len(frames), np.uint8), VIDEOS, np.arange(rows), NAMES)
     run = Trainer(config, settings, step, data)
     run.schedule.sizes = sizes or run.schedule.sizes
@@ -390,7 +391,7 @@ def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, to
 def test_a_foreign_best_checkpoint_is_refused_in_one_sentence(frames, tmp_path):
     checkpoint.save(tmp_path / BEST_CHECKPOINT, {"weights": {}})
     with pytest.raises(UserError, match=f"{BEST_CHECKPOINT} does not hold what this run has saved"):
-        load_best(build("random", seed=0), tmp_path / BEST_CHECKPOINT)
+        load_best(small_simclr(0), tmp_path / BEST_CHECKPOINT)
 
 
 def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
@@ -484,7 +485,7 @@ def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(fram
 
 
 def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(frames):
-    run = start(frames)
+    run = start(frames, model=build("random", seed=5))
     run.model.train()
     (batch,) = run.load_batches([np.arange(5)], 1, None)
     assert float(run.step.backward(batch)) == pytest.approx(GOLDEN_FIRST_LOSS, abs=1e-3)
