@@ -16,6 +16,7 @@ from torchvision import transforms
 
 from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
+from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import HeadConfig
@@ -360,7 +361,7 @@ def inference(bench: Bench) -> Outcome:
 
     def write() -> None:
         inputs = find_inputs([str(files[0].parent)], cache_dir=bench.folder, offline=True)
-        reader = FrameReader(inputs, {}, side=side, cache_dir=bench.folder, max_frames=None)
+        reader = FrameReader(inputs, {}, DecodeOptions(side))
         PredictionRun(model, reader).write(bench.folder / "answers.csv")
 
     write()

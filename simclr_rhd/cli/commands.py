@@ -50,6 +50,8 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd import load_model
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import cache_folder, ensure_writable_dir
+    from simclr_rhd.data.decoding.decode import DecodeOptions
+    from simclr_rhd.data.store.salt import load_salt
     from simclr_rhd.inference.frame_reader import FrameReader
     from simclr_rhd.inference.input_files import find_inputs, read_patients
     from simclr_rhd.inference.predict_files import PredictionRun
@@ -67,15 +69,10 @@ def predict(config: PredictArgs) -> None:
         billing_project=config.billing_project,
     )
     patients = read_patients(config.patients_csv, inputs)
-    reader = FrameReader(
-        inputs,
-        patients,
-        side=model.facts.stored_side,
-        cache_dir=cache_dir,
-        max_frames=config.frames_per_clip,
-        max_pixels=config.max_pixels,
+    options = DecodeOptions(
+        model.facts.stored_side, config.frames_per_clip, config.max_pixels, load_salt(cache_dir)
     )
-    prediction = PredictionRun(model, reader, class_shares(config.prevalence))
+    prediction = PredictionRun(model, FrameReader(inputs, patients, options), class_shares(config.prevalence))
     prediction.write(out, protected=config.patients_csv)
     for line in summary_lines(prediction, out):
         logger.info(line)

@@ -1,11 +1,12 @@
 """Clips and DICOM files for tests, made here: of known pixels, and with a name that must never come out."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
 
-from simclr_rhd.data.decoding.decode import decode_file
+from simclr_rhd.data.decoding.decode import DecodeOptions, FrameFile
 from simclr_rhd.data.decoding.image import letterbox
 
 SALT = b"salt"
@@ -96,9 +97,11 @@ def save_dicom(dataset, path):
     dataset.save_as(path, enforce_file_format=True)
 
 
-def decode(path, *, side=48, most=None):
-    """The decoded frames of a file."""
-    return decode_file(path, path.name, side=side, max_frames=most, salt=SALT)
+def decode(path, *, side=48, most=None, name=None, **options):
+    """A file with all its frames decoded: `frames`, `reason`, `patient`."""
+    file = FrameFile(name or path.name, path, DecodeOptions(side, most, **{"salt": SALT} | options))
+    frames = list(file)
+    return SimpleNamespace(frames=frames, reason=file.reason, patient=file.patient)
 
 
 def assert_same_pixels(stored, rgb, tolerance=0):

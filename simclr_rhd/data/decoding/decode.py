@@ -2,9 +2,8 @@
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -121,34 +120,6 @@ class FrameFile:
                 path, max_frames=most, max_pixels=pixels, salt=self.options.salt
             )
             yield from (frames if several else ((None, frame) for _, frame in frames))
-
-
-@dataclass
-class DecodedFile:
-    """A decoded file; attributes as of `FrameFile`."""
-
-    frames: list[DecodedFrame] = field(default_factory=list)
-    reason: str = ""
-    patient: str = ""
-
-
-def decode_file(
-    path: Path, name: str, *, side: int, max_frames: int | None, salt: bytes, max_pixels: int = MAX_PIXELS
-) -> DecodedFile:
-    """All frames of a file; arguments as of `DecodeOptions`."""
-    file = FrameFile(name, path, DecodeOptions(side, max_frames, max_pixels, salt))
-    return DecodedFile(list(file), file.reason, file.patient)
-
-
-def iter_frames(
-    path: Path, name: str, decoded: DecodedFile, **options: Any
-) -> Generator[DecodedFrame, None, None]:
-    """The frames of a file; `decoded` gets its patient, and in the end the reason."""
-    file = FrameFile(name, path, DecodeOptions(**options))
-    for frame in file:
-        decoded.patient = file.patient
-        yield frame
-    decoded.reason, decoded.patient = file.reason, file.patient
 
 
 def require_packages(names: Iterable[str]) -> None:

@@ -17,8 +17,6 @@ from echo_files import (
 )
 from PIL import Image
 
-from simclr_rhd.data.decoding import decode as media
-
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
 
@@ -145,9 +143,7 @@ def test_pixels_made_square_are_counted_against_max_pixels(tmp_path):
     found = dicom_dataset(picture())
     found.PixelAspectRatio = ["4", "1"]
     save_dicom(found, tmp_path / "a.dcm")
-    done = media.decode_file(
-        tmp_path / "a.dcm", "a.dcm", side=48, max_frames=None, salt=b"s", max_pixels=2 * 48 * 64
-    )
+    done = decode(tmp_path / "a.dcm", max_pixels=2 * 48 * 64)
     assert done.frames == [] and "too large (64x192)" in done.reason
 
 
@@ -159,7 +155,7 @@ def test_a_patient_is_a_salted_hash_and_nothing_else(tmp_path, caplog, recwarn):
     with caplog.at_level(logging.DEBUG):
         one, other = decode(tmp_path / "a.dcm"), decode(tmp_path / "b.dcm")
     assert one.patient == other.patient and len(one.patient) == 16
-    salted = media.decode_file(tmp_path / "a.dcm", "a.dcm", side=48, max_frames=None, salt=b"other")
+    salted = decode(tmp_path / "a.dcm", salt=b"other")
     assert salted.patient != one.patient
     for text in (repr(one.patient), caplog.text, *(str(warning.message) for warning in recwarn)):
         assert "secret" not in text.lower() and PATIENT_ID not in text

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from echo_files import dicom_dataset, encode_image, picture, save_dicom, write_clip
+from echo_files import decode, dicom_dataset, encode_image, picture, save_dicom, write_clip
 from PIL import Image
 
-from simclr_rhd.data.decoding import decode as media
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.limits import MAX_PIXELS, PixelBudget, check_file
 from simclr_rhd.data.sources.folder import Folder
@@ -38,10 +37,6 @@ status = Path("/proc/self/status").read_text()
 peak = int(status[status.index("VmHWM:") + 6 :].split()[0])  # KiB
 print(json.dumps({"peak": peak, "rejected": store.rejected, "files": list(dict.fromkeys(store.files))}))
 """
-
-
-def prepare(path, **options):
-    return media.decode_file(path, path.name, **{"side": 32, "max_frames": None, "salt": b"x"} | options)
 
 
 def test_a_long_file_may_hold_many_frames_and_a_short_one_may_not():
@@ -94,8 +89,8 @@ def test_a_frame_larger_than_asked_for_is_left_out_and_says_how_to_have_it(tmp_p
         save_dicom(dicom_dataset(picture()), path)
     else:
         Image.fromarray(picture()).save(path)
-    assert prepare(path, max_pixels=64 * 48).reason == ""
-    done = prepare(path, max_pixels=64 * 48 - 1)
+    assert decode(path, max_pixels=64 * 48, side=32).reason == ""
+    done = decode(path, max_pixels=64 * 48 - 1, side=32)
     assert done.frames == [] and "too large (64x48): --max-pixels allows 3071" in done.reason
 
 
@@ -110,13 +105,13 @@ def test_a_file_of_more_pixels_than_its_length_allows_is_left_out(tmp_path, suff
         first, *others = map(Image.fromarray, frames)
         options = {"compression": "tiff_deflate"} if suffix == ".tif" else {}
         first.save(path, save_all=True, append_images=others, **options)
-    assert prepare(path).reason == "" and len(prepare(path).frames) == 30
-    assert "too large: 30 frames of 256x128" in prepare(path, max_pixels=128 * 256).reason
+    assert decode(path, side=32).reason == "" and len(decode(path, side=32).frames) == 30
+    assert "too large: 30 frames of 256x128" in decode(path, max_pixels=128 * 256, side=32).reason
 
 
 def test_a_jpeg_that_is_larger_than_its_dicom_header_says_is_not_decoded(tmp_path):
     save_dicom(jpeg_in_dicom(), tmp_path / "f.dcm")
-    assert "a JPEG of 1000x900" in prepare(tmp_path / "f.dcm").reason
+    assert "a JPEG of 1000x900" in decode(tmp_path / "f.dcm", side=32).reason
 
 
 def tiff_of_one_tile(side):
@@ -130,19 +125,19 @@ def tiff_of_one_tile(side):
 def test_a_tile_that_is_larger_than_its_picture_is_not_decoded(tmp_path):
     """1.5 GB for a file of a kilobyte."""
     (tmp_path / "f.tif").write_bytes(tiff_of_one_tile(40_000))
-    assert "too large (40000x40000): --max-pixels allows" in prepare(tmp_path / "f.tif").reason
+    assert "too large (40000x40000): --max-pixels allows" in decode(tmp_path / "f.tif", side=32).reason
     Image.fromarray(picture()).save(tmp_path / "g.tif", tiled=True, compression="tiff_lzw", tile=(64, 64))
-    assert prepare(tmp_path / "g.tif").reason == ""
+    assert decode(tmp_path / "g.tif", side=32).reason == ""
 
 
 def test_a_jpeg_of_hundreds_of_scans_is_not_decoded(tmp_path):
     """Each takes as long as the picture; an ordinary progressive one has some ten."""
     data = encode_image(np.zeros((5_000, 6_000), np.uint8), "JPEG", progressive=True)
     (tmp_path / "f.jpg").write_bytes(data)
-    assert prepare(tmp_path / "f.jpg").reason == ""
+    assert decode(tmp_path / "f.jpg", side=32).reason == ""
     last = data[data.rindex(b"\xff\xda") : -2]
     (tmp_path / "f.jpg").write_bytes(data[:-2] + 400 * last + data[-2:])
-    assert "too large: 406 scans of 6000x5000" in prepare(tmp_path / "f.jpg").reason
+    assert "too large: 406 scans of 6000x5000" in decode(tmp_path / "f.jpg", side=32).reason
 
 
 def padded(name, *, side=600):
@@ -169,7 +164,7 @@ def test_the_size_of_a_picture_in_a_dicom_file_is_read_wherever_it_stands(tmp_pa
     found.PixelData = encaps.encapsulate([padded(name)])
     found["PixelData"].is_undefined_length = True
     save_dicom(found, tmp_path / "f.dcm")
-    assert "a JPEG of 600x600, which the header does not say" in prepare(tmp_path / "f.dcm").reason
+    assert "a JPEG of 600x600, which the header does not say" in decode(tmp_path / "f.dcm", side=32).reason
 
 
 def test_a_video_is_not_decoded_to_learn_that_it_is_too_large(tmp_path, monkeypatch):
@@ -186,9 +181,9 @@ def test_a_video_is_not_decoded_to_learn_that_it_is_too_large(tmp_path, monkeypa
         return container
 
     monkeypatch.setattr(av, "open", open_)
-    done = prepare(tmp_path / "f.mov", max_pixels=50_000)
+    done = decode(tmp_path / "f.mov", max_pixels=50_000, side=32)
     assert "too large: --max-pixels allows 50000" in done.reason and widths == [0]
-    assert prepare(tmp_path / "f.mov").reason == ""
+    assert decode(tmp_path / "f.mov", side=32).reason == ""
 
 
 def decoded_in(tmp_path, frames):
