@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from simclr_rhd.core.config import NOTHING, Check, flag
 from simclr_rhd.data.config import DataConfig
-from simclr_rhd.data.sources.remote import is_local_or_remote
+from simclr_rhd.data.sources.remote import is_local_or_writable
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class RunConfig(DataConfig):
         "models",
         "folder that everything is written to, or gs://BUCKET/PREFIX: results and checkpoints are brought "
         "there, and a run goes on from there on any machine",
-        check=Check(is_local_or_remote, "a folder of this machine, or gs://BUCKET/PREFIX"),
+        check=Check(is_local_or_writable, "a folder of this machine, or gs://BUCKET/PREFIX"),
         affects=NOTHING,
     )
     resume: str = flag(

@@ -16,6 +16,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.sources.remote import WRITABLE_SCHEMES
 from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
@@ -146,7 +147,7 @@ def _started(
 
 def local_folder(config: RunConfig) -> Path:
     """The folder of this machine that the run writes to."""
-    if not config.save_dir.startswith("gs://"):
+    if not config.save_dir.startswith(WRITABLE_SCHEMES):
         return Path(config.save_dir)
     name = hashlib.sha256(config.save_dir.rstrip("/").encode()).hexdigest()[:16]
     return cache_folder(config.cache_dir) / "runs" / name
@@ -154,7 +155,7 @@ def local_folder(config: RunConfig) -> Path:
 
 def _mirroring(config: RunConfig, save_dir: Path) -> AbstractContextManager[Mirror | None]:
     """Open the copy in the bucket, where --save-dir is one."""
-    if not config.save_dir.startswith("gs://"):
+    if not config.save_dir.startswith(WRITABLE_SCHEMES):
         return nullcontext()
     return open_mirror(
         config.save_dir,

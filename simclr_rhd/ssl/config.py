@@ -34,7 +34,7 @@ class ViewConfig(CommonConfig):
     augment: str = flag(
         "standard",
         "how strong the views differ: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
-        "the five flags below change one part of it",
+        "the flags below change one part of it",
         choices=("light", "standard", "strong", "simclr"),
     )
     crop_min: float | None = flag(
@@ -59,13 +59,13 @@ class ViewConfig(CommonConfig):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Strengths of the random views; `main.py --help` explains each."""
+    """Strengths of the random views; `main.py --help` explains each. The defaults change nothing."""
 
-    crop_min: float
-    flip: float
-    jitter: float
-    grayscale: float
-    blur: float
+    crop_min: float = 1.0
+    flip: float = 0.0
+    jitter: float = 0.0
+    grayscale: float = 0.0
+    blur: float = 0.0
 
 
 PRESETS = {  # of --augment
@@ -143,7 +143,7 @@ class PretrainConfig(ViewConfig):
     )
     monitor: str = flag(
         "held-out-loss",
-        "what early stopping watches: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' or "
+        "the measure of early stopping: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' or "
         "'knn'",
         choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
     )

@@ -136,3 +136,9 @@ def test_a_table_of_patients_must_be_there(tmp_path, capsys):
     assert f"--patients-csv {table}: wanted a file that exists" in capsys.readouterr().err
     table.touch()
     assert parse(["--patients-csv", str(table)]).patients_csv == str(table)
+
+
+def test_a_source_that_cannot_be_written_to_is_no_save_dir(capsys, monkeypatch):
+    monkeypatch.setattr("simclr_rhd.data.sources.remote.SCHEMES", ("gs://", "s3://"))
+    assert parse(["--data", "s3://bucket"]).data == "s3://bucket"
+    assert "--save-dir s3://bucket" in refused(capsys, "--save-dir", "s3://bucket")

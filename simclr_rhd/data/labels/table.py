@@ -75,9 +75,8 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
             + f" (and {PATIENT_COLUMN} where known)"
             * (PATIENT_COLUMN not in required_columns)
         )
-    if twice := [
-        column for column in dict.fromkeys((*required_columns, PATIENT_COLUMN)) if columns.count(column) > 1
-    ]:
+    read = dict.fromkeys((*required_columns, *COLUMNS.values(), PATIENT_COLUMN))
+    if twice := [column for column in read if columns.count(column) > 1]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
     _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
     rows = []

@@ -5,6 +5,7 @@ from pathlib import Path
 from simclr_rhd.data.sources.base import Source
 
 SCHEMES = ("gs://",)  # the beginnings of their names
+WRITABLE_SCHEMES = ("gs://",)  # of --save-dir
 
 
 def scheme_of(place: str) -> str:
@@ -14,7 +15,12 @@ def scheme_of(place: str) -> str:
 
 def is_local_or_remote(place: str) -> bool:
     """Return True for a path of this machine and for a place of a known scheme."""
-    return place != "" and ("://" not in place or scheme_of(place) != "")
+    return place != "" and ("://" not in place or place.startswith(SCHEMES))
+
+
+def is_local_or_writable(place: str) -> bool:
+    """Return True for a path of this machine and for a place that a run may write to."""
+    return place != "" and ("://" not in place or place.startswith(WRITABLE_SCHEMES))
 
 
 def open_remote(

@@ -137,7 +137,7 @@ def _point_estimates(
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """{figure: (C',)} and {average: value}; NaN where it is not defined."""
     true, predicted, present = samples.true, samples.predicted, samples.present
-    confusion = total_confusion(samples)
+    confusion = total_confusion(samples).astype(np.float64)  # a metric may take powers of its counts
     figures = {name: values[0] for name, values in class_metrics(confusion, present).items()}
     is_class, probabilities = true[:, None] == present, samples.probabilities[:, present]  # (n, C')
     figures["auroc"] = roc_auc_score(is_class, probabilities, average=None)

@@ -518,6 +518,9 @@ def test_a_true_cell_of_two_lines_is_a_cell(note):
 def test_a_column_that_stands_there_twice_is_refused():
     with pytest.raises(UserError, match="SEVERITY stands there more than once"):
         read_rows(b"FILENAME,VIEW-APP,CONDITION,SEVERITY,Severity\na.png,,,,\n", "table.csv")
+    with pytest.raises(UserError, match="SEVERITY stands there more than once"):  # also where it is optional
+        table = b"FILENAME,SEVERITY,Severity\na.png,,\n"
+        read_rows(table, "table.csv", required_columns=("FILENAME",))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
