@@ -43,7 +43,7 @@ class FinetuneConfig(HeadConfig, ViewConfig):
 
     finetune: bool = flag(
         False,
-        "train encoder and heads together on the labelled frames, too; its scores stand beside those of the heads",
+        "train encoder and heads together on the labelled frames, too; its scores stand beside the heads",
         affects=DOWNSTREAM,
     )
     finetune_epochs: int = flag(20, "epochs of --finetune at most", check=at_least(1), affects=DOWNSTREAM)

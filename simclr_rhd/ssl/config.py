@@ -143,8 +143,8 @@ class PretrainConfig(ViewConfig):
     )
     monitor: str = flag(
         "held-out-loss",
-        "the measure of early stopping: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' or "
-        "'knn'",
+        "the measure of early stopping: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' "
+        "or 'knn'",
         choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
     )
     patience: int = flag(
