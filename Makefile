@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 DEMO_FLAGS ?= --epochs 15 --linear-epochs 60
 
-.PHONY: demo test test-all lint bench docs install
+.PHONY: demo test test-all coverage lint bench docs install
 
 demo: $(VENV)/installed  ## the main job on built-in synthetic data, into models/
 	$(BIN)/python main.py --data demo $(DEMO_FLAGS)
@@ -15,6 +15,9 @@ test: $(VENV)/installed-dev lint  ## lint, types, and the quick tests
 
 test-all: $(VENV)/installed-dev lint  ## the slow tests too
 	$(PYTEST) -m "slow or not slow"
+
+coverage: $(VENV)/installed-dev  ## lines of the package that the quick tests run, those in processes of their own not counted
+	$(PYTEST) --cov=simclr_rhd --cov-report=term:skip-covered
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
