@@ -32,7 +32,7 @@ ABSTAIN_ALWAYS = 2.0  # a confidence that no answer has
 
 
 def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
-    """(n, C) -> (n,): the probability of what is said, the balanced choice."""
+    """(n, C) -> (n,): the probability of the predicted class, the balanced choice."""
     rows, predicted = np.arange(len(probabilities)), balanced_choice(probabilities, prevalence)
     confidence: np.ndarray = probabilities[rows, predicted]
     return confidence

@@ -174,7 +174,7 @@ def class_set(target: Target) -> ClassSet:
 def target_predictions(
     labelled_set: LabelledSet, target: Target, table: Probabilities, rows: np.ndarray
 ) -> Predictions:
-    """What a table of probabilities says of some annotated rows."""
+    """The predictions of a table of probabilities for some annotated rows."""
     units = Units(labelled_set.groups, labelled_set.videos, labelled_set.patients).select(rows)
     probabilities, prevalence = (of(table)[rows] for of in (target.probabilities, target.prevalence))
     return Predictions(target.true[rows], probabilities, units, prevalence)

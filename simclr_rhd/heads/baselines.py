@@ -57,7 +57,7 @@ def predict_baseline(
 
 
 def majority(true: np.ndarray, n_classes: int, train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """(n, C): each class's share of the training labels, so the largest is said; a `Baseline`.
+    """(n, C): each class's share of the training labels, so the largest is predicted; a `Baseline`.
 
     Give it targets without the classes that cannot be evaluated: if the commonest of all were one of them, it
     would never be right, and easy to beat.

@@ -124,7 +124,7 @@ def expected_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins
         bins: of equal width.
 
     Returns:
-        0 (as often right as said) to 1.
+        0 (as often right as predicted) to 1.
     """
     bin_of, confidence, right = top_labels(true, probabilities, bins)
     return float(np.abs(np.bincount(bin_of, weights=right - confidence)).sum() / len(true))
@@ -157,7 +157,7 @@ def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bin
     """Mean over the classes of how far a class's probability is from its frequency, bin by bin.
 
     Kull et al. 2019, "Beyond temperature scaling", section 2. The error of the most probable class alone does
-    not see a rare class that is said with ten times its frequency.
+    not see a rare class that is predicted with ten times its frequency.
 
     Args:
         true: (n,) class indices, n ≥ 1.

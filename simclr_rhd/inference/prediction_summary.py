@@ -88,7 +88,7 @@ def _prevalence_lines(run: PredictionRun) -> Iterator[str]:
         basis = "that --prevalence gives"
     yield (
         f"The probabilities hold for the prevalence {basis}; --prevalence CLASS=SHARE moves them. The "
-        "class said is the balanced choice, whose probability is largest for its prevalence:"
+        "predicted class is the balanced choice, whose probability is largest for its prevalence:"
     )
     for task, output in run.tasks.items():
         shares = zip(output.classes, output.prevalence, strict=True)

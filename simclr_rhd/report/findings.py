@@ -7,7 +7,7 @@ from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.wording import BASELINE_NAMES, LEAKY_WARNING, SYNTHETIC_WARNING
 
-MIN_GROUPS = 5  # in the test part; with fewer, resampling them says next to nothing
+MIN_GROUPS = 5  # in the test part; with fewer, resampling them means next to nothing
 TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
 WORSE, NOT_BETTER, UNSURE, BETTER = "worse", "not better", "unsure", "better"
 OUTCOMES = (WORSE, NOT_BETTER, UNSURE, BETTER)  # the worst first

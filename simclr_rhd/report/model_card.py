@@ -72,7 +72,7 @@ def _head(results: RunResults) -> Iterator[str]:
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
         f"on its frozen features: {_escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
-        "and a bias for each class, for the prevalence of the validation groups; the class that is said is "
+        "and a bias for each class, for the prevalence of the validation groups; the predicted class is "
         "the balanced choice, whose probability is largest for its prevalence."
     )
 

@@ -127,7 +127,7 @@ def limitations(results: RunResults) -> list[str]:
             lines.append(
                 f"{name}: {len(result.classes) - len(missing)} of {len(result.classes)} classes are "
                 f"evaluated; this split cannot evaluate {', '.join(missing)} (a frame of another class that "
-                "is said to be one of these counts as wrong)"
+                "is predicted to be one of these counts as wrong)"
             )
         reasons = {result.test[level].reason: level for level in LEVELS if level != "patient"}
         lines += [f"{name}: no scores per {level}, {reason}" for reason, level in reasons.items() if reason]

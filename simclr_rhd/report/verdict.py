@@ -1,4 +1,4 @@
-"""The verdict on a run in three sentences: what is good, what cannot be said, what to do next."""
+"""The verdict on a run in three sentences: what is good, what is not known, what to do next."""
 
 from collections.abc import Sequence
 
@@ -44,7 +44,7 @@ def _finding(results: RunResults, better: Sequence[str], others: Sequence[str]) 
         if baseline in result.baselines
     ]
     return (
-        f"{best[:1].upper()}{best[1:]} is told best, {_format_accuracy(result)} where guessing "
+        f"{best[:1].upper()}{best[1:]} is recognised best, {_format_accuracy(result)} where guessing "
         f"has {format_score(result.chance_accuracy(level))}; but nothing is shown to be better than what "
         f"must be beaten, there {join_names(beside)}."
     )
@@ -62,7 +62,7 @@ def _format_accuracy(result: TargetResult) -> str:
 
 def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
     if results.split.leaky:
-        return "How well the model would do on new patients cannot be said at all."
+        return "How well the model would do on new patients is not known."
     parts = []
     if unbeaten := targets[NOT_BETTER]:
         parts.append(f"whether training helps to tell {join_names(unbeaten)} (a simpler method does as well)")

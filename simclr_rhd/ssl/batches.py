@@ -15,7 +15,7 @@ from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import sample_view_params
 
-MAX_VAL_FRAMES = 1024  # frames whose loss is watched: more would cost time and tell little more
+MAX_VAL_FRAMES = 1024  # held-out frames whose loss is measured: more would cost time and add little
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -
 
 
 def val_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndarray]:
-    """The watched rows, the same at every call, in batches as near to `batch_size` as can be.
+    """The held-out rows, the same at every call, in batches as near to `batch_size` as can be.
 
     In a random order: in the store's, a batch would hold a few neighbouring clips, and few negatives.
     """

@@ -67,7 +67,7 @@ def fit(
     disease is recognised by (`benchmarks/RECIPE.md`).
 
     The averaged weights of the best epoch go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after
-    each epoch, within long ones, and when the process is told to stop. Rank 0 alone measures and writes.
+    each epoch, within long ones, and when the process is asked to stop. Rank 0 alone measures and writes.
 
     Args:
         trainer: a fresh or resumed state.

@@ -72,7 +72,7 @@ def pretrain(
     validator = _make_validator(trainer, dataset)
     if config.monitor == "held-out-loss" and not validator.has_val_frames:
         logger.info(
-            "NOTICE no unlabelled frames could be held out of pretraining: early stopping watches the "
+            "NOTICE no unlabelled frames could be held out of pretraining: early stopping uses the "
             "training loss"
         )
         config = replace(config, monitor="training-loss")

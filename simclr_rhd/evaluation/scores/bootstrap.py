@@ -94,7 +94,7 @@ def _clopper_pearson(successes: float, n: float, tail: float) -> tuple[float, fl
 def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TAIL_PROBABILITY) -> Interval:
     """The interval of a difference of two proportions on the same resamples, (R,).
 
-    Where it is the same in every resample, as of a perfect model and one that always says one class, its
+    Where it is the same in every resample, as of a perfect model and one that always predicts one class, its
     percentiles say nothing. None of G groups went another way then: of all groups at most a share does that
     the exact binomial interval gives, each moving the difference by one group's part.
 

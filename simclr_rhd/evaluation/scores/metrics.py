@@ -165,7 +165,7 @@ def _quadratic_kappa(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[
 def _reasons(result: Scores, classes: ClassSet) -> Iterator[tuple[str, str]]:
     evaluable = [classes.names[number] for number in classes.evaluable]
     if result["quadratic_kappa"].value is None:
-        scale = "fewer than two classes of the scale can be evaluated, or are said, here"
+        scale = "fewer than two classes of the scale can be evaluated, or are predicted, here"
         yield "quadratic_kappa", scale if classes.ordered else "the classes have no order"
     if result.groups < 2:
         yield "intervals", "fewer than two groups"

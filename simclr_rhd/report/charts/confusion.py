@@ -53,10 +53,10 @@ def plot_confusion(
 def plot_lesions(
     path: Path, counts: dict[str, ArrayLike], *, level: str, not_evaluable: Names, note: str
 ) -> None:
-    """Draw how often each lesion is found, missed, said where it is not, and rightly not said.
+    """Draw how often each lesion is found, missed, predicted where it is not, and rightly not predicted.
 
-    `counts` are {lesion: [[absent said absent, absent said present], [present said absent, present said
-    present]]}; `level` is what is counted; the lesions that are `not_evaluable` are marked.
+    `counts` are {lesion: (2, 2) counts, true by predicted, absent first}; `level` names what is counted; the
+    lesions that are `not_evaluable` are marked.
     """
     tables = np.array([np.asarray(table, dtype=np.int64) for table in counts.values()])  # (L, 2, 2)
     cells = tables[:, [1, 1, 0, 0], [1, 0, 1, 0]]  # (L, 4), as OUTCOMES

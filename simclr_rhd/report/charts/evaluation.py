@@ -42,7 +42,7 @@ def plot_reliability(
         "point, the more predictions it stands for; the bars count them.",
         "ECE, expected calibration error: the mean distance from the dashed line over all predictions; lower "
         "is better. The calibration divides the logits by a temperature T and adds a bias for each class: "
-        "the most probable class may change, the class that is said is the balanced choice.",
+        "the most probable class may change, the predicted class is the balanced choice.",
     ]
     ends = dict.fromkeys(f"{temperature:.2f}" for temperature in (min(temperatures), max(temperatures)))
     divided = " to ".join(ends)

@@ -71,7 +71,7 @@ def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
         if (epochs[-1][key] or 0) > 0
     }
     footnotes = [
-        "Lower is better. No knowledge: no frame is told from another; ln(2N-1) for batches of N frames."
+        "Lower is better. No knowledge: no frame differs from another; ln(2N-1) for batches of N frames."
     ]
     perfect = epochs[-1].get("perfect")
     if perfect is not None and math.isfinite(perfect):
@@ -138,7 +138,7 @@ def plot_views(path: Path, frame: ArrayLike, views: ArrayLike, *, note: str) -> 
     columns = 1 + -(-(len(shown) - 1) // 2)
     footnotes = (
         "Left: the whole frame as it is stored. Right: what pretraining makes of it at random; two of them, "
-        "or of two frames of a video where --positives says so, are a positive pair.",
+        "or of two frames of a video with --positives video, are a positive pair.",
     )
     with save_png(
         path, "Pretraining: views of one frame", size=(8.5, 2.1), note=note, footnotes=footnotes

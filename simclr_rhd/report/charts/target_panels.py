@@ -14,7 +14,7 @@ from simclr_rhd.report.charts.panels import TALL_PANEL_INCHES, Panel, draw_panel
 from simclr_rhd.report.charts.style import COLOURS, GRID, MAX_LABEL_CHARS, MUTED, short_names
 from simclr_rhd.report.wording import format_score
 
-MIN_CLASS_SAMPLES = 5  # samples of a class whose curve is drawn: of one or two it is a step that says nothing
+MIN_CLASS_SAMPLES = 5  # samples of a class whose curve is drawn: of one or two it is a step without meaning
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ CURVE_KINDS = {
     ),
     "precision-recall": CurveKind(
         "Precision and recall",
-        "Of the samples said to be of a class, the share that is; by the share of the class that is found. "
-        "The further up and right, the better.",
+        "Of the samples predicted to be of a class, the share that is; by the share of the class that is "
+        "found. The further up and right, the better.",
         *("average_precision", "average precision", ("recall", "precision"), "steps-pre"),
     ),
 }

@@ -28,9 +28,7 @@ MAX_HUES = 12  # more cannot be told apart
 
 def plot_head_loss(path: Path, task: str, epochs: Epochs, *, note: str) -> None:
     """Draw the loss of one task's linear head by epoch; records as of `style.LossCurves`."""
-    footnote = (
-        "Lower is better. Cross-entropy, classes weighted as --class-weights says; of lesions, yes or no."
-    )
+    footnote = "Lower is better. Cross-entropy, classes weighted by --class-weights; of lesions, yes or no."
     title = f"{task.capitalize()}: loss of the linear head"
     plot_losses(path, title, LossCurves(epochs, "validation"), note=note, footnotes=[footnote])
 

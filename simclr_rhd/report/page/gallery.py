@@ -34,8 +34,8 @@ class FrameCard:
         name: its file, without the patient's identifier.
         line: the line of `split.csv` that has its full name.
         true: its class, "" where not annotated.
-        predicted: the class that the model says, "" where it was not asked.
-        probabilities: (class in short, probability), the largest first, the class that is said among them.
+        predicted: the predicted class, "" where there is no prediction.
+        probabilities: (class in short, probability), the largest first, the predicted class among them.
     """
 
     image: str
@@ -181,7 +181,7 @@ class Gallery:
         if number not in order[:N_PROBABILITIES]:
             order = np.array([*order[: N_PROBABILITIES - 1], number])
         shown = [(shorts[one], float(p[one])) for one in order[:N_PROBABILITIES]]
-        alt_text = f"{label}: {true}, said to be {predicted} with probability {p[number]:.2f}"
+        alt_text = f"{label}: {true}, predicted {predicted} with probability {p[number]:.2f}"
         return self._labelled_card(index, alt_text, true=true, predicted=predicted, probabilities=shown)
 
     def _labelled_card(self, index: int, alt_text: str, **facts: Any) -> FrameCard:

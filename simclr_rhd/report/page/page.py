@@ -150,7 +150,7 @@ def most_frequent_mistake(result: TargetResult, level: str) -> str:
 
 
 def count_errors(result: TargetResult) -> tuple[int, int]:
-    """Tested frames of classes that count: those that are said to be of another one, and all of them."""
+    """Tested frames of classes that count: those predicted to be of another one, and all of them."""
     counts = _evaluable_confusion(result, "frame")
     total = sum(map(sum, counts))
     return total - sum(row[number] for number, row in enumerate(counts)), total

@@ -45,7 +45,7 @@ class TargetSection:
         panels: charts.
         classes: {class: frames of it}.
         failures: {"errors", "uncertain": frames}.
-        explanations: frames with what speaks for the class said, see `gallery.Gallery.explanations`.
+        explanations: frames with what speaks for the predicted class, see `gallery.Gallery.explanations`.
         marks: of each class on the maps.
         static_maps: {method: address of its map, coloured by class}.
     """

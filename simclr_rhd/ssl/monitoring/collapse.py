@@ -9,7 +9,7 @@ from typing import Any
 
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
 
-GRACE_EPOCHS = 3  # epochs at the start in which a high loss or a low rank says nothing yet
+GRACE_EPOCHS = 3  # epochs at the start in which a high loss or a low rank means nothing yet
 COLLAPSE_UNIFORMITY = -0.1  # uniformity of squared distances of 0.05; they are 2 where evenly spread
 MIN_RANK = 4  # directions
 MIN_RANK_FRACTION = 0.05  # of those there are: below the larger of the two too few are used

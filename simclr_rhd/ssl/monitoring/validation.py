@@ -69,7 +69,7 @@ class Validator:
         for rows, batch in zip(self.batches, batches, strict=True):
             z0, z1 = step.embed_eval(trainer.average.model, batch)
             if not (z0.isfinite().all() and z1.isfinite().all()):
-                raise NonFiniteError(rows, epoch, "the embedding of frames that are watched")
+                raise NonFiniteError(rows, epoch, "the embedding of held-out frames")
             losses.append(float(step.loss(z0, z1, batch.videos.to(z0.device))))
             logit_counts.append(trainer.n_logits(rows))
             embedded.append((z0.cpu(), z1.cpu()))
