@@ -12,7 +12,7 @@ class RankLost(Exception):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return True if an error means that no memory is left; PyTorch says so only in its message."""
+    """Return True if an error means that no memory is left; PyTorch has it only in its message."""
     message = str(error).lower()
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in message for sign in OUT_OF_MEMORY_MESSAGES)

@@ -86,12 +86,12 @@ def _mean_train_groups(labelled_set: LabelledSet, draws: Sequence[Draw]) -> floa
 
 
 def n_repeats(fraction: float) -> int:
-    """How often the groups of a fraction are drawn: all of them, once."""
+    """Number of times that the groups of a fraction are drawn: all of them, once."""
     return N_REPEATS if fraction < 1 else 1
 
 
 def _can_learn(target: Target, folds: Draw) -> bool:
-    """Whether two classes are there to learn from in every fold."""
+    """Return True if every fold has two classes to learn from."""
     return all(len(set(target.true[train].tolist()) - {NOT_ANNOTATED}) >= 2 for train, _ in folds)
 
 

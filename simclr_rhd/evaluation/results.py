@@ -143,7 +143,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class SplitInfo(Record):
-    """How the frames are divided, and what the encoder has seen.
+    """Division of the frames, and what the encoder has seen.
 
     Attributes:
         by: what the split never divides, such as 'patient'.

@@ -153,7 +153,7 @@ def results_by_task(
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
-    """How the frames are divided, and what the encoder has seen.
+    """Describe the division of the frames, and what the encoder has seen.
 
     Args:
         dataset: the frames.

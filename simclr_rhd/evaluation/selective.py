@@ -39,7 +39,7 @@ def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None =
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What share is answered, and what share of that is wrong, at every threshold.
+    """Share that is answered, and share of that which is wrong, at every threshold.
 
     Args:
         confidence: (n,).
@@ -115,7 +115,7 @@ def choose_threshold(
 
 
 def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> bool:
-    """Whether the mean of n independent shares is at most `target_risk`, with PROOF_CONFIDENCE.
+    """Return True if the mean of n independent shares is at most `target_risk`, with PROOF_CONFIDENCE.
 
     Where each patient has one answer, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
     each patient draw one of their answers: the number of wrong ones is binomial, and at most the sum of the

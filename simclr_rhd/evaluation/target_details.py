@@ -8,7 +8,7 @@ from simclr_rhd.evaluation.scores.records import Levels, Margins, Record
 
 @dataclass(frozen=True)
 class SampleSize(Record):
-    """How exact an accuracy can be with the groups that are tested.
+    """Precision of an accuracy with the groups that are tested.
 
     Attributes:
         groups: that are tested.

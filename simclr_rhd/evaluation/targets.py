@@ -197,7 +197,7 @@ def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[st
 
 
 def sample_size_note(levels: Levels) -> SampleSize:
-    """How exact an accuracy can be with the groups that are tested, each counted as one trial.
+    """Precision of an accuracy with the groups that are tested, each counted as one trial.
 
     Wilson's interval (1927): frames of a group add little, so the groups are what counts.
 

@@ -30,7 +30,7 @@ logger = logging.getLogger("simclr_rhd")
 
 @dataclass(frozen=True)
 class Shown:
-    """What the pictures show.
+    """Content of the pictures.
 
     Attributes:
         labelled_set: the labelled frames.

@@ -53,7 +53,7 @@ def find_target(name: str, result: TargetResult) -> Iterator[Finding]:
 
 
 def compare_to_baseline(result: TargetResult, baseline: str, level: str) -> str | None:
-    """How the model stands to a baseline, by the interval of their difference; None where that is not known.
+    """Finding of the model against a baseline, by the interval of their difference; None where unknown.
 
     WORSE and BETTER by more than chance; else NOT_BETTER where it is equal or below, UNSURE where above.
     """
@@ -77,7 +77,7 @@ def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
 
 
 def collect_warnings(results: RunResults) -> list[str]:
-    """What must be known before any figure is believed, the worst first."""
+    """Warnings to read before any figure, the worst first."""
     warnings = data_warnings(results)
     findings = [finding for name, result in results.targets.items() for finding in find_target(name, result)]
     for baseline, texts in BASELINE_WARNINGS.items():

@@ -27,7 +27,7 @@ SHORT_BASELINE_NAMES = {"majority": "majority", "pixels": "pixels", "random enco
 
 
 def summary(results: RunResults, *, save_dir: str) -> str:
-    """What is printed at the end of a run, at most 110 columns wide: the verdicts, then a short table."""
+    """Text at the end of a run, at most 110 columns wide: the verdicts, then a short table."""
     by = results.split.by
     header = _row(
         "test part",
@@ -73,7 +73,7 @@ def verdicts(results: RunResults) -> list[str]:
 
 
 def _verdict(name: str, result: TargetResult, level: str) -> str:
-    """How the model stands to each baseline, the worst first."""
+    """Lines on the model against each baseline, the worst first."""
     few = result.test[level].groups < MIN_GROUPS
     doubt = "too few groups are tested to tell" if few else f"that may be chance ({_interval_note(result)})"
     texts = {
@@ -95,7 +95,7 @@ def _verdict(name: str, result: TargetResult, level: str) -> str:
 
 
 def _interval_note(result: TargetResult) -> str:
-    """What the intervals of the differences hold: those of a task hold together (Bonferroni)."""
+    """Note on the intervals of the differences: those of a task hold together (Bonferroni)."""
     if result.comparisons == 1:
         return "95 % interval of the difference"
     return f"intervals of the task's {result.comparisons} differences that hold together with 95 %"
@@ -119,7 +119,7 @@ def _scores_row(name: str, level: str, result: TargetResult) -> str:
 
 
 def limitations(results: RunResults) -> list[str]:
-    """What the figures leave out and why, how exact they can be, and what an encoder has seen."""
+    """Limits of the figures: what they leave out and why, their precision, what an encoder has seen."""
     split, noted = results.split, set[str]()
     lines = [f"{task}: skipped, {reason}" for task, reason in results.skipped.items()]
     for name, result in results.targets.items():
@@ -171,7 +171,7 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
 
 
 def power_note(name: str, result: TargetResult, by: str) -> str:
-    """How exact an accuracy can be with the groups that are tested."""
+    """Precision of an accuracy with the groups that are tested, in words."""
     note = result.power
     return (
         f"{name}: with {note.groups} {by}s an accuracy of {note.accuracy:.2f} has an interval of about "

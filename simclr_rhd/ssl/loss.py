@@ -3,8 +3,6 @@
 Notation: N pairs in a batch (n of them here, if several processes share it), D the embeddings' dimension.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -76,8 +74,3 @@ def n_logits(videos: np.ndarray | None, n_pairs: int) -> np.ndarray:
         return np.full(n_pairs, 2 * n_pairs - 1)
     _, code, counts = np.unique(videos, return_inverse=True, return_counts=True)
     return 2 * n_pairs - 2 * counts[code] + 1
-
-
-def uniform_loss(n_pairs: int) -> float:
-    """The value of `nt_xent` when all similarities are equal: ln(2N-1)."""
-    return math.log(2 * n_pairs - 1)

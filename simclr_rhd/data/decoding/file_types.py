@@ -20,6 +20,6 @@ def file_type(name: str) -> str:
 
 
 def is_frame(name: str) -> bool:
-    """Return whether a file's extension says that it is a frame."""
+    """Return True if a file's extension is that of a frame."""
     before, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return before != "" and (dot + suffix).lower() in STILL_EXTENSIONS

@@ -107,7 +107,7 @@ def _split_terms(cell: str, texts: Sequence[str], is_term: Callable[[str], bool]
 
 def _class_names(task: Task, spellings: Mapping[str, Counter[str]]) -> dict[str, str]:
     """The class of each normalized text: the known one, or the most frequent spelling."""
-    # A severity table that never says "RHD" is about another disease: its "Definite" is not definite RHD.
+    # A severity table without the word "RHD" is about another disease: its "Definite" is not definite RHD.
     other_disease = task.ordinal and not any(normalize(DISEASE_SUFFIX) in text for text in spellings)
     names = {}
     for text, counts in spellings.items():

@@ -20,7 +20,7 @@ CONSTANT_TOLERANCE = 1e-9  # a difference of scores that varies by less is a con
 
 
 def resample_counts(n_groups: int, seed: int) -> np.ndarray:
-    """How often each group is in each resample: (R, G) uint16, rows sum to G.
+    """Count of each group in each resample: (R, G) uint16, rows sum to G.
 
     The same arguments give the same resamples, so that what is compared is scored on the same ones. They are
     not to be written to.

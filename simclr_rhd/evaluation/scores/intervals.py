@@ -141,7 +141,7 @@ def resample_metrics(
 def effective_groups(
     per_group: np.ndarray, present_classes: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """How many groups a figure rests on: those without which it would be the same do not count.
+    """Number of groups that a figure rests on: those without which it would be the same do not count.
 
     A mean over classes rests on as many groups as would give it the same variance if each class had its share
     of them: the number of classes times the harmonic mean of their groups, and on G at most.

@@ -1,9 +1,9 @@
 """Scores of a classifier: per class and averaged, per frame, video and patient, with intervals over groups.
 
-A figure that cannot be computed is None, never 0, and "reasons" says why; only in averages of the precision a
-class that is never predicted counts 0, as in scikit-learn: it must not pay never to say a class. A class
-counts only if it is evaluable (it stands in both training and test); samples of other classes are counted and
-shown, but falsify no score.
+A figure that cannot be computed is None, never 0, and "reasons" has the reason; only in averages of the
+precision a class that is never predicted counts 0, as in scikit-learn: it must not pay never to predict a
+class. A class counts only if it is evaluable (it stands in both training and test); samples of other classes
+are counted and shown, but falsify no score.
 
 Notation: n samples, C classes, C' of them that count.
 """
@@ -46,7 +46,7 @@ def score_levels(predictions: Predictions, classes: ClassSet, *, seed: int) -> L
     """Scores per "frame", "video" and "patient".
 
     A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
-    all of one class; "left_out" says how many known patients do not.
+    all of one class; "left_out" is the number of known patients that do not.
 
     Args:
         predictions: for annotated frames.
@@ -67,7 +67,7 @@ def score_levels(predictions: Predictions, classes: ClassSet, *, seed: int) -> L
 def scores(samples: Samples, classes: ClassSet, *, seed: int) -> Scores:
     """Scores of samples, over those of classes that count.
 
-    With fewer than two evaluable classes among the samples every score is None and "reason" says why.
+    With fewer than two evaluable classes among the samples every score is None and "reason" has the reason.
 
     Args:
         samples: frames, videos or patients.

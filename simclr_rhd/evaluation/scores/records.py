@@ -58,7 +58,7 @@ def as_json(value: Any) -> Any:
 
 
 def _parse(kind: Any, value: Any) -> Any:
-    """A JSON value as a field's type says."""
+    """A JSON value as a field's type."""
     origin, args = get_origin(kind), get_args(kind)
     if value is None:
         return None

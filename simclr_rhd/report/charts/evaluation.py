@@ -197,7 +197,7 @@ def _plot_with_range(
 
 
 def _legend_handle(axes: Any, line_style: LineStyle) -> Any:
-    """What stands for a line in the legend."""
+    """Handle of a line in the legend."""
     colour, marker, line = line_style
     return axes.plot([], [], color=colour, marker=marker, linestyle=line, ms=4.5)[0]
 

@@ -117,7 +117,7 @@ def draw_charts(
 
 
 def warning_note(results: RunResults) -> str:
-    """What must stand on every picture of a run."""
+    """Note that stands on every picture of a run."""
     marks = {
         "SYNTHETIC demo data": results.synthetic,
         "LEAKY split: says nothing about new patients": results.split.leaky,

@@ -78,7 +78,7 @@ def head_panel(epochs: Epochs) -> Panel:
 
 
 def label_efficiency_panels(targets: Mapping[str, EfficiencyCurves]) -> list[Panel]:
-    """What labels are worth: one chart a target, {target: curves}."""
+    """Draw the label efficiency: one chart a target, {target: curves}."""
     styles = assign_line_styles(targets)
     caption = (
         "Balanced accuracy per video by labelled groups to learn from; bars: the range over three draws."

@@ -60,7 +60,7 @@ def plot_simclr_loss(path: Path, epochs: Epochs, *, note: str) -> None:
 
 
 def loss_bounds(epochs: Epochs) -> tuple[dict[str, float], list[str]]:
-    """What the contrastive loss is to be held against, {name: loss}, and sentences that explain it.
+    """Bounds of the contrastive loss, {name: loss}, and sentences that explain them.
 
     The perfect loss is among the bounds where, as a line, it leaves the curves at least a third of the
     height; else it stands in the sentences.
@@ -99,7 +99,7 @@ def epoch_notes(epochs: Epochs) -> list[str]:
 
 
 def plot_simclr_diagnostics(path: Path, epochs: Epochs, *, note: str) -> None:
-    """What the contrastive loss stands for, by epoch: alignment, uniformity, effective rank and neighbours.
+    """Draw what the contrastive loss stands for, by epoch: alignment, uniformity, effective rank, neighbours.
 
     `epochs` are records with epoch, alignment, uniformity, rank and knn ({task: balanced accuracy}), measured
     at some epochs only; what is missing or None was not measured.

@@ -200,7 +200,7 @@ def draw_losses(axes: Any, curves: LossCurves) -> None:
 
 
 def has_several_view_sizes(epochs: Epochs) -> bool:
-    """Whether the views of a pretraining were of several sizes."""
+    """Return True if the views of a pretraining were of several sizes."""
     return len({row.get("size") for row in epochs}) > 1
 
 

@@ -53,7 +53,7 @@ def to_text(runs: Runs) -> list[str]:
 
 
 def alarms(runs: Runs) -> list[str]:
-    """What must be known before any figure is believed."""
+    """Warnings to read before any figure."""
     synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
     leaky = [name for name, run in runs.items() if run.leaky]
     return [

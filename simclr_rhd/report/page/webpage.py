@@ -107,7 +107,7 @@ def svg_uri(text: str) -> str:
 
 
 def is_table(value: Mapping[str, Any]) -> bool:
-    """Whether the values are records with the same names, so that they make rows of one table."""
+    """Return True if the values are records with the same names, which make rows of one table."""
     rows = list(value.values())
     flat = all(
         isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
