@@ -63,10 +63,9 @@ def start_log() -> None:
 def log_to(save_dir: Path) -> None:
     """Keep the log in `save_dir/simclr_rhd.log`, from its first line; a resumed run goes on with it."""
     path = save_dir / LOG
+    # It names files, which may name patients; a log of an older version may be readable by all.
     path.touch(mode=0o600)
-    path.chmod(
-        0o600
-    )  # it names files, which may name patients; a log of an older version may be readable by all
+    path.chmod(0o600)
     to_file = logging.FileHandler(path, encoding="utf-8")
     to_file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     for handler in logger.handlers[:]:
