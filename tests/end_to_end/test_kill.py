@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import main
 from simclr_rhd.data.demo import dataset as demo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,13 +146,18 @@ def same(folder, wanted):
     )
 
 
-def test_a_full_disk_is_said_in_words(tmp_path):
+def test_a_full_disk_is_said_in_words(tmp_path, capfd):
     """No file may be larger than 50 MB: the weights fit, the optimizer's state does not."""
-    command = f"ulimit -f 50000; exec {sys.executable} main.py {' '.join(TRAIN + QUIET)}"
-    folders = f"--cache-dir {tmp_path / 'cache'} --save-dir {tmp_path / 'run'}"
-    done = subprocess.run(["bash", "-c", f"{command} {folders}"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "File too large" in done.stderr, done.stderr
-    assert "Traceback" not in done.stderr and "the same command goes on" in done.stderr
+    folders = ["--cache-dir", str(tmp_path / "cache"), "--save-dir", str(tmp_path / "run")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000 * 1024, before[1]))
+    try:
+        status = main.main([*TRAIN, *QUIET, "--precision", "float32", *folders])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    errors = capfd.readouterr().err
+    assert status == 1 and "File too large" in errors, errors
+    assert "Traceback" not in errors and "the same command goes on" in errors
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".part")]
 
 

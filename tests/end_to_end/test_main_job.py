@@ -210,7 +210,7 @@ def test_another_configuration_is_refused_and_destroys_nothing(done, cache, capf
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
-def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp_path, number, status):
+def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp_path, number, status, capfd):
     text = tmp_path / "out.txt"
     with text.open("wb") as output:
         process = start(
@@ -222,11 +222,8 @@ def test_a_stopped_run_goes_on_and_ends_like_an_undisturbed_one(done, cache, tmp
         os.killpg(process.pid, number)  # as a terminal, a scheduler and a service manager do
         assert process.wait(20) == status, text.read_text()
     assert "Traceback" not in text.read_text()
-    with text.open("wb") as output:
-        assert start(cache, tmp_path / "models", output, "--no-rehearsal", "--no-figures").wait(120) == 0, (
-            text.read_text()
-        )
-    assert "resumed after epoch" in text.read_text()
+    assert main.main(arguments(cache, tmp_path / "models", "--no-rehearsal", "--no-figures")) == 0
+    assert "resumed after epoch" in capfd.readouterr().out
     assert (tmp_path / "models" / "metrics.json").read_bytes() == (done[0] / "metrics.json").read_bytes()
 
 

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_simclr import small_resnet
 
 import main
 from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.runs import checkpoint
 
 SMALL = "--no-figures --no-rehearsal --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
+SMALL += "--precision float32 --head-seeds 1 --head-l2 0.01".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_encoder():
+    """What is read, split and refused does not depend on the layers; `test_main_job.py` has all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torchvision.models.resnet18", small_resnet)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +33,30 @@ def drawn(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def data(drawn, tmp_path):
-    """A copy of the demo's files as a user's own folder, to spoil."""
-    folder = tmp_path / "data"
-    for path in drawn.rglob("*"):
+def linked(source, folder):
+    """Hard links to all files of a folder."""
+    for path in source.rglob("*"):
         if path.is_file():
-            target = folder / path.relative_to(drawn)
+            target = folder / path.relative_to(source)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, target)
     return folder
+
+
+@pytest.fixture
+def data(drawn, tmp_path):
+    """A copy of the demo's files as a user's own folder, to spoil."""
+    return linked(drawn, tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(drawn, tmp_path_factory):
+    """Data with one file that is no picture, and the folder of a finished run on them; to read."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    data = linked(drawn, folder / "data")
+    (data / "supervised" / "annotated-final" / "bad_frame1.png").write_text("not a picture")
+    assert main.main(arguments(data, folder / "cache", folder / "out")) == 0
+    return data, folder / "out"
 
 
 def arguments(data, cache, save_dir, *more):
@@ -103,15 +127,15 @@ def test_a_users_mistake_is_one_message_without_a_traceback(data, tmp_path, capf
     assert all(word in said for word in words) and "Traceback" not in said
 
 
-def test_folder_and_bucket_of_the_same_content_give_the_same_run(data, tmp_path, gcs, monkeypatch):
-    (data / "supervised" / "annotated-final" / "bad_frame1.png").write_text("not a picture")
+def test_folder_and_bucket_of_the_same_content_give_the_same_run(undisturbed, tmp_path, gcs, monkeypatch):
+    data, folder = undisturbed
     gcs.upload("echo-bucket", data, prefix="study 1/")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-    for name, source in (("folder", data), ("bucket", "gs://echo-bucket/study 1")):
-        assert main.main(arguments(source, tmp_path / f"cache {name}", tmp_path / name)) == 0
+    words = arguments("gs://echo-bucket/study 1", tmp_path / "cache bucket", tmp_path / "bucket")
+    assert main.main(words) == 0
     for name in ("split.csv", "rejected.csv", "metrics.json", "predictions.csv"):
-        assert (tmp_path / "bucket" / name).read_bytes() == (tmp_path / "folder" / name).read_bytes(), name
-    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("folder", "bucket")]
+        assert (tmp_path / "bucket" / name).read_bytes() == (folder / name).read_bytes(), name
+    records = [json.loads((of / "run.json").read_text()) for of in (folder, tmp_path / "bucket")]
     assert records[0]["data"]["fingerprint"] == records[1]["data"]["fingerprint"]
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")  # nobody answers there
     shutil.rmtree(tmp_path / "cache bucket" / "stores")
@@ -173,10 +197,11 @@ def test_a_table_with_one_class_in_each_task_is_a_users_error(data, tmp_path, ca
     assert "nothing to learn" in capfd.readouterr().err
 
 
-def test_names_that_tell_no_videos_are_warned_of(data, tmp_path, capfd):
+def test_names_that_tell_no_videos_or_nothing_are_warned_of(data, tmp_path, capfd):
+    """Stills with only a number: nothing tells of which clip they are, and each is a video of its own."""
     frames = data / "supervised" / "annotated-final"
-    for path in sorted(frames.iterdir()):
-        path.rename(frames / path.name.replace("_frame", "-"))
+    for number, path in enumerate(sorted(frames.iterdir())):
+        path.rename(frames / (f"{number:04d}.png" if number < 3 else path.name.replace("_frame", "-")))
     for path in sorted((data / "unsupervised-videos" / "unlabelled-frames").iterdir()):
         path.rename(path.with_name(path.name.replace("_frame", "-")))
     table = data / "supervised" / "sorted_file.csv"
@@ -184,16 +209,9 @@ def test_names_that_tell_no_videos_are_warned_of(data, tmp_path, capfd):
     table.unlink()
     table.write_text(text)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", "--group-by", "video")) == 0
-    assert "have a single frame" in capfd.readouterr().out
-
-
-def test_numbered_stills_without_the_folder_of_a_clip_are_warned_of(data, tmp_path, capfd):
-    """Nothing tells of which clip they are: each is a video of its own, and the log tells what may follow."""
-    frames = data / "supervised" / "annotated-final"
-    for number, path in enumerate(sorted(frames.iterdir())[:3]):
-        path.rename(frames / f"{number:04d}.png")
-    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", "--group-by", "video")) == 0
-    assert "WARNING 3 stills, such as 0000.png, have only a number" in capfd.readouterr().out
+    log = capfd.readouterr().out
+    assert "have a single frame" in log
+    assert "WARNING 3 stills, such as 0000.png, have only a number" in log
 
 
 def test_numbered_stills_of_few_folders_are_the_reason_of_a_refusal(data, tmp_path, capfd):
@@ -253,9 +271,9 @@ def test_an_encoder_that_moves_while_the_heads_learn_is_noticed(data, tmp_path, 
     assert "the frozen encoder changed" in capfd.readouterr().err
 
 
-def test_the_labels_of_the_test_part_do_not_change_the_model(data, tmp_path):
-    assert main.main(arguments(data, tmp_path / "cache", tmp_path / "one")) == 0
-    with (tmp_path / "one" / "split.csv").open(newline="", encoding="utf-8") as stream:
+def test_the_labels_of_the_test_part_do_not_change_the_model(undisturbed, tmp_path):
+    data, folder = linked(undisturbed[0], tmp_path / "data"), undisturbed[1]
+    with (folder / "split.csv").open(newline="", encoding="utf-8") as stream:
         test = {Path(row["path"]).name for row in csv.DictReader(stream) if row["part"] == "test"}
     table = data / "supervised" / "sorted_file.csv"
     with table.open(newline="", encoding="utf-8") as stream:
@@ -273,8 +291,8 @@ def test_the_labels_of_the_test_part_do_not_change_the_model(data, tmp_path):
         writer.writeheader()
         writer.writerows(rows)
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "two")) == 0
-    split = [(tmp_path / name / "split.csv").read_bytes() for name in ("one", "two")]
-    models = [checkpoint.load(tmp_path / name / "model.pt") for name in ("one", "two")]
+    split = [(of / "split.csv").read_bytes() for of in (folder, tmp_path / "two")]
+    models = [checkpoint.load(of / "model.pt") for of in (folder, tmp_path / "two")]
     assert split[0] == split[1]
     for part in ("encoder", "heads"):
         for name, tensor in models[0][part].items():
