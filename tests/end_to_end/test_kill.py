@@ -152,7 +152,7 @@ def test_a_full_disk_is_said_in_words(tmp_path, capfd):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000 * 1024, before[1]))
     try:
-        status = main.main([*TRAIN, *QUIET, "--precision", "float32", *folders])
+        status = main.main([*TRAIN, *QUIET, *folders])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     errors = capfd.readouterr().err

@@ -28,6 +28,7 @@ GOLDEN_FIRST_LOSS = 4.05  # mean of the first epoch, with two threads; with one 
 SMALL = (
     "--demo-patients 24 --image-size 32 --epochs 3 --linear-epochs 20 --batch-size 32 --patience 9".split()
 )
+SMALL += ["--precision", "float32"]  # 'auto' is measured, and two runs may measure differently
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_simclr import small_resnet
 
 import main
 from simclr_rhd.core.errors import UserError
@@ -201,8 +202,11 @@ TRAIN = "--demo-patients 12 --image-size 32 --epochs 3 --linear-epochs 3 --batch
 QUIET = "--no-figures --no-rehearsal --checkpoint-minutes 1e-6".split()
 
 
-def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(tmp_path, gcs, place, capfd):
-    words = [*TRAIN, *QUIET, "--epochs", "1", "--save-dir", place, "--cache-dir"]
+def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(
+    tmp_path, gcs, place, capfd, monkeypatch
+):
+    monkeypatch.setattr("torchvision.models.resnet18", small_resnet)
+    words = [*TRAIN, *QUIET, *"--epochs 1 --precision float32 --save-dir".split(), place, "--cache-dir"]
     assert main.main([*words, str(tmp_path / "one")]) == 0
     assert {"model.pt", "metrics.json", "report.html", "run.json"} <= set(there(gcs, place))
     shutil.rmtree(tmp_path / "one" / "runs")
