@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
 from simclr_rhd.data.labels.vocabulary import EXCLUSIVE_CLASSES, LESION_SEPARATOR, VOCABULARY
@@ -141,7 +142,7 @@ class LabelledSet:
 
     def with_frame_split(self, *, seed: int) -> "LabelledSet":
         """The same frames in a split over frames: a leak, of the same sizes, with frames as groups."""
-        places = np.random.default_rng([seed, 10]).permutation(len(self.paths))
+        places = make_rng(seed, Stream.FRAME_SPLIT).permutation(len(self.paths))
         groups = np.array([str(number) for number in range(len(self.paths))])
         return replace(self, groups=groups, folds=[part[places] for part in self.folds])
 

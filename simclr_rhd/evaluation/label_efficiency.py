@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.evaluation.target_details import EfficiencyPoint
@@ -73,10 +74,7 @@ def learning_curves(
 def _draw_groups(cv: CrossValidation, fraction: float) -> list[Draw]:
     """Rows of a share of the groups, as often as they are drawn."""
     return [
-        [
-            _subsample_fold(cv.labelled_set, fold, fraction, seed=[cv.config.seed, 11, draw, fold])
-            for fold in range(len(cv.labelled_set.folds))
-        ]
+        [_subsample_fold(cv, fold, fraction, draw) for fold in range(len(cv.labelled_set.folds))]
         for draw in range(n_repeats(fraction))
     ]
 
@@ -109,21 +107,27 @@ def _make_point(fraction: float, groups: float, scores: Sequence[float | None]) 
 
 
 def _subsample_fold(
-    labelled_set: LabelledSet, fold: int, fraction: float, *, seed: list[int]
+    cv: CrossValidation, fold: int, fraction: float, draw: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a share of the groups of a fold's training and validation part."""
-    return (
-        subsample_groups(labelled_set, labelled_set.rows(fold, "train"), fraction, seed=seed),
-        subsample_groups(labelled_set, labelled_set.rows(fold, "val"), fraction, seed=seed),
+    train, val = (
+        subsample_groups(
+            cv.labelled_set,
+            cv.labelled_set.rows(fold, part),
+            fraction,
+            rng=make_rng(cv.config.seed, Stream.LABEL_FRACTIONS, draw, fold, number),
+        )
+        for number, part in enumerate(("train", "val"))
     )
+    return train, val
 
 
 def subsample_groups(
-    labelled_set: LabelledSet, rows: np.ndarray, fraction: float, *, seed: Sequence[int]
+    labelled_set: LabelledSet, rows: np.ndarray, fraction: float, *, rng: np.random.Generator
 ) -> np.ndarray:
     """The rows of a share of their groups, rounded up; first come groups that bring the rarest classes."""
     names, group = np.unique(labelled_set.groups[rows], return_inverse=True)
-    place = np.argsort(np.random.default_rng(list(seed)).permutation(len(names)))  # of each group in the draw
+    place = np.argsort(rng.permutation(len(names)))  # of each group in the draw
     first = []  # of each class, the rarest first
     for values in labelled_set.values.values():
         for number in np.unique(values[rows][values[rows] >= 0]):

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
@@ -172,7 +173,7 @@ class _Learner:
 
     def train_epoch(self, epoch: int) -> float:
         """Learn from one view of each frame; the mean loss of the batches."""
-        order = np.random.default_rng([self.config.seed, epoch, 11]).permutation(self.data.train)
+        order = make_rng(self.config.seed, Stream.FINETUNE_BATCHES, epoch).permutation(self.data.train)
         batches = np.array_split(order, self.per_epoch)
         return sum(self._step(self._views(batch, epoch), batch) for batch in batches) / self.per_epoch
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.device import one_thread
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.losses import HeadTargets, class_weights, task_losses
 from simclr_rhd.heads.model import Heads, calibrate
@@ -117,7 +118,7 @@ def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_
     selection = {task: _SelectionHistory(task, len(l2_strengths(config))) for task in bank.columns}
     optimizer = torch.optim.Adam(bank.parameters(), lr=config.classifier_lr, fused=True)
     for epoch in range(1, config.linear_epochs + 1):
-        order = np.random.default_rng([config.seed, epoch, 5]).permutation(data.train)
+        order = make_rng(config.seed, Stream.HEAD_BATCHES, epoch).permutation(data.train)
         for first in range(0, len(order), BATCH_SIZE):
             optimizer.zero_grad()
             losses = data.losses(bank, order[first : first + BATCH_SIZE])

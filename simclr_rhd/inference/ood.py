@@ -15,6 +15,8 @@ import torch
 from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
+from simclr_rhd.core.seeding import Stream, make_rng
+
 DESCRIPTORS = {"features": 512, "texture": 128, "layout": 36}  # and their D: `forward_with_ood_stats`
 LIMIT_QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
 N_FOLDS = 20
@@ -63,7 +65,7 @@ def fit_ood_detector(
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(group) < MIN_FRAMES or len(names) < 2:
         return None
-    part = (np.random.default_rng([seed, 11]).permutation(len(names)) % min(N_FOLDS, len(names)))[group]
+    part = (make_rng(seed, Stream.NOVELTY).permutation(len(names)) % min(N_FOLDS, len(names)))[group]
     detector = OODDetector()
     for name in DESCRIPTORS:
         x = descriptors[name].astype(np.float64)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY, storage_size
 from simclr_rhd.ssl.config import AugmentConfig
 
@@ -47,7 +48,7 @@ def sample_view_params(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tenso
     """
     views, partners = [], []
     for frame in frames:
-        rng = np.random.default_rng([seed, epoch, int(frame), 1])
+        rng = make_rng(seed, Stream.VIEWS, epoch, int(frame))
         views.append(rng.random((2, len(VIEW_PARAMS)), dtype=np.float32))
         partners.append(rng.random(dtype=np.float32))
     return torch.from_numpy(np.stack(views)), np.array(partners)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.core.threads import map_ordered
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import sample_view_params
@@ -154,7 +155,7 @@ def prefetch(
 
 def epoch_batches(rows: np.ndarray, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
     """The epoch's rows in random order, cut into full batches; what is left over waits for another epoch."""
-    order = np.random.default_rng([seed, epoch, 0, 2]).permutation(rows)
+    order = make_rng(seed, Stream.BATCHES, epoch).permutation(rows)
     full = len(order) // batch_size
     return np.split(order[: full * batch_size], full)
 
@@ -165,5 +166,5 @@ def val_batches(rows: np.ndarray, batch_size: int, *, seed: int) -> list[np.ndar
     In a random order: in the store's, a batch would hold a few neighbouring clips, and few negatives.
     """
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_VAL_FRAMES)).round().astype(int)]
-    rows = np.random.default_rng([seed, 12]).permutation(rows)
+    rows = make_rng(seed, Stream.VALIDATION_BATCHES).permutation(rows)
     return np.array_split(rows, max(1, round(len(rows) / batch_size)))

@@ -31,7 +31,7 @@ from simclr_rhd.ssl.optim import EMA, compute_ema_decay, make_optimizer
 from simclr_rhd.ssl.schedule import Schedule, annealed_rate_at, sizes_of, typed_value
 from simclr_rhd.ssl.step import NonFiniteError, PendingLoss, Step
 
-FORMAT, VERSION = "simclr-rhd-pretraining", 5
+FORMAT, VERSION = "simclr-rhd-pretraining", 6
 
 
 class Trainer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_simclr import small_resnet
+from small_simclr import small_networks
 
 import main
 from simclr_rhd.data.demo import dataset as demo
@@ -21,8 +21,7 @@ SMALL += "--precision float32 --head-seeds 1 --head-l2 0.01".split()
 @pytest.fixture(scope="module", autouse=True)
 def small_encoder():
     """What is read, split and refused does not depend on the layers; `test_main_job.py` has all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("torchvision.models.resnet18", small_resnet)
+    with small_networks():
         yield
 
 

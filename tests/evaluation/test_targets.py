@@ -216,7 +216,7 @@ def test_a_question_knows_the_order_of_degrees():
 def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced_choice(multilabel):
     """Four in five patients are of one class; class weights would take both for equally frequent."""
     names = ["Not Applicable", "Mitral Valve Regurgitation"]
-    a_cohort = make_labelled_set(patients=120, multilabel=multilabel, names=names)
+    a_cohort = make_labelled_set(patients=240, multilabel=multilabel, names=names)
     (task,) = a_cohort.values
     true = (np.unique(a_cohort.groups, return_inverse=True)[1] % 5 == 0).astype(int)
     a_cohort.values[task] = true

@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_simclr import small_networks
 
 import main
 from simclr_rhd.data.demo.dataset import write_demo
 from simclr_rhd.runs import checkpoint
 
 SMALL = "--image-size 32 --epochs 1 --linear-epochs 8 --batch-size 32 --head-seeds 2 --no-rehearsal".split()
+SMALL += ["--precision", "float32"]
 TASKS = ("view", "condition", "severity")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def network():
+    with small_networks():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -61,4 +61,6 @@ def make_cross_validation(labelled_set, x, *, baselines=(), **options):
 
 
 def final_split(labelled_set):
-    return train_val_split(labelled_set.groups, list(labelled_set.values.values()), seed=[0])
+    return train_val_split(
+        labelled_set.groups, list(labelled_set.values.values()), rng=np.random.default_rng(0)
+    )

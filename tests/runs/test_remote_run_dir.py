@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_simclr import small_resnet
+from small_simclr import small_networks
 
 import main
 from simclr_rhd.core.errors import UserError
@@ -202,12 +202,10 @@ TRAIN = "--demo-patients 12 --image-size 32 --epochs 3 --linear-epochs 3 --batch
 QUIET = "--no-figures --no-rehearsal --checkpoint-minutes 1e-6".split()
 
 
-def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(
-    tmp_path, gcs, place, capfd, monkeypatch
-):
-    monkeypatch.setattr("torchvision.models.resnet18", small_resnet)
+def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(tmp_path, gcs, place, capfd):
     words = [*TRAIN, *QUIET, *"--epochs 1 --precision float32 --save-dir".split(), place, "--cache-dir"]
-    assert main.main([*words, str(tmp_path / "one")]) == 0
+    with small_networks():
+        assert main.main([*words, str(tmp_path / "one")]) == 0
     assert {"model.pt", "metrics.json", "report.html", "run.json"} <= set(there(gcs, place))
     shutil.rmtree(tmp_path / "one" / "runs")
     assert main.main([*words, str(tmp_path / "one")]) == 0

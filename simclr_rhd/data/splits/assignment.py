@@ -18,10 +18,10 @@ def best_assignment(
     values: Sequence[np.ndarray],
     fractions: np.ndarray,
     *,
-    seed: Sequence[int],
+    rng: np.random.Generator,
     priority: tuple[int, ...] = (),
 ) -> np.ndarray:
-    """(N,) part of each frame, of the best assignment out of several seeded orders.
+    """(N,) part of each frame, of the best assignment out of several random orders.
 
     Greedy, the rarest class first as in iterative stratification (Sechidis et al. 2011). The result does not
     depend on the order of the frames.
@@ -30,7 +30,7 @@ def best_assignment(
         groups: N names.
         values: (N,) class indices of each task, -1 = not annotated.
         fractions: (P,) of the frames and groups.
-        seed: of the orders that are tried.
+        rng: of the orders that are tried.
         priority: parts in the order in which a class is of use in them; none for parts of equal standing.
     """
     names, group = np.unique(groups, return_inverse=True)
@@ -41,7 +41,6 @@ def best_assignment(
     sizes = np.bincount(group)[:, None]
     weights = np.concatenate([amount / amount.sum(axis=0) for amount in (frames, present, sizes)], axis=1)
     rarity = np.where(present, present.sum(axis=0), len(names)).min(axis=1)  # groups of its rarest class
-    rng = np.random.default_rng(seed)
     candidates: list[Assignment] = []
     for _ in range(RESTARTS):
         order = rng.permutation(len(names))

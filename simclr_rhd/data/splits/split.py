@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.splits.assignment import best_assignment
 
 PARTS = ("train", "val", "test")
@@ -37,9 +38,8 @@ def group_train_val_test_split(
     """
     _require_groups(groups, len(PARTS), "training, validation and test need")
     train, val, test = range(len(PARTS))
-    part: np.ndarray = np.array(PARTS)[
-        best_assignment(groups, values, FRACTIONS, seed=[seed, 3], priority=(train, test, val))
-    ]
+    rng, priority = make_rng(seed, Stream.SPLIT), (train, test, val)
+    part: np.ndarray = np.array(PARTS)[best_assignment(groups, values, FRACTIONS, rng=rng, priority=priority)]
     return part
 
 
@@ -64,28 +64,28 @@ def group_k_fold(
         UserError: fewer groups than folds, or than three.
     """
     _require_groups(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
-    fold = best_assignment(groups, values, np.full(folds, 1 / folds), seed=[seed, 8])
+    fold = best_assignment(groups, values, np.full(folds, 1 / folds), rng=make_rng(seed, Stream.FOLDS))
     parts = []
     for number in range(folds):
         others = np.flatnonzero(fold != number)
         part = np.full(len(fold), "test", dtype="<U5")
         part[others] = train_val_split(
-            np.asarray(groups)[others], [task[others] for task in values], seed=[seed, 9, number]
+            np.asarray(groups)[others],
+            [task[others] for task in values],
+            rng=make_rng(seed, Stream.FOLD_VALIDATION, number),
         )
         parts.append(part)
     return parts
 
 
 def train_val_split(
-    groups: Sequence[str] | np.ndarray, values: Sequence[np.ndarray], *, seed: Sequence[int]
+    groups: Sequence[str] | np.ndarray, values: Sequence[np.ndarray], *, rng: np.random.Generator
 ) -> np.ndarray:
     """(N,) 'train' and 'val': groups to learn from, and some to choose on where there are two or more."""
     if len(np.unique(groups)) < 2:
         return np.full(len(groups), "train", dtype="<U5")
     shares = np.array([1 - VAL_FRACTION, VAL_FRACTION])
-    part: np.ndarray = np.array(PARTS[:2])[
-        best_assignment(groups, values, shares, seed=seed, priority=(0, 1))
-    ]
+    part: np.ndarray = np.array(PARTS[:2])[best_assignment(groups, values, shares, rng=rng, priority=(0, 1))]
     return part
 
 

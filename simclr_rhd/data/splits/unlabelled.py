@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.splits.split import (
     HELD_OUT,
@@ -71,7 +72,7 @@ def assign_unlabelled(
     frames = np.bincount(group[~labelled], minlength=len(names))  # (G,) without a label
     free = np.setdiff1d(group[part == UNLABELLED], group[labelled])
     chosen = np.zeros(len(names), dtype=bool)
-    for number in np.random.default_rng([seed, 4]).permutation(free)[: max(0, len(free) - 1)]:
+    for number in make_rng(seed, Stream.UNLABELLED_VALIDATION).permutation(free)[: max(0, len(free) - 1)]:
         if chosen_frames >= wanted:
             break
         if chosen_frames + frames[number] <= 2 * wanted:  # a very large group is better used for training
@@ -98,7 +99,7 @@ def make_splits(
         single = assign_unlabelled(groups, labelled, parts, seed=seed)
         return single, (single,)
     divisions = [
-        train_val_split(of_labelled, values, seed=[seed, 9]),
+        train_val_split(of_labelled, values, rng=make_rng(seed, Stream.FINAL_VALIDATION)),
         *group_k_fold(of_labelled, values, config.folds, seed=seed),
     ]
     if config.pretrain_per_fold:

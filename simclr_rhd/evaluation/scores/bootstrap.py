@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import betaincinv, ndtr, stdtrit
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.evaluation.scores.records import Interval
 
 N_RESAMPLES, N_CHUNKS = 2000, 20  # worked on a piece at a time: bounds the memory
@@ -30,7 +31,7 @@ def resample_counts(n_groups: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=8)  # every figure of a run is scored on the same few
 def _sample_counts(n_groups: int, seed: int, n_resamples: int) -> np.ndarray:
-    generator = np.random.default_rng([seed, 6])
+    generator = make_rng(seed, Stream.BOOTSTRAP)
     shares = np.full(n_groups, 1 / n_groups)
     pieces = (generator.multinomial(n_groups, shares, size=n_resamples // N_CHUNKS) for _ in range(N_CHUNKS))
     drawn = np.concatenate([piece.astype(np.uint16) for piece in pieces])

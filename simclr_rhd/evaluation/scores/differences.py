@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.evaluation.scores.bootstrap import (
     TAIL_PROBABILITY,
     difference_interval,
@@ -81,7 +82,8 @@ def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     if n_draws == 1:
         return scores[:, 0]
     shares = np.full(n_draws, 1 / n_draws)
-    drawn_shares = np.random.default_rng([seed, 12]).multinomial(n_draws, shares, size=len(scores)) / n_draws
+    rng = make_rng(seed, Stream.COMPARATOR_SEEDS)
+    drawn_shares = rng.multinomial(n_draws, shares, size=len(scores)) / n_draws
     drawn_shares[0] = shares[0]
     weights = shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1))
     mean: np.ndarray = (scores * weights).sum(axis=1)

@@ -14,6 +14,8 @@ from types import TracebackType
 
 import numpy as np
 
+from simclr_rhd.core.seeding import Stream, make_rng
+
 METHODS = ("t-SNE", "UMAP")
 MAX_POINTS = (
     4000  # rows of a map; t-SNE of that many takes some 20 s, and UMAP's neighbours are exact below 4,096
@@ -43,7 +45,8 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
         from umap import UMAP
 
         x = PCA(min(50, *features.shape), svd_solver="full").fit_transform(features.astype(np.float64))
-        jitter = np.random.default_rng([seed, 7]).normal(scale=1e-3, size=(len(x), 2))  # equal rows must part
+        rng = make_rng(seed, Stream.EMBEDDING_MAP)
+        jitter = rng.normal(scale=1e-3, size=(len(x), 2))  # equal rows must part
         start = (x[:, :2] / max(x[:, 0].std(), 1e-12) + jitter).astype(np.float32)
         with threadpool_limits(1):  # a sum over threads has no order, and t-SNE magnifies that
             tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=1e-4 * start, random_state=seed)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta, binomtest, norm, t
 
+from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.evaluation.scores.bootstrap import (
     N_RESAMPLES,
     difference_interval,
@@ -20,7 +21,7 @@ def test_a_resample_draws_as_many_groups_as_there_are():
     np.testing.assert_allclose(drawn.mean(axis=0), 1, atol=0.1)
     np.testing.assert_allclose(drawn.var(axis=0), 6 / 7, atol=0.15)
     assert (resample_counts(7, seed=0) == drawn).all() and (resample_counts(7, seed=1) != drawn).any()
-    whole = np.random.default_rng([0, 6]).multinomial(7, np.full(7, 1 / 7), size=N_RESAMPLES)
+    whole = make_rng(0, Stream.BOOTSTRAP).multinomial(7, np.full(7, 1 / 7), size=N_RESAMPLES)
     assert (drawn == whole).all()
 
 
