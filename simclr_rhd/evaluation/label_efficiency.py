@@ -45,7 +45,7 @@ def learning_curves(
             name: [lambda fold, *rows, x=x: _predict_with_heads(cv, x, *rows) for x in drawn]
             for name, drawn in cv.features.baseline_encoders.items()
         },
-        PIXELS: [lambda fold, *rows: cv.predict_from_pixels(*rows)],
+        PIXELS: [lambda fold, *rows: cv.predict_from_pictures(PIXELS, *rows)],
     }
     points: dict[str, dict[str, list[EfficiencyPoint]]] = {
         target.name: {name: [] for name in learners} for target in labelled_set.targets()

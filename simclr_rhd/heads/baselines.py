@@ -1,4 +1,4 @@
-"""Baselines in the same split as the model: the majority class, raw pixels, its nearest neighbours.
+"""Baselines in the same split as the model: the majority class, raw pixels, a mask, its nearest neighbours.
 
 Every baseline learns from a fold's training frames, chooses on its validation frames, and predicts all.
 
@@ -6,7 +6,7 @@ Notation: n labelled frames, C outputs of a task (classes or lesions), P pixels.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from simclr_rhd.data.store.shards import Frames
 
 RESIZED_SIDE, N_COMPONENTS = 48, 64
 FRAMES_PER_CHUNK = 256  # frames that are made small together
+MASK_SIDE, BLACK_LEVEL = 24, 8  # cells, and grey levels of 255 up to which a cell's mean is black
 C_GRID = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on validation frames
 N_NEIGHBOURS = 20
 
@@ -71,18 +72,34 @@ def pixel_features(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
 
     A grey level counts as three equal ones, √3 times, so that distances are those of three channels.
     """
-    small = []
-    for some in np.array_split(rows, max(1, len(rows) // FRAMES_PER_CHUNK)):
-        x = torch.from_numpy(frames[some]).float()  # one channel where all of these are grey
-        small.append(F.interpolate(x, size=(RESIZED_SIDE, RESIZED_SIDE), mode="bilinear", antialias=True))
+    size = RESIZED_SIDE, RESIZED_SIDE
+    small = [
+        F.interpolate(x, size=size, mode="bilinear", antialias=True) for x in _float_chunks(frames, rows)
+    ]
     channels = max(x.shape[1] for x in small)
     scale = math.sqrt(3 / channels) / 255
     return np.concatenate([(x.expand(-1, channels, -1, -1).flatten(1) * scale).numpy() for x in small])
 
 
+def mask_features(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
+    """(N, C, S, S) uint8 store -> (n, 24 * 24) float32, for some rows: 1 where a cell is not black, else 0.
+
+    The form of the sector, its place and the black bars, which tell of the device and its settings and not of
+    the heart. What this comparator reaches is no sign of disease.
+    """
+    cells = [F.adaptive_avg_pool2d(x, MASK_SIDE).amax(dim=1).flatten(1) for x in _float_chunks(frames, rows)]
+    return (torch.cat(cells) > BLACK_LEVEL).float().numpy()
+
+
+def _float_chunks(frames: np.ndarray | Frames, rows: np.ndarray) -> Iterator[torch.Tensor]:
+    """(B, C, S, S) float32 of some rows at a time, 0 to 255; one channel where all of these are grey."""
+    for some in np.array_split(rows, max(1, len(rows) // FRAMES_PER_CHUNK)):
+        yield torch.from_numpy(frames[some]).float()
+
+
 def pca_features(x: np.ndarray, train: np.ndarray, *, seed: int) -> np.ndarray:
-    """(n, P) -> (n, 64) float32 principal components of the training rows; of a single row, nothing."""
-    if len(train) < 2:
+    """(n, P) -> (n, 64) float32 principal components of the training rows; of equal rows, nothing."""
+    if not len(train) or not np.ptp(x[train], axis=0).any():
         return np.zeros((len(x), 1), dtype=np.float32)
     pca = PCA(min(N_COMPONENTS, len(train) - 1, x.shape[1]), svd_solver="randomized", random_state=seed)
     components: np.ndarray = pca.fit(x[train]).transform(x).astype(np.float32)

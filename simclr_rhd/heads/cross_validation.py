@@ -22,7 +22,7 @@ from simclr_rhd.heads.train import TrainedHeads, train_heads
 from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 OURS, UNCALIBRATED = "simclr", "uncalibrated"
-MAJORITY, PIXELS, NEIGHBOURS = "majority", "pixels", "neighbours"
+MAJORITY, PIXELS, MASK, NEIGHBOURS = "majority", "pixels", "mask", "neighbours"
 RANDOM_ENCODER, N_RANDOM_ENCODERS, DRAW_SUFFIX = "random encoder", 3, ", draw "  # of which there are so many
 
 
@@ -36,13 +36,13 @@ class FeatureSet:
         per_fold: K times (n, D): of the encoder that a fold is tested with; one array if there is one.
         baseline_encoders: {name: (n, D) of each draw} of encoders to compare with; of a random
             one there are several, as one is a draw.
-        pixels: (n, P) float32, the small pictures themselves.
+        pictures: {PIXELS: (n, P) float32 small pictures, MASK: (n, P) where they are not black}.
     """
 
     descriptors: dict[str, np.ndarray]
     per_fold: Sequence[np.ndarray]
     baseline_encoders: Mapping[str, Sequence[np.ndarray]]
-    pixels: np.ndarray
+    pictures: Mapping[str, np.ndarray]
 
     @property
     def final(self) -> np.ndarray:
@@ -117,7 +117,7 @@ class CrossValidation:
         predictions = {
             OURS: predict_folds(heads, features),
             UNCALIBRATED: predict_folds([uncalibrated(of_fold) for of_fold in heads], features),
-            **{name: [] for name in (MAJORITY, PIXELS, NEIGHBOURS)},
+            **{name: [] for name in (MAJORITY, *self.features.pictures, NEIGHBOURS)},
         }
         # One majority for all folds: that of a fold's training groups is the class its test groups lack.
         train_of_any_fold = np.flatnonzero(
@@ -129,7 +129,8 @@ class CrossValidation:
             predictions[MAJORITY].append(
                 self._predict_baseline(baselines.majority, evaluable_targets, train_of_any_fold, rows[1])
             )
-            predictions[PIXELS].append(self.predict_from_pixels(*rows))
+            for name in self.features.pictures:
+                predictions[name].append(self.predict_from_pictures(name, *rows))
             votes = baselines.knn(features[fold])
             predictions[NEIGHBOURS].append(
                 self._predict_baseline(votes, self.labelled_set.target_values(), *rows)
@@ -141,9 +142,9 @@ class CrossValidation:
                 predictions[draw_name(name, number)] = predict_folds(heads, same)
         return predictions
 
-    def predict_from_pixels(self, train: np.ndarray, val: np.ndarray) -> Probabilities:
-        """The table of a logistic regression on the principal components of the pixels."""
-        x = baselines.pca_features(self.features.pixels, train, seed=self.config.seed)
+    def predict_from_pictures(self, name: str, train: np.ndarray, val: np.ndarray) -> Probabilities:
+        """The table of a logistic regression on the principal components of the pixels, or of the mask."""
+        x = baselines.pca_features(self.features.pictures[name], train, seed=self.config.seed)
         return self._predict_baseline(
             baselines.logistic_regression(x), self.labelled_set.target_values(), train, val
         )

@@ -6,8 +6,8 @@ from torch import nn
 
 from simclr_rhd.core.config import CommonConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.heads.baselines import pixel_features
-from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS, RANDOM_ENCODER, FeatureSet
+from simclr_rhd.heads.baselines import mask_features, pixel_features
+from simclr_rhd.heads.cross_validation import MASK, N_RANDOM_ENCODERS, PIXELS, RANDOM_ENCODER, FeatureSet
 from simclr_rhd.ssl.encoder.features import extract, extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build, imagenet_weights_cached
 from simclr_rhd.ssl.pretrain import PretrainedEncoders
@@ -40,5 +40,5 @@ def encode(
         descriptors,
         per_fold or [descriptors["features"]] * len(dataset.folds),
         baselines,
-        pixel_features(frames, rows),
+        {PIXELS: pixel_features(frames, rows), MASK: mask_features(frames, rows)},
     )

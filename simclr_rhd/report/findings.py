@@ -20,6 +20,13 @@ BASELINE_WARNINGS: dict[str, dict[tuple[str, ...], str]] = {
         "or better there.",
         (UNSURE,): "NOT SHOWN TO BE BETTER THAN RAW PIXELS: {}. The difference may be chance.",
     },
+    "mask": {
+        (
+            WORSE,
+            NOT_BETTER,
+        ): "NOT BETTER THAN A MASK: {}. Where a frame is black, which tells of the device and "
+        "its settings and not of the heart, predicts as well or better there.",
+    },
     "random encoder": {
         (WORSE, NOT_BETTER): "NOT BETTER THAN AN UNTRAINED ENCODER: {}. On these data the pretraining has "
         "not paid there.",

@@ -19,7 +19,7 @@ from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_sc
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
-BASELINES = ("majority", "pixels", "random encoder")
+BASELINES = ("majority", "pixels", "mask", "random encoder")
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",

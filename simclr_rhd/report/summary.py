@@ -23,7 +23,12 @@ from simclr_rhd.report.wording import (
     join_names,
 )
 
-SHORT_BASELINE_NAMES = {"majority": "majority", "pixels": "pixels", "random encoder": "random"}
+SHORT_BASELINE_NAMES = {
+    "majority": "majority",
+    "pixels": "pixels",
+    "mask": "mask",
+    "random encoder": "random",
+}
 
 
 def summary(results: RunResults, *, save_dir: str) -> str:
@@ -41,8 +46,8 @@ def summary(results: RunResults, *, save_dir: str) -> str:
     for name, result in results.targets.items():
         lines += [_scores_row(name, level, result) for level in scored_levels(result)]
     lines += [
-        "* balanced accuracy of always saying the most frequent class, of raw pixels without a network, and "
-        "of the same heads on untrained encoders (the mean)",
+        "* balanced accuracy of always saying the most frequent class, of raw pixels without a network, of "
+        "where a frame is black (mask), and of the same heads on untrained encoders (the mean)",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",
         *limitations(results),
@@ -102,12 +107,12 @@ def _interval_note(result: TargetResult) -> str:
 
 
 def _row(*cells: str) -> str:
-    return "{:<30}{:>5}{:>9}  {:<18}  {:<18}{:>10}{:>8}{:>8}".format(*cells)
+    return "{:<27}{:>5}{:>9} {:<17} {:<17}{:>10}{:>8}{:>7}{:>8}".format(*cells)
 
 
 def _scores_row(name: str, level: str, result: TargetResult) -> str:
     scores = result.test[level]
-    short = name if len(name) <= 18 else short_name(name.split(": ")[-1])
+    short = name if len(name) <= 15 else short_name(name.split(": ")[-1])
     return _row(
         f"{short} per {level}",
         format_score(scores.n),

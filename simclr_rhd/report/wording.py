@@ -10,6 +10,7 @@ from simclr_rhd.evaluation.scores.records import Margin, Score
 MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
     "pixels": "raw pixels",
+    "mask": "the mask of black and not black",
     "random encoder": "an untrained encoder",
     "imagenet encoder": "an encoder trained on ImageNet",
     "majority": "the most frequent class",

@@ -80,7 +80,7 @@ def test_margins_and_verdict_levels_are_beside_every_comparator():
     noise = make_features(a_cohort.groups, seed=9)
     _, results = evaluated(make_cross_validation(a_cohort, x, baselines={"random encoder": noise}))
     result = results["view"]
-    assert set(result["baselines"]) == {"majority", "pixels", "neighbours", "random encoder"}
+    assert set(result["baselines"]) == {"majority", "pixels", "mask", "neighbours", "random encoder"}
     margin = result["margins"]["random encoder"]["frame"]
     gap = (
         result["test"]["frame"]["balanced_accuracy"]
@@ -272,7 +272,7 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
     a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": drawn})
     said, results = evaluated(a_study)
     result = results["view"]
-    assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 4 == len(result["margins"])
+    assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 5 == len(result["margins"])
     tables = [
         out_of_fold(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
     ]
@@ -291,6 +291,6 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
         )
         return np.ptp(paired_differences(ours, theirs, [0, 1], seed=0, **options)["frame"].ci95)
 
-    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, n_comparisons=4))
-    assert interval(tables, n_comparisons=4) > 1.1 * interval(tables), "a family of four"
+    assert np.ptp(margin["ci95"]) == pytest.approx(interval(tables, n_comparisons=5))
+    assert interval(tables, n_comparisons=5) > 1.1 * interval(tables), "a family of five"
     assert interval(tables) > 1.2 * interval([tables[1]] * 3), "the draws' own chance is in it"

@@ -30,6 +30,18 @@ def test_pixels_are_small_pictures_of_three_channels():
     assert apart[0] == pytest.approx(apart[1], rel=1e-5), "grey or colour, the same distances"
 
 
+def test_the_mask_is_the_cells_that_are_not_black_whatever_is_in_them():
+    frames = np.zeros((3, 3, 48, 48), np.uint8)
+    frames[1, :, 10:20, 30:40] = np.random.default_rng(0).integers(60, 256, (3, 10, 10), dtype=np.uint8)
+    frames[2, 1, 10:20, 30:40] = 60  # of one colour
+    frames[:, :, 40:, :] = baselines.BLACK_LEVEL  # as dark as compression makes black
+    wanted = np.zeros((24, 24), np.float32)
+    wanted[5:10, 15:20] = 1
+    masks = baselines.mask_features(frames, np.array([2, 0, 1]))
+    assert masks.dtype == np.float32
+    np.testing.assert_array_equal(masks, [wanted.ravel(), np.zeros(576), wanted.ravel()])
+
+
 @pytest.mark.parametrize("make", [baselines.logistic_regression, baselines.knn])
 def test_they_learn_from_training_rows_alone(blobs, make):
     x, true, train, val = blobs
@@ -110,3 +122,8 @@ def test_pixels_of_grey_and_coloured_frames_stand_in_one_table(monkeypatch):
     assert alone.shape == (8, 48 * 48)
     distances = [np.linalg.norm(x[0] - x[1:8], axis=1) for x in (found, alone)]
     np.testing.assert_allclose(*distances, rtol=1e-5)
+
+
+def test_masks_that_are_all_equal_tell_nothing():
+    found = baselines.pca_features(np.ones((6, 576), np.float32), np.arange(4), seed=0)
+    np.testing.assert_array_equal(found, np.zeros((6, 1)))

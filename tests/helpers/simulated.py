@@ -55,7 +55,7 @@ def make_cross_validation(labelled_set, x, *, baselines=(), **options):
         x,
         [x] * len(labelled_set.folds),
         {name: [of] if of.ndim == 2 else of for name, of in dict(baselines).items()},
-        pixels,
+        {"pixels": pixels, "mask": (pixels > 0.5).astype(np.float32)},
     )
     return CrossValidation(labelled_set, encoded, replace(FAST, **options))
 

@@ -236,7 +236,7 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     )
     study = CrossValidation(
         cohort,
-        FeatureSet({"features": x}, [x] * 3, rivals, x),
+        FeatureSet({"features": x}, [x] * 3, rivals, {"pixels": x}),
         HeadConfig(linear_epochs=1, classifier_lr=0.01, seed=0, head_seeds=1),
     )
     study.predict_all(study.fit_folds(study.features.per_fold))

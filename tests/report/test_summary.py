@@ -17,7 +17,7 @@ def test_summary_has_both_levels_intervals_and_comparators():
         metrics(view=task_result(0.91234, 0.72, low=0.85), severity=task_result(0.8, 0.6, low=0.7))
     )
     row = next(line for line in text.splitlines() if line.startswith("view per video"))
-    assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 0.50".split()
+    assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 - 0.50".split()
     assert sum(line.startswith(("view per", "severity per")) for line in text.splitlines()) == 4
     assert "Look at models/report.html" in text
     assert "SYNTHETIC" not in text and "LEAKY" not in text
@@ -31,7 +31,7 @@ def test_summary_says_dash_for_what_is_null():
         )
     text = summary(found)
     row = next(line for line in text.splitlines() if line.startswith("view per frame"))
-    assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-", "0.50"]
+    assert row.split() == ["view", "per", "frame", "40", "7", "-", "-", "0.50", "-", "-", "0.50"]
     assert "fewer than two classes" in text and "0.00" not in text and "None" not in text
     assert words.verdicts(results(found)) == []
 
@@ -61,6 +61,15 @@ def test_verdict_in_plain_words(ours, pixels, low, says, not_says):
     (verdict,) = words.verdicts(results(found))
     assert says in verdict and not_says not in verdict
     assert verdict in " ".join(summary(found).split())
+
+
+def test_a_task_that_the_mask_predicts_as_well_is_named_at_the_top():
+    found = metrics(view=task_result(0.85, 0.5, low=0.8))
+    found["tasks"]["view"]["baselines"]["mask"] = found["tasks"]["view"]["baselines"]["pixels"]
+    found["tasks"]["view"]["margins"]["mask"] = {
+        level: {"balanced_accuracy": -0.1, "ci95": [-0.2, 0.0]} for level in ("frame", "video", "patient")
+    }
+    assert "NOT BETTER THAN A MASK: view." in summary(found)
 
 
 @pytest.mark.parametrize(
