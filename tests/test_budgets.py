@@ -50,4 +50,4 @@ def test_the_method_reads_alone():
         for name in METHOD
         for file in ([PACKAGE / name] if ".py" in name else (PACKAGE / name).rglob("*.py"))
     ]
-    assert sum(map(lines_of, files)) <= 3900, "the aim is 3,500"
+    assert sum(map(lines_of, files)) <= 3800, "the aim is 3,500"

@@ -208,7 +208,7 @@ def data_parallel(bench: Bench) -> Outcome:
 
 
 def wrap_data_parallel(model: nn.Module) -> nn.Module:
-    """As `device.to_devices` does where there are several GPUs."""
+    """As `parallel.to_devices` does where there are several GPUs."""
     return nn.DataParallel(model)
 
 

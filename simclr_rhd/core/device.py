@@ -9,11 +9,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -70,18 +68,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def to_devices(model: nn.Module, device: torch.device) -> nn.Module:
-    """`model` on `device`: over all ranks, else over all GPUs of this machine, else as it is."""
-    model = model.to(device)
-    if ranks.world_size() > 1:
-        devices = [device] if device.type == "cuda" else None
-        model = convert_sync_batchnorm(model, device)
-        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
-    if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.launched_world_size() == 1:
-        return nn.DataParallel(model)
-    return model
 
 
 def describe_device(device: torch.device) -> str:

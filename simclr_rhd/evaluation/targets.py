@@ -13,6 +13,12 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.evaluation.results import TargetResult
+from simclr_rhd.evaluation.scores.calibration_errors import (
+    class_frequencies,
+    classwise_calibration_error,
+    expected_calibration_error,
+    reliability,
+)
 from simclr_rhd.evaluation.scores.confusions import balanced_accuracy as balanced_accuracies
 from simclr_rhd.evaluation.scores.confusions import total_confusion
 from simclr_rhd.evaluation.scores.differences import paired_differences
@@ -25,12 +31,6 @@ from simclr_rhd.evaluation.target_details import (
     FinetunedResult,
     FoldScore,
     SampleSize,
-)
-from simclr_rhd.heads.calibration import (
-    class_frequencies,
-    classwise_calibration_error,
-    expected_calibration_error,
-    reliability,
 )
 from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, OURS, UNCALIBRATED, out_of_fold
 

@@ -120,9 +120,7 @@ def finetune(
         loss = learner.train_epoch(epoch) if epoch > 0 else None
         val_loss = learner.val_loss()
         if not all(value is None or math.isfinite(value) for value in (loss, val_loss)):
-            raise UserError(
-                f"the loss of fine-tuning is not finite in epoch {epoch}; try a lower --finetune-lr"
-            )
+            raise UserError(f"fine-tuning: the loss of epoch {epoch} is not finite; lower --finetune-lr")
         better = val_loss is None or val_loss < lowest
         if better:
             best, best_epoch = copy.deepcopy((learner.encoder, learner.heads)), epoch

@@ -185,8 +185,7 @@ class _SelectionHistory:
         ]
         if not all(math.isfinite(value) for values in means for value in values or ()):
             raise UserError(
-                f"the loss of the {self.task} head is not finite in epoch {epoch}; try a lower "
-                "--classifier-lr"
+                f"{self.task} head: the loss of epoch {epoch} is not finite; lower --classifier-lr"
             )
         self.losses.append((means[0], means[1]))
         for strength in range(self.n_strengths):

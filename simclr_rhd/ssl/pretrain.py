@@ -8,7 +8,6 @@ import numpy as np
 from torch import nn
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.device import to_devices
 from simclr_rhd.core.file_names import BEST_CHECKPOINT, FOLD_DIR, LAST_CHECKPOINT
 from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
@@ -17,6 +16,7 @@ from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.batches import UnlabelledSet
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.encoder.model import SimCLR, build
+from simclr_rhd.ssl.encoder.parallel import to_devices
 from simclr_rhd.ssl.fit import fit, load_best, resume
 from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord

@@ -237,5 +237,5 @@ def test_each_epoch_has_a_line_and_grey_stores_one_channel(start, caplog):
 
 
 def test_a_loss_that_is_not_finite_is_a_users_error(start):
-    with pytest.raises(UserError, match="not finite in epoch 1; try a lower --finetune-lr"):
+    with pytest.raises(UserError, match="loss of epoch 1 is not finite; lower --finetune-lr"):
         tune(start, *problem(), finetune_lr=1e30)

@@ -230,7 +230,9 @@ def test_a_feature_that_hardly_varies_in_training_does_not_decide_elsewhere():
 def test_a_loss_that_is_not_finite_is_a_users_error():
     features, values = problem()
     features[70] = np.inf
-    with pytest.raises(UserError, match="easy head is not finite.*--classifier-lr"):
+    with pytest.raises(
+        UserError, match="easy head: the loss of epoch 1 is not finite; lower --classifier-lr"
+    ):
         fit(features, values, np.arange(60), np.arange(60, 90))
 
 

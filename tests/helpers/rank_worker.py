@@ -12,11 +12,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from small_simclr import small_simclr
 
-from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.checkpoint import unwrap
 from simclr_rhd.ssl.batches import Batches, PositiveSampler, UnlabelledSet
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.encoder import parallel
 from simclr_rhd.ssl.loss import nt_xent
 from simclr_rhd.ssl.optim import make_optimizer
 from simclr_rhd.ssl.step import Step
@@ -39,7 +39,7 @@ def train(recipe, device):
     settings = TrainingSettings(
         **RECIPES[recipe] | ({"micro_batch": 4} if "pieces" in recipe and alone else {})
     )
-    model = runtime.to_devices(model, device)
+    model = parallel.to_devices(model, device)
     step = Step(model, PretrainConfig(image_size=32), settings, device, distributed=not alone)
     partners = PositiveSampler(np.arange(24), videos) if "video" in recipe else None
     data = UnlabelledSet(frames, np.ones(24, np.uint8), videos, np.arange(24))

@@ -8,6 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts, resample_sums
+from simclr_rhd.evaluation.scores.calibration_errors import (
+    N_BINS,
+    expected_calibration_error,
+    squared_errors,
+    top_labels,
+)
 from simclr_rhd.evaluation.scores.confusions import (
     CONFUSION_METRICS,
     average_over_classes,
@@ -20,7 +26,6 @@ from simclr_rhd.evaluation.scores.confusions import (
 from simclr_rhd.evaluation.scores.ranking import ranking_metrics
 from simclr_rhd.evaluation.scores.records import AVERAGED_METRICS, Interval
 from simclr_rhd.evaluation.scores.samples import Samples
-from simclr_rhd.heads.calibration import N_BINS, expected_calibration_error, squared_errors, top_labels
 
 
 def bootstrap_intervals(

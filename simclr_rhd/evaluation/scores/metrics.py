@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
+from simclr_rhd.evaluation.scores.calibration_errors import expected_calibration_error, squared_errors
 from simclr_rhd.evaluation.scores.confusions import (
     CONFUSION_METRICS,
     average_over_classes,
@@ -39,7 +40,6 @@ from simclr_rhd.evaluation.scores.samples import (
     aggregate,
     single_class_patients,
 )
-from simclr_rhd.heads.calibration import expected_calibration_error, squared_errors
 
 
 def score_levels(predictions: Predictions, classes: ClassSet, *, seed: int) -> Levels:

@@ -7,11 +7,11 @@ import pytest
 from sklearn import metrics as sk
 
 from simclr_rhd.evaluation.scores.bootstrap import resample_counts
+from simclr_rhd.evaluation.scores.calibration_errors import expected_calibration_error
 from simclr_rhd.evaluation.scores.confusions import group_confusions
 from simclr_rhd.evaluation.scores.intervals import bootstrap_intervals, effective_groups, resample_metrics
 from simclr_rhd.evaluation.scores.ranking import ranking_metrics
 from simclr_rhd.evaluation.scores.samples import Samples
-from simclr_rhd.heads.calibration import expected_calibration_error
 
 ORDERED = [2, 0, 3]
 

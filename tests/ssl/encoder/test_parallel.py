@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from simclr_rhd.core import sync_batchnorm as syncnorm
+from simclr_rhd.ssl.encoder import parallel
 
 
 @pytest.fixture(autouse=True)
 def one_rank(monkeypatch):
-    monkeypatch.setattr(syncnorm.dist, "all_gather", lambda parts, mine: parts[0].copy_(mine))
-    monkeypatch.setattr(syncnorm.dist, "all_reduce", lambda x: None)
+    monkeypatch.setattr(parallel.dist, "all_gather", lambda parts, mine: parts[0].copy_(mine))
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda x: None)
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
@@ -18,7 +18,7 @@ def test_it_is_batch_norm_in_single_and_in_half_precision(dtype, atol):
     x = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     dy = torch.randn(6, 5, 3, 4, generator=torch.Generator().manual_seed(1)).to(dtype)
     theirs = nn.Sequential(nn.BatchNorm2d(5)).train()
-    ours = syncnorm.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(5)).train(), torch.device("cpu"))
+    ours = parallel.convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(5)).train(), torch.device("cpu"))
     found = []
     for model in (ours, theirs):
         given = x.clone().requires_grad_()

@@ -1,4 +1,6 @@
-"""BatchNorm whose statistics are those of all ranks' samples, so that W ranks compute what one would.
+"""A network over several devices: all ranks, or all GPUs of this machine.
+
+BatchNorm takes its statistics over all ranks' samples, so that W ranks compute what one would.
 
 Notation: W ranks, C channels.
 """
@@ -10,7 +12,19 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr_rhd.core.distributed import world_size
+from simclr_rhd.core import distributed as ranks
+
+
+def to_devices(model: nn.Module, device: torch.device) -> nn.Module:
+    """`model` on `device`: over all ranks, else over all GPUs of this machine, else as it is."""
+    model = model.to(device)
+    if ranks.world_size() > 1:
+        devices = [device] if device.type == "cuda" else None
+        model = convert_sync_batchnorm(model, device)
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+    if device.type == "cuda" and torch.cuda.device_count() > 1 and ranks.launched_world_size() == 1:
+        return nn.DataParallel(model)
+    return model
 
 
 def convert_sync_batchnorm(model: nn.Module, device: torch.device) -> nn.Module:
@@ -40,7 +54,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             return super().forward(input)
         y: Tensor
         y, mean, var = _Normalise.apply(input, self.weight, self.bias, self.eps)
-        n = input.numel() // input.shape[1] * world_size()
+        n = input.numel() // input.shape[1] * ranks.world_size()
         with torch.no_grad():
             assert self.num_batches_tracked is not None
             assert self.running_mean is not None and self.running_var is not None
@@ -60,7 +74,7 @@ class _Normalise(torch.autograd.Function):
         dims = [d for d in range(x.ndim) if d != 1]
         exact = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of bfloat16 are not in it
         var, mean = torch.var_mean(exact, dims, correction=0)  # (C,) of this rank
-        parts = torch.empty(world_size(), 2, len(mean), dtype=mean.dtype)
+        parts = torch.empty(ranks.world_size(), 2, len(mean), dtype=mean.dtype)
         dist.all_gather(list(parts.unbind()), torch.stack([mean, var]))
         mean = parts[:, 0].mean(dim=0)
         var = (parts[:, 1] + (parts[:, 0] - mean).square()).mean(dim=0)
@@ -78,6 +92,6 @@ class _Normalise(torch.autograd.Function):
         own = torch.stack([dy.sum(dims), (dy * normal).sum(dims)])  # (2, C) gradients of bias and weight
         total = own.clone()
         dist.all_reduce(total)
-        total /= x.numel() // x.shape[1] * world_size()
+        total /= x.numel() // x.shape[1] * ranks.world_size()
         dx = (weight * scale).view(shape) * (dy - total[0].view(shape) - normal * total[1].view(shape))
         return dx.to(x.dtype), own[1], own[0], None
