@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from PIL import Image
 
 from simclr_rhd.data.demo.anatomy import VALVES, ClipContent
@@ -16,6 +17,7 @@ from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
 from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 
 SEED = 20_260
+MIN_PARALLEL_PATIENTS = 48  # fewer are drawn before other processes have started
 LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
@@ -79,21 +81,29 @@ def write_demo(root: Path, *, patients: int) -> None:
     unlabelled = root / "unsupervised-videos" / "unlabelled-frames"
     for folder in (labelled, unlabelled):
         folder.mkdir(parents=True, exist_ok=True)
-    rows: list[list[str]] = []
-    for patient in draw_patients(patients):
-        views = patient.rng.permutation(list(VIEWS))
-        for number, view in enumerate(views, start=1):
-            clip, label = make_clip(patient, str(view))
-            name = f"{patient.name}-c{number}"
-            for index, frame in enumerate(clip):
-                to_label = patient.labelled and index < LABELLED_FRAMES
-                file = f"{name}_frame{7 * index + 3:04d}.png"
-                Image.fromarray(frame).save((labelled if to_label else unlabelled) / file)
-                if to_label:
-                    rows.append([file, *label, patient.name])
+    # processes and not threads: small NumPy operations hold the interpreter's lock
+    draw = Parallel(n_jobs=-1 if patients >= MIN_PARALLEL_PATIENTS else 1)
+    drawn = draw(
+        delayed(_write_patient)(patient, labelled, unlabelled) for patient in draw_patients(patients)
+    )
+    rows = [row for of_patient in drawn for row in of_patient]
     _add_quirks(rows)
     with (root / "supervised" / "sorted_file.csv").open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([["FILENAME", "VIEW-APP", "CONDITION", "SEVERITY", "PATIENT"], *rows])
+
+
+def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[list[str]]:
+    """Write a patient's frames into two folders; the rows of those that are labelled."""
+    rows: list[list[str]] = []
+    for number, view in enumerate(patient.rng.permutation(list(VIEWS)), start=1):
+        clip, label = make_clip(patient, str(view))
+        for index, frame in enumerate(clip):
+            to_label = patient.labelled and index < LABELLED_FRAMES
+            file = f"{patient.name}-c{number}_frame{7 * index + 3:04d}.png"
+            Image.fromarray(frame).save((labelled if to_label else unlabelled) / file)
+            if to_label:
+                rows.append([file, *label, patient.name])
+    return rows
 
 
 def draw_patients(n: int) -> list[Patient]:

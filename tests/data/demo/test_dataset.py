@@ -41,6 +41,12 @@ def test_the_same_number_of_patients_gives_the_same_bytes(root, tmp_path):
     assert contents(tmp_path) == contents(root)
 
 
+def test_patients_are_drawn_by_several_processes_as_by_one(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("simclr_rhd.data.demo.dataset.MIN_PARALLEL_PATIENTS", 24)
+    write_demo(tmp_path, patients=24)
+    assert contents(tmp_path) == contents(root)
+
+
 def test_frames_are_small_pictures_that_say_they_are_synthetic(root):
     for prefix in PREFIXES:
         for path in frames(root, prefix):
