@@ -4,7 +4,7 @@ Notation: n labelled frames of a task, C classes, D features, K folds.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from torch import nn
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.load import open_data, read_dataset
-from simclr_rhd.heads.baselines import N_COMPONENTS, pixel_features
+from simclr_rhd.data.store.shards import Frames
+from simclr_rhd.heads.baselines import N_COMPONENTS
 from simclr_rhd.ssl.encoder.features import extract
 
 FOLDS = 5
@@ -108,11 +109,13 @@ def evaluate_encoder(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict
     return results
 
 
-def evaluate_pixels(dataset: Dataset) -> dict[str, list[float]]:
-    """The same of the comparator's raw pixels: principal components of each training part of 48 x 48."""
+def evaluate_pictures(
+    dataset: Dataset, describe: Callable[[Frames, np.ndarray], np.ndarray]
+) -> dict[str, list[float]]:
+    """The same of the comparators: principal components of each training part's pixels, or masks."""
     results = {}
     for task, target in tasks(dataset).items():
-        x = pixel_features(dataset.store.frames, target.rows)
+        x = describe(dataset.store.frames, target.rows)
         results[task] = [scores(x, target, seed=seed, components=True)["test"] for seed in FOLD_SEEDS]
     return results
 

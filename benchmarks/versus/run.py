@@ -4,11 +4,10 @@
     python benchmarks/versus/run.py --data FOLDER --out FOLDER
 
 Competitors: the published implementation's recipe written anew (`reference.py`), lightly 1.6 by its example
-(`peer_lightly.py`), this program by its defaults (`ours.py`); raw pixels and a random encoder stand beside
-them. First the rates are measured, in turn, so leave the machine alone for that; a competitor's epoch time
-then turns the wall-clock budget into epochs, so that its scores do not depend on what else the machine does.
-Each piece is kept in --out and not repeated; --table prints what is there.
-"""
+(`peer_lightly.py`), this program by its defaults (`ours.py`); raw pixels, a mask and a random encoder stand
+beside them. First the rates are measured, in turn, so leave the machine alone for that; a competitor's epoch
+time then turns the wall-clock budget into epochs, so that its scores do not depend on what else the machine
+does. Each piece is kept in --out and not repeated; --table prints what is there. """
 
 import argparse
 import itertools
@@ -220,6 +219,7 @@ def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: Epoc
     for seed in range(options.seeds):
         if untrained := pieces.load(f"untrained-{seed}"):
             scores.setdefault("raw pixels", {})[seed] = untrained["pixels"]
+            scores.setdefault("mask", {})[seed] = untrained["mask"]
             scores.setdefault("random encoder", {})[seed] = untrained["random"]
         for name, (label, _) in EARLY_STOPPING_ARMS.items():
             if stopped := pieces.load(f"{name}-{seed}"):

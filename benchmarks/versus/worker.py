@@ -118,16 +118,18 @@ def early_stopping(dataset, options):
 
 
 def untrained(dataset, options):
-    """The probe on an encoder that was not trained, and on pixels."""
+    """The probe on an encoder that was not trained, on pixels, and on masks of black and not black."""
     from versus import protocol
 
+    from simclr_rhd.heads.baselines import mask_features, pixel_features
     from simclr_rhd.ssl.encoder.model import build
 
     return {
         "random": protocol.evaluate_encoder(
             build("random", seed=options["seed"]).encoder, dataset, size=options["size"]
         ),
-        "pixels": protocol.evaluate_pixels(dataset),
+        "pixels": protocol.evaluate_pictures(dataset, pixel_features),
+        "mask": protocol.evaluate_pictures(dataset, mask_features),
     }
 
 
