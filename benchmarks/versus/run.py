@@ -7,7 +7,8 @@ Competitors: the published implementation's recipe written anew (`reference.py`)
 (`peer_lightly.py`), this program by its defaults (`ours.py`); raw pixels, a mask and a random encoder stand
 beside them. First the rates are measured, in turn, so leave the machine alone for that; a competitor's epoch
 time then turns the wall-clock budget into epochs, so that its scores do not depend on what else the machine
-does. Each piece is kept in --out and not repeated; --table prints what is there. """
+does. Each piece is kept in --out and not repeated; --table prints what is there.
+"""
 
 import argparse
 import itertools
