@@ -19,3 +19,12 @@ def gcs():
     emulator = Emulator(wrapper._get_binary_path())
     yield emulator
     emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    """The networks of a whole file are small ones instead of ResNet-18; `--precision float32` belongs to it."""
+    from small_simclr import small_networks  # imports torch, after the number of threads is set
+
+    with small_networks():
+        yield
