@@ -23,7 +23,7 @@ def gcs():
 
 @pytest.fixture(scope="module")
 def small_network():
-    """The networks of a whole file are small ones instead of ResNet-18; `--precision float32` belongs to it."""
+    """Small networks instead of ResNet-18 in a whole file, whose runs name `--precision`: `auto` measures."""
     from small_simclr import small_networks  # imports torch, after the number of threads is set
 
     with small_networks():
