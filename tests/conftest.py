@@ -19,3 +19,12 @@ def gcs():
     emulator = Emulator(wrapper._get_binary_path())
     yield emulator
     emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def small_network():
+    """Small networks instead of ResNet-18 in a whole file, whose runs name `--precision`: `auto` measures."""
+    from small_simclr import small_networks  # imports torch, after the number of threads is set
+
+    with small_networks():
+        yield

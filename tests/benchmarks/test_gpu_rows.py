@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_simclr import small_networks
 
 from simclr_rhd.core import device as runtime
 from simclr_rhd.inference import predictor as inference
@@ -56,7 +57,8 @@ def test_a_wrong_gradient_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypa
         return loss
 
     monkeypatch.setattr(Step, "backward", wrong)
-    found = rows_of(gpu, capsys, tmp_path, QUICK)
+    with small_networks():
+        found = rows_of(gpu, capsys, tmp_path, QUICK)
     assert [name for name, told in found.items() if told["status"] == "FAILED"] == ["micro-batch"]
     assert "within 3.3e-01" in found["micro-batch"]["text"]
 
@@ -66,7 +68,8 @@ def test_an_exception_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypatch)
         raise RuntimeError("no kernel image is available")
 
     monkeypatch.setattr(inference.Model, "predict_squares", broken)
-    found = rows_of(gpu, capsys, tmp_path, QUICK)
+    with small_networks():
+        found = rows_of(gpu, capsys, tmp_path, QUICK)
     assert [name for name, told in found.items() if told["status"] == "FAILED"] == ["inference"]
     assert found["inference"]["text"] == "RuntimeError: no kernel image is available"
 

@@ -13,7 +13,7 @@ import main
 from simclr_rhd.data.demo.dataset import write_demo
 from simclr_rhd.runs import checkpoint
 
-SMALL = "--image-size 32 --epochs 1 --linear-epochs 8 --batch-size 32 --head-seeds 2 --no-rehearsal".split()
+SMALL = "--image-size 32 --epochs 1 --linear-epochs 3 --batch-size 32 --head-seeds 2 --no-rehearsal".split()
 SMALL += ["--precision", "float32"]
 TASKS = ("view", "condition", "severity")
 
@@ -42,7 +42,7 @@ def rows(path):
 def everything(cache, tmp_path_factory):
     """Three folds, with fine-tuning, a leak and label fractions."""
     folder = tmp_path_factory.mktemp("everything")
-    flags = "--demo-patients 24 --folds 3 --finetune --finetune-epochs 1 --show-leak --label-fractions 0.5,1"
+    flags = "--demo-patients 12 --folds 3 --finetune --finetune-epochs 1 --show-leak --label-fractions 0.5,1"
     flags += " --no-figures"
     assert run(cache, folder, *flags.split()) == 0
     return folder, json.loads((folder / "metrics.json").read_text())

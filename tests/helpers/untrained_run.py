@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from small_simclr import small_networks, small_simclr
 
 from simclr_rhd.cli.config import parse
 from simclr_rhd.data.config import DataConfig
@@ -18,7 +19,6 @@ from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.pipeline import conclude as conclude_run
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
-from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 SIZE = 32
@@ -105,7 +105,8 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
         | {"knn": {"view": 0.5}, "best": True}
         for epoch in (1, 2, 3)
     ]
-    model = build("random", seed=0)
+    model = small_simclr(0)
     run = RunContext(save_dir, torch.device("cpu"), record)
-    conclude_run(config, dataset, PretrainedEncoders(model.encoder), history, run)
+    with small_networks():
+        conclude_run(config, dataset, PretrainedEncoders(model.encoder), history, run)
     return 0

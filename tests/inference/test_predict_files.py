@@ -17,6 +17,7 @@ FRAMES = {
     for video in (1, 2)
     for number in (0, 1, 2)
 }
+pytestmark = pytest.mark.usefixtures("small_network")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,16 @@
 """What is done before the long part: the rehearsal, the estimate, and what they save the user from."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
+from small_simclr import small_networks
 
 import main
+from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.inference import classifier
+from simclr_rhd.planning import profiler
 from simclr_rhd.report.charts import pretraining as plots_pretraining
 
 SMALL = "--demo-patients 24 --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
@@ -17,8 +21,23 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """A folder of data of twelve patients."""
+    folder = tmp_path_factory.mktemp("twelve")
+    demo.write_demo(folder, patients=12)
+    return folder
+
+
 def arguments(cache, save_dir, *more):
     return [*SMALL, "--cache-dir", str(cache), "--save-dir", str(save_dir), *more]
+
+
+def run_small(argv):
+    """Run with a small network, whose steps are measured in this process."""
+    with small_networks(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profiler, "profile_step", profiler._profile)
+        return main.main([*argv, "--precision", "float32"])
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
@@ -30,7 +49,7 @@ def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, t
         save(path, classifier.Classifier(found.encoder, found.heads, found.novelty, facts))
 
     monkeypatch.setattr(classifier, "save", damaged)
-    assert main.main(arguments(cache, tmp_path, "--no-figures")) == 2
+    assert run_small(arguments(cache, tmp_path, "--no-figures")) == 2
     said = capfd.readouterr()
     assert "the run would end with a model.pt that cannot be loaded" in said.err and "class names" in said.err
     assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
@@ -64,12 +83,9 @@ def test_an_estimate_says_memory_time_and_disk_and_leaves_nothing(cache, tmp_pat
     assert not (tmp_path / "models").exists()
 
 
-def test_an_estimate_of_data_that_were_never_decoded_takes_a_sample(cache, tmp_path, capfd):
-    from simclr_rhd.data.demo import dataset as demo
-
-    demo.write_demo(tmp_path / "data", patients=12)
-    argv = ["estimate", *SMALL[2:], "--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache")]
-    assert main.main([*argv, "--no-figures"]) == 0
+def test_an_estimate_of_data_that_were_never_decoded_takes_a_sample(twelve, tmp_path, capfd):
+    argv = ["estimate", *SMALL[2:], "--data", str(twelve), "--cache-dir", str(tmp_path / "cache")]
+    assert run_small([*argv, "--no-figures"]) == 0
     said = capfd.readouterr().out
     assert "data, from a sample: 240 files" in said and "108 labelled" in said
     assert {path.name for path in (tmp_path / "cache").rglob("*")} <= {"salt"}, "nothing was decoded to stay"
@@ -80,7 +96,7 @@ def test_tensorboard_curves_can_be_read(cache, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     more = ["--no-figures", "--no-rehearsal", "--tensorboard"]
-    assert main.main(arguments(cache, tmp_path, *more)) == 0
+    assert run_small(arguments(cache, tmp_path, *more)) == 0
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
@@ -105,7 +121,7 @@ def finished(cache, tmp_path_factory):
     (folder / ".rehearsal-abc").mkdir()
     (folder / ".rehearsal-abc" / "model.pt").touch()
     (folder / "tensorboard").mkdir()
-    assert main.main(arguments(cache, folder, "--no-figures", "--no-rehearsal")) == 0
+    assert run_small(arguments(cache, folder, "--no-figures", "--no-rehearsal")) == 0
     return folder
 
 
@@ -122,7 +138,7 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_and_leaves_the_one_before_
         raise RuntimeError("no such font")
 
     monkeypatch.setattr(plots_pretraining, "plot_simclr_loss", broken)
-    assert main.main(arguments(cache, finished, "--overwrite")) == 1
+    assert run_small(arguments(cache, finished, "--overwrite")) == 1
     printed = capfd.readouterr()
     assert "the dress rehearsal failed" in printed.err and "no such font" in printed.err
     assert "epoch 1/1" not in printed.out
@@ -130,15 +146,13 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_and_leaves_the_one_before_
 
 
 @pytest.mark.parametrize("unlabelled", [pytest.param(2, marks=pytest.mark.slow), 5])
-def test_a_rehearsal_does_with_few_frames(cache, tmp_path, unlabelled, capfd):
-    from simclr_rhd.data.demo import dataset as demo
-
-    demo.write_demo(tmp_path / "data", patients=12)
+def test_a_rehearsal_does_with_few_frames(twelve, tmp_path, unlabelled, capfd):
+    shutil.copytree(twelve, tmp_path / "data")
     folder = tmp_path / "data" / "unsupervised-videos" / "unlabelled-frames"
     for path in sorted(folder.iterdir())[unlabelled + 1 :]:
         path.unlink()
     argv = [*SMALL[2:], "--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "cache")]
-    status = main.main(
+    status = run_small(
         [*argv, "--save-dir", str(tmp_path / "run"), "--no-figures", "--monitor", "training-loss"]
     )
     said = capfd.readouterr()

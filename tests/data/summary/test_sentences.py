@@ -12,7 +12,8 @@ import main
 pytest.importorskip("av", reason="PyAV is missing: pip install -r requirements-dev.txt")
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
 FLAGS = "--no-figures --no-rehearsal --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 8".split()
-FLAGS += ["--max-rejected", "0.3"]
+FLAGS += ["--max-rejected", "0.3", "--precision", "float32"]
+pytestmark = pytest.mark.usefixtures("small_network")
 
 
 @pytest.fixture
