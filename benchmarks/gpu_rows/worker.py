@@ -24,10 +24,10 @@ from gpu_rows.bench import TINY, Bench, random_batch, train_step
 from simclr_rhd.core import device as runtime
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.file_names import LAST_CHECKPOINT
-from simclr_rhd.core.sync_batchnorm import convert_sync_batchnorm
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.encoder.parallel import convert_sync_batchnorm
 from simclr_rhd.ssl.fit import fit
 from simclr_rhd.ssl.monitoring.epoch_record import Measurements
 from simclr_rhd.ssl.optim import make_optimizer

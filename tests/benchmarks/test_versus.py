@@ -176,7 +176,9 @@ def piece(value):
 def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(tmp_path, capsys):
     pieces, epoch_s = run.Measurements(options(tmp_path)), {"ours": {32: 1.0}, "lightly": {32: 3.0}}
     for seed, more in enumerate((0.0, 0.1)):
-        pieces.keep(f"untrained-{seed}", {name: piece(0.3)["scores"] for name in ("pixels", "random")})
+        pieces.keep(
+            f"untrained-{seed}", {name: piece(0.3)["scores"] for name in ("pixels", "mask", "random")}
+        )
         pieces.keep(f"score-ours-{seed}", {"at": {"9": piece(0.7 + more)}})
         pieces.keep(f"equal-ours-{seed}", {"at": {"3": piece(0.6)}})
         pieces.keep(f"score-lightly-{seed}", {"at": {"3": piece(0.5)}})
@@ -185,6 +187,7 @@ def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(
     macro = {line.split(" | ")[0]: line.split(" | ")[4] for line in scores.splitlines() if "±" in line}
     assert macro == {
         "| raw pixels": "0.300 ± 0.000",
+        "| mask": "0.300 ± 0.000",
         "| random encoder": "0.300 ± 0.000",
         "| lightly, equal time (3 epochs)": "0.500 ± 0.000",
         "| lightly, equal epochs (3)": "0.500 ± 0.000",
