@@ -68,9 +68,9 @@ def train(config: Config, argv: Sequence[str]) -> None:
         if run.is_finished(config):
             return run.repeat_summary()
         announce(config, run)
+        build(config.init, seed=config.seed)  # weights that cannot be read are known before the data are
         precision = resolve_precision(config.precision, device) if ranks.is_main_process() else None
         config = replace(config, precision=ranks.broadcast(precision))
-        build(config.init, seed=config.seed)  # weights that cannot be read are known before the data are
         with run.stage("data"), ranks.local_main_first():
             dataset = load_dataset(config, run)
         ranks.assert_same_data(dataset.fingerprint)

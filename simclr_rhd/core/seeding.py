@@ -25,6 +25,8 @@ class Stream(IntEnum):
     NOVELTY = 14
     FINETUNE_BATCHES = 15
     FINAL_VALIDATION = 16
+    HEAD_STARTS = 17
+    FINETUNE_VIEWS = 18
 
 
 def make_rng(seed: int, stream: Stream, *position: int) -> np.random.Generator:

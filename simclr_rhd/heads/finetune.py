@@ -177,7 +177,7 @@ class _Learner:
 
     def _views(self, indices: np.ndarray, epoch: int) -> Tensor:
         data, rows = self.data, self.data.rows[indices]
-        u, _ = sample_view_params(self.config.seed, epoch, rows)
+        u, _ = sample_view_params(self.config.seed, epoch, rows, Stream.FINETUNE_VIEWS)
         stored, color_modes = torch.from_numpy(data.frames[rows]), torch.from_numpy(data.color_modes[rows])
         x, color_modes, u = (part.to(self.device) for part in (stored, color_modes, u[:, 0]))
         size, augment_config = self.config.size, strengths(self.config)

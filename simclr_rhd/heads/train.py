@@ -141,11 +141,10 @@ class _Bank(nn.Module):
         self.columns, first = {}, 0
         for task, n in n_outputs.items():
             self.columns[task], first = slice(first, first + n), first + n
-        starts = []
+        starts, bound = [], 1 / math.sqrt(FEATURE_DIM)  # as in nn.Linear
         for number in range(seeds):
-            generator = torch.Generator().manual_seed(seed + 1_000_003 * number)
-            bound = 1 / math.sqrt(FEATURE_DIM)  # as in nn.Linear
-            starts.append(torch.empty(FEATURE_DIM, first).uniform_(-bound, bound, generator=generator))
+            start = make_rng(seed, Stream.HEAD_STARTS, number).uniform(-bound, bound, (FEATURE_DIM, first))
+            starts.append(torch.from_numpy(start).float())
         self.weight = nn.Parameter(torch.stack(starts * len(l2), dim=1))  # (512, V, K)
         self.bias = nn.Parameter(torch.zeros(len(l2) * seeds, first))
         self.l2_of_variant = torch.tensor(l2).repeat_interleave(seeds)[:, None]  # (V, 1)

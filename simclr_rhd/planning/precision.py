@@ -51,7 +51,7 @@ def can_use_bfloat16(device: torch.device, *, min_speedup: float = MIN_SPEEDUP_E
 
 @cache
 def bfloat16_speedup() -> float:
-    """Time of a training step in float32 to that in bfloat16 on this processor; takes about a second.
+    """Time of a training step in float32 to that in bfloat16 on this processor, measured in a second.
 
     0 where the first two steps in bfloat16 already take many times as long.
     """

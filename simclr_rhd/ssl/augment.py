@@ -40,7 +40,9 @@ VIEW_PARAMS = (
 )
 
 
-def sample_view_params(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tensor, np.ndarray]:
+def sample_view_params(
+    seed: int, epoch: int, frames: np.ndarray, stream: Stream = Stream.VIEWS
+) -> tuple[Tensor, np.ndarray]:
     """Random numbers for each frame's two views, and for the choice of its partner; uniform in [0, 1).
 
     Returns:
@@ -48,7 +50,7 @@ def sample_view_params(seed: int, epoch: int, frames: np.ndarray) -> tuple[Tenso
     """
     views, partners = [], []
     for frame in frames:
-        rng = make_rng(seed, Stream.VIEWS, epoch, int(frame))
+        rng = make_rng(seed, stream, epoch, int(frame))
         views.append(rng.random((2, len(VIEW_PARAMS)), dtype=np.float32))
         partners.append(rng.random(dtype=np.float32))
     return torch.from_numpy(np.stack(views)), np.array(partners)

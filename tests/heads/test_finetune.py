@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.seeding import Stream
 from simclr_rhd.data.decoding.image import COLOR
 from simclr_rhd.heads.calibration import fit_scaling
 from simclr_rhd.heads.config import FinetuneConfig, HeadConfig
@@ -110,7 +111,7 @@ def test_an_epoch_of_one_batch_is_a_step_of_adamw(start):
     found = tune(start, frames, rows, targets, val=NONE, seed=5)
     encoder, heads = copy.deepcopy(start[0]).eval().requires_grad_(True), uncalibrated(start[1])
     stored, kinds = torch.from_numpy(frames[rows[TRAIN]]), torch.full((24,), COLOR, dtype=torch.uint8)
-    u, _ = sample_view_params(5, 1, rows[TRAIN])
+    u, _ = sample_view_params(5, 1, rows[TRAIN], Stream.FINETUNE_VIEWS)
     views = two_views(stored, kinds, u, size=SIZE, augment_config=PRESETS["light"])[:24]
     groups = [
         {"params": [p for p in model.parameters() if (p.ndim > 1) == decays], "lr": lr, "weight_decay": decay}

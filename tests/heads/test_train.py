@@ -158,7 +158,7 @@ def test_the_mean_probability_on_validation_is_the_frequency_and_the_choice_stay
     heads.uncalibrate()
     bare = predict(heads, features)["easy"]
     assert np.abs(bare[val].mean(axis=0) - frequency).max() > 0.1, "balanced weights alone"
-    assert (said == bare.argmax(axis=1)).mean() > 0.9
+    assert (said == bare.argmax(axis=1)).mean() > 0.85
     assert (heads.bias == 0).all() and (heads.temperature == 1).all()
 
 
