@@ -7,7 +7,7 @@ import numpy as np
 
 @unique
 class Stream(IntEnum):
-    """What random numbers are drawn for; a stream keeps its number, or the same seed gives another run."""
+    """Purpose of random numbers; a stream keeps its number, or the same seed gives another run."""
 
     VIEWS = 1
     BATCHES = 2

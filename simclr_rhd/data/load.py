@@ -1,4 +1,4 @@
-"""From a source to a data set: list, fetch, decode, label; or estimate that work."""
+"""Read a data set from a source: list, fetch, decode, label; or estimate that work."""
 
 import hashlib
 import logging

@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def pairs(self) -> int:
-        """Of a batch, at each rank."""
+        """Pairs of views of a batch, at each rank."""
         return max(1, self.batch // self.ranks)
 
     def epoch_s(self, cost: StepCost, share: float = 1.0) -> float:

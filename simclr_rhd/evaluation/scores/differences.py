@@ -28,7 +28,7 @@ def paired_differences(
     seed: int,
     n_comparisons: int = 1,
 ) -> Margins:
-    """By how much one classifier's balanced accuracy is above another's, per "frame", "video" and "patient".
+    """The difference of one classifier's balanced accuracy to another's, per "frame", "video" and "patient".
 
     The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
     Of several draws of the other one the mean of the scores counts; the interval holds their chance, too: as
