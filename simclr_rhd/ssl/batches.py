@@ -91,9 +91,7 @@ class PositiveSampler:
     def choose(self, rows: np.ndarray, choice: np.ndarray) -> np.ndarray:
         """(B,) partners of some of the rows, by uniform random numbers (B,) in [0, 1)."""
         others = np.maximum(1, self.count[rows] - 1)
-        step = 1 + np.minimum(
-            others - 1, (choice * others).astype(np.int64)
-        )  # 1 to count - 1, round the video
+        step = np.minimum(others, 1 + (choice * others).astype(np.int64))  # 1 to count - 1, round the video
         first = self.first[rows]
         partners: np.ndarray = self.members[first + (self.place[rows] - first + step) % self.count[rows]]
         return partners
