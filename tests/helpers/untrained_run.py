@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from small_simclr import small_networks, small_simclr
 
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
