@@ -82,7 +82,7 @@ def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     if n_draws == 1:
         return scores[:, 0]
     shares = np.full(n_draws, 1 / n_draws)
-    rng = make_rng(seed, Stream.COMPARATOR_SEEDS)
+    rng = make_rng(seed, Stream.BASELINE_DRAWS)
     drawn_shares = rng.multinomial(n_draws, shares, size=len(scores)) / n_draws
     drawn_shares[0] = shares[0]
     weights = shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1))
