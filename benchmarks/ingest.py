@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.sources.base import FileEntry
-from simclr_rhd.data.sources.folder import Folder, open_source
+from simclr_rhd.data.sources.folder import Folder
+from simclr_rhd.data.sources.open import open_source
 from simclr_rhd.data.store.store import open_store
 
 ROUND_TRIP_S = 0.040  # seconds

@@ -174,7 +174,7 @@ def random_crop(photograph: np.ndarray, rng: np.random.Generator) -> Image.Image
 def foreign_images(n: int, cache_dir: Path) -> dict[str, list[Image.Image]]:
     from sklearn.datasets import load_sample_images
 
-    from simclr_rhd.data.sources.folder import make_demo
+    from simclr_rhd.data.sources.open import make_demo
 
     rng = np.random.default_rng(0)
 

@@ -28,9 +28,9 @@ def main():
         frame = letterbox(decode_image(path.read_bytes()), SIZE * 8 // 7)[None]
     kind = torch.tensor([color_mode(frame[0])], dtype=torch.uint8)
     shown = torch.from_numpy(np.repeat(frame, VIEWS // 2, axis=0))
-    u = torch.cat([sample_view_params(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
+    view_params = torch.cat([sample_view_params(0, epoch, np.arange(1))[0] for epoch in range(VIEWS // 2)])
     for name, strengths in PRESETS.items():
-        views = two_views(shown, kind.expand(len(shown)), u, size=SIZE, augment_config=strengths)
+        views = two_views(shown, kind.expand(len(shown)), view_params, size=SIZE, augment_config=strengths)
         plots_pretraining.plot_views(
             ROOT / "docs" / f"views_{name}.png",
             to_uint8(eval_view(torch.from_numpy(frame), size=SIZE))[0],

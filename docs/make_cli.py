@@ -12,7 +12,7 @@ from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from simclr_rhd.cli.config import COMMANDS, parse
+from simclr_rhd.cli.command_line import COMMANDS, parse
 
 TARGET = ROOT / "docs" / "cli.md"
 HEAD = """# Commands and flags

@@ -19,10 +19,10 @@ from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.data.summary.sentences import describe
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.run_metrics import (
-    audit_leakage,
     describe_split,
-    evaluate,
+    evaluate_run,
     results_by_task,
+    write_leak_audit,
     write_metrics,
 )
 from simclr_rhd.evaluation.targets import FINETUNED
@@ -110,10 +110,10 @@ def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run
         epochs = pretrain(config, settings, dataset, model, run)
         encoders = PretrainedEncoders(model.encoder, pretrain_folds(config, settings, dataset, run))
     if ranks.is_main_process():
-        conclude(config, dataset, encoders, [record.to_json() for record in epochs], run)
+        evaluate_encoders(config, dataset, encoders, [record.to_json() for record in epochs], run)
 
 
-def conclude(
+def evaluate_encoders(
     config: Config,
     dataset: Dataset,
     encoders: PretrainedEncoders,
@@ -146,12 +146,12 @@ def conclude(
                 history = [*history, *tuned]
                 write_lines(run.save_dir / HISTORY, history)
         with run.stage("metrics"):
-            by_target = evaluate(config, cv, trained, predictions, tuned)
+            by_target = evaluate_run(config, cv, trained, predictions, tuned)
             results = RunResults(
                 synthetic=config.synthetic,
                 split=describe_split(dataset, config.init),
                 tasks=results_by_task(cv.labelled_set, by_target, dataset.class_info()),
-                audit=audit_leakage(dataset, cv, run.save_dir),
+                audit=write_leak_audit(dataset, cv, run.save_dir),
             )
             write_metrics(run.save_dir, results, cv, predictions[OURS])
         if [checkpoint.digest(encoder) for encoder in encoders.all()] != frozen:

@@ -57,7 +57,7 @@ def test_no_modules_import_each_other_in_a_circle():
         ("cli", ["torch", "numpy", "PIL"]),
         ("core.logs", ["torch", "numpy", "PIL"]),
         ("core.signals", ["torch", "numpy", "PIL"]),
-        ("data.sources.folder", ["google.cloud", "torch", "matplotlib"]),
+        ("data.sources.open", ["google.cloud", "torch", "matplotlib"]),
         ("report.charts.pretraining", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
         ("report.charts.tasks", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),
         ("report.charts.evaluation", ["matplotlib", "seaborn", "umap", "sklearn", "torch"]),

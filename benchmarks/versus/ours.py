@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.config import Config
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.planning.plan import choose_settings, workload_of

@@ -112,7 +112,7 @@ def evaluate_encoder(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict
 def evaluate_pictures(
     dataset: Dataset, describe: Callable[[Frames, np.ndarray], np.ndarray]
 ) -> dict[str, list[float]]:
-    """The same of the comparators: principal components of each training part's pixels, or masks."""
+    """The same of the baselines: principal components of each training part's pixels, or masks."""
     results = {}
     for task, target in tasks(dataset).items():
         x = describe(dataset.store.frames, target.rows)

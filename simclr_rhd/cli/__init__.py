@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from simclr_rhd.cli.arguments import Command
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.cli.commands import run
-from simclr_rhd.cli.config import parse
 from simclr_rhd.config import Config
 from simclr_rhd.core import logs, signals
 from simclr_rhd.core.errors import RankLost, UserError, is_out_of_memory

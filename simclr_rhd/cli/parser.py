@@ -1,4 +1,4 @@
-"""From declared knobs to a command line: one parser for all commands."""
+"""Make a command line of declared knobs: one parser for all commands."""
 
 import argparse
 import dataclasses

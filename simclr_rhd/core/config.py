@@ -1,6 +1,6 @@
 """Declaration of a knob: a field of a frozen dataclass, with its help, its range, and what it affects.
 
-Each room declares the knobs that steer it; `cli.config` composes them and makes the command line's flags.
+Each room declares the knobs that steer it; `config.py` composes them, and `cli` makes flags of them.
 """
 
 import dataclasses

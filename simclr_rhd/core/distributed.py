@@ -146,7 +146,7 @@ class _Heartbeat:
 
 @contextmanager
 def local_main_first() -> Iterator[None]:
-    """The first rank of each machine does what is inside before its other ranks do."""
+    """Let the first rank of each machine do what is inside before its other ranks do."""
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     if world_size() > 1 and not first:
         dist.barrier()
@@ -225,7 +225,7 @@ def all_reduce_mean(x: Tensor) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """Every rank's loss depends on every rank's rows, so the gradients of all of them are summed.
+    """Gather rows with their gradients, summed: every rank's loss depends on every rank's rows.
 
     PyTorch's own (`torch.distributed.nn.functional.all_gather`) is deprecated.
     """

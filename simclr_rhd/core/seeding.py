@@ -7,7 +7,7 @@ import numpy as np
 
 @unique
 class Stream(IntEnum):
-    """What random numbers are drawn for; a stream keeps its number, or the same seed gives another run."""
+    """Purpose of random numbers; a stream keeps its number, or the same seed gives another run."""
 
     VIEWS = 1
     BATCHES = 2
@@ -21,7 +21,7 @@ class Stream(IntEnum):
     FRAME_SPLIT = 10
     LABEL_FRACTIONS = 11
     VALIDATION_BATCHES = 12
-    COMPARATOR_SEEDS = 13
+    BASELINE_DRAWS = 13
     NOVELTY = 14
     FINETUNE_BATCHES = 15
     FINAL_VALIDATION = 16

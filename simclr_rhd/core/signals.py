@@ -112,7 +112,7 @@ def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """A signal that arrives inside raises at the end: what is inside is done as a whole.
+    """Let a signal that arrives inside raise at the end: what is inside is done as a whole.
 
     Signals raise in the main thread alone; in another one this does nothing.
     """

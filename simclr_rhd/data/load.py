@@ -1,4 +1,4 @@
-"""From a source to a data set: list, fetch, decode, label; or estimate that work."""
+"""Read a data set from a source: list, fetch, decode, label; or estimate that work."""
 
 import hashlib
 import logging
@@ -17,7 +17,7 @@ from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
-from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.data.sources.open import open_source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
 from simclr_rhd.data.store.store import check_rejected, open_store, store_path

@@ -45,7 +45,7 @@ def _trim_precision_recall(recall: np.ndarray, precision: np.ndarray) -> tuple[n
 
 
 def _subsample(x: np.ndarray, y: np.ndarray) -> Curve:
-    """As many points as are drawn, evenly spaced along the curve: what is steep has its share."""
+    """Take as many points as are drawn, evenly spaced along the curve: what is steep has its share."""
     if len(x) <= MAX_POINTS:
         return x.tolist(), y.tolist()
     along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])

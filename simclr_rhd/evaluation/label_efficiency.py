@@ -12,7 +12,7 @@ from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.evaluation.target_details import EfficiencyPoint
-from simclr_rhd.evaluation.targets import balanced_accuracy
+from simclr_rhd.evaluation.targets import video_balanced_accuracy
 from simclr_rhd.heads.cross_validation import OURS, PIXELS, CrossValidation, out_of_fold
 from simclr_rhd.heads.model import predict
 
@@ -64,7 +64,7 @@ def learning_curves(
             ]
             for target in labelled_set.targets():
                 scores = [
-                    balanced_accuracy(labelled_set, target, table) if _can_learn(target, draw) else None
+                    video_balanced_accuracy(labelled_set, target, table) if _can_learn(target, draw) else None
                     for draw, table in tables
                 ]
                 points[target.name][name].append(_make_point(fraction, groups, scores))
@@ -131,8 +131,8 @@ def subsample_groups(
     first = []  # of each class, the rarest first
     for values in labelled_set.values.values():
         for number in np.unique(values[rows][values[rows] >= 0]):
-            homes = np.unique(group[values[rows] == number])
-            first.append((len(homes), homes[place[homes].argmin()]))
-    order = dict.fromkeys([*(home for _, home in sorted(first)), *np.argsort(place).tolist()])
+            groups_with_class = np.unique(group[values[rows] == number])
+            first.append((len(groups_with_class), groups_with_class[place[groups_with_class].argmin()]))
+    order = dict.fromkeys([*(number for _, number in sorted(first)), *np.argsort(place).tolist()])
     chosen = list(order)[: math.ceil(fraction * len(names))]
     return rows[np.isin(group, chosen)]

@@ -32,7 +32,7 @@ SKIPPED_REASON = "fewer than two classes in the training part"
 logger = logging.getLogger("simclr_rhd")
 
 
-def evaluate(
+def evaluate_run(
     config: EvaluationConfig,
     study: CrossValidation,
     trained: Sequence[TrainedHeads],
@@ -89,7 +89,7 @@ def describe_heads(
             bias=[_class_values(target, fold.heads, fold.heads.bias) for fold in trained],
             prevalence=[_class_values(target, fold.heads, fold.heads.prevalence) for fold in trained],
             balanced_accuracy_of_seeds=[
-                targets.balanced_accuracy(labelled_set, target, predictions)
+                targets.video_balanced_accuracy(labelled_set, target, predictions)
                 for predictions in seed_predictions
             ],
         )
@@ -159,17 +159,19 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
         dataset: the frames.
         init: 'random', 'imagenet' or the file that the pretraining began with.
     """
-    foreign = f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
+    init_note = (
+        f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
+    )
     return SplitInfo(
         by=dataset.split_by,
         leaky=dataset.leaky,
         folds=len(dataset.folds),
         parts=dataset.parts(),
-        pretraining=dataset.describe_pretraining() + foreign * (init not in ("random", "imagenet")),
+        pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
     )
 
 
-def audit_leakage(dataset: Dataset, study: CrossValidation, save_dir: Path) -> AuditSummary:
+def write_leak_audit(dataset: Dataset, study: CrossValidation, save_dir: Path) -> AuditSummary:
     """Look for the same patient on two sides: write `leak_audit.csv`; the summary of it."""
     frames = leakage.AuditedFrames(
         dataset.store.keys, dataset.groups, [fold.part for fold in dataset.folds], dataset.labelled()

@@ -1,4 +1,4 @@
-"""When to give no answer: answers are taken from a confidence on of which few are proved to be wrong.
+"""Selective answers: they are taken from a confidence on of which few are proved to be wrong.
 
 Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
 
@@ -57,7 +57,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
 
 @dataclass(frozen=True)
 class AnswerThreshold:
-    """From which confidence on answers are taken.
+    """The confidence from which on answers are taken.
 
     Attributes:
         threshold: 0 to 1; ABSTAIN_ALWAYS where nothing is proved.

@@ -19,8 +19,7 @@ from simclr_rhd.evaluation.scores.calibration_errors import (
     expected_calibration_error,
     reliability,
 )
-from simclr_rhd.evaluation.scores.confusions import balanced_accuracy as balanced_accuracies
-from simclr_rhd.evaluation.scores.confusions import total_confusion
+from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, total_confusion
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import mean_scores, score_levels
 from simclr_rhd.evaluation.scores.records import Levels, Margins
@@ -230,7 +229,9 @@ def per_fold_scores(labelled_set: LabelledSet, target: Target, predictions: Prob
     return folds
 
 
-def balanced_accuracy(labelled_set: LabelledSet, target: Target, predictions: Probabilities) -> float | None:
+def video_balanced_accuracy(
+    labelled_set: LabelledSet, target: Target, predictions: Probabilities
+) -> float | None:
     """Per video, of all tested frames of classes that count; None with fewer than two classes."""
     rows = annotated_rows(labelled_set, target, "test")
     rows = rows[np.isin(target.true[rows], target.evaluable())]
@@ -244,4 +245,4 @@ def _video_accuracies(predictions: Predictions) -> tuple[float | None, float | N
         return None, None
     confusion = total_confusion(videos)
     accuracy = np.trace(confusion[0]) / len(videos.true)
-    return float(accuracy), float(balanced_accuracies(confusion, videos.present)[0])
+    return float(accuracy), float(balanced_accuracy(confusion, videos.present)[0])

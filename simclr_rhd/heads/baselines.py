@@ -35,7 +35,7 @@ def predict_baseline(
     train: np.ndarray,
     val: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """{task: (n, C) probabilities} of a comparator.
+    """{task: (n, C) probabilities} of a baseline.
 
     Args:
         baseline: a function from class indices, number of classes, annotated rows to learn from and annotated
@@ -85,7 +85,7 @@ def mask_features(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
     """(N, C, S, S) uint8 store -> (n, 24 * 24) float32, for some rows: 1 where a cell is not black, else 0.
 
     The form of the sector, its place and the black bars, which tell of the device and its settings and not of
-    the heart. What this comparator reaches is no sign of disease.
+    the heart. What this baseline reaches is no sign of disease.
     """
     cells = [F.adaptive_avg_pool2d(x, MASK_SIDE).amax(dim=1).flatten(1) for x in _float_chunks(frames, rows)]
     return (torch.cat(cells) > BLACK_LEVEL).float().numpy()

@@ -21,7 +21,7 @@ PSEUDO_GROUPS = 0.5  # groups of all classes alike that are added to those seen
 
 @dataclass(frozen=True)
 class Scaling:
-    """From logits to probabilities: softmax or sigmoid of logits / temperature + bias.
+    """Calibration of probabilities: softmax or sigmoid of logits / temperature + bias.
 
     Attributes:
         temperature: 1 / 20 to 20.

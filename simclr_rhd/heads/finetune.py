@@ -177,11 +177,11 @@ class _Learner:
 
     def _views(self, indices: np.ndarray, epoch: int) -> Tensor:
         data, rows = self.data, self.data.rows[indices]
-        u, _ = sample_view_params(self.config.seed, epoch, rows, Stream.FINETUNE_VIEWS)
+        view_params, _ = sample_view_params(self.config.seed, epoch, rows, Stream.FINETUNE_VIEWS)
         stored, color_modes = torch.from_numpy(data.frames[rows]), torch.from_numpy(data.color_modes[rows])
-        x, color_modes, u = (part.to(self.device) for part in (stored, color_modes, u[:, 0]))
+        inputs = (part.to(self.device) for part in (stored, color_modes, view_params[:, 0]))
         size, augment_config = self.config.size, strengths(self.config)
-        return random_views(x, color_modes, u, size=size, augment_config=augment_config)
+        return random_views(*inputs, size=size, augment_config=augment_config)
 
     def _step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""

@@ -19,7 +19,7 @@ from simclr_rhd.data.labels.table import (
     read_table_bytes,
 )
 from simclr_rhd.data.sources.base import FileEntry, Source
-from simclr_rhd.data.sources.folder import open_path, open_source
+from simclr_rhd.data.sources.open import open_path, open_source
 from simclr_rhd.data.sources.remote import scheme_of
 
 logger = logging.getLogger("simclr_rhd")

@@ -43,7 +43,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         run: gives the folder, the device and the counts.
         stages: what follows the data, from pretraining to the report.
     """
-    start, handful = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
+    start, subset = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
     in_folder = (
         tempfile.TemporaryDirectory(prefix=DRY_RUN_PREFIX, dir=run.save_dir)
         if ranks.is_main_process()
@@ -56,11 +56,11 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
             if ranks.is_main_process():
                 record.write_to(folder / RUN_RECORD)
             small = RunContext(folder, run.device, record)
-            once = replace(handful, pretrained_once=True)  # one encoder shows what K would
-            stages(_shortened(config), once, _settings(config, dataset, handful), small)
+            once = replace(subset, pretrained_once=True)  # one encoder shows what K would
+            stages(_shortened(config), once, _settings(config, dataset, subset), small)
             if ranks.is_main_process():
                 for path in sorted(folder.glob("model*.pt")):
-                    _check_model(path, handful, config.device)
+                    _check_model(path, subset, config.device)
     except (ModuleNotFoundError, UserError, RankLost):
         raise
     except Exception:
@@ -68,7 +68,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         raise
     logger.info(
         "rehearsal: every stage works, on a handful of frames (%d, in %s)",
-        *(len(handful.part), logs.format_duration(time.perf_counter() - start)),
+        *(len(subset.part), logs.format_duration(time.perf_counter() - start)),
     )
 
 
@@ -86,11 +86,11 @@ def _shortened(config: Config) -> Config:
     )
 
 
-def _settings(config: Config, dataset: Dataset, handful: Dataset) -> TrainingSettings:
+def _settings(config: Config, dataset: Dataset, subset: Dataset) -> TrainingSettings:
     processes = ranks.world_size()
-    batch_size = min(workload_of(config, dataset).rows, len(handful.rows("unlabelled")))
+    batch_size = min(workload_of(config, dataset).rows, len(subset.rows("unlabelled")))
     batch_size = min(batch_size, max(BATCH_SIZE, 2 * processes)) // processes * processes
-    several = handful.effective_videos() > 1
+    several = subset.effective_videos() > 1
     return TrainingSettings(
         batch_size=batch_size,
         micro_batch=max(1, batch_size // processes // 2) if config.micro_batch else None,

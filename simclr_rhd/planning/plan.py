@@ -35,7 +35,7 @@ class Workload:
 
     Attributes:
         rows: frames to pretrain on; of folds with an encoder of their own, the fewest.
-        watched: frames held out of it.
+        val_frames: frames held out of it.
         labelled: labelled frames.
         videos: that the frames to pretrain on are of, counted by their frames.
         grey: whether all frames are grey.
@@ -43,7 +43,7 @@ class Workload:
     """
 
     rows: int
-    watched: int
+    val_frames: int
     labelled: int
     videos: float
     grey: bool
@@ -58,7 +58,7 @@ def workload_of(config: Config, dataset: Dataset) -> Workload:
     """
     return Workload(
         rows=min(_rows_to_pretrain(config, part) for part in (dataset, *dataset.per_fold_datasets())),
-        watched=int(dataset.ssl_val.sum()),
+        val_frames=int(dataset.ssl_val.sum()),
         labelled=len(dataset.rows("train", "val", "test")),
         videos=dataset.effective_videos(),
         grey=not dataset.store.color_modes.any(),
@@ -186,7 +186,7 @@ def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Pla
     """The amounts that the time of a run depends on."""
     return Plan(
         rows=work.rows,
-        val_frames=work.watched,
+        val_frames=work.val_frames,
         labelled=work.labelled,
         batch=settings.batch_size,
         micro_batch=settings.micro_batch,

@@ -22,7 +22,7 @@ from simclr_rhd.ssl.schedule import annealing_epochs
 OTHER_FILES_BYTES = 30 << 20  # of pictures, tables, report
 # of the later stages, as measured on two cores; against the pretraining they count for little
 HEADS_S_PER_FRAME_EPOCH, MAPS_S_PER_FRAME = 5e-5, 5e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
-METRICS_S, BASELINES_S_PER_FOLD, FIGURES_S = 5.0, 1.0, 7.0  # once; for the comparators of a fold; once
+METRICS_S, BASELINES_S_PER_FOLD, FIGURES_S = 5.0, 1.0, 7.0  # once; for the baselines of a fold; once
 MAPS_STARTUP_S = 12.0  # until t-SNE and UMAP are imported and compiled
 CHECKPOINTS_S_PER_EPOCH = 0.5  # for an epoch's checkpoints
 
@@ -73,7 +73,7 @@ class Plan:
 
     @property
     def pairs(self) -> int:
-        """Of a batch, at each rank."""
+        """Pairs of views of a batch, at each rank."""
         return max(1, self.batch // self.ranks)
 
     def epoch_s(self, cost: StepCost, share: float = 1.0) -> float:

@@ -46,7 +46,7 @@ def summary(results: RunResults, *, save_dir: str) -> str:
     for name, result in results.targets.items():
         lines += [_scores_row(name, level, result) for level in scored_levels(result)]
     lines += [
-        "* balanced accuracy of always saying the most frequent class, of raw pixels without a network, of "
+        "* balanced accuracy of the most frequent class for all, of raw pixels without a network, of "
         "where a frame is black (mask), and of the same heads on untrained encoders (the mean)",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",

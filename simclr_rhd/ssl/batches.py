@@ -88,10 +88,10 @@ class PositiveSampler:
             np.repeat(counts, counts),
         )
 
-    def choose(self, rows: np.ndarray, u: np.ndarray) -> np.ndarray:
+    def choose(self, rows: np.ndarray, choice: np.ndarray) -> np.ndarray:
         """(B,) partners of some of the rows, by uniform random numbers (B,) in [0, 1)."""
         others = np.maximum(1, self.count[rows] - 1)
-        step = 1 + np.minimum(others - 1, (u * others).astype(np.int64))  # 1 to count - 1, round the video
+        step = np.minimum(others, 1 + (choice * others).astype(np.int64))  # 1 to count - 1, round the video
         first = self.first[rows]
         partners: np.ndarray = self.members[first + (self.place[rows] - first + step) % self.count[rows]]
         return partners
@@ -118,7 +118,7 @@ class Batches:
         self.data, self.seed, self.epoch, self.positive_sampler = data, seed, epoch, positive_sampler
 
     def __getitem__(self, rows: np.ndarray) -> Batch:
-        u, choice = sample_view_params(self.seed, self.epoch, rows)
+        view_params, choice = sample_view_params(self.seed, self.epoch, rows)
         sources = (
             rows
             if self.positive_sampler is None
@@ -127,7 +127,7 @@ class Batches:
         return Batch(
             torch.from_numpy(self.data.frames[sources]),
             torch.from_numpy(self.data.color_modes[sources]),
-            u,
+            view_params,
             torch.from_numpy(self.data.videos[rows]),
         )
 

@@ -121,7 +121,7 @@ class Step:
         return z0, z1
 
     def _no_sync(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Ranks average their gradients once, with the last piece."""
+        """Make ranks average their gradients once, with the last piece."""
         if is_last or not isinstance(self.model, nn.parallel.DistributedDataParallel):
             return nullcontext()
         no_sync: AbstractContextManager[None] = self.model.no_sync()

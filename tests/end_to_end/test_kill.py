@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INGEST = """
 import sys
 from pathlib import Path
-from simclr_rhd.data.sources.folder import open_source
+from simclr_rhd.data.sources.open import open_source
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.store.store import open_store
 data, cache = sys.argv[1], Path(sys.argv[2])

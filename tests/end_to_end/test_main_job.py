@@ -98,7 +98,7 @@ def test_every_promised_file_is_there_and_parses(done):
         Image.open(folder / name).verify()
     assert rows(folder / "rejected.csv") == []
     report = (folder / "report.html").read_text()
-    assert "SYNTHETIC demo data" in report and 'id="atlas"' in report and len(report) < 8e6
+    assert "SYNTHETIC demo data" in report and 'id="embedding-viewer"' in report and len(report) < 8e6
     for name in ("simclr_best.pt", "simclr_last.pt", "model.pt"):
         assert torch.load(folder / name, weights_only=True)
     assert not [path for path in folder.iterdir() if path.name.endswith(".part")]

@@ -74,7 +74,7 @@ def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
     assert np.isnan(val[times == 0]).all() and not np.isnan(val[times > 0]).any()
 
 
-def test_margins_and_verdict_levels_are_beside_every_comparator():
+def test_margins_and_verdict_levels_are_beside_every_baseline():
     a_cohort = make_labelled_set(patients=60, folds=2)
     x = make_features(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
     noise = make_features(a_cohort.groups, seed=9)

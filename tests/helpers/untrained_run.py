@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from small_simclr import small_networks, small_simclr
 
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
@@ -16,7 +16,7 @@ from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.data.summary.counts import summarize
-from simclr_rhd.pipeline import conclude as conclude_run
+from simclr_rhd.pipeline import evaluate_encoders
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.pretrain import PretrainedEncoders
@@ -108,5 +108,5 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
     model = small_simclr(0)
     run = RunContext(save_dir, torch.device("cpu"), record)
     with small_networks():
-        conclude_run(config, dataset, PretrainedEncoders(model.encoder), history, run)
+        evaluate_encoders(config, dataset, PretrainedEncoders(model.encoder), history, run)
     return 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from untrained_run import make_dataset
 
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.data.labelled_set import build_labelled_set

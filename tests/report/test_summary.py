@@ -12,7 +12,7 @@ def summary(found):
     return text
 
 
-def test_summary_has_both_levels_intervals_and_comparators():
+def test_summary_has_both_levels_intervals_and_baselines():
     text = summary(
         metrics(view=task_result(0.91234, 0.72, low=0.85), severity=task_result(0.8, 0.6, low=0.7))
     )

@@ -66,7 +66,7 @@ class Pseudonyms:
         return self.numbers.get(self.patients[row], "")
 
     def _redact(self, text: str, own: str) -> str:
-        """The longest identifier at a place gives way; `own` is that of the frame's patient."""
+        """Replace the longest identifier at each place; `own` is that of the frame's patient."""
         text, own = unicodedata.normalize("NFC", text), _fold(own)
         folded, place = "", list[int]()  # for each folded letter, which letter of the text it is of
         for number, letter in enumerate(text):

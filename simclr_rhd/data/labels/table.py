@@ -114,7 +114,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str], str]]:
 def _refuse_stray_quotes(
     records: Sequence[tuple[int, list[str], str]], delimiter: str, place: int, name: str
 ) -> None:
-    """A quotation mark too many makes one cell of the rows that follow it; a cell may have several lines.
+    """Refuse a quotation mark that makes one cell of the rows after it; a cell may have several lines.
 
     `records` are as of `_records`, the header first; `place` is the column of the file names.
 

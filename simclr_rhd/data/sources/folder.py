@@ -1,103 +1,14 @@
-"""The sources of files: a folder, a Google Cloud Storage bucket, or the built-in demo.
+"""A folder of this machine as a source of files."""
 
-All three look alike: files below a root, named by keys with forward slashes, each with a version that
-changes with its content. A folder and a bucket of the same content list the same keys in the same order.
-"""
-
-import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import atomic_directory
-from simclr_rhd.data.decoding.file_types import file_type
-from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
-from simclr_rhd.data.sources.remote import open_remote, scheme_of
+from simclr_rhd.data.sources.base import FileEntry, keep_valid, summarize_names
 
 logger = logging.getLogger("simclr_rhd")
-
-
-def open_source(
-    data: str,
-    *,
-    cache_dir: Path,
-    demo_patients: int,
-    offline: bool = False,
-    billing_project: str | None = None,
-) -> Source:
-    """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
-
-    Args:
-        data: as the user wrote it.
-        cache_dir: where objects of a bucket are kept, and the demo.
-        demo_patients: of the demo.
-        offline: use what is kept of a bucket, without the network.
-        billing_project: pays for a bucket whose requesters pay.
-
-    Raises:
-        UserError: there is no such folder or bucket, or it cannot be opened.
-    """
-    if data == "demo":
-        return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)")
-    if scheme_of(data):
-        return open_remote(
-            data, cache_dir=cache_dir, offline=offline, flag="--data", billing_project=billing_project
-        )
-    return Folder(Path(data).expanduser(), location=data)
-
-
-def open_path(
-    path: str, *, cache_dir: Path, offline: bool, billing_project: str | None = None
-) -> tuple[Source, list[FileEntry], str]:
-    """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
-
-    Args:
-        path: as it was typed; files are shown as this path, or as one below it.
-        cache_dir: where objects of a bucket are kept.
-        offline: use what is kept there, without the network.
-        billing_project: pays for a bucket whose requesters pay.
-
-    Raises:
-        UserError: there is no such thing, or nothing in it.
-    """
-    if scheme := scheme_of(path):
-        name, _, key = path.removeprefix(scheme).partition("/")
-        bucket = open_remote(
-            scheme + name, cache_dir=cache_dir, offline=offline, flag="", billing_project=billing_project
-        )
-        is_file = bool(PurePosixPath(key).suffix and file_type(key) and not key.endswith("/"))
-        entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
-        return bucket, entries, f"{scheme}{name}/"
-    place = Path(path).expanduser()
-    if place.is_dir():
-        folder = Folder(place, location=path)
-        return folder, folder.files("", flag=path), path.rstrip("/") + "/"
-    if not place.is_file():
-        raise UserError(f"{path}: no such file or folder")
-    if reason := invalid_name_reason(place.name):
-        raise UserError(f"{path}: {reason}")
-    return (
-        (folder := Folder(place.parent, location=str(place.parent))),
-        [folder.entry(place.name, flag=path)],
-        path[: len(path) - len(place.name)],
-    )
-
-
-def make_demo(cache_dir: Path, patients: int) -> Path:
-    """The folder of the demo data, written once for each version of the code that draws them."""
-    from simclr_rhd.data.demo import anatomy, phantom
-    from simclr_rhd.data.demo import dataset as demo
-
-    code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, anatomy, phantom))
-    version = hashlib.sha256(code).hexdigest()[:12]
-    folder = cache_dir / f"demo-{version}-{patients}"
-    if not folder.is_dir():
-        logger.info("demo: drawing the clips of %d synthetic patients", patients)
-        with atomic_directory(folder) as part:
-            demo.write_demo(part, patients=patients)
-    return folder
 
 
 class Folder:

@@ -33,7 +33,7 @@ class DataSummary:
         rows_without_file: names in the tables that no file has.
         files_without_row: labelled files that the table does not name.
         parts: frames and groups of each part.
-        watched: frames of the contrastive validation loss.
+        val_frames: frames of the contrastive validation loss.
         kept_out: see `held_out_counts`.
         classes: {task: {class: {part: frames}}}.
     """
@@ -50,13 +50,13 @@ class DataSummary:
     rows_without_file: int
     files_without_row: int
     parts: dict[str, dict[str, int]]
-    watched: int
+    val_frames: int
     kept_out: dict[str, int]
     classes: dict[str, dict[str, dict[str, int]]]
 
     def to_json(self) -> dict[str, Any]:
         """The record in `run.json`."""
-        return asdict(self)
+        return {"watched" if name == "val_frames" else name: value for name, value in asdict(self).items()}
 
 
 def summarize(dataset: Dataset, source: Source) -> DataSummary:
@@ -90,7 +90,7 @@ def summarize(dataset: Dataset, source: Source) -> DataSummary:
         rows_without_file=len(labels.rows_without_file),
         files_without_row=len(labels.files_without_row),
         parts=dataset.parts(UNLABELLED, HELD_OUT),
-        watched=int(dataset.ssl_val.sum()),
+        val_frames=int(dataset.ssl_val.sum()),
         kept_out=held_out_counts(dataset),
         classes={task: _class_counts(dataset, task) for task in TASKS},
     )

@@ -28,7 +28,7 @@ def paired_differences(
     seed: int,
     n_comparisons: int = 1,
 ) -> Margins:
-    """By how much one classifier's balanced accuracy is above another's, per "frame", "video" and "patient".
+    """The difference of one classifier's balanced accuracy to another's, per "frame", "video" and "patient".
 
     The interval is of the difference, both scored on the same resamples: what they find equally hard cancels.
     Of several draws of the other one the mean of the scores counts; the interval holds their chance, too: as
@@ -82,7 +82,7 @@ def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     if n_draws == 1:
         return scores[:, 0]
     shares = np.full(n_draws, 1 / n_draws)
-    rng = make_rng(seed, Stream.COMPARATOR_SEEDS)
+    rng = make_rng(seed, Stream.BASELINE_DRAWS)
     drawn_shares = rng.multinomial(n_draws, shares, size=len(scores)) / n_draws
     drawn_shares[0] = shares[0]
     weights = shares + (drawn_shares - shares) * np.sqrt(n_draws / (n_draws - 1))

@@ -161,16 +161,18 @@ def effective_groups(
     present_classes = list(present_classes)
     support = per_group.sum(axis=2)  # (G, C)
     others = support.sum(axis=1, keepdims=True) - support
-    having, lacking = ((counts[:, present_classes] > 0).sum(axis=0) for counts in (support, others))  # (C',)
-    saying = (per_group.sum(axis=1)[:, present_classes] > 0).sum(axis=0)
+    groups_with_class, groups_without_class = (
+        (counts[:, present_classes] > 0).sum(axis=0) for counts in (support, others)
+    )  # (C',)
+    groups_predicting = (per_group.sum(axis=1)[:, present_classes] > 0).sum(axis=0)
     figures = {
         "accuracy": np.full(len(present_classes), len(per_group)),
-        "precision": saying,
-        "recall": having,
-        "f1": having,
-        "specificity": lacking,
-        "auroc": np.minimum(having, lacking),
-        "average_precision": np.minimum(having, lacking),
+        "precision": groups_predicting,
+        "recall": groups_with_class,
+        "f1": groups_with_class,
+        "specificity": groups_without_class,
+        "auroc": np.minimum(groups_with_class, groups_without_class),
+        "average_precision": np.minimum(groups_with_class, groups_without_class),
     }
     averages = {
         f"{name}_macro": min(len(per_group), len(present_classes) ** 2 / (1 / np.maximum(groups, 1)).sum())

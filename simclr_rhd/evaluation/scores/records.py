@@ -171,7 +171,7 @@ class Scores(Record):
 
 @dataclass(frozen=True)
 class Margin(Record):
-    """By how much a balanced accuracy is above another's on the same samples; None where it is not known.
+    """The difference of a balanced accuracy to another's on the same samples; None where it is not known.
 
     Attributes:
         balanced_accuracy: the difference.

@@ -211,8 +211,12 @@ def sample_views(
         torch.from_numpy(dataset.store.frames[row]),
         torch.from_numpy(dataset.store.color_modes[row]),
     )
-    u = torch.cat([sample_view_params(seed, epoch, row)[0] for epoch in range(1, N_VIEWS // 2 + 1)])
+    view_params = torch.cat([sample_view_params(seed, epoch, row)[0] for epoch in range(1, N_VIEWS // 2 + 1)])
     views = two_views(
-        frame.expand(len(u), -1, -1, -1), kind.expand(len(u)), u, size=size, augment_config=augment_config
+        frame.expand(len(view_params), -1, -1, -1),
+        kind.expand(len(view_params)),
+        view_params,
+        size=size,
+        augment_config=augment_config,
     )
     return to_uint8(eval_view(frame, size=size))[0], to_uint8(views)

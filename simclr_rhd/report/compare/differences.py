@@ -183,13 +183,13 @@ def _overlap(one: set[str], other: set[str]) -> str:
 
 
 def _matching_rows(first: TestPredictions, other: TestPredictions) -> list[int]:
-    """Where each frame of `first` stands in `other`."""
+    """The row of `other` that each frame of `first` has."""
     place = {path: number for number, path in enumerate(other.paths)}
     return [place[path] for path in first.paths]
 
 
 def _paired_difference(first: TestedTarget, other: TestedTarget, evaluable: frozenset[str]) -> Difference:
-    """Both have the same classes and frames, in any order; names decide, not their order."""
+    """Compare targets of the same classes and frames, in any order; names decide, not their order."""
     reference, classes = first.predictions, first.classes
     rows = _matching_rows(reference, other.predictions)
     columns = [other.classes.index(name) for name in classes]

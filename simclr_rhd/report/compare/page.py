@@ -134,7 +134,7 @@ def _describe_basis(difference: Difference) -> str:
 
 
 def _note(run: FinishedRun, target: str, *, several_levels: bool) -> str:
-    """Why a run has no score, or what it is of where the runs' levels differ."""
+    """The reason that a run has no score, or the level that it is of where the runs' levels differ."""
     result = run.results.get(target)
     if result is None:
         reason = skip_reason(run, target)

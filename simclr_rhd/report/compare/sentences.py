@@ -117,7 +117,7 @@ def _group_runs(texts: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> str:
-    """At what a run is better and at what worse, with the differences if `figures`."""
+    """Name the targets that a run is better and worse at, with the differences if `figures`."""
     parts = []
     for outcome in (BETTER, WORSE):
         targets = [
@@ -130,7 +130,7 @@ def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> s
 
 
 def _targets_by_run(others: list[str], differences: Differences, outcome: str) -> dict[str, str]:
-    """{run: at what it has such a difference}."""
+    """{run: the targets that it has such a difference at}."""
     targets = {
         run: [name for name, of in differences.items() if of[run].outcome == outcome] for run in others
     }
@@ -138,7 +138,7 @@ def _targets_by_run(others: list[str], differences: Differences, outcome: str) -
 
 
 def _incomparable_targets(differences: Differences, run: str) -> str:
-    """At what a run cannot be compared, and why; "" where it can."""
+    """Name the targets that a run cannot be compared at, and why; "" where it can."""
     reasons = _group_runs({name: of[run].reason for name, of in differences.items() if of[run].reason})
     return " and at ".join(f"{join_names(names)} ({reason})" for reason, names in reasons.items())
 

@@ -41,7 +41,7 @@ def embedding_viewer(
     Returns:
         {"methods": {method: [x, y] of each point, in 0 .. GRID_STEPS}, "sheet": {"image", "side", "columns"}
         of the thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes",
-        "true", "said" (both -1 where unknown), "p": probability of the predicted class in per cent}}}.
+        "true", "predicted" (both -1 where unknown), "p": probability of the predicted class in per cent}}}.
     """
     dataset, labelled_set = tested.dataset, tested.labelled_set
     rows, names = dataset.labelled()[mapped], dataset.pseudonyms()
@@ -77,7 +77,7 @@ def _target_data(target: Target, probabilities: Probabilities, mapped: np.ndarra
     return {
         "classes": target.classes,
         "true": target.true[mapped].tolist(),
-        "said": np.where(tested, predicted, NOT_TESTED).tolist(),
+        "predicted": np.where(tested, predicted, NOT_TESTED).tolist(),
         "p": (100 * confidence).round().astype(int).tolist(),
     }
 

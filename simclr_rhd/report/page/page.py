@@ -57,7 +57,7 @@ def write_html(
         metrics=results,
         run=_facts(redact_paths(run, run["config"])),
         shown=shown,
-        atlas=_script_data(shown) if shown and shown.atlas else None,
+        embedding_viewer=_script_data(shown) if shown and shown.embedding_viewer else None,
         rejected=rejected.listed,
         n_rejected=rejected.n,
         alarms=data_warnings(results),
@@ -86,9 +86,9 @@ def write_html(
 
 def _script_data(report_data: ReportData) -> dict[str, Any]:
     """The maps and their marks for the page's script; the sheet of thumbnails is an image of the page."""
-    sheet = {name: value for name, value in report_data.atlas["sheet"].items() if name != "image"}
+    sheet = {name: value for name, value in report_data.embedding_viewer["sheet"].items() if name != "image"}
     marks = {name: [vars(mark) for mark in of.marks] for name, of in report_data.targets.items()}
-    return report_data.atlas | {"sheet": sheet, "marks": marks}
+    return report_data.embedding_viewer | {"sheet": sheet, "marks": marks}
 
 
 def _facts(run: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class ReportData:
         efficiency: charts of what labels are worth.
         identical: the leak audit's pairs that look nearly identical, and how far they are apart.
         pairs: its closest pairs, and their similarities.
-        atlas: the maps, for the page's script.
+        embedding_viewer: the maps, for the page's script.
         mapped: how many of how many labelled frames are on them.
     """
 
@@ -81,7 +81,7 @@ class ReportData:
     efficiency: list[Panel]
     identical: list[tuple[FrameCard, FrameCard, float]]
     pairs: list[tuple[FrameCard, FrameCard, float]]
-    atlas: dict[str, Any] = field(default_factory=dict)
+    embedding_viewer: dict[str, Any] = field(default_factory=dict)
     mapped: tuple[int, int] = (0, 0)
 
 
@@ -153,8 +153,12 @@ def with_maps(
             for method, points in maps.items()
         }
         targets[target.name] = replace(report_data.targets[target.name], static_maps=stills)
-    atlas, n_labelled = embedding_viewer.embedding_viewer(maps, rows, tested), len(tested.labelled_set.paths)
-    return replace(report_data, targets=targets, atlas=atlas, mapped=(len(rows), n_labelled))
+    return replace(
+        report_data,
+        targets=targets,
+        embedding_viewer=embedding_viewer.embedding_viewer(maps, rows, tested),
+        mapped=(len(rows), len(tested.labelled_set.paths)),
+    )
 
 
 def make_explainer(

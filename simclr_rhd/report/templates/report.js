@@ -4,8 +4,8 @@
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details:not(#run ~ details)")) folded.open = true;
 });
-if (document.getElementById("atlas")) (() => {
-  const atlas = JSON.parse(document.getElementById("atlas").textContent);
+if (document.getElementById("embedding-viewer")) (() => {
+  const viewer = JSON.parse(document.getElementById("embedding-viewer").textContent);
   const sheet = document.getElementById("sheet");
   const GRID = 1000, MARGIN = 14, NEAR = 18, UNKNOWN = -1; // steps of a map's side; pixels
   const colour = number => getComputedStyle(document.documentElement).getPropertyValue(`--c${number}`);
@@ -23,8 +23,8 @@ if (document.getElementById("atlas")) (() => {
   };
 
   for (const box of document.querySelectorAll(".map")) {
-    const name = box.dataset.question, asked = atlas.questions[name], marks = atlas.marks[name];
-    const parts = [...new Set(atlas.parts)].sort();
+    const name = box.dataset.question, asked = viewer.questions[name], marks = viewer.marks[name];
+    const parts = [...new Set(viewer.parts)].sort();
     // By each way to colour, what a mark is: the number of a row of the legend, [name, colour, outline].
     const circle = "M0.5 0A0.5 0.5 0 1 0 -0.5 0A0.5 0.5 0 1 0 0.5 0Z";
     const cross = "M-0.5 -0.3L-0.3 -0.5L0 -0.2L0.3 -0.5L0.5 -0.3L0.2 0L0.5 0.3L0.3 0.5L0 0.2L-0.3 0.5L-0.5 0.3L-0.2 0Z";
@@ -36,29 +36,29 @@ if (document.getElementById("atlas")) (() => {
       },
       "right or wrong": {
         rows: [["right", RIGHT, circle], ["wrong", WRONG, cross]],
-        of: point => asked.said[point] === UNKNOWN || asked.true[point] === UNKNOWN
-          ? UNKNOWN : +(asked.said[point] !== asked.true[point]),
+        of: point => asked.predicted[point] === UNKNOWN || asked.true[point] === UNKNOWN
+          ? UNKNOWN : +(asked.predicted[point] !== asked.true[point]),
         unknown: "not tested",
       },
-      "video": { rows: null, of: point => atlas.videos[point] },
+      "video": { rows: null, of: point => viewer.videos[point] },
       "part": {
         rows: parts.map((part, number) => [part, number % PARTS, circle]),
-        of: point => parts.indexOf(atlas.parts[point]),
+        of: point => parts.indexOf(viewer.parts[point]),
       },
     };
     const canvas = element("canvas", { tabIndex: 0 });
     canvas.setAttribute("role", "img");
     const tip = element("div", { className: "tip", hidden: true });
     const live = element("div", { className: "live" }, canvas, tip);
-    const said = element("p", { className: "small" });
-    said.setAttribute("aria-live", "polite");
-    const [methodLabel, method] = choice("Map", Object.keys(atlas.methods));
+    const description = element("p", { className: "small" });
+    description.setAttribute("aria-live", "polite");
+    const [methodLabel, method] = choice("Map", Object.keys(viewer.methods));
     const [wayLabel, way] = choice("Coloured by", Object.keys(ways));
     const form = element("form", {}, methodLabel, wayLabel);
     const key = box.querySelector(".key");
     for (const still of box.querySelectorAll("figure")) still.classList.add("printed");
     box.insertBefore(form, key);
-    key.after(live, said);
+    key.after(live, description);
     box.classList.add("alive");
 
     let places = [], chosen = UNKNOWN, side = 0;
@@ -69,7 +69,7 @@ if (document.getElementById("atlas")) (() => {
       canvas.width = canvas.height = Math.round(side * scale);
       canvas.style.height = `${side}px`;
       pen.scale(scale, scale);
-      const how = ways[way.value], points = atlas.methods[method.value];
+      const how = ways[way.value], points = viewer.methods[method.value];
       const size = Math.max(4.5, Math.min(11, side / Math.sqrt(points.length + 1) / 2.2));
       const outlines = new Map(), colours = new Map();
       const outline = path => outlines.get(path) ?? outlines.set(path, new Path2D(path)).get(path);
@@ -103,7 +103,7 @@ if (document.getElementById("atlas")) (() => {
 
     const legend = () => {
       const how = ways[way.value], rows = [...how.rows ?? []];
-      const unknown = atlas.names.some((_, point) => how.of(point) === UNKNOWN);
+      const unknown = viewer.names.some((_, point) => how.of(point) === UNKNOWN);
       if (unknown) rows.push([how.unknown, PALE, circle]);
       key.replaceChildren(...rows.map(([of, number, path]) => {
         const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -118,11 +118,11 @@ if (document.getElementById("atlas")) (() => {
     };
 
     const words = point => {
-      const lines = [`${atlas.names[point]}, line ${atlas.lines[point]}, video ${atlas.videos[point] + 1}`, `part: ${atlas.parts[point]}`];
+      const lines = [`${viewer.names[point]}, line ${viewer.lines[point]}, video ${viewer.videos[point] + 1}`, `part: ${viewer.parts[point]}`];
       const of = number => number === UNKNOWN ? "not annotated" : asked.classes[number];
       lines.push(`true: ${of(asked.true[point])}`);
-      lines.push(asked.said[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
-        : `predicted: ${of(asked.said[point])} (${(asked.p[point] / 100).toFixed(2)})`);
+      lines.push(asked.predicted[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
+        : `predicted: ${of(asked.predicted[point])} (${(asked.p[point] / 100).toFixed(2)})`);
       return lines;
     };
 
@@ -130,13 +130,13 @@ if (document.getElementById("atlas")) (() => {
       chosen = point;
       tip.hidden = point === UNKNOWN;
       draw();
-      said.textContent = "";
+      description.textContent = "";
       if (point === UNKNOWN) return;
-      const frame = element("canvas", { width: atlas.sheet.side, height: atlas.sheet.side }), s = atlas.sheet.side;
-      const column = point % atlas.sheet.columns, row = Math.floor(point / atlas.sheet.columns);
+      const frame = element("canvas", { width: viewer.sheet.side, height: viewer.sheet.side }), s = viewer.sheet.side;
+      const column = point % viewer.sheet.columns, row = Math.floor(point / viewer.sheet.columns);
       frame.getContext("2d").drawImage(sheet, column * s, row * s, s, s, 0, 0, s, s);
       tip.replaceChildren(frame, ...words(point).map(line => element("div", {}, line)));
-      said.textContent = words(point).join("; ");
+      description.textContent = words(point).join("; ");
       const [x, y] = places[point];
       tip.style.left = `${Math.max(0, Math.min(side - tip.offsetWidth, x < side / 2 ? x + 16 : x - tip.offsetWidth - 16))}px`;
       tip.style.top = `${Math.max(-tip.offsetHeight / 3, Math.min(side - tip.offsetHeight, y - tip.offsetHeight / 2))}px`;

@@ -20,7 +20,7 @@ logger = logging.getLogger("simclr_rhd")
 
 
 class EpochLogger:
-    """Called with the history after each epoch; the leader alone writes.
+    """Logger of the epochs, called with the history after each of them; the leader alone writes.
 
     Args:
         save_dir: of `history.jsonl` and of `tensorboard/`.

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import main
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module

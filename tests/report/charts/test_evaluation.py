@@ -115,7 +115,7 @@ def test_label_efficiency_draws_what_is_known(tmp_path, monkeypatch):
 @pytest.mark.parametrize("tasks", [1, 2, 4])
 def test_label_efficiency_of_few_and_many(names, tasks, tmp_path, monkeypatch):
     figures = record_figures(monkeypatch)
-    of_task = {f"{number} is a comparator with a long name": curve([7]) for number in range(names)}
+    of_task = {f"{number} is a baseline with a long name": curve([7]) for number in range(names)}
     draw_efficiency(tmp_path / "l.png", {f"{number} {LONG}": of_task for number in range(tasks)})
     assert has_no_overlaps(figures[0])
     assert len(figures[0].axes[min(tasks, 3) - 1].get_legend().texts) == names

@@ -14,7 +14,7 @@ from pictures import record_figures
 
 import main
 from simclr_rhd.cli.arguments import CompareArgs
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels

@@ -129,12 +129,12 @@ def test_paper_has_all_of_it(reports, visit, name):
 def points_of(page, box, method):
     """Where a map's marks are on the screen, and the map's data."""
     box.locator("canvas").first.scroll_into_view_if_needed()
-    atlas = json.loads(page.locator("#atlas").text_content())
+    viewer = json.loads(page.locator("#embedding-viewer").text_content())
     at = box.locator(".live > canvas").bounding_box()
     side = at["width"]
-    return atlas, [
+    return viewer, [
         (at["x"] + 14 + x / 1000 * (side - 28), at["y"] + 14 + y / 1000 * (side - 28))
-        for x, y in atlas["methods"][method]
+        for x, y in viewer["methods"][method]
     ]
 
 
@@ -142,16 +142,16 @@ def test_a_mark_shows_its_frame(reports, visit):
     page = visit(reports["folds"])
     box = page.locator(".map").first
     assert box.locator(".tip").is_hidden() and box.locator("img.still").first.is_hidden()
-    atlas, places = points_of(page, box, "t-SNE")
-    view = atlas["questions"]["view"]
+    viewer, places = points_of(page, box, "t-SNE")
+    view = viewer["questions"]["view"]
     outermost = int(np.argmax([x for x, _ in places]))  # no other mark is nearer to that spot
     page.mouse.move(*places[outermost])
     tip = box.locator(".tip")
     assert tip.is_visible()
     text = tip.inner_text()
-    assert atlas["names"][outermost] in text and f"line {atlas['lines'][outermost]}" in text
+    assert viewer["names"][outermost] in text and f"line {viewer['lines'][outermost]}" in text
     assert f"true: {view['classes'][view['true'][outermost]]}" in text
-    assert f"predicted: {view['classes'][view['said'][outermost]]}" in text
+    assert f"predicted: {view['classes'][view['predicted'][outermost]]}" in text
     shown = tip.locator("canvas").evaluate(
         "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
         " let s = 0; for (let i = 0; i < d.length; i += 4) s += d[i]; return s / (d.length / 4); }"
@@ -162,7 +162,7 @@ def test_a_mark_shows_its_frame(reports, visit):
         " Math.floor(point / columns) * side, side, side, 0, 0, side, side);"
         " const d = p.getImageData(0, 0, side, side).data; let s = 0;"
         " for (let i = 0; i < d.length; i += 4) s += d[i]; return s / (d.length / 4); }",
-        [outermost, atlas["sheet"]["side"], atlas["sheet"]["columns"]],
+        [outermost, viewer["sheet"]["side"], viewer["sheet"]["columns"]],
     )
     assert shown == pytest.approx(expected, abs=0.5) and shown > 5
     page.mouse.move(2, 2)
@@ -172,7 +172,7 @@ def test_a_mark_shows_its_frame(reports, visit):
 def test_a_map_is_used_by_keys_and_by_touch(reports, visit):
     page = visit(reports["folds"], PHONE, has_touch=True, is_mobile=True)
     box = page.locator(".map").first
-    atlas, places = points_of(page, box, "t-SNE")
+    viewer, places = points_of(page, box, "t-SNE")
     page.touchscreen.tap(*places[int(np.argmin([x for x, _ in places]))])
     assert box.locator(".tip").is_visible()
     frame, tip = (box.locator(of).first.bounding_box() for of in (".live", ".tip"))

@@ -45,7 +45,7 @@ def test_what_is_told_of_a_point_is_of_its_frame():
     assert found["lines"] == [row + 2 for row in rows] and found["parts"] == dataset.part[rows].tolist()
     view = found["questions"]["view"]
     assert view["true"] == dataset.labels.values["view"][rows].tolist()
-    assert view["said"] == [1 if is_tested else -1 for is_tested in tested[shown]]
+    assert view["predicted"] == [1 if is_tested else -1 for is_tested in tested[shown]]
     assert view["p"] == [70 if is_tested else 0 for is_tested in tested[shown]]
     assert len(set(found["videos"])) == len(set(cohort.videos[shown]))
 

@@ -108,17 +108,19 @@ def test_nasty_names_are_text(whole):
 
 
 def test_the_maps_survive_nasty_names(whole):
-    (data,) = re.findall(r'<script type="application/json" id="atlas">(.*?)</script>', whole[0], re.DOTALL)
-    atlas = json.loads(data)
-    assert "<" not in data and HOSTILE.replace("/", "|") in atlas["names"][0]
-    n = len(atlas["names"])
-    assert {len(points) for points in atlas["methods"].values()} == {n} and list(atlas["methods"])[
+    (data,) = re.findall(
+        r'<script type="application/json" id="embedding-viewer">(.*?)</script>', whole[0], re.DOTALL
+    )
+    viewer = json.loads(data)
+    assert "<" not in data and HOSTILE.replace("/", "|") in viewer["names"][0]
+    n = len(viewer["names"])
+    assert {len(points) for points in viewer["methods"].values()} == {n} and list(viewer["methods"])[
         0
     ] == "t-SNE"
-    for of in atlas["questions"].values():
-        assert len(of["true"]) == len(of["said"]) == len(of["p"]) == n
-        tested = [part == "test" for part in atlas["parts"]]
-        assert tested == [said >= 0 for said in of["said"]], (
+    for of in viewer["questions"].values():
+        assert len(of["true"]) == len(of["predicted"]) == len(of["p"]) == n
+        tested = [part == "test" for part in viewer["parts"]]
+        assert tested == [number >= 0 for number in of["predicted"]], (
             "answers are of tested frames, and of all of them"
         )
 

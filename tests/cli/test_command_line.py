@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simclr_rhd.cli.config import parse
+from simclr_rhd.cli.command_line import parse
 from simclr_rhd.config import Config
 from simclr_rhd.ssl.config import AugmentConfig
 

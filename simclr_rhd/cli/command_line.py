@@ -41,11 +41,11 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
 
 def main_job_problems(config: Config) -> list[str]:
     """The problems of what the main job is given, all in one message."""
-    problems = [*out_of_range(config), *contradictions(config)]
+    problems = [*out_of_range(config), *validate(config)]
     return ["the command line asks for what cannot be:", *problems] if problems else []
 
 
-def contradictions(config: Config) -> Iterator[str]:
+def validate(config: Config) -> Iterator[str]:
     """The flags that do not fit each other, one sentence each."""
     if config.monitor == "knn" and config.knn_every != 1:
         yield f"--monitor knn: wanted --knn-every 1, got {config.knn_every}: each epoch is judged by it"
