@@ -14,7 +14,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.data.decoding.file_types import file_type
 from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason, keep_valid, summarize_names
-from simclr_rhd.data.sources.remote import open_remote, scheme_of
+from simclr_rhd.data.sources.remote import open_remote, remote_places, scheme_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -110,7 +110,8 @@ class Folder:
         self.listed, self.fetched, self.skipped = 0, 0, list[tuple[str, str]]()
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
-            raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")
+            places = remote_places("BUCKET[/PREFIX]")
+            raise UserError(f"--data {location}: {what}; wanted a folder, {places} or demo")
 
     def files(self, prefix: str, *, flag: str) -> list[FileEntry]:  # noqa: D102
         top = self.root / prefix
