@@ -12,7 +12,9 @@ class RankLost(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Return the text of an error in brackets, with a space before; "" where it is only a key or an index."""
+    """Return the text of an error in brackets, with a space before; "" if it is a mere number or index."""
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f" ({error.args[0][:200]!r} is missing)"
     if isinstance(error, KeyError | IndexError):
         return ""
     return f" ({' '.join(str(error).split())[:200] or type(error).__name__})"

@@ -846,7 +846,7 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     labels = read_labels(table, "t", LabelledFiles(files, files[:3], (L, U), hashed))
     assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.ambiguous_patients == []
     (said,) = caplog.messages
-    assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
+    assert "1 patient identifiers" in said and "one of them by 2: " in said and "1 files with such" in said
     assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
 
 
