@@ -20,8 +20,8 @@ class RunConfig(DataConfig):
     )
     resume: str = flag(
         "auto",
-        "'auto': continue an unfinished run of the same configuration; 'never': refuse to, if --save-dir "
-        "has one",
+        "'auto': continue an unfinished run of the same configuration; 'never': refuse to start if "
+        "--save-dir has a run",
         choices=("auto", "never"),
         affects=NOTHING,
     )
