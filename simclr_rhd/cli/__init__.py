@@ -38,7 +38,8 @@ def _report(error: BaseException, config: Config | Command) -> int:
     advice, again = "", ""
     if isinstance(config, Config):
         again = "the same command" + ", without --overwrite," * config.overwrite
-        advice = f"; what is finished is saved, and {again} goes on from there"
+    if logs.is_in_file():  # the run has begun to write to its folder
+        advice = f"; what is finished is saved, and {again} continues from there"
     if isinstance(error, UserError):
         logger.error("error: %s%s", f"rank {logs.rank()}: " * (logs.rank() > 0), error)
         return 2
@@ -49,7 +50,7 @@ def _report(error: BaseException, config: Config | Command) -> int:
         if status := signals.signal_exit_status():  # the leader ends first, when all get the signal
             return status
         logger.error(
-            "error: rank %d: another rank ended, so this one does; %s goes on from the last checkpoint (%s)",
+            "error: rank %d: another rank ended, so this one stops; %s goes on from the last checkpoint (%s)",
             *(logs.rank(), again, error),
         )
     elif isinstance(error, OSError):  # a full disk, a folder that went away

@@ -8,6 +8,7 @@ from pathlib import Path
 from simclr_rhd.cli.parser import out_of_range
 from simclr_rhd.core.config import at_least, flag
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.data.sources.remote import remote_places
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class PredictArgs(InputArgs, ModelArgs):
 
     paths: tuple[str, ...] = flag(
         (),
-        "a file, a folder, or gs://BUCKET/..., of frames, clips, DICOM",
+        f"a file, a folder, or {remote_places('BUCKET/...')}, of frames, clips, DICOM",
         positional=True,
         nargs="*",
         metavar="PATH",
@@ -89,8 +90,8 @@ class ExportArgs(InputArgs, ModelArgs):
     out: str | None = flag(None, "folder (default: 'exported' beside the model)", metavar="DIR")
     frames: tuple[str, ...] = flag(
         (),
-        "real frames to fit the 8-bit weights on and to check with: files, folders, gs://BUCKET/... "
-        "(default: labelled frames of the run)",
+        "real frames to fit the 8-bit weights on and to check with: files, folders, "
+        f"{remote_places('BUCKET/...')} (default: labelled frames of the run)",
         nargs="+",
         metavar="PATH",
     )
@@ -130,7 +131,8 @@ def export_problems(config: ExportArgs) -> Iterator[str]:
 
 def _missing_model(path: str) -> Iterator[str]:
     if not Path(path).is_file():
-        yield f"--model {path}: no such file; wanted the model.pt that a run has written"
+        reason = "is a folder" if Path(path).is_dir() else "no such file"
+        yield f"--model {path}: {reason}; wanted the model.pt that a run has written"
 
 
 def class_shares(texts: Sequence[str]) -> dict[str, float]:

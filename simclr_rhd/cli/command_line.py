@@ -42,7 +42,7 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
 def main_job_problems(config: Config) -> list[str]:
     """The problems of what the main job is given, all in one message."""
     problems = [*out_of_range(config), *validate(config)]
-    return ["the command line asks for what cannot be:", *problems] if problems else []
+    return ["invalid arguments:", *problems] if problems else []
 
 
 def validate(config: Config) -> Iterator[str]:
@@ -81,7 +81,7 @@ MAIN_JOB = CommandLine(
     "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
     "synthetic data. `estimate` gives the memory and time of a run with these flags, without running it; "
     "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
-    "`compare` holds finished runs against each other (each has its own --help).",
+    "`compare` compares finished runs (each has its own --help).",
     problems=main_job_problems,
 )
 COMMANDS = {
@@ -108,7 +108,7 @@ COMMANDS = {
         CompareArgs,
         prog="main.py compare",
         usage="python3 main.py compare DIR DIR... [--out FILE.html]",
-        description="Holds finished runs against each other, on one page: settings, curves, results, and by "
+        description="Compares finished runs on one page: settings, curves, results, and by "
         "how much each run that tested the same frames differs from the first.",
         problems=compare_problems,
     ),

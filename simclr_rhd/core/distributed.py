@@ -137,8 +137,8 @@ class _Heartbeat:
             if silent:
                 others = ", ".join(str(other) for other in silent if other != rank())
                 logger.error(
-                    "error: rank %d has heard nothing from rank %s for %.0f seconds and stops; the same "
-                    "command goes on from the last checkpoint",
+                    "error: rank %d has had no signal from rank %s for %.0f seconds and stops; the same "
+                    "command continues from the last checkpoint",
                     *(rank(), others, HEARTBEAT_TIMEOUT_S),
                 )
                 signals.force_exit(1)

@@ -11,6 +11,15 @@ class RankLost(Exception):
     """Another process of this run went away."""
 
 
+def reason_of(error: Exception) -> str:
+    """Return the text of an error in brackets, with a space before; "" if it is a mere number or index."""
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f" ({error.args[0][:200]!r} is missing)"
+    if isinstance(error, KeyError | IndexError):
+        return ""
+    return f" ({' '.join(str(error).split())[:200] or type(error).__name__})"
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return True if an error means that no memory is left; PyTorch has it only in its message."""
     message = str(error).lower()

@@ -76,6 +76,11 @@ def log_to(save_dir: Path) -> None:
     logger.addHandler(to_file)
 
 
+def is_in_file() -> bool:
+    """Return True once the log is kept in a run's folder."""
+    return any(isinstance(handler, logging.FileHandler) for handler in logger.handlers)
+
+
 @contextmanager
 def mute_logging() -> Iterator[None]:
     """Log only errors inside the block."""

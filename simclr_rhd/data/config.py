@@ -14,7 +14,7 @@ from simclr_rhd.core.config import (
     flag,
 )
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
-from simclr_rhd.data.sources.remote import is_local_or_remote
+from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class DataConfig(CommonConfig):
 
     data: str = flag(
         "demo",
-        "'demo' (built-in synthetic clips), a folder, or gs://BUCKET[/PREFIX]; "
+        f"'demo' (built-in synthetic clips), a folder, or {remote_places('BUCKET[/PREFIX]')}; "
         "the environment variable SIMCLR_RHD_DATA sets another default",
         environment="SIMCLR_RHD_DATA",
-        check=Check(is_local_or_remote, "'demo', a folder, or gs://BUCKET[/PREFIX]"),
+        check=Check(is_local_or_remote, f"'demo', a folder, or {remote_places('BUCKET[/PREFIX]')}"),
     )
     labelled_prefix: str = flag(
         "supervised/annotated-final", "labelled frames, below --data", check=BELOW_DATA
@@ -71,7 +71,7 @@ class DataConfig(CommonConfig):
     )
     group_by: str = flag(
         "auto",
-        "what never stands on two sides of the split: 'patient', 'video', 'auto' "
+        "unit that is never split between parts: 'patient', 'video', 'auto' "
         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
         choices=("auto", "patient", "video", "frame"),
     )

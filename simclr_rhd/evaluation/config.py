@@ -19,6 +19,6 @@ class EvaluationConfig:
     )
     show_leak: bool = flag(
         False,
-        "train the heads under a split over frames, too: how much a leak would flatter them",
+        "also train the heads under a split over frames, to show how much a leak would raise their scores",
         affects=DOWNSTREAM,
     )

@@ -43,7 +43,8 @@ class FinetuneConfig(HeadConfig, ViewConfig):
 
     finetune: bool = flag(
         False,
-        "train encoder and heads together on the labelled frames, too; its scores stand beside the heads",
+        "also train encoder and heads together on the labelled frames, and report its scores beside those of "
+        "the linear heads",
         affects=DOWNSTREAM,
     )
     finetune_epochs: int = flag(20, "epochs of --finetune at most", check=at_least(1), affects=DOWNSTREAM)

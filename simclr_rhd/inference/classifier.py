@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.heads.model import Heads
@@ -140,8 +140,9 @@ def load(path: str | Path) -> Classifier:
     try:
         return _build(saved)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path}: damaged, or of another architecture ({reason}); {WANTED_FILE}") from None
+        raise UserError(
+            f"{path}: damaged, or of another architecture{reason_of(error)}; {WANTED_FILE}"
+        ) from None
 
 
 def _build(saved: Mapping[str, Any]) -> Classifier:

@@ -12,6 +12,7 @@ from simclr_rhd.core import logs
 from simclr_rhd.core.config import AUTO, IMAGE_SIZE
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.sources.remote import remote_places
 from simclr_rhd.evaluation.label_efficiency import n_repeats
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS
 from simclr_rhd.planning import profiler, run_estimate
@@ -21,6 +22,7 @@ from simclr_rhd.planning.process_memory import available_memory, used_memory
 from simclr_rhd.planning.profiler import ProfileConfig
 from simclr_rhd.planning.run_estimate import Plan
 from simclr_rhd.planning.step_cost import StepCost, fits_by_model
+from simclr_rhd.report.wording import SYNTHETIC_WARNING
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
@@ -93,11 +95,9 @@ def announce(config: Config, run: RunContext) -> None:
     logger.info("device: %s; commit %s; %s", facts["device"], facts["commit"], versions)
     if config.synthetic:
         logger.info(
-            "SYNTHETIC demo data: nothing here says anything about patients. Its frames are small, "
-            "so views are %d pixels wide (default for your own data: %d). For your own data: "
-            "python3 main.py --data FOLDER or --data gs://BUCKET",
-            config.image_size,
-            IMAGE_SIZE,
+            "%s Its frames are small, so views are %d pixels wide (default for your own data: %d). For your "
+            "own data: python3 main.py --data FOLDER or --data %s",
+            *(SYNTHETIC_WARNING, config.image_size, IMAGE_SIZE, remote_places("BUCKET")),
         )
     if run.device.type == "cpu" and config.size > 128:
         logger.info(

@@ -74,7 +74,10 @@ def draw_run(
         try:
             points, rows = maps.maps(), sections.mapped_rows(len(shown.labelled_set.paths))
         except WorkerDied as error:
-            logger.warning("WARNING there are no maps: %s; all else is there", error)
+            logger.warning(
+                "WARNING the t-SNE and UMAP maps could not be computed: %s; the rest is complete",
+                error,
+            )
             return contents
         figures.draw_maps(dataset, points, rows, results, save_dir=save_dir)
         return sections.with_maps(contents, tested, points, rows)

@@ -24,8 +24,8 @@ BASELINE_WARNINGS: dict[str, dict[tuple[str, ...], str]] = {
         (
             WORSE,
             NOT_BETTER,
-        ): "NOT BETTER THAN A MASK: {}. Where a frame is black, which tells of the device and "
-        "its settings and not of the heart, predicts as well or better there.",
+        ): "NOT BETTER THAN A MASK: {}. The black area of a frame depends on the device "
+        "and its settings, not on the heart, and predicts as well or better there.",
     },
     "random encoder": {
         (WORSE, NOT_BETTER): "NOT BETTER THAN AN UNTRAINED ENCODER: {}. On these data the pretraining has "

@@ -166,7 +166,7 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
     if leaky is not None and ours is not None:
         yield (
             f"{name}: LEAKY, under a split over frames the same heads would score {leaky:.2f} per frame "
-            f"instead of {ours:.2f}: a leak would flatter them by {leaky - ours:+.2f}"
+            f"instead of {ours:.2f}: a leak would raise them by {leaky - ours:+.2f}"
         )
     for point in (result.label_efficiency or {}).get("simclr", []):
         yield (

@@ -82,7 +82,7 @@ def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
     start = "This"
     if worse := targets[WORSE]:
         start = f"At {join_names(worse)} a simpler method is better, by more than chance; beyond that this"
-    return f"{start} run cannot tell {'; nor '.join(parts)}."
+    return f"{start} run does not show {'; or '.join(parts)}."
 
 
 def _next_steps(results: RunResults, others: Sequence[str]) -> str:

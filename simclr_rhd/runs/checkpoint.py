@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor, nn
 
-from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.files import atomic_write
 
 logger = logging.getLogger("simclr_rhd")
@@ -71,10 +71,10 @@ def load(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # on foreign bytes the loader raises whatever it stumbles over
         if isinstance(error, OSError) and error.filename:  # else it looks for what a cut-off file lacks
             raise UserError(f"{path}: {error.strerror or error}") from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         if isinstance(error, pickle.UnpicklingError):  # whose own text advises to run what is in the file
-            reason = "it holds more than tensors and plain values"
-        raise UserError(f"{path}: not a checkpoint of this program, or damaged ({reason})") from None
+            reason = " (it holds more than tensors and plain values)"
+        raise UserError(f"{path}: not a checkpoint of this program, or damaged{reason}") from None
     if not has_checksum:
         logger.info(
             "NOTICE %s has no checksum: it is of an older version, or of another program, and damage would "

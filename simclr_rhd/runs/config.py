@@ -13,14 +13,15 @@ class RunConfig(DataConfig):
 
     save_dir: str = flag(
         "models",
-        "folder that everything is written to, or gs://BUCKET/PREFIX: results and checkpoints are brought "
-        "there, and a run goes on from there on any machine",
+        "folder that everything is written to, or gs://BUCKET/PREFIX: results and checkpoints are uploaded "
+        "there, and the same command on any machine continues from them",
         check=Check(is_local_or_writable, "a folder of this machine, or gs://BUCKET/PREFIX"),
         affects=NOTHING,
     )
     resume: str = flag(
         "auto",
-        "'auto': go on with an unfinished run of the same configuration; 'never'",
+        "'auto': continue an unfinished run of the same configuration; 'never': refuse to start if "
+        "--save-dir has a run",
         choices=("auto", "never"),
         affects=NOTHING,
     )

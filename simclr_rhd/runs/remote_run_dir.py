@@ -212,5 +212,5 @@ def open_mirror(
         with signals.on_forced_exit(mirror.push):
             mirror.push()
     except UserError as error:
-        raise UserError(f"{error}. All is in {folder}; the same command brings it to the bucket") from None
-    logger.info("save-dir: all is in %s", mirror.location)
+        raise UserError(f"{error}. All files are in {folder}; the same command uploads them") from None
+    logger.info("save-dir: all files are uploaded to %s", mirror.location)

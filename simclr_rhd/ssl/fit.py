@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import signals
-from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core.errors import RankLost, UserError, reason_of
 from simclr_rhd.core.file_names import BAD_BATCH_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.runs import checkpoint
@@ -216,8 +216,7 @@ def _translate_state_errors(name: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{name} does not hold what this run has saved ({reason}); --overwrite starts anew, another "
-            "--save-dir leaves it as it is"
+            f"{name} does not hold what this run has saved{reason_of(error)}; --overwrite starts anew, "
+            "another --save-dir leaves it as it is"
         ) from None

@@ -8,6 +8,7 @@ import torch
 
 import main
 from simclr_rhd import cli
+from simclr_rhd.core import logs
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,7 @@ from simclr_rhd import cli
     [
         (ImportError("libtorch_cpu.so: failed to map segment\nfrom shared object"), 1, "cannot be loaded"),
         (ModuleNotFoundError("No module named 'umap'", name="umap"), 2, "pip install umap-learn"),
-        (MemoryError(), 1, "the memory does not suffice (MemoryError); what is finished is saved"),
+        (MemoryError(), 1, "the memory does not suffice (MemoryError). A smaller"),
         (MemoryError("Unable to allocate 9 GiB"), 1, "the memory does not suffice (Unable"),
         (
             RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
@@ -53,3 +54,18 @@ def test_a_limit_on_memory_is_one_sentence(tmp_path):
         timeout=60,
     )
     assert done.returncode == 1 and "ulimit -v" in done.stderr and "Traceback" not in done.stderr
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_stop_before_anything_is_saved_promises_nothing(monkeypatch, capfd):
+    monkeypatch.setattr(cli, "run", stopped)
+    assert main.main(["estimate"]) == 130 and capfd.readouterr().err.endswith("  stopped\n")
+
+
+def test_a_stop_of_a_run_that_has_begun_names_the_way_on(monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(cli, "run", lambda *_: logs.log_to(tmp_path) or stopped())
+    assert main.main(["--overwrite"]) == 130
+    assert "is saved, and the same command, without --overwrite, continues" in capfd.readouterr().err

@@ -141,7 +141,7 @@ def test_pictures_of_folds_of_lesions_and_of_label_efficiency(cache, tmp_path):
     assert {"label_efficiency.png", "comparison_view.png", "reliability_severity.png"} <= names
     for name in names:
         Image.open(tmp_path / name).verify()
-    assert "What labels are worth" in (tmp_path / "report.html").read_text()
+    assert "Label efficiency" in (tmp_path / "report.html").read_text()
 
 
 def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_path, capfd):

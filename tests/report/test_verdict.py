@@ -16,7 +16,8 @@ def test_what_beats_everything_is_good():
         "by more than chance."
     )
     assert (
-        found["limits"] == "This run cannot tell how it would do on patients of another hospital or machine."
+        found["limits"]
+        == "This run does not show how it would do on patients of another hospital or machine."
     )
 
 

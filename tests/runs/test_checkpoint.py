@@ -228,3 +228,24 @@ def test_imagenet_weights_that_cannot_be_had(monkeypatch):
     monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
     with pytest.raises(UserError, match="--init imagenet.*no route to host"):
         build("imagenet", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError(101), ""),
+        (IndexError("list index out of range"), ""),
+        (KeyError("heads"), r" \('heads' is missing\)"),
+        (RuntimeError("two\nlines"), r" \(two lines\)"),
+        (EOFError(), r" \(EOFError\)"),
+    ],
+)
+def test_a_reason_is_a_text_and_no_bare_value(tmp_path, monkeypatch, error, reason):
+    checkpoint.save(tmp_path / "m.pt", {})
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UserError, match=f"or damaged{reason}$"):
+        checkpoint.load(tmp_path / "m.pt")

@@ -210,7 +210,7 @@ def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(tm
     shutil.rmtree(tmp_path / "one" / "runs")
     assert main.main([*words, str(tmp_path / "one")]) == 0
     told = capfd.readouterr().out
-    assert "This run was finished on" in told and f"all is in {place}" in told
+    assert "This run was finished on" in told and f"all files are uploaded to {place}" in told
 
 
 @pytest.mark.slow

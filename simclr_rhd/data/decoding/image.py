@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torchvision.transforms.v2.functional import resize
 
+from simclr_rhd.core.errors import reason_of
 from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, reserve_pixels
 
 # Pillow warns of odd metadata. Said once: to switch it for each frame would not be safe among threads.
@@ -98,9 +99,9 @@ def iter_pictures(
     except (ValueError, OSError) as error:
         if type(error) is ValueError or getattr(error, "errno", None):
             raise
-        raise ValueError(f"damaged image ({error})") from None
+        raise ValueError(f"damaged image{reason_of(error)}") from None
     except Exception as error:  # on damaged bytes Pillow raises whatever it stumbles over
-        raise ValueError(f"damaged image ({error})") from None
+        raise ValueError(f"damaged image{reason_of(error)}") from None
 
 
 def _size(source: bytes | Path) -> int:

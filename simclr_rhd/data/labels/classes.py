@@ -71,7 +71,7 @@ def make_class_parser(name: str, cells: Sequence[str]) -> Callable[[str], set[st
             spellings[normalize(text)][" ".join(text.split())] += counts[cell]
     if none_cells:
         logger.info(
-            "NOTICE %s: %d cells say 'None', which is read as %s",
+            "NOTICE %s: %d cells contain 'None', which is read as %s",
             *(task.column, none_cells),
             "a degree, as it stands beside other grades" if graded else "not annotated",
         )

@@ -204,7 +204,7 @@ def _warn_unreadable_times(
         shown = next(filter(None, unread), "")
         logger.warning(
             "WARNING --label-conflict latest: %d of the %d times of rows that disagree in %s cannot be read "
-            "and settle nothing%s. Write 2021-09-21 07:07 in a column %s",
+            "and are ignored%s. Write 2021-09-21 07:07 in a column %s",
             *(len(unread), len(times), name),
             f", the first: {shown!r} (day or month first?)" if shown else ": there is none",
             TIME_COLUMN,

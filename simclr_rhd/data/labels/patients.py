@@ -38,15 +38,15 @@ def dicom_patients(hashes: Mapping[str, str], table_patients: Mapping[str, str])
     alike = Counter(used.values()).most_common(1)
     if alike and alike[0][1] >= MIN_PLACEHOLDER_FILES and 2 * alike[0][1] >= len(used):
         logger.warning(
-            "WARNING %d of %d DICOM files have one and the same patient identifier: they are taken for one "
-            "patient, whose files stand on one side of the split. If it is of a device, a site or nobody, "
+            "WARNING %d of %d DICOM files have one and the same patient identifier: they count as one "
+            "patient, whose files are all in one part of the split. If it identifies a device or a site, "
             "name the patients in a column %s, or in a table for --patients-csv",
             *(alike[0][1], len(hashed), PATIENT_COLUMN),
         )
     if several := [patients for patients in patients_of.values() if len(patients) > 1]:
         logger.warning(
-            "WARNING %d patient identifiers in DICOM files stand in files of several patients of the table, "
-            "one of them of %d: the table is used, and %d files of such an identifier are of nobody in it",
+            "WARNING %d patient identifiers in DICOM files are shared by several patients of the table, one "
+            "of them by %d: the table is used, and %d files with such an identifier have no patient in it",
             *(len(several), max(map(len, several)), len(hashed.keys() - used.keys() - table_patients.keys())),
         )
     return used

@@ -14,7 +14,8 @@ MIN_IDENTIFIER_CHARS = 4  # characters of an identifier that stands nowhere by c
 PATH_FLAGS = ("data", "save_dir", "cache_dir", "init")  # flags
 NON_PATH_VALUES = ("demo", "random", "imagenet")  # what they may be beside paths
 FRAME_NUMBER = re.compile(r"frame\d+")  # the number of a frame
-FOLDER_PATH = re.compile(r"(?<![\w.])(?:gs:/|~|\.\.)?/(?:[^\s/'\"()]+/)+")  # of a path in a sentence
+PATH_STARTS = "|".join([*(scheme.removesuffix("/") for scheme in SCHEMES), "~", r"\.\."])
+FOLDER_PATH = re.compile(rf"(?<![\w.])(?:{PATH_STARTS})?/(?:[^\s/'\"()]+/)+")  # of a path in a sentence
 DOTLESS = str.maketrans("ıſ", "is")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.sources.base import FileEntry, keep_valid, summarize_names
+from simclr_rhd.data.sources.remote import remote_places
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -21,7 +22,8 @@ class Folder:
         self.listed, self.fetched, self.skipped = 0, 0, list[tuple[str, str]]()
         if not root.is_dir():
             what = "is a file" if root.exists() else "does not exist"
-            raise UserError(f"--data {location}: {what}; wanted a folder, gs://BUCKET[/PREFIX] or demo")
+            places = remote_places("BUCKET[/PREFIX]")
+            raise UserError(f"--data {location}: {what}; wanted a folder, {places} or demo")
 
     def files(self, prefix: str, *, flag: str) -> list[FileEntry]:  # noqa: D102
         top = self.root / prefix

@@ -8,6 +8,11 @@ SCHEMES = ("gs://",)  # the beginnings of their names
 WRITABLE_SCHEMES = ("gs://",)  # of --save-dir
 
 
+def remote_places(rest: str) -> str:
+    """Name the remote places in a message: 'gs://BUCKET' of the rest 'BUCKET'."""
+    return " or ".join(scheme + rest for scheme in SCHEMES)
+
+
 def scheme_of(place: str) -> str:
     """The scheme of a remote place, "" for one of this machine."""
     return next((scheme for scheme in SCHEMES if place.startswith(scheme)), "")

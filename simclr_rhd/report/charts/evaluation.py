@@ -90,7 +90,7 @@ def plot_label_efficiency(path: Path, curves: dict[str, EfficiencyCurves], *, le
     names = list(styles)
     texts = [textwrap.fill(name.lstrip("_ "), 24) for name in names]  # "_" would hide it
     height = max(3.6 * rows, 1 + sum(0.12 + 0.16 * (1 + text.count("\n")) for text in texts))  # inches
-    title = f"What labels are worth: balanced accuracy per {level} by number of labelled groups"
+    title = f"Label efficiency: balanced accuracy per {level} by number of labelled groups"
     with save_png(path, title, size=(3.3 * columns + 2.9, height), note=note, footnotes=footnotes) as figure:
         panels = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axes, (task, of_task) in zip(panels, curves.items(), strict=False):

@@ -120,7 +120,7 @@ def warning_note(results: RunResults) -> str:
     """Note that stands on every picture of a run."""
     marks = {
         "SYNTHETIC demo data": results.synthetic,
-        "LEAKY split: says nothing about new patients": results.split.leaky,
+        "LEAKY split: no estimate for new patients": results.split.leaky,
     }
     return " · ".join(text for text, holds in marks.items() if holds)
 
@@ -131,7 +131,7 @@ def learnt_tasks(results: RunResults) -> list[str]:
 
 
 def efficiency_curves(results: RunResults) -> dict[str, plots_evaluation.EfficiencyCurves]:
-    """{target: {method in words: points}} of what labels are worth, where that was asked for."""
+    """{target: {method in words: points}} of the label efficiency, where it was computed."""
     return {
         name: {method_name(method): points for method, points in result.label_efficiency.items()}
         for name, result in results.targets.items()

@@ -85,7 +85,7 @@ def label_efficiency_panels(targets: Mapping[str, EfficiencyCurves]) -> list[Pan
     )
     return [
         draw_panel(
-            f"What labels are worth: {name}",
+            f"Label efficiency: {name}",
             caption,
             _describe_efficiency(curves),
             on_axes(draw_efficiency, curves, styles),

@@ -31,8 +31,8 @@ _VIEW_SETTINGS = (
 _LOSS_SETTINGS = (
     "--temperature",
     "--batch-size",
-    "--batch-size, as settled",
-    "--positives, as settled",
+    "--batch-size, as used",
+    "--positives, as used",
     *_VIEW_SETTINGS,
 )
 

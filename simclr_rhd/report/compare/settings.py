@@ -13,7 +13,7 @@ def differing_settings(runs: Runs) -> dict[str, list[str]]:
     }
     decided = _differing_rows([run.training_settings for run in runs.values()])
     return flags | {
-        f"{_flag_name(name)}, as settled": row
+        f"{_flag_name(name)}, as used": row
         for name, row in decided.items()
         if flags.get(_flag_name(name)) != row
     }

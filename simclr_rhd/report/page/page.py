@@ -1,4 +1,4 @@
-"""`page.html`: all that a run found on one page, in one file."""
+"""`report.html`: all that a run found on one page, in one file."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -135,7 +135,7 @@ def recall_rows(result: TargetResult, level: str) -> dict[str, list[ForestRow]]:
 
 
 def most_frequent_mistake(result: TargetResult, level: str) -> str:
-    """The most frequent mistake in words, "" without any: 'Normal taken for Mild, 3 of 18 videos'."""
+    """The most frequent mistake in words, "" without any: 'Normal predicted as Mild, 3 of 18 videos'."""
     names, counts = result.classes, _evaluable_confusion(result, level)
     mistakes = [
         (n, true, predicted)
@@ -146,7 +146,7 @@ def most_frequent_mistake(result: TargetResult, level: str) -> str:
     n, true, predicted = max(mistakes, key=lambda mistake: mistake[0])
     if not n:
         return ""
-    return f"{names[true]} taken for {names[predicted]}, {n} of {format_count(sum(counts[true]), level)}"
+    return f"{names[true]} predicted as {names[predicted]}, {n} of {format_count(sum(counts[true]), level)}"
 
 
 def count_errors(result: TargetResult) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class ReportData:
         views: addresses of a frame and of random views of it.
         heads: {task: chart of its loss}.
         targets: {target's name: what is shown of it}.
-        efficiency: charts of what labels are worth.
+        efficiency: charts of the label efficiency.
         identical: the leak audit's pairs that look nearly identical, and how far they are apart.
         pairs: its closest pairs, and their similarities.
         embedding_viewer: the maps, for the page's script.

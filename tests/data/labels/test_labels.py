@@ -723,11 +723,11 @@ def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a
     assert labels.values["severity"].tolist() == [0, 1, 3, 2] and labels.classes["condition"] == []
     assert VOCABULARY["severity"].ordinal_classes(labels.classes["severity"]) == [0, 1, 2, 3]
     assert [line.split(":")[0] for line in caplog.messages] == ["NOTICE CONDITION", "NOTICE SEVERITY"]
-    assert "1 cells say 'None', which is read as a degree" in caplog.messages[1]
+    assert "1 cells contain 'None', which is read as a degree" in caplog.messages[1]
     caplog.clear()
     _, labels = read("a_frame1.png,,,None\nb_frame1.png,,,Normal\nc_frame1.png,,,nan\n", names[:3])
     assert labels.classes["severity"] == ["Normal"]
-    assert caplog.messages == ["NOTICE SEVERITY: 1 cells say 'None', which is read as not annotated"]
+    assert caplog.messages == ["NOTICE SEVERITY: 1 cells contain 'None', which is read as not annotated"]
 
 
 def zipped(name):
@@ -846,7 +846,7 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     labels = read_labels(table, "t", LabelledFiles(files, files[:3], (L, U), hashed))
     assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.ambiguous_patients == []
     (said,) = caplog.messages
-    assert "1 patient identifiers" in said and "one of them of 2: " in said and "1 files of such" in said
+    assert "1 patient identifiers" in said and "one of them by 2: " in said and "1 files with such" in said
     assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
 
 

@@ -266,7 +266,7 @@ def mistake(result):
 def test_the_most_frequent_mistake_is_told_and_none_where_there_is_none():
     result = task_result(0.7, 0.6, classes=["a", "b"])
     result["test"]["video"]["confusion"] = [[15, 3], [1, 4]]
-    assert mistake(result) == "a taken for b, 3 of 18 videos"
+    assert mistake(result) == "a predicted as b, 3 of 18 videos"
     result["test"]["video"]["confusion"] = [[15, 0], [0, 4]]
     assert mistake(result) == ""
     result["test"]["frame"]["confusion"] = [[15, 3], [1, 4]]
@@ -277,7 +277,7 @@ def test_classes_that_do_not_count_are_no_mistakes():
     result = task_result(0.7, 0.6, classes=["a", "b", "c"], not_evaluable=["c"])
     counts = [[15, 3, 0], [1, 4, 0], [9, 0, 0]]
     result["test"]["video"]["confusion"] = result["test"]["frame"]["confusion"] = counts
-    assert mistake(result) == "a taken for b, 3 of 18 videos"
+    assert mistake(result) == "a predicted as b, 3 of 18 videos"
     assert report.count_errors(TargetResult.from_json(result)) == (4, 23)
 
 
