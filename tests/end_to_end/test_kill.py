@@ -157,7 +157,7 @@ def test_a_full_disk_is_said_in_words(tmp_path, capfd):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     errors = capfd.readouterr().err
     assert status == 1 and "File too large" in errors, errors
-    assert "Traceback" not in errors and "the same command goes on" in errors
+    assert "Traceback" not in errors and "the same command continues" in errors
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.endswith(".part")]
 
 

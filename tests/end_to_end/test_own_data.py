@@ -251,7 +251,7 @@ def test_data_that_changed_since_a_run_began_are_not_mixed_with_it(data, tmp_pat
 def test_an_interrupted_overwriting_run_says_how_to_go_on(data, tmp_path, monkeypatch, capfd):
     argv = arguments(data, tmp_path / "cache", tmp_path / "out")
     interrupted([*argv, "--overwrite"], monkeypatch)
-    assert "the same command, without --overwrite, goes on" in capfd.readouterr().err
+    assert "the same command, without --overwrite, continues" in capfd.readouterr().err
     assert main.main(argv) == 0
     assert "resumed after epoch 1" in capfd.readouterr().out
 

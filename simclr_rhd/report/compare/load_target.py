@@ -27,7 +27,7 @@ class TestedTarget:
         level: what is judged, 'video' or 'frame'; None where neither could be scored.
         ours: {level: the run's score}.
         pixels: {level: the score of raw pixels}.
-        chance: {level: the score of always saying one class}.
+        chance: {level: the score of one class for all}.
         predictions: the run's.
     """
 
