@@ -50,7 +50,8 @@ def _report(error: BaseException, config: Config | Command) -> int:
         if status := signals.signal_exit_status():  # the leader ends first, when all get the signal
             return status
         logger.error(
-            "error: rank %d: another rank ended, so this one stops; %s continues from the checkpoint (%s)",
+            "error: rank %d: another rank ended, so this one stops; %s continues from the last "
+            "checkpoint (%s)",
             *(logs.rank(), again, error),
         )
     elif isinstance(error, OSError):  # a full disk, a folder that went away
