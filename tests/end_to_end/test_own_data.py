@@ -20,7 +20,7 @@ SMALL += "--precision float32 --head-seeds 1 --head-l2 0.01".split()
 
 @pytest.fixture(scope="module", autouse=True)
 def small_encoder():
-    """What is read, split and refused does not depend on the layers; `test_main_job.py` has all of them."""
+    """The small network for all runs: reading, splits and refusals do not depend on its layers."""
     with small_networks():
         yield
 

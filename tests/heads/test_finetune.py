@@ -79,7 +79,7 @@ def tune(start, frames, rows, targets, train=TRAIN, val=VAL, *, patience=5, **fl
 
 @pytest.fixture(scope="module")
 def tuned(start):
-    return tune(start, *problem(), finetune_epochs=10, patience=10)
+    return tune(start, *problem(), finetune_epochs=10, seed=2)
 
 
 def uncalibrated(heads):
@@ -145,9 +145,9 @@ def test_rates_rise_in_the_first_epoch_and_fall_to_nothing_and_vectors_do_not_de
 
 
 def test_learns_what_heads_alone_cannot(tuned, start):
-    alone = tune(start, *problem(), finetune_epochs=10, finetune_lr=0.0)
+    alone = tune(start, *problem(), finetune_epochs=10, finetune_lr=0.0, seed=2)
     assert digest(alone.encoder) == digest(start[0]) and digest(alone.heads) != digest(start[1])
-    for name, share in (("loss", 0.6), ("val_loss", 0.9)):
+    for name, share in (("loss", 0.5), ("val_loss", 0.85)):
         ours, theirs = (min(record[name] for record in of.history[1:]) for of in (tuned, alone))
         assert ours < share * theirs
 

@@ -149,16 +149,16 @@ def rare(seed=0, n=600):
 def test_the_mean_probability_on_validation_is_the_frequency_and_the_choice_stays():
     features, values, groups = rare()
     train, val = np.arange(300), np.arange(300, 600)
-    heads = fit(features, values, train, val, groups=groups).heads
+    heads = fit(features, values, train, val, groups=groups, seed=1).heads
     table, true = predict(heads, features), values["easy"][val]
     frequency = np.bincount(true, minlength=3) / 300
     np.testing.assert_allclose(table["easy"][val].mean(axis=0), frequency, atol=0.03)
     np.testing.assert_allclose(table["prevalence of easy"], np.tile(frequency, (600, 1)), atol=0.01)
-    said = balanced_choice(table["easy"], table["prevalence of easy"])
+    predicted = balanced_choice(table["easy"], table["prevalence of easy"])
     heads.uncalibrate()
     bare = predict(heads, features)["easy"]
     assert np.abs(bare[val].mean(axis=0) - frequency).max() > 0.1, "balanced weights alone"
-    assert (said == bare.argmax(axis=1)).mean() > 0.85
+    assert (predicted == bare.argmax(axis=1)).mean() > 0.9
     assert (heads.bias == 0).all() and (heads.temperature == 1).all()
 
 

@@ -209,8 +209,8 @@ def test_a_whole_run_in_a_bucket_is_finished_there_and_not_repeated_elsewhere(tm
     assert {"model.pt", "metrics.json", "report.html", "run.json"} <= set(there(gcs, place))
     shutil.rmtree(tmp_path / "one" / "runs")
     assert main.main([*words, str(tmp_path / "one")]) == 0
-    told = capfd.readouterr().out
-    assert "This run was finished on" in told and f"all files are uploaded to {place}" in told
+    log = capfd.readouterr().out
+    assert "This run was finished on" in log and f"all files are uploaded to {place}" in log
 
 
 @pytest.mark.slow

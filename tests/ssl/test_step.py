@@ -25,6 +25,14 @@ def step(micro_batch=None, *, training=True, positives="frame", precision="float
     return Step(build("random", seed=1).train(training), config, settings, torch.device("cpu"))
 
 
+def in_double(of):
+    """The step in float64: statistics of two or three frames magnify the rounding of float32."""
+    of.model.double()
+    views = of.views
+    of.views = lambda batch: views(batch).double()
+    return of
+
+
 def gradients(of):
     return {name: p.grad.clone() for name, p in of.model.named_parameters()}
 
@@ -32,7 +40,7 @@ def gradients(of):
 def assert_equal_gradients(one, other):
     scale = max(float(g.abs().max()) for g in other.values())
     for name in other:
-        torch.testing.assert_close(one[name], other[name], atol=5e-5 * scale, rtol=1e-4, msg=name)
+        torch.testing.assert_close(one[name], other[name], atol=1e-5 * scale, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("partners", [False, True])
@@ -49,7 +57,8 @@ def test_pieces_give_the_loss_and_gradients_of_the_whole(micro_batch, partners):
 def test_pieces_give_the_gradients_of_one_graph_over_the_same_pieces(videos_apart):
     """In training mode BatchNorm's statistics are those of a piece, whoever computes."""
     positives = "video" if videos_apart else "frame"
-    pieces, direct, some = step(3, positives=positives), step(positives=positives), batch()
+    pieces, direct = in_double(step(3, positives=positives)), in_double(step(positives=positives))
+    some = batch()
     z0, z1 = (
         torch.cat(views)
         for views in zip(

@@ -845,9 +845,9 @@ def test_an_identifier_of_several_patients_of_the_table_is_of_nobody_and_the_tab
     hashed = dict.fromkeys(files, "0123")
     labels = read_labels(table, "t", LabelledFiles(files, files[:3], (L, U), hashed))
     assert labels.patients == ["Ann", "Bob", "Ann", ""] and labels.ambiguous_patients == []
-    (said,) = caplog.messages
-    assert "1 patient identifiers" in said and "one of them by 2: " in said and "1 files with such" in said
-    assert not any(secret in said for secret in ("0123", "Ann", "Bob"))
+    (log,) = caplog.messages
+    assert "1 patient identifiers" in log and "one of them by 2: " in log and "1 files with such" in log
+    assert not any(secret in log for secret in ("0123", "Ann", "Bob"))
 
 
 def test_marked_cells_of_a_table_are_read_as_they_were():

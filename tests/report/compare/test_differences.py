@@ -67,11 +67,11 @@ def table(of, wrong=()):
 EVALUATED = {}  # of this file's tests
 
 
-def evaluated(of, said):
+def evaluated(of, predictions):
     """The results of a run; many tests save the same one."""
-    key = pickle.dumps((of, said))
+    key = pickle.dumps((of, predictions))
     if key not in EVALUATED:
-        EVALUATED[key] = targets.evaluate(of, said, seed=3)
+        EVALUATED[key] = targets.evaluate(of, predictions, seed=3)
     return EVALUATED[key]
 
 
@@ -79,9 +79,9 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     """A finished run's folder."""
     folder.mkdir(parents=True)
     ours, rest = table(of, wrong), table(of, range(4))
-    said = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
+    predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
-    results = run_metrics.results_by_task(of, evaluated(of, said), known)
+    results = run_metrics.results_by_task(of, evaluated(of, predictions), known)
     tasks = {task: result.to_json() for task, result in results.items()}
     run = {
         "status": "finished",
