@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclr_rhd.cli.parser import out_of_range
-from simclr_rhd.core.config import at_least, flag
-from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.core.config import DeviceConfig, flag
+from simclr_rhd.data.config import ClipConfig, InputConfig
 from simclr_rhd.data.sources.remote import remote_places
 
 
@@ -16,27 +16,6 @@ class ModelArgs:
     """The model that a command reads."""
 
     model: str = flag("models/model.pt", "what a run has written", metavar="FILE")
-
-
-@dataclass(frozen=True)
-class InputArgs:
-    """Knobs of fetching and decoding the frames that a command reads."""
-
-    max_pixels: int = flag(
-        MAX_PIXELS,
-        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes",
-        metavar="N",
-        check=at_least(1),
-    )
-    cache_dir: str | None = flag(
-        None,
-        "where a bucket's files are kept (default: the platform's user cache folder)",
-        metavar="DIR",
-    )
-    offline: bool = flag(False, "use what is kept of a bucket, without the network")
-    billing_project: str | None = flag(
-        None, "Google Cloud project that pays for reading a bucket whose requesters pay", metavar="PROJECT"
-    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +29,7 @@ class CompareArgs:
 
 
 @dataclass(frozen=True)
-class PredictArgs(InputArgs, ModelArgs):
+class PredictArgs(ClipConfig, DeviceConfig, ModelArgs):
     """Knobs of `predict`."""
 
     paths: tuple[str, ...] = flag(
@@ -66,13 +45,6 @@ class PredictArgs(InputArgs, ModelArgs):
         "a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
         metavar="FILE",
     )
-    frames_per_clip: int | None = flag(
-        None,
-        "evenly spaced frames of a clip or DICOM file at most (default: all)",
-        metavar="N",
-        check=at_least(1),
-    )
-    device: str = flag("auto", "where the network runs", choices=("auto", "cpu", "cuda"))
     prevalence: tuple[str, ...] = flag(
         (),
         "the share of a class where the frames come from, which the probabilities shall hold for "
@@ -84,7 +56,7 @@ class PredictArgs(InputArgs, ModelArgs):
 
 
 @dataclass(frozen=True)
-class ExportArgs(InputArgs, ModelArgs):
+class ExportArgs(InputConfig, ModelArgs):
     """Knobs of `export`."""
 
     out: str | None = flag(None, "folder (default: 'exported' beside the model)", metavar="DIR")

@@ -97,7 +97,18 @@ def flag(
 
 
 @dataclass(frozen=True)
-class CommonConfig:
+class DeviceConfig:
+    """The device of a command that runs a network."""
+
+    device: str = flag(
+        "auto",
+        "where networks run: 'cpu', 'cuda', or 'auto': a GPU where there is one",
+        choices=("auto", "cpu", "cuda"),
+    )
+
+
+@dataclass(frozen=True)
+class CommonConfig(DeviceConfig):
     """Knobs that several rooms read."""
 
     image_size: int | None = flag(
@@ -109,7 +120,6 @@ class CommonConfig:
     seed: int = flag(
         42, "seed of everything random", check=Check(lambda x: 0 <= x < 2**32, "between 0 and 4294967295")
     )
-    device: str = flag("auto", "'auto', 'cpu' or 'cuda'", choices=("auto", "cpu", "cuda"))
 
     @property
     def size(self) -> int:

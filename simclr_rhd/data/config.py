@@ -18,7 +18,48 @@ from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
 
 
 @dataclass(frozen=True)
-class DataConfig(CommonConfig):
+class InputConfig:
+    """Knobs of fetching and decoding the frames that a command reads."""
+
+    cache_dir: str | None = flag(
+        None,
+        "where fetched files, and the decoded frames of a run, are kept (default: the platform's user cache "
+        "folder)",
+        affects=NOTHING,
+        metavar="DIR",
+    )
+    offline: bool = flag(
+        False, "use what the cache folder has of a bucket, without the network", affects=NOTHING
+    )
+    billing_project: str | None = flag(
+        None,
+        "Google Cloud project that pays for a bucket whose requesters pay",
+        affects=NOTHING,
+        metavar="PROJECT",
+    )
+    max_pixels: int = flag(
+        MAX_PIXELS,
+        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes. What "
+        "is larger is left out: small files can expand to gigabytes",
+        check=at_least(1),
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True)
+class ClipConfig(InputConfig):
+    """Knobs of a command that reads all frames of clips, or a number of each."""
+
+    frames_per_clip: int | None = flag(
+        None,
+        "evenly spaced frames of a clip or DICOM file at most (default: all)",
+        check=at_least(1),
+        metavar="N",
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig(ClipConfig, CommonConfig):
     """Knobs of reading, labels, groups and parts."""
 
     data: str = flag(
@@ -40,26 +81,6 @@ class DataConfig(CommonConfig):
         "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT: "
         "unlabelled files of patients that are tested are then kept out of pretraining",
         check=FILE,
-    )
-    cache_dir: str | None = flag(
-        None,
-        "where fetched and decoded frames are kept (default: the platform's user cache folder)",
-        affects=NOTHING,
-    )
-    offline: bool = flag(
-        False, "use what the cache folder has of a bucket, without the network", affects=NOTHING
-    )
-    billing_project: str | None = flag(
-        None, "Google Cloud project that pays for a bucket whose requesters pay", affects=NOTHING
-    )
-    frames_per_clip: int | None = flag(
-        None, "evenly spaced frames of a clip or DICOM file at most (default: all)", check=at_least(1)
-    )
-    max_pixels: int = flag(
-        MAX_PIXELS,
-        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes. What "
-        "is larger is left out: small files can expand to gigabytes",
-        check=at_least(1),
     )
     max_rejected: float = flag(
         0.05, "share of unreadable frames above which the run stops", check=SHARE, affects=NOTHING
