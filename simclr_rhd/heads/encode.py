@@ -32,7 +32,7 @@ def encode(
     final = encoders.final.to(device)
     descriptors = extract_with_ood_stats(final, frames, rows, size=size, device=device)
     per_fold = [features(encoder) for encoder in encoders.own_of_folds]
-    seeds = range(config.seed, config.seed + N_RANDOM_ENCODERS)
+    seeds = range(config.seed, config.seed + N_RANDOM_ENCODERS)  # the first: the start of a pretraining
     baselines = {RANDOM_ENCODER: [features(build("random", seed=seed).encoder) for seed in seeds]}
     if imagenet_weights_cached():
         baselines["imagenet encoder"] = [features(build("imagenet", seed=config.seed).encoder)]

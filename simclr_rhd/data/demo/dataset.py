@@ -16,7 +16,8 @@ from simclr_rhd.data.demo.anatomy import VALVES, ClipContent
 from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
 from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 
-SEED = 20_260
+# Not streams of `core.seeding`: the drawings are the same for every seed of a run.
+SEED, ORDER_STREAM, PATIENT_STREAM = 20_260, 1, 2
 MIN_PARALLEL_PATIENTS = 48  # fewer are drawn before other processes have started
 LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
@@ -109,17 +110,16 @@ def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[l
 def draw_patients(n: int) -> list[Patient]:
     """Patients whose conditions and severities are balanced and independent of how they image."""
     n_labelled = round(n * LABELLED_FRACTION)
-    rng = np.random.default_rng([SEED, 1])
     severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
-    names = rng.permutation(n) + 1  # so that numbers do not tell the condition
+    order = np.random.default_rng([SEED, ORDER_STREAM]).permutation(n)  # numbers do not tell the condition
     result = []
     for index in range(n):
-        rng = np.random.default_rng([SEED, 2, index])
+        rng = np.random.default_rng([SEED, PATIENT_STREAM, index])
         scan = ScanSettings(
             gain=rng.uniform(0.75, 1.3), scale=rng.uniform(0.85, 1.15), aspect=rng.uniform(0.88, 1.14)
         )
         condition = CONDITIONS[index % len(CONDITIONS)]
-        name = f"synthetic-p{names[index]:03d}"
+        name = f"synthetic-p{order[index] + 1:03d}"
         result.append(Patient(name, condition, severity[index], index < n_labelled, scan, rng))
     return result
 
