@@ -35,7 +35,7 @@ from simclr_rhd.inference.fit_classifier import make_classifier
 from simclr_rhd.planning.dry_run import dry_run
 from simclr_rhd.planning.plan import announce, plan_training
 from simclr_rhd.planning.precision import resolve_precision
-from simclr_rhd.report.build import Shown, draw_run, start_maps, write_report
+from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.summary import summary
 from simclr_rhd.runs import checkpoint
@@ -160,8 +160,8 @@ def evaluate_encoders(
         if maps:
             tested = out_of_fold(cv.labelled_set, predictions[OURS], "test")
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
-            shown = Shown(cv.labelled_set, fold_encoders, heads, tested, history, results)
-            contents = draw_run(config, dataset, shown, maps, run)
+            outcome = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
+            contents = draw_run(config, dataset, outcome, maps, run)
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 

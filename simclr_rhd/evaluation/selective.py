@@ -136,7 +136,7 @@ def coverage_and_risk(
     return (float(answered.mean()) if len(answered) else None), risk
 
 
-def answer_thresholds(
+def confidence_thresholds(
     labelled_set: LabelledSet, predictions: Probabilities, part: np.ndarray
 ) -> dict[str, dict[str, AnswerThreshold]]:
     """{target: {"frame", "video": what is proved on the validation part}}.

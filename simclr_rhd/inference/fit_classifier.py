@@ -7,7 +7,7 @@ from torch import nn
 
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.evaluation.selective import answer_thresholds
+from simclr_rhd.evaluation.selective import confidence_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
@@ -35,7 +35,7 @@ def make_classifier(
     """
     labelled_set, part = study.labelled_set, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
-    limits = answer_thresholds(labelled_set, predict(heads, described["features"]), part)
+    limits = confidence_thresholds(labelled_set, predict(heads, described["features"]), part)
     facts = ModelInfo(
         classes=labelled_set.outputs(),
         image_size=config.size,

@@ -29,8 +29,8 @@ logger = logging.getLogger("simclr_rhd")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Content of the pictures.
+class RunOutcome:
+    """Outcome of a run, as far as its pictures show it.
 
     Attributes:
         labelled_set: the labelled frames.
@@ -59,20 +59,22 @@ def start_maps(
 
 
 def draw_run(
-    config: ViewConfig, dataset: Dataset, shown: Shown, maps: EmbeddingWorker, run: RunContext
+    config: ViewConfig, dataset: Dataset, outcome: RunOutcome, maps: EmbeddingWorker, run: RunContext
 ) -> sections.ReportData:
     """Draw the pictures of a run, the maps last; the contents of its page."""
-    size, results, save_dir = config.size, shown.results, run.save_dir
+    size, results, save_dir = config.size, outcome.results, run.save_dir
     with run.stage("figures"):
         views = figures.sample_views(dataset, size=size, augment_config=strengths(config), seed=config.seed)
-        figures.draw_charts(dataset, shown.history, results, views, save_dir=save_dir)
+        figures.draw_charts(dataset, outcome.history, results, views, save_dir=save_dir)
     with run.stage("report"):
-        explain = sections.make_explainer(dataset, shown.labelled_set, shown.encoders, shown.heads, size=size)
-        tested = ReportFrames(dataset, shown.labelled_set, shown.predictions)
-        contents = sections.collect_report_data(tested, shown.history, results, views, explain)
+        explain = sections.make_explainer(
+            dataset, outcome.labelled_set, outcome.encoders, outcome.heads, size=size
+        )
+        tested = ReportFrames(dataset, outcome.labelled_set, outcome.predictions)
+        contents = sections.collect_report_data(tested, outcome.history, results, views, explain)
     with run.stage("maps"):
         try:
-            points, rows = maps.maps(), sections.mapped_rows(len(shown.labelled_set.paths))
+            points, rows = maps.maps(), sections.mapped_rows(len(outcome.labelled_set.paths))
         except WorkerDied as error:
             logger.warning(
                 "WARNING the t-SNE and UMAP maps could not be computed: %s; the rest is complete",

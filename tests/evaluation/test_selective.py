@@ -9,8 +9,8 @@ from untrained_run import make_dataset
 from simclr_rhd.data.labelled_set import build_labelled_set
 from simclr_rhd.evaluation.selective import (
     ABSTAIN_ALWAYS,
-    answer_thresholds,
     choose_threshold,
+    confidence_thresholds,
     coverage_and_risk,
     evaluate_selective,
     risk_coverage,
@@ -117,8 +117,8 @@ def test_a_threshold_of_the_validation_part_keeps_wrong_answers_from_the_tested(
 
 def test_what_the_kept_heads_need_is_chosen_on_their_own_part(study):
     cohort, table = study
-    assert answer_thresholds(cohort, table, cohort.folds[0])["view"]["frame"].threshold == 0.61
-    found = answer_thresholds(cohort, table, np.full(len(cohort.paths), "train"))["view"]
+    assert confidence_thresholds(cohort, table, cohort.folds[0])["view"]["frame"].threshold == 0.61
+    found = confidence_thresholds(cohort, table, np.full(len(cohort.paths), "train"))["view"]
     assert all(
         found[level].threshold == ABSTAIN_ALWAYS and found[level].reason for level in ("frame", "video")
     )

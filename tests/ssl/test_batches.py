@@ -63,7 +63,7 @@ def test_an_epoch_has_each_row_at_most_once_and_full_batches():
     assert (np.concatenate(epoch_batches(np.arange(40), 6, seed=0, epoch=2)) != some).any()
 
 
-def test_watched_batches_are_nearly_equal_and_hold_every_row_once():
+def test_validation_batches_are_nearly_equal_and_hold_every_row_once():
     sizes = [len(batch) for batch in val_batches(np.arange(40), 6, seed=0)]
     assert sum(sizes) == 40 and max(sizes) - min(sizes) <= 1
     assert sum(map(len, val_batches(np.arange(5000), 64, seed=0))) == 1024

@@ -53,15 +53,15 @@ def digest(run):
     return checkpoint.digest(run.model), checkpoint.digest(run.average.model), run.average.steps
 
 
-def validator_of(run, *, watched=5):
+def validator_of(run, *, val_frames=5):
     labelled = KnnFrames(np.arange(12), {"view": np.arange(N) % 2}, {"view": 2}, VIDEOS.astype(str))
-    return Validator(run, np.arange(16, 16 + watched), labelled)
+    return Validator(run, np.arange(16, 16 + val_frames), labelled)
 
 
-def go(run, folder, *, watched=5, on_epoch=lambda history: None, **flags):
+def go(run, folder, *, val_frames=5, on_epoch=lambda history: None, **flags):
     folder.mkdir(exist_ok=True)
     config = replace(run.config, **{"min_delta": 0.0, "checkpoint_minutes": 60.0} | flags)
-    fit(run, validator_of(run, watched=watched), config, folder, on_epoch=on_epoch)
+    fit(run, validator_of(run, val_frames=val_frames), config, folder, on_epoch=on_epoch)
     return [record.to_json() for record in run.history]
 
 
@@ -83,7 +83,7 @@ def test_epochs_shuffle_within_full_batches():
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(3, [3]), (21, [6, 5, 5, 5]), (7, [7])])
-def test_watched_batches_hold_every_row(n, sizes):
+def test_validation_batches_hold_every_row(n, sizes):
     batches = val_batches(np.arange(n), 5, seed=0)
     assert [len(batch) for batch in batches] == sizes
     rows = np.concatenate(batches)
@@ -394,11 +394,11 @@ def test_a_foreign_best_checkpoint_is_refused_in_one_sentence(frames, tmp_path):
         load_best(small_simclr(0), tmp_path / BEST_CHECKPOINT)
 
 
-def test_without_watched_frames_the_training_loss_decides(frames, tmp_path):
+def test_without_validation_frames_the_training_loss_decides(frames, tmp_path):
     run = start(frames, epochs=2)
     with pytest.raises(UserError, match="--monitor held-out-loss: it cannot be computed"):
-        go(start(frames), tmp_path, watched=0)
-    history = go(run, tmp_path, watched=0, monitor="training-loss")
+        go(start(frames), tmp_path, val_frames=0)
+    history = go(run, tmp_path, val_frames=0, monitor="training-loss")
     assert [row["val_loss"] for row in history] == [None, None]
     assert run.schedule.best == history[-1]["loss"] and history[-1]["best"]
     assert history[0]["alignment"] > 0
@@ -458,7 +458,7 @@ def test_a_full_disk_while_saving_leaves_the_old_checkpoint_good(frames, tmp_pat
     ]
 
 
-def test_watching_moves_nothing(frames):
+def test_measuring_changes_no_weights(frames):
     run = start(frames)
     before = digest(run)
     assert validator_of(run)(1) == validator_of(run)(1)

@@ -55,12 +55,12 @@ def iter_stream(
 def _iter_selected(
     frames: Callable[[], Iterator[LazyFrame]], max_frames: int | None
 ) -> Iterator[tuple[int, np.ndarray]]:
-    given = 0
+    n_selected = 0
     try:
         wanted = None if max_frames is None else set(evenly_spaced(_count_frames(frames()), max_frames))
         for number, as_rgb in enumerate(frames()):
             if wanted is None or number in wanted:
-                given += 1
+                n_selected += 1
                 yield number, as_rgb()
     except UserError:
         raise
@@ -68,7 +68,7 @@ def _iter_selected(
         if type(error) is ValueError:  # one of ours; FFmpeg's errors are of classes below it
             raise
         raise ValueError(f"damaged clip ({type(error).__name__})") from None
-    if given == 0:
+    if n_selected == 0:
         raise ValueError("a clip without frames")
 
 

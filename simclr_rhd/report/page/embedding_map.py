@@ -110,12 +110,12 @@ class EmbeddingWorker:
 
 def _run_worker(sender: Connection, features: np.ndarray, seed: int) -> None:
     """Work of the process; it sends the maps, or the error, to its parent, which may be gone by then."""
-    answer: object
+    result: object
     try:
-        answer = project(features, seed=seed)
+        result = project(features, seed=seed)
     except Exception as error:
-        answer = error
+        result = error
     try:
-        sender.send(answer)
+        sender.send(result)
     except BrokenPipeError:
         pass

@@ -31,7 +31,7 @@ def collapse_warnings(record: EpochRecord, *, dim: int) -> list[str]:
         return []
     values = {key: _finite_or_none(value) for key, value in vars(record).items()}
     spread, rank = values["uniformity"], values["rank"]
-    max_rank = min(dim, 2 * record.watched)
+    max_rank = min(dim, 2 * record.measured_frames)
     warnings = []
     if spread is not None and spread > COLLAPSE_UNIFORMITY:
         return [

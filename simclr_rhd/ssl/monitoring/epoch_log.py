@@ -93,7 +93,7 @@ def epoch_line(history: Sequence[EpochRecord], sizes: Sequence[int], monitor: st
         parts.append(f"held-out {last.val_loss:.4f} (uniform {last.val_uniform:.4f})")
     parts.append(
         f"alignment {last.alignment:.3f}, uniformity {last.uniformity:.3f}, "
-        f"rank {last.rank:.1f} of {min(EMBEDDING_DIM, 2 * last.watched)}"
+        f"rank {last.rank:.1f} of {min(EMBEDDING_DIM, 2 * last.measured_frames)}"
     )
     if votes := [f"{task} {score:.2f}" for task, score in (last.knn or {}).items() if score is not None]:
         parts.append(f"kNN {' '.join(votes)}")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+FRAMES_KEY = "watched"  # of `measured_frames` in JSON
+
 
 @dataclass(frozen=True)
 class Measurements:
@@ -16,7 +18,7 @@ class Measurements:
         alignment: as of `embedding_metrics.alignment`.
         uniformity: as of `embedding_metrics.uniformity`.
         rank: as of `embedding_metrics.effective_rank`.
-        watched: frames that these were measured on.
+        measured_frames: frames that these were measured on.
         knn: {task: score of the nearest neighbours' vote}.
         knn_mean: mean of those scores.
     """
@@ -28,7 +30,7 @@ class Measurements:
     alignment: float
     uniformity: float
     rank: float
-    watched: int
+    measured_frames: int
     knn: dict[str, float | None] | None
     knn_mean: float | None
 
@@ -63,16 +65,18 @@ class EpochRecord(Measurements):
 
     def to_json(self) -> dict[str, Any]:
         """The record in JSON's types, the phase, epoch and loss first."""
-        return {"phase": "simclr", "epoch": self.epoch, "loss": self.loss, **vars(self)}
+        fields = {FRAMES_KEY if key == "measured_frames" else key: value for key, value in vars(self).items()}
+        return {"phase": "simclr", "epoch": self.epoch, "loss": self.loss, **fields}
 
     @classmethod
     def from_json(cls, record: Any) -> "EpochRecord":
         """Read what `to_json` gave.
 
         Raises:
-            TypeError: fields are missing, or there are others.
+            KeyError, TypeError: fields are missing, or there are others.
             ValueError: it is no record.
         """
         if not isinstance(record, dict):
             raise ValueError("its history has other records")
-        return cls(**{name: value for name, value in record.items() if name != "phase"})
+        fields = {key: value for key, value in record.items() if key not in ("phase", FRAMES_KEY)}
+        return cls(**fields, measured_frames=record[FRAMES_KEY])

@@ -87,7 +87,7 @@ class Validator:
             alignment=alignment(z0, z1),
             uniformity=(uniformity(z0) + uniformity(z1)) / 2,
             rank=effective_rank(torch.cat([z0, z1])),
-            watched=len(z0),
+            measured_frames=len(z0),
             knn=knn,
             knn_mean=float(np.mean(scores)) if scores else None,
         )

@@ -167,12 +167,14 @@ def test_unlabelled_frames_of_test_and_validation_groups_are_held_out(seed):
     assert (part[labelled] == parts).all()
     away = np.isin(groups, groups[np.isin(part, ["val", "test"])])
     assert (part[~labelled & away] == HELD_OUT).all()
-    assert not (ssl_val & np.isin(groups, groups[part == "test"])).any(), "test groups are never watched"
+    assert not (ssl_val & np.isin(groups, groups[part == "test"])).any(), (
+        "test groups never measure the pretraining"
+    )
     assert (part[ssl_val] == HELD_OUT).all() and ssl_val.any()
     check_disjoint(groups, part)
 
 
-def test_without_validation_frames_whole_unlabelled_groups_are_watched():
+def test_without_validation_frames_whole_unlabelled_groups_validate():
     groups = np.array(["a", "b", "c"] + [f"u{number // 5}" for number in range(100)])
     labelled = np.arange(103) < 3
     part, ssl_val = assign_unlabelled(groups, labelled, np.array(PARTS), seed=0)
@@ -180,7 +182,7 @@ def test_without_validation_frames_whole_unlabelled_groups_are_watched():
     assert not np.intersect1d(groups[ssl_val], groups[part == UNLABELLED]).size
 
 
-def test_a_very_large_group_is_not_watched_but_trained_on():
+def test_a_very_large_group_is_trained_on_and_does_not_validate():
     groups = np.array(["a", "b", "c"] + ["large"] * 500 + ["s"] * 10 + ["t"] * 10)
     for seed in range(5):
         part, ssl_val = assign_unlabelled(groups, np.arange(523) < 3, np.array(PARTS), seed=seed)

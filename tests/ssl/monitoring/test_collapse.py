@@ -16,7 +16,7 @@ FINE = EpochRecord(
     alignment=0.4,
     uniformity=-3.1,
     rank=41.0,
-    watched=300,
+    measured_frames=300,
     knn=None,
     knn_mean=None,
     averaged=True,
@@ -71,6 +71,6 @@ def test_two_causes_are_two_warnings():
 def test_a_rank_is_low_only_for_what_there_is():
     """Of two dimensions, or on few rows, a rank cannot be higher."""
     assert collapse_warnings(replace(FINE, rank=1.8), dim=2) == []
-    assert collapse_warnings(replace(FINE, rank=4.5, watched=4), dim=128) == []
+    assert collapse_warnings(replace(FINE, rank=4.5, measured_frames=4), dim=128) == []
     assert collapse_warnings(replace(FINE, rank=20.0), dim=512)
-    assert not collapse_warnings(replace(FINE, rank=20.0, watched=150), dim=512)
+    assert not collapse_warnings(replace(FINE, rank=20.0, measured_frames=150), dim=512)
