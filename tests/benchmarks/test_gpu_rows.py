@@ -32,7 +32,7 @@ def rows_of(gpu, capsys, tmp_path, names):
     """{row: its status}, computed in this process."""
     gpu.work(names, tiny=True, data=None, folder=tmp_path)
     lines = [line[1:] for line in capsys.readouterr().out.split("\n") if line.startswith("\x1e")]
-    return {told["row"]: told for told in map(json.loads, lines) if "row" in told}
+    return {record["row"]: record for record in map(json.loads, lines) if "row" in record}
 
 
 QUICK = ["views", "micro-batch", "inference", "gaps"]
@@ -42,7 +42,7 @@ def test_rows_hold_on_a_processor(gpu, capsys, tmp_path):
     names = ["float32", *QUICK]
     found = rows_of(gpu, capsys, tmp_path, names)
     assert list(found) == names
-    assert {told["status"] for told in found.values()} == {"holds", "ran, not judged"}, found
+    assert {record["status"] for record in found.values()} == {"holds", "ran, not judged"}, found
 
 
 def test_a_wrong_gradient_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypatch):
@@ -59,7 +59,7 @@ def test_a_wrong_gradient_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypa
     monkeypatch.setattr(Step, "backward", wrong)
     with small_networks():
         found = rows_of(gpu, capsys, tmp_path, QUICK)
-    assert [name for name, told in found.items() if told["status"] == "FAILED"] == ["micro-batch"]
+    assert [name for name, record in found.items() if record["status"] == "FAILED"] == ["micro-batch"]
     assert "within 3.3e-01" in found["micro-batch"]["text"]
 
 
@@ -70,7 +70,7 @@ def test_an_exception_fails_in_its_row_alone(gpu, capsys, tmp_path, monkeypatch)
     monkeypatch.setattr(inference.Model, "predict_squares", broken)
     with small_networks():
         found = rows_of(gpu, capsys, tmp_path, QUICK)
-    assert [name for name, told in found.items() if told["status"] == "FAILED"] == ["inference"]
+    assert [name for name, record in found.items() if record["status"] == "FAILED"] == ["inference"]
     assert found["inference"]["text"] == "RuntimeError: no kernel image is available"
 
 
@@ -85,13 +85,13 @@ class Scripted:
         self.script, self.status = [{"machine": {"device": "CPU"}, "tiny": True}, *self.scripts.pop(0)], 0
 
     def next(self, seconds):
-        told = self.script.pop(0)
-        if told is None:
+        record = self.script.pop(0)
+        if record is None:
             raise queue.Empty
-        if isinstance(told, int):
-            self.status = told
+        if isinstance(record, int):
+            self.status = record
             return None
-        return told
+        return record
 
     def end(self):
         return self.status
@@ -124,7 +124,7 @@ def test_a_gpu_that_is_lost_after_a_row_does_not_fail_the_next_one(gpu, monkeypa
     first = [{"begins": "float32"}, ended("float32"), 1]  # its process ends when it waits for the GPU
     second = [ended(name) for name in ("bfloat16", "float16", "views")] + [0]
     rows = supervised(gpu, monkeypatch, tmp_path, first, second)
-    assert {told["status"] for told in rows.values()} == {"holds"} and len(rows) == 4
+    assert {record["status"] for record in rows.values()} == {"holds"} and len(rows) == 4
 
 
 def test_a_row_that_hangs_fails(gpu, monkeypatch, tmp_path):
@@ -137,12 +137,12 @@ def test_a_row_that_hangs_fails(gpu, monkeypatch, tmp_path):
 
 def test_a_process_that_cannot_begin_does_not_go_on_for_ever(gpu, monkeypatch, tmp_path):
     rows = supervised(gpu, monkeypatch, tmp_path, [1], [1], [1], [1])
-    assert {told["status"] for told in rows.values()} == {"FAILED"} and len(rows) == 4
+    assert {record["status"] for record in rows.values()} == {"FAILED"} and len(rows) == 4
 
 
 def test_without_time_rows_are_not_run_and_named(gpu, monkeypatch, tmp_path):
     rows = supervised(gpu, monkeypatch, tmp_path, minutes=0.0)
-    assert {told["status"] for told in rows.values()} == {"not run"} and len(rows) == 4
+    assert {record["status"] for record in rows.values()} == {"not run"} and len(rows) == 4
 
 
 @pytest.mark.slow
@@ -152,5 +152,5 @@ def test_the_whole_command_on_a_processor(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(out.read_text())["rows"]
-    assert len(rows) == 19 and {told["status"] for told in rows.values()} <= {"holds", "ran, not judged"}
+    assert len(rows) == 19 and {record["status"] for record in rows.values()} <= {"holds", "ran, not judged"}
     assert "NO GPU HERE" in done.stdout

@@ -112,7 +112,7 @@ def test_ours_is_what_the_flags_say(dataset):
     assert len(run.data.rows) == len(protocol.pretraining_rows(dataset)), "nothing is held out"
 
 
-def told(drawn, folder, arm, **more):
+def arm_options(drawn, folder, arm, **more):
     return {"arm": arm, "data": str(drawn), "cache": str(folder), "size": 32, "seed": 0, **more}
 
 
@@ -121,7 +121,7 @@ def told(drawn, folder, arm, **more):
 def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, dataset, tmp_path, arm):
     if arm == "lightly":
         pytest.importorskip("lightly", reason="pip install -r benchmarks/versus/requirements.txt")
-    found = worker.score(dataset, told(drawn, tmp_path, arm, epochs=2, also_after=[1]))
+    found = worker.score(dataset, arm_options(drawn, tmp_path, arm, epochs=2, also_after=[1]))
     n = len(protocol.pretraining_rows(dataset))
     assert set(found["at"]) == {1, 2} and found["reads"] == (n if arm == "ours" else 2 * n)
     for one in found["at"].values():
@@ -135,7 +135,7 @@ def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, datase
 @pytest.mark.slow
 def test_ours_is_judged_by_what_its_own_early_stopping_keeps(drawn, dataset, tmp_path):
     flags = ("--patience", "1", "--min-delta", "100")  # nothing is better than the first epoch of a stage
-    found = worker.early_stopping(dataset, told(drawn, tmp_path, "ours", epochs=9, flags=flags))
+    found = worker.early_stopping(dataset, arm_options(drawn, tmp_path, "ours", epochs=9, flags=flags))
     # it stops after the second epoch, then its rate falls to 0 in a third, which is kept
     assert (found["epochs"], found["kept"]) == (3, 3) and set(found["scores"]) == set(protocol.TASKS)
     assert [path.name for path in tmp_path.iterdir()] == [], "its checkpoints are gone"
@@ -143,7 +143,7 @@ def test_ours_is_judged_by_what_its_own_early_stopping_keeps(drawn, dataset, tmp
 
 @pytest.mark.slow
 def test_our_epochs_are_timed_at_each_size_of_the_views(drawn, dataset, tmp_path):
-    found = worker.rate(dataset, told(drawn, tmp_path, "ours", epochs=2) | {"size": 48})
+    found = worker.rate(dataset, arm_options(drawn, tmp_path, "ours", epochs=2) | {"size": 48})
     assert {size: len(seconds) for size, seconds in found["seconds"].items()} == {32: 2, 48: 2}
 
 
@@ -211,8 +211,8 @@ def test_the_searchs_own_score_takes_each_folds_recipe_by_what_is_outside_it(tas
     # the wrong one looks better outside folds 0 and 1, and is taken there
     found = {"good": result(right, [0.6] * 5), "bad": result(wrong, [0.9, 0.9, 0.1, 0.1, 0.1])}
     recipe.nested_selection(found, None)
-    said = capsys.readouterr().out
-    assert "'good': 27, 'bad': 18" in said
+    printed = capsys.readouterr().out
+    assert "'good': 27, 'bad': 18" in printed
     fold = [protocol.assign_folds(task, seed=seed) for seed in protocol.FOLD_SEEDS]  # right in 2, 3 and 4
     wanted = np.mean([np.mean([(of[task.true == c] > 1).mean() for c in (0, 1)]) for of in fold])
-    assert f"macro {wanted:.3f} ± 0.000" in said
+    assert f"macro {wanted:.3f} ± 0.000" in printed

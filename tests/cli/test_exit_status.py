@@ -12,7 +12,7 @@ from simclr_rhd.core import logs
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "told"),
+    ("error", "status", "message"),
     [
         (ImportError("libtorch_cpu.so: failed to map segment\nfrom shared object"), 1, "cannot be loaded"),
         (ModuleNotFoundError("No module named 'umap'", name="umap"), 2, "pip install umap-learn"),
@@ -27,20 +27,20 @@ from simclr_rhd.core import logs
         (RuntimeError("can't start new thread"), 1, "`ulimit -v`"),
     ],
 )
-def test_what_memory_does_not_suffice_for_is_one_sentence(monkeypatch, capfd, error, status, told):
+def test_what_memory_does_not_suffice_for_is_one_sentence(monkeypatch, capfd, error, status, message):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(cli, "run", fail)
     assert main.main(["--demo-patients", "12"]) == status
-    said = capfd.readouterr().err
-    assert told in said and "Traceback" not in said and said.count("\n") == 1
+    printed = capfd.readouterr().err
+    assert message in printed and "Traceback" not in printed and printed.count("\n") == 1
 
 
 def test_other_errors_are_reported_as_they_are(monkeypatch, capfd):
     monkeypatch.setattr(cli, "run", lambda *_: [].index(3))
     assert main.main([]) == 1
-    assert "internal error" in (said := capfd.readouterr().err) and "Traceback" in said
+    assert "internal error" in (printed := capfd.readouterr().err) and "Traceback" in printed
 
 
 def test_a_limit_on_memory_is_one_sentence(tmp_path):

@@ -175,11 +175,15 @@ def test_a_rank_that_is_killed_or_falls_silent_ends_the_other_with_a_message(
             if "epoch 2/500" in line:
                 break
         both[victim].send_signal(number)
-        begun = time.monotonic()
+        started = time.monotonic()
         other = both[1 - victim]
-        said, _ = other.communicate(timeout=within)
-        assert time.monotonic() - begun < within and other.returncode == 1
-        assert f"rank {1 - victim}" in said and "from the last checkpoint" in said and "Traceback" not in said
+        printed, _ = other.communicate(timeout=within)
+        assert time.monotonic() - started < within and other.returncode == 1
+        assert (
+            f"rank {1 - victim}" in printed
+            and "from the last checkpoint" in printed
+            and "Traceback" not in printed
+        )
     finally:
         for process in both:
             process.kill()
@@ -193,10 +197,10 @@ def test_a_follower_whose_machine_is_taken_away_lets_the_leader_save(tmp_path):
     for line in both[0].stdout:
         if "epoch 2/500" in line:
             break
-    begun = time.monotonic()
+    started = time.monotonic()
     both[1].send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=20)[0] for process in both]
-    assert time.monotonic() - begun < 10 and [process.returncode for process in both] == [143, 143], said
+    printed = [process.communicate(timeout=20)[0] for process in both]
+    assert time.monotonic() - started < 10 and [process.returncode for process in both] == [143, 143], printed
     assert torch.load(tmp_path / "run" / "simclr_last.pt", weights_only=True)["steps_done"] > 0
 
 
@@ -207,15 +211,15 @@ def test_ranks_that_are_told_to_stop_save_and_go_on(tmp_path):
     for line in both[0].stdout:
         if "epoch 1/4" in line:
             break
-    begun = time.monotonic()
+    started = time.monotonic()
     for process in both:
         process.send_signal(signal.SIGTERM)
-    said = [process.communicate(timeout=20)[0] for process in both]
-    assert time.monotonic() - begun < 15 and [process.returncode for process in both] == [143, 143], said
-    assert "Traceback" not in "".join(said)
+    printed = [process.communicate(timeout=20)[0] for process in both]
+    assert time.monotonic() - started < 15 and [process.returncode for process in both] == [143, 143], printed
+    assert "Traceback" not in "".join(printed)
     again = launch(2, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = [process.communicate(timeout=240)[0] for process in again]
-    assert [process.returncode for process in again] == [0, 0] and "resumed after epoch 1" in said[0]
+    printed = [process.communicate(timeout=240)[0] for process in again]
+    assert [process.returncode for process in again] == [0, 0] and "resumed after epoch 1" in printed[0]
 
 
 def test_ranks_that_found_other_data_stop(monkeypatch):

@@ -53,6 +53,6 @@ def test_names_command_no_terminal(tmp_path, capfd):
         logs.logger.error("%s", "\x1b[31mred\r")
     finally:
         logs.stop_log()
-    said = "".join(capfd.readouterr()) + (tmp_path / "simclr_rhd.log").read_text()
-    assert said.count("abcde\tf\ng \u00e9\n") == 2 and said.count("red") == 2
-    assert all(letter.isprintable() or letter in "\t\n" for letter in said)
+    printed = "".join(capfd.readouterr()) + (tmp_path / "simclr_rhd.log").read_text()
+    assert printed.count("abcde\tf\ng \u00e9\n") == 2 and printed.count("red") == 2
+    assert all(letter.isprintable() or letter in "\t\n" for letter in printed)

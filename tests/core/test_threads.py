@@ -16,13 +16,13 @@ def test_results_stand_in_the_order_of_the_items(workers):
 
 
 def test_work_runs_ahead_by_a_bounded_number_of_items_and_its_threads_end():
-    begun, before = [], threading.active_count()
-    stream = map_ordered(begun.append, range(1000), workers=2)
+    started, before = [], threading.active_count()
+    stream = map_ordered(started.append, range(1000), workers=2)
     next(stream)
     time.sleep(0.05)
-    assert 1 < len(begun) <= 6
+    assert 1 < len(started) <= 6
     stream.close()
-    assert threading.active_count() == before and len(begun) <= 6
+    assert threading.active_count() == before and len(started) <= 6
 
 
 def test_an_error_arrives_at_the_reader():

@@ -184,6 +184,6 @@ def test_a_stop_in_the_middle_of_a_long_step_saves_and_ends_within_ten_seconds(t
     time.sleep(10)
     process.send_signal(number)
     began = time.monotonic()
-    said, _ = process.communicate(timeout=30)
-    assert time.monotonic() - began < 10 and process.returncode == 128 + number, said
+    printed, _ = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10 and process.returncode == 128 + number, printed
     assert torch.load(tmp_path / "run" / "simclr_last.pt", weights_only=True)["format"]

@@ -232,11 +232,11 @@ def test_a_trained_model_says_of_the_test_frames_what_the_run_said(done, cache, 
     (data,) = cache.glob("demo-*")
     words = [str(data / "supervised" / "annotated-final"), "--model", str(done[0] / "model.pt")]
     assert main.main(["predict", *words, "--out", str(tmp_path / "out.csv"), "--cache-dir", str(cache)]) == 0
-    said = {(Path(row["path"]).name, row["task"]): row for row in rows(tmp_path / "out.csv")}
+    repeated = {(Path(row["path"]).name, row["task"]): row for row in rows(tmp_path / "out.csv")}
     tested = rows(done[0] / "predictions.csv")
     assert tested
     for row in tested:
-        other = said[Path(row["path"]).name, row["task"]]
+        other = repeated[Path(row["path"]).name, row["task"]]
         assert other["predicted"] == row["predicted"]
         for column in (name for name in row if name.startswith("p:")):
             assert float(other[column] or 0) == pytest.approx(float(row[column] or 0), abs=1e-5)

@@ -122,8 +122,8 @@ def test_a_users_mistake_is_one_message_without_a_traceback(data, tmp_path, capf
         pytest.skip("there is a CUDA device here")
     more = [argument.format(tmp=tmp_path) for argument in mistake]
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", *more)) == 2
-    said = capfd.readouterr().err
-    assert all(word in said for word in words) and "Traceback" not in said
+    printed = capfd.readouterr().err
+    assert all(word in printed for word in words) and "Traceback" not in printed
 
 
 def test_folder_and_bucket_of_the_same_content_give_the_same_run(undisturbed, tmp_path, gcs, monkeypatch):

@@ -101,9 +101,9 @@ def study():
     )
     (question,) = cohort.targets()
     sure = np.arange(len(cohort.paths)) % 2 == 0
-    said = np.where(sure, question.true, 1 - question.true)
+    predicted = np.where(sure, question.true, 1 - question.true)
     p = np.where(sure, 0.95, 0.6)
-    table = np.where(np.arange(2) == said[:, None], p[:, None], 1 - p[:, None])
+    table = np.where(np.arange(2) == predicted[:, None], p[:, None], 1 - p[:, None])
     return cohort, {"view": table}
 
 

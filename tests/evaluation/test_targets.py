@@ -18,9 +18,9 @@ from simclr_rhd.heads.cross_validation import OURS, out_of_fold
 
 
 def evaluated(a_study, seed=0):
-    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
-    results = targets.evaluate(a_study.labelled_set, said, seed=seed)
-    return said, {name: result.to_json() for name, result in results.items()}
+    predictions = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
+    results = targets.evaluate(a_study.labelled_set, predictions, seed=seed)
+    return predictions, {name: result.to_json() for name, result in results.items()}
 
 
 @pytest.mark.parametrize("folds", [1, 4])
@@ -39,13 +39,13 @@ def test_features_that_know_the_patient_and_not_the_class_score_chance_and_a_lea
 def test_features_that_know_the_class_are_found_in_every_fold():
     a_cohort = make_labelled_set(folds=4)
     x = make_features(a_cohort.groups, signal=2.0, true=a_cohort.values["view"])
-    said, results = evaluated(make_cross_validation(a_cohort, x))
+    predictions, results = evaluated(make_cross_validation(a_cohort, x))
     result = results["view"]
     assert result["test"]["frame"]["balanced_accuracy"] > 0.95
     assert result["test"]["frame"]["n"] == len(a_cohort.paths), "every frame is tested once"
     assert [fold["fold"] for fold in result["folds"]] == [1, 2, 3, 4]
     assert sum(fold["n"] for fold in result["folds"]) == len(a_cohort.paths)
-    table = out_of_fold(a_cohort, said[OURS], "test")["view"]
+    table = out_of_fold(a_cohort, predictions[OURS], "test")["view"]
     expected = balanced_accuracy_score(a_cohort.values["view"], table.argmax(axis=1))
     assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
 
@@ -54,13 +54,15 @@ def test_what_is_pooled_was_learnt_without_the_frame():
     """The labels of a fold's test groups are turned round: what is said of them must not change."""
     a_cohort = make_labelled_set(folds=3)
     x = make_features(a_cohort.groups, signal=1.0, true=a_cohort.values["view"])
-    said, _ = evaluated(make_cross_validation(a_cohort, x))
+    predictions, _ = evaluated(make_cross_validation(a_cohort, x))
     rows = a_cohort.rows(1, "test")
     a_cohort.values["view"][rows] = 1 - a_cohort.values["view"][rows]
     other, _ = evaluated(make_cross_validation(a_cohort, x))
-    for who in set(said) - {"majority"}:  # which is one for all folds
-        assert np.array_equal(said[who][1]["view"], other[who][1]["view"]), who
-    assert not np.array_equal(said[OURS][0]["view"], other[OURS][0]["view"]), "there they are learnt from"
+    for method in set(predictions) - {"majority"}:  # which is one for all folds
+        assert np.array_equal(predictions[method][1]["view"], other[method][1]["view"]), method
+    assert not np.array_equal(predictions[OURS][0]["view"], other[OURS][0]["view"]), (
+        "there they are learnt from"
+    )
 
 
 def test_pooled_takes_each_frame_from_the_fold_that_tests_it():
@@ -112,8 +114,8 @@ def test_the_majority_is_a_class_that_can_be_evaluated():
     a_cohort.values["view"][part == "train"][10:20] = 1
     a_cohort.classes["view"].append("only in training")
     a_study = make_cross_validation(a_cohort, make_features(a_cohort.groups))
-    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
-    assert set(said["majority"][0]["view"].argmax(axis=1)) <= {0, 1}
+    predictions = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
+    assert set(predictions["majority"][0]["view"].argmax(axis=1)) <= {0, 1}
 
 
 @pytest.mark.parametrize("folds", [5, 20])
@@ -189,8 +191,8 @@ def test_lesions_are_told_below_their_task_and_in_words():
     a_cohort = make_labelled_set(patients=30, classes=3, multilabel=True, names=names)
     x = make_features(a_cohort.groups, signal=3.0, true=a_cohort.values["condition"])
     a_study = make_cross_validation(a_cohort, x)
-    said = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
-    results = targets.evaluate(a_cohort, said, seed=0)
+    predictions = a_study.predict_all(a_study.fit_folds(a_study.features.per_fold))
+    results = targets.evaluate(a_cohort, predictions, seed=0)
     assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
     missing = {"classes": [], "not_evaluable": []}
     by_task = run_metrics.results_by_task(a_cohort, results, {"view": missing, "severity": missing})
@@ -199,7 +201,7 @@ def test_lesions_are_told_below_their_task_and_in_words():
     found = tasks["condition"]["lesions"]["X"]
     assert found["classes"] == ["absent", "present"]
     assert found["test"]["frame"]["per_class"]["present"]["recall"] > 0.9
-    rows = list(predictions_csv.prediction_rows(a_cohort, said[OURS]))
+    rows = list(predictions_csv.prediction_rows(a_cohort, predictions[OURS]))
     assert {row[4] for row in rows} == {"no lesion", *names[1:]}
     right = np.mean([row[4] == row[5] for row in rows])
     assert right > 0.9
@@ -223,7 +225,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     a_study = make_cross_validation(
         a_cohort, make_features(a_cohort.groups, signal=0.15, true=true, noise=1.0)
     )
-    said, results = evaluated(a_study)
+    predictions, results = evaluated(a_study)
     (result,) = results.values()
     for part in (result["calibration"], result["calibration"]["validation"]):
         before, after = part["before"], part["after"]
@@ -233,7 +235,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     (question,) = a_cohort.targets()
     rows, table = (
         targets.annotated_rows(a_cohort, question, "test"),
-        out_of_fold(a_cohort, said[OURS], "test"),
+        out_of_fold(a_cohort, predictions[OURS], "test"),
     )
     share = question.prevalence(table)[rows]
     np.testing.assert_allclose(share.sum(axis=1), 1)
@@ -241,7 +243,7 @@ def test_probabilities_stand_beside_frequencies_and_what_is_said_is_the_balanced
     expected = balanced_accuracy_score(question.true[rows], chosen)
     assert result["test"]["frame"]["balanced_accuracy"] == pytest.approx(expected)
     assert (chosen != question.probabilities(table)[rows].argmax(axis=1)).any(), "the rare class has a say"
-    written = {row[0]: row[5] for row in predictions_csv.prediction_rows(a_cohort, said[OURS])}
+    written = {row[0]: row[5] for row in predictions_csv.prediction_rows(a_cohort, predictions[OURS])}
     lesion = {0: "no lesion" if multilabel else names[0], 1: names[1]}
     assert [written[a_cohort.paths[row]] for row in rows] == [lesion[number] for number in chosen]
 
@@ -270,11 +272,12 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
     x = make_features(groups, signal=0.5, true=true)
     drawn = np.stack([make_features(groups, signal=s, true=true, seed=s) for s in (0, 1, 3)])
     a_study = make_cross_validation(a_cohort, x, baselines={"random encoder": drawn})
-    said, results = evaluated(a_study)
+    predictions, results = evaluated(a_study)
     result = results["view"]
     assert result["draws"]["random encoder"] == 3 and result["comparisons"] == 5 == len(result["margins"])
     tables = [
-        out_of_fold(a_cohort, said[f"random encoder{draw}"], "test") for draw in ("", ", draw 2", ", draw 3")
+        out_of_fold(a_cohort, predictions[f"random encoder{draw}"], "test")
+        for draw in ("", ", draw 2", ", draw 3")
     ]
     (question,) = a_cohort.targets()
     each = [balanced_accuracy_score(true, question.predicted(table)) for table in tables]
@@ -287,7 +290,7 @@ def test_the_random_encoder_is_the_mean_of_its_draws_and_the_family_of_a_task_is
         rows = np.arange(len(true))
         ours, *theirs = (
             targets.target_predictions(a_cohort, question, table, rows)
-            for table in (out_of_fold(a_cohort, said[OURS], "test"), *tables)
+            for table in (out_of_fold(a_cohort, predictions[OURS], "test"), *tables)
         )
         return np.ptp(paired_differences(ours, theirs, [0, 1], seed=0, **options)["frame"].ci95)
 

@@ -28,9 +28,9 @@ def test_the_scaling_is_that_of_a_grid_search_in_which_each_sample_counts():
     def loss(x):
         """By the definition; x: log T and the biases."""
         beyond = x[1:] - np.log(prevalence)
-        said = np.log(softmax(2 * logits / np.exp(x[0]) + x[1:], axis=1))
+        predicted = np.log(softmax(2 * logits / np.exp(x[0]) + x[1:], axis=1))
         prior = (x[0] / 0.5) ** 2 / 2 / 300 + ((beyond / 2) ** 2).sum() / 2 / 300
-        return prior - (target * said).sum(axis=1).mean()
+        return prior - (target * predicted).sum(axis=1).mean()
 
     best = optimize.minimize(loss, np.append(0.0, np.log(prevalence)), method="Nelder-Mead", options=EXACT).x
     assert found.temperature == pytest.approx(np.exp(best[0]), rel=1e-3)
@@ -91,7 +91,7 @@ def test_a_class_without_samples_is_neither_said_always_nor_never():
     p = softmax(logits / found.temperature + found.bias, axis=1)
     assert (found.prevalence > 0).all() and p[:, 2].mean() < 0.02
     often, was = (
-        (said == 2).mean() for said in (balanced_choice(p, found.prevalence), logits.argmax(axis=1))
+        (predicted == 2).mean() for predicted in (balanced_choice(p, found.prevalence), logits.argmax(axis=1))
     )
     assert 0 < often <= 1.2 * was
 

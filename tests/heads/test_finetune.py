@@ -232,9 +232,9 @@ def test_each_epoch_has_a_line_and_grey_stores_one_channel(start, caplog):
         tune(start, frames[:, :1], rows, targets, TRAIN[:9], VAL[:6], finetune_epochs=2)
     first, second, third = caplog.messages
     assert re.fullmatch(r"finetune epoch 0/2: validation \d\.\d{4}, best so far", first)
-    told = r"loss \d\.\d{4}, validation \d\.\d{4}(, best so far)?, \d+ frames/s, at most \d+ s left"
-    assert re.fullmatch(f"finetune epoch 1/2: {told}", second)
-    assert re.fullmatch(f"finetune epoch 2/2: {told}", third)
+    rest = r"loss \d\.\d{4}, validation \d\.\d{4}(, best so far)?, \d+ frames/s, at most \d+ s left"
+    assert re.fullmatch(f"finetune epoch 1/2: {rest}", second)
+    assert re.fullmatch(f"finetune epoch 2/2: {rest}", third)
 
 
 def test_a_loss_that_is_not_finite_is_a_users_error(start):

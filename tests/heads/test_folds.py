@@ -128,8 +128,8 @@ def test_an_encoder_for_each_fold_has_not_seen_its_test_groups(cache, tmp_path, 
     assert saved["multilabel"] == ["condition"] and saved["classes"]["condition"] == list(
         condition["lesions"]
     )
-    said = capfd.readouterr().out
-    assert "fold 2/2: its own pretraining" in said and "AR per video" in said
+    printed = capfd.readouterr().out
+    assert "fold 2/2: its own pretraining" in printed and "AR per video" in printed
     assert sorted(path.name for path in tmp_path.glob("fold-*")) == ["fold-1", "fold-2"]
 
 
@@ -154,8 +154,8 @@ def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_pa
     assert run(cache, tmp_path, *other) == 2
     assert "pass --evaluate-again to keep its pretraining" in capfd.readouterr().err
     assert run(cache, tmp_path, *other, "--evaluate-again") == 0
-    said = capfd.readouterr().out
-    assert "resumed after epoch 1" in said and "LEAKY, under a split over frames" in said
+    printed = capfd.readouterr().out
+    assert "resumed after epoch 1" in printed and "LEAKY, under a split over frames" in printed
     assert (tmp_path / "simclr_best.pt").read_bytes() == weights
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["signature"]["class_weights"] == "none" and record["wall_s"]["pretraining"] < 60
@@ -219,10 +219,10 @@ def test_six_conditions_in_one_video_each_get_no_figure_and_are_named(tmp_path, 
         scores = result["test"][level]
         assert scores["accuracy"] is None and scores["balanced_accuracy"] is None
         assert all(scores["per_class"][name]["recall"] is None for name in lesions)
-    said = " ".join(capfd.readouterr().out.split())
-    assert "this split cannot evaluate Aortic Valve Regurgitation" in said
-    assert "at least 2 groups are needed, 10 or more are better" in said
-    assert "no scores per frame" in said
+    printed = " ".join(capfd.readouterr().out.split())
+    assert "this split cannot evaluate Aortic Valve Regurgitation" in printed
+    assert "at least 2 groups are needed, 10 or more are better" in printed
+    assert "no scores per frame" in printed
     assert all(result["groups"][name]["groups"] == 1 for name in lesions)
 
 

@@ -106,8 +106,8 @@ def _handler(emulator):
             if emulator.refusal and not (emulator.payer and named == [emulator.payer]):
                 status, sentence = emulator.refusal
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                told = {"error": {"code": status, "message": sentence}}
-                self.respond(status, {"Content-Type": "application/json"}, json.dumps(told).encode())
+                body = {"error": {"code": status, "message": sentence}}
+                self.respond(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
                 return
             if self.command == "GET" and "alt=media" in url.query:
                 name = urllib.parse.unquote(url.path.rpartition("/o/")[2])

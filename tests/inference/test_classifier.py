@@ -58,7 +58,7 @@ def in_part(part, key, value):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (changed(format="other"), "another file"),
         (without("format"), "another file"),
@@ -109,10 +109,10 @@ def in_part(part, key, value):
         ),
     ],
 )
-def test_foreign_models_are_refused_in_one_sentence(path, tmp_path, change, told):
+def test_foreign_models_are_refused_in_one_sentence(path, tmp_path, change, message):
     bad = tmp_path / "bad.pt"
     checkpoint.save(bad, change(checkpoint.load(path)))
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         classifier.load(bad)
     text = str(refused.value)
     assert text.startswith(f"{bad}: ") and "\n" not in text and len(text) < 500
@@ -142,7 +142,7 @@ class Call:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (changed(encoder=torch.zeros(1).expand(10**9)), "larger than the file"),
         (changed(multilabel=torch.zeros(1).expand(10**9)), "larger than the file"),
@@ -169,13 +169,13 @@ class Call:
         ),
     ],
 )
-def test_a_file_that_is_made_to_mislead_is_refused_at_once_without_gigabytes(path, tmp_path, change, told):
+def test_a_file_that_is_made_to_mislead_is_refused_at_once_without_gigabytes(path, tmp_path, change, message):
     bad = tmp_path / "bad.pt"
     checkpoint.save(bad, change(checkpoint.load(path)))
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(UserError, match=told) as refused:
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(UserError, match=message) as refused:
         classifier.load(bad)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - started < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
 
@@ -187,9 +187,9 @@ def test_a_model_for_large_frames_is_tried_with_a_small_one(tmp_path, monkeypatc
         model.encoder, model.heads, model.novelty, replace(model.facts, image_size=4096)
     )
     classifier.save(tmp_path / "large.pt", large)
-    begun = time.process_time()
+    started = time.process_time()
     assert classifier.load(tmp_path / "large.pt").facts.image_size == 4096
-    assert time.process_time() - begun < 3
+    assert time.process_time() - started < 3
 
 
 def test_parts_that_lie_on_top_of_each_other_are_refused(path, tmp_path):

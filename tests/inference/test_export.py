@@ -46,20 +46,20 @@ def test_exact_models_say_what_pytorch_says_of_any_number_of_frames(made, frames
     some = frames[:number]
     expected = load_model(made / "model.pt").predict_squares(some)
     pixels = np.ascontiguousarray(some.transpose(0, 2, 3, 1))
-    said = parity.run_onnx(made / "exported" / "model.onnx")(pixels)
+    outputs = parity.run_onnx(made / "exported" / "model.onnx")(pixels)
     program = torch.export.load(made / "exported" / "model.pt2")
     other = program.module()(torch.from_numpy(pixels))
     for position, task in enumerate(CLASSES):
-        np.testing.assert_allclose(said[f"{task}_probabilities"], expected.probabilities[task], atol=1e-4)
+        np.testing.assert_allclose(outputs[f"{task}_probabilities"], expected.probabilities[task], atol=1e-4)
         np.testing.assert_allclose(other[position].detach().numpy(), expected.probabilities[task], atol=1e-4)
-    np.testing.assert_allclose(said["novelty"], expected.novelty, rtol=1e-2)
+    np.testing.assert_allclose(outputs["novelty"], expected.novelty, rtol=1e-2)
 
 
 def test_eight_bits_nearly_agree(made, frames):
     expected = load_model(made / "model.pt").predict_squares(frames).probabilities["view"]
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
-    said = parity.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
-    assert np.abs(said - expected).mean() < 0.05 and not np.array_equal(said, expected)
+    outputs = parity.run_onnx(made / "exported" / "model.int8.onnx")(pixels)["view_probabilities"]
+    assert np.abs(outputs - expected).mean() < 0.05 and not np.array_equal(outputs, expected)
     small, exact = ((made / "exported" / name).stat().st_size for name in ("model.int8.onnx", "model.onnx"))
     assert small < exact / 3
 
@@ -84,10 +84,10 @@ def test_the_example_needs_nothing_of_ours_and_agrees(made):
     command = [sys.executable, str(script), str(made / "exported" / "model.onnx"), str(path)]
     text = subprocess.run(command, cwd=made, capture_output=True, text=True, check=True).stdout
     assert "simclr_rhd import" not in script.read_text() and "import torch" not in script.read_text()
-    told = {line.split()[1]: float(line.split()[-1]) for line in text.splitlines() if "view:" in line}
+    printed = {line.split()[1]: float(line.split()[-1]) for line in text.splitlines() if "view:" in line}
     expected = load_model(made / "model.pt").predict(path).probabilities["view"][0]
     np.testing.assert_allclose(
-        [told[name] for name in CLASSES["view"]], expected, atol=0.05
+        [printed[name] for name in CLASSES["view"]], expected, atol=0.05
     )  # Pillow resizes
 
 

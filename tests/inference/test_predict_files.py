@@ -74,9 +74,9 @@ def test_frames_videos_and_patients_of_a_folder(tmp_path, model, folder):
     assert len(written) == 5 and all(path.stat().st_mode & 0o077 == 0 for path in written)
     np.testing.assert_allclose(numbers(patient), mean, atol=1e-5)
 
-    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert told["classes"] == CLASSES and len(told["frames"]) == 6
-    assert told["frames"][0]["tasks"]["view"]["predicted"] == found[0]["predicted"]
+    written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert written["classes"] == CLASSES and len(written["frames"]) == 6
+    assert written["frames"][0]["tasks"]["view"]["predicted"] == found[0]["predicted"]
     assert not list(tmp_path.glob(".*part"))
 
 
@@ -151,9 +151,9 @@ def test_what_is_foreign_or_unsure_is_marked_on_the_terminal(tmp_path, model, fo
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     (tmp_path / "cat.png").write_bytes(encode_image(noise))
     assert predict(tmp_path, model, folder, tmp_path / "cat.png") == 0
-    told = capsys.readouterr().out
-    cat = next(line for line in told.splitlines() if " cat " in line)
-    assert " !" in cat and "(1 of 3 videos)" in told
+    printed = capsys.readouterr().out
+    cat = next(line for line in printed.splitlines() if " cat " in line)
+    assert " !" in cat and "(1 of 3 videos)" in printed
     assert [row["out_of_distribution"] for row in rows(tmp_path / "out.csv")] == ["False"] * 12 + ["True"] * 2
 
 
@@ -163,7 +163,7 @@ def test_a_model_of_synthetic_data_says_so(tmp_path, folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "nothing to classify"),
         (["x", "--out", "x.txt"], "wanted a file whose name ends in .csv"),
@@ -173,17 +173,17 @@ def test_a_model_of_synthetic_data_says_so(tmp_path, folder, capsys):
         (["gs://Bad_Name!/x"], "wanted gs://BUCKET"),
     ],
 )
-def test_mistakes_are_told_in_the_users_words(tmp_path, model, capsys, words, told):
+def test_mistakes_are_told_in_the_users_words(tmp_path, model, capsys, words, message):
     flags = [] if "--model" in words else ["--model", str(model)]
     out = [] if "--out" in words else ["--out", str(tmp_path / "out.csv")]
     assert main.main(["predict", *words, *flags, *out, "--cache-dir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert told in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
 
 
 def test_a_patients_table_of_other_files_is_refused(tmp_path, model, folder, capsys):
     table = tmp_path / "patients.csv"
-    for content, told in (
+    for content, message in (
         ("FILENAME,PATIENT\nother.png,Ann\n", "none of its rows names one of the 6 files"),
         ("FILENAME\nv1_frame0.png\n", "no column PATIENT"),
         ("FILENAME,PATIENT\nv1_frame0.png,Ann\nv1_frame0.png,Bob\n", "v1_frame0.png has several patients"),
@@ -191,7 +191,7 @@ def test_a_patients_table_of_other_files_is_refused(tmp_path, model, folder, cap
         table.write_text(content)
         assert predict(tmp_path, model, folder, flags=["--patients-csv", str(table)]) == 2
         error = capsys.readouterr().err
-        assert told in error and "Ann" not in error
+        assert message in error and "Ann" not in error
 
 
 def test_the_users_own_table_is_not_replaced(tmp_path, model, folder, capsys):
@@ -239,12 +239,12 @@ def test_prevalence_moves_the_probabilities_and_not_what_is_said(tmp_path, folde
 
 
 @pytest.mark.parametrize(
-    ("shares", "told"),
+    ("shares", "message"),
     [("nonsense", "wanted CLASS=SHARE"), ("A4C=much", "wanted CLASS=SHARE"), ("TEE=0.1", "no such class")],
 )
-def test_a_prevalence_that_does_not_fit_is_refused(tmp_path, model, folder, capsys, shares, told):
+def test_a_prevalence_that_does_not_fit_is_refused(tmp_path, model, folder, capsys, shares, message):
     assert predict(tmp_path, model, folder, flags=["--prevalence", shares]) == 2
-    assert told in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
+    assert message in capsys.readouterr().err and not (tmp_path / "out.csv").exists()
 
 
 def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(tmp_path, folder, capsys):
@@ -253,9 +253,9 @@ def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(t
     unproved = {"view": {"frame": why, "video": why}, "condition: MR": {"frame": "", "video": ""}}
     path = write_model(tmp_path / "model.pt", thresholds=never, unproved=unproved)
     assert predict(tmp_path, path, folder) == 0
-    told = capsys.readouterr().out
-    assert "with 90% confidence at most 10% of a patient's answers are wrong" in told
-    assert f"view: nothing is proved, so that all answers are marked: {why}" in told
+    printed = capsys.readouterr().out
+    assert "with 90% confidence at most 10% of a patient's answers are wrong" in printed
+    assert f"view: nothing is proved, so that all answers are marked: {why}" in printed
     marked = {(row["task"], row["abstained"]) for row in rows(tmp_path / "out.csv")}
     assert marked == {("view", "True"), ("condition", "False")}
 

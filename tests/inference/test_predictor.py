@@ -80,7 +80,7 @@ def test_nothing_asked_nothing_answered(model):
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (np.zeros((9, 9, 4), np.uint8), r"image 1: found an array \(9, 9, 4\) of uint8, wanted \(H, W\)"),
         (np.zeros((9, 9)), "of float64, wanted"),
@@ -88,8 +88,8 @@ def test_nothing_asked_nothing_answered(model):
         ("no/such.png", "no/such.png: No such file"),
     ],
 )
-def test_pictures_that_cannot_be_used_are_named(model, image, told):
-    with pytest.raises(UserError, match=told):
+def test_pictures_that_cannot_be_used_are_named(model, image, message):
+    with pytest.raises(UserError, match=message):
         model.predict([picture(), image])
 
 

@@ -40,7 +40,7 @@ def test_the_shares_that_are_not_given_keep_their_proportions():
 
 
 @pytest.mark.parametrize(
-    ("shares", "told"),
+    ("shares", "message"),
     [
         ({"PSAX": 0.1}, "--prevalence PSAX: the model has no such class; it has view:A4C, view:PLAX"),
         ({"view:MR": 0.1}, "no such class"),
@@ -52,6 +52,6 @@ def test_the_shares_that_are_not_given_keep_their_proportions():
         ({"A4C": 0.6, "view:A4C": 0.5}, "another share already"),
     ],
 )
-def test_shares_that_do_not_fit_are_refused(shares, told):
-    with pytest.raises(UserError, match=told):
+def test_shares_that_do_not_fit_are_refused(shares, message):
+    with pytest.raises(UserError, match=message):
         resolve_prevalence(TASKS, shares)

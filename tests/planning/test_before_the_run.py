@@ -50,9 +50,12 @@ def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, t
 
     monkeypatch.setattr(classifier, "save", damaged)
     assert run_small(arguments(cache, tmp_path, "--no-figures")) == 2
-    said = capfd.readouterr()
-    assert "the run would end with a model.pt that cannot be loaded" in said.err and "class names" in said.err
-    assert "epoch 1/1" not in said.out and not (tmp_path / "simclr_last.pt").exists()
+    printed = capfd.readouterr()
+    assert (
+        "the run would end with a model.pt that cannot be loaded" in printed.err
+        and "class names" in printed.err
+    )
+    assert "epoch 1/1" not in printed.out and not (tmp_path / "simclr_last.pt").exists()
 
 
 @pytest.mark.slow
@@ -70,7 +73,7 @@ def test_a_rehearsal_changes_nothing_of_the_run(cache, tmp_path):
 def test_an_estimate_says_memory_time_and_disk_and_leaves_nothing(cache, tmp_path, capfd):
     argv = ["estimate", *arguments(cache, tmp_path / "models", "--no-figures", "--batch-size", "auto")]
     assert main.main(argv) == 0
-    said = capfd.readouterr().out
+    printed = capfd.readouterr().out
     for part in (
         "11.5 million parameters",
         "by batch size: 16:",
@@ -78,16 +81,16 @@ def test_an_estimate_says_memory_time_and_disk_and_leaves_nothing(cache, tmp_pat
         "if it stops as early",
         "disk:",
     ):
-        assert part in said
-    assert "--batch-size auto: 16" in said, "200 frames: an epoch of 12 batches"
+        assert part in printed
+    assert "--batch-size auto: 16" in printed, "200 frames: an epoch of 12 batches"
     assert not (tmp_path / "models").exists()
 
 
 def test_an_estimate_of_data_that_were_never_decoded_takes_a_sample(twelve, tmp_path, capfd):
     argv = ["estimate", *SMALL[2:], "--data", str(twelve), "--cache-dir", str(tmp_path / "cache")]
     assert run_small([*argv, "--no-figures"]) == 0
-    said = capfd.readouterr().out
-    assert "data, from a sample: 240 files" in said and "108 labelled" in said
+    printed = capfd.readouterr().out
+    assert "data, from a sample: 240 files" in printed and "108 labelled" in printed
     assert {path.name for path in (tmp_path / "cache").rglob("*")} <= {"salt"}, "nothing was decoded to stay"
 
 
@@ -110,8 +113,8 @@ def test_a_missing_tensorboard_is_named_at_once(cache, tmp_path, monkeypatch, ca
 
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main.main(arguments(cache, tmp_path, "--tensorboard")) == 2
-    said = capfd.readouterr()
-    assert "pip install tensorboard" in said.err and "epoch 1/1" not in said.out
+    printed = capfd.readouterr()
+    assert "pip install tensorboard" in printed.err and "epoch 1/1" not in printed.out
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +158,7 @@ def test_a_rehearsal_does_with_few_frames(twelve, tmp_path, unlabelled, capfd):
     status = run_small(
         [*argv, "--save-dir", str(tmp_path / "run"), "--no-figures", "--monitor", "training-loss"]
     )
-    said = capfd.readouterr()
-    assert status in (0, 2) and "internal error" not in said.err, said.err
+    printed = capfd.readouterr()
+    assert status in (0, 2) and "internal error" not in printed.err, printed.err
     if status == 2:
-        assert "unlabelled frames are left for pretraining" in said.err
+        assert "unlabelled frames are left for pretraining" in printed.err

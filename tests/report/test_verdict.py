@@ -4,12 +4,12 @@ from results import metrics, results, task_result
 from simclr_rhd.report.verdict import verdict
 
 
-def said(**tasks):
+def verdict_of(**tasks):
     return verdict(results(metrics(**tasks)))
 
 
 def test_what_beats_everything_is_good():
-    found = said(view=task_result(0.9, 0.7, low=0.8), severity=task_result(0.8, 0.6, low=0.7))
+    found = verdict_of(view=task_result(0.9, 0.7, low=0.8), severity=task_result(0.8, 0.6, low=0.7))
     assert found["finding"] == (
         "On patients that the model has never seen, view (balanced accuracy per video 0.90 [0.80, 1.00]) and "
         "severity (balanced accuracy per video 0.80 [0.70, 1.00]) are above everything that must be beaten, "
@@ -30,7 +30,7 @@ def test_what_beats_everything_is_good():
     ],
 )
 def test_what_does_not_beat_everything_is_not_called_good(ours, pixels, low, cannot):
-    found = said(view=task_result(ours, pixels, low=low))
+    found = verdict_of(view=task_result(ours, pixels, low=low))
     assert "nothing is shown to be better" in found["finding"] and "guessing has 0.50" in found["finding"]
     assert f"{ours:.2f}" in found["finding"] and f"{pixels:.2f} of raw pixels" in found["finding"]
     assert cannot in found["limits"]
@@ -39,11 +39,11 @@ def test_what_does_not_beat_everything_is_not_called_good(ours, pixels, low, can
 def test_too_few_groups_show_nothing():
     of_view = task_result(0.9, 0.7, low=0.8)
     of_view["test"]["video"]["groups"] = 4
-    assert said(view=of_view)["finding"].count("nothing is shown") == 1
+    assert verdict_of(view=of_view)["finding"].count("nothing is shown") == 1
 
 
 def test_without_an_interval_nothing_is_shown():
-    assert said(view=task_result(0.9, 0.7))["finding"].count("nothing is shown") == 1
+    assert verdict_of(view=task_result(0.9, 0.7))["finding"].count("nothing is shown") == 1
 
 
 def test_a_leak_spoils_everything():
@@ -57,7 +57,7 @@ def test_a_leak_spoils_everything():
 
 def test_classes_of_too_few_groups_are_named_and_asked_for():
     names = [f"class {number}" for number in range(9)]
-    found = said(condition=task_result(0.9, 0.7, low=0.8, classes=names, not_evaluable=names[2:]))
+    found = verdict_of(condition=task_result(0.9, 0.7, low=0.8, classes=names, not_evaluable=names[2:]))
     for sentence in (found["limits"], found["next_steps"]):
         assert "class 2, class 3, class 4, class 5 and 3 other classes" in sentence
     assert found["next_steps"].startswith("Label frames of at least 10 patients with class 2")
@@ -90,7 +90,7 @@ def test_synthetic_data_say_nothing_about_patients():
 
 def test_nothing_tested_nothing_good():
     skipped = {"classes": ["a"], "not_evaluable": [], "skipped": "one class in training"}
-    found = said(view=skipped, severity=task_result(None, None))
+    found = verdict_of(view=skipped, severity=task_result(None, None))
     assert found["finding"] == "No task could be tested, so there is nothing to call good."
     assert "anything about view (one class in training)" in found["limits"]
 
@@ -101,7 +101,7 @@ def test_each_is_one_sentence():
         "view": task_result(0.9, 0.85, low=0.8),
         "condition": task_result(0.4, 0.7, classes=names, not_evaluable=names[2:]),
     }
-    for sentence in said(**tasks).values():
+    for sentence in verdict_of(**tasks).values():
         assert sentence.endswith(".") and sentence[0].isupper() and ". " not in sentence
 
 
@@ -110,14 +110,14 @@ def test_what_a_simpler_method_does_better_is_said_so():
     of_view["margins"]["pixels"] = dict.fromkeys(
         ("frame", "video"), {"balanced_accuracy": -0.2, "ci95": [-0.3, -0.1]}
     )
-    found = said(view=of_view, severity=task_result(0.9, 0.7, low=0.8))
+    found = verdict_of(view=of_view, severity=task_result(0.9, 0.7, low=0.8))
     assert found["limits"].startswith("At view a simpler method is better, by more than chance; beyond that")
 
 
 def test_a_difference_that_is_zero_but_for_rounding_is_no_advantage():
     of_view = task_result(0.7, 0.7, low=0.6)
     of_view["margins"]["pixels"]["video"] = {"balanced_accuracy": 1e-16, "ci95": [-0.1, 0.1]}
-    assert "whether training helps to tell view" in said(view=of_view)["limits"]
+    assert "whether training helps to tell view" in verdict_of(view=of_view)["limits"]
 
 
 def test_all_that_stands_beside_the_score_must_be_beaten():
@@ -126,7 +126,7 @@ def test_all_that_stands_beside_the_score_must_be_beaten():
         ("frame", "video"), {"balanced_accuracy": -0.05, "ci95": [-0.1, 0.02]}
     )
     of_view["baselines"]["imagenet encoder"] = of_view["baselines"]["pixels"]
-    found = said(view=of_view)
+    found = verdict_of(view=of_view)
     assert "nothing is shown" in found["finding"] and "of an encoder trained on ImageNet" in found["finding"]
 
 

@@ -233,12 +233,12 @@ def test_killed_on_machines_that_lose_their_disks_a_run_ends_with_the_same_weigh
         )
 
     whole = start(tmp_path / "whole", tmp_path / "cache")
-    begun = seconds = 0.0
+    started = seconds = 0.0
     for line in whole.stdout:
         if "adamw in " in line:
-            begun = time.perf_counter()
+            started = time.perf_counter()
         if "pretraining: all epochs" in line:
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - started
     assert whole.wait(120) == 0
     wanted = torch.load(tmp_path / "whole" / "model.pt", weights_only=True)
     rng, killed, resumed = random.Random(2), 0, 0

@@ -157,11 +157,11 @@ def wander(model, g):
 def averaged(model, decay, steps):
     """The average of a random walk, where it began and its steps."""
     average, seen = EMA(model, decay), []
-    begun, g = copy.deepcopy(model.state_dict()), torch.Generator().manual_seed(1)
+    initial, g = copy.deepcopy(model.state_dict()), torch.Generator().manual_seed(1)
     for _ in range(steps):
         seen.append(wander(model, g))
         average.update(model)
-    return average, begun, seen
+    return average, initial, seen
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])

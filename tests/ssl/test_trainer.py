@@ -351,9 +351,9 @@ def test_a_run_that_is_resumed_knows_its_stage(frames, tmp_path):
 
 
 def test_epochs_take_the_time_that_passes(frames, tmp_path):
-    begun = time.perf_counter()
+    started = time.perf_counter()
     history = go(start(frames), tmp_path)
-    assert 0 < sum(row["seconds"] for row in history) <= time.perf_counter() - begun + 0.03
+    assert 0 < sum(row["seconds"] for row in history) <= time.perf_counter() - started + 0.03
 
 
 def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
@@ -363,7 +363,7 @@ def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"model": {}}, "Missing key"),
         ({"average": {"steps": 3}}, "'model'"),
@@ -377,12 +377,12 @@ def test_a_state_of_another_version_is_refused_in_words(frames, tmp_path):
         (None, "'model'"),
     ],
 )
-def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, told):
+def test_a_foreign_state_is_refused_in_one_sentence(frames, tmp_path, change, message):
     run = start(frames)
     state = run.state()
     head = {name: state[name] for name in ("format", "version")}
     with pytest.raises(
-        UserError, match=rf"{LAST_CHECKPOINT} does not hold what this run has saved \(.*{told}"
+        UserError, match=rf"{LAST_CHECKPOINT} does not hold what this run has saved \(.*{message}"
     ) as refused:
         resume(run, head if change is None else state | change)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 500
@@ -494,7 +494,7 @@ def test_the_first_loss_of_fixed_frames_and_weights_is_the_one_it_always_was(fra
 
 def test_a_state_without_a_scaler_goes_on_where_there_is_one(frames):
     """Begun in bfloat16, gone on with on a GPU that has none."""
-    begun, run = start(frames), start(frames)
+    started, run = start(frames), start(frames)
     run.step.scaler = torch.amp.GradScaler("cpu", enabled=True)
-    run.load_state(begun.state())
+    run.load_state(started.state())
     assert run.step.scaler.get_scale() > 1

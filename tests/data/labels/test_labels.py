@@ -710,8 +710,8 @@ def test_american_times_settle_a_conflict_where_another_row_says_the_order(caplo
     assert labels.conflicts[0].used == "Parasternal Long Axis (PLAX)" and not caplog.messages
     _, labels = read(US.format(2, "9/2/2021 7:07"), **how)
     assert labels.conflicts[0].used == ""
-    (said,) = caplog.messages
-    assert "2 of the 2 times" in said and "the first: '3/4/2021 7:07' (day or month first?)" in said
+    (message,) = caplog.messages
+    assert "2 of the 2 times" in message and "the first: '3/4/2021 7:07' (day or month first?)" in message
 
 
 def test_none_beside_other_grades_is_a_degree_and_elsewhere_not_annotated_with_a_notice(caplog):
@@ -817,13 +817,13 @@ def test_one_identifier_for_most_dicom_files_is_warned_of(caplog, of_one, of_oth
     known = LabelledFiles(files, files, (L, U), hashed)
     labels = read_labels(f"{HEADER}\n00.dcm,PLAX,,\n".encode(), "t", known)
     assert labels.patients == [f"dicom-{patient}" for patient in hashed.values()]
-    assert [words in said for said in caplog.messages] == [True] * bool(words)
+    assert [words in message for message in caplog.messages] == [True] * bool(words)
     assert "0123" not in caplog.text
     caplog.clear()
     rows = "".join(f"{n:02d}.dcm,PLAX,,,P{n % 4}\n" for n in range(of_one))
     labels = read_labels(f"{HEADER},PATIENT\n{rows}".encode(), "t", known)
     assert labels.patients[:of_one] == [f"P{n % 4}" for n in range(of_one)], "the table wins"
-    assert not any("one and the same" in said for said in caplog.messages)
+    assert not any("one and the same" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("title", ["PATIENT ID", "Patient_ID", "patient-id", "PatientID", " patient  id "])

@@ -52,8 +52,8 @@ def test_links_inside_are_left_out_and_counted(root, tmp_path, caplog):
     (tmp_path / "elsewhere" / "far_frame1.png").touch()
     (root / "lab" / "linked folder").symlink_to(tmp_path / "elsewhere")
     assert len(opened(root, tmp_path).files("lab", flag="--labelled-prefix")) == 2
-    (said,) = caplog.messages
-    assert "2 links" in said and "link_frame1.png" in said and "--labelled-prefix" in said
+    (message,) = caplog.messages
+    assert "2 links" in message and "link_frame1.png" in message and "--labelled-prefix" in message
 
 
 def test_a_link_that_the_user_names_is_followed(root, tmp_path, caplog):

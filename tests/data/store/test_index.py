@@ -139,11 +139,11 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     if parts["names"]:
         (tmp_path / index.NAMES_FILE).write_bytes(parts["names"])
         np.save(tmp_path / index.OFFSETS_FILE, np.arange(2, 12, 3, dtype="<i8"))
-    told = json.loads((tmp_path / index.INDEX_FILE).read_text())
-    told.pop("checksum")
-    told["sums"] = {name: index.crc32c(tmp_path / name) for name in told["sums"]}
-    checksum = index._checksum(told)
-    (tmp_path / index.INDEX_FILE).write_text(json.dumps(told | {"checksum": checksum}))
+    record = json.loads((tmp_path / index.INDEX_FILE).read_text())
+    record.pop("checksum")
+    record["sums"] = {name: index.crc32c(tmp_path / name) for name in record["sums"]}
+    checksum = index._checksum(record)
+    (tmp_path / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": checksum}))
     with pytest.raises(ValueError):
         index.read_index(tmp_path)
 
@@ -165,10 +165,10 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     ],
 )
 def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, value):
-    told = json.loads((folder / index.INDEX_FILE).read_text())
-    told.pop("checksum")
-    told[name] = value
-    (folder / index.INDEX_FILE).write_text(json.dumps(told | {"checksum": index._checksum(told)}))
+    record = json.loads((folder / index.INDEX_FILE).read_text())
+    record.pop("checksum")
+    record[name] = value
+    (folder / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": index._checksum(record)}))
     with pytest.raises(ValueError):
         index.read_index(folder)
 

@@ -62,9 +62,9 @@ def test_what_was_taken_and_what_was_left(data, tmp_path, capfd):
     assert counts["conflicts"] == {"found": 1, "settled": 0} and counts["patients"] == 1
     (kappa,) = counts["agreement"]
     assert kappa["users"] == ["ann", "bob"] and kappa["files"] == 2 and kappa["kappa"] == 0.0
-    said = capfd.readouterr().out
+    printed = capfd.readouterr().out
     for words in ("23 listed", "not an image: 1", "1 near-black", "Cohen's kappa 0.00", "1 times rows"):
-        assert words in said
+        assert words in printed
 
 
 def test_frames_of_a_file_have_its_label_and_a_patient_one_side(data, tmp_path):
@@ -89,11 +89,11 @@ def test_flags_of_clips_and_of_conflicts(data, tmp_path):
 def test_no_name_of_a_patient_comes_out(data, tmp_path, capfd, caplog):
     with caplog.at_level(logging.DEBUG):
         run(data, tmp_path)
-    said = "".join(capfd.readouterr()) + caplog.text
+    printed = "".join(capfd.readouterr()) + caplog.text
     written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file())
     index = b"".join(path.read_bytes() for path in (tmp_path / "cache").rglob("index.json"))
     for secret in ("secretname", PATIENT_ID.lower()):
-        assert secret not in said.lower()
+        assert secret not in printed.lower()
         assert secret.encode() not in written.lower() and secret.encode() not in index.lower()
 
 
@@ -110,6 +110,8 @@ def test_unlabelled_clips_of_tested_patients_are_not_pretrained_on(data, tmp_pat
     assert all(split[f"w{n}.avi#0000"]["patient"] == f"P{n}" for n in range(8))
     others = 4 * len(tested) + (split["e.dcm"]["part"] == "held-out")  # its patient is that of d.dcm
     assert counts["kept_out"]["of_other_videos"] == others
-    said = capfd.readouterr().out
-    assert f"{others} of them of videos without any label" in said
-    assert f"NOTICE {counts['kept_out']['no_patient']} unlabelled frames to pretrain on have no known" in said
+    printed = capfd.readouterr().out
+    assert f"{others} of them of videos without any label" in printed
+    assert (
+        f"NOTICE {counts['kept_out']['no_patient']} unlabelled frames to pretrain on have no known" in printed
+    )

@@ -29,14 +29,14 @@ def sample(seed, n=60, groups=9):
 
 def by_scikit_learn(true, probabilities):
     """{average: value} and {(class, figure): value}; a class that is not there has none."""
-    said, labels = probabilities.argmax(axis=1), np.unique(true).tolist()
+    predicted, labels = probabilities.argmax(axis=1), np.unique(true).tolist()
     scale = np.isin(true, ORDERED)
     farthest = {2: 3, 0: 2, 3: 2}  # of the degrees 2 < 0 < 3; the lower where two are as far
-    degree = [b if b in ORDERED else farthest.get(a, b) for a, b in zip(true, said, strict=True)]
+    degree = [b if b in ORDERED else farthest.get(a, b) for a, b in zip(true, predicted, strict=True)]
     averages = {
-        "accuracy": sk.accuracy_score(true, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(true, said),
-        "kappa": sk.cohen_kappa_score(true, said),
+        "accuracy": sk.accuracy_score(true, predicted),
+        "balanced_accuracy": sk.balanced_accuracy_score(true, predicted),
+        "kappa": sk.cohen_kappa_score(true, predicted),
         "quadratic_kappa": sk.cohen_kappa_score(
             true[scale], np.array(degree)[scale], labels=ORDERED, weights="quadratic"
         ),
@@ -47,22 +47,22 @@ def by_scikit_learn(true, probabilities):
     figures = {}
     for how in ("macro", "weighted"):
         options = {"labels": labels, "average": how, "zero_division": 0}
-        averages[f"precision_{how}"] = sk.precision_score(true, said, **options)
-        averages[f"recall_{how}"] = sk.recall_score(true, said, **options)
-        averages[f"f1_{how}"] = sk.f1_score(true, said, **options)
+        averages[f"precision_{how}"] = sk.precision_score(true, predicted, **options)
+        averages[f"recall_{how}"] = sk.recall_score(true, predicted, **options)
+        averages[f"f1_{how}"] = sk.f1_score(true, predicted, **options)
         averages[f"auroc_{how}"] = sk.roc_auc_score(one_hot, probabilities[:, labels], average=how)
         areas = sk.average_precision_score(one_hot, probabilities[:, labels], average=how)
         averages[f"average_precision_{how}"] = areas
-        specificity = [sk.recall_score(true != k, said != k) for k in labels]
+        specificity = [sk.recall_score(true != k, predicted != k) for k in labels]
         weights = one_hot.sum(axis=0) if how == "weighted" else None
         averages[f"specificity_{how}"] = np.average(specificity, weights=weights)
     for k in labels:
         figures |= {
-            (k, "accuracy"): sk.accuracy_score(true == k, said == k),
-            (k, "precision"): sk.precision_score(true == k, said == k, zero_division=np.nan),
-            (k, "recall"): sk.recall_score(true == k, said == k),
-            (k, "f1"): sk.f1_score(true == k, said == k),
-            (k, "specificity"): sk.recall_score(true != k, said != k),
+            (k, "accuracy"): sk.accuracy_score(true == k, predicted == k),
+            (k, "precision"): sk.precision_score(true == k, predicted == k, zero_division=np.nan),
+            (k, "recall"): sk.recall_score(true == k, predicted == k),
+            (k, "f1"): sk.f1_score(true == k, predicted == k),
+            (k, "specificity"): sk.recall_score(true != k, predicted != k),
             (k, "auroc"): sk.roc_auc_score(true == k, probabilities[:, k]),
             (k, "average_precision"): sk.average_precision_score(true == k, probabilities[:, k]),
         }
@@ -110,8 +110,8 @@ def test_a_figure_rests_on_the_groups_without_which_it_would_be_another():
     """Class 0 in groups 0 to 3, class 1 in groups 3 and 4; class 1 is said in group 0 only."""
     group = np.array([0, 1, 2, 3, 3, 4, 0])
     true = np.array([0, 0, 0, 0, 1, 1, 0])
-    said = np.array([1, 0, 0, 0, 0, 0, 0])
-    figures, averages = effective_groups(group_confusions(true, said, group, 5, 2), [0, 1])
+    predicted = np.array([1, 0, 0, 0, 0, 0, 0])
+    figures, averages = effective_groups(group_confusions(true, predicted, group, 5, 2), [0, 1])
     assert {name: values.tolist() for name, values in figures.items()} == {
         "accuracy": [5, 5],
         "precision": [5, 1],

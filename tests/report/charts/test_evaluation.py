@@ -126,9 +126,9 @@ def test_forest_says_what_cannot_be_computed(tmp_path, monkeypatch):
     rows = [("SimCLR", 0.7, 0.6, 0.8), ("random encoder", None, None, None), ("pixels", 0.5, None, 0.6)]
     draw_forest(tmp_path / "f.png", rows)
     (axes,) = figures[0].axes
-    (said,) = axes.child_axes
+    (label_axes,) = axes.child_axes
     assert labels_of(axes.yaxis) == ["SimCLR", "random encoder", "pixels"]
-    assert labels_of(said.yaxis) == ["0.70 (0.60 to 0.80)", "cannot be computed", "0.50"]
+    assert labels_of(label_axes.yaxis) == ["0.70 (0.60 to 0.80)", "cannot be computed", "0.50"]
     chance, *marks = axes.lines
     assert chance.get_xdata() == [0.25, 0.25] and cells_of(axes) == ["chance 0.25"]
     assert [(*mark.get_xdata(), *mark.get_ydata()) for mark in marks] == [(0.7, 0), (0.5, 2)]
@@ -147,5 +147,5 @@ def test_forest_of_few_and_many_long_names(n, value, tmp_path, monkeypatch):
     boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
     assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
     marks = [line.get_window_extent() for line in axes.lines[1:]]
-    said = [label.get_window_extent() for label in axes.child_axes[0].get_yticklabels()]
-    assert all(text.x0 - mark.x1 > 5 for mark, text in zip(marks, said, strict=True)), "pixels between"
+    boxes = [label.get_window_extent() for label in axes.child_axes[0].get_yticklabels()]
+    assert all(text.x0 - mark.x1 > 5 for mark, text in zip(marks, boxes, strict=True)), "pixels between"

@@ -324,10 +324,10 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
         save(tmp_path / "d", cohort(first=3)),
     ]
     runs, found = compared(save(tmp_path / "a", of, A_WRONG), *others)
-    said = sentences.verdict(runs, found)
-    assert said["shown"].startswith("Against a, b is better at view (+0.42 [")
-    assert said["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
-    assert said["incomparable"] == (
+    sentence_of = sentences.verdict(runs, found)
+    assert sentence_of["shown"].startswith("Against a, b is better at view (+0.42 [")
+    assert sentence_of["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
+    assert sentence_of["incomparable"] == (
         "Cannot be compared with a: d at view (tested on other patients: 9 of 15 in common)."
     )
 
@@ -370,8 +370,8 @@ def test_hostile_names_are_text(tmp_path):
 def test_no_patient_frame_or_video_is_named(tmp_path, capsys):
     first, other = save(tmp_path / "a", cohort(), [0]), save(tmp_path / "b", cohort(first=3))
     assert main.main(["compare", str(first), str(other), "--out", str(tmp_path / "page.html")]) == 0
-    told = capsys.readouterr()
-    for text in ((tmp_path / "page.html").read_text(), told.out, told.err):
+    printed = capsys.readouterr()
+    for text in ((tmp_path / "page.html").read_text(), printed.out, printed.err):
         assert "secret" not in text
 
 
@@ -418,7 +418,7 @@ def test_the_command_line_of_compare():
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "two or more finished runs, got 0"),
         (["a"], "two or more finished runs, got 1"),
@@ -435,14 +435,14 @@ def test_the_command_line_of_compare():
         (["a", "b", "--out", "a/report.html"], "is the report of a run"),
     ],
 )
-def test_words_that_cannot_be_are_refused(tmp_path, saved, monkeypatch, capsys, words, told):
+def test_words_that_cannot_be_are_refused(tmp_path, saved, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(saved, "a"), shutil.copytree(saved, "b")
     Path("link").symlink_to("a")
     Path("empty").mkdir(), Path("folder.html").mkdir()
     assert main.main(["compare", *words]) == 2
     err = capsys.readouterr().err
-    assert told in err and "Traceback" not in err
+    assert message in err and "Traceback" not in err
     assert not list(tmp_path.rglob("*.html*/*")) and not Path("comparison.html").exists()
 
 
@@ -562,11 +562,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_files_that_are_not_a_runs_are_refused_in_words(tmp_path, saved, capsys, name):
-    change, told = BAD[name]
+    change, message = BAD[name]
     shutil.copytree(saved, tmp_path / "a"), shutil.copytree(saved, tmp_path / "b")
     change(tmp_path / "b")
     out = tmp_path / "page.html"
     assert main.main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(out)]) == 2
     err = capsys.readouterr().err
-    assert told in err and str(tmp_path / "b") in err and "Traceback" not in err
+    assert message in err and str(tmp_path / "b") in err and "Traceback" not in err
     assert len(err.splitlines()) == 1 and not out.exists()
