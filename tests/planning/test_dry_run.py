@@ -1,19 +1,16 @@
-"""What is done before the long part: the rehearsal, the estimate, and what they save the user from."""
+"""The dress rehearsal, in runs of a small network."""
 
 import json
 import shutil
 from dataclasses import replace
 
 import pytest
-from small_simclr import small_networks
+from small_run import SMALL, arguments, run_small
 
 import main
 from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.inference import classifier
-from simclr_rhd.planning import profiler
 from simclr_rhd.report.charts import pretraining as plots_pretraining
-
-SMALL = "--demo-patients 24 --image-size 32 --epochs 1 --linear-epochs 2 --batch-size 32".split()
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +24,6 @@ def twelve(tmp_path_factory):
     folder = tmp_path_factory.mktemp("twelve")
     demo.write_demo(folder, patients=12)
     return folder
-
-
-def arguments(cache, save_dir, *more):
-    return [*SMALL, "--cache-dir", str(cache), "--save-dir", str(save_dir), *more]
-
-
-def run_small(argv):
-    """Run with a small network, whose steps are measured in this process."""
-    with small_networks(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(profiler, "profile_step", profiler._profile)
-        return main.main([*argv, "--precision", "float32"])
 
 
 def test_a_model_that_cannot_be_loaded_stops_the_run_before_pretraining(cache, tmp_path, monkeypatch, capfd):
@@ -68,53 +54,6 @@ def test_a_rehearsal_changes_nothing_of_the_run(cache, tmp_path):
     assert found[0] == found[1]
     run = json.loads((tmp_path / "with" / "run.json").read_text())
     assert run["estimate"]["peak_bytes"] > 5e8 and run["settled"]["batch_size"] == 32
-
-
-def test_an_estimate_says_memory_time_and_disk_and_leaves_nothing(cache, tmp_path, capfd):
-    argv = ["estimate", *arguments(cache, tmp_path / "models", "--no-figures", "--batch-size", "auto")]
-    assert main.main(argv) == 0
-    printed = capfd.readouterr().out
-    for part in (
-        "11.5 million parameters",
-        "by batch size: 16:",
-        "an epoch",
-        "if it stops as early",
-        "disk:",
-    ):
-        assert part in printed
-    assert "--batch-size auto: 16" in printed, "200 frames: an epoch of 12 batches"
-    assert not (tmp_path / "models").exists()
-
-
-def test_an_estimate_of_data_that_were_never_decoded_takes_a_sample(twelve, tmp_path, capfd):
-    argv = ["estimate", *SMALL[2:], "--data", str(twelve), "--cache-dir", str(tmp_path / "cache")]
-    assert run_small([*argv, "--no-figures"]) == 0
-    printed = capfd.readouterr().out
-    assert "data, from a sample: 240 files" in printed and "108 labelled" in printed
-    assert {path.name for path in (tmp_path / "cache").rglob("*")} <= {"salt"}, "nothing was decoded to stay"
-
-
-def test_tensorboard_curves_can_be_read(cache, tmp_path):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    more = ["--no-figures", "--no-rehearsal", "--tensorboard"]
-    assert run_small(arguments(cache, tmp_path, *more)) == 0
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    history = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
-    for name in ("loss", "val_loss", "alignment", "uniformity", "rank"):
-        (point,) = events.Scalars(f"simclr/{name}")
-        assert point.step == 1 and point.value == pytest.approx(history[0][name], rel=1e-6)
-
-
-def test_a_missing_tensorboard_is_named_at_once(cache, tmp_path, monkeypatch, capfd):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    assert main.main(arguments(cache, tmp_path, "--tensorboard")) == 2
-    printed = capfd.readouterr()
-    assert "pip install tensorboard" in printed.err and "epoch 1/1" not in printed.out
 
 
 @pytest.fixture(scope="module")
