@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.core.device import make_deterministic  # noqa: E402
 from simclr_rhd.data.config import DataConfig  # noqa: E402
 from simclr_rhd.data.labelled_set import build_labelled_set  # noqa: E402
-from simclr_rhd.data.load import open_data, read_dataset  # noqa: E402
+from simclr_rhd.data.load import read_dataset  # noqa: E402
+from simclr_rhd.data.sources.open import open_data  # noqa: E402
 from simclr_rhd.evaluation.targets import evaluate  # noqa: E402
 from simclr_rhd.heads.config import FinetuneConfig  # noqa: E402
 from simclr_rhd.heads.cross_validation import OURS, UNCALIBRATED, head_targets  # noqa: E402

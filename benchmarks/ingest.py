@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.sources.base import FileEntry
+from simclr_rhd.data.sources.base import BucketAccess, FileEntry
 from simclr_rhd.data.sources.folder import Folder
-from simclr_rhd.data.sources.open import open_source
+from simclr_rhd.data.sources.gcs import Bucket
 from simclr_rhd.data.store.store import open_store
 
 ROUND_TRIP_S = 0.040  # seconds
@@ -61,7 +61,7 @@ def time_fetching(objects, runs, folder):
     ratios = []
     for run in range(runs):
         cache = folder / f"cache{run}"
-        bucket = open_source("gs://bench", cache_dir=cache, demo_patients=12)
+        bucket = Bucket("gs://bench", BucketAccess(cache))
         entries = bucket.files("lab", flag="--labelled-prefix")
         ours = objects / timed(lambda bucket=bucket, entries=entries: bucket.fetch(entries))
         theirs = SEQUENTIAL / timed(

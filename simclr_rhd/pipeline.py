@@ -14,7 +14,8 @@ from simclr_rhd.core.file_names import FINETUNED_MODEL, HISTORY, MODEL, PROTECTE
 from simclr_rhd.core.files import cache_folder, write_lines
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import Probabilities, build_labelled_set
-from simclr_rhd.data.load import open_data, read_dataset
+from simclr_rhd.data.load import read_dataset
+from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.data.summary.sentences import describe
 from simclr_rhd.evaluation.results import RunResults

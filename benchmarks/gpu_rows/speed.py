@@ -18,6 +18,7 @@ from gpu_rows.bench import FAILED, RAN, Bench, Outcome, bare_step
 from simclr_rhd import load_model
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.losses import HeadTargets
@@ -360,7 +361,7 @@ def inference(bench: Bench) -> Outcome:
     )
 
     def write() -> None:
-        inputs = find_inputs([str(files[0].parent)], cache_dir=bench.folder, offline=True)
+        inputs = find_inputs([str(files[0].parent)], BucketAccess(bench.folder, offline=True))
         reader = FrameReader(inputs, {}, DecodeOptions(side))
         PredictionRun(model, reader).write(bench.folder / "answers.csv")
 

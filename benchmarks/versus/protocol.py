@@ -22,7 +22,8 @@ from torch import nn
 
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.load import open_data, read_dataset
+from simclr_rhd.data.load import read_dataset
+from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.baselines import N_COMPONENTS
 from simclr_rhd.ssl.encoder.features import extract

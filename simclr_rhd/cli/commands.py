@@ -49,7 +49,7 @@ def predict(config: PredictArgs) -> None:
     """Classify files: tables beside `--out`, and a summary on the terminal."""
     from simclr_rhd import load_model
     from simclr_rhd.core.device import make_deterministic
-    from simclr_rhd.core.files import cache_folder, ensure_writable_dir
+    from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.data.decoding.decode import DecodeOptions
     from simclr_rhd.data.store.salt import load_salt
     from simclr_rhd.inference.frame_reader import FrameReader
@@ -59,18 +59,13 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd.report.wording import SYNTHETIC_WARNING
 
     make_deterministic()
-    out, cache_dir = Path(config.out), cache_folder(config.cache_dir)
+    out, access = Path(config.out), config.bucket_access()
     ensure_writable_dir(out.parent, flag="--out")
     model = load_model(config.model, device=config.device)
-    inputs = find_inputs(
-        config.paths,
-        cache_dir=cache_dir,
-        offline=config.offline,
-        billing_project=config.billing_project,
-    )
+    inputs = find_inputs(config.paths, access)
     patients = read_patients(config.patients_csv, inputs)
     options = DecodeOptions(
-        model.facts.stored_side, config.frames_per_clip, config.max_pixels, load_salt(cache_dir)
+        model.facts.stored_side, config.frames_per_clip, config.max_pixels, load_salt(access.cache_dir)
     )
     prediction = PredictionRun(model, FrameReader(inputs, patients, options), class_shares(config.prevalence))
     prediction.write(out, protected=config.patients_csv)
@@ -83,7 +78,7 @@ def predict(config: PredictArgs) -> None:
 def export(config: ExportArgs) -> None:
     """Write a model for other runtimes, each checked on real frames."""
     from simclr_rhd.core.device import make_deterministic
-    from simclr_rhd.core.files import cache_folder, ensure_writable_dir
+    from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.inference import classifier
     from simclr_rhd.inference import export as exporting
     from simclr_rhd.inference.frame_reader import sample_frames
@@ -92,17 +87,12 @@ def export(config: ExportArgs) -> None:
     make_deterministic()
     exporting.require_onnx_packages()
     model, path = classifier.load(config.model), Path(config.model)
-    folder, cache_dir = Path(config.out or path.parent / "exported"), cache_folder(config.cache_dir)
+    folder, access = Path(config.out or path.parent / "exported"), config.bucket_access()
     ensure_writable_dir(folder, flag="--out")
     if config.frames:
-        inputs = find_inputs(
-            config.frames,
-            cache_dir=cache_dir,
-            offline=config.offline,
-            billing_project=config.billing_project,
-        )
+        inputs = find_inputs(config.frames, access)
     else:
-        inputs = [labelled_of_run(path.parent, cache_dir, config.billing_project)]
+        inputs = [labelled_of_run(path.parent, config)]
     frames = sample_frames(inputs, side=model.facts.stored_side, max_pixels=config.max_pixels)
     logger.info("export: %d frames to fit the 8-bit weights on and to check with", len(frames))
     for check in exporting.export_classifier(model, frames, folder):

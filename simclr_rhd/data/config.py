@@ -13,7 +13,9 @@ from simclr_rhd.core.config import (
     at_least,
     flag,
 )
+from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
 
 
@@ -44,6 +46,14 @@ class InputConfig:
         check=at_least(1),
         metavar="N",
     )
+
+    def bucket_access(self) -> BucketAccess:
+        """The access to buckets, with a cache folder that can be written to.
+
+        Raises:
+            UserError: it cannot.
+        """
+        return BucketAccess(cache_folder(self.cache_dir), self.offline, self.billing_project)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
-from simclr_rhd.data.sources.open import open_source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
 from simclr_rhd.data.store.store import check_rejected, open_store, store_path
@@ -33,21 +32,6 @@ class FileListing(NamedTuple):
     unlabelled: list[FileEntry]
     table: FileEntry
     frames: list[FileEntry]
-
-
-def open_data(config: DataConfig) -> Source:
-    """Open the place of the files: built in, a folder or a bucket.
-
-    Raises:
-        UserError: there is no such place.
-    """
-    return open_source(
-        config.data,
-        cache_dir=cache_folder(config.cache_dir),
-        demo_patients=config.demo_patients,
-        offline=config.offline,
-        billing_project=config.billing_project,
-    )
 
 
 def list_files(source: Source, config: DataConfig) -> FileListing:

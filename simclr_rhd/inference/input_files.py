@@ -9,6 +9,7 @@ from typing import NamedTuple
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.records import read_json_object
+from simclr_rhd.data.config import DataConfig, InputConfig
 from simclr_rhd.data.labels.patients import make_patient_parser
 from simclr_rhd.data.labels.table import (
     FILE_COLUMN,
@@ -18,8 +19,8 @@ from simclr_rhd.data.labels.table import (
     read_rows,
     read_table_bytes,
 )
-from simclr_rhd.data.sources.base import FileEntry, Source
-from simclr_rhd.data.sources.open import open_path, open_source
+from simclr_rhd.data.sources.base import BucketAccess, FileEntry, Source
+from simclr_rhd.data.sources.open import open_data, open_path
 from simclr_rhd.data.sources.remote import scheme_of
 
 logger = logging.getLogger("simclr_rhd")
@@ -39,25 +40,15 @@ class InputFiles(NamedTuple):
     prefix: str
 
 
-def find_inputs(
-    paths: Sequence[str], *, cache_dir: Path, offline: bool, billing_project: str | None = None
-) -> list[InputFiles]:
-    """The files of the paths; what is named twice is taken once.
-
-    Args:
-        paths: files, folders, gs://BUCKET/... as they were typed.
-        cache_dir: where objects of a bucket are kept.
-        offline: use what is kept there, without the network.
-        billing_project: pays for a bucket whose requesters pay.
+def find_inputs(paths: Sequence[str], access: BucketAccess) -> list[InputFiles]:
+    """The files of the paths (files, folders, gs://BUCKET/... as typed); what is named twice is taken once.
 
     Raises:
         UserError: there is none of them.
     """
     inputs, seen = [], set[str]()
     for path in paths:
-        source, entries, prefix = open_path(
-            path, cache_dir=cache_dir, offline=offline, billing_project=billing_project
-        )
+        source, entries, prefix = open_path(path, access)
         by_identity = {_identity(prefix + entry.key): entry for entry in entries}
         inputs.append(
             InputFiles(source, [by_identity[key] for key in by_identity if key not in seen], prefix)
@@ -70,22 +61,24 @@ def _identity(path: str) -> str:
     return path if scheme_of(path) else os.path.realpath(path)
 
 
-def labelled_of_run(save_dir: Path, cache_dir: Path, billing_project: str | None) -> InputFiles:
+def labelled_of_run(save_dir: Path, inputs: InputConfig) -> InputFiles:
     """The labelled frames of the run that wrote into a folder.
 
     Raises:
         UserError: they are not at hand.
     """
     try:
-        config = read_json_object(save_dir / RUN_RECORD).object("config")
-        source = open_source(
-            config.text("data"),
-            cache_dir=cache_dir,
-            demo_patients=config.count("demo_patients", 12),
-            offline=config.boolean("offline"),
-            billing_project=billing_project,
+        record = read_json_object(save_dir / RUN_RECORD).object("config")
+        config = DataConfig(
+            data=record.text("data"),
+            labelled_prefix=record.text("labelled_prefix"),
+            demo_patients=record.count("demo_patients", 12),
+            cache_dir=inputs.cache_dir,
+            offline=record.boolean("offline"),
+            billing_project=inputs.billing_project,
         )
-        return InputFiles(source, source.files(config.text("labelled_prefix"), flag="--labelled-prefix"), "")
+        source = open_data(config)
+        return InputFiles(source, source.files(config.labelled_prefix, flag="--labelled-prefix"), "")
     except (OSError, UserError) as error:
         raise UserError(
             f"the frames of the run in {save_dir} are not at hand ({error}); name some with --frames PATH"

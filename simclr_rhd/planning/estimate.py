@@ -15,7 +15,8 @@ from simclr_rhd.core import logs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.load import DataEstimate, estimate_data, open_data
+from simclr_rhd.data.load import DataEstimate, estimate_data
+from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.planning.dry_run import Stages, dry_run
 from simclr_rhd.planning.plan import (
     Workload,

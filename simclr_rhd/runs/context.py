@@ -157,9 +157,4 @@ def _mirroring(config: RunConfig, save_dir: Path) -> AbstractContextManager[Mirr
     """Open the copy in the bucket, where --save-dir is one."""
     if not config.save_dir.startswith(WRITABLE_SCHEMES):
         return nullcontext()
-    return open_mirror(
-        config.save_dir,
-        save_dir,
-        cache_dir=cache_folder(config.cache_dir),
-        billing_project=config.billing_project,
-    )
+    return open_mirror(config.save_dir, save_dir, config.bucket_access())

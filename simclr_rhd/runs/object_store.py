@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.sources.base import FileEntry
+from simclr_rhd.data.sources.base import BucketAccess, FileEntry
 from simclr_rhd.data.sources.gcs import TIMEOUT, Bucket
 from simclr_rhd.data.sources.gcs_objects import ObjectVersion, object_checksum
 
@@ -44,18 +45,13 @@ class ObjectStore:
 
     Args:
         location: gs://BUCKET/PREFIX.
-        cache_dir: for listings and fetched objects.
-        billing_project: pays for a bucket whose requesters pay.
+        access: also with --offline by the network, as it is written to.
     """
 
-    def __init__(self, location: str, *, cache_dir: Path, billing_project: str | None = None) -> None:
+    def __init__(self, location: str, access: BucketAccess) -> None:
         self.location = location.rstrip("/")
         self.bucket = Bucket(
-            location,
-            cache_dir=cache_dir,
-            flag="--save-dir",
-            role="Storage Object Admin",
-            billing_project=billing_project,
+            location, replace(access, offline=False), flag="--save-dir", role="Storage Object Admin"
         )
 
     def list_objects(self) -> dict[str, StoredObject]:

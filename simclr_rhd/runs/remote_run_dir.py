@@ -18,6 +18,7 @@ from simclr_rhd.core import signals
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import RUN_RECORD
 from simclr_rhd.core.files import atomic_write, write_json
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.gcs_objects import object_checksum
 from simclr_rhd.runs.object_store import GenerationMismatch, ObjectStore, StoredObject
 from simclr_rhd.runs.outputs import is_output, list_outputs
@@ -38,14 +39,11 @@ class Mirror:
     Args:
         location: gs://BUCKET/PREFIX.
         folder: of this machine, locked by this process.
-        cache_dir: for listings.
-        billing_project: pays for a bucket whose requesters pay.
+        access: to the bucket.
     """
 
-    def __init__(
-        self, location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
-    ) -> None:
-        self.remote = ObjectStore(location, cache_dir=cache_dir, billing_project=billing_project)
+    def __init__(self, location: str, folder: Path, access: BucketAccess) -> None:
+        self.remote = ObjectStore(location, access)
         self.location, self.folder = self.remote.location, folder
         self.lock = threading.Lock()
         self.last_push_seconds, self.last_push_end = 0.0, float("-inf")
@@ -182,9 +180,7 @@ class Mirror:
 
 
 @contextmanager
-def open_mirror(
-    location: str, folder: Path, *, cache_dir: Path, billing_project: str | None = None
-) -> Iterator[Mirror]:
+def open_mirror(location: str, folder: Path, access: BucketAccess) -> Iterator[Mirror]:
     """Take over the run in a bucket, and bring there what it has become, however the block ends.
 
     Arguments as of `Mirror`.
@@ -195,7 +191,7 @@ def open_mirror(
     Raises:
         UserError: the bucket cannot be read, or in the end not be written to.
     """
-    mirror = Mirror(location, folder, cache_dir=cache_dir, billing_project=billing_project)
+    mirror = Mirror(location, folder, access)
     mirror.pull()
     try:
         yield mirror

@@ -22,11 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 INGEST = """
 import sys
 from pathlib import Path
-from simclr_rhd.data.sources.open import open_source
+from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.store.store import open_store
 data, cache = sys.argv[1], Path(sys.argv[2])
-source = open_source(data, cache_dir=cache, demo_patients=12)
+source = open_data(DataConfig(data=data, cache_dir=str(cache)))
 print("begun", flush=True)
 prefixes = ("supervised/annotated-final", "unsupervised-videos")
 entries = [entry for prefix in prefixes for entry in source.files(prefix, flag="-")]

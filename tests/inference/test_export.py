@@ -14,6 +14,7 @@ from random_model import CLASSES, write_model
 import main
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.inference import classifier, export, parity
 from simclr_rhd.inference.frame_reader import sample_frames
 from simclr_rhd.inference.input_files import find_inputs
@@ -37,7 +38,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(made):
-    places = find_inputs([str(made / "frames")], cache_dir=made / "cache", offline=False)
+    places = find_inputs([str(made / "frames")], BucketAccess(made / "cache"))
     return sample_frames(places, side=classifier.load(made / "model.pt").facts.stored_side)
 
 

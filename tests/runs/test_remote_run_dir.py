@@ -16,6 +16,7 @@ from small_simclr import small_networks
 
 import main
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.runs.outputs import is_output, list_outputs
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 
@@ -48,7 +49,7 @@ def folder(tmp_path, name="here", **files):
 
 
 def mirror(place, found, tmp_path):
-    return Mirror(place, found, cache_dir=tmp_path / f"cache-{found.name}")
+    return Mirror(place, found, BucketAccess(tmp_path / f"cache-{found.name}"))
 
 
 def test_what_changed_is_brought_there_and_taken_over_elsewhere(tmp_path, gcs, place):
@@ -115,12 +116,12 @@ def test_faults_are_overcome(tmp_path, gcs, place, faults):
 def test_a_bucket_that_refuses_does_not_stop_the_training_but_the_end_says_so(tmp_path, gcs, place, caplog):
     here = folder(tmp_path, simclr_last=b"1")
     with pytest.raises(UserError, match="access denied .403.*Storage Object Admin"):
-        with open_mirror(place, here, cache_dir=tmp_path / "cache") as found:
+        with open_mirror(place, here, BucketAccess(tmp_path / "cache")) as found:
             gcs.upload_faults += [403, 403]
             found.push_if_due()
     assert there(gcs, place) == {}
     with pytest.raises(KeyboardInterrupt):  # whatever the bucket says
-        with open_mirror(place, here, cache_dir=tmp_path / "cache"):
+        with open_mirror(place, here, BucketAccess(tmp_path / "cache")):
             gcs.upload_faults += [403]
             raise KeyboardInterrupt
 

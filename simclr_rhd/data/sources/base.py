@@ -1,10 +1,26 @@
 """The interface of every source of files: entries of a listing, and names that may be used."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 MAX_NAME_BYTES, MAX_PART_CHARS = 1024, 255  # bytes of a name, characters of one part of it
+
+
+@dataclass(frozen=True)
+class BucketAccess:
+    """Access to a bucket.
+
+    Attributes:
+        cache_dir: where its listings and fetched objects are kept.
+        offline: use what is kept, without the network.
+        billing_project: pays for a bucket whose requesters pay.
+    """
+
+    cache_dir: Path
+    offline: bool = False
+    billing_project: str | None = None
 
 
 class FileEntry(NamedTuple):

@@ -15,7 +15,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, write_json
 from simclr_rhd.core.logs import progress
 from simclr_rhd.core.threads import map_ordered
-from simclr_rhd.data.sources.base import FileEntry, keep_valid, summarize_names
+from simclr_rhd.data.sources.base import BucketAccess, FileEntry, keep_valid, summarize_names
 from simclr_rhd.data.sources.gcs_errors import ErrorTranslator
 from simclr_rhd.data.sources.gcs_objects import ObjectVersion, decompress, entry_from_row, object_checksum
 
@@ -41,27 +41,25 @@ class Bucket:
     def __init__(
         self,
         location: str,
+        access: BucketAccess,
         *,
-        cache_dir: Path,
-        offline: bool = False,
         flag: str = "--data",
         role: str = "Storage Object Viewer",
-        billing_project: str | None = None,
     ) -> None:
         matched = re.fullmatch(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", location)
         if not matched:
             raise UserError(f"{flag} {location}: wanted gs://BUCKET or gs://BUCKET/PREFIX")
         self.location = location.rstrip("/")
-        self.billing_project = billing_project  # pays, where requesters do
         self.bucket_name, prefix = matched[1], (matched[2] or "").strip("/")
         self.prefix = prefix + "/" if prefix else ""
-        self.cache = cache_dir / "objects" / self.bucket_name
+        self.billing_project = access.billing_project
+        self.cache = access.cache_dir / "objects" / self.bucket_name
         # files and their names may identify patients
         self.cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.listed, self.fetched, self.skipped = 0, 0, list[tuple[str, str]]()
         message_prefix = f"{flag} {self.location}".strip()
         self.translate_errors = ErrorTranslator(message_prefix, matched[1], role)
-        self.bucket = None if offline else self.translate_errors(self._connect)
+        self.bucket = None if access.offline else self.translate_errors(self._connect)
 
     def files(self, prefix: str, *, flag: str) -> list[FileEntry]:  # noqa: D102
         entries, refused = keep_valid(self._list_objects(prefix.rstrip("/") + "/" if prefix else ""))

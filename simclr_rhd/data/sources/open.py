@@ -10,62 +10,40 @@ from pathlib import Path, PurePosixPath
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.decoding.file_types import file_type
-from simclr_rhd.data.sources.base import FileEntry, Source, invalid_name_reason
+from simclr_rhd.data.sources.base import BucketAccess, FileEntry, Source, invalid_name_reason
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.remote import open_remote, scheme_of
 
 logger = logging.getLogger("simclr_rhd")
 
 
-def open_source(
-    data: str,
-    *,
-    cache_dir: Path,
-    demo_patients: int,
-    offline: bool = False,
-    billing_project: str | None = None,
-) -> Source:
-    """The source that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
-
-    Args:
-        data: as the user wrote it.
-        cache_dir: where objects of a bucket are kept, and the demo.
-        demo_patients: of the demo.
-        offline: use what is kept of a bucket, without the network.
-        billing_project: pays for a bucket whose requesters pay.
+def open_data(config: DataConfig) -> Source:
+    """Open the place that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
 
     Raises:
         UserError: there is no such folder or bucket, or it cannot be opened.
     """
-    if data == "demo":
-        return Folder(make_demo(cache_dir, demo_patients), location="demo (synthetic)")
-    if scheme_of(data):
-        return open_remote(
-            data, cache_dir=cache_dir, offline=offline, flag="--data", billing_project=billing_project
-        )
-    return Folder(Path(data).expanduser(), location=data)
+    access = config.bucket_access()
+    if config.synthetic:
+        return Folder(make_demo(access.cache_dir, config.demo_patients), location="demo (synthetic)")
+    if scheme_of(config.data):
+        return open_remote(config.data, access, flag="--data")
+    return Folder(Path(config.data).expanduser(), location=config.data)
 
 
-def open_path(
-    path: str, *, cache_dir: Path, offline: bool, billing_project: str | None = None
-) -> tuple[Source, list[FileEntry], str]:
+def open_path(path: str, access: BucketAccess) -> tuple[Source, list[FileEntry], str]:
     """A file, a folder, or an object or a folder of a bucket: where it is, its files, and what precedes them.
 
-    Args:
-        path: as it was typed; files are shown as this path, or as one below it.
-        cache_dir: where objects of a bucket are kept.
-        offline: use what is kept there, without the network.
-        billing_project: pays for a bucket whose requesters pay.
+    Files are shown as the path that was typed, or as one below it.
 
     Raises:
         UserError: there is no such thing, or nothing in it.
     """
     if scheme := scheme_of(path):
         name, _, key = path.removeprefix(scheme).partition("/")
-        bucket = open_remote(
-            scheme + name, cache_dir=cache_dir, offline=offline, flag="", billing_project=billing_project
-        )
+        bucket = open_remote(scheme + name, access, flag="")
         is_file = bool(PurePosixPath(key).suffix and file_type(key) and not key.endswith("/"))
         entries = [bucket.entry(key, flag=name)] if is_file else bucket.files(key.strip("/"), flag=name)
         return bucket, entries, f"{scheme}{name}/"

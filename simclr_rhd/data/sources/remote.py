@@ -1,8 +1,6 @@
 """Places that are not folders of this machine: which there are, and what opens them."""
 
-from pathlib import Path
-
-from simclr_rhd.data.sources.base import Source
+from simclr_rhd.data.sources.base import BucketAccess, Source
 
 SCHEMES = ("gs://",)  # the beginnings of their names
 WRITABLE_SCHEMES = ("gs://",)  # of --save-dir
@@ -28,21 +26,12 @@ def is_local_or_writable(place: str) -> bool:
     return place != "" and ("://" not in place or place.startswith(WRITABLE_SCHEMES))
 
 
-def open_remote(
-    location: str, *, cache_dir: Path, offline: bool, flag: str, billing_project: str | None
-) -> Source:
-    """The source of a remote place; its client is imported only here.
-
-    Args:
-        location: with its scheme.
-        cache_dir: where fetched files are kept.
-        offline: use what is kept, without the network.
-        flag: that named the place, for errors.
-        billing_project: pays for a bucket whose requesters pay.
+def open_remote(location: str, access: BucketAccess, *, flag: str) -> Source:
+    """The source of a remote place, with its scheme, that `flag` named; its client is imported only here.
 
     Raises:
         UserError: there is no such place, or it cannot be opened.
     """
     from simclr_rhd.data.sources.gcs import Bucket
 
-    return Bucket(location, cache_dir=cache_dir, offline=offline, flag=flag, billing_project=billing_project)
+    return Bucket(location, access, flag=flag)

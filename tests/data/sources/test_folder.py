@@ -3,8 +3,9 @@ import os
 import pytest
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.sources.base import FileEntry, keep_valid
-from simclr_rhd.data.sources.open import open_source
+from simclr_rhd.data.sources.open import open_data
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def root(tmp_path):
 
 
 def opened(root, tmp_path):
-    return open_source(str(root), cache_dir=tmp_path / "cache", demo_patients=12)
+    return open_data(DataConfig(data=str(root), cache_dir=str(tmp_path / "cache")))
 
 
 def test_a_folder_lists_its_files_in_order_and_hides_the_hidden(root, tmp_path):

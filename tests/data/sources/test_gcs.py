@@ -9,11 +9,12 @@ import pytest
 import main
 from simclr_rhd.cli.command_line import parse
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.load import open_data
 from simclr_rhd.data.sources import gcs as module
 from simclr_rhd.data.sources import gcs_objects
+from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
+from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.inference.input_files import find_inputs
 from simclr_rhd.runs import context
 
@@ -42,7 +43,7 @@ def content(number):
 
 
 def opened(name, tmp_path):
-    return Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache")
+    return Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache"))
 
 
 def listed(source):
@@ -178,7 +179,7 @@ def test_folder_and_bucket_list_the_same_keys_and_bytes(name, tmp_path):
 )
 def test_what_is_not_there_is_one_sentence(name, tmp_path, location, words):
     with pytest.raises(UserError) as error:
-        listed(Bucket(location.format(name=name), cache_dir=tmp_path))
+        listed(Bucket(location.format(name=name), BucketAccess(tmp_path)))
     assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
 
 
@@ -197,7 +198,7 @@ def test_missing_credentials_are_one_sentence(monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setattr(google.auth, "default", nobody)
     with pytest.raises(UserError, match="gcloud auth application-default login"):
-        Bucket("gs://some-bucket", cache_dir=tmp_path)
+        Bucket("gs://some-bucket", BucketAccess(tmp_path))
 
 
 def test_offline_asks_nobody(name, tmp_path, gcs, monkeypatch):
@@ -206,13 +207,13 @@ def test_offline_asks_nobody(name, tmp_path, gcs, monkeypatch):
     paths, _ = source.fetch(entries)
     assert source.fetched == 7 and source.listed == 7 and source.remote
     monkeypatch.setattr(Bucket, "_connect", lambda self: 1 / 0)
-    again = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    again = Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache", offline=True))
     assert listed(again) == entries and again.fetch(entries) == (paths, {}) and again.fetched == 0
     paths[entries[0].key].unlink()
     _, failed = again.fetch(entries)
     assert list(failed) == [entries[0].key] and "--offline" in failed[entries[0].key]
     with pytest.raises(UserError, match="--offline: .* was never listed"):
-        Bucket(f"gs://{name}/other", cache_dir=tmp_path / "cache", offline=True).files("lab", flag="--x")
+        Bucket(f"gs://{name}/other", BucketAccess(tmp_path / "cache", offline=True)).files("lab", flag="--x")
 
 
 def test_a_killed_run_goes_on_where_it_was(name, tmp_path, gcs):
@@ -251,7 +252,7 @@ def test_a_kept_listing_of_another_shape_is_one_sentence(name, tmp_path, content
     listed(opened(name, tmp_path))
     (kept,) = (tmp_path / "cache").rglob("listings/*.json")
     kept.write_text(content)
-    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    offline = Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache", offline=True))
     with pytest.raises(UserError, match="--labelled-prefix|--offline: .* was never listed"):
         listed(offline)
 
@@ -271,7 +272,7 @@ def test_what_is_stored_as_gzip_is_read_without_it(name, tmp_path, gcs, encoding
     reads = sum(gcs.reads.values())
     again = opened(name, tmp_path)
     assert again.fetch(listed(again))[0] == paths and sum(gcs.reads.values()) == reads
-    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    offline = Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache", offline=True))
     assert offline.fetch(listed(offline)) == (paths, {})
 
 
@@ -305,7 +306,7 @@ def test_what_cannot_be_decoded_is_named_with_its_reason(
     paths, failed = source.fetch(listed(source))
     assert len(paths) == 6 and why in failed["lab/v_frame3.png"]
     assert not list((tmp_path / "cache").rglob("*.part"))
-    offline = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", offline=True)
+    offline = Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache", offline=True))
     assert offline.fetch(listed(offline)) == (paths, failed)
 
 
@@ -353,7 +354,7 @@ def test_a_refusal_is_googles_own_sentence_and_what_can_be_done(
 
 def test_the_project_that_pays_is_named_in_each_request(name, tmp_path, gcs, monkeypatch):
     gcs.refusal, gcs.payer = (400, REQUESTER_PAYS), "our-project"
-    paying = Bucket(f"gs://{name}/s", cache_dir=tmp_path / "cache", billing_project="our-project")
+    paying = Bucket(f"gs://{name}/s", BucketAccess(tmp_path / "cache", billing_project="our-project"))
     paths, failed = paying.fetch([*listed(paying), paying.entry("table.csv")])
     assert failed == {} and len(paths) == 8
     with pytest.raises(UserError, match="no user project"):
@@ -376,12 +377,7 @@ def test_every_command_names_the_project_that_pays(name, tmp_path, gcs, capsys):
         config = parse([*words, *model, *flags])
         assert config.billing_project == "our-project"
         assert main.main([*words, *model, *flags]) == 2, "an empty file is no model"
-        (place,) = find_inputs(
-            [f"gs://{name}/s/lab"],
-            cache_dir=tmp_path / "cache",
-            offline=False,
-            billing_project=config.billing_project,
-        )
+        (place,) = find_inputs([f"gs://{name}/s/lab"], config.bucket_access())
         assert len(place.entries) == 7
     for words in ([], ["predict", "a.png", *model]):
         with pytest.raises(SystemExit):

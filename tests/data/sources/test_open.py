@@ -1,8 +1,9 @@
 import pytest
 
+from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.data.sources.folder import Folder
-from simclr_rhd.data.sources.open import make_demo, open_source
+from simclr_rhd.data.sources.open import make_demo, open_data
 
 
 def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, monkeypatch):
@@ -25,5 +26,5 @@ def test_the_demo_is_drawn_once_and_a_half_made_one_is_not_believed(tmp_path, mo
 
 def test_the_demo_says_that_it_is_synthetic(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "write_demo", lambda root, *, patients: None)
-    source = open_source("demo", cache_dir=tmp_path, demo_patients=12)
+    source = open_data(DataConfig(data="demo", cache_dir=str(tmp_path), demo_patients=12))
     assert "synthetic" in source.location and isinstance(source, Folder)
