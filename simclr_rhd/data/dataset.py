@@ -10,7 +10,6 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.config import DataConfig
-from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labels.labels import Labels
@@ -177,13 +176,7 @@ def build_dataset(store: Store, labels: Labels, fingerprint: str, config: DataCo
     Raises:
         UserError: there are too few groups.
     """
-    pictures = [
-        (video, digest)
-        for video, digest, flag in zip(
-            labels.videos, store.digests.tolist(), store.content_flags, strict=True
-        )
-        if flag == OK  # any two black frames are the same picture
-    ]
+    pictures = store.pictures(labels.videos)
     names, unit = make_groups(
         labels.videos,
         labels.patients,

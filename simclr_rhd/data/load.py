@@ -86,20 +86,18 @@ def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
     labelled_keys = {entry.key for entry in listed.labelled}
     prefixes = config.labelled_prefix, config.unlabelled_prefix
     parts = listed.labelled, [entry for entry in listed.unlabelled if entry.key not in labelled_keys]
-    samples = [probe_files(source, part, options) for part in parts]
-    labelled, unlabelled = (
-        round(len(part) * of_file.frames) for part, of_file in zip(parts, samples, strict=True)
-    )
+    samples = [(len(part), probe_files(source, part, options)) for part in parts]
+    labelled, unlabelled = (round(files * mean.frames) for files, mean in samples)
     return DataEstimate(
         labelled=labelled,
         rows=round(unlabelled * (1 - SSL_VAL_FRACTION)),
         ssl_val=round(unlabelled * SSL_VAL_FRACTION),
         videos=len(set(assign_videos([entry.key for entry in parts[1]], prefixes))),
-        grey=all(of_file.grey for of_file in samples),
+        grey=all(mean.grey for _, mean in samples),
         files=len(listed.frames),
         bytes=sum(entry.size for entry in listed.frames),
-        decoded=sum(len(part) * of_file.bytes for part, of_file in zip(parts, samples, strict=True)),
-        seconds=sum(len(part) * of_file.seconds for part, of_file in zip(parts, samples, strict=True)),
+        decoded=sum(files * mean.bytes for files, mean in samples),
+        seconds=sum(files * mean.seconds for files, mean in samples),
     )
 
 
@@ -119,17 +117,12 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         UserError: something of this cannot be used.
     """
     listed = list_files(source, config)
-    labels_csv, patients_csv = config.labels_csv, config.patients_csv
-    labelled, unlabelled = listed.labelled, listed.unlabelled
+    labels_csv, labelled, unlabelled = config.labels_csv, listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
     table = _fetch_table(source, listed.table)
-    patients = read_table_bytes(Path(patients_csv), f"--patients-csv {patients_csv}") if patients_csv else b""
-    people = (
-        read_rows(patients, f"--patients-csv {patients_csv}", required_columns=PATIENT_TABLE_COLUMNS)
-        if patients
-        else []
-    )
-
+    name = f"--patients-csv {config.patients_csv}"
+    patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
+    patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
     cache_dir = cache_folder(config.cache_dir)
     store = open_store(source, listed.frames, _decode_options(config), cache_dir=cache_dir)
     try:
@@ -144,7 +137,7 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         prefixes=(config.labelled_prefix, config.unlabelled_prefix),
         patients=store.patients,
     )
-    labels = read_labels(table, labels_csv, files, patient_rows=people, policy=config.label_conflict)
+    labels = read_labels(table, labels_csv, files, patient_rows=patient_rows, policy=config.label_conflict)
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = build_dataset(store, labels, fingerprint, config)
     if not dataset.tasks():

@@ -16,6 +16,7 @@ from simclr_rhd.data.decoding.dicom_header import (
     VIDEO_SYNTAX_PREFIX,
     UnusableFileError,
     expected_frames,
+    explain_errors,
     no_pixels_reason,
     open_dicom,
     pixel_aspect,
@@ -56,18 +57,15 @@ def dicom_frames(
         UserError: pydicom is missing.
     """
     pydicom = require_pydicom()
-    try:
-        opened = open_dicom(path)
+    with explain_errors("header"):
+        try:
+            opened = open_dicom(path)
+        except pydicom.errors.InvalidDicomError:
+            raise UnusableFileError("not a DICOM file") from None
         header = opened.header
         patient = str(header.get("PatientID") or "").strip()
         rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
         region, aspect = ultrasound_region(header, rows, columns), pixel_aspect(header)
-    except pydicom.errors.InvalidDicomError:
-        raise ValueError("not a DICOM file") from None
-    except UnusableFileError as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:
-        raise ValueError(f"damaged DICOM header ({type(error).__name__})") from None
     if not rows or not columns:
         raise ValueError(no_pixels_reason(header))
     if min(rows, columns) < MIN_SIDE:
@@ -77,15 +75,10 @@ def dicom_frames(
     if opened.syntax.startswith(VIDEO_SYNTAX_PREFIX):
         frames = iter_video(opened, region, max_frames=max_frames, max_pixels=max_pixels)
         return hashed, True, _square_pixels(frames, aspect)
-    try:
+    with explain_errors("pixels"):
         total = count_frames(opened)
-    except UnusableFileError as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:
-        raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
     check_file(total, columns, rows, size=path.stat().st_size, max_pixels=max_pixels)
-    wanted = list(range(total)) if max_frames is None else evenly_spaced(total, max_frames)
-    frames = iter_frames(opened, wanted, total, region)
+    frames = iter_frames(opened, evenly_spaced(total, max_frames), total, region)
     return hashed, max(total, expected_frames(header)) > 1, _square_pixels(frames, aspect)
 
 

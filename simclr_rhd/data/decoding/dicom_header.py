@@ -7,6 +7,8 @@ import logging
 import tempfile
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -27,6 +29,17 @@ MAX_MEMORY_BYTES = 32 << 20  # bytes of inflated or joined data; more go to a te
 
 class UnusableFileError(Exception):
     """A file that can be decoded, and must not be used."""
+
+
+@contextmanager
+def explain_errors(part: str) -> Iterator[None]:
+    """Make a ValueError with the reason of whatever is raised in the block, which reads a part of a file."""
+    try:
+        yield
+    except UnusableFileError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
+        raise ValueError(f"damaged DICOM {part} ({type(error).__name__})") from None
 
 
 def require_pydicom() -> Any:

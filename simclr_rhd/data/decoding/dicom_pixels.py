@@ -14,6 +14,7 @@ from simclr_rhd.data.decoding.dicom_header import (
     DicomFile,
     UnusableFileError,
     expected_frames,
+    explain_errors,
 )
 from simclr_rhd.data.decoding.image import MIN_16_BIT_MAXIMUM
 from simclr_rhd.data.decoding.limits import reserve_pixels
@@ -176,13 +177,10 @@ def iter_frames(
     """
     promised, header = expected_frames(opened.header), opened.header
     try:
-        for number, frame in zip(wanted, _iter_decoded(opened, wanted, total), strict=True):
-            with reserve_pixels(frame.shape[0] * frame.shape[1]):
-                yield number, np.ascontiguousarray(_to_rgb(frame, header)[region])
-    except UnusableFileError as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:  # on damaged bytes the decoders raise whatever they stumble over
-        raise ValueError(f"damaged DICOM pixels ({type(error).__name__})") from None
+        with explain_errors("pixels"):
+            for number, frame in zip(wanted, _iter_decoded(opened, wanted, total), strict=True):
+                with reserve_pixels(frame.shape[0] * frame.shape[1]):
+                    yield number, np.ascontiguousarray(_to_rgb(frame, header)[region])
     finally:
         opened.stream.close()
     if promised > total:

@@ -83,8 +83,7 @@ def iter_pictures(
                 with opened(("PNG",)) as whole:
                     whole.verify()
             places = _page_indices(image, source, max_pixels=max_pixels)
-            wanted = range(len(places)) if max_frames is None else evenly_spaced(len(places), max_frames)
-            for number in wanted:
+            for number in evenly_spaced(len(places), max_frames):
                 image.seek(places[number])
                 check_frame(*image.size, max_pixels=max_pixels)
                 # one tile is decoded as a whole, however small the picture is that is cut from it
@@ -195,8 +194,10 @@ def _composite_on_black(image: Image.Image) -> Image.Image:
     return image if low == high else Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
 
 
-def evenly_spaced(total: int, max_count: int) -> list[int]:
-    """At most `max_count` of the numbers 0 .. total - 1, evenly spaced, the first and the last among them."""
+def evenly_spaced(total: int, max_count: int | None) -> list[int]:
+    """At most `max_count` (None: all) of the numbers 0 .. total - 1, evenly spaced from first to last."""
+    if max_count is None:
+        return list(range(total))
     return sorted(set(np.linspace(0, max(0, total - 1), min(max_count, total)).round().astype(int).tolist()))
 
 

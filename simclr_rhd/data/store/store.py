@@ -20,7 +20,7 @@ from typing import TypeGuard
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding.decode import DecodeOptions
+from simclr_rhd.data.decoding.decode import OK, DecodeOptions
 from simclr_rhd.data.decoding.file_types import NO_FRAME
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED, FetchedFiles, fetch_files
 from simclr_rhd.data.sources.base import FileEntry, Source
@@ -61,6 +61,11 @@ class Store:
     rejected: list[tuple[str, str]]
     fingerprint: str
     decoded: int = 0
+
+    def pictures(self, videos: Sequence[str]) -> list[tuple[str, int]]:
+        """(video, digest) of the frames that show something: any two black ones are the same picture."""
+        frames = zip(videos, self.digests.tolist(), self.content_flags, strict=True)
+        return [(video, digest) for video, digest, flag in frames if flag == OK]
 
     def subset(self, rows: np.ndarray) -> "Store":
         """The store of some frames, which are in memory then."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK, OK
+from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED
 from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.data.labels.vocabulary import TASKS
@@ -110,12 +110,9 @@ def quality(dataset: Dataset) -> dict[str, int]:
     store = dataset.store
     videos_of = defaultdict(set)
     times: Counter[int] = Counter()
-    for video, digest, flag in zip(
-        dataset.labels.videos, store.digests.tolist(), store.content_flags, strict=True
-    ):
-        if flag == OK:
-            times[digest] += 1
-            videos_of[digest].add(video)
+    for video, digest in store.pictures(dataset.labels.videos):
+        times[digest] += 1
+        videos_of[digest].add(video)
     return {
         "near_black": int((store.content_flags == NEAR_BLACK).sum()),
         "constant": int((store.content_flags == CONSTANT).sum()),
