@@ -19,7 +19,7 @@ from simclr_rhd.evaluation.scores.calibration_errors import (
     expected_calibration_error,
     reliability,
 )
-from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, total_confusion
+from simclr_rhd.evaluation.scores.confusions import accuracy, balanced_accuracy, total_confusion
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import mean_scores, score_levels
 from simclr_rhd.evaluation.scores.records import Levels, Margins
@@ -244,5 +244,4 @@ def _video_accuracies(predictions: Predictions) -> tuple[float | None, float | N
     if len(videos.present) < 2:
         return None, None
     confusion = total_confusion(videos)
-    accuracy = np.trace(confusion[0]) / len(videos.true)
-    return float(accuracy), float(balanced_accuracy(confusion, videos.present)[0])
+    return float(accuracy(confusion)[0]), float(balanced_accuracy(confusion, videos.present)[0])

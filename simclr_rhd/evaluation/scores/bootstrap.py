@@ -29,6 +29,11 @@ def resample_counts(n_groups: int, seed: int) -> np.ndarray:
     return _sample_counts(n_groups, seed, N_RESAMPLES)
 
 
+def each_group_once(n_groups: int) -> np.ndarray:
+    """(1, G) uint16: the samples themselves, as a resample."""
+    return np.ones((1, n_groups), dtype=np.uint16)
+
+
 @lru_cache(maxsize=8)  # every figure of a run is scored on the same few
 def _sample_counts(n_groups: int, seed: int, n_resamples: int) -> np.ndarray:
     generator = make_rng(seed, Stream.BOOTSTRAP)

@@ -11,6 +11,7 @@ from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.evaluation.scores.bootstrap import (
     TAIL_PROBABILITY,
     difference_interval,
+    each_group_once,
     resample_counts,
     resample_sums,
 )
@@ -58,8 +59,7 @@ def paired_differences(
 def _paired_difference(ours: Samples, draws: Sequence[Samples], *, seed: int, tail: float) -> Margin:
     if len(ours.present) < 2:
         return Margin(None, None, None)
-    once = np.ones((1, ours.n_groups), dtype=np.uint16)  # the samples themselves, before their resamples
-    counts = np.vstack([once, resample_counts(ours.n_groups, seed)])
+    counts = np.vstack([each_group_once(ours.n_groups), resample_counts(ours.n_groups, seed)])
     confusions = [sample_confusions(of) for of in (ours, *draws)]
     our_scores, *draw_scores = (
         balanced_accuracy(resample_sums(counts, of_groups), ours.present) for of_groups in confusions

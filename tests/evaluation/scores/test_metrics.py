@@ -44,7 +44,7 @@ def paired_differences(true, ours, theirs, *units, evaluable):
 
 
 def same(ours, theirs):
-    assert (ours is None and math.isnan(theirs)) or ours == pytest.approx(theirs, abs=1e-9)
+    assert (ours is None and math.isnan(theirs)) or ours == pytest.approx(theirs, rel=0, abs=1e-12)
 
 
 @pytest.fixture
