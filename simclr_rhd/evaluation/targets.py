@@ -21,8 +21,8 @@ from simclr_rhd.evaluation.scores.calibration_errors import (
 )
 from simclr_rhd.evaluation.scores.confusions import accuracy, balanced_accuracy, total_confusion
 from simclr_rhd.evaluation.scores.differences import paired_differences
-from simclr_rhd.evaluation.scores.metrics import mean_scores, score_levels
-from simclr_rhd.evaluation.scores.records import Levels, Margins
+from simclr_rhd.evaluation.scores.metrics import score_levels
+from simclr_rhd.evaluation.scores.records import Levels, Margins, mean_scores
 from simclr_rhd.evaluation.scores.samples import ClassSet, Predictions, Samples, Units, pool
 from simclr_rhd.evaluation.target_details import (
     Calibration,

@@ -8,9 +8,8 @@ are counted and shown, but falsify no score.
 Notation: n samples, C classes, C' of them that count.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -49,13 +48,12 @@ def score_levels(predictions: Predictions, classes: ClassSet, *, seed: int) -> L
     """
     levels = {level: scores(samples, classes, seed=seed) for level, samples in aggregate(predictions).items()}
     _, known, mixed = single_class_patients(predictions.true, predictions.units.patients)
-    per_patient = replace(levels["patient"], left_out=mixed)
-    if per_patient.reason and not known:
-        per_patient = replace(per_patient, reason="no patient is known")
-    elif per_patient.reason and mixed:
-        note = f"; {mixed} of {known} patients have frames of several classes"
-        per_patient = replace(per_patient, reason=per_patient.reason + note)
-    return levels | {"patient": per_patient}
+    reason = levels["patient"].reason
+    if reason and not known:
+        reason = "no patient is known"
+    elif reason and mixed:
+        reason += f"; {mixed} of {known} patients have frames of several classes"
+    return levels | {"patient": replace(levels["patient"], left_out=mixed, reason=reason)}
 
 
 def scores(samples: Samples, classes: ClassSet, *, seed: int) -> Scores:
@@ -102,25 +100,6 @@ def scores(samples: Samples, classes: ClassSet, *, seed: int) -> Scores:
 
 def _score(value: float, interval: Interval) -> Score:
     return Score() if np.isnan(value) else Score.of(float(value), interval)
-
-
-def mean_scores(draws: Sequence[Scores]) -> Scores:
-    """The mean over several draws of each figure, and of the ends of its interval.
-
-    None where one draw has none; words are those of the first.
-    """
-    return Scores.from_json(_mean([draw.to_json() for draw in draws]))
-
-
-def _mean(parts: Sequence[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, dict):
-        return {name: _mean([part.get(name) for part in parts]) for name in first}
-    if any(part is None for part in parts) or isinstance(first, str):
-        return None if any(part is None for part in parts) else first
-    if isinstance(first, list):
-        return [_mean(of) for of in zip(*parts, strict=True)]
-    return first if all(part == first for part in parts) else float(np.mean(parts))
 
 
 def _reasons(result: Scores, classes: ClassSet) -> Iterator[tuple[str, str]]:
