@@ -1,6 +1,6 @@
 """Every figure of a classifier, of many resamples at once; of the samples themselves with `each_group_once`.
 
-Notation: C' classes that occur, G groups, R resamples, K degrees of a scale.
+Notation: C' classes that occur, G groups, R resamples.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,7 @@ from simclr_rhd.evaluation.scores.confusions import (
     average_over_classes,
     class_metrics,
     cohen_kappa,
-    group_confusions,
-    ordinal_predictions,
+    ordinal_confusions,
     sample_confusions,
 )
 from simclr_rhd.evaluation.scores.ranking import ranking_metrics
@@ -51,28 +50,14 @@ def compute_figures(samples: Samples, ordered: Sequence[int], counts: np.ndarray
     of_classes["auroc"], of_classes["average_precision"] = np.array(areas).transpose(1, 2, 0)
     averages = average_over_classes(of_classes, confusions.sum(axis=2)[:, present])
     averages |= {name: of.compute(confusions) for name, of in CONFUSION_METRICS.items()}
+    averages["balanced_accuracy"] = averages["recall_macro"]
+    averages["kappa"] = cohen_kappa(confusions)
+    averages["quadratic_kappa"] = np.full(len(counts), np.nan)
+    if len(set(ordered) & set(present)) > 1:
+        of_degrees = ordinal_confusions(confusions, ordered)
+        averages["quadratic_kappa"] = cohen_kappa(of_degrees, quadratic=True)
     squares = np.bincount(group, weights=squared_errors(true, probabilities))
+    averages["brier"] = resample_sums(counts, squares) / size
     gaps = resample_sums(counts, calibration_gaps(true, probabilities, group))
-    return Figures(
-        of_classes,
-        averages
-        | {
-            "balanced_accuracy": averages["recall_macro"],
-            "kappa": cohen_kappa(confusions),
-            "quadratic_kappa": _quadratic_kappa(samples, ordered, counts),
-            "brier": resample_sums(counts, squares) / size,
-            "ece": np.abs(gaps).sum(axis=1) / size,
-        },
-    )
-
-
-def _quadratic_kappa(samples: Samples, ordered: Sequence[int], counts: np.ndarray) -> np.ndarray:
-    """(R,); NaN where samples are of fewer than two degrees."""
-    on_scale = np.isin(samples.true, ordered)
-    true, group = samples.true[on_scale], samples.group[on_scale]
-    if len(np.unique(true)) < 2:
-        return np.full(len(counts), np.nan)
-    predicted = ordinal_predictions(true, samples.predicted[on_scale], ordered)
-    per_group = group_confusions(true, predicted, group, samples.n_groups, samples.n_classes)
-    of_scale = per_group[:, ordered][:, :, ordered]  # (G, K, K)
-    return cohen_kappa(resample_sums(counts, of_scale), quadratic=True)
+    averages["ece"] = np.abs(gaps).sum(axis=1) / size
+    return Figures(of_classes, averages)
