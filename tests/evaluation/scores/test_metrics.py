@@ -1,8 +1,8 @@
 import math
-import warnings
 
 import numpy as np
 import pytest
+from scikit_learn_scores import by_scikit_learn
 from sklearn import metrics as sk
 
 from simclr_rhd.evaluation.scores import differences, metrics
@@ -70,59 +70,17 @@ def test_scores_equal_scikit_learn_on_random_and_degenerate_cases(seed, few_resa
     if len(labels) < 2:
         assert all(found[name] is None for name in AVERAGE_METRICS) and "two classes" in found["reason"]
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        averages_are_those_of_scikit_learn(found, true, probabilities, labels)
-        classes_are_those_of_scikit_learn(found, true, probabilities, labels)
-        scale, places = np.isin(true, ordered), range(len(ordered))
-        said = np.array(
-            [
-                b
-                if a not in ordered or b in ordered
-                # no degree: the one farthest from the truth
-                else ordered[max(places, key=lambda k, a=a: abs(k - ordered.index(a)))]
-                for a, b in zip(true, said, strict=True)
-            ]
-        )
-        if len(set(labels) & set(ordered)) < 2 or len({*true[scale], *said[scale]}) < 2:
-            assert (
-                found["quadratic_kappa"] is None and "fewer than two" in found["reasons"]["quadratic_kappa"]
-            )
-            return
-        wanted = sk.cohen_kappa_score(true[scale], said[scale], labels=ordered, weights="quadratic")
-        same(found["quadratic_kappa"], wanted)
-
-
-def classes_are_those_of_scikit_learn(found, true, probabilities, labels):
-    tables = sk.multilabel_confusion_matrix(true, probabilities.argmax(axis=1), labels=labels)
-    for number, ((right, wrong), (missed, hits)) in zip(labels, tables, strict=True):
-        row, so = found["per_class"][CLASSES[number]], true == number
-        same(row["accuracy"], (hits + right) / len(true))
-        same(row["precision"], hits / (hits + wrong) if hits + wrong else math.nan)
-        same(row["recall"], hits / so.sum())
-        same(row["f1"], 2 * hits / (2 * hits + wrong + missed))
-        same(row["specificity"], right / (right + wrong))
-        same(row["auroc"], sk.roc_auc_score(so, probabilities[:, number]))
-        same(row["average_precision"], sk.average_precision_score(so, probabilities[:, number]))
-        assert row["support"] == so.sum()
-
-
-def averages_are_those_of_scikit_learn(found, true, probabilities, labels):
-    said = probabilities.argmax(axis=1)
-    same(found["accuracy"], sk.accuracy_score(true, said))
-    same(found["balanced_accuracy"], sk.balanced_accuracy_score(true, said))
-    same(found["kappa"], sk.cohen_kappa_score(true, said))
-    same(found["brier"], sum(sk.brier_score_loss(true == k, probabilities[:, k]) for k in range(4)))
-    rows = [found["per_class"][CLASSES[number]] for number in labels]
-    for how in ("macro", "weighted"):
-        options = {"labels": labels, "average": how, "zero_division": 0}
-        precision, recall, f1, _ = sk.precision_recall_fscore_support(true, said, **options)
-        same(found[f"precision_{how}"], precision)
-        same(found[f"recall_{how}"], recall)
-        same(found[f"f1_{how}"], f1)
-        weights = [1 if how == "macro" else row["support"] for row in rows]
-        for name in ("specificity", "auroc", "average_precision"):
-            same(found[f"{name}_{how}"], np.average([row[name] for row in rows], weights=weights))
+    averages, of_classes = by_scikit_learn(true, probabilities, ordered)
+    if len(set(labels) & set(ordered)) < 2:
+        averages["quadratic_kappa"] = math.nan
+        assert "fewer than two" in found["reasons"]["quadratic_kappa"]
+    assert averages.keys() == set(AVERAGE_METRICS)
+    for name, value in averages.items():
+        same(found[name], value)
+    for (number, name), value in of_classes.items():
+        same(found["per_class"][CLASSES[number]][name], value)
+    for number, name in enumerate(CLASSES):
+        assert found["per_class"][name]["support"] == (true == number).sum()
 
 
 def test_a_class_absent_from_the_test_keeps_its_row_without_figures():
