@@ -47,23 +47,19 @@ def total_confusion(samples: Samples) -> np.ndarray:
     return total
 
 
-def class_metrics(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
+def class_metrics(confusions: np.ndarray, present: list[int]) -> dict[str, np.ndarray]:
     """Each class that counts against the rest.
 
     Args:
         confusions: (R, C, C) float64, true by predicted.
-        present_classes: the C' classes.
+        present: the C' classes.
 
     Returns:
         {figure: (R, C')}; NaN where a matrix has no sample of the class, and where a quotient is 0 / 0.
     """
-    present_classes = list(present_classes)
     total = confusions.sum(axis=(1, 2))[:, None]
-    support, predicted = (
-        confusions.sum(axis=2)[:, present_classes],
-        confusions.sum(axis=1)[:, present_classes],
-    )
-    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, present_classes]
+    support, predicted = (confusions.sum(axis=axis)[:, present] for axis in (2, 1))
+    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, present]
     negatives = total - support
     with np.errstate(divide="ignore", invalid="ignore"):
         figures = {
@@ -101,11 +97,10 @@ def average_over_classes(metrics: Mapping[str, np.ndarray], support: np.ndarray)
     return averages
 
 
-def balanced_accuracy(confusions: np.ndarray, present_classes: Sequence[int]) -> np.ndarray:
+def balanced_accuracy(confusions: np.ndarray, present: list[int]) -> np.ndarray:
     """Mean recall of the classes that count, (R, C, C) -> (R,)."""
-    return average_over_classes(
-        class_metrics(confusions, present_classes), confusions.sum(axis=2)[:, list(present_classes)]
-    )["recall_macro"]
+    support = confusions.sum(axis=2)[:, present]
+    return average_over_classes(class_metrics(confusions, present), support)["recall_macro"]
 
 
 def ordinal_confusions(confusions: np.ndarray, ordered: Sequence[int]) -> np.ndarray:

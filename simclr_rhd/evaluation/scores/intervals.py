@@ -33,7 +33,7 @@ def bootstrap_intervals(
         is defined in no resample.
     """
     n_groups = samples.n_groups
-    n_effective, n_effective_averages = effective_groups(sample_confusions(samples), samples.present)
+    n_effective, n_effective_averages = effective_groups(samples)
     figures, averages = compute_figures(samples, ordered, resample_counts(n_groups, seed))
     ece = expected_calibration_error(samples.true, samples.probabilities)
     averages["ece"] = (averages["ece"] + (ece - averages["ece"].mean())).clip(min=0)
@@ -90,30 +90,24 @@ def _min_kappa(true: np.ndarray, *, worst_weight: int) -> float:
     return 1 - worst_weight / expected if expected else -1.0
 
 
-def effective_groups(
-    per_group: np.ndarray, present_classes: Sequence[int]
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def effective_groups(samples: Samples) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Number of groups that a figure rests on: those without which it would be the same do not count.
 
     A mean over classes rests on as many groups as would give it the same variance if each class had its share
     of them: the number of classes times the harmonic mean of their groups, and on G at most.
 
-    Args:
-        per_group: (G, C, C) confusion matrices, true by predicted.
-        present_classes: the C' classes that occur.
-
     Returns:
         {figure: (C',)} and, for the macro averages, {average: number}; other averages rest on all G groups.
     """
-    present_classes = list(present_classes)
+    per_group, present, n_groups = sample_confusions(samples), samples.present, samples.n_groups
     support = per_group.sum(axis=2)  # (G, C)
     others = support.sum(axis=1, keepdims=True) - support
-    groups_with_class, groups_without_class = (
-        (counts[:, present_classes] > 0).sum(axis=0) for counts in (support, others)
+    predicted = per_group.sum(axis=1)
+    groups_with_class, groups_without_class, groups_predicting = (
+        (counts[:, present] > 0).sum(axis=0) for counts in (support, others, predicted)
     )  # (C',)
-    groups_predicting = (per_group.sum(axis=1)[:, present_classes] > 0).sum(axis=0)
     figures = {
-        "accuracy": np.full(len(present_classes), len(per_group)),
+        "accuracy": np.full(len(present), n_groups),
         "precision": groups_predicting,
         "recall": groups_with_class,
         "f1": groups_with_class,
@@ -122,7 +116,7 @@ def effective_groups(
         "average_precision": np.minimum(groups_with_class, groups_without_class),
     }
     averages = {
-        f"{name}_macro": min(len(per_group), len(present_classes) ** 2 / (1 / np.maximum(groups, 1)).sum())
+        f"{name}_macro": min(n_groups, len(present) ** 2 / (1 / np.maximum(groups, 1)).sum())
         for name, groups in figures.items()
         if name in AVERAGED_METRICS
     }
