@@ -86,7 +86,8 @@ def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: Au
         frames: all of them.
     """
     labelled = frames.labelled
-    sides = [_train_and_test_rows(part[labelled]) for part in frames.folds]
+    labelled_parts = [part[labelled] for part in frames.folds]
+    sides = [(np.flatnonzero(part == "train"), np.flatnonzero(part == "test")) for part in labelled_parts]
     nearest = [
         replace(pair, row=int(labelled[pair.row]), other=int(labelled[pair.other]))
         for pair in closest_pairs(features, frames.groups[labelled], sides)
@@ -109,10 +110,6 @@ def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: Au
     duplicates = NearDuplicates(total, len(identical), MAX_GREY_DIFFERENCE, shown)
     closest = [dict(zip(HEADER, row, strict=True)) for row in nearest_rows]
     return LeakAudit([*nearest_rows, *identical_rows], AuditSummary(closest, duplicates))
-
-
-def _train_and_test_rows(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
 
 
 def closest_pairs(

@@ -188,10 +188,9 @@ def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[st
     counts = {}
     for number, name in enumerate(target.classes):
         here = target.true == number
-        counts[name] = {"frames": int(here.sum()), "groups": len(np.unique(labelled_set.groups[here]))}
-        counts[name] |= {
-            part: len(np.unique(labelled_set.groups[here & inside])) for part, inside in parts.items()
-        }
+        inside = {"groups": here} | {part: here & of_part for part, of_part in parts.items()}
+        groups = {part: len(np.unique(labelled_set.groups[rows])) for part, rows in inside.items()}
+        counts[name] = {"frames": int(here.sum())} | groups
     return counts
 
 
