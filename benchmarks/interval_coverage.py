@@ -18,7 +18,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.evaluation.scores.bootstrap import resample_counts
-from simclr_rhd.evaluation.scores.intervals import bootstrap_intervals, resample_metrics
+from simclr_rhd.evaluation.scores.figures import compute_figures
+from simclr_rhd.evaluation.scores.intervals import bootstrap_intervals
 from simclr_rhd.evaluation.scores.samples import Samples
 
 FRAMES, CLASSES = 10, 3
@@ -46,7 +47,7 @@ def coverage(n_groups, studies, seed=0):
         of_groups, of_frames = (
             Samples(true, probabilities, names) for names in (group, np.arange(len(true)))
         )
-        resamples = resample_metrics(of_groups, (), drawn)[1]
+        resamples = compute_figures(of_groups, (), drawn).averages
         intervals = {
             "over groups": bootstrap_intervals(of_groups, (), seed=seed)[1],
             "plain percentiles": {name: np.quantile(resamples[name], [0.025, 0.975]) for name in FIGURES},

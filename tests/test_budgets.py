@@ -12,7 +12,8 @@ ROOMS = [PACKAGE, *sorted(path.parent for path in PACKAGE.rglob("__init__.py") i
 # What must be read to know how the figures come about (docs/architecture.md, "The method").
 METHOD = (
     "data/splits ssl/augment.py ssl/loss.py ssl/encoder/model.py ssl/step.py ssl/optim.py ssl/schedule.py "
-    "ssl/trainer.py ssl/fit.py heads evaluation/scores/metrics.py evaluation/scores/bootstrap.py pipeline.py"
+    "ssl/trainer.py ssl/fit.py heads evaluation/scores/metrics.py evaluation/scores/figures.py "
+    "evaluation/scores/bootstrap.py pipeline.py"
 ).split()
 
 

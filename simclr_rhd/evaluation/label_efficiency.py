@@ -51,7 +51,10 @@ def learning_curves(
         target.name: {name: [] for name in learners} for target in labelled_set.targets()
     }
     for fraction in fractions:
-        draws = _draw_groups(cv, fraction)
+        draws = [
+            [_subsample_fold(cv, fold, fraction, draw) for fold in cv.folds()]
+            for draw in range(n_repeats(fraction))
+        ]
         groups = _mean_train_groups(labelled_set, draws)
         for name, learning in learners.items():
             tables = [
@@ -69,14 +72,6 @@ def learning_curves(
                 ]
                 points[target.name][name].append(_make_point(fraction, groups, scores))
     return points
-
-
-def _draw_groups(cv: CrossValidation, fraction: float) -> list[Draw]:
-    """Rows of a share of the groups, as often as they are drawn."""
-    return [
-        [_subsample_fold(cv, fold, fraction, draw) for fold in range(len(cv.labelled_set.folds))]
-        for draw in range(n_repeats(fraction))
-    ]
 
 
 def _mean_train_groups(labelled_set: LabelledSet, draws: Sequence[Draw]) -> float:

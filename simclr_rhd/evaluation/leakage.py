@@ -8,7 +8,7 @@ Notation: M frames in all, n labelled ones, S pixels of a stored frame's side, D
 """
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,20 +86,21 @@ def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: Au
         frames: all of them.
     """
     labelled = frames.labelled
-    sides = [_train_and_test_rows(part[labelled]) for part in frames.folds]
+    labelled_parts = [part[labelled] for part in frames.folds]
+    sides = [(np.flatnonzero(part == "train"), np.flatnonzero(part == "test")) for part in labelled_parts]
     nearest = [
         replace(pair, row=int(labelled[pair.row]), other=int(labelled[pair.other]))
-        for pair in closest_pairs(features, frames.groups[labelled], sides, max_pairs=MAX_NEAREST_PAIRS)
+        for pair in closest_pairs(features, frames.groups[labelled], sides)
     ]
     alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
     total = 0
     for number, part in enumerate(frames.folds):
-        pairs, n_pairs = near_duplicates(thumbs, part, tested=["test"])
+        pairs, n_pairs = near_duplicates(thumbs, part)
         total += n_pairs
         for pair in pairs:
-            if frozenset((pair.row, pair.other)) in alike:
-                total -= 1
-            alike.setdefault(frozenset((pair.row, pair.other)), replace(pair, fold=number))
+            both = frozenset((pair.row, pair.other))
+            total -= both in alike
+            alike.setdefault(both, replace(pair, fold=number))
     identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MAX_LISTED_PAIRS]
     nearest_rows, identical_rows = (
         list(leak_audit_rows(kind, pairs, frames))
@@ -111,16 +112,12 @@ def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: Au
     return LeakAudit([*nearest_rows, *identical_rows], AuditSummary(closest, duplicates))
 
 
-def _train_and_test_rows(part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
-
-
 def closest_pairs(
     features: Sequence[np.ndarray],
     groups: Sequence[str] | np.ndarray,
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
-    max_pairs: int = 20,
+    max_pairs: int = MAX_NEAREST_PAIRS,
 ) -> list[Pair]:
     """Tested frames and their nearest training frames, at most one pair for two groups.
 
@@ -156,44 +153,36 @@ def thumbnails(frames: np.ndarray | Frames, rows: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(
-    thumbs: np.ndarray,
-    part: np.ndarray,
-    *,
-    tested: Collection[str],
-    threshold: float = MAX_GREY_DIFFERENCE,
-    max_pairs: int = MAX_LISTED_PAIRS,
+    thumbs: np.ndarray, part: np.ndarray, *, max_pairs: int = MAX_LISTED_PAIRS
 ) -> tuple[list[Pair], int]:
-    """Pairs of frames of different parts that are one picture, encoded anew, shifted or rescaled a little.
+    """Tested frames and those of other parts that are one picture, encoded anew, shifted or rescaled.
 
-    Frames that hardly vary and frames that are held out are left out. A pair of two tested frames is listed
-    once.
+    The root mean square difference of their thumbnails is MAX_GREY_DIFFERENCE at most. Frames that hardly
+    vary and frames that are held out are left out.
 
     Args:
         thumbs: (M, P) float32 of `thumbnails`.
         part: (M,) names of parts.
-        tested: the parts that are tested; one frame of each pair is of them.
-        threshold: root mean square difference of two thumbnails that are alike, in grey levels.
         max_pairs: pairs to return.
 
     Returns:
         The most alike first, of equals the first rows; and how many there are in all.
     """
-    codes, is_tested = np.unique(part, return_inverse=True)[1], np.isin(part, list(tested))
-    rows_used = np.flatnonzero((np.asarray(part) != HELD_OUT) & (thumbs.std(axis=1) >= MIN_GREY_STD))
+    varies = thumbs.std(axis=1) >= MIN_GREY_STD
+    tested = np.flatnonzero((part == "test") & varies)
+    other_parts = np.flatnonzero((part != "test") & (part != HELD_OUT) & varies)
     squares = np.einsum("ij,ij->i", thumbs, thumbs)
     # |a - b|^2 from float32 products is off by some 1e-7 of |a|^2: what is near is then measured exactly
-    limit = thumbs.shape[1] * threshold**2 + 1e-5 * squares.max(initial=0)
+    limit = thumbs.shape[1] * MAX_GREY_DIFFERENCE**2 + 1e-5 * squares.max(initial=0)
     best: list[tuple[float, int, int]] = []
     total = 0
-    for rows in _chunks(rows_used[is_tested[rows_used]], BLOCK_ROWS):
-        for others in _chunks(rows_used, BLOCK_COLUMNS):
+    for rows in _chunks(tested, BLOCK_ROWS):
+        for others in _chunks(other_parts, BLOCK_COLUMNS):
             near = squares[rows, None] + squares[others] - 2 * (thumbs[rows] @ thumbs[others].T) <= limit
-            near &= codes[rows, None] != codes[others]
-            near &= ~is_tested[others] | (rows[:, None] < others)
             for at in np.flatnonzero(near.any(axis=1)):
                 like = others[near[at]]
                 apart = np.sqrt(np.square(thumbs[like] - thumbs[rows[at]]).mean(axis=1, dtype=np.float64))
-                here = apart <= threshold
+                here = apart <= MAX_GREY_DIFFERENCE
                 total += int(here.sum())
                 new = [
                     (float(value), int(rows[at]), int(other))

@@ -103,13 +103,13 @@ class TargetResult(Record):
 
 
 @dataclass(frozen=True)
-class TaskResult:
+class TaskResult(Record):
     """Results of a task.
 
     Attributes:
         classes: of the task; of a multi-label one its lesions.
         not_evaluable: "class" and "reason" of those that cannot be both learnt and tested.
-        targets: {name: result}: the task itself, or its lesions; none where it was skipped.
+        targets: {lesion: result}; {"": result} of a task without lesions; none where it was skipped.
         skipped: why it was not learnt; None where it was.
         multilabel: whether the targets are lesions.
     """
@@ -130,13 +130,13 @@ class TaskResult:
         return next(iter(self.targets.values())).to_json()
 
     @classmethod
-    def from_json(cls, task: str, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The result of a task in `metrics.json`."""
         rows = record.get("classes", []), record.get("not_evaluable", [])
         if "skipped" in record:
             return cls(*rows, skipped=record["skipped"])
         lesions = record.get("lesions")
-        targets = {task: record} if lesions is None else lesions
+        targets = {"": record} if lesions is None else lesions
         parsed = {name: TargetResult.from_json(of) for name, of in targets.items()}
         return cls(*rows, parsed, multilabel=lesions is not None)
 
@@ -179,7 +179,7 @@ class AuditSummary(Record):
 
 
 @dataclass(frozen=True)
-class RunResults:
+class RunResults(Record):
     """The content of `metrics.json`."""
 
     synthetic: bool
@@ -191,7 +191,7 @@ class RunResults:
     def targets(self) -> dict[str, TargetResult]:
         """{name: result} of each target that was evaluated: a task, or 'task: lesion'."""
         return {
-            f"{task}: {name}" if of_task.multilabel else task: result
+            f"{task}: {name}" if name else task: result
             for task, of_task in self.tasks.items()
             for name, result in of_task.targets.items()
         }
@@ -200,22 +200,3 @@ class RunResults:
     def skipped(self) -> dict[str, str]:
         """{task: why it was not learnt}."""
         return {task: of.skipped for task, of in self.tasks.items() if of.skipped is not None}
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of `metrics.json`."""
-        return {
-            "synthetic": self.synthetic,
-            "split": self.split.to_json(),
-            "tasks": {task: of.to_json() for task, of in self.tasks.items()},
-            "audit": self.audit.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        """The results of a run's `metrics.json`."""
-        return cls(
-            record["synthetic"],
-            SplitInfo.from_json(record["split"]),
-            {task: TaskResult.from_json(task, of) for task, of in record["tasks"].items()},
-            AuditSummary.from_json(record["audit"]),
-        )

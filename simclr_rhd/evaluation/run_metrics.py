@@ -148,7 +148,7 @@ def results_by_task(
             tasks[task] = TaskResult(lesions, missing, of_lesions, multilabel=True)
         else:
             result = results[task]
-            tasks[task] = TaskResult(result.classes, result.not_evaluable, {task: result})
+            tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
     return tasks
 
 

@@ -104,13 +104,13 @@ def choose_threshold(
         shares = wrong / of_patients[answering]
         if _risk_is_proved(shares, target_risk, single=bool(size.max() == 1)):
             lowest = AnswerThreshold(threshold)
-            continue
-        why = f"of the surest answers of {answering.sum()} validation groups {shares.mean():.1%} are wrong"
-        return (
-            lowest
-            if lowest.threshold < ABSTAIN_ALWAYS
-            else AnswerThreshold(ABSTAIN_ALWAYS, f"{why}, which is too many for a proof")
-        )
+        elif lowest.threshold < ABSTAIN_ALWAYS:
+            return lowest
+        else:
+            why = (
+                f"of the surest answers of {answering.sum()} validation groups {shares.mean():.1%} are wrong"
+            )
+            return AnswerThreshold(ABSTAIN_ALWAYS, f"{why}, which is too many for a proof")
     return lowest
 
 

@@ -19,10 +19,10 @@ from simclr_rhd.evaluation.scores.calibration_errors import (
     expected_calibration_error,
     reliability,
 )
-from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, total_confusion
+from simclr_rhd.evaluation.scores.confusions import accuracy, balanced_accuracy, total_confusion
 from simclr_rhd.evaluation.scores.differences import paired_differences
-from simclr_rhd.evaluation.scores.metrics import mean_scores, score_levels
-from simclr_rhd.evaluation.scores.records import Levels, Margins
+from simclr_rhd.evaluation.scores.metrics import score_levels
+from simclr_rhd.evaluation.scores.records import Levels, Margins, mean_scores
 from simclr_rhd.evaluation.scores.samples import ClassSet, Predictions, Samples, Units, pool
 from simclr_rhd.evaluation.target_details import (
     Calibration,
@@ -188,10 +188,9 @@ def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[st
     counts = {}
     for number, name in enumerate(target.classes):
         here = target.true == number
-        counts[name] = {"frames": int(here.sum()), "groups": len(np.unique(labelled_set.groups[here]))}
-        counts[name] |= {
-            part: len(np.unique(labelled_set.groups[here & inside])) for part, inside in parts.items()
-        }
+        inside = {"groups": here} | {part: here & of_part for part, of_part in parts.items()}
+        groups = {part: len(np.unique(labelled_set.groups[rows])) for part, rows in inside.items()}
+        counts[name] = {"frames": int(here.sum())} | groups
     return counts
 
 
@@ -244,5 +243,4 @@ def _video_accuracies(predictions: Predictions) -> tuple[float | None, float | N
     if len(videos.present) < 2:
         return None, None
     confusion = total_confusion(videos)
-    accuracy = np.trace(confusion[0]) / len(videos.true)
-    return float(accuracy), float(balanced_accuracy(confusion, videos.present)[0])
+    return float(accuracy(confusion)[0]), float(balanced_accuracy(confusion, videos.present)[0])

@@ -8,8 +8,7 @@ from results import metrics, scores, task_result
 from simulated import make_cross_validation, make_features, make_labelled_set
 
 from simclr_rhd.evaluation.results import RunResults
-from simclr_rhd.evaluation.scores.metrics import mean_scores
-from simclr_rhd.evaluation.scores.records import Score, Scores
+from simclr_rhd.evaluation.scores.records import Score, Scores, mean_scores
 from simclr_rhd.evaluation.targets import evaluate
 
 

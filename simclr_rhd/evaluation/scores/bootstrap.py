@@ -29,6 +29,11 @@ def resample_counts(n_groups: int, seed: int) -> np.ndarray:
     return _sample_counts(n_groups, seed, N_RESAMPLES)
 
 
+def each_group_once(n_groups: int) -> np.ndarray:
+    """(1, G) uint16: the samples themselves, as a resample."""
+    return np.ones((1, n_groups), dtype=np.uint16)
+
+
 @lru_cache(maxsize=8)  # every figure of a run is scored on the same few
 def _sample_counts(n_groups: int, seed: int, n_resamples: int) -> np.ndarray:
     generator = make_rng(seed, Stream.BOOTSTRAP)
@@ -97,15 +102,8 @@ def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TA
 
     Where it is the same in every resample, as of a perfect model and one that always predicts one class, its
     percentiles say nothing. None of G groups went another way then: of all groups at most a share does that
-    the exact binomial interval gives, each moving the difference by one group's part.
-
-    Args:
-        values: (R,) of the resamples; NaN where it is not defined.
-        n_groups: G, the groups that it rests on.
-        tail: what is left out on each side.
-
-    Returns:
-        [low, high]; None where `percentile_interval` has none.
+    the exact binomial interval gives, each moving the difference by one group's part. Arguments are those of
+    `percentile_interval`, and None where that is.
     """
     interval = percentile_interval(values, n_groups, value_range=(-math.inf, math.inf), tail=tail)
     if interval is None or interval[1] - interval[0] > CONSTANT_TOLERANCE:

@@ -2,7 +2,8 @@
 
 Guo et al. 2017, "On Calibration of Modern Neural Networks".
 
-Notation: n samples, C classes.
+Notation: n samples, C classes, M bins of equal width; bin m holds what is in ((m-1)/M, m/M]. `true` is (n,)
+class indices, `probabilities` (n, C), rows sum to 1, and `bins` M.
 """
 
 from typing import Any
@@ -18,39 +19,26 @@ def squared_errors(true: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return errors
 
 
-def top_labels(
-    true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each sample's bin, the probability of its most probable class, and whether it is of that class.
+def calibration_gaps(
+    true: np.ndarray, probabilities: np.ndarray, group: np.ndarray, bins: int = N_BINS
+) -> np.ndarray:
+    """(G, M) sums over a group's samples in a bin: 1 if right, else 0, less the confidence.
 
-    Bin m of M holds the probabilities in ((m-1)/M, m/M].
-
-    Args:
-        true: (n,) class indices.
-        probabilities: (n, C), rows sum to 1.
-        bins: M, of equal width.
-
-    Returns:
-        (n,) int64 0 to M-1, (n,) float64, (n,) bool.
+    `group` is (n,) indices of G groups, of which none is empty.
     """
-    confidence = probabilities.max(axis=1)
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    return np.searchsorted(edges, confidence), confidence, probabilities.argmax(axis=1) == true
+    bin_of, confidence, right = _top_labels(true, probabilities, bins)
+    gaps = np.zeros((group.max(initial=-1) + 1, bins))
+    np.add.at(gaps, (group, bin_of), right - confidence)
+    return gaps
 
 
 def expected_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS) -> float:
-    """Mean distance of accuracy and confidence in a bin, weighted by its samples (equation 3).
+    """Mean distance of accuracy and confidence in a bin, weighted by its samples (equation 3), n ≥ 1.
 
-    Args:
-        true: (n,) class indices, n ≥ 1.
-        probabilities: (n, C), rows sum to 1.
-        bins: of equal width.
-
-    Returns:
-        0 (as often right as predicted) to 1.
+    0 (as often right as predicted) to 1.
     """
-    bin_of, confidence, right = top_labels(true, probabilities, bins)
-    return float(np.abs(np.bincount(bin_of, weights=right - confidence)).sum() / len(true))
+    one_group = np.zeros_like(true)
+    return float(np.abs(calibration_gaps(true, probabilities, one_group, bins)).sum() / len(true))
 
 
 def reliability(
@@ -58,15 +46,10 @@ def reliability(
 ) -> dict[str, list[float | None] | list[int]]:
     """The reliability diagram (figure 1): mean confidence, accuracy and number of the samples in each bin.
 
-    Args:
-        true: (n,) class indices.
-        probabilities: (n, C), rows sum to 1.
-        bins: of equal width.
-
     Returns:
         {"confidence", "accuracy": None for an empty bin, "count"}, each of one value a bin.
     """
-    bin_of, confidence, right = top_labels(true, probabilities, bins)
+    bin_of, confidence, right = _top_labels(true, probabilities, bins)
     count = np.bincount(bin_of, minlength=bins).tolist()
 
     def means(values: np.ndarray) -> list[float | None]:
@@ -77,23 +60,14 @@ def reliability(
 
 
 def classwise_calibration_error(true: np.ndarray, probabilities: np.ndarray, bins: int = N_BINS) -> float:
-    """Mean over the classes of how far a class's probability is from its frequency, bin by bin.
+    """Mean over the classes of how far a class's probability is from its frequency, bin by bin; 0 to 1.
 
     Kull et al. 2019, "Beyond temperature scaling", section 2. The error of the most probable class alone does
-    not see a rare class that is predicted with ten times its frequency.
-
-    Args:
-        true: (n,) class indices, n ≥ 1.
-        probabilities: (n, C), rows sum to 1.
-        bins: of equal width.
-
-    Returns:
-        0 to 1.
+    not see a rare class that is predicted with ten times its frequency. n ≥ 1.
     """
-    is_so = np.eye(probabilities.shape[1])[true]
-    bin_of = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities)  # (n, C)
-    cell = bin_of + bins * np.arange(probabilities.shape[1])
-    gaps = np.bincount(cell.ravel(), weights=(is_so - probabilities).ravel())
+    n_classes = probabilities.shape[1]
+    cell = _bin_of(probabilities, bins) + bins * np.arange(n_classes)  # (n, C)
+    gaps = np.bincount(cell.ravel(), weights=(np.eye(n_classes)[true] - probabilities).ravel())
     return float(np.abs(gaps).sum() / probabilities.size)
 
 
@@ -109,3 +83,15 @@ def class_frequencies(
         }
         for number, name in enumerate(classes)
     }
+
+
+def _top_labels(
+    true: np.ndarray, probabilities: np.ndarray, bins: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n,) bin of the most probable class's probability, that probability, and whether the class is right."""
+    confidence = probabilities.max(axis=1)
+    return _bin_of(confidence, bins), confidence, probabilities.argmax(axis=1) == true
+
+
+def _bin_of(probability: np.ndarray, bins: int) -> np.ndarray:
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probability)

@@ -34,20 +34,11 @@ def accuracy(confusions: np.ndarray) -> np.ndarray:
 CONFUSION_METRICS = {"accuracy": ConfusionMetric(accuracy)}
 
 
-def group_confusions(
-    true: np.ndarray, predicted: np.ndarray, group: np.ndarray, n_groups: int, n_classes: int
-) -> np.ndarray:
-    """(G, C, C) int64, each group's confusion matrix, true by predicted; (n,) indices of each."""
-    confusions = np.zeros((n_groups, n_classes, n_classes), dtype=np.int64)
-    np.add.at(confusions, (group, true, predicted), 1)
-    return confusions
-
-
 def sample_confusions(samples: Samples) -> np.ndarray:
-    """(G, C, C) int64, the confusion matrix of each group of some samples."""
-    return group_confusions(
-        samples.true, samples.predicted, samples.group, samples.n_groups, samples.n_classes
-    )
+    """(G, C, C) int64, the confusion matrix of each group of some samples, true by predicted."""
+    confusions = np.zeros((samples.n_groups, samples.n_classes, samples.n_classes), dtype=np.int64)
+    np.add.at(confusions, (samples.group, samples.true, samples.predicted), 1)
+    return confusions
 
 
 def total_confusion(samples: Samples) -> np.ndarray:
@@ -56,23 +47,19 @@ def total_confusion(samples: Samples) -> np.ndarray:
     return total
 
 
-def class_metrics(confusions: np.ndarray, present_classes: Sequence[int]) -> dict[str, np.ndarray]:
+def class_metrics(confusions: np.ndarray, present: list[int]) -> dict[str, np.ndarray]:
     """Each class that counts against the rest.
 
     Args:
         confusions: (R, C, C) float64, true by predicted.
-        present_classes: the C' classes.
+        present: the C' classes.
 
     Returns:
         {figure: (R, C')}; NaN where a matrix has no sample of the class, and where a quotient is 0 / 0.
     """
-    present_classes = list(present_classes)
     total = confusions.sum(axis=(1, 2))[:, None]
-    support, predicted = (
-        confusions.sum(axis=2)[:, present_classes],
-        confusions.sum(axis=1)[:, present_classes],
-    )
-    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, present_classes]
+    support, predicted = (confusions.sum(axis=axis)[:, present] for axis in (2, 1))
+    hits = np.diagonal(confusions, axis1=1, axis2=2)[:, present]
     negatives = total - support
     with np.errstate(divide="ignore", invalid="ignore"):
         figures = {
@@ -110,31 +97,27 @@ def average_over_classes(metrics: Mapping[str, np.ndarray], support: np.ndarray)
     return averages
 
 
-def balanced_accuracy(confusions: np.ndarray, present_classes: Sequence[int]) -> np.ndarray:
+def balanced_accuracy(confusions: np.ndarray, present: list[int]) -> np.ndarray:
     """Mean recall of the classes that count, (R, C, C) -> (R,)."""
-    return average_over_classes(
-        class_metrics(confusions, present_classes), confusions.sum(axis=2)[:, list(present_classes)]
-    )["recall_macro"]
+    support = confusions.sum(axis=2)[:, present]
+    return average_over_classes(class_metrics(confusions, present), support)["recall_macro"]
 
 
-def ordinal_predictions(true: np.ndarray, predicted: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
-    """Predictions for samples whose class is a degree; no degree counts as the one farthest from the truth.
+def ordinal_confusions(confusions: np.ndarray, ordered: Sequence[int]) -> np.ndarray:
+    """Confusion matrices of samples whose class is a degree of a scale, (R, C, C) -> (R, K, K).
 
-    Left out, such predictions would cost nothing: nine of ten Definite called "Not Applicable" would be
-    perfect.
+    A prediction that is no degree counts as the degree farthest from the truth, of two that are as far as the
+    lower. Left out, it would cost nothing: nine of ten Definite called "Not Applicable" would be perfect.
 
     Args:
-        true: (n,) class indices.
-        predicted: (n,) class indices.
+        confusions: true by predicted.
         ordered: the K classes that are degrees, lowest first.
-
-    Returns:
-        (n,) class indices; where the truth is no degree, `predicted`. Of two that are as far, the lower.
     """
-    ordinal, highest = predicted.copy(), len(ordered) - 1
-    for place, degree in enumerate(ordered):
-        farthest = ordered[highest if highest - place > place else 0]
-        ordinal[(true == degree) & ~np.isin(predicted, ordered)] = farthest
+    of_degrees = confusions[:, list(ordered)]  # (R, K, C)
+    ordinal = of_degrees[:, :, list(ordered)]
+    place, highest = np.arange(len(ordered)), len(ordered) - 1
+    farthest = np.where(highest - place > place, highest, 0)
+    ordinal[:, place, farthest] += of_degrees.sum(axis=2) - ordinal.sum(axis=2)
     return ordinal
 
 

@@ -11,6 +11,7 @@ from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.evaluation.scores.bootstrap import (
     TAIL_PROBABILITY,
     difference_interval,
+    each_group_once,
     resample_counts,
     resample_sums,
 )
@@ -58,14 +59,12 @@ def paired_differences(
 def _paired_difference(ours: Samples, draws: Sequence[Samples], *, seed: int, tail: float) -> Margin:
     if len(ours.present) < 2:
         return Margin(None, None, None)
-    once = np.ones((1, ours.n_groups), dtype=np.uint16)  # the samples themselves, before their resamples
-    counts = np.vstack([once, resample_counts(ours.n_groups, seed)])
-    confusions = [sample_confusions(of) for of in (ours, *draws)]
+    counts = np.vstack([each_group_once(ours.n_groups), resample_counts(ours.n_groups, seed)])
     our_scores, *draw_scores = (
-        balanced_accuracy(resample_sums(counts, of_groups), ours.present) for of_groups in confusions
+        balanced_accuracy(resample_sums(counts, sample_confusions(of)), ours.present) for of in (ours, *draws)
     )
     differences = our_scores - _mean_of_draws(np.stack(draw_scores, axis=1), seed=seed)
-    n_effective = effective_groups(confusions[0], ours.present)[1]["recall_macro"]
+    n_effective = effective_groups(ours)[1]["recall_macro"]
     return Margin(
         float(differences[0]),
         difference_interval(differences[1:], n_effective, tail=tail),

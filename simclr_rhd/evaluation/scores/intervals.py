@@ -1,4 +1,4 @@
-"""Every figure of a classifier on the resamples of a bootstrap over groups, and from them its interval.
+"""The interval of each figure of a classifier, by a bootstrap over groups.
 
 Notation: n samples, C classes, C' of them that occur, G groups, R resamples.
 """
@@ -7,23 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts, resample_sums
-from simclr_rhd.evaluation.scores.calibration_errors import (
-    N_BINS,
-    expected_calibration_error,
-    squared_errors,
-    top_labels,
-)
-from simclr_rhd.evaluation.scores.confusions import (
-    CONFUSION_METRICS,
-    average_over_classes,
-    class_metrics,
-    cohen_kappa,
-    group_confusions,
-    ordinal_predictions,
-    sample_confusions,
-)
-from simclr_rhd.evaluation.scores.ranking import ranking_metrics
+from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
+from simclr_rhd.evaluation.scores.calibration_errors import expected_calibration_error
+from simclr_rhd.evaluation.scores.confusions import CONFUSION_METRICS, sample_confusions
+from simclr_rhd.evaluation.scores.figures import compute_figures
 from simclr_rhd.evaluation.scores.records import AVERAGED_METRICS, Interval
 from simclr_rhd.evaluation.scores.samples import Samples
 
@@ -46,8 +33,8 @@ def bootstrap_intervals(
         is defined in no resample.
     """
     n_groups = samples.n_groups
-    n_effective, n_effective_averages = effective_groups(sample_confusions(samples), samples.present)
-    figures, averages = resample_metrics(samples, ordered, resample_counts(n_groups, seed))
+    n_effective, n_effective_averages = effective_groups(samples)
+    figures, averages = compute_figures(samples, ordered, resample_counts(n_groups, seed))
     ece = expected_calibration_error(samples.true, samples.probabilities)
     averages["ece"] = (averages["ece"] + (ece - averages["ece"].mean())).clip(min=0)
     on_scale = np.isin(samples.true, ordered)
@@ -103,70 +90,24 @@ def _min_kappa(true: np.ndarray, *, worst_weight: int) -> float:
     return 1 - worst_weight / expected if expected else -1.0
 
 
-def resample_metrics(
-    samples: Samples, ordered: Sequence[int], counts: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Every figure of every resample.
-
-    Args:
-        samples: of two or more classes.
-        ordered: classes that form a scale, lowest first; may be none.
-        counts: (R, G) how often each group counts.
-
-    Returns:
-        {figure: (R, C')} and {average: (R,)}; NaN where a resample does not define it.
-    """
-    true, probabilities, group = samples.true, samples.probabilities, samples.group
-    n_groups, present = counts.shape[1], samples.present
-    confusions = resample_sums(counts, sample_confusions(samples))  # (R, C, C)
-    size = confusions.sum(axis=(1, 2))  # (R,)
-    figures = class_metrics(confusions, present)
-    areas = [ranking_metrics(true == number, probabilities[:, number], group, counts) for number in present]
-    figures["auroc"], figures["average_precision"] = np.array(areas).transpose(1, 2, 0)
-    averages = average_over_classes(figures, confusions.sum(axis=2)[:, present])
-    averages["balanced_accuracy"] = averages["recall_macro"]
-    averages |= {name: of.compute(confusions) for name, of in CONFUSION_METRICS.items()}
-    averages["kappa"] = cohen_kappa(confusions)
-    if ordered:
-        on_scale, ordinal = np.isin(true, ordered), ordinal_predictions(true, samples.predicted, ordered)
-        of_scale = group_confusions(
-            true[on_scale], ordinal[on_scale], group[on_scale], n_groups, samples.n_classes
-        )
-        of_scale = resample_sums(counts, of_scale[:, ordered][:, :, ordered])
-        averages["quadratic_kappa"] = cohen_kappa(of_scale, quadratic=True)
-    squares = np.bincount(group, weights=squared_errors(true, probabilities), minlength=n_groups)
-    averages["brier"] = resample_sums(counts, squares) / size
-    bin_of, confidence, right = top_labels(true, probabilities)
-    gaps = np.zeros((n_groups, N_BINS))
-    np.add.at(gaps, (group, bin_of), right - confidence)
-    averages["ece"] = np.abs(resample_sums(counts, gaps)).sum(axis=1) / size
-    return figures, averages
-
-
-def effective_groups(
-    per_group: np.ndarray, present_classes: Sequence[int]
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def effective_groups(samples: Samples) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Number of groups that a figure rests on: those without which it would be the same do not count.
 
     A mean over classes rests on as many groups as would give it the same variance if each class had its share
     of them: the number of classes times the harmonic mean of their groups, and on G at most.
 
-    Args:
-        per_group: (G, C, C) confusion matrices, true by predicted.
-        present_classes: the C' classes that occur.
-
     Returns:
         {figure: (C',)} and, for the macro averages, {average: number}; other averages rest on all G groups.
     """
-    present_classes = list(present_classes)
+    per_group, present, n_groups = sample_confusions(samples), samples.present, samples.n_groups
     support = per_group.sum(axis=2)  # (G, C)
     others = support.sum(axis=1, keepdims=True) - support
-    groups_with_class, groups_without_class = (
-        (counts[:, present_classes] > 0).sum(axis=0) for counts in (support, others)
+    predicted = per_group.sum(axis=1)
+    groups_with_class, groups_without_class, groups_predicting = (
+        (counts[:, present] > 0).sum(axis=0) for counts in (support, others, predicted)
     )  # (C',)
-    groups_predicting = (per_group.sum(axis=1)[:, present_classes] > 0).sum(axis=0)
     figures = {
-        "accuracy": np.full(len(present_classes), len(per_group)),
+        "accuracy": np.full(len(present), n_groups),
         "precision": groups_predicting,
         "recall": groups_with_class,
         "f1": groups_with_class,
@@ -175,7 +116,7 @@ def effective_groups(
         "average_precision": np.minimum(groups_with_class, groups_without_class),
     }
     averages = {
-        f"{name}_macro": min(len(per_group), len(present_classes) ** 2 / (1 / np.maximum(groups, 1)).sum())
+        f"{name}_macro": min(n_groups, len(present) ** 2 / (1 / np.maximum(groups, 1)).sum())
         for name, groups in figures.items()
         if name in AVERAGED_METRICS
     }

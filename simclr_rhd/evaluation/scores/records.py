@@ -1,9 +1,11 @@
 """Scores as values: of a level, of its classes, and of a difference between two classifiers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Self, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 Interval = list[float] | None  # low and high
 
@@ -167,6 +169,25 @@ class Scores(Record):
     def from_json(cls, record: Mapping[str, Any]) -> Self:
         """The scores of a level in `metrics.json`."""
         return super().from_json({**record, "averages": _parse_scores(record, AVERAGE_METRICS)})
+
+
+def mean_scores(draws: Sequence[Scores]) -> Scores:
+    """The mean over several draws of each figure, and of the ends of its interval.
+
+    None where one draw has none; words are those of the first.
+    """
+    return Scores.from_json(_mean([draw.to_json() for draw in draws]))
+
+
+def _mean(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: _mean([part.get(name) for part in parts]) for name in first}
+    if any(part is None for part in parts) or isinstance(first, str):
+        return None if any(part is None for part in parts) else first
+    if isinstance(first, list):
+        return [_mean(of) for of in zip(*parts, strict=True)]
+    return first if all(part == first for part in parts) else float(np.mean(parts))
 
 
 @dataclass(frozen=True)

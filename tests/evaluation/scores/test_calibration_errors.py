@@ -62,7 +62,7 @@ def test_the_calibration_error_and_its_diagram_follow_their_definition(seed, bin
         assert found["confidence"][number] == pytest.approx(confidence)
         assert found["accuracy"][number] == pytest.approx(accuracy)
         error += len(rows) / len(true) * abs(accuracy - confidence)
-    assert expected_calibration_error(true, probabilities, bins) == pytest.approx(error)
+    assert expected_calibration_error(true, probabilities, bins) == pytest.approx(error, rel=0, abs=1e-12)
 
 
 def test_calibration_at_the_ends():
