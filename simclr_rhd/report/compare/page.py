@@ -73,25 +73,26 @@ def _facts(run: FinishedRun, first: FinishedRun, reference: str) -> Iterator[tup
         PurePosixPath(run.data["location"]).name  # not the whole path: the page may be sent on
         + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
     )
-    folds = f"{run.folds} folds, each group tested once" if run.folds > 1 else "one split"
-    yield "tested", f"split by {run.split_by}, {folds}"
+    split = run.results.split
+    folds = f"{split.folds} folds, each group tested once" if split.folds > 1 else "one split"
+    yield "tested", f"split by {split.by}, {folds}"
 
 
 def target_section(runs: Runs, differences: Mapping[str, Difference], target: str) -> dict[str, Any]:
     """Scores and differences of a target, as the page shows them."""
-    results = {name: run.results.get(target) for name, run in runs.items()}
-    scored = {name: (of, of.level) for name, of in results.items() if of and of.level}
+    results = {name: run.results.targets.get(target) for name, run in runs.items()}
+    scored = {name: (of, of.primary_level) for name, of in results.items() if of and of.primary_level}
     level, several_levels = _shared_value(level for _, level in scored.values())
     rows: list[ForestRow | ForestHeading] = [
         ForestRow.of(
             name,
-            scored[name][0].ours[scored[name][1]] if name in scored else Score(),
+            scored[name][0].test[scored[name][1]]["balanced_accuracy"] if name in scored else Score(),
             ours=True,
             note=_note(run, target, several_levels=several_levels),
         )
         for name, run in runs.items()
     ]
-    pixels = {name: of.pixels[level] for name, (of, level) in scored.items()}
+    pixels = {name: of.baseline_score("pixels", level) for name, (of, level) in scored.items()}
     shared, several_scores = _shared_value(pixels.values())
     if several_scores:
         rows += [
@@ -100,7 +101,8 @@ def target_section(runs: Runs, differences: Mapping[str, Difference], target: st
         ]
     elif shared:
         rows.append(ForestRow.of("raw pixels", shared))
-    chance, several_chances = _shared_value(of.chance[level].value for of, level in scored.values())
+    chances = [of.baseline_score("majority", level).value for of, level in scored.values()]
+    chance, several_chances = _shared_value(chances)
     return {
         "name": target,
         "level": "" if several_levels or not level else f" per {level}",
@@ -135,10 +137,10 @@ def _describe_basis(difference: Difference) -> str:
 
 def _note(run: FinishedRun, target: str, *, several_levels: bool) -> str:
     """The reason that a run has no score, or the level that it is of where the runs' levels differ."""
-    result = run.results.get(target)
+    result = run.results.targets.get(target)
     if result is None:
-        reason = skip_reason(run, target)
+        reason = skip_reason(run.results, target)
         return f"skipped: {reason}" if reason else "not asked"
-    if result.level is None:
+    if result.primary_level is None:
         return "fewer than two classes can be evaluated"
-    return f"per {result.level}" * several_levels
+    return f"per {result.primary_level}" * several_levels

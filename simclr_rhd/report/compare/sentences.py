@@ -39,11 +39,11 @@ def to_text(runs: Runs) -> list[str]:
     for target, of_target in differences.items():
         lines.append(target)
         for name, run in runs.items():
-            result = run.results.get(target)
+            result = run.results.targets.get(target)
             figures = "-", "-", "-"
-            if result and (level := result.level):
-                pixels = format_score(result.pixels[level].value)
-                figures = level, format_interval(result.ours[level]), pixels
+            if result and (level := result.primary_level):
+                pixels = format_score(result.baseline_score("pixels", level).value)
+                figures = level, format_interval(result.test[level]["balanced_accuracy"]), pixels
             lines.append(row(name, *figures, _short_difference(of_target.get(name))))
     lines += ["* balanced accuracy of raw pixels without a network   [95 % interval over groups]", ""]
     lines += notes(runs, differences)
@@ -54,8 +54,8 @@ def to_text(runs: Runs) -> list[str]:
 
 def alarms(runs: Runs) -> list[str]:
     """Warnings to read before any figure."""
-    synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
-    leaky = [name for name, run in runs.items() if run.leaky]
+    synthetic = [name for name, run in runs.items() if run.results.synthetic]
+    leaky = [name for name, run in runs.items() if run.results.split.leaky]
     return [
         f"{join_names(names)}: {text}"
         for names, text in ((synthetic, SYNTHETIC_WARNING), (leaky, LEAKY_WARNING))
@@ -102,7 +102,7 @@ def _shown(runs: Runs, differences: Differences) -> str:
         return ""
     with_figures = len(differing) <= MAX_RUNS_WITH_FIGURES
     texts = {run: _better_and_worse(differences, run, figures=with_figures) for run in differing}
-    leaky = any(runs[run].leaky for run in (reference, *differing))
+    leaky = any(runs[run].results.split.leaky for run in (reference, *differing))
     caveat = " as far as leaky splits can show anything," * leaky
     parts = [f"{join_names(names)} {is_or_are(names)} {text}" for text, names in _group_runs(texts).items()]
     return f"Against {reference},{caveat} {'; '.join(parts)}."

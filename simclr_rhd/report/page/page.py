@@ -159,7 +159,7 @@ def count_errors(result: TargetResult) -> tuple[int, int]:
 def _evaluable_confusion(result: TargetResult, level: str) -> list[list[int]]:
     """The confusion matrix, empty in the rows of classes that cannot be evaluated."""
     rows = zip(result.classes, result.test[level].confusion, strict=True)
-    return [[0] * len(row) if name in result.missing_classes else row for name, row in rows]
+    return [[0 if name in result.missing_classes else int(n) for n in row] for name, row in rows]
 
 
 def group_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
+from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
@@ -82,7 +83,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
     results = run_metrics.results_by_task(of, evaluated(of, predictions), known)
-    tasks = {task: result.to_json() for task, result in results.items()}
+    split, audit = SplitInfo(by, leaky, 1, {}, ""), AuditSummary([], NearDuplicates(0, 0, 0.0))
     run = {
         "status": "finished",
         "finished": "2031-05-04 03:02:01",
@@ -93,8 +94,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
         "data": {"location": "somewhere", "fingerprint": "f00d"},
     }
     write_json(folder / "run.json", run | facts)
-    split = {"by": by, "leaky": leaky, "folds": 1}
-    write_json(folder / "metrics.json", {"synthetic": False, "split": split, "tasks": tasks})
+    write_json(folder / "metrics.json", RunResults(False, split, results, audit).to_json())
     losses = [{"phase": "simclr", "epoch": n, "loss": loss} for n, loss in enumerate((4, 2, 3), start=1)]
     heads = [{"phase": task, "epoch": 1, "loss": 1.0, "val_loss": 0.5, "best": True} for task in of.values]
     losses[1] |= {"best": True, "knn": {"view": 0.5}}
@@ -259,10 +259,10 @@ def test_lesions_are_compared_one_by_one(tmp_path):
 
 def test_the_scores_are_those_of_the_run(tmp_path):
     of = cohort()
-    asked = read_run(save(tmp_path / "a", of, A_WRONG)).results["view"]
-    assert asked.level == "video"
-    assert asked.ours["video"].value == pytest.approx(7 / 12)
-    assert asked.pixels["video"].value == pytest.approx(2 / 3)
+    view = read_run(save(tmp_path / "a", of, A_WRONG)).results.targets["view"]
+    assert view.primary_level == "video"
+    assert view.test["video"]["balanced_accuracy"].value == pytest.approx(7 / 12)
+    assert view.baseline_score("pixels", "video").value == pytest.approx(2 / 3)
 
 
 def test_names_tell_runs_apart(tmp_path):
