@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE
@@ -198,9 +199,7 @@ def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     config = run["config"] | run.get("settled", {})
     config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
-    yield from _table(
-        ["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in CARD_SETTINGS]
-    )
+    yield from _table(["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")

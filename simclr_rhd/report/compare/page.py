@@ -48,7 +48,7 @@ def _write(path: Path, runs: Runs) -> None:
         any_better=any(of.outcome == BETTER for rows in differences.values() for of in rows.values()),
         settings=differing,
         environment=differing_environment(runs),
-        charts=charts(curves, differing=[*differing, *[DATA_SETTING] * other_data]),
+        charts=charts(curves, differing=[*[DATA_SETTING] * other_data, *differing]),
         results=[target_section(runs, of, target) for target, of in differences.items()],
         notes=notes(runs, differences),
     )

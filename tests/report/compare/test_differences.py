@@ -391,6 +391,11 @@ def test_charts_state_first_last_and_best_of_each_run():
     assert knn.title == "view: kNN" and knn.image.startswith("data:image/svg+xml;base64,")
 
 
+def test_a_setting_that_the_program_decided_counts_like_its_flag():
+    (chart,) = charts({"a": {("alignment", ""): {1: 0.5}}}, differing=["--positives, as used", "--patience"])
+    assert chart.caption.endswith("Runs not on one scale: --positives, as used differs.")
+
+
 def test_legends_of_many_runs_leave_room_for_the_curves(monkeypatch):
     figures = record_figures(monkeypatch)
     charts({f"_run {n}": {("loss", ""): {1: 1.0 * n, 2: 2.0}} for n in range(15)}, differing=[])
