@@ -10,8 +10,7 @@ from typing import Any
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.evaluation.results import RunResults
-from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.evaluation.selective import LEVELS as SELECTIVE_LEVELS
+from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict

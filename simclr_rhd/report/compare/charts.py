@@ -11,7 +11,7 @@ from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
 from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis
-from simclr_rhd.report.compare.load_run import Curve, CurveKey
+from simclr_rhd.report.compare.load_run import CurveKey, EpochCurve
 from simclr_rhd.report.compare.settings import AS_USED
 from simclr_rhd.report.wording import join_names
 from simclr_rhd.ssl.config import PretrainConfig
@@ -63,7 +63,7 @@ CHARTS = {
 }
 
 
-def charts(runs: Mapping[str, Mapping[CurveKey, Curve]], *, differing: Collection[str]) -> list[Panel]:
+def charts(runs: Mapping[str, Mapping[CurveKey, EpochCurve]], *, differing: Collection[str]) -> list[Panel]:
     """Panels of every figure that some run measured.
 
     Args:
@@ -80,7 +80,7 @@ def charts(runs: Mapping[str, Mapping[CurveKey, Curve]], *, differing: Collectio
     ]
 
 
-def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> Panel:
+def _panel(chart: Chart, task: str, runs: Mapping[str, EpochCurve], differing: Collection[str]) -> Panel:
     caption = chart.meaning[0].upper() + chart.meaning[1:]
     for difference, settings in (
         ("not on one scale", flags_that_change(*chart.scale, of=CONFIGS)),
@@ -98,7 +98,7 @@ def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collec
     return draw_panel(title, caption, alt_text, on_axes(_draw, runs), size)
 
 
-def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
+def _describe_curve(name: str, curve: EpochCurve, *, lower_is_better: bool) -> str:
     if not curve:
         return f"{name}: not measured."
     best = (min if lower_is_better else max)(curve, key=curve.__getitem__)
@@ -110,7 +110,7 @@ def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
     return f"{name}: {', '.join(points)}."
 
 
-def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
+def _draw(axes: Any, runs: Mapping[str, EpochCurve]) -> None:
     """A line for each run that has any value; of few runs and of many, no two look alike."""
     styles = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)
     for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), styles, strict=False)):

@@ -18,7 +18,7 @@ from simclr_rhd.core.text import replace_unprintable
 from simclr_rhd.evaluation.results import JUDGED_LEVELS, RunResults
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.records import Margin
-from simclr_rhd.evaluation.scores.samples import Predictions, Units
+from simclr_rhd.evaluation.scores.samples import FramePredictions, Units
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
 from simclr_rhd.report.compare.predictions import TestPredictions
 from simclr_rhd.report.findings import MIN_GROUPS
@@ -193,8 +193,8 @@ def _paired_difference(
     units = Units(reference.groups, reference.videos, [""] * len(true))
     probabilities, prevalence = (of[rows][:, columns] for of in (other.probabilities, other.prevalence))
     margins = paired_differences(
-        Predictions(true, probabilities, units, prevalence),
-        [Predictions(true, reference.probabilities, units, reference.prevalence)],
+        FramePredictions(true, probabilities, units, prevalence),
+        [FramePredictions(true, reference.probabilities, units, reference.prevalence)],
         [number for number, name in enumerate(classes) if name in evaluable],
         seed=SEED,
     )

@@ -26,7 +26,7 @@ from simclr_rhd.report.compare.predictions import TestPredictions, read_predicti
 
 EPOCH_MEASURES = ("loss", "val_loss", "alignment", "uniformity", "rank")  # of a pretraining epoch
 
-Curve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
+EpochCurve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
 CurveKey = tuple[str, str]  # figure, and the task or ''
 
 
@@ -55,7 +55,7 @@ class FinishedRun:
     training_settings: dict[str, Any]
     environment: dict[str, Any]
     best_epoch: int | None
-    curves: dict[CurveKey, Curve]
+    curves: dict[CurveKey, EpochCurve]
     results: RunResults
     predictions: dict[str, TestPredictions]
 
@@ -117,9 +117,9 @@ def read_run(folder: Path) -> FinishedRun:
     )
 
 
-def _read_history(path: Path, tasks: Collection[str]) -> tuple[dict[CurveKey, Curve], int | None]:
+def _read_history(path: Path, tasks: Collection[str]) -> tuple[dict[CurveKey, EpochCurve], int | None]:
     """The curves of all epochs, and the epoch of pretraining that was kept."""
-    curves: dict[CurveKey, Curve] = {}
+    curves: dict[CurveKey, EpochCurve] = {}
     best_epoch = None
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:

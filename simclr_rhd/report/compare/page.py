@@ -11,12 +11,12 @@ from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.compare.charts import DATA_SETTING, charts
 from simclr_rhd.report.compare.differences import BETTER, Difference, compare_runs, skip_reason
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
-from simclr_rhd.report.compare.sentences import alarms, notes, verdict
+from simclr_rhd.report.compare.sentences import alarms, conclusions, notes
 from simclr_rhd.report.compare.settings import differing_environment, differing_settings
 from simclr_rhd.report.page.webpage import ForestHeading, ForestRow, write_page
 
 
-def write_html(path: Path, runs: Runs) -> None:
+def write_comparison_page(path: Path, runs: Runs) -> None:
     """Write the page, one self-contained file.
 
     Raises:
@@ -44,7 +44,7 @@ def _write(path: Path, runs: Runs) -> None:
         runs=describe_runs(runs),
         names=list(runs),
         alarms=alarms(runs),
-        verdict=verdict(runs, differences),
+        verdict=conclusions(runs, differences),
         any_better=any(of.outcome == BETTER for rows in differences.values() for of in rows.values()),
         settings=differing,
         environment=differing_environment(runs),

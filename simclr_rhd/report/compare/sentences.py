@@ -34,7 +34,7 @@ def to_text(runs: Runs) -> list[str]:
     differences = compare_runs(runs)
     row = "  {:<18}  {:<5}  {:<17}  {:<6}  {}".format
     header = row("", "per", "balanced accuracy", "pixels*", f"difference to {next(iter(runs))}")
-    sentences = filter(None, verdict(runs, differences).values())
+    sentences = filter(None, conclusions(runs, differences).values())
     lines = [*alarms(runs), *sentences, "", header, "-" * len(header)]
     for target, of_target in differences.items():
         lines.append(target)
@@ -63,7 +63,7 @@ def alarms(runs: Runs) -> list[str]:
     ]
 
 
-def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
+def conclusions(runs: Runs, differences: Differences) -> dict[str, str]:
     """{"shown", "not_shown", "incomparable"}: a sentence each, "" where there is nothing to say.
 
     Which run is shown to be better or worse than the first and at what; what is not shown; and what cannot be

@@ -31,7 +31,7 @@ class RejectedFiles:
     n: int = 0
 
 
-def write_html(
+def write_report_page(
     path: Path,
     results: RunResults,
     run: dict[str, Any],

@@ -116,7 +116,7 @@ def one_difference(first, other, question="view"):
 
 def page_of(tmp_path, *folders):
     out = tmp_path / "page.html"
-    comparison.write_html(out, compare.name_runs(read_runs(folders)))
+    comparison.write_comparison_page(out, compare.name_runs(read_runs(folders)))
     return out.read_text(encoding="utf-8")
 
 
@@ -324,7 +324,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
         save(tmp_path / "d", cohort(first=3)),
     ]
     runs, found = compared(save(tmp_path / "a", of, A_WRONG), *others)
-    said = sentences.verdict(runs, found)
+    said = sentences.conclusions(runs, found)
     assert said["shown"].startswith("Against a, b is better at view (+0.42 [")
     assert said["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
     assert said["incomparable"] == (
@@ -335,7 +335,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
 def test_runs_of_which_the_same_is_said_are_named_together(tmp_path):
     others = [save(tmp_path / name, cohort()) for name in "bcdef"]
     runs, found = compared(save(tmp_path / "a", cohort(), A_WRONG), *others)
-    assert sentences.verdict(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
+    assert sentences.conclusions(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
 
 
 def test_what_cannot_be_scored_is_a_dash(tmp_path):
