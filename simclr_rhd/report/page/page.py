@@ -16,7 +16,7 @@ from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import format_count, format_difference, method_name
+from simclr_rhd.report.wording import format_count, format_difference, group_by_text, method_name
 
 MAX_LISTED_REJECTED = 50  # files that are listed
 # Keys of run.json that are known once this is written
@@ -74,7 +74,7 @@ def write_report_page(
         written=time.strftime("%Y-%m-%d"),
         most_frequent_mistake=most_frequent_mistake,
         count_errors=count_errors,
-        group_by_reason=group_by_reason,
+        group_by_text=group_by_text,
         scored_levels=scored_levels,
         method_name=method_name,
         comparison_rows=comparison_rows,
@@ -160,14 +160,6 @@ def _evaluable_confusion(result: TargetResult, level: str) -> list[list[int]]:
     """The confusion matrix, empty in the rows of classes that cannot be evaluated."""
     rows = zip(result.classes, result.test[level].confusion, strict=True)
     return [[0 if name in result.missing_classes else int(n) for n in row] for name, row in rows]
-
-
-def group_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """{why figures could not be computed: which}, of {figure: why}."""
-    figures: dict[str, list[str]] = {}
-    for figure, reason in reasons.items():
-        figures.setdefault(reason, []).append(figure)
-    return figures
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> dict[str, Any]:
