@@ -13,7 +13,7 @@ from simclr_rhd.report.compare.differences import BETTER, Difference, compare_ru
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
 from simclr_rhd.report.compare.sentences import alarms, conclusions, notes
 from simclr_rhd.report.compare.settings import differing_environment, differing_settings
-from simclr_rhd.report.page.webpage import ForestHeading, ForestRow, write_page
+from simclr_rhd.report.page.webpage import ForestRow, write_page
 
 
 def write_comparison_page(path: Path, runs: Runs) -> None:
@@ -83,8 +83,8 @@ def target_section(runs: Runs, differences: Mapping[str, Difference], target: st
     results = {name: run.results.targets.get(target) for name, run in runs.items()}
     scored = {name: (of, of.primary_level) for name, of in results.items() if of and of.primary_level}
     level, several_levels = _shared_value(level for _, level in scored.values())
-    rows: list[ForestRow | ForestHeading] = [
-        ForestRow.of(
+    rows: list[ForestRow] = [
+        ForestRow(
             name,
             scored[name][0].test[scored[name][1]]["balanced_accuracy"] if name in scored else Score(),
             ours=True,
@@ -96,11 +96,11 @@ def target_section(runs: Runs, differences: Mapping[str, Difference], target: st
     shared, several_scores = _shared_value(pixels.values())
     if several_scores:
         rows += [
-            ForestHeading("Raw pixels of"),
-            *(ForestRow.of(name, score) for name, score in pixels.items()),
+            ForestRow("Raw pixels of", None),
+            *(ForestRow(name, score) for name, score in pixels.items()),
         ]
     elif shared:
-        rows.append(ForestRow.of("raw pixels", shared))
+        rows.append(ForestRow("raw pixels", shared))
     chances = [of.baseline_score("majority", level).value for of, level in scored.values()]
     chance, several_chances = _shared_value(chances)
     return {

@@ -106,17 +106,17 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
 
 def comparison_rows(result: TargetResult, level: str) -> list[ForestRow]:
     """Rows of balanced accuracy: the model, and what it must beat."""
-    rows = [ForestRow.of("this program", result.test[level]["balanced_accuracy"], ours=True)]
+    rows = [ForestRow("this program", result.test[level]["balanced_accuracy"], ours=True)]
     if tuned := result.finetuned:
         note = f"{format_difference(tuned.margin[level])} over the linear head"
-        rows.append(ForestRow.of("fine-tuned", tuned.test[level]["balanced_accuracy"], ours=True, note=note))
+        rows.append(ForestRow("fine-tuned", tuned.test[level]["balanced_accuracy"], ours=True, note=note))
     for baseline, margin in result.margins.items():
         score = result.baseline_score(baseline, level)
         if baseline == "majority":
             # the interval of a constant answer tells only of classes that were not drawn
             score = Score(score.value)
         note = f"this program minus it: {format_difference(margin[level])}"
-        rows.append(ForestRow.of(method_name(baseline), score, note=note))
+        rows.append(ForestRow(method_name(baseline), score, note=note))
     return rows
 
 
@@ -128,8 +128,8 @@ def recall_rows(result: TargetResult, level: str) -> dict[str, list[ForestRow]]:
             samples = format_count(scores.support, level)
             few = f"of {samples}: too few to tell" * (0 < scores.support < MIN_CLASS_SAMPLES)
             rows[f"{name} ({samples})"] = [
-                ForestRow.of("sensitivity", scores["recall"], ours=True, note=few),
-                ForestRow.of("specificity", scores["specificity"]),
+                ForestRow("sensitivity", scores["recall"], ours=True, note=few),
+                ForestRow("specificity", scores["specificity"]),
             ]
     return rows
 
