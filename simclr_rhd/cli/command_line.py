@@ -16,9 +16,9 @@ from simclr_rhd.cli.arguments import (
     export_problems,
     predict_problems,
 )
-from simclr_rhd.cli.parser import CommandLine, flag_name, make_parser, out_of_range, read
+from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
 from simclr_rhd.config import Config
-from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE
+from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:

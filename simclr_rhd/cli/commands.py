@@ -40,7 +40,7 @@ def compare(config: CompareArgs) -> None:
     from simclr_rhd.report.compare.sentences import to_text
 
     runs, out = name_runs(read_runs([Path(folder) for folder in config.runs])), Path(config.out)
-    page.write_html(out, runs)
+    page.write_comparison_page(out, runs)
     for line in [*to_text(runs), f"Look at {out}"]:
         logger.info(line)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simclr_rhd.core.config import flag_name
+
 PATHS = ("save_dir", "cache_dir", "patients_csv", "model", "out", "runs")  # in which ~ is the home folder
 
 
@@ -83,11 +85,6 @@ def out_of_range(config: Any) -> Iterator[str]:
         check, value = field.metadata.get("check"), getattr(config, field.name)
         if check and not check.accepts(value):
             yield f"{flag_name(field.name)} {value!s}: wanted {check.wanted}"
-
-
-def flag_name(field: str) -> str:
-    """`--image-size` of `image_size`."""
-    return "--" + field.replace("_", "-")
 
 
 def _base_type(hint: Any) -> Any:

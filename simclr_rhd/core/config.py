@@ -6,7 +6,7 @@ Each room declares the knobs that steer it; `config.py` composes them, and `cli`
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,6 +16,8 @@ IMAGE_SIZE = 224
 DEMO_IMAGE_SIZE = 64
 
 RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob affects
+# What a knob changes the meaning of: which frames are tested, what a view is, the losses
+TESTED_FRAMES, VIEWS, CONTRASTIVE_LOSS, HEAD_LOSS = "tested frames", "views", "contrastive loss", "head loss"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,13 @@ fractions.__name__ = "list of numbers"
 
 
 def flag(
-    default: Any, help: str, *, check: Check | None = None, affects: str = RESULT, **options: Any
+    default: Any,
+    help: str,
+    *,
+    check: Check | None = None,
+    affects: str = RESULT,
+    changes: str = "",
+    **options: Any,
 ) -> Any:
     """A field that is a flag of the command line.
 
@@ -90,10 +98,23 @@ def flag(
         help: what `--help` prints.
         check: what a value must be.
         affects: RESULT, DOWNSTREAM (what follows pretraining alone), or NOTHING of a run's result.
+        changes: TESTED_FRAMES, VIEWS, CONTRASTIVE_LOSS or HEAD_LOSS, where figures of runs with other values
+            are not on one scale.
         options: of argparse; also `positional`, and `environment`, a variable that sets another default.
     """
-    metadata = {"help": help, "check": check, "affects": affects, "options": options}
+    metadata = {"help": help, "check": check, "affects": affects, "changes": changes, "options": options}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def flag_name(field: str) -> str:
+    """`--image-size` of `image_size`."""
+    return "--" + field.replace("_", "-")
+
+
+def flags_that_change(*subjects: str, of: Iterable[type[Any]]) -> set[str]:
+    """The flags of some dataclasses that change the meaning of one of the subjects."""
+    all_fields = (field for knobs in of for field in dataclasses.fields(knobs))
+    return {flag_name(field.name) for field in all_fields if field.metadata["changes"] in subjects}
 
 
 @dataclass(frozen=True)
@@ -116,9 +137,13 @@ class CommonConfig(DeviceConfig):
         f"pixels of a view's side (default: {IMAGE_SIZE}; "
         f"{DEMO_IMAGE_SIZE} for the small frames of the demo)",
         check=at_least(32),
+        changes=VIEWS,
     )
     seed: int = flag(
-        42, "seed of everything random", check=Check(lambda x: 0 <= x < 2**32, "between 0 and 4294967295")
+        42,
+        "seed of everything random",
+        check=Check(lambda x: 0 <= x < 2**32, "between 0 and 4294967295"),
+        changes=TESTED_FRAMES,
     )
 
     @property

@@ -5,8 +5,10 @@ A value that is missing, cut off or of another kind raises one message, with its
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import MISSING
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import replace_unprintable
@@ -29,30 +31,34 @@ class JsonObject:
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
-            raise UserError(f"{where}: found {shorten(value)}, wanted an object; {RECOVERY_ADVICE}")
+            raise wrong_value(value, "an object", where)
         self.fields, self.where = value, where
 
     def get(self, name: str, fits: Callable[[Any], bool], wanted: str) -> Any:
         """A value that fits."""
         value = self.fields.get(name)
         if not fits(value):
-            shown = shorten(value) if name in self.fields else "nothing"
-            raise UserError(
-                f"{self.where}: {name[:MAX_SHOWN_CHARS]}: found {shown}, wanted {wanted}; {RECOVERY_ADVICE}"
-            )
+            raise wrong_value(self.fields.get(name, MISSING), wanted, self.place(name))
         return value
 
     def text(self, name: str) -> str:
         """A string."""
-        return str(self.get(name, lambda x: isinstance(x, str), "text"))
+        return str(self.get(name, *_SCALARS[str]))
 
     def boolean(self, name: str) -> bool:
         """True or false."""
-        return bool(self.get(name, lambda x: isinstance(x, bool), "true or false"))
+        return bool(self.get(name, *_SCALARS[bool]))
+
+    def typed(self, name: str, kind: Any) -> Any:
+        """A value of a type: a scalar's, a record's, or a list or table of them, or None.
+
+        A record is a class with the method `from_json`.
+        """
+        return _parse(kind, self.fields.get(name, MISSING), self.place(name))
 
     def number(self, name: str) -> float | None:
         """A finite number; None for null, and where there is none."""
-        value = self.get(name, lambda x: x is None or _is_number(x), "a number or null")
+        value = self.get(name, lambda x: x is None or is_number(x), "a number or null")
         return value if value is None else float(value)
 
     def fraction(self, name: str) -> float | None:
@@ -71,15 +77,26 @@ class JsonObject:
 
     def object(self, name: str) -> "JsonObject":
         """An object."""
-        return JsonObject(self.fields.get(name), f"{self.where}: {name[:MAX_SHOWN_CHARS]}")
+        return JsonObject(self.fields.get(name), self.place(name))
 
     def items(self) -> Iterator[tuple[str, "JsonObject"]]:
         """All values, which are objects."""
         return ((name, self.object(name)) for name in self.fields)
 
+    def place(self, name: str) -> str:
+        """The file, and the place of a value in it."""
+        return f"{self.where}: {name[:MAX_SHOWN_CHARS]}"
+
+
+def wrong_value(value: Any, wanted: str, where: str) -> UserError:
+    """The error of a value that is not what was wanted; MISSING for none."""
+    return UserError(f"{where}: found {shorten(value)}, wanted {wanted}; {RECOVERY_ADVICE}")
+
 
 def shorten(value: Any) -> str:
     """Format a value of a file, short enough for a message."""
+    if value is MISSING:
+        return "nothing"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False)
@@ -88,11 +105,43 @@ def shorten(value: Any) -> str:
 
 def is_fraction(value: Any) -> bool:
     """Return True for None and for a number in [0, 1]."""
-    return value is None or (_is_number(value) and 0 <= value <= 1)
+    return value is None or (is_number(value) and 0 <= value <= 1)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return True for a finite number."""
     return type(value) in (int, float) and abs(value) < 1e300  # False for NaN, too
+
+
+_SCALARS: dict[type, tuple[Callable[[Any], bool], str]] = {  # {type: whether a value is of it, in words}
+    str: (lambda x: isinstance(x, str), "text"),
+    bool: (lambda x: isinstance(x, bool), "true or false"),
+    int: (lambda x: type(x) is int and 0 <= x < 2**31, "a whole number from 0 on"),
+    float: (is_number, "a number"),
+}
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """See `JsonObject.typed`."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is UnionType:
+        other = next(of for of in args if of is not NoneType)
+        return None if value is None else _parse(other, value, where)
+    if origin is dict:
+        record = JsonObject(value, where)
+        return {name: record.typed(name, args[1]) for name in record.fields}
+    if origin is list:
+        if not isinstance(value, list):
+            raise wrong_value(value, "a list", where)
+        return [_parse(args[0], item, where) for item in value]
+    if kind not in _SCALARS:
+        return kind.from_json(value, where)
+    fits, wanted = _SCALARS[kind]
+    if not fits(value):
+        raise wrong_value(value, wanted, where)
+    return value
 
 
 def _are_names(value: Any) -> bool:

@@ -6,8 +6,10 @@ from simclr_rhd.core.config import (
     BELOW_DATA,
     DOWNSTREAM,
     FILE,
+    HEAD_LOSS,
     NOTHING,
     SHARE,
+    TESTED_FRAMES,
     Check,
     CommonConfig,
     at_least,
@@ -105,17 +107,20 @@ class DataConfig(ClipConfig, CommonConfig):
         "unit that is never split between parts: 'patient', 'video', 'auto' "
         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
         choices=("auto", "patient", "video", "frame"),
+        changes=TESTED_FRAMES,
     )
     folds: int = flag(
         1,
         "1: one split, 70 % to learn, 15 % to choose, 15 % to test; K > 1: cross-validation, each group is "
         "tested once; the model that is kept learns from all groups then",
         check=at_least(1),
+        changes=TESTED_FRAMES,
     )
     pretrain_per_fold: bool = flag(
         False,
         "with --folds: an encoder for each fold, pretrained without its test groups (K + 1 pretrainings), "
         "instead of one that never sees a frame of a labelled group",
+        changes=TESTED_FRAMES,
     )
     condition_mode: str = flag(
         "classes",
@@ -123,6 +128,7 @@ class DataConfig(ClipConfig, CommonConfig):
         "lesion is there or not",
         choices=("classes", "multilabel"),
         affects=DOWNSTREAM,
+        changes=HEAD_LOSS,
     )
     demo_patients: int = flag(96, "patients of the built-in data", check=at_least(12))
 

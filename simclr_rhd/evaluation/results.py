@@ -3,10 +3,11 @@
 The classes' fields are its keys; a field with the default None stands there only where it is known.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from simclr_rhd.core.file_names import METRICS
+from simclr_rhd.core.records import JsonObject, wrong_value
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
 from simclr_rhd.evaluation.target_details import (
     CalibrationResult,
@@ -65,6 +66,11 @@ class TargetResult(Record):
         return [row["class"] for row in self.not_evaluable]
 
     @property
+    def evaluable(self) -> frozenset[str]:
+        """Classes that count."""
+        return frozenset(self.classes) - set(self.missing_classes)
+
+    @property
     def primary_level(self) -> str | None:
         """The level that is judged: per video where that is known, else per frame; None where neither is."""
         known = (x for x in JUDGED_LEVELS if self.test[x]["balanced_accuracy"].value is not None)
@@ -92,14 +98,20 @@ class TargetResult(Record):
         return record
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The result of a target in `metrics.json`."""
+        record = JsonObject(value, where)
+        record.names("classes")
+        for row in record.typed("not_evaluable", list[dict[str, str]]):
+            JsonObject(row, record.place("not_evaluable")).text("class")
+        for level in LEVELS:
+            record.object("test").object(level)
         baselines = {
-            name: {"frame": of, "video": of["video"], "patient": of["patient"]}
-            for name, of in record["baselines"].items()
+            name: {"frame": of.fields} | {level: of.object(level).fields for level in ("video", "patient")}
+            for name, of in record.object("baselines").items()
         }
-        leak = {"leak": record["leak"]["frame"]} if "leak" in record else {}
-        return super().from_json({**record, "baselines": baselines, **leak})
+        leak = {"leak": record.object("leak").object("frame").fields} if "leak" in record.fields else {}
+        return super().from_json({**record.fields, "baselines": baselines, **leak}, where)
 
 
 @dataclass(frozen=True)
@@ -130,15 +142,19 @@ class TaskResult(Record):
         return next(iter(self.targets.values())).to_json()
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The result of a task in `metrics.json`."""
-        rows = record.get("classes", []), record.get("not_evaluable", [])
-        if "skipped" in record:
-            return cls(*rows, skipped=record["skipped"])
-        lesions = record.get("lesions")
-        targets = {"": record} if lesions is None else lesions
-        parsed = {name: TargetResult.from_json(of) for name, of in targets.items()}
-        return cls(*rows, parsed, multilabel=lesions is not None)
+        record = JsonObject(value, where)
+        rows = record.names("classes"), record.typed("not_evaluable", list[dict[str, str]])
+        if "skipped" in record.fields:
+            return cls(*rows, skipped=record.text("skipped"))
+        if "lesions" not in record.fields:
+            return cls(*rows, {"": TargetResult.from_json(value, where)})
+        lesions = record.typed("lesions", dict[str, TargetResult])
+        for name, of in lesions.items():
+            if (n := len(of.classes)) != 2:
+                raise wrong_value(n, "absent and present", f"{where}: lesions: {name}: classes")
+        return cls(*rows, lesions, multilabel=True)
 
 
 @dataclass(frozen=True)

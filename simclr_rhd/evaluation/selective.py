@@ -19,7 +19,7 @@ from simclr_rhd.evaluation.scores.samples import Samples, at_level
 from simclr_rhd.evaluation.target_details import SelectiveLevel, SelectiveResult
 from simclr_rhd.evaluation.targets import target_predictions
 
-LEVELS = ("frame", "video")
+SELECTIVE_LEVELS = ("frame", "video")
 MAX_CURVE_POINTS = 200  # of a curve
 TARGET_RISK = 0.10  # share of a patient's answers that may be wrong, in the mean
 PROOF_CONFIDENCE = 0.90  # confidence with which that is proved
@@ -150,7 +150,7 @@ def confidence_thresholds(
     return {
         target.name: {
             level: _proved_threshold(_annotated_samples(labelled_set, target, predictions, rows, level))
-            for level in LEVELS
+            for level in SELECTIVE_LEVELS
         }
         for target in labelled_set.targets()
     }
@@ -169,7 +169,7 @@ def evaluate_selective(
         target.name: SelectiveResult(
             TARGET_RISK,
             PROOF_CONFIDENCE,
-            *(_evaluate_level(labelled_set, target, fold_predictions, level) for level in LEVELS),
+            *(_evaluate_level(labelled_set, target, fold_predictions, level) for level in SELECTIVE_LEVELS),
         )
         for target in labelled_set.targets()
     }

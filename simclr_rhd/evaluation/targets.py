@@ -23,7 +23,7 @@ from simclr_rhd.evaluation.scores.confusions import accuracy, balanced_accuracy,
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import score_levels
 from simclr_rhd.evaluation.scores.records import Levels, Margins, mean_scores
-from simclr_rhd.evaluation.scores.samples import ClassSet, Predictions, Samples, Units, pool
+from simclr_rhd.evaluation.scores.samples import ClassSet, FramePredictions, Samples, Units, pool
 from simclr_rhd.evaluation.target_details import (
     Calibration,
     CalibrationResult,
@@ -71,7 +71,7 @@ class _TargetEvaluation:
     tables: Mapping[tuple[str, str], Probabilities]
     seed: int
 
-    def predictions(self, method: str, part: str = "test") -> Predictions:
+    def predictions(self, method: str, part: str = "test") -> FramePredictions:
         rows = annotated_rows(self.labelled_set, self.target, part)
         return target_predictions(self.labelled_set, self.target, self.tables[method, part], rows)
 
@@ -172,11 +172,11 @@ def class_set(target: Target) -> ClassSet:
 
 def target_predictions(
     labelled_set: LabelledSet, target: Target, table: Probabilities, rows: np.ndarray
-) -> Predictions:
+) -> FramePredictions:
     """The predictions of a table of probabilities for some annotated rows."""
     units = Units(labelled_set.groups, labelled_set.videos, labelled_set.patients).select(rows)
     probabilities, prevalence = (of(table)[rows] for of in (target.probabilities, target.prevalence))
-    return Predictions(target.true[rows], probabilities, units, prevalence)
+    return FramePredictions(target.true[rows], probabilities, units, prevalence)
 
 
 def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[str, int]]:
@@ -237,7 +237,7 @@ def video_balanced_accuracy(
     return _video_accuracies(target_predictions(labelled_set, target, predictions, rows))[1]
 
 
-def _video_accuracies(predictions: Predictions) -> tuple[float | None, float | None]:
+def _video_accuracies(predictions: FramePredictions) -> tuple[float | None, float | None]:
     """Accuracy and balanced accuracy; None with fewer than two classes."""
     videos = pool(predictions, predictions.units.videos)
     if len(videos.present) < 2:

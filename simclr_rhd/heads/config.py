@@ -3,7 +3,17 @@
 import math
 from dataclasses import dataclass
 
-from simclr_rhd.core.config import AUTO, DOWNSTREAM, RATE, Check, CommonConfig, at_least, flag, number_or_auto
+from simclr_rhd.core.config import (
+    AUTO,
+    DOWNSTREAM,
+    HEAD_LOSS,
+    RATE,
+    Check,
+    CommonConfig,
+    at_least,
+    flag,
+    number_or_auto,
+)
 from simclr_rhd.ssl.config import ViewConfig
 
 
@@ -21,6 +31,7 @@ class HeadConfig(CommonConfig):
         "'none'",
         choices=("balanced", "sqrt", "none"),
         affects=DOWNSTREAM,
+        changes=HEAD_LOSS,
     )
     head_l2: float | str = flag(
         AUTO,

@@ -20,7 +20,7 @@ from simclr_rhd.report.charts import figures
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
-from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_html
+from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_report_page
 from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import ViewConfig, strengths
@@ -104,5 +104,5 @@ def write_report(
     names, rejected = dataset.pseudonyms(), dataset.store.rejected
     listed = [(names.file(path), names.redact(reason)) for path, reason in rejected[:MAX_LISTED_REJECTED]]
     left_out = RejectedFiles(listed, len(rejected))
-    write_html(save_dir / REPORT, results, facts, contents, left_out)
+    write_report_page(save_dir / REPORT, results, facts, contents, left_out)
     write_text(save_dir / MODEL_CARD, model_card(results, facts))

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.evaluation.results import RunResults
-from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.evaluation.selective import LEVELS as SELECTIVE_LEVELS
+from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
@@ -46,16 +46,18 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         results: of the run.
         run: the content of `run.json`.
     """
-    parts = [
-        _head(results),
-        _use(),
-        _data(results, run),
-        _scores(results),
-        _limits(results),
-        _abstention(results),
-        _provenance(run),
-    ]
-    return "\n".join(line for part in parts for line in (*part, ""))
+    sections = {
+        "Use": _use(),
+        "Data": _data(results, run),
+        "Results": _scores(results),
+        "Limits": _limits(results),
+        "When it does not answer": _abstention(results),
+        "How it was made": _provenance(run),
+    }
+    lines = [*_head(results), ""]
+    for title, section in sections.items():
+        lines += [f"## {title}", "", *section, ""]
+    return "\n".join(lines)
 
 
 def _head(results: RunResults) -> Iterator[str]:
@@ -78,8 +80,6 @@ def _head(results: RunResults) -> Iterator[str]:
 
 
 def _use() -> Iterator[str]:
-    yield "## Use"
-    yield ""
     yield (
         "- Meant for research on the screening for rheumatic heart disease, by people who can judge its "
         "answers."
@@ -94,8 +94,6 @@ def _use() -> Iterator[str]:
 
 def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
     counts, split = run["counts"], results.split
-    yield "## Data"
-    yield ""
     patients = f"{counts['patients']} known patients" if counts["patients"] else "no patient known"
     apart = f"no {split.by} is both learnt from and tested on"
     if split.leaky:
@@ -106,9 +104,7 @@ def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
         f"The encoder was pretrained {_escape(split.pretraining)}."
     )
     for name, result in results.targets.items():
-        yield ""
-        yield f"### {_escape(name)}"
-        yield ""
+        yield from ("", f"### {_escape(name)}", "")
         columns = list(next(iter(result.groups.values()), {}))
         yield from _table(
             ["class", *(f"{split.by}s" if column == "groups" else column for column in columns)],
@@ -118,8 +114,6 @@ def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
 
 def _scores(results: RunResults) -> Iterator[str]:
     by, folds = results.split.by, results.split.folds
-    yield "## Results"
-    yield ""
     yield f"On {by}s that were not learnt from; in brackets 95 % intervals over {by}s."
     if folds > 1:
         yield (
@@ -145,9 +139,7 @@ def _scores(results: RunResults) -> Iterator[str]:
     yield "(The last three columns: balanced accuracy of what the model must beat.)"
     for name, result in results.targets.items():
         if judged := result.primary_level:
-            yield ""
-            yield f"### {_escape(name)}: each class, per {judged}"
-            yield ""
+            yield from ("", f"### {_escape(name)}: each class, per {judged}", "")
             yield from _table(
                 ["class", "n", "sensitivity", "specificity", "precision"],
                 [
@@ -158,8 +150,6 @@ def _scores(results: RunResults) -> Iterator[str]:
 
 
 def _limits(results: RunResults) -> Iterator[str]:
-    yield "## Limits"
-    yield ""
     for line in [*verdicts(results), *limitations(results)]:
         yield f"- {_escape(line)}"
     if n_alike := results.audit.near_identical.found:
@@ -171,8 +161,6 @@ def _limits(results: RunResults) -> Iterator[str]:
 
 
 def _abstention(results: RunResults) -> Iterator[str]:
-    yield "## When it does not answer"
-    yield ""
     yield (
         f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
         "Where that cannot be proved, no answer counts. A frame is marked as "
@@ -194,13 +182,9 @@ def _abstention(results: RunResults) -> Iterator[str]:
 
 
 def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
-    yield "## How it was made"
-    yield ""
     config = run["config"] | run.get("settled", {})
     config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
-    yield from _table(
-        ["setting", "value"], [[f"--{name.replace('_', '-')}", config[name]] for name in CARD_SETTINGS]
-    )
+    yield from _table(["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")

@@ -3,7 +3,7 @@
 A figure that could not be computed stands as '-', never as 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from simclr_rhd.evaluation.scores.records import Margin, Score
 
@@ -66,3 +66,11 @@ def is_or_are(names: Sequence[str]) -> str:
 def join_names(names: Sequence[str], conjunction: str = "and") -> str:
     """The names as a list: 'a, b and c'."""
     return f" {conjunction} ".join([", ".join(names[:-1])] * (len(names) > 1) + list(names[-1:]))
+
+
+def group_by_text(texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """{text: the names that have it}, of {name: text}."""
+    names: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        names.setdefault(text, []).append(name)
+    return names

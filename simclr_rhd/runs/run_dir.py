@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import DRY_RUN_PREFIX, PROTECTED_FILES, RUN_RECORD
 from simclr_rhd.core.files import LOCK_FILE, ensure_writable_dir
@@ -115,7 +116,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _describe_difference(name: str, before: Mapping[str, object], signature: Mapping[str, object]) -> str:
-    flag = f"--{name.replace('_', '-')}"
+    flag = flag_name(name)
     if name in before and name in signature:
         return f"{flag} was {before[name]}, is {signature[name]}"
     return f"of another version of this program, which knew {'no' if name in signature else 'a'} {flag}"

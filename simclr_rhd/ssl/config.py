@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 from simclr_rhd.core.config import (
     AUTO,
+    CONTRASTIVE_LOSS,
     FILE,
     NOT_NEGATIVE,
     NOTHING,
@@ -12,6 +13,7 @@ from simclr_rhd.core.config import (
     SHARE,
     SHARE_ABOVE_0,
     SHARE_BELOW_1,
+    VIEWS,
     Check,
     CommonConfig,
     at_least,
@@ -30,31 +32,38 @@ class ViewConfig(CommonConfig):
         "'growing': views of half the size first, then of three quarters, at last of --image-size, each for "
         "the same time or until --monitor gets no better; 'full': of --image-size from the first epoch",
         choices=("growing", "full"),
+        changes=VIEWS,
     )
     augment: str = flag(
         "standard",
         "how strong the views differ: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
         "the flags below change one part of it",
         choices=("light", "standard", "strong", "simclr"),
+        changes=VIEWS,
     )
     crop_min: float | None = flag(
-        None, "smallest share of a frame's area that a random crop keeps", check=SHARE_ABOVE_0
+        None,
+        "smallest share of a frame's area that a random crop keeps",
+        check=SHARE_ABOVE_0,
+        changes=VIEWS,
     )
     flip: float | None = flag(
         None,
         "probability of a horizontal flip (left and right carry meaning in echo views)",
         check=SHARE,
+        changes=VIEWS,
     )
     jitter: float | None = flag(
         None,
         "strength of brightness, contrast and saturation jitter; saturation never for "
         "Doppler frames, hue never: it is the direction of flow",
         check=SHARE_BELOW_1,
+        changes=VIEWS,
     )
     grayscale: float | None = flag(
-        None, "probability of removing colour, never for Doppler frames", check=SHARE
+        None, "probability of removing colour, never for Doppler frames", check=SHARE, changes=VIEWS
     )
-    blur: float | None = flag(None, "probability of a Gaussian blur", check=SHARE)
+    blur: float | None = flag(None, "probability of a Gaussian blur", check=SHARE, changes=VIEWS)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ class PretrainConfig(ViewConfig):
         "some 20 batches an epoch",
         type=count_or_auto,
         check=at_least(2),
+        changes=CONTRASTIVE_LOSS,
     )
     micro_batch: int | str | None = flag(
         None,
@@ -115,8 +125,9 @@ class PretrainConfig(ViewConfig):
         "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
         "is then a negative; 'auto': of a video, where two frames of a batch are seldom of one",
         choices=(AUTO, "frame", "video"),
+        changes=VIEWS,
     )
-    temperature: float = flag(0.5, "temperature of NT-Xent", check=RATE)
+    temperature: float = flag(0.5, "temperature of NT-Xent", check=RATE, changes=CONTRASTIVE_LOSS)
     optimizer: str = flag("adamw", "'adamw', or 'lars' for large batches", choices=("adamw", "lars"))
     learning_rate: float | None = flag(
         None,

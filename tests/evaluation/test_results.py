@@ -7,6 +7,7 @@ import pytest
 from results import metrics, scores, task_result
 from simulated import make_cross_validation, make_features, make_labelled_set
 
+from simclr_rhd.core.errors import UserError
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.scores.records import Score, Scores, mean_scores
 from simclr_rhd.evaluation.targets import evaluate
@@ -42,7 +43,7 @@ def test_tasks_that_are_skipped_or_have_lesions_are_flattened_and_nested_again()
 def test_a_missing_field_is_no_default():
     found = metrics(view=task_result(0.9, 0.8))
     del found["tasks"]["view"]["folds"]
-    with pytest.raises(KeyError, match="folds"):
+    with pytest.raises(UserError, match="metrics.json: tasks: view: folds: found nothing, wanted a list"):
         RunResults.from_json(found)
 
 

@@ -13,7 +13,7 @@ from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import score_levels
 from simclr_rhd.evaluation.scores.records import Score
-from simclr_rhd.evaluation.scores.samples import ClassSet, Predictions, Units
+from simclr_rhd.evaluation.scores.samples import ClassSet, FramePredictions, Units
 from simclr_rhd.heads.cross_validation import OURS, out_of_fold
 
 
@@ -131,7 +131,7 @@ def test_the_majority_of_folds_is_chance_and_nothing_to_be_beaten(folds):
 
 def test_power_is_wilsons_interval():
     true, one = np.array([0, 1]), np.zeros(2)
-    samples = Predictions(true, np.eye(2)[true], Units(one, one, one))
+    samples = FramePredictions(true, np.eye(2)[true], Units(one, one, one))
     empty = score_levels(samples, ClassSet("ab", [0, 1]), seed=0)["video"]
 
     def note_of(accuracy, groups):
@@ -253,7 +253,7 @@ def test_a_perfect_model_on_many_patients_beats_who_always_says_one_class():
     true = np.repeat([0, 1], 20)
     names = [str(number) for number in range(40)]
     ours, theirs = (
-        Predictions(true, p, Units(names, names, names))
+        FramePredictions(true, p, Units(names, names, names))
         for p in (np.eye(2)[true], np.tile([0.9, 0.1], (40, 1)))
     )
     low = 0.025 ** (1 / 40)

@@ -44,7 +44,7 @@ def test_names_are_shown_as_they_are(run):
 
 def test_what_is_not_known_is_a_dash_and_what_was_skipped_is_named(run):
     found = metrics(view=task_result(None, None))
-    found["tasks"]["severity"] = {"skipped": "one class only"}
+    found["tasks"]["severity"] = {"classes": [], "not_evaluable": [], "skipped": "one class only"}
     found["split"]["leaky"] = found["synthetic"] = True
     card = model_card(results(found), run)
     assert "None" not in card and "nan" not in card and "severity: skipped, one class only" in card

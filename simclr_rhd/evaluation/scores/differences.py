@@ -18,12 +18,12 @@ from simclr_rhd.evaluation.scores.bootstrap import (
 from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, sample_confusions
 from simclr_rhd.evaluation.scores.intervals import effective_groups
 from simclr_rhd.evaluation.scores.records import Margin, Margins
-from simclr_rhd.evaluation.scores.samples import Predictions, Samples, aggregate
+from simclr_rhd.evaluation.scores.samples import FramePredictions, Samples, aggregate
 
 
 def paired_differences(
-    ours: Predictions,
-    draws: Sequence[Predictions],
+    ours: FramePredictions,
+    draws: Sequence[FramePredictions],
     evaluable: Sequence[int],
     *,
     seed: int,

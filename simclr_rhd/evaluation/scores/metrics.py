@@ -28,14 +28,14 @@ from simclr_rhd.evaluation.scores.records import (
 )
 from simclr_rhd.evaluation.scores.samples import (
     ClassSet,
-    Predictions,
+    FramePredictions,
     Samples,
     aggregate,
     single_class_patients,
 )
 
 
-def score_levels(predictions: Predictions, classes: ClassSet, *, seed: int) -> Levels:
+def score_levels(predictions: FramePredictions, classes: ClassSet, *, seed: int) -> Levels:
     """Scores per "frame", "video" and "patient".
 
     A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are

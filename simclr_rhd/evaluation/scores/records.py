@@ -1,11 +1,13 @@
 """Scores as values: of a level, of its classes, and of a difference between two classifiers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from types import NoneType, UnionType
-from typing import Any, Self, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import Any, Self, get_type_hints
 
 import numpy as np
+
+from simclr_rhd.core.file_names import METRICS
+from simclr_rhd.core.records import JsonObject, is_fraction, is_number
 
 Interval = list[float] | None  # low and high
 
@@ -17,6 +19,7 @@ AVERAGE_METRICS = (
     *(f"{name}_{how}" for name in AVERAGED_METRICS for how in ("macro", "weighted")),
     *("kappa", "quadratic_kappa", "brier", "ece"),
 )
+_FRACTION = "balanced_accuracy"  # other metrics may be below 0, or above 1 by a rounding error
 
 
 class Record:
@@ -34,18 +37,22 @@ class Record:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The value of an object.
 
+        Args:
+            value: the object.
+            where: its file, and the place in it.
+
         Raises:
-            KeyError: a field without a default is missing.
+            UserError: a field without a default is missing, or one is of another type.
         """
-        kinds = get_type_hints(cls)
+        record, kinds = JsonObject(value, where), get_type_hints(cls)
         return cls(
             **{
-                of.name: _parse(kinds[of.name], record[of.name])
+                of.name: record.typed(of.name, kinds[of.name])
                 for of in fields(cls)  # type: ignore[arg-type]
-                if of.name in record or (of.default is MISSING and of.default_factory is MISSING)
+                if of.name in record.fields or (of.default is MISSING and of.default_factory is MISSING)
             }
         )
 
@@ -57,20 +64,6 @@ def as_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: as_json(item) for name, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list) else value
-
-
-def _parse(kind: Any, value: Any) -> Any:
-    """A JSON value as a field's type."""
-    origin, args = get_origin(kind), get_args(kind)
-    if value is None:
-        return None
-    if origin is UnionType:
-        return _parse(next(of for of in args if of is not NoneType), value)
-    if origin is dict:
-        return {name: _parse(args[1], item) for name, item in value.items()}
-    if origin is list:
-        return [_parse(args[0], item) for item in value]
-    return kind.from_json(value) if isinstance(kind, type) and issubclass(kind, Record) else value
 
 
 @dataclass(frozen=True)
@@ -100,9 +93,23 @@ def _intervals(scores: Mapping[str, Score]) -> dict[str, Any]:
     return {"ci95": {name: score.interval for name, score in scores.items()}}
 
 
-def _parse_scores(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Score]:
-    intervals = record.get("ci95", {})
-    return {name: Score.of(record[name], intervals.get(name)) for name in names}
+def _parse_scores(record: JsonObject, names: Iterable[str]) -> dict[str, Score]:
+    intervals = record.object("ci95") if record.fields.get("ci95") is not None else JsonObject({}, "")
+    return {name: _parse_score(record, intervals, name) for name in names}
+
+
+def _parse_score(record: JsonObject, intervals: JsonObject, name: str) -> Score:
+    if name == _FRACTION:
+        value, is_bound, wanted = record.fraction(name), is_fraction, "two numbers from 0 to 1, or null"
+    else:
+        value, is_bound, wanted = record.number(name), is_number, "two numbers, or null"
+
+    def is_interval(ends: Any) -> bool:
+        return ends is None or (
+            isinstance(ends, list) and len(ends) == 2 and None not in ends and all(map(is_bound, ends))
+        )
+
+    return Score.of(value, intervals.get(name, is_interval, wanted))
 
 
 @dataclass(frozen=True)
@@ -125,9 +132,10 @@ class ClassScores(Record):
         return _figures(self.scores) | {"support": self.support} | _intervals(self.scores)
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The scores of a class in `metrics.json`."""
-        return cls(record["support"], _parse_scores(record, PER_CLASS_METRICS))
+        record = JsonObject(value, where)
+        return cls(record.count("support"), _parse_scores(record, PER_CLASS_METRICS))
 
 
 @dataclass(frozen=True)
@@ -139,9 +147,9 @@ class Scores(Record):
         groups: of these samples.
         averages: of AVERAGE_METRICS.
         per_class: {class: its scores}.
-        confusion: counts of all samples, true by predicted.
+        confusion: counts of all samples, true by predicted; means of counts over several draws.
         reasons: {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
-            a class's figures, "Normal".
+            a class's figures, "Normal"; None where only some draws of a mean have one.
         reason: why nothing can be computed.
         left_out: known patients whose frames are of several classes, of scores per patient.
     """
@@ -150,8 +158,8 @@ class Scores(Record):
     groups: int
     averages: dict[str, Score]
     per_class: dict[str, ClassScores]
-    confusion: list[list[int]]
-    reasons: dict[str, str]
+    confusion: list[list[float]]
+    reasons: dict[str, str | None]
     reason: str | None = None
     left_out: int | None = None
 
@@ -166,9 +174,11 @@ class Scores(Record):
         return size | _figures(averages) | _intervals(averages) | rest
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
+    def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The scores of a level in `metrics.json`."""
-        return super().from_json({**record, "averages": _parse_scores(record, AVERAGE_METRICS)})
+        record = JsonObject(value, where)
+        averages = _parse_scores(record, AVERAGE_METRICS)
+        return replace(super().from_json({**record.fields, "averages": {}}, where), averages=averages)
 
 
 def mean_scores(draws: Sequence[Scores]) -> Scores:

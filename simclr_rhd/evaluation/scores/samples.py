@@ -45,7 +45,7 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class FramePredictions:
     """A classifier's predictions for n frames.
 
     Attributes:
@@ -60,10 +60,12 @@ class Predictions:
     units: Units
     prevalence: np.ndarray | None = None
 
-    def select(self, rows: np.ndarray) -> "Predictions":
+    def select(self, rows: np.ndarray) -> "FramePredictions":
         """Those for some frames."""
         prevalence = None if self.prevalence is None else self.prevalence[rows]
-        return Predictions(self.true[rows], self.probabilities[rows], self.units.select(rows), prevalence)
+        return FramePredictions(
+            self.true[rows], self.probabilities[rows], self.units.select(rows), prevalence
+        )
 
     @property
     def frames(self) -> "Samples":
@@ -73,7 +75,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Samples:
-    """Predictions for n frames, videos or patients, as of `Predictions`, with the (n,) names of groups."""
+    """Predictions for n frames, videos or patients, as of `FramePredictions`, with (n,) names of groups."""
 
     true: np.ndarray
     probabilities: np.ndarray
@@ -112,12 +114,12 @@ class Samples:
         return Samples(self.true[rows], self.probabilities[rows], self.groups[rows], prevalence)
 
 
-def aggregate(predictions: Predictions) -> dict[str, Samples]:
+def aggregate(predictions: FramePredictions) -> dict[str, Samples]:
     """Samples per "frame", "video" and "patient"; of patients only those of a single class."""
     return {level: at_level(predictions, level) for level in ("frame", "video", "patient")}
 
 
-def at_level(predictions: Predictions, level: str) -> Samples:
+def at_level(predictions: FramePredictions, level: str) -> Samples:
     """Samples per 'frame', 'video' or 'patient'."""
     if level == "frame":
         return predictions.frames
@@ -127,7 +129,7 @@ def at_level(predictions: Predictions, level: str) -> Samples:
     return pool(predictions, getattr(predictions.units, f"{level}s"))
 
 
-def pool(predictions: Predictions, units: Names) -> Samples:
+def pool(predictions: FramePredictions, units: Names) -> Samples:
     """One sample per unit: its most frequent class, mean probabilities and prevalence, and its group.
 
     A unit of which two classes are equally frequent has no sample and is not evaluated: which of them is its

@@ -4,6 +4,7 @@ Notation: C classes, L lesions.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,26 @@ from simclr_rhd.report.charts.style import (
     whole_percent,
 )
 
-OUTCOMES = ("found", "missed", "false\nalarm", "rightly\nabsent")
-Panel = tuple[str, np.ndarray, Any, Sequence[str], int]  # title, values, texts, rows, largest value
+LESION_CELLS = ("found", "missed", "false\nalarm", "rightly\nabsent")
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A table that is drawn.
+
+    Attributes:
+        title: of the table.
+        values: (rows, columns), shown by colour; none for NaN.
+        texts: of the cells.
+        rows: their names.
+        largest: the value of the darkest colour.
+    """
+
+    title: str
+    values: np.ndarray
+    texts: Any
+    rows: Sequence[str]
+    largest: int
 
 
 def plot_confusion(
@@ -36,15 +55,15 @@ def plot_confusion(
     ticks = _marked(classes, not_evaluable)
     counted = [f"{tick} ({total})" for tick, total in zip(ticks, totals, strict=True)]
     percent, texts = _percent(counts, totals[:, None])
-    panels: list[Panel] = [
-        ("count", counts, counts, ticks, max(1, counts.max())),
-        ("per cent of each true class", percent, texts, counted, 100),
+    heatmaps = [
+        Heatmap("count", counts, counts, ticks, max(1, counts.max())),
+        Heatmap("per cent of each true class", percent, texts, counted, 100),
     ]
     footnotes = _footnotes(classes, totals, not_evaluable)
     side = max(2.2, len(classes) * (0.62 if len(classes) <= 8 else 0.48))  # inches
     size = (2 * side + 4.6, side + 1.9)
     with save_png(path, title, size=size, note=note, footnotes=footnotes) as figure:
-        for axes in _draw_heatmaps(figure, panels, square=True):
+        for axes in _draw_heatmaps(figure, heatmaps, square=True):
             axes.set(xlabel="predicted", ylabel="true")
             middles = np.arange(len(classes)) + 0.5  # of the cells
             axes.set_xticks(middles, ticks, rotation=40, ha="right", rotation_mode="anchor")
@@ -59,14 +78,14 @@ def plot_lesions(
     lesions that are `not_evaluable` are marked.
     """
     tables = np.array([np.asarray(table, dtype=np.int64) for table in counts.values()])  # (L, 2, 2)
-    cells = tables[:, [1, 1, 0, 0], [1, 0, 1, 0]]  # (L, 4), as OUTCOMES
+    cells = tables[:, [1, 1, 0, 0], [1, 0, 1, 0]]  # (L, 4), as LESION_CELLS
     totals = tables.sum(axis=2)[:, [1, 1, 0, 0]]  # of present, of absent
     ticks = _marked(list(counts), not_evaluable)
     counted = [f"{tick} ({row[0]} / {row[2]})" for tick, row in zip(ticks, totals, strict=True)]
     percent, texts = _percent(cells, totals)
-    panels: list[Panel] = [
-        ("count", cells, cells, ticks, max(1, cells.max())),
-        ("per cent (of present / of absent)", percent, texts, counted, 100),
+    heatmaps = [
+        Heatmap("count", cells, cells, ticks, max(1, cells.max())),
+        Heatmap("per cent (of present / of absent)", percent, texts, counted, 100),
     ]
     footnotes = [
         "Found and missed: where the lesion is present. False alarm and rightly absent: where it is not.",
@@ -74,8 +93,8 @@ def plot_lesions(
     ]
     title, size = f"Lesions, each by itself: {level}", (10.5, 0.46 * len(counts) + 1.4)
     with save_png(path, title, size=size, note=note, footnotes=footnotes) as figure:
-        for axes in _draw_heatmaps(figure, panels):
-            axes.set_xticks(np.arange(len(OUTCOMES)) + 0.5, OUTCOMES)
+        for axes in _draw_heatmaps(figure, heatmaps):
+            axes.set_xticks(np.arange(len(LESION_CELLS)) + 0.5, LESION_CELLS)
 
 
 def _marked(names: Names, not_evaluable: Names) -> list[str]:
@@ -97,28 +116,26 @@ def _footnotes(names: Names, totals: np.ndarray, not_evaluable: Names) -> list[s
     return notes + abbreviation_notes(short_names(names), names)
 
 
-def _draw_heatmaps(figure: Any, panels: Sequence[Panel], *, square: bool = False) -> Iterator[Any]:
+def _draw_heatmaps(figure: Any, heatmaps: Sequence[Heatmap], *, square: bool = False) -> Iterator[Any]:
     """Draw tables beside each other; yield the axes of each, whose columns are still to be named."""
     import seaborn
 
-    for axes, (title, values, texts, rows, largest) in zip(
-        figure.subplots(1, len(panels)), panels, strict=True
-    ):
+    for axes, of in zip(figure.subplots(1, len(heatmaps)), heatmaps, strict=True):
         seaborn.heatmap(
-            values,
+            of.values,
             ax=axes,
-            annot=texts,
+            annot=of.texts,
             fmt="",
             vmin=0,
-            vmax=largest,
-            mask=np.isnan(values),
+            vmax=of.largest,
+            mask=np.isnan(of.values),
             cmap="Blues",
             cbar=False,
             square=square,
             linewidths=0.6,
             linecolor="white",
         )
-        axes.set(title=title, facecolor=GRID)
+        axes.set(title=of.title, facecolor=GRID)
         axes.tick_params(length=0, labelsize=9)
-        axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
+        axes.set_yticks(np.arange(len(of.rows)) + 0.5, of.rows, rotation=0)
         yield axes

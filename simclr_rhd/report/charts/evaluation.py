@@ -44,15 +44,13 @@ def plot_reliability(
         "is better. The calibration divides the logits by a temperature T and adds a bias for each class: "
         "the most probable class may change, the predicted class is the balanced choice.",
     ]
-    ends = dict.fromkeys(f"{temperature:.2f}" for temperature in (min(temperatures), max(temperatures)))
-    divided = " to ".join(ends)
     title = f"{task.capitalize()}: reliability of the probabilities"
     with save_png(path, title, size=(9.5, 5.6), note=note, footnotes=footnotes) as figure:
         figure.get_layout_engine().set(w_pad=0.12)
         above, below = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(4, 1))
         for axes, bars, bins, heading in (
             (above[0], below[0], before, "before"),
-            (above[1], below[1], after, f"after (T = {divided})"),
+            (above[1], below[1], after, f"after (T = {format_range(temperatures)})"),
         ):
             error = NOT_COMPUTABLE if bins.ece is None else f"{bins.ece:.3f}"
             axes.set(title=f"{heading}: ECE {error}")
@@ -60,6 +58,11 @@ def plot_reliability(
             draw_reliability(axes, bars, bins)
         above[0].set(ylabel="share that is right")
         below[0].set(ylabel="predictions")
+
+
+def format_range(values: Sequence[float]) -> str:
+    """The least and the largest of some values, once where they look the same: '1.02 to 1.31'."""
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values))))
 
 
 def draw_reliability(axes: Any, bars: Any, bins: Reliability) -> None:

@@ -9,7 +9,7 @@ from simclr_rhd.evaluation.curves import Curve
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.evaluation.target_details import Calibration, CalibrationResult, SelectiveResult
-from simclr_rhd.report.charts.evaluation import LINE_STYLES, draw_reliability
+from simclr_rhd.report.charts.evaluation import LINE_STYLES, draw_reliability, format_range
 from simclr_rhd.report.charts.panels import TALL_PANEL_INCHES, Panel, draw_panel, with_legend
 from simclr_rhd.report.charts.style import COLOURS, GRID, MAX_LABEL_CHARS, MUTED, short_names
 from simclr_rhd.report.wording import format_score
@@ -149,10 +149,9 @@ def _line_styles() -> Iterator[str]:
 
 def _reliability_panels(calibration: CalibrationResult, temperatures: list[float]) -> Iterator[Panel]:
     before, after = calibration.before, calibration.after
-    ends = dict.fromkeys(format_score(value) for value in (min(temperatures), max(temperatures)))
     yield _reliability_panel("uncalibrated", before)
     note = " Calibration has not helped on these frames." * (after.classwise_ece >= before.classwise_ece)
-    yield _reliability_panel(f"calibrated, T = {' to '.join(ends)} and a bias a class", after, note)
+    yield _reliability_panel(f"calibrated, T = {format_range(temperatures)} and a bias a class", after, note)
 
 
 def _reliability_panel(state: str, bins: Calibration, note: str = "") -> Panel:

@@ -5,36 +5,22 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from simclr_rhd.core.config import CONTRASTIVE_LOSS, HEAD_LOSS, TESTED_FRAMES, VIEWS, flags_that_change
+from simclr_rhd.data.config import DataConfig
+from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
 from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis
-from simclr_rhd.report.compare.load_run import Curve, CurveKey
+from simclr_rhd.report.compare.load_run import CurveKey, EpochCurve
+from simclr_rhd.report.compare.settings import AS_USED
 from simclr_rhd.report.wording import join_names
+from simclr_rhd.ssl.config import PretrainConfig
 
 # 5 styles, 8 colours: 40 that differ
 LINE_STYLES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 LEGEND_ROW_INCHES = 0.16  # inches
 DATA_SETTING = "the data"
-# Settings that decide which frames are in which part
-FRAME_SETTINGS = (DATA_SETTING, "--seed", "--group-by", "--folds", "--pretrain-per-fold")
-_VIEW_SETTINGS = (
-    "--augment",
-    "--crop-min",
-    "--flip",
-    "--jitter",
-    "--grayscale",
-    "--blur",
-    "--positives",
-    "--image-size",
-    "--view-sizes",
-)
-_LOSS_SETTINGS = (
-    "--temperature",
-    "--batch-size",
-    "--batch-size, as used",
-    "--positives, as used",
-    *_VIEW_SETTINGS,
-)
+CONFIGS = (PretrainConfig, HeadConfig, DataConfig)
 
 
 @dataclass(frozen=True)
@@ -44,43 +30,45 @@ class Chart:
     Attributes:
         title: of the chart.
         meaning: what the figure is, and whether lower or higher is better.
-        scale_settings: settings that change what a value means, wherever it is measured.
+        scale: what changes the meaning of a value, wherever it is measured, as of `core.config.flag`.
         lower_is_better: whether lower is better.
     """
 
     title: str
     meaning: str
-    scale_settings: tuple[str, ...] = ()
+    scale: tuple[str, ...] = ()
     lower_is_better: bool = True
 
 
 CHARTS = {
     "loss": Chart(
-        "Pretraining: training loss", "contrastive loss (NT-Xent); lower is better.", _LOSS_SETTINGS
+        "Pretraining: training loss",
+        "contrastive loss (NT-Xent); lower is better.",
+        (CONTRASTIVE_LOSS, VIEWS),
     ),
     "val_loss": Chart(
         "Pretraining: held-out loss",
         "contrastive loss on frames kept out of pretraining; lower is better.",
-        _LOSS_SETTINGS,
+        (CONTRASTIVE_LOSS, VIEWS),
     ),
-    "alignment": Chart(*DIAGNOSTICS["alignment"], _VIEW_SETTINGS),
-    "uniformity": Chart(*DIAGNOSTICS["uniformity"], _VIEW_SETTINGS),
+    "alignment": Chart(*DIAGNOSTICS["alignment"], (VIEWS,)),
+    "uniformity": Chart(*DIAGNOSTICS["uniformity"], (VIEWS,)),
     "rank": Chart(*DIAGNOSTICS["rank"], lower_is_better=False),
     "knn": Chart(*DIAGNOSTICS["knn"], lower_is_better=False),
     "head": Chart(
         "validation loss of the head",
         "cross-entropy on the validation part; lower is better.",
-        ("--class-weights", "--condition-mode"),
+        (HEAD_LOSS,),
     ),
 }
 
 
-def charts(runs: Mapping[str, Mapping[CurveKey, Curve]], *, differing: Collection[str]) -> list[Panel]:
+def charts(runs: Mapping[str, Mapping[CurveKey, EpochCurve]], *, differing: Collection[str]) -> list[Panel]:
     """Panels of every figure that some run measured.
 
     Args:
         runs: {name of a run: {(figure, task or ''): curve}}.
-        differing: settings that the runs do not share, in the flags' spelling, and `DATA_SETTING`.
+        differing: settings that the runs do not share, as of `differing_settings`, and `DATA_SETTING`.
     """
     keys = list(dict.fromkeys(key for curves in runs.values() for key, curve in curves.items() if curve))
     return [
@@ -92,13 +80,13 @@ def charts(runs: Mapping[str, Mapping[CurveKey, Curve]], *, differing: Collectio
     ]
 
 
-def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collection[str]) -> Panel:
+def _panel(chart: Chart, task: str, runs: Mapping[str, EpochCurve], differing: Collection[str]) -> Panel:
     caption = chart.meaning[0].upper() + chart.meaning[1:]
     for difference, settings in (
-        ("not on one scale", chart.scale_settings),
-        ("measured on other frames", FRAME_SETTINGS),
+        ("not on one scale", flags_that_change(*chart.scale, of=CONFIGS)),
+        ("measured on other frames", flags_that_change(TESTED_FRAMES, of=CONFIGS) | {DATA_SETTING}),
     ):
-        if unlike := [name for name in settings if name in differing]:
+        if unlike := [name for name in differing if name.removesuffix(AS_USED) in settings]:
             verb = "differ" if len(unlike) > 1 else "differs"
             caption += f" Runs {difference}: {join_names(unlike)} {verb}."
     rows = -(-len(runs) // 2)
@@ -110,7 +98,7 @@ def _panel(chart: Chart, task: str, runs: Mapping[str, Curve], differing: Collec
     return draw_panel(title, caption, alt_text, on_axes(_draw, runs), size)
 
 
-def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
+def _describe_curve(name: str, curve: EpochCurve, *, lower_is_better: bool) -> str:
     if not curve:
         return f"{name}: not measured."
     best = (min if lower_is_better else max)(curve, key=curve.__getitem__)
@@ -122,7 +110,7 @@ def _describe_curve(name: str, curve: Curve, *, lower_is_better: bool) -> str:
     return f"{name}: {', '.join(points)}."
 
 
-def _draw(axes: Any, runs: Mapping[str, Curve]) -> None:
+def _draw(axes: Any, runs: Mapping[str, EpochCurve]) -> None:
     """A line for each run that has any value; of few runs and of many, no two look alike."""
     styles = zip(cycle(COLOURS), cycle(LINE_STYLES), cycle(MARKERS), strict=False)
     for place, ((name, curve), (colour, line, marker)) in enumerate(zip(runs.items(), styles, strict=False)):

@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from simclr_rhd.core.text import replace_unprintable
-from simclr_rhd.evaluation.results import JUDGED_LEVELS
+from simclr_rhd.evaluation.results import JUDGED_LEVELS, RunResults
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.records import Margin
-from simclr_rhd.evaluation.scores.samples import Predictions, Units
+from simclr_rhd.evaluation.scores.samples import FramePredictions, Units
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
-from simclr_rhd.report.compare.load_target import TestedTarget
 from simclr_rhd.report.compare.predictions import TestPredictions
 from simclr_rhd.report.findings import MIN_GROUPS
 
@@ -101,13 +100,13 @@ def _cut(name: str, longest: int) -> str:
 
 def target_names(runs: Runs) -> list[str]:
     """All targets that any run was tested with, in the order in which they come up."""
-    return list(dict.fromkeys(name for run in runs.values() for name in run.results))
+    return list(dict.fromkeys(name for run in runs.values() for name in run.results.targets))
 
 
 def skipped_tasks(runs: Runs) -> dict[str, str]:
     """{task: why the first run did not learn it}, of the tasks that no run learnt."""
     learnt = {parent_task(target) for target in target_names(runs)}
-    skipped = {task: reason for run in [*runs.values()][::-1] for task, reason in run.skipped.items()}
+    skipped = {task: reason for run in [*runs.values()][::-1] for task, reason in run.results.skipped.items()}
     return {task: reason for task, reason in skipped.items() if task not in learnt}
 
 
@@ -116,9 +115,9 @@ def parent_task(target: str) -> str:
     return target.partition(": ")[0]
 
 
-def skip_reason(run: FinishedRun, target: str) -> str:
+def skip_reason(results: RunResults, target: str) -> str:
     """Reason why a run did not learn the task of a target; "" where it has none."""
-    return run.skipped.get(target) or run.skipped.get(parent_task(target), "")
+    return results.skipped.get(target) or results.skipped.get(parent_task(target), "")
 
 
 def compare_runs(runs: Runs) -> Differences:
@@ -132,40 +131,36 @@ def compare_runs(runs: Runs) -> Differences:
 
 def compare_target(reference: FinishedRun, run: FinishedRun, target: str) -> Difference:
     """The difference of `run` to `reference` in a target."""
-    first, other = reference.results.get(target), run.results.get(target)
-    if first is None or other is None:
-        return Difference(reason=_missing_reason(reference, run, target))
-    if reason := _incomparable_reason(reference, first, run, other):
+    ours, theirs = reference.predictions.get(target), run.predictions.get(target)
+    if ours is None or theirs is None:
+        return Difference(reason=_missing_reason(reference.results, run.results, target))
+    if reason := _incomparable_reason(ours, theirs, reference.results.split.by, run.results.split.by):
         return Difference(reason=reason)
-    counting = first.evaluable & other.evaluable
-    if len(counting) < 2:
+    evaluable = reference.results.targets[target].evaluable & run.results.targets[target].evaluable
+    if len(evaluable) < 2:
         return Difference(reason="fewer than two classes can be evaluated in both")
-    return _paired_difference(first, other, counting)
+    return _paired_difference(ours, theirs, evaluable)
 
 
-def _missing_reason(reference: FinishedRun, run: FinishedRun, target: str) -> str:
+def _missing_reason(first: RunResults, other: RunResults, target: str) -> str:
     """Reason why a target has no predictions of both runs."""
-    where = "in the first run" if target in reference.results else "in this run"
-    where = (
-        f"only {where}" if target in reference.results or target in run.results else "in neither of the two"
-    )
-    why = skip_reason(reference, target) or skip_reason(run, target)
+    where = "in neither of the two"
+    if target in first.targets or target in other.targets:
+        where = f"only in {'the first' if target in first.targets else 'this'} run"
+    why = skip_reason(first, target) or skip_reason(other, target)
     return f"{where}, skipped otherwise: {why}" if why else where
 
 
-def _incomparable_reason(
-    reference: FinishedRun, first: TestedTarget, run: FinishedRun, other: TestedTarget
-) -> str:
-    """Reason why predictions cannot be compared; "" if the same frames were tested."""
-    both = set(first.classes) & set(other.classes)
-    if len(both) < max(len(first.classes), len(other.classes)):
-        return f"other classes: {_overlap(set(first.classes), set(other.classes))}"
-    if reference.split_by != run.split_by:
-        return f"grouped otherwise: by {reference.split_by} in the first run, by {run.split_by} in this one"
-    ours, theirs = first.predictions, other.predictions
+def _incomparable_reason(ours: TestPredictions, theirs: TestPredictions, by: str, other_by: str) -> str:
+    """Reason why predictions, split by `by` and `other_by`, cannot be compared; "" if they can."""
+    classes, other_classes = set(ours.classes), set(theirs.classes)
+    if classes != other_classes:
+        return f"other classes: {_overlap(classes, other_classes)}"
+    if by != other_by:
+        return f"grouped otherwise: by {by} in the first run, by {other_by} in this one"
     if set(ours.paths) != set(theirs.paths):
         if set(ours.groups) != set(theirs.groups):
-            return f"tested on other {run.split_by}s: {_overlap(set(ours.groups), set(theirs.groups))}"
+            return f"tested on other {by}s: {_overlap(set(ours.groups), set(theirs.groups))}"
         return f"tested on other frames: {_overlap(set(ours.paths), set(theirs.paths))}"
     order = _matching_rows(ours, theirs)
     for what, one, two in (
@@ -188,19 +183,18 @@ def _matching_rows(first: TestPredictions, other: TestPredictions) -> list[int]:
     return [place[path] for path in first.paths]
 
 
-def _paired_difference(first: TestedTarget, other: TestedTarget, evaluable: frozenset[str]) -> Difference:
-    """Compare targets of the same classes and frames, in any order; names decide, not their order."""
-    reference, classes = first.predictions, first.classes
-    rows = _matching_rows(reference, other.predictions)
+def _paired_difference(
+    reference: TestPredictions, other: TestPredictions, evaluable: frozenset[str]
+) -> Difference:
+    """Compare predictions of the same classes and frames, in any order; names decide, not their order."""
+    classes, rows = reference.classes, _matching_rows(reference, other)
     columns = [other.classes.index(name) for name in classes]
     true = np.array([classes.index(name) for name in reference.true])
     units = Units(reference.groups, reference.videos, [""] * len(true))
-    probabilities, prevalence = (
-        of[rows][:, columns] for of in (other.predictions.probabilities, other.predictions.prevalence)
-    )
+    probabilities, prevalence = (of[rows][:, columns] for of in (other.probabilities, other.prevalence))
     margins = paired_differences(
-        Predictions(true, probabilities, units, prevalence),
-        [Predictions(true, reference.probabilities, units, reference.prevalence)],
+        FramePredictions(true, probabilities, units, prevalence),
+        [FramePredictions(true, reference.probabilities, units, reference.prevalence)],
         [number for number, name in enumerate(classes) if name in evaluable],
         seed=SEED,
     )

@@ -5,13 +5,13 @@ one another are refused.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import HISTORY, METRICS, PREDICTIONS, RUN_RECORD
+from simclr_rhd.core.file_names import HISTORY, METRICS, RUN_RECORD
 from simclr_rhd.core.records import (
     RECOVERY_ADVICE,
     RUN_FOLDER_WANTED,
@@ -21,11 +21,12 @@ from simclr_rhd.core.records import (
     read_text,
     shorten,
 )
-from simclr_rhd.report.compare.load_target import TestedTarget, read_targets
+from simclr_rhd.evaluation.results import RunResults
+from simclr_rhd.report.compare.predictions import TestPredictions, read_predictions
 
 EPOCH_MEASURES = ("loss", "val_loss", "alignment", "uniformity", "rank")  # of a pretraining epoch
 
-Curve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
+EpochCurve = dict[int, float]  # {epoch: value}, of the epochs in which it was measured
 CurveKey = tuple[str, str]  # figure, and the task or ''
 
 
@@ -36,33 +37,27 @@ class FinishedRun:
     Attributes:
         folder: where it is, as the user wrote it.
         finished: when.
-        data: 'location', 'fingerprint' and 'synthetic'.
+        data: 'location' and 'fingerprint'.
         flags: {field of the configuration that decides the result: value}.
         training_settings: {what the program decided itself, such as the batch size: value}.
         environment: {'commit', 'device' and each package: version}.
-        split_by: what is never divided by the split, such as 'patient'.
-        leaky: whether frames of one patient or video stand on two sides.
-        folds: 1 for a single split.
         best_epoch: of the weights in the model; None where no epoch is marked.
         curves: {(figure, task or ''): curve}; figures are those of `EPOCH_MEASURES`, 'knn', and 'head', the
             validation loss of a task's head.
-        results: {name of a target: its result}.
-        skipped: {task: why it was not learnt}.
+        results: of its tests.
+        predictions: {name of a target: those for its tested frames}.
     """
 
     folder: Path
     finished: str
-    data: dict[str, Any]
+    data: dict[str, str]
     flags: dict[str, Any]
     training_settings: dict[str, Any]
     environment: dict[str, Any]
-    split_by: str
-    leaky: bool
-    folds: int
     best_epoch: int | None
-    curves: dict[CurveKey, Curve]
-    results: dict[str, TestedTarget]
-    skipped: dict[str, str]
+    curves: dict[CurveKey, EpochCurve]
+    results: RunResults
+    predictions: dict[str, TestPredictions]
 
     @property
     def epochs(self) -> int:
@@ -104,32 +99,27 @@ def read_run(folder: Path) -> FinishedRun:
             f"{folder}: its run is not finished (run.json: status {shorten(run.text('status'))}); run the "
             "same command again, which goes on from where it stopped, and compare then"
         )
-    metrics = read_json_object(folder / METRICS)
-    split, data = metrics.object("split"), run.object("data")
-    results, skipped = read_targets(metrics.object("tasks"), folder / PREDICTIONS)
-    curves, best_epoch = _read_history(folder / HISTORY, metrics.object("tasks").fields)
+    metrics, data = read_json_object(folder / METRICS), run.object("data")
+    results = RunResults.from_json(metrics.fields, metrics.where)
+    curves, best_epoch = _read_history(folder / HISTORY, results.tasks)
     return FinishedRun(
         folder=folder,
         finished=run.text("finished"),
-        data={name: data.text(name) for name in ("location", "fingerprint")}
-        | {"synthetic": metrics.boolean("synthetic")},
+        data={name: data.text(name) for name in ("location", "fingerprint")},
         flags=run.object("signature").fields,
         training_settings=run.object("settled").fields if "settled" in run.fields else {},
         environment={name: run.fields.get(name) for name in ("commit", "device")}
         | run.object("versions").fields,
-        split_by=split.text("by"),
-        leaky=split.boolean("leaky"),
-        folds=split.count("folds", 1),
         best_epoch=best_epoch,
         curves=curves,
         results=results,
-        skipped=skipped,
+        predictions=read_predictions(folder, results),
     )
 
 
-def _read_history(path: Path, tasks: Mapping[str, Any]) -> tuple[dict[CurveKey, Curve], int | None]:
+def _read_history(path: Path, tasks: Collection[str]) -> tuple[dict[CurveKey, EpochCurve], int | None]:
     """The curves of all epochs, and the epoch of pretraining that was kept."""
-    curves: dict[CurveKey, Curve] = {}
+    curves: dict[CurveKey, EpochCurve] = {}
     best_epoch = None
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         try:

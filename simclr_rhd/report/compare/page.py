@@ -11,12 +11,12 @@ from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.compare.charts import DATA_SETTING, charts
 from simclr_rhd.report.compare.differences import BETTER, Difference, compare_runs, skip_reason
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
-from simclr_rhd.report.compare.sentences import alarms, notes, verdict
+from simclr_rhd.report.compare.sentences import alarms, conclusions, notes
 from simclr_rhd.report.compare.settings import differing_environment, differing_settings
-from simclr_rhd.report.page.webpage import ForestHeading, ForestRow, write_page
+from simclr_rhd.report.page.webpage import ForestRow, write_page
 
 
-def write_html(path: Path, runs: Runs) -> None:
+def write_comparison_page(path: Path, runs: Runs) -> None:
     """Write the page, one self-contained file.
 
     Raises:
@@ -44,11 +44,11 @@ def _write(path: Path, runs: Runs) -> None:
         runs=describe_runs(runs),
         names=list(runs),
         alarms=alarms(runs),
-        verdict=verdict(runs, differences),
+        verdict=conclusions(runs, differences),
         any_better=any(of.outcome == BETTER for rows in differences.values() for of in rows.values()),
         settings=differing,
         environment=differing_environment(runs),
-        charts=charts(curves, differing=[*differing, *[DATA_SETTING] * other_data]),
+        charts=charts(curves, differing=[*[DATA_SETTING] * other_data, *differing]),
         results=[target_section(runs, of, target) for target, of in differences.items()],
         notes=notes(runs, differences),
     )
@@ -73,34 +73,36 @@ def _facts(run: FinishedRun, first: FinishedRun, reference: str) -> Iterator[tup
         PurePosixPath(run.data["location"]).name  # not the whole path: the page may be sent on
         + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
     )
-    folds = f"{run.folds} folds, each group tested once" if run.folds > 1 else "one split"
-    yield "tested", f"split by {run.split_by}, {folds}"
+    split = run.results.split
+    folds = f"{split.folds} folds, each group tested once" if split.folds > 1 else "one split"
+    yield "tested", f"split by {split.by}, {folds}"
 
 
 def target_section(runs: Runs, differences: Mapping[str, Difference], target: str) -> dict[str, Any]:
     """Scores and differences of a target, as the page shows them."""
-    results = {name: run.results.get(target) for name, run in runs.items()}
-    scored = {name: (of, of.level) for name, of in results.items() if of and of.level}
+    results = {name: run.results.targets.get(target) for name, run in runs.items()}
+    scored = {name: (of, of.primary_level) for name, of in results.items() if of and of.primary_level}
     level, several_levels = _shared_value(level for _, level in scored.values())
-    rows: list[ForestRow | ForestHeading] = [
-        ForestRow.of(
+    rows: list[ForestRow] = [
+        ForestRow(
             name,
-            scored[name][0].ours[scored[name][1]] if name in scored else Score(),
+            scored[name][0].test[scored[name][1]]["balanced_accuracy"] if name in scored else Score(),
             ours=True,
             note=_note(run, target, several_levels=several_levels),
         )
         for name, run in runs.items()
     ]
-    pixels = {name: of.pixels[level] for name, (of, level) in scored.items()}
+    pixels = {name: of.baseline_score("pixels", level) for name, (of, level) in scored.items()}
     shared, several_scores = _shared_value(pixels.values())
     if several_scores:
         rows += [
-            ForestHeading("Raw pixels of"),
-            *(ForestRow.of(name, score) for name, score in pixels.items()),
+            ForestRow("Raw pixels of", None),
+            *(ForestRow(name, score) for name, score in pixels.items()),
         ]
     elif shared:
-        rows.append(ForestRow.of("raw pixels", shared))
-    chance, several_chances = _shared_value(of.chance[level].value for of, level in scored.values())
+        rows.append(ForestRow("raw pixels", shared))
+    chances = [of.baseline_score("majority", level).value for of, level in scored.values()]
+    chance, several_chances = _shared_value(chances)
     return {
         "name": target,
         "level": "" if several_levels or not level else f" per {level}",
@@ -135,10 +137,10 @@ def _describe_basis(difference: Difference) -> str:
 
 def _note(run: FinishedRun, target: str, *, several_levels: bool) -> str:
     """The reason that a run has no score, or the level that it is of where the runs' levels differ."""
-    result = run.results.get(target)
+    result = run.results.targets.get(target)
     if result is None:
-        reason = skip_reason(run, target)
+        reason = skip_reason(run.results, target)
         return f"skipped: {reason}" if reason else "not asked"
-    if result.level is None:
+    if result.primary_level is None:
         return "fewer than two classes can be evaluated"
-    return f"per {result.level}" * several_levels
+    return f"per {result.primary_level}" * several_levels

@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, shorten
+from simclr_rhd.core.file_names import METRICS, PREDICTIONS
+from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, wrong_value
 from simclr_rhd.core.text import from_cell
+from simclr_rhd.data.labels.prevalence import balanced_choice
 from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR
+from simclr_rhd.evaluation.results import RunResults, TargetResult
 
 REQUIRED_COLUMNS = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
 
@@ -26,6 +29,7 @@ class TestPredictions:
     """Predictions for the tested frames that are annotated.
 
     Attributes:
+        classes: C names, all different.
         paths: n names of frames, all different.
         videos: n names.
         groups: n names.
@@ -34,6 +38,7 @@ class TestPredictions:
         prevalence: (n, C) that they hold for.
     """
 
+    classes: list[str]
     paths: list[str]
     videos: list[str]
     groups: list[str]
@@ -42,12 +47,26 @@ class TestPredictions:
     prevalence: np.ndarray
 
 
-def read_predictions(path: Path) -> dict[str, list[Row]]:
-    """{task: its rows}; each row has the columns of the file, and 'line'.
+def read_predictions(folder: Path, results: RunResults) -> dict[str, TestPredictions]:
+    """The predictions of a run for each target of its results.
 
     Raises:
-        UserError: it is missing, cut off, or another table.
+        UserError: the table is missing, cut off, or does not fit the results.
     """
+    path = folder / PREDICTIONS
+    rows = _read_rows(path)
+    predictions = {}
+    for task, of_task in results.tasks.items():
+        for name, result in of_task.targets.items():
+            target, lesion = (f"{task}: {name}", name) if of_task.multilabel else (task, None)
+            prevalences = _fold_prevalences(result, f"{folder / METRICS}: tasks: {target}: head: prevalence")
+            predictions[target] = _parse(rows.get(task, []), result.classes, path, lesion, prevalences)
+            _check_scores(predictions[target], result, path, target)
+    return predictions
+
+
+def _read_rows(path: Path) -> dict[str, list[Row]]:
+    """{task: its rows}; each row has the columns of the file, and 'line'."""
     reader = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
     tasks: dict[str, list[Row]] = {}
     seen = set()
@@ -73,12 +92,12 @@ def read_predictions(path: Path) -> dict[str, list[Row]]:
     return tasks
 
 
-def parse_predictions(
+def _parse(
     rows: Sequence[Row],
     classes: list[str],
     path: Path,
     lesion: str | None,
-    prevalences: Sequence[Sequence[float]] = (),
+    prevalences: Sequence[Sequence[float]],
 ) -> TestPredictions:
     """The rows of a task that are annotated; of a lesion, whether it is among those named.
 
@@ -86,11 +105,8 @@ def parse_predictions(
         rows: of one task.
         classes: C names; absent and present for a lesion.
         path: the file that the rows are of.
-        lesion: the one that is asked for; None for a choice among classes.
+        lesion: None for a choice among classes.
         prevalences: of each fold, the C shares that its probabilities hold for; empty where a run has none.
-
-    Raises:
-        UserError: there are other classes, or no probabilities.
     """
     rows = [row for row in rows if row["true"]]
     columns = classes if lesion is None else [lesion]
@@ -109,6 +125,7 @@ def parse_predictions(
     probabilities = np.array(p, dtype=np.float64).reshape(len(rows), len(columns))
     prevalence = np.array([_fold_prevalence(row, prevalences, path) for row in rows if prevalences])
     return TestPredictions(
+        classes=classes,
         paths=[row["path"] for row in rows],
         videos=[row["video"] for row in rows],
         groups=[row["group"] for row in rows],
@@ -125,10 +142,7 @@ def parse_predictions(
 def _fold_prevalence(row: Row, prevalences: Sequence[Sequence[float]], path: Path) -> Sequence[float]:
     fold = row.get("fold", "")
     if not (fold.isdecimal() and 1 <= int(fold) <= len(prevalences)):
-        raise UserError(
-            f"{path}: line {row['line']}: fold: found {shorten(fold)}, wanted 1 to {len(prevalences)}; "
-            f"{RECOVERY_ADVICE}"
-        )
+        raise wrong_value(fold, f"1 to {len(prevalences)}", f"{path}: line {row['line']}: fold")
     return prevalences[int(fold) - 1]
 
 
@@ -138,8 +152,42 @@ def _probability(row: Row, column: str, path: Path) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        cell = shorten(row[column])
-        raise UserError(
-            f"{path}: line {row['line']}: {column}: found {cell}, wanted 0 to 1; {RECOVERY_ADVICE}"
-        )
+        raise wrong_value(row[column], "0 to 1", f"{path}: line {row['line']}: {column}")
     return value
+
+
+def _fold_prevalences(result: TargetResult, where: str) -> list[list[float]]:
+    """Of each fold, the shares of the classes that its probabilities hold for; none in an older run."""
+    prevalences = []
+    for of_fold in result.head.prevalence if result.head else []:
+        names, shares = list(of_fold), list(of_fold.values())
+        for share in shares:
+            if not 0 < share < 1:
+                raise wrong_value(share, "a share above 0", where)
+        if names == result.classes[1:] and len(result.classes) == 2:  # of a lesion
+            names, shares = result.classes, [1 - shares[0], shares[0]]
+        if names != result.classes:
+            raise UserError(f"{where}: is of other classes; {RECOVERY_ADVICE}")
+        prevalences.append(shares)
+    return prevalences
+
+
+def _check_scores(predictions: TestPredictions, result: TargetResult, path: Path, target: str) -> None:
+    """Refuse predictions that are not those of the results, by the frames' number and balanced accuracy."""
+    recorded, present = result.test["frame"], result.evaluable & set(predictions.true)
+    if (tested := sum(true in present for true in predictions.true)) != recorded.n:
+        raise UserError(
+            f"{path}: found {tested} annotated frames for '{target}', metrics.json "
+            f"has {recorded.n}: one of the files is cut off or of another run; {RECOVERY_ADVICE}"
+        )
+    score = recorded["balanced_accuracy"].value
+    if score is None:
+        return
+    choice = balanced_choice(predictions.probabilities, predictions.prevalence)
+    predicted, true = np.array(result.classes)[choice], np.array(predictions.true)
+    recalls = [(predicted[true == name] == name).mean() for name in present]
+    if not (recalls and abs(np.mean(recalls) - score) < 1e-6):
+        raise UserError(
+            f"{path}: the balanced accuracy of its answers to '{target}' is not that in metrics.json: the "
+            f"files are of different runs; {RECOVERY_ADVICE}"
+        )

@@ -1,7 +1,6 @@
 """Runs compared, in words."""
 
 import textwrap
-from collections.abc import Mapping
 
 from simclr_rhd.report.compare.differences import (
     BETTER,
@@ -15,6 +14,7 @@ from simclr_rhd.report.compare.differences import (
     skipped_tasks,
 )
 from simclr_rhd.report.compare.load_run import Runs
+from simclr_rhd.report.findings import data_warnings
 from simclr_rhd.report.wording import (
     LEAKY_WARNING,
     MAX_COLUMNS,
@@ -22,6 +22,7 @@ from simclr_rhd.report.wording import (
     format_difference,
     format_interval,
     format_score,
+    group_by_text,
     is_or_are,
     join_names,
 )
@@ -34,16 +35,16 @@ def to_text(runs: Runs) -> list[str]:
     differences = compare_runs(runs)
     row = "  {:<18}  {:<5}  {:<17}  {:<6}  {}".format
     header = row("", "per", "balanced accuracy", "pixels*", f"difference to {next(iter(runs))}")
-    sentences = filter(None, verdict(runs, differences).values())
+    sentences = filter(None, conclusions(runs, differences).values())
     lines = [*alarms(runs), *sentences, "", header, "-" * len(header)]
     for target, of_target in differences.items():
         lines.append(target)
         for name, run in runs.items():
-            result = run.results.get(target)
+            result = run.results.targets.get(target)
             figures = "-", "-", "-"
-            if result and (level := result.level):
-                pixels = format_score(result.pixels[level].value)
-                figures = level, format_interval(result.ours[level]), pixels
+            if result and (level := result.primary_level):
+                pixels = format_score(result.baseline_score("pixels", level).value)
+                figures = level, format_interval(result.test[level]["balanced_accuracy"]), pixels
             lines.append(row(name, *figures, _short_difference(of_target.get(name))))
     lines += ["* balanced accuracy of raw pixels without a network   [95 % interval over groups]", ""]
     lines += notes(runs, differences)
@@ -54,16 +55,14 @@ def to_text(runs: Runs) -> list[str]:
 
 def alarms(runs: Runs) -> list[str]:
     """Warnings to read before any figure."""
-    synthetic = [name for name, run in runs.items() if run.data["synthetic"]]
-    leaky = [name for name, run in runs.items() if run.leaky]
     return [
         f"{join_names(names)}: {text}"
-        for names, text in ((synthetic, SYNTHETIC_WARNING), (leaky, LEAKY_WARNING))
-        if names
+        for text in (SYNTHETIC_WARNING, LEAKY_WARNING)
+        if (names := [name for name, run in runs.items() if text in data_warnings(run.results)])
     ]
 
 
-def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
+def conclusions(runs: Runs, differences: Differences) -> dict[str, str]:
     """{"shown", "not_shown", "incomparable"}: a sentence each, "" where there is nothing to say.
 
     Which run is shown to be better or worse than the first and at what; what is not shown; and what cannot be
@@ -74,9 +73,9 @@ def verdict(runs: Runs, differences: Differences) -> dict[str, str]:
     unsure = [
         f"{outcome}: " + "; ".join(f"{join_names(names)} at {at}" for at, names in names_by_target.items())
         for outcome in (MAY_BE_CHANCE, TOO_FEW_GROUPS, EQUAL)
-        if (names_by_target := _group_runs(_targets_by_run(others, differences, outcome)))
+        if (names_by_target := group_by_text(_targets_by_run(others, differences, outcome)))
     ]
-    incomparable = _group_runs(
+    incomparable = group_by_text(
         {run: reasons for run in others if (reasons := _incomparable_targets(differences, run))}
     )
     sentences = {"shown": "No result could be compared.", "not_shown": "", "incomparable": ""}
@@ -102,18 +101,10 @@ def _shown(runs: Runs, differences: Differences) -> str:
         return ""
     with_figures = len(differing) <= MAX_RUNS_WITH_FIGURES
     texts = {run: _better_and_worse(differences, run, figures=with_figures) for run in differing}
-    leaky = any(runs[run].leaky for run in (reference, *differing))
+    leaky = any(runs[run].results.split.leaky for run in (reference, *differing))
     caveat = " as far as leaky splits can show anything," * leaky
-    parts = [f"{join_names(names)} {is_or_are(names)} {text}" for text, names in _group_runs(texts).items()]
+    parts = [f"{join_names(names)} {is_or_are(names)} {text}" for text, names in group_by_text(texts).items()]
     return f"Against {reference},{caveat} {'; '.join(parts)}."
-
-
-def _group_runs(texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """{text: the names that have it}."""
-    names: dict[str, list[str]] = {}
-    for name, text in texts.items():
-        names.setdefault(text, []).append(name)
-    return names
 
 
 def _better_and_worse(differences: Differences, run: str, *, figures: bool) -> str:
@@ -139,7 +130,7 @@ def _targets_by_run(others: list[str], differences: Differences, outcome: str) -
 
 def _incomparable_targets(differences: Differences, run: str) -> str:
     """Name the targets that a run cannot be compared at, and why; "" where it can."""
-    reasons = _group_runs({name: of[run].reason for name, of in differences.items() if of[run].reason})
+    reasons = group_by_text({name: of[run].reason for name, of in differences.items() if of[run].reason})
     return " and at ".join(f"{join_names(names)} ({reason})" for reason, names in reasons.items())
 
 

@@ -3,19 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from simclr_rhd.core.config import flag_name
 from simclr_rhd.report.compare.load_run import Runs
+
+AS_USED = ", as used"  # after a flag whose value the program decided
 
 
 def differing_settings(runs: Runs) -> dict[str, list[str]]:
     """{flag in its spelling: its value in each run}, where they differ; also what the program decided."""
     flags = {
-        _flag_name(name): row for name, row in _differing_rows([run.flags for run in runs.values()]).items()
+        flag_name(name): row for name, row in _differing_rows([run.flags for run in runs.values()]).items()
     }
     decided = _differing_rows([run.training_settings for run in runs.values()])
     return flags | {
-        f"{_flag_name(name)}, as used": row
+        f"{flag_name(name)}{AS_USED}": row
         for name, row in decided.items()
-        if flags.get(_flag_name(name)) != row
+        if flags.get(flag_name(name)) != row
     }
 
 
@@ -37,7 +40,3 @@ def _format_value(record: Mapping[str, Any], name: str, absent: str) -> str:
     if value is None or isinstance(value, bool):
         return absent if value is None else "on" if value else "off"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _flag_name(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -17,7 +17,6 @@ from simclr_rhd.report.page import images
 
 # frames, or pairs, that are shown at most
 MAX_PER_CLASS, MAX_ERRORS, MAX_UNCERTAIN, MAX_EXPLAINED, MAX_PAIRS = 6, 8, 8, 3, 6
-MAX_PER_VIDEO = 1  # frames of one video among the errors, or the doubtful ones
 N_PROBABILITIES = 3  # probabilities beside a frame
 
 # target, rows, classes -> heat, fields
@@ -79,18 +78,9 @@ class Gallery:
         for number, name in enumerate(target.classes):
             here = np.flatnonzero(target.true == number)
             _, firsts = np.unique(self.labelled_set.groups[here], return_index=True)
-            others = np.setdiff1d(np.arange(len(here)), firsts)
-            chosen = (
-                here[[firsts[place] for place in evenly_spaced(len(firsts), MAX_PER_CLASS)]]
-                if len(here)
-                else here
-            )
-            more = (
-                here[[others[place] for place in evenly_spaced(len(others), MAX_PER_CLASS - len(chosen))]]
-                if len(chosen) < MAX_PER_CLASS and len(others)
-                else here[:0]
-            )
-            cards[name] = [self._labelled_card(at, f"A frame of {name}") for at in (*chosen, *more)]
+            chosen = _choose_evenly(here[firsts], MAX_PER_CLASS)
+            chosen += _choose_evenly(np.delete(here, firsts), MAX_PER_CLASS - len(chosen))
+            cards[name] = [self._labelled_card(at, f"A frame of {name}") for at in chosen]
         return cards
 
     def failures(
@@ -159,15 +149,11 @@ class Gallery:
         return cards
 
     def _one_per_video(self, rows: np.ndarray, limit: int) -> list[int]:
-        """The first rows, few of one video."""
-        taken: dict[str, int] = {}
-        chosen: list[int] = []
+        """The first rows, no two of one video."""
+        firsts: dict[str, int] = {}
         for row in rows.tolist():
-            video = str(self.labelled_set.videos[row])
-            if len(chosen) < limit and taken.get(video, 0) < MAX_PER_VIDEO:
-                taken[video] = taken.get(video, 0) + 1
-                chosen.append(row)
-        return chosen
+            firsts.setdefault(str(self.labelled_set.videos[row]), row)
+        return list(firsts.values())[:limit]
 
     def _predicted_card(
         self, index: int, target: Target, probabilities: Probabilities, label: str
@@ -190,3 +176,8 @@ class Gallery:
     def _card(self, row: int, alt_text: str, **facts: Any) -> FrameCard:
         picture = images.jpeg(self.frames[np.array([row])][0])
         return FrameCard(picture, alt_text, self.names.frame(row), self.names.line(row), **facts)
+
+
+def _choose_evenly(rows: np.ndarray, limit: int) -> list[int]:
+    """Some of the rows at most, evenly spaced."""
+    return [rows[place] for place in evenly_spaced(len(rows), limit)]

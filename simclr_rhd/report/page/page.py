@@ -16,7 +16,7 @@ from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import format_count, format_difference, method_name
+from simclr_rhd.report.wording import format_count, format_difference, group_by_text, method_name
 
 MAX_LISTED_REJECTED = 50  # files that are listed
 # Keys of run.json that are known once this is written
@@ -31,7 +31,7 @@ class RejectedFiles:
     n: int = 0
 
 
-def write_html(
+def write_report_page(
     path: Path,
     results: RunResults,
     run: dict[str, Any],
@@ -74,7 +74,7 @@ def write_html(
         written=time.strftime("%Y-%m-%d"),
         most_frequent_mistake=most_frequent_mistake,
         count_errors=count_errors,
-        group_by_reason=group_by_reason,
+        group_by_text=group_by_text,
         scored_levels=scored_levels,
         method_name=method_name,
         comparison_rows=comparison_rows,
@@ -106,17 +106,17 @@ def _facts(run: dict[str, Any]) -> dict[str, Any]:
 
 def comparison_rows(result: TargetResult, level: str) -> list[ForestRow]:
     """Rows of balanced accuracy: the model, and what it must beat."""
-    rows = [ForestRow.of("this program", result.test[level]["balanced_accuracy"], ours=True)]
+    rows = [ForestRow("this program", result.test[level]["balanced_accuracy"], ours=True)]
     if tuned := result.finetuned:
         note = f"{format_difference(tuned.margin[level])} over the linear head"
-        rows.append(ForestRow.of("fine-tuned", tuned.test[level]["balanced_accuracy"], ours=True, note=note))
+        rows.append(ForestRow("fine-tuned", tuned.test[level]["balanced_accuracy"], ours=True, note=note))
     for baseline, margin in result.margins.items():
         score = result.baseline_score(baseline, level)
         if baseline == "majority":
             # the interval of a constant answer tells only of classes that were not drawn
             score = Score(score.value)
         note = f"this program minus it: {format_difference(margin[level])}"
-        rows.append(ForestRow.of(method_name(baseline), score, note=note))
+        rows.append(ForestRow(method_name(baseline), score, note=note))
     return rows
 
 
@@ -128,8 +128,8 @@ def recall_rows(result: TargetResult, level: str) -> dict[str, list[ForestRow]]:
             samples = format_count(scores.support, level)
             few = f"of {samples}: too few to tell" * (0 < scores.support < MIN_CLASS_SAMPLES)
             rows[f"{name} ({samples})"] = [
-                ForestRow.of("sensitivity", scores["recall"], ours=True, note=few),
-                ForestRow.of("specificity", scores["specificity"]),
+                ForestRow("sensitivity", scores["recall"], ours=True, note=few),
+                ForestRow("specificity", scores["specificity"]),
             ]
     return rows
 
@@ -159,15 +159,7 @@ def count_errors(result: TargetResult) -> tuple[int, int]:
 def _evaluable_confusion(result: TargetResult, level: str) -> list[list[int]]:
     """The confusion matrix, empty in the rows of classes that cannot be evaluated."""
     rows = zip(result.classes, result.test[level].confusion, strict=True)
-    return [[0] * len(row) if name in result.missing_classes else row for name, row in rows]
-
-
-def group_by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
-    """{why figures could not be computed: which}, of {figure: why}."""
-    figures: dict[str, list[str]] = {}
-    for figure, reason in reasons.items():
-        figures.setdefault(reason, []).append(figure)
-    return figures
+    return [[0 if name in result.missing_classes else int(n) for n in row] for name, row in rows]
 
 
 def confusion_table(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from markupsafe import Markup
 
@@ -24,31 +24,15 @@ class ForestRow:
 
     Attributes:
         name: of what is scored.
-        value: the score, None where it cannot be computed.
-        low: end of its interval, None without one.
-        high: the other end.
+        score: without a value where it cannot be computed; None for a heading.
         ours: whether it is the model's.
         note: beside the bar.
     """
 
     name: str
-    value: float | None
-    low: float | None
-    high: float | None
+    score: Score | None
     ours: bool = False
     note: str = ""
-
-    @classmethod
-    def of(cls, name: str, score: Score, *, ours: bool = False, note: str = "") -> Self:
-        """The row of a score."""
-        return cls(name, score.value, score.low, score.high, ours, note)
-
-
-@dataclass(frozen=True)
-class ForestHeading:
-    """A row of the macro `forest` that is a heading."""
-
-    name: str
 
 
 def write_page(path: Path, template: str, *, script: str = "", **values: Any) -> None:

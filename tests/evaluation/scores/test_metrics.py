@@ -9,7 +9,7 @@ from simclr_rhd.evaluation.scores import differences, metrics
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, PER_CLASS_METRICS
 from simclr_rhd.evaluation.scores.samples import (
     ClassSet,
-    Predictions,
+    FramePredictions,
     Samples,
     Units,
     pool,
@@ -33,12 +33,12 @@ def score(true, probabilities, groups, evaluable=None, ordered=()):
 
 def score_levels(true, probabilities, names, *units, evaluable, ordered=()):
     classes = ClassSet(names, evaluable, ordered)
-    levels = metrics.score_levels(Predictions(true, probabilities, Units(*units)), classes, seed=0)
+    levels = metrics.score_levels(FramePredictions(true, probabilities, Units(*units)), classes, seed=0)
     return {level: scores.to_json() for level, scores in levels.items()}
 
 
 def paired_differences(true, ours, theirs, *units, evaluable):
-    one, other = (Predictions(true, p, Units(*units)) for p in (ours, theirs))
+    one, other = (FramePredictions(true, p, Units(*units)) for p in (ours, theirs))
     margins = differences.paired_differences(one, [other], evaluable, seed=0)
     return {level: margin.to_json() for level, margin in margins.items()}
 
@@ -144,7 +144,7 @@ def test_a_video_has_the_mean_probability_and_the_commonest_class():
     true = np.array([0, 0, 1, 1, 1, 0])
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4], [0.0, 1.0], [1.0, 0.0]])
     groups, videos = list("gghhhh"), list("vvwwxx")
-    pooled = pool(Predictions(true, probabilities, Units(groups, videos, videos)), videos)
+    pooled = pool(FramePredictions(true, probabilities, Units(groups, videos, videos)), videos)
     assert pooled.true.tolist() == [0, 1], "on a tie the class is not known"
     assert pooled.groups.tolist() == ["g", "h"]
     np.testing.assert_allclose(pooled.probabilities, [[0.55, 0.45], [0.45, 0.55]])
@@ -263,7 +263,9 @@ def test_a_margin_that_cannot_be_computed_is_none():
 def test_a_constant_answer_is_constant_in_videos_of_any_length():
     videos = [f"v{n}" for n in range(12) for _ in range(n + 1)]
     p = np.tile([0.1, 0.7, 0.2], (len(videos), 1))
-    pooled = pool(Predictions(np.zeros(len(videos), dtype=int), p, Units(videos, videos, videos)), videos)
+    pooled = pool(
+        FramePredictions(np.zeros(len(videos), dtype=int), p, Units(videos, videos, videos)), videos
+    )
     assert len(np.unique(pooled.probabilities, axis=0)) == 1
 
 

@@ -19,6 +19,7 @@ from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
+from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
 from simclr_rhd.report.compare import differences as compare
 from simclr_rhd.report.compare import page as comparison
@@ -82,7 +83,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
     results = run_metrics.results_by_task(of, evaluated(of, predictions), known)
-    tasks = {task: result.to_json() for task, result in results.items()}
+    split, audit = SplitInfo(by, leaky, 1, {}, ""), AuditSummary([], NearDuplicates(0, 0, 0.0))
     run = {
         "status": "finished",
         "finished": "2031-05-04 03:02:01",
@@ -93,8 +94,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
         "data": {"location": "somewhere", "fingerprint": "f00d"},
     }
     write_json(folder / "run.json", run | facts)
-    split = {"by": by, "leaky": leaky, "folds": 1}
-    write_json(folder / "metrics.json", {"synthetic": False, "split": split, "tasks": tasks})
+    write_json(folder / "metrics.json", RunResults(False, split, results, audit).to_json())
     losses = [{"phase": "simclr", "epoch": n, "loss": loss} for n, loss in enumerate((4, 2, 3), start=1)]
     heads = [{"phase": task, "epoch": 1, "loss": 1.0, "val_loss": 0.5, "best": True} for task in of.values]
     losses[1] |= {"best": True, "knn": {"view": 0.5}}
@@ -116,7 +116,7 @@ def one_difference(first, other, question="view"):
 
 def page_of(tmp_path, *folders):
     out = tmp_path / "page.html"
-    comparison.write_html(out, compare.name_runs(read_runs(folders)))
+    comparison.write_comparison_page(out, compare.name_runs(read_runs(folders)))
     return out.read_text(encoding="utf-8")
 
 
@@ -259,10 +259,10 @@ def test_lesions_are_compared_one_by_one(tmp_path):
 
 def test_the_scores_are_those_of_the_run(tmp_path):
     of = cohort()
-    asked = read_run(save(tmp_path / "a", of, A_WRONG)).results["view"]
-    assert asked.level == "video"
-    assert asked.ours["video"].value == pytest.approx(7 / 12)
-    assert asked.pixels["video"].value == pytest.approx(2 / 3)
+    view = read_run(save(tmp_path / "a", of, A_WRONG)).results.targets["view"]
+    assert view.primary_level == "video"
+    assert view.test["video"]["balanced_accuracy"].value == pytest.approx(7 / 12)
+    assert view.baseline_score("pixels", "video").value == pytest.approx(2 / 3)
 
 
 def test_names_tell_runs_apart(tmp_path):
@@ -324,7 +324,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
         save(tmp_path / "d", cohort(first=3)),
     ]
     runs, found = compared(save(tmp_path / "a", of, A_WRONG), *others)
-    sentence_of = sentences.verdict(runs, found)
+    sentence_of = sentences.conclusions(runs, found)
     assert sentence_of["shown"].startswith("Against a, b is better at view (+0.42 [")
     assert sentence_of["not_shown"] == "Differences to a that are not shown: may be chance: c at view."
     assert sentence_of["incomparable"] == (
@@ -335,7 +335,7 @@ def test_the_verdict_is_three_sentences_at_most(tmp_path):
 def test_runs_of_which_the_same_is_said_are_named_together(tmp_path):
     others = [save(tmp_path / name, cohort()) for name in "bcdef"]
     runs, found = compared(save(tmp_path / "a", cohort(), A_WRONG), *others)
-    assert sentences.verdict(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
+    assert sentences.conclusions(runs, found)["shown"] == "Against a, b, c, d, e and f are better at view."
 
 
 def test_what_cannot_be_scored_is_a_dash(tmp_path):
@@ -389,6 +389,11 @@ def test_charts_state_first_last_and_best_of_each_run():
     assert knn.alt_text.endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
     assert "scale" not in knn.caption and "other frames: --seed differs" in knn.caption
     assert knn.title == "view: kNN" and knn.image.startswith("data:image/svg+xml;base64,")
+
+
+def test_a_setting_that_the_program_decided_counts_like_its_flag():
+    (chart,) = charts({"a": {("alignment", ""): {1: 0.5}}}, differing=["--positives, as used", "--patience"])
+    assert chart.caption.endswith("Runs not on one scale: --positives, as used differs.")
 
 
 def test_legends_of_many_runs_leave_room_for_the_curves(monkeypatch):

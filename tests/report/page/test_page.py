@@ -72,7 +72,9 @@ class Page(HTMLParser):
 def write(tmp_path, found, **changes):
     listed = changes.get("rejected", [])
     rejected = report.RejectedFiles(listed, changes.get("n_rejected", len(listed)))
-    report.write_html(tmp_path / "report.html", results(found), changes.get("run", RUN), rejected=rejected)
+    report.write_report_page(
+        tmp_path / "report.html", results(found), changes.get("run", RUN), rejected=rejected
+    )
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -306,7 +308,7 @@ def test_no_place_outside_the_data_is_told(tmp_path):
     config |= {"image_size": 64, "labelled_prefix": "inside/frames", "precision": "float32"}
     argv = ["--data", f"{data}/", f"--save-dir={home}/run", "--init", "../Lee/w.pt", "--x", "/etc/Brown/t"]
     run = RUN | {"config": config, "argv": argv, "data": {"location": str(data)}, "x": f"of {data}/a.png"}
-    report.write_html(tmp_path / "report.html", results(metrics()), run)
+    report.write_report_page(tmp_path / "report.html", results(metrics()), run)
     text = (tmp_path / "report.html").read_text()
     for name in ("Smith", "echo/", "Jones", "Miller", "Lee", "Brown", str(tmp_path)):
         assert name not in text, name

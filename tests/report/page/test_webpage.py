@@ -10,7 +10,7 @@ import pytest
 from untrained_run import evaluate_run, make_dataset
 
 from simclr_rhd.evaluation.results import RunResults
-from simclr_rhd.report.page.page import RejectedFiles, write_html
+from simclr_rhd.report.page.page import RejectedFiles, write_report_page
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="playwright is missing: pip install -r requirements-dev.txt"
@@ -50,7 +50,7 @@ def reports(tmp_path_factory):
         json.loads((made["long"].parent / name).read_text()) for name in ("metrics.json", "run.json")
     )
     made["bare"] = tmp_path_factory.mktemp("bare") / "report.html"
-    write_html(made["bare"], RunResults.from_json(metrics), run, rejected=RejectedFiles(rejected, 1))
+    write_report_page(made["bare"], RunResults.from_json(metrics), run, rejected=RejectedFiles(rejected, 1))
     return made
 
 
