@@ -1,7 +1,8 @@
 """Draw docs/rooms.svg: the rooms of the code, and which room imports which, read from the source.
 
-A room is a folder of simclr_rhd/, or a module beside them. Each stands on the diagonal, after all rooms that
-it imports. A dot marks that the room of its row imports the room of its column.
+A room is a folder of simclr_rhd/, or a module beside them; loss.py is none, as it only names what `ssl` has.
+Each stands on the diagonal, after all rooms that it imports. A dot marks that the room of its row imports the
+room of its column.
 
 python docs/draw_rooms.py
 """
@@ -31,7 +32,7 @@ def imported(path: Path) -> set[str]:
 def rooms() -> dict[str, set[str]]:
     """{room: the rooms that it imports}, each after those."""
     places = sorted(path.parent for path in PACKAGE.glob("*/__init__.py"))
-    places += sorted(path for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    places += sorted(path for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "loss"))
     names = {place.stem for place in places}
     needed = {}
     for place in places:
