@@ -74,7 +74,7 @@ def labelled_of_run(save_dir: Path, inputs: InputConfig) -> InputFiles:
             labelled_prefix=record.text("labelled_prefix"),
             demo_patients=record.count("demo_patients", 12),
             cache_dir=inputs.cache_dir,
-            offline=record.boolean("offline"),
+            offline=inputs.offline or record.boolean("offline"),
             billing_project=inputs.billing_project,
         )
         source = open_data(config)
