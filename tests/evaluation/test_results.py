@@ -1,6 +1,7 @@
 """`metrics.json` is the typed results, and back."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,3 +53,14 @@ def test_the_mean_of_draws_is_none_where_one_has_none():
     mean = mean_scores([one, other])
     assert mean["accuracy"] == Score(np.mean([0.5, 0.7]), np.mean([0.2, 0.4]), 1.0) and mean.n == 40
     assert mean_scores([one, Scores.from_json(scores(None, "ab"))])["accuracy"] == Score()
+
+
+def test_the_mean_of_draws_is_of_values_that_no_file_need_hold():
+    """Infinity is no figure of a file: a fault of ours must not read as one of the user's."""
+    one = Scores.from_json(scores(0.5, "ab", 0.2))
+    averages = one.averages | {"brier": Score(np.inf)}
+    one = replace(one, averages=averages, reasons={"b": "only here", "a": "both"})
+    other = replace(one, reasons={"a": "in other words"}, confusion=[[2, 1], [1, 4]])
+    mean = mean_scores([one, other])
+    assert mean["brier"] == Score(np.inf) and mean["f1_macro"] == one["f1_macro"]
+    assert mean.reasons == {"b": None, "a": "both"} and mean.confusion == [[1.5, 1], [1, 2.5]]

@@ -186,15 +186,18 @@ def mean_scores(draws: Sequence[Scores]) -> Scores:
 
     None where one draw has none; words are those of the first.
     """
-    return Scores.from_json(_mean([draw.to_json() for draw in draws]))
+    mean: Scores = _mean(draws)
+    return mean
 
 
 def _mean(parts: Sequence[Any]) -> Any:
     first = parts[0]
-    if isinstance(first, dict):
-        return {name: _mean([part.get(name) for part in parts]) for name in first}
     if any(part is None for part in parts) or isinstance(first, str):
         return None if any(part is None for part in parts) else first
+    if isinstance(first, Scores | ClassScores | Score):
+        return type(first)(**_mean([vars(part) for part in parts]))
+    if isinstance(first, dict):
+        return {name: _mean([part.get(name) for part in parts]) for name in first}
     if isinstance(first, list):
         return [_mean(of) for of in zip(*parts, strict=True)]
     return first if all(part == first for part in parts) else float(np.mean(parts))
