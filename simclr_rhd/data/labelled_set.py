@@ -11,7 +11,7 @@ import numpy as np
 from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
-from simclr_rhd.data.labels.vocabulary import EXCLUSIVE_CLASSES, LESION_SEPARATOR, VOCABULARY
+from simclr_rhd.data.labels.vocabulary import EXCLUSIVE_CLASSES, LESION_SEPARATOR, VOCABULARY, target_name
 from simclr_rhd.data.splits.split import not_evaluable
 
 CONDITION = next(name for name, task in VOCABULARY.items() if task.multilabel)
@@ -126,9 +126,8 @@ class LabelledSet:
                 targets.append(self._make_target(task, task, None, self.classes[task], values))
                 continue
             for number, name in enumerate(self.lesions()):
-                targets.append(
-                    self._make_target(f"{task}: {name}", task, number, PRESENCE_CLASSES, values[:, number])
-                )
+                target = target_name(task, name)
+                targets.append(self._make_target(target, task, number, PRESENCE_CLASSES, values[:, number]))
         return targets
 
     def evaluable_target_values(self) -> Probabilities:

@@ -13,7 +13,7 @@ from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.vocabulary import TASKS
+from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import leakage, targets
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
@@ -139,7 +139,7 @@ def results_by_task(
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
         elif task == CONDITION and (lesions := labelled_set.lesions()):
-            of_lesions = {lesion: results[f"{task}: {lesion}"] for lesion in lesions}
+            of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
             missing = [
                 row | {"class": lesion}
                 for lesion, result in of_lesions.items()

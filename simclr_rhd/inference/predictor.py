@@ -16,6 +16,7 @@ from simclr_rhd.core.device import resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding import image as frames
 from simclr_rhd.data.decoding.decode import OK, classify_content
+from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.task_output import TaskOutput, resolve_prevalence
 from simclr_rhd.ssl.encoder.model import fuse_batchnorm
@@ -162,7 +163,7 @@ class Model:
             return None if limit is None else output.confidence(probabilities) < limit
         unsure, known = np.zeros(len(probabilities), dtype=bool), False
         for p, name, prevalence in zip(probabilities.T, output.classes, output.prevalence, strict=True):
-            limit = self._threshold(f"{task}: {name}", level)
+            limit = self._threshold(target_name(task, name), level)
             if limit is not None:
                 known = True
                 unsure |= np.where(p >= prevalence, p, 1 - p) < limit

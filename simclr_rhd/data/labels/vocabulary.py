@@ -16,6 +16,16 @@ LESION_SEPARATOR = " + "  # joins the lesions of a condition with several
 DISEASE_SUFFIX = " RHD"  # of severities, where a table names the disease
 
 
+def target_name(task: str, lesion: str = "") -> str:
+    """The name of a target: the task, or 'task: lesion'."""
+    return f"{task}: {lesion}" if lesion else task
+
+
+def parent_task(target: str) -> str:
+    """The task of a target, which may be one of its lesions."""
+    return target.partition(": ")[0]
+
+
 @dataclass(frozen=True)
 class Task:
     """A task: one class of each frame, from a column of the label table.

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from simclr_rhd.core.text import replace_unprintable
+from simclr_rhd.data.labels.vocabulary import parent_task
 from simclr_rhd.evaluation.results import JUDGED_LEVELS, RunResults
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.records import Margin
@@ -108,11 +109,6 @@ def skipped_tasks(runs: Runs) -> dict[str, str]:
     learnt = {parent_task(target) for target in target_names(runs)}
     skipped = {task: reason for run in [*runs.values()][::-1] for task, reason in run.results.skipped.items()}
     return {task: reason for task, reason in skipped.items() if task not in learnt}
-
-
-def parent_task(target: str) -> str:
-    """The task of a target, which may be one of its lesions."""
-    return target.partition(": ")[0]
 
 
 def skip_reason(results: RunResults, target: str) -> str:

@@ -16,7 +16,7 @@ from simclr_rhd.core.file_names import METRICS, PREDICTIONS
 from simclr_rhd.core.records import RECOVERY_ADVICE, read_text, wrong_value
 from simclr_rhd.core.text import from_cell
 from simclr_rhd.data.labels.prevalence import balanced_choice
-from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR
+from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, target_name
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 
 REQUIRED_COLUMNS = ("path", "video", "group", "task", "true", "predicted")  # columns of predictions.csv
@@ -58,9 +58,9 @@ def read_predictions(folder: Path, results: RunResults) -> dict[str, TestPredict
     predictions = {}
     for task, of_task in results.tasks.items():
         for name, result in of_task.targets.items():
-            target, lesion = (f"{task}: {name}", name) if of_task.multilabel else (task, None)
+            target = target_name(task, name)
             prevalences = _fold_prevalences(result, f"{folder / METRICS}: tasks: {target}: head: prevalence")
-            predictions[target] = _parse(rows.get(task, []), result.classes, path, lesion, prevalences)
+            predictions[target] = _parse(rows.get(task, []), result.classes, path, name, prevalences)
             _check_scores(predictions[target], result, path, target)
     return predictions
 
@@ -96,7 +96,7 @@ def _parse(
     rows: Sequence[Row],
     classes: list[str],
     path: Path,
-    lesion: str | None,
+    lesion: str,
     prevalences: Sequence[Sequence[float]],
 ) -> TestPredictions:
     """The rows of a task that are annotated; of a lesion, whether it is among those named.
@@ -105,17 +105,14 @@ def _parse(
         rows: of one task.
         classes: C names; absent and present for a lesion.
         path: the file that the rows are of.
-        lesion: None for a choice among classes.
+        lesion: "" for a choice among classes.
         prevalences: of each fold, the C shares that its probabilities hold for; empty where a run has none.
     """
     rows = [row for row in rows if row["true"]]
-    columns = classes if lesion is None else [lesion]
+    columns = [lesion] if lesion else classes
     if missing := [name for name in columns if rows and f"p:{name}" not in rows[0]]:
         raise UserError(f"{path}: has no column p:{missing[0]}; {RECOVERY_ADVICE}")
-    true = [
-        row["true"] if lesion is None else classes[lesion in row["true"].split(LESION_SEPARATOR)]
-        for row in rows
-    ]
+    true = [classes[lesion in row["true"].split(LESION_SEPARATOR)] if lesion else row["true"] for row in rows]
     for row, name in zip(rows, true, strict=True):
         if name not in classes:
             raise UserError(
@@ -130,9 +127,7 @@ def _parse(
         videos=[row["video"] for row in rows],
         groups=[row["group"] for row in rows],
         true=true,
-        probabilities=probabilities
-        if lesion is None
-        else np.concatenate([1 - probabilities, probabilities], axis=1),
+        probabilities=np.concatenate([1 - probabilities, probabilities], axis=1) if lesion else probabilities,
         prevalence=prevalence.reshape(len(rows), len(classes))
         if prevalences
         else np.ones((len(rows), len(classes))),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
+from simclr_rhd.data.labels.vocabulary import parent_task
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, Score
 from simclr_rhd.report.charts.style import short_names
@@ -66,7 +67,7 @@ def write_report_page(
         limitations=limitations(results),
         targets=targets,
         targets_by_task={
-            task: [name for name in targets if name.split(": ")[0] == task] for task in results.tasks
+            task: [name for name in targets if parent_task(name) == task] for task in results.tasks
         },
         levels=LEVELS,
         averages=AVERAGE_METRICS,
