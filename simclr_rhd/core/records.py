@@ -4,12 +4,14 @@ A value that is missing, cut off or of another kind raises one message, with its
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
+from simclr_rhd.core.config import Check
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import replace_unprintable
 
@@ -52,7 +54,7 @@ class JsonObject:
     def typed(self, name: str, kind: Any) -> Any:
         """A value of a type: a scalar's, a record's, or a list or table of them, or None.
 
-        A record is a class with the method `from_json`.
+        A record is a class with the method `from_json`. A type may be annotated with a `Check`.
         """
         return _parse(kind, self.fields.get(name, MISSING), self.place(name))
 
@@ -70,10 +72,6 @@ class JsonObject:
         """A whole number."""
         fits = f"a whole number from {minimum} on"
         return int(self.get(name, lambda x: type(x) is int and minimum <= x < 2**31, fits))
-
-    def names(self, name: str) -> list[str]:
-        """Strings that all differ."""
-        return list(self.get(name, _are_names, "a list of different names"))
 
     def object(self, name: str) -> "JsonObject":
         """An object."""
@@ -113,6 +111,8 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300  # False for NaN, too
 
 
+Names = Annotated[list[str], Check(lambda names: len(set(names)) == len(names), "a list of different names")]
+
 _SCALARS: dict[type, tuple[Callable[[Any], bool], str]] = {  # {type: whether a value is of it, in words}
     str: (lambda x: isinstance(x, str), "text"),
     bool: (lambda x: isinstance(x, bool), "true or false"),
@@ -126,6 +126,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if origin is Annotated:
+        (check,) = kind.__metadata__
+        if not check.holds(parsed := _parse(args[0], value, where)):
+            raise wrong_value(value, check.wanted, where)
+        return parsed
     if origin is UnionType:
         other = next(of for of in args if of is not NoneType)
         return None if value is None else _parse(other, value, where)
@@ -144,10 +149,16 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _are_names(value: Any) -> bool:
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        return False
-    return len(set(value)) == len(value)
+def empty_value(kind: Any) -> Any:
+    """The value of a type, as of `JsonObject.typed`, where a file has none: None, NaN, no items, "", 0."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return empty_value(get_args(kind)[0])
+    if kind is Any or origin is UnionType:
+        return None
+    if origin or kind in _SCALARS:
+        return math.nan if kind is float else (origin or kind)()
+    return kind.from_json({})
 
 
 def read_json_object(path: Path) -> JsonObject:

@@ -3,11 +3,13 @@
 The classes' fields are its keys; a field with the default None stands there only where it is known.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Self
 
+from simclr_rhd.core.config import Check
 from simclr_rhd.core.file_names import METRICS
-from simclr_rhd.core.records import JsonObject, wrong_value
+from simclr_rhd.core.records import JsonObject, Names
+from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
 from simclr_rhd.evaluation.target_details import (
     CalibrationResult,
@@ -22,6 +24,10 @@ from simclr_rhd.evaluation.target_details import (
 LEVELS = ("patient", "video", "frame")
 JUDGED_LEVELS = ("video", "frame")  # the first that can be scored is judged
 
+JudgedLevels = Annotated[Levels, Check(lambda of: {*JUDGED_LEVELS} <= {*of}, "scores per video and frame")]
+# {"class", "reason"} of a class that cannot be both learnt and tested
+NotEvaluable = Annotated[dict[str, str], Check(lambda row: "class" in row, "the name of a class")]
+
 
 @dataclass(frozen=True)
 class TargetResult(Record):
@@ -29,7 +35,7 @@ class TargetResult(Record):
 
     Attributes:
         classes: C names.
-        not_evaluable: "class" and "reason" of those that cannot be both learnt and tested.
+        not_evaluable: those that cannot be both learnt and tested.
         groups: {class: {"frames", "groups", and the groups of each part or fold}}.
         power: what the tested groups can tell.
         val: scores of the validation part.
@@ -42,13 +48,15 @@ class TargetResult(Record):
         leak: scores per frame under a split over frames.
     """
 
-    classes: list[str]
-    not_evaluable: list[dict[str, str]]
+    required: ClassVar = ("classes", "not_evaluable", "test", "baselines")
+
+    classes: Names
+    not_evaluable: list[NotEvaluable]
     groups: dict[str, dict[str, int]]
     power: SampleSize
     val: Levels
-    test: Levels
-    baselines: dict[str, Levels]
+    test: JudgedLevels
+    baselines: dict[str, JudgedLevels]
     margins: dict[str, Margins]
     comparisons: int
     draws: dict[str, int]
@@ -101,17 +109,15 @@ class TargetResult(Record):
     def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The result of a target in `metrics.json`."""
         record = JsonObject(value, where)
-        record.names("classes")
-        for row in record.typed("not_evaluable", list[dict[str, str]]):
-            JsonObject(row, record.place("not_evaluable")).text("class")
-        for level in LEVELS:
-            record.object("test").object(level)
         baselines = {
-            name: {"frame": of.fields} | {level: of.object(level).fields for level in ("video", "patient")}
+            name: {"frame": of.fields} | {level: of.fields[level] for level in LEVELS if level in of.fields}
             for name, of in record.object("baselines").items()
         }
-        leak = {"leak": record.object("leak").object("frame").fields} if "leak" in record.fields else {}
+        leak = {"leak": record.object("leak").fields.get("frame")} if "leak" in record.fields else {}
         return super().from_json({**record.fields, "baselines": baselines, **leak}, where)
+
+
+Lesion = Annotated[TargetResult, Check(lambda of: len(of.classes) == 2, "the classes absent and present")]
 
 
 @dataclass(frozen=True)
@@ -120,14 +126,14 @@ class TaskResult(Record):
 
     Attributes:
         classes: of the task; of a multi-label one its lesions.
-        not_evaluable: "class" and "reason" of those that cannot be both learnt and tested.
+        not_evaluable: those that cannot be both learnt and tested.
         targets: {lesion: result}; {"": result} of a task without lesions; none where it was skipped.
         skipped: why it was not learnt; None where it was.
         multilabel: whether the targets are lesions.
     """
 
-    classes: list[str]
-    not_evaluable: list[dict[str, str]]
+    classes: Names
+    not_evaluable: list[NotEvaluable]
     targets: dict[str, TargetResult] = field(default_factory=dict)
     skipped: str | None = None
     multilabel: bool = False
@@ -144,17 +150,12 @@ class TaskResult(Record):
     @classmethod
     def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The result of a task in `metrics.json`."""
-        record = JsonObject(value, where)
-        rows = record.names("classes"), record.typed("not_evaluable", list[dict[str, str]])
-        if "skipped" in record.fields:
-            return cls(*rows, skipped=record.text("skipped"))
+        record, task = JsonObject(value, where), super().from_json(value, where)
+        if task.skipped is not None:
+            return task
         if "lesions" not in record.fields:
-            return cls(*rows, {"": TargetResult.from_json(value, where)})
-        lesions = record.typed("lesions", dict[str, TargetResult])
-        for name, of in lesions.items():
-            if (n := len(of.classes)) != 2:
-                raise wrong_value(n, "absent and present", f"{where}: lesions: {name}: classes")
-        return cls(*rows, lesions, multilabel=True)
+            return replace(task, targets={"": TargetResult.from_json(value, where)})
+        return replace(task, targets=record.typed("lesions", dict[str, Lesion]), multilabel=True)
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ class SplitInfo(Record):
         parts: {part or fold: its "frames" and "groups"}.
         pretraining: what the encoder has seen, in words.
     """
+
+    required: ClassVar = ("by", "leaky", "folds")
 
     by: str
     leaky: bool
@@ -198,6 +201,8 @@ class AuditSummary(Record):
 class RunResults(Record):
     """The content of `metrics.json`."""
 
+    required: ClassVar = ("synthetic", "split", "tasks")
+
     synthetic: bool
     split: SplitInfo
     tasks: dict[str, TaskResult]
@@ -207,7 +212,7 @@ class RunResults(Record):
     def targets(self) -> dict[str, TargetResult]:
         """{name: result} of each target that was evaluated: a task, or 'task: lesion'."""
         return {
-            f"{task}: {name}" if name else task: result
+            target_name(task, name): result
             for task, of_task in self.tasks.items()
             for name, result in of_task.targets.items()
         }

@@ -1,6 +1,6 @@
 """Parts of a target's result that stand beside its scores: calibration, abstention, folds, heads, labels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record
@@ -130,16 +130,13 @@ class SelectiveResult(Record):
 
 @dataclass(frozen=True)
 class HeadDetails(Record):
-    """Penalty and calibration of each fold's head, and what each seed alone would score.
-
-    An older run has no prevalence.
-    """
+    """Penalty and calibration of each fold's head, and what each seed alone would score."""
 
     l2: list[float]
     temperature: list[float]
     bias: list[dict[str, float]]
-    prevalence: list[dict[str, float]] = field(default_factory=list)
-    balanced_accuracy_of_seeds: list[float | None] = field(default_factory=list)
+    prevalence: list[dict[str, float]]
+    balanced_accuracy_of_seeds: list[float | None]
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Scores as values: of a level, of its classes, and of a difference between two classifiers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any, Self, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 
 from simclr_rhd.core.file_names import METRICS
-from simclr_rhd.core.records import JsonObject, is_fraction, is_number
+from simclr_rhd.core.records import JsonObject, empty_value, is_fraction, is_number
 
 Interval = list[float] | None  # low and high
 
@@ -25,8 +25,11 @@ _FRACTION = "balanced_accuracy"  # other metrics may be below 0, or above 1 by a
 class Record:
     """Base of a dataclass that is an object in JSON, its fields the keys.
 
-    A field with the default None stands there only where it is known.
+    A field with the default None stands there only where it is known. Keys that are not `required` may be
+    missing in the file of an older version.
     """
+
+    required: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The object, in JSON's types."""
@@ -45,14 +48,16 @@ class Record:
             where: its file, and the place in it.
 
         Raises:
-            UserError: a field without a default is missing, or one is of another type.
+            UserError: a required key is missing, or a value is of another type.
         """
-        record, kinds = JsonObject(value, where), get_type_hints(cls)
+        record, kinds = JsonObject(value, where), get_type_hints(cls, include_extras=True)
+        present = {*record.fields, *cls.required}
         return cls(
             **{
                 of.name: record.typed(of.name, kinds[of.name])
+                if of.name in present
+                else empty_value(kinds[of.name])
                 for of in fields(cls)  # type: ignore[arg-type]
-                if of.name in record.fields or (of.default is MISSING and of.default_factory is MISSING)
             }
         )
 
@@ -135,7 +140,8 @@ class ClassScores(Record):
     def from_json(cls, value: object, where: str = METRICS) -> Self:
         """The scores of a class in `metrics.json`."""
         record = JsonObject(value, where)
-        return cls(record.count("support"), _parse_scores(record, PER_CLASS_METRICS))
+        scores = _parse_scores(record, PER_CLASS_METRICS)
+        return replace(super().from_json({**record.fields, "scores": {}}, where), scores=scores)
 
 
 @dataclass(frozen=True)

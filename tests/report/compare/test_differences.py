@@ -307,6 +307,19 @@ def test_a_fine_tuned_run_whose_history_has_an_epoch_0_is_read(tmp_path):
     assert list(read_run(folder).curves["loss", ""]) == [1, 2, 3]
 
 
+def test_an_older_run_without_what_was_added_since_is_read(tmp_path, saved):
+    first, older = (shutil.copytree(saved, tmp_path / name) for name in "ab")
+    whole = json.loads((older / "metrics.json").read_text())
+    del whole["audit"], whole["split"]["pretraining"]
+    view = whole["tasks"]["view"]
+    for name in ("comparisons", "draws", "margins", "power", "folds", "groups", "val"):
+        del view[name]
+    view["head"] = {"l2": [0.01], "temperature": [1.0]}  # neither bias nor prevalence
+    write_json(older / "metrics.json", whole)
+    assert one_difference(first, older).outcome == "no difference"
+    assert (read_run(older).predictions["view"].prevalence == 1).all()
+
+
 def test_leaky_and_synthetic_runs_are_alarms(tmp_path):
     of = cohort()
     first, other = save(tmp_path / "a", of), save(tmp_path / "b", of, leaky=True)
