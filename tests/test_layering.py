@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "simclr_rhd"
 # In the order of imports: each room may use those before it.
-ROOMS = "core data runs ssl heads evaluation inference report config planning pipeline cli".split()
+ROOMS = "core data runs ssl heads evaluation config inference report planning pipeline cli".split()
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
 FILES += [Path("config.py"), Path("pipeline.py")]
 

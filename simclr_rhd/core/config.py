@@ -6,7 +6,7 @@ Each room declares the knobs that steer it; `config.py` composes them, and `cli`
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -111,10 +111,11 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def flags_that_change(*subjects: str, of: Iterable[type[Any]]) -> set[str]:
-    """The flags of some dataclasses that change the meaning of one of the subjects."""
-    all_fields = (field for knobs in of for field in dataclasses.fields(knobs))
-    return {flag_name(field.name) for field in all_fields if field.metadata["changes"] in subjects}
+def flags_that_change(*subjects: str, of: type[Any]) -> set[str]:
+    """The flags of a dataclass that change the meaning of one of the subjects."""
+    return {
+        flag_name(field.name) for field in dataclasses.fields(of) if field.metadata.get("changes") in subjects
+    }
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
+from simclr_rhd.core.config import VIEWS, CommonConfig
 from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY
 from simclr_rhd.ssl.augment import (
     IMAGENET_MEAN,
@@ -14,7 +17,7 @@ from simclr_rhd.ssl.augment import (
     sample_view_params,
     two_views,
 )
-from simclr_rhd.ssl.config import AugmentConfig
+from simclr_rhd.ssl.config import AugmentConfig, ViewConfig
 
 DEFAULT = AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)
 OFF = AugmentConfig(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
@@ -267,3 +270,11 @@ def test_normalise_repeats_grey_and_leaves_the_input():
     x = torch.rand(2, 1, 4, 4)
     before = x.clone()
     assert normalise(x).shape == (2, 3, 4, 4) and torch.equal(x, before)
+
+
+def test_every_flag_of_the_views_says_that_it_changes_them():
+    """By this `compare` knows that curves of runs with other values are not on one scale."""
+    flags = {field.name: field.metadata["changes"] for field in fields(ViewConfig)}
+    own = flags.keys() - {field.name for field in fields(CommonConfig)}
+    assert own > {field.name for field in fields(AugmentConfig)}
+    assert {name for name in own if flags[name] != VIEWS} == set()

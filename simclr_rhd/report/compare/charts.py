@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
+from simclr_rhd.config import Config
 from simclr_rhd.core.config import CONTRASTIVE_LOSS, HEAD_LOSS, TESTED_FRAMES, VIEWS, flags_that_change
-from simclr_rhd.data.config import DataConfig
-from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes
 from simclr_rhd.report.charts.pretraining import DIAGNOSTICS
 from simclr_rhd.report.charts.style import COLOURS, MARKERS, PANEL_INCHES, set_epoch_axis
 from simclr_rhd.report.compare.load_run import CurveKey, EpochCurve
 from simclr_rhd.report.compare.settings import AS_USED
 from simclr_rhd.report.wording import join_names
-from simclr_rhd.ssl.config import PretrainConfig
 
 # 5 styles, 8 colours: 40 that differ
 LINE_STYLES: Sequence[Any] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 LEGEND_ROW_INCHES = 0.16  # inches
 DATA_SETTING = "the data"
-CONFIGS = (PretrainConfig, HeadConfig, DataConfig)
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,8 @@ def charts(runs: Mapping[str, Mapping[CurveKey, EpochCurve]], *, differing: Coll
 def _panel(chart: Chart, task: str, runs: Mapping[str, EpochCurve], differing: Collection[str]) -> Panel:
     caption = chart.meaning[0].upper() + chart.meaning[1:]
     for difference, settings in (
-        ("not on one scale", flags_that_change(*chart.scale, of=CONFIGS)),
-        ("measured on other frames", flags_that_change(TESTED_FRAMES, of=CONFIGS) | {DATA_SETTING}),
+        ("not on one scale", flags_that_change(*chart.scale, of=Config)),
+        ("measured on other frames", flags_that_change(TESTED_FRAMES, of=Config) | {DATA_SETTING}),
     ):
         if unlike := [name for name in differing if name.removesuffix(AS_USED) in settings]:
             verb = "differ" if len(unlike) > 1 else "differs"

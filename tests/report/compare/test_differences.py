@@ -15,6 +15,8 @@ from pictures import record_figures
 import main
 from simclr_rhd.cli.arguments import CompareArgs
 from simclr_rhd.cli.command_line import parse
+from simclr_rhd.config import Config
+from simclr_rhd.core import config as core_config
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels import labels
@@ -402,6 +404,16 @@ def test_charts_state_first_last_and_best_of_each_run():
     assert knn.alt_text.endswith("b: first 0.5 (epoch 5), last 0.25 (epoch 10), best 0.5 (epoch 5).")
     assert "scale" not in knn.caption and "other frames: --seed differs" in knn.caption
     assert knn.title == "view: kNN" and knn.image.startswith("data:image/svg+xml;base64,")
+
+
+def test_every_knob_of_a_run_that_changes_the_views_is_named(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class LargerConfig(Config):
+        contrast: float = core_config.flag(0.0, "of frames", changes=core_config.VIEWS)
+
+    monkeypatch.setattr("simclr_rhd.report.compare.charts.Config", LargerConfig)
+    (chart,) = charts({"a": {("alignment", ""): {1: 0.5}}}, differing=["--contrast", "--blur", "--epochs"])
+    assert chart.caption.endswith("Runs not on one scale: --contrast and --blur differ.")
 
 
 def test_a_setting_that_the_program_decided_counts_like_its_flag():
