@@ -1,5 +1,6 @@
 """The documents: what is generated is up to date, what they name exists, and no sentence is in two places."""
 
+import ast
 import re
 import runpy
 from collections import defaultdict
@@ -15,6 +16,9 @@ NAMED = re.compile(
     r"(?<![\w/.-])(?:[\w.-]+/)+[\w.-]*|\b(?:main\.py|Makefile|requirements\S*\.txt|\w+\.toml)\b"
 )
 CODE = re.compile(r"```.*?```", re.DOTALL)
+
+
+CODE_NAME = re.compile(r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py)\b)(\w+)[`(]")
 
 
 def names(document):
@@ -95,3 +99,26 @@ def test_no_sentence_is_in_two_places():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 180
+
+
+def test_what_docstrings_name_of_the_code_exists():
+    trees = {path: ast.parse(path.read_text()) for path in (ROOT / "simclr_rhd").rglob("*.py")}
+    members, named = defaultdict(set), set()
+    for path, tree in trees.items():
+        members[path.parent.name].add(path.stem)
+        for owner in ast.walk(tree):
+            if isinstance(owner, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = ast.get_docstring(owner) or ""
+                named |= {(path.name, *parts) for parts in CODE_NAME.findall(text)}
+            if isinstance(owner, ast.Module | ast.ClassDef):
+                members[getattr(owner, "name", path.stem)] |= set(map(defined_name, ast.walk(owner)))
+    assert {place for place in named if place[1] in members and place[2] not in members[place[1]]} == set()
+    assert len(named) > 30
+
+
+def defined_name(node):
+    """The name that a node of the code defines; "" if it defines none."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return node.name
+    stored = isinstance(getattr(node, "ctx", None), ast.Store)
+    return getattr(node, "attr", getattr(node, "id", "")) if stored else ""

@@ -55,7 +55,7 @@ def resolve_settings(
     Args:
         config: of the pretraining; its precision is decided.
         rows: frames to pretrain on.
-        videos: that they are of, counted by their frames (`Dataset.videos_to_pretrain`). With as many as a
+        videos: that they are of, counted by their frames (`Dataset.effective_videos`). With as many as a
             batch has frames, two frames of a video are a positive pair: fewer would leave few negatives.
         ranks: processes that share a batch.
         fits: whether a process can take so many pairs at once; None where nothing is 'auto'.
