@@ -14,12 +14,11 @@ from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score
+from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
 
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
-BASELINES = ("majority", "pixels", "mask", "random encoder")
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",
@@ -130,13 +129,13 @@ def _scores(results: RunResults) -> Iterator[str]:
                 [
                     *(f"{name}, per {level}", format_score(scores.n)),
                     *(format_interval(scores[metric]) for metric in AVERAGES),
-                    *(format_score(result.baseline_score(baseline, level).value) for baseline in BASELINES),
+                    *(format_score(result.baseline_score(of.name, level).value) for of in TABLE_BASELINES),
                 ]
             )
     header = ["", "n", *AVERAGES.values()]
-    yield from _table([*header, *(BASELINE_NAMES[baseline] for baseline in BASELINES)], rows)
+    yield from _table([*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows)
     yield ""
-    yield "(The last three columns: balanced accuracy of what the model must beat.)"
+    yield f"(The last {len(TABLE_BASELINES)} columns: balanced accuracy of what the model must beat.)"
     for name, result in results.targets.items():
         if judged := result.primary_level:
             yield from ("", f"### {_escape(name)}: each class, per {judged}", "")
