@@ -150,7 +150,7 @@ class CrossValidation:
         )
 
     def with_frame_split(self) -> "CrossValidation":
-        """The same study under a split over frames: what a leak would make of it."""
+        """Return the same frames and features under a split over frames, to measure a leak."""
         return replace(self, labelled_set=self.labelled_set.with_frame_split(seed=self.config.seed))
 
     def _predict_baseline(
