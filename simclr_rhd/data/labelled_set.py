@@ -24,7 +24,7 @@ Probabilities = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Target:
-    """A question about each frame: the class that it shows.
+    """A classification target: a task, or one lesion of it; a class for each frame.
 
     Attributes:
         name: the task, or the task and a lesion.

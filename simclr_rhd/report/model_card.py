@@ -50,7 +50,7 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         "Data": _data(results, run),
         "Results": _scores(results),
         "Limits": _limits(results),
-        "When it does not answer": _abstention(results),
+        "Abstention": _abstention(results),
         "How it was made": _provenance(run),
     }
     lines = [*_head(results), ""]
@@ -81,7 +81,7 @@ def _head(results: RunResults) -> Iterator[str]:
 def _use() -> Iterator[str]:
     yield (
         "- Meant for research on the screening for rheumatic heart disease, by people who can judge its "
-        "answers."
+        "predictions."
     )
     yield "- **Not a medical device. Not for diagnosis, treatment, or any decision about a patient.**"
     yield (
@@ -118,7 +118,7 @@ def _scores(results: RunResults) -> Iterator[str]:
         yield (
             f"They are those of {folds} folds, each tested by heads that have not seen "
             "it. model.pt has heads of its own, which learnt and chose on all labelled frames: these figures "
-            "tell how well heads made so do; its own answers there would look better."
+            "tell how well heads made so do; its own predictions there would look better."
         )
     yield ""
     rows = []
@@ -161,8 +161,8 @@ def _limits(results: RunResults) -> Iterator[str]:
 
 def _abstention(results: RunResults) -> Iterator[str]:
     yield (
-        f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
-        "Where that cannot be proved, no answer counts. A frame is marked as "
+        "A prediction is accepted from a confidence on of which it is proved on validation groups that "
+        f"{GUARANTEE}. Where that cannot be proved, none is accepted. A frame is marked as "
         "foreign if it is farther from the training frames, in one of three ways, than 99 % of such frames "
         "are whose groups were left out: so are at most 3 % of these."
     )
@@ -174,10 +174,10 @@ def _abstention(results: RunResults) -> Iterator[str]:
         for level in SELECTIVE_LEVELS:
             selective = result.selective.level(level)
             risk = "-" if selective.risk is None else f"{selective.risk:.0%}"
-            answered = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
+            coverage = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
             reasons = "; ".join(dict.fromkeys(filter(None, selective.reasons))) or "-"
-            rows.append([f"{name}, per {level}", answered, risk, reasons])
-    yield from _table(["", "answered", "of these wrong", "why nothing is proved"], rows)
+            rows.append([f"{name}, per {level}", coverage, risk, reasons])
+    yield from _table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
 
 
 def _provenance(run: Mapping[str, Any]) -> Iterator[str]:

@@ -66,7 +66,7 @@ def test_the_threshold_is_the_last_of_the_sequence_whose_bound_holds():
 def test_mistakes_among_the_surest_answers_leave_nothing_proved():
     found = choose_threshold(*sure_of(60, wrong=[3, 9, 15, 21]))
     assert found.threshold == ABSTAIN_ALWAYS
-    assert "of the surest answers of 30 validation groups 13.3% are wrong" in found.reason
+    assert "of the most confident predictions of 30 validation groups 13.3% are wrong" in found.reason
 
 
 def test_frames_of_a_patient_are_one_observation():

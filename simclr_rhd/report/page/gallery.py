@@ -1,6 +1,6 @@
 """Frames that a report shows: of each class, those with errors or doubts, and where the model looks.
 
-Notation: n labelled frames, C classes of a question.
+Notation: n labelled frames, C classes of a target.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,8 +89,8 @@ class Gallery:
         """{"errors": the most confident ones, "uncertain": the least certain frames}.
 
         Args:
-            target: what was asked.
-            probabilities: the answers.
+            target: the task, or one of its lesions.
+            probabilities: of the n frames.
             rows: indices, among the n, of the annotated frames that were tested.
         """
         p, predicted = (of(probabilities)[rows] for of in (target.probabilities, target.predicted))

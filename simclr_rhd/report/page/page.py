@@ -113,7 +113,7 @@ def comparison_rows(result: TargetResult, level: str) -> list[ForestRow]:
     for baseline, margin in result.margins.items():
         score = result.baseline_score(baseline, level)
         if baseline == "majority":
-            # the interval of a constant answer tells only of classes that were not drawn
+            # the interval of a constant prediction comes only from classes that were not drawn
             score = Score(score.value)
         note = f"this program minus it: {format_difference(margin[level])}"
         rows.append(ForestRow(method_name(baseline), score, note=note))

@@ -182,7 +182,7 @@ def make_explainer(
 
     def explain(target: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
         heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
-        # An answer on a lesion is one number: what speaks for "absent" is what speaks against the lesion.
+        # A lesion has one logit: what speaks for "absent" is what speaks against the lesion.
         outputs = classes if target.lesion is None else np.full_like(classes, target.lesion)
         signs = np.ones(len(classes)) if target.lesion is None else np.where(classes == 1, 1.0, -1.0)
         for fold in np.unique(test_fold[at]):
