@@ -37,7 +37,7 @@ class _Signals:
 
 
 def force_exit(status: int) -> None:
-    """End the process from another thread than the main one, whatever that does: rescue what can be."""
+    """End the process from a thread, even if the main thread is stuck; save its state first, if possible."""
     _Signals.ending = True
     try:
         if _Signals.exit_callback:

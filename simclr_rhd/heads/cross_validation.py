@@ -67,7 +67,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Learning from the features of the labelled frames, in every fold.
+    """Train and predict on the features of the labelled frames, fold by fold.
 
     Attributes:
         labelled_set: the frames, and how they are tested.
@@ -175,7 +175,7 @@ def predict_folds(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> lis
 
 
 def uncalibrated(heads: Heads) -> Heads:
-    """The same heads without their calibration."""
+    """Return copies of the heads without calibration."""
     bare = copy.deepcopy(heads)
     bare.uncalibrate()
     return bare

@@ -60,7 +60,7 @@ class TargetSection:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All of it.
+    """Contents of `report.html` beside its tables: charts, frames, maps.
 
     Attributes:
         pretraining: charts.
@@ -143,7 +143,7 @@ def _target_section(
 def with_maps(
     report_data: ReportData, tested: ReportFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> ReportData:
-    """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
+    """Return a copy of `report_data` with maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
     targets = {}
     for target in tested.labelled_set.targets():
         stills = {
