@@ -180,11 +180,7 @@ def write_leak_audit(dataset: Dataset, cv: CrossValidation, save_dir: Path) -> A
     audit = leakage.audit_leakage(cv.features.per_fold, thumbs, frames)
     write_rows(save_dir / LEAK_AUDIT, leakage.HEADER, audit.rows)
     if n_alike := audit.summary.near_identical.found:
-        logger.warning(
-            "WARNING %d pairs of frames in different parts look nearly identical (leak_audit.csv): if they "
-            "are of one patient, the scores are too good",
-            n_alike,
-        )
+        logger.warning(f"WARNING {leakage.NEAR_DUPLICATES_WARNING}; see leak_audit.csv", n_alike)
     return audit.summary
 
 

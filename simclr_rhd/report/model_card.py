@@ -9,6 +9,7 @@ from typing import Any
 
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
@@ -152,10 +153,7 @@ def _limits(results: RunResults) -> Iterator[str]:
     for line in [*verdicts(results), *limitations(results)]:
         yield f"- {_escape(line)}"
     if n_alike := results.audit.near_identical.found:
-        yield (
-            f"- {n_alike} pairs of frames in different parts look nearly identical: if they are of one "
-            "patient, the scores are too high."
-        )
+        yield f"- {NEAR_DUPLICATES_WARNING % n_alike}."
     yield "- It has not been tested on patients of another hospital, or on another machine."
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
+from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, Score
 from simclr_rhd.report.charts.style import short_names
@@ -69,6 +70,7 @@ def write_report_page(
             task: [name for name in targets if name.split(": ")[0] == task] for task in results.tasks
         },
         levels=LEVELS,
+        near_duplicates_warning=NEAR_DUPLICATES_WARNING,
         averages=AVERAGE_METRICS,
         name=path.resolve().parent.name,
         written=time.strftime("%Y-%m-%d"),
