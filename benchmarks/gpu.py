@@ -1,7 +1,7 @@
 """Check the program on a GPU and measure its speed: one command, a table, a JSON file.
 
-    python benchmarks/gpu.py [--minutes 8] [--data FOLDER] [--out gpu.json]
-    python benchmarks/gpu.py --tiny            # the same rows at tiny sizes; on a processor, too
+    .venv/bin/python benchmarks/gpu.py [--minutes 8] [--data FOLDER] [--out gpu.json]
+    .venv/bin/python benchmarks/gpu.py --tiny            # the same rows at tiny sizes; on a processor, too
 
 It makes its own frames. A row whose check fails is FAILED with the reason, and the others go on: rows run in
 a process of their own, which is replaced if it dies or takes too long. The JSON file is written after each

@@ -1,6 +1,6 @@
 """Does the rule for giving no answer keep its promise? Simulated studies whose true risk is known.
 
-    python benchmarks/selective_risk.py [--patients 11 50 100] [--studies 1000] [--seed 0]
+    .venv/bin/python benchmarks/selective_risk.py [--patients 11 50 100] [--studies 1000] [--seed 0]
 
 A patient has 1 to 12 frames, all harder or easier to tell than others' (a normal shift of the log odds). A
 frame is answered with a confidence c, and rightly with the odds of c, moved by the patient's shift: answers
