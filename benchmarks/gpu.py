@@ -32,7 +32,7 @@ MIN_ROW_SECONDS = 10  # left for a row to be begun
 
 @dataclass(frozen=True)
 class Row:
-    """A question.
+    """One check.
 
     Attributes:
         name: of the row, and of `--only`.

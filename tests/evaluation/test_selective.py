@@ -89,7 +89,7 @@ def test_without_samples_nothing_is_proved():
 def test_in_simulated_studies_the_limit_is_broken_in_at_most_one_of_ten(patients):
     found = selective_risk.simulate(patients, studies=300)
     assert found["broken"] <= 0.1 and found["by the empirical risk"] > 0.3
-    assert (found["answering"] == 0) == (patients == 11)
+    assert (found["accepting"] == 0) == (patients == 11)
 
 
 @pytest.fixture(scope="module")
