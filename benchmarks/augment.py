@@ -1,6 +1,6 @@
 """The two views of a batch against the usual chain of PIL and torchvision, image by image.
 
-    python benchmarks/augment.py [--colour] [--batch-size 64] [--runs 5]
+    .venv/bin/python benchmarks/augment.py [--colour] [--batch-size 64] [--runs 5]
 
 Ours reads stored frames of 256 pixels from a memory-mapped store, draws their random numbers and makes both
 views of the whole batch. The reference chain has its frames decoded in memory, pads each onto a big canvas,

@@ -1,6 +1,6 @@
 """The demo's ceiling: a ResNet-18 trained with the labels of many drawn patients, and tested on others.
 
-    python benchmarks/ceiling.py [--patients 1800] [--epochs 15]
+    .venv/bin/python benchmarks/ceiling.py [--patients 1800] [--epochs 15]
 
 Where even it fails, the drawing does not show at this size what it asks for. Three quarters of the patients
 are labelled; of these 70 % are learnt from, 15 % chosen on and 15 % tested. The network starts untrained,

@@ -1,6 +1,6 @@
 """What `main.py estimate` foretells against what the run then takes: time and peak memory.
 
-    python benchmarks/estimate.py --data FOLDER [--image-size 96 224] [--epochs 2]
+    .venv/bin/python benchmarks/estimate.py --data FOLDER [--image-size 96 224] [--epochs 2]
 
 For each size, `estimate` on an empty cache folder, then the run (all epochs, figures too) as a process of
 its own, whose peak the kernel keeps. The ratios foretold/measured are to be within 0.75 and 1.25.

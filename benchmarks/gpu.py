@@ -1,7 +1,7 @@
 """Check the program on a GPU and measure its speed: one command, a table, a JSON file.
 
-    python benchmarks/gpu.py [--minutes 8] [--data FOLDER] [--out gpu.json]
-    python benchmarks/gpu.py --tiny            # the same rows at tiny sizes; on a processor, too
+    .venv/bin/python benchmarks/gpu.py [--minutes 8] [--data FOLDER] [--out gpu.json]
+    .venv/bin/python benchmarks/gpu.py --tiny            # the same rows at tiny sizes; on a processor, too
 
 It makes its own frames. A row whose check fails is FAILED with the reason, and the others go on: rows run in
 a process of their own, which is replaced if it dies or takes too long. The JSON file is written after each
@@ -32,7 +32,7 @@ MIN_ROW_SECONDS = 10  # left for a row to be begun
 
 @dataclass(frozen=True)
 class Row:
-    """A question.
+    """One check.
 
     Attributes:
         name: of the row, and of `--only`.

@@ -1,6 +1,6 @@
 """Getting data in: fetching against a sequential loop, decoding against one thread of Pillow.
 
-    python benchmarks/ingest.py [--objects 2000] [--frames 4000] [--runs 3]
+    .venv/bin/python benchmarks/ingest.py [--objects 2000] [--frames 4000] [--runs 3]
 
 Fetching: small objects from an emulated bucket whose every answer takes 40 ms, by this program and by a loop
 of `download_as_bytes` over a part of them. Decoding: 640x480 PNG and JPEG frames into a store, and by Pillow

@@ -1,6 +1,6 @@
 """How often the 95 % intervals of `intervals.py` hold the true figure, in simulated studies.
 
-    python benchmarks/interval_coverage.py [--groups 10 20 40] [--studies 200]
+    .venv/bin/python benchmarks/interval_coverage.py [--groups 10 20 40] [--studies 200]
 
 A study has groups of ten frames. A group is of one of three classes, and each of its frames is found with
 the group's own chance, drawn from Beta(1.5, 0.5): frames of a group are alike (intraclass correlation 1/3).

@@ -1,7 +1,7 @@
 """NT-Xent against that of lightly 1.6: forward and backward on embeddings in memory.
 
-    pip install lightly==1.6.*
-    python benchmarks/loss.py [--runs 7] [--dimension 128] [--seconds 0.3]
+    .venv/bin/python -m pip install lightly==1.6.*
+    .venv/bin/python benchmarks/loss.py [--runs 7] [--dimension 128] [--seconds 0.3]
 
 Both run in this process in turn, each for some repeats; the medians over the runs are printed. The ratio says
 how many times as long lightly takes. By how much their losses and gradients differ is printed beside it.

@@ -1,6 +1,6 @@
 """Peak memory of training steps with and without pieces, each in a process of its own.
 
-    python benchmarks/memory.py [--image-size 96] [--batch-size 64 512] [--micro-batch 64]
+    .venv/bin/python benchmarks/memory.py [--image-size 96] [--batch-size 64 512] [--micro-batch 64]
 
 Prints the peak of each batch size, of the largest one in pieces, and what that is of the smallest one's.
 """

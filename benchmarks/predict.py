@@ -1,8 +1,8 @@
 """Classifying: its speed, what it marks as foreign, and the memory of many frames.
 
-    python benchmarks/predict.py                             # speed at 224 pixels
-    python benchmarks/predict.py --foreign models/model.pt   # what is marked as out of distribution
-    python benchmarks/predict.py --memory                    # peak memory of 20,000 frames, and of 500
+    .venv/bin/python benchmarks/predict.py                           # speed at 224 pixels
+    .venv/bin/python benchmarks/predict.py --foreign models/model.pt # what is marked as out of distribution
+    .venv/bin/python benchmarks/predict.py --memory                  # peak memory of 20,000 and 500 frames
 
 Speed: frames of 640 x 480 pixels (PNG) on disk, decoding included. The baseline is the way of the reference
 implementation: Pillow decodes, pads, resizes, and the eager network takes one frame at a time. Weights are

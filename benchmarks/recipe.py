@@ -1,8 +1,8 @@
 """The recipe search: pretraining with one thing changed, for a fixed time on idle cores, judged by the probe.
 
-    python benchmarks/recipe.py --data FOLDER --out FOLDER --rate NAME...           steps a second, cores idle
-    python benchmarks/recipe.py --data FOLDER --out FOLDER --seconds 180 NAME...    three seeds of each
-    python benchmarks/recipe.py --out FOLDER --table                                what was found
+    .venv/bin/python benchmarks/recipe.py --data FOLDER --out FOLDER --rate NAME...       steps a second
+    .venv/bin/python benchmarks/recipe.py --data FOLDER --out FOLDER --seconds 180 NAME... three seeds of each
+    .venv/bin/python benchmarks/recipe.py --out FOLDER --table                            what was found
 
 The time is turned into epochs by the measured rate, so a run's result does not depend on what else the
 machine does meanwhile. Recipes are compared by the inner folds (see `versus.protocol.scores`); with --data

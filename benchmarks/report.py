@@ -3,7 +3,7 @@
 One epoch of the built-in data (334 patients: some 3,000 labelled frames), or of a folder, then `--runs` times
 the same end of the run, once with t-SNE and UMAP beside the rest and once with both where they are wanted.
 
-    python benchmarks/report.py [--data FOLDER] [--image-size 64] [--runs 3]
+    .venv/bin/python benchmarks/report.py [--data FOLDER] [--image-size 64] [--runs 3]
 """
 
 import argparse

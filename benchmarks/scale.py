@@ -1,7 +1,7 @@
 """From thousands of frames to a hundred million: what stays flat, and what a run would take.
 
-    python benchmarks/scale.py simulation [--frames 10000 1000000] [--runs 3]
-    python benchmarks/scale.py paper
+    .venv/bin/python benchmarks/scale.py simulation [--frames 10000 1000000] [--runs 3]
+    .venv/bin/python benchmarks/scale.py paper
 
 Simulation: stores of so many small frames (16 pixels, videos of 100 frames, 2,000 of them labelled) are
 written as the program writes them. For each, processes of their own open the store and make the first steps

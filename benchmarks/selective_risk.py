@@ -1,13 +1,13 @@
-"""Does the rule for giving no answer keep its promise? Simulated studies whose true risk is known.
+"""Does the abstention rule keep its promise? Simulated studies whose true risk is known.
 
-    python benchmarks/selective_risk.py [--patients 11 50 100] [--studies 1000] [--seed 0]
+    .venv/bin/python benchmarks/selective_risk.py [--patients 11 50 100] [--studies 1000] [--seed 0]
 
 A patient has 1 to 12 frames, all harder or easier to tell than others' (a normal shift of the log odds). A
-frame is answered with a confidence c, and rightly with the odds of c, moved by the patient's shift: answers
-of a patient are alike, and a few patients make most mistakes. The risk at a threshold is the share of a
-patient's answers that is wrong, in the mean over patients with an answer, as it is in 40,000 patients. A
-study breaks the promise if it takes answers at a threshold whose true risk is above 10 %. Beside it stands
-what the lowest threshold of an empirical risk of at most 10 % does.
+prediction has a confidence c, and is right with the odds of c, moved by the patient's shift: predictions for
+a patient are alike, and a few patients have most mistakes. The risk at a threshold is the share of a
+patient's accepted predictions that is wrong, in the mean over patients with any, as it is in 40,000 patients.
+A study breaks the promise if it accepts predictions at a threshold whose true risk is above 10 %. Beside it
+stands what the lowest threshold of an empirical risk of at most 10 % does.
 """
 
 import argparse
@@ -36,24 +36,24 @@ def simulate_study(patients, ease, generator):
 
 
 def risks(confidence, right, patient):
-    """{threshold: mean over patients with an answer of the share of their answers that is wrong}."""
+    """{threshold: share of wrong accepted predictions of a patient, in the mean over patients with any}."""
     risk_of = {}
     for threshold in THRESHOLDS:
-        answered = confidence >= threshold
-        of_patients = np.bincount(patient[answered])
-        wrong = np.bincount(patient[answered & ~right], minlength=len(of_patients))
+        accepted = confidence >= threshold
+        of_patients = np.bincount(patient[accepted])
+        wrong = np.bincount(patient[accepted & ~right], minlength=len(of_patients))
         risk_of[threshold] = float((wrong / np.maximum(of_patients, 1))[of_patients > 0].mean())
     return risk_of
 
 
 def simulate(patients, *, studies, ease=1.0, seed=0):
-    """Shares of the studies that break the promise, of those that answer at all, and the empirical rule's."""
+    """Shares of studies that break the promise, that accept any prediction, and the empirical rule's."""
     truth = risks(*simulate_study(POPULATION, ease, np.random.default_rng([seed, 1])))
-    shares = {"broken": 0.0, "answering": 0.0, "by the empirical risk": 0.0}
+    shares = {"broken": 0.0, "accepting": 0.0, "by the empirical risk": 0.0}
     for number in range(studies):
         of_study = simulate_study(patients, ease, np.random.default_rng([seed, 2, patients, number]))
         threshold = choose_threshold(*of_study).threshold
-        shares["answering"] += (threshold < ABSTAIN_ALWAYS) / studies
+        shares["accepting"] += (threshold < ABSTAIN_ALWAYS) / studies
         shares["broken"] += (threshold < ABSTAIN_ALWAYS and truth[threshold] > TARGET_RISK) / studies
         fine = [at for at in THRESHOLDS if (of_study[0] >= at).any()]
         frames = {at: (~of_study[1][of_study[0] >= at]).mean() for at in fine}
@@ -70,7 +70,7 @@ def main():
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"{'patients':>8} {'ease':>5}  {'broken':>7}  {'answering':>9}  {'by the empirical risk':>21}")
+    print(f"{'patients':>8} {'ease':>5}  {'broken':>7}  {'accepting':>9}  {'by the empirical risk':>21}")
     for ease in EASE:
         for patients in options.patients:
             rates = simulate(patients, studies=options.studies, ease=ease, seed=options.seed)

@@ -1,8 +1,8 @@
 """The training step on a processor: its convolutions, its arithmetic, and the program's loop around it.
 
-    python benchmarks/step.py [--image-size 64 96 224] [--batch-size 64] [--runs 5] [--steps 8]
-    python benchmarks/step.py --plain [--image-size 64] [--precision float32 bfloat16]
-    python benchmarks/step.py --convolutions [--image-size 64]
+    .venv/bin/python benchmarks/step.py [--image-size 64 96 224] [--batch-size 64] [--runs 5] [--steps 8]
+    .venv/bin/python benchmarks/step.py --plain [--image-size 64] [--precision float32 bfloat16]
+    .venv/bin/python benchmarks/step.py --convolutions [--image-size 64]
 
 The first command holds the loop against the bare step (forward, backward and optimizer on a tensor in
 memory). The loop is the program's own (`Trainer.train_epoch`): reading from a memory-mapped store, random

@@ -1,6 +1,6 @@
 """A run that stops by itself against a whole annealed course of as many epochs, by the probe of `versus`.
 
-    python benchmarks/stopping.py --data FOLDER|demo [--seeds 0 1 2] [--bounds 300 1000]
+    .venv/bin/python benchmarks/stopping.py --data FOLDER|demo [--seeds 0 1 2] [--bounds 300 1000]
 
 The run holds frames out to stop by; the whole course learns from all. With several `--bounds` the run is
 repeated with other upper bounds of its epochs: what it keeps must not depend on them.

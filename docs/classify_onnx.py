@@ -14,14 +14,15 @@ size = (facts["side"], facts["side"])
 for path in sys.argv[2:]:
     image = ImageOps.exif_transpose(Image.open(path, formats=FORMATS)).convert("RGB")
     frame = ImageOps.pad(image, size, Image.Resampling.BILINEAR)  # black around it
-    answers = session.run(None, {"frames": numpy.asarray(frame)[None]})
-    found = dict(zip(facts["outputs"], answers, strict=True))
-    strange = "novelty" in found and found["novelty"][0] > 1
-    print(path, "(unlike what the model has learnt from)" if strange else "")
+    outputs = session.run(None, {"frames": numpy.asarray(frame)[None]})
+    values = dict(zip(facts["outputs"], outputs, strict=True))
+    is_foreign = "novelty" in values and values["novelty"][0] > 1
+    print(path, "(unlike what the model has learnt from)" if is_foreign else "")
     for task, names in facts["classes"].items():
-        p = found[f"{task}_probabilities"][0]
+        p = values[f"{task}_probabilities"][0]
         for name, probability in zip(names, p, strict=True):
             print(f"    {task}: {name} {probability:.2f}")
         odds = p / numpy.array(facts["prevalence"][task])  # the balanced choice
-        said = odds >= 1 if task in facts["multilabel"] else odds == odds.max()
-        print("    said:", ", ".join(name for name, here in zip(names, said, strict=True) if here) or "none")
+        predicted = odds >= 1 if task in facts["multilabel"] else odds == odds.max()
+        shown = [name for name, chosen in zip(names, predicted, strict=True) if chosen]
+        print("    predicted:", ", ".join(shown) or "none")

@@ -1,6 +1,6 @@
 """Draw `page.png`: the first screen of a run's report, in a headless Chromium.
 
-python docs/draw_report.py models/report.html
+.venv/bin/python docs/draw_report.py models/report.html
 """
 
 import os

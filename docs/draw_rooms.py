@@ -4,7 +4,7 @@ A room is a folder of simclr_rhd/, or a module beside them; loss.py is none, as 
 Each stands on the diagonal, after all rooms that it imports. A dot marks that the room of its row imports the
 room of its column.
 
-python docs/draw_rooms.py
+.venv/bin/python docs/draw_rooms.py
 """
 
 import ast

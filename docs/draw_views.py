@@ -1,6 +1,6 @@
 """Draws docs/views_<preset>.png: a frame of the built-in data and 16 of its views, for each `--augment`.
 
-python docs/draw_views.py
+.venv/bin/python docs/draw_views.py
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Write docs/cli.md: the flags of every command, from their parsers.
 
-python docs/make_cli.py
+.venv/bin/python docs/make_cli.py
 """
 
 import argparse
@@ -17,7 +17,7 @@ from simclr_rhd.cli.command_line import COMMANDS, parse
 TARGET = ROOT / "docs" / "cli.md"
 HEAD = """# Commands and flags
 
-<!-- Made by `python docs/make_cli.py`. Change the help in each room's config.py or in simclr_rhd/cli. -->
+<!-- Made by `make docs`. Change the help in each room's config.py or in simclr_rhd/cli. -->
 
 `--help` after a command prints the same text. Flags cannot be shortened. Flags that contradict each other are
 reported together, in one message.

@@ -37,7 +37,7 @@ TASKS = ("view", "condition", "severity")
 
 @dataclass(frozen=True)
 class Task:
-    """One question.
+    """One classification task.
 
     Attributes:
         rows: (n,) frames that have an answer, as rows of the store.
@@ -81,7 +81,7 @@ def tasks(dataset: Dataset) -> dict[str, Task]:
 
 
 def all_tasks(dataset: Dataset) -> dict[str, Task]:
-    """The questions as the main job asks them, all views among them."""
+    """The tasks of the main job, all views among them."""
     groups = np.unique(dataset.groups, return_inverse=True)[1]
     result = {}
     for task in TASKS:
@@ -133,19 +133,19 @@ def assign_folds(task: Task, *, seed: int) -> np.ndarray:
 def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = False) -> dict[str, Any]:
     """Balanced accuracy of a linear probe by K-fold cross-validation, patients apart.
 
-    The answers of all K test folds are pooled. For each fold the penalty is chosen inside, by
+    The predictions of all K test folds are pooled. For each fold the penalty is chosen inside, by
     cross-validation over the K-1 other folds, of which each is left out once; the balanced accuracy there is
     what a recipe may be chosen by for that test fold, no frame of which has a part in it.
 
     Args:
         features: (n, D), of `task.rows`.
-        task: the question.
+        task: the classification task.
         seed: of the folds.
         components: whether the probe sees principal components, else standardised features.
 
     Returns:
         {"test": balanced accuracy over all frames, "inner": of each fold, over the frames outside it,
-        "answers": (n,) the class said of each frame when its fold is tested}.
+        "answers": (n,) the class predicted for each frame when its fold is tested}.
     """
     fold = assign_folds(task, seed=seed)
     pairs = [(a, b) for a in range(FOLDS) for b in range(a, FOLDS)]  # a = b: the outer fold alone

@@ -1,7 +1,7 @@
 """The program beside its peers: same frames, same machine, same size, same batch; one table.
 
-    pip install -r benchmarks/versus/requirements.txt
-    python benchmarks/versus/run.py --data FOLDER --out FOLDER
+    .venv/bin/python -m pip install -r benchmarks/versus/requirements.txt
+    .venv/bin/python benchmarks/versus/run.py --data FOLDER --out FOLDER
 
 Competitors: the published implementation's recipe written anew (`reference.py`), lightly 1.6 by its example
 (`peer_lightly.py`), this program by its defaults (`ours.py`); raw pixels, a mask and a random encoder stand

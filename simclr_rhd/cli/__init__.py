@@ -75,7 +75,7 @@ def _report_import(error: ImportError) -> int:
         logger.error("error: a package is missing: pip install %s", PACKAGE_NAMES.get(name, name))
         return 2
     logger.error(
-        "error: a package is there and cannot be loaded (%s). Where a process has little memory, as by "
+        "error: a package is installed and cannot be loaded (%s). Where a process has little memory, as by "
         "`ulimit -v` or a scheduler, give it some gigabytes; else install the package anew",
         _shorten(error),
     )

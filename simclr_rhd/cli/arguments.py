@@ -15,7 +15,7 @@ from simclr_rhd.data.sources.remote import remote_places
 class ModelArgs:
     """The model that a command reads."""
 
-    model: str = flag("models/model.pt", "what a run has written", metavar="FILE")
+    model: str = flag("models/model.pt", "model file of a run", metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class CompareArgs:
     runs: tuple[str, ...] = flag(
         (), "folder of a finished run (its --save-dir)", positional=True, nargs="*", metavar="DIR"
     )
-    out: str = flag("comparison.html", "the page", metavar="FILE.html")
+    out: str = flag("comparison.html", "page to write", metavar="FILE.html")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PredictArgs(ClipConfig, DeviceConfig, ModelArgs):
         nargs="*",
         metavar="PATH",
     )
-    out: str = flag("predictions.csv", "one row a frame and task", metavar="FILE.csv")
+    out: str = flag("predictions.csv", "table to write: one row per frame and task", metavar="FILE.csv")
     patients_csv: str | None = flag(
         None,
         "a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
@@ -47,9 +47,9 @@ class PredictArgs(ClipConfig, DeviceConfig, ModelArgs):
     )
     prevalence: tuple[str, ...] = flag(
         (),
-        "the share of a class where the frames come from, which the probabilities shall hold for "
-        "(default: that of the groups which the model was validated on); may be given for several classes, "
-        "the others keep their proportions. The chosen class stays the same",
+        "prevalence of a class in the population that the frames come from; probabilities are adjusted to it "
+        "(default: prevalence in the validation groups). Repeat the flag for several classes; the others "
+        "keep their proportions. The predicted class stays the same",
         action="append",
         metavar="CLASS=SHARE",
     )

@@ -176,6 +176,7 @@ def broadcast_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _broadcast_bytes(make: Callable[[], bytes]) -> bytes:
+    # not `broadcast_object_list`: it unpickles, which runs code (its `weights_only` is newer than torch 2.9)
     data = torch.frombuffer(bytearray(make()), dtype=torch.uint8) if is_main_process() else torch.empty(0)
     size = torch.tensor([len(data)])
     dist.broadcast(size, 0)

@@ -37,7 +37,7 @@ class _Signals:
 
 
 def force_exit(status: int) -> None:
-    """End the process from another thread than the main one, whatever that does: rescue what can be."""
+    """End the process from a thread, even if the main thread is stuck; save its state first, if possible."""
     _Signals.ending = True
     try:
         if _Signals.exit_callback:
@@ -89,7 +89,9 @@ def handle_termination(*, is_follower: bool = False) -> Iterator[None]:
         if number is None or ended.wait(FORCED_EXIT_AFTER_S + 4 * is_follower):
             return
         if not is_follower:
-            logger.error("stopped in the middle of a long step; the same command goes on from what is saved")
+            logger.error(
+                "stopped in the middle of a long step; the same command continues from the last checkpoint"
+            )
         force_exit(128 + number)
 
     _Signals.stop, _Signals.raises, _Signals.n_deferred = None, not is_follower, 0

@@ -33,7 +33,7 @@ class InputConfig:
         metavar="DIR",
     )
     offline: bool = flag(
-        False, "use what the cache folder has of a bucket, without the network", affects=NOTHING
+        False, "use only the files of a bucket that are in the cache folder; no network", affects=NOTHING
     )
     billing_project: str | None = flag(
         None,
@@ -43,8 +43,8 @@ class InputConfig:
     )
     max_pixels: int = flag(
         MAX_PIXELS,
-        "pixels of a frame at most; of a whole file, 25 times as many, or 1,000 for each of its bytes. What "
-        "is larger is left out: small files can expand to gigabytes",
+        "limit of the pixels of a frame; a file may have 25 times as many in all, or 1,000 per byte. Larger "
+        "ones are left out, since small files can expand to gigabytes",
         check=at_least(1),
         metavar="N",
     )
@@ -64,7 +64,7 @@ class ClipConfig(InputConfig):
 
     frames_per_clip: int | None = flag(
         None,
-        "evenly spaced frames of a clip or DICOM file at most (default: all)",
+        "read at most N evenly spaced frames of a clip or DICOM file (default: all)",
         check=at_least(1),
         metavar="N",
     )
@@ -111,8 +111,8 @@ class DataConfig(ClipConfig, CommonConfig):
     )
     folds: int = flag(
         1,
-        "1: one split, 70 % to learn, 15 % to choose, 15 % to test; K > 1: cross-validation, each group is "
-        "tested once; the model that is kept learns from all groups then",
+        "1: one split into 70 % training, 15 % validation, 15 % test; K > 1: cross-validation, in which each "
+        "group is tested once; the heads of the saved model are then trained on all groups",
         check=at_least(1),
         changes=TESTED_FRAMES,
     )
@@ -124,8 +124,8 @@ class DataConfig(ClipConfig, CommonConfig):
     )
     condition_mode: str = flag(
         "classes",
-        "'classes': a frame has one condition, pairs are classes of their own; 'multilabel': each valve "
-        "lesion is there or not",
+        "'classes': one class per frame, a pair of lesions is a class of its own; 'multilabel': present or "
+        "absent for each valve lesion",
         choices=("classes", "multilabel"),
         affects=DOWNSTREAM,
         changes=HEAD_LOSS,

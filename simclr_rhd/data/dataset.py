@@ -65,7 +65,7 @@ class Dataset:
         return self.rows(*PARTS)
 
     def in_fold(self, number: int) -> "Dataset":
-        """The same data, divided as in a fold."""
+        """Return the data with the parts of one fold."""
         return replace(self, **self.folds[number]._asdict())
 
     def per_fold_datasets(self) -> list["Dataset"]:
@@ -133,7 +133,7 @@ class Dataset:
         )
 
     def dry_run_subset(self, *, at_least: int = 0) -> "Dataset":
-        """A few frames in which every part, or fold, has each class that it has, from several groups.
+        """Select a few frames of each class from each part or fold, from several groups.
 
         Args:
             at_least: frames to pretrain on, where there are so many.

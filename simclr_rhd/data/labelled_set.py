@@ -24,7 +24,7 @@ Probabilities = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Target:
-    """A question about each frame: the class that it shows.
+    """A classification target: a task, or one lesion of it; a class for each frame.
 
     Attributes:
         name: the task, or the task and a lesion.
@@ -140,7 +140,7 @@ class LabelledSet:
         return values
 
     def with_frame_split(self, *, seed: int) -> "LabelledSet":
-        """The same frames in a split over frames: a leak, of the same sizes, with frames as groups."""
+        """Return the frames in a leaky split over frames, with parts of the same sizes."""
         places = make_rng(seed, Stream.FRAME_SPLIT).permutation(len(self.paths))
         groups = np.array([str(number) for number in range(len(self.paths))])
         return replace(self, groups=groups, folds=[part[places] for part in self.folds])

@@ -31,6 +31,10 @@ BLOCK_ROWS, BLOCK_COLUMNS, FRAMES_PER_READ = 1_000, 10_000, 256  # frames that a
 
 NEAREST, NEAR_DUPLICATE = "nearest in feature space", "nearly identical"
 HEADER = ["kind", "test_path", "test_group", "other_path", "other_group", "other_part", "value"]
+NEAR_DUPLICATES_WARNING = (
+    "%d pairs of frames in different parts look nearly identical: if they are of one patient, the scores are "
+    "too high"
+)
 MAX_REPORT_PAIRS = 6  # pairs that look nearly identical whose frames the report shows
 MAX_NEAREST_PAIRS = 20  # pairs in feature space that are listed
 

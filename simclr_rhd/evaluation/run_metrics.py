@@ -34,7 +34,7 @@ logger = logging.getLogger("simclr_rhd")
 
 def evaluate_run(
     config: EvaluationConfig,
-    study: CrossValidation,
+    cv: CrossValidation,
     trained: Sequence[TrainedHeads],
     predictions: Mapping[str, Sequence[Probabilities]],
     tuned: Sequence[Mapping[str, Any]],
@@ -43,19 +43,19 @@ def evaluate_run(
 
     Args:
         config: of the evaluation.
-        study: the labelled frames and their folds.
+        cv: the labelled frames and their folds.
         trained: the heads of each fold.
         predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
-    labelled_set = study.labelled_set
+    labelled_set = cv.labelled_set
     epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
-    results = targets.evaluate(labelled_set, predictions, seed=study.config.seed)
+    results = targets.evaluate(labelled_set, predictions, seed=cv.config.seed)
     selective = evaluate_selective(labelled_set, predictions[OURS])
-    heads = describe_heads(labelled_set, trained, study.features.per_fold)
-    curves = learning_curves(study, config.label_fractions) if config.label_fractions else {}
-    leaks = frame_split_scores(study) if config.show_leak else {}
+    heads = describe_heads(labelled_set, trained, cv.features.per_fold)
+    curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
+    leaks = frame_split_scores(cv) if config.show_leak else {}
     return {
         name: replace(
             result,
@@ -171,30 +171,26 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     )
 
 
-def write_leak_audit(dataset: Dataset, study: CrossValidation, save_dir: Path) -> AuditSummary:
+def write_leak_audit(dataset: Dataset, cv: CrossValidation, save_dir: Path) -> AuditSummary:
     """Look for the same patient on two sides: write `leak_audit.csv`; the summary of it."""
     frames = leakage.AuditedFrames(
         dataset.store.keys, dataset.groups, [fold.part for fold in dataset.folds], dataset.labelled()
     )
     thumbs = leakage.thumbnails(dataset.store.frames, np.arange(len(dataset.part)))
-    audit = leakage.audit_leakage(study.features.per_fold, thumbs, frames)
+    audit = leakage.audit_leakage(cv.features.per_fold, thumbs, frames)
     write_rows(save_dir / LEAK_AUDIT, leakage.HEADER, audit.rows)
     if n_alike := audit.summary.near_identical.found:
-        logger.warning(
-            "WARNING %d pairs of frames in different parts look nearly identical (leak_audit.csv): if they "
-            "are of one patient, the scores are too good",
-            n_alike,
-        )
+        logger.warning(f"WARNING {leakage.NEAR_DUPLICATES_WARNING}; see leak_audit.csv", n_alike)
     return audit.summary
 
 
 def write_metrics(
-    save_dir: Path, results: RunResults, study: CrossValidation, ours: Sequence[Probabilities]
+    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities]
 ) -> None:
     """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
     write_json(save_dir / METRICS, results.to_json())
     write_rows(
         save_dir / PREDICTIONS,
-        prediction_header(study.labelled_set),
-        prediction_rows(study.labelled_set, ours),
+        prediction_header(cv.labelled_set),
+        prediction_rows(cv.labelled_set, ours),
     )

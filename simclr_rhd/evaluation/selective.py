@@ -1,4 +1,4 @@
-"""Selective answers: they are taken from a confidence on of which few are proved to be wrong.
+"""Selective prediction: a threshold on the confidence above which a low share of errors is proved.
 
 Geifman and El-Yaniv 2017, "Selective Classification for Deep Neural Networks".
 
@@ -21,14 +21,14 @@ from simclr_rhd.evaluation.targets import target_predictions
 
 SELECTIVE_LEVELS = ("frame", "video")
 MAX_CURVE_POINTS = 200  # of a curve
-TARGET_RISK = 0.10  # share of a patient's answers that may be wrong, in the mean
+TARGET_RISK = 0.10  # share of a patient's accepted predictions that may be wrong, in the mean
 PROOF_CONFIDENCE = 0.90  # confidence with which that is proved
 THRESHOLDS = tuple(percent / 100 for percent in range(99, -1, -1))  # in the order in which they are tried
 GUARANTEE = (
-    f"with {PROOF_CONFIDENCE:.0%} confidence at most {TARGET_RISK:.0%} of a patient's answers are wrong, "
-    "in the mean"
+    f"with {PROOF_CONFIDENCE:.0%} confidence at most {TARGET_RISK:.0%} of a patient's accepted "
+    "predictions are wrong, in the mean"
 )
-ABSTAIN_ALWAYS = 2.0  # a confidence that no answer has
+ABSTAIN_ALWAYS = 2.0  # above any confidence: no prediction is accepted
 
 
 def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None = None) -> np.ndarray:
@@ -39,7 +39,7 @@ def confidence_scores(probabilities: np.ndarray, prevalence: np.ndarray | None =
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Share that is answered, and share of that which is wrong, at every threshold.
+    """Return coverage (share accepted) and risk (share of these that is wrong) at every threshold.
 
     Args:
         confidence: (n,).
@@ -51,13 +51,13 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[np.ndarr
     order = np.argsort(-confidence, kind="stable")
     confidence, wrong = confidence[order], ~correct[order]
     last = np.flatnonzero(np.append(np.diff(confidence) != 0, True)[: len(confidence)])  # of each tie
-    answered = last + 1
-    return confidence[last], answered / max(1, len(confidence)), np.cumsum(wrong)[last] / answered
+    n_accepted = last + 1
+    return confidence[last], n_accepted / max(1, len(confidence)), np.cumsum(wrong)[last] / n_accepted
 
 
 @dataclass(frozen=True)
-class AnswerThreshold:
-    """The confidence from which on answers are taken.
+class AbstentionThreshold:
+    """The confidence from which on predictions are accepted.
 
     Attributes:
         threshold: 0 to 1; ABSTAIN_ALWAYS where nothing is proved.
@@ -70,14 +70,15 @@ class AnswerThreshold:
 
 def choose_threshold(
     confidence: np.ndarray, correct: np.ndarray, patients: np.ndarray, *, target_risk: float = TARGET_RISK
-) -> AnswerThreshold:
-    """The lowest confidence of which it is proved that at most `target_risk` of the answers are wrong.
+) -> AbstentionThreshold:
+    """The lowest confidence from which on at most `target_risk` of the predictions are wrong, by a proof.
 
-    The risk is the share of a patient's answers that is wrong, in the mean over patients with an answer. With
-    a chance of 1 - PROOF_CONFIDENCE at most the true risk at the threshold is above `target_risk`: thresholds
-    of a fixed sequence are tried from the highest on until one fails (fixed-sequence testing, Angelopoulos et
-    al. 2021, "Learn then Test", section 2.3). Those at which too few patients have an answer for a proof, or
-    fewer than half of them, are passed over: how many answer does not depend on how many are right.
+    The risk is the share of a patient's accepted predictions that is wrong, in the mean over patients with
+    any. With a chance of 1 - PROOF_CONFIDENCE at most the true risk at the threshold is above `target_risk`:
+    thresholds of a fixed sequence are tried from the highest on until one fails (fixed-sequence testing,
+    Angelopoulos et al. 2021, "Learn then Test", section 2.3). Those at which too few patients for a proof, or
+    fewer than half of them, have an accepted prediction are passed over: this number does not depend on how
+    many predictions are right.
 
     Args:
         confidence: (n,) of validation samples.
@@ -89,38 +90,39 @@ def choose_threshold(
     # patients without a mistake
     needed = math.ceil(math.log(1 - PROOF_CONFIDENCE) / math.log1p(-target_risk))
     if len(names) < needed:
-        return AnswerThreshold(
+        return AbstentionThreshold(
             ABSTAIN_ALWAYS,
             f"{len(names)} validation groups are too few; a proof takes {needed} without a mistake",
         )
-    lowest = AnswerThreshold(ABSTAIN_ALWAYS)
+    lowest = AbstentionThreshold(ABSTAIN_ALWAYS)
     for threshold in THRESHOLDS:
-        answered = confidence >= threshold
-        of_patients = np.bincount(patient[answered], minlength=len(names))
-        answering = of_patients > 0
-        if answering.sum() < max(needed, len(names) / 2):
+        accepted = confidence >= threshold
+        n_accepted = np.bincount(patient[accepted], minlength=len(names))
+        with_accepted = n_accepted > 0
+        if with_accepted.sum() < max(needed, len(names) / 2):
             continue
-        wrong = np.bincount(patient[answered & ~correct], minlength=len(names))[answering]
-        shares = wrong / of_patients[answering]
+        wrong = np.bincount(patient[accepted & ~correct], minlength=len(names))[with_accepted]
+        shares = wrong / n_accepted[with_accepted]
         if _risk_is_proved(shares, target_risk, single=bool(size.max() == 1)):
-            lowest = AnswerThreshold(threshold)
+            lowest = AbstentionThreshold(threshold)
         elif lowest.threshold < ABSTAIN_ALWAYS:
             return lowest
         else:
             why = (
-                f"of the surest answers of {answering.sum()} validation groups {shares.mean():.1%} are wrong"
+                f"of the most confident predictions of {with_accepted.sum()} validation groups "
+                f"{shares.mean():.1%} are wrong"
             )
-            return AnswerThreshold(ABSTAIN_ALWAYS, f"{why}, which is too many for a proof")
+            return AbstentionThreshold(ABSTAIN_ALWAYS, f"{why}, which is too many for a proof")
     return lowest
 
 
 def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> bool:
     """Return True if the mean of n independent shares is at most `target_risk`, with PROOF_CONFIDENCE.
 
-    Where each patient has one answer, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
-    each patient draw one of their answers: the number of wrong ones is binomial, and at most the sum of the
-    shares, rounded up, in half of the draws (Jogdeo & Samuels 1968), so that the bound holds with half the
-    error.
+    Where each patient has one prediction, by the exact binomial bound (Clopper & Pearson 1934). Otherwise let
+    each patient draw one of their predictions: the number of wrong ones is binomial, and at most the sum of
+    the shares, rounded up, in half of the draws (Jogdeo & Samuels 1968), so that the bound holds with half
+    the error.
     """
     mistakes = math.ceil(wrong.sum() - 1e-9)
     error = (1 - PROOF_CONFIDENCE) / (1 if single or mistakes == 0 else 2)
@@ -130,15 +132,15 @@ def _risk_is_proved(wrong: np.ndarray, target_risk: float, *, single: bool) -> b
 def coverage_and_risk(
     confidence: np.ndarray, correct: np.ndarray, threshold: np.ndarray | float
 ) -> tuple[float | None, float | None]:
-    """Share answered at or above a threshold, and share of the answers that is wrong; None without any."""
-    answered = confidence >= threshold
-    risk = float((~correct[answered]).mean()) if answered.any() else None
-    return (float(answered.mean()) if len(answered) else None), risk
+    """Coverage and risk at a threshold: shares accepted, and of these wrong; None without any."""
+    accepted = confidence >= threshold
+    risk = float((~correct[accepted]).mean()) if accepted.any() else None
+    return (float(accepted.mean()) if len(accepted) else None), risk
 
 
 def confidence_thresholds(
     labelled_set: LabelledSet, predictions: Probabilities, part: np.ndarray
-) -> dict[str, dict[str, AnswerThreshold]]:
+) -> dict[str, dict[str, AbstentionThreshold]]:
     """{target: {"frame", "video": what is proved on the validation part}}.
 
     Args:
@@ -211,5 +213,5 @@ def _confidence(samples: Samples) -> np.ndarray:
     return confidence_scores(samples.probabilities, samples.prevalence)
 
 
-def _proved_threshold(samples: Samples) -> AnswerThreshold:
+def _proved_threshold(samples: Samples) -> AbstentionThreshold:
     return choose_threshold(_confidence(samples), samples.predicted == samples.true, samples.groups)

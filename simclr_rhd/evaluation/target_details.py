@@ -103,8 +103,8 @@ class SelectiveLevel(Record):
         thresholds: of the folds.
         reasons: why a fold's threshold is not proved; "" where it is.
         curve: {"coverage", "risk"} at every threshold.
-        coverage: share of the tested samples that is answered; None without any.
-        risk: share of the answers that is wrong; None without any.
+        coverage: share of the tested samples whose prediction is accepted; None without any.
+        risk: share of these predictions that is wrong; None without any.
     """
 
     thresholds: list[float]

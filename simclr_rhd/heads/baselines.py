@@ -131,7 +131,7 @@ def logistic_regression(x: np.ndarray) -> Baseline:
 def knn(features: np.ndarray) -> Baseline:
     """Votes of the 20 most similar training frames, by the cosine of centred features: a second opinion.
 
-    Training frames themselves have no answer (probabilities 0).
+    Training frames themselves get no prediction (probabilities 0).
 
     A vote counts the less, the more frames its class has in training, so that rare classes have a say.
     """

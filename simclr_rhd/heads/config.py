@@ -42,7 +42,7 @@ class HeadConfig(CommonConfig):
     )
     head_seeds: int = flag(
         3,
-        "heads that are trained from different starts and averaged",
+        "number of random initialisations of each head, which are averaged",
         check=at_least(1),
         affects=DOWNSTREAM,
     )

@@ -67,7 +67,7 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Learning from the features of the labelled frames, in every fold.
+    """Train and predict on the features of the labelled frames, fold by fold.
 
     Attributes:
         labelled_set: the frames, and how they are tested.
@@ -150,7 +150,7 @@ class CrossValidation:
         )
 
     def with_frame_split(self) -> "CrossValidation":
-        """The same study under a split over frames: what a leak would make of it."""
+        """Return the same frames and features under a split over frames, to measure a leak."""
         return replace(self, labelled_set=self.labelled_set.with_frame_split(seed=self.config.seed))
 
     def _predict_baseline(
@@ -175,7 +175,7 @@ def predict_folds(heads: Sequence[Heads], features: Sequence[np.ndarray]) -> lis
 
 
 def uncalibrated(heads: Heads) -> Heads:
-    """The same heads without their calibration."""
+    """Return copies of the heads without calibration."""
     bare = copy.deepcopy(heads)
     bare.uncalibrate()
     return bare

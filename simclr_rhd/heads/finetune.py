@@ -79,7 +79,7 @@ class FinetuneData:
     val: np.ndarray
 
     def annotated(self) -> "FinetuneData":
-        """The same without training frames that no task has a label of."""
+        """Return a copy whose training frames all have a label for at least one task."""
         known = [
             (values != NOT_ANNOTATED).reshape(len(self.rows), -1).any(axis=1)
             for values in self.targets.values.values()

@@ -200,7 +200,7 @@ class _SelectionHistory:
         return min(self.best, key=self.best.__getitem__)
 
     def records(self, l2_index: int) -> list[dict[str, Any]]:
-        """One record an epoch, of one strength."""
+        """Return one record per epoch, for one penalty strength."""
         rows: list[dict[str, Any]] = []
         lowest = math.inf
         for epoch, (loss, val_loss) in enumerate(self.losses, start=1):

@@ -129,7 +129,7 @@ def export_classifier(classifier: Classifier, frames: np.ndarray, folder: Path) 
 
 
 def require_onnx_packages() -> None:
-    """Make sure that all is there.
+    """Check that onnx, onnxruntime and onnxscript are installed.
 
     Raises:
         UserError: a package is missing.

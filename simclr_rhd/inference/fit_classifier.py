@@ -17,7 +17,7 @@ from simclr_rhd.inference.ood import fit_ood_detector
 def make_classifier(
     config: DataConfig,
     dataset: Dataset,
-    study: CrossValidation,
+    cv: CrossValidation,
     encoder: nn.Module,
     heads: Heads,
     described: Mapping[str, np.ndarray],
@@ -27,13 +27,13 @@ def make_classifier(
     Args:
         config: of the data.
         dataset: the frames.
-        study: the labelled ones.
+        cv: the labelled ones.
         encoder: (B, 3, s, s) -> (B, 512).
         heads: of its features.
         described: {description: (n, D) float32} of the labelled frames by the encoder, as
             `model.forward_with_ood_stats` describes them.
     """
-    labelled_set, part = study.labelled_set, dataset.part[dataset.labelled()]
+    labelled_set, part = cv.labelled_set, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
     limits = confidence_thresholds(labelled_set, predict(heads, described["features"]), part)
     facts = ModelInfo(

@@ -25,7 +25,7 @@ MIN_VARIANCE = 1e-6  # variance, of standardised numbers
 
 
 class OODDetector(nn.Module):
-    """Distance of frames from the training frames, in units of what is still usual.
+    """Distance of frames from the training frames, divided by the largest in-distribution distance.
 
     Buffers of each description: `mean` (D,), `whiten` (D, D), and `limit`, a squared distance.
     """
@@ -38,7 +38,7 @@ class OODDetector(nn.Module):
             self.register_buffer(f"{name}_limit", torch.ones(()))
 
     def forward(self, descriptors: Mapping[str, Tensor]) -> Tensor:
-        """{description: (B, D)} -> (B,), above 1 where any of them is farther than usual."""
+        """{description: (B, D)} -> (B,), above 1 where any distance is above its threshold."""
         distances = []
         for name in DESCRIPTORS:
             mean, whiten, limit = (self.get_buffer(f"{name}_{what}") for what in ("mean", "whiten", "limit"))
@@ -49,7 +49,7 @@ class OODDetector(nn.Module):
 def fit_ood_detector(
     descriptors: Mapping[str, np.ndarray], groups: Sequence[str], *, seed: int
 ) -> OODDetector | None:
-    """Fit Gaussians to the training frames, and the distance that others of their kind may have.
+    """Fit Gaussians to the training frames, and the largest distance that counts as in-distribution.
 
     Each limit is what 99 % of the frames keep when their groups are left out (a twentieth of the groups at a
     time): at most 3 % are beyond any of the three.

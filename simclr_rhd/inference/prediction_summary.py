@@ -20,8 +20,8 @@ def summary_lines(run: PredictionRun, out: Path) -> list[str]:
     n_ood = sum(mean.out_of_distribution for mean in run.video_means.values())
     return [
         *_video_lines(run),
-        f"{OOD_MARK} out of distribution: unlike what the model has learnt from, its answer means "
-        f"nothing ({n_ood} of {n_videos} videos)",
+        f"{OOD_MARK} out of distribution: unlike the training frames, the prediction means nothing "
+        f"({n_ood} of {n_videos} videos)",
         *_abstention_lines(run),
         *_prevalence_lines(run),
         "",
@@ -64,15 +64,18 @@ def _abstention_lines(run: PredictionRun) -> Iterator[str]:
     facts = run.model.facts
     if facts.version < VERSION:
         yield (
-            f"{ABSTAINED_MARK} too unsure to be taken: of validation videos with such answers too many "
+            f"{ABSTAINED_MARK} confidence too low: of validation videos with such predictions too many "
             "were wrong (the rule of an older version, which proves nothing)"
         )
         return
     where = ", at the prevalence of the groups that it was validated on" * run.prevalence_changed
-    yield f"{ABSTAINED_MARK} not to be taken: only of surer answers it is proved that {GUARANTEE}{where}"
+    yield (
+        f"{ABSTAINED_MARK} not accepted: only for predictions of higher confidence it is proved that "
+        f"{GUARANTEE}{where}"
+    )
     for name, reasons in facts.unproved.items():
         if reasons.get("video"):
-            yield f"  {name}: nothing is proved, so that all answers are marked: {reasons['video']}"
+            yield f"  {name}: nothing is proved, so that all predictions are marked: {reasons['video']}"
 
 
 def _prevalence_lines(run: PredictionRun) -> Iterator[str]:

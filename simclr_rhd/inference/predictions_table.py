@@ -29,7 +29,7 @@ class TaskPrediction:
         predicted: the class, or the lesions.
         probability: of it.
         entropy: of all classes, in nats.
-        abstained: whether it is too unsure to be taken; None where that is not known.
+        abstained: whether its confidence is too low to be accepted; None where that is not known.
         probabilities: {class: probability}.
     """
 

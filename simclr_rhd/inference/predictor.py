@@ -78,7 +78,7 @@ class Predictions:
         return self.tasks[task].entropy(self.probabilities[task])
 
     def at_prevalence(self, shares: Mapping[str, float]) -> "Predictions":
-        """The same with the probabilities for other shares of classes, see `resolve_prevalence`."""
+        """Return a copy with probabilities for another class prevalence, see `resolve_prevalence`."""
         tasks = resolve_prevalence(self.tasks, shares)
         adjusted = {
             task: self.tasks[task].adjust(p, tasks[task].prevalence) for task, p in self.probabilities.items()
@@ -147,7 +147,7 @@ class Model:
         )
 
     def abstains(self, task: str, probabilities: np.ndarray, *, level: str) -> np.ndarray | None:
-        """(n,) bool: predictions not to be taken, as it is not proved that few so sure are wrong.
+        """(n,) bool: predictions below the confidence threshold, above which few are proved to be wrong.
 
         Args:
             task: of the predictions.

@@ -73,7 +73,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
 
 
 def _shortened(config: Config) -> Config:
-    """The same run with as few epochs as have all stages."""
+    """Return the configuration with as few epochs as all stages need."""
     return replace(
         config,
         epochs=len(sizes_of(config)),

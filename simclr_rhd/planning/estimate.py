@@ -77,7 +77,7 @@ def estimate(
 
 
 def _on_demo(config: Config, cache_dir: str) -> Config:
-    """The same run on built-in data, which take the place of data that are not at hand."""
+    """Return the configuration with a few built-in patients in place of the user's data."""
     default = {name: getattr(Config, name) for name in DATA}
     folds = min(config.folds, 3)  # of nine patients
     return replace(config, data="demo", demo_patients=12, folds=folds, cache_dir=cache_dir, **default)

@@ -1,4 +1,4 @@
-"""The numbers that the network is trained in, chosen by measuring.
+"""The floating-point type of the training, chosen by measuring.
 
 A processor that has instructions for bfloat16 may gain a factor or nothing by them, and one that emulates it
 loses a factor of ten and more: a step of the network itself tells.
@@ -23,7 +23,7 @@ MIN_SPEEDUP_EXPLICIT = 0.5  # speed-up from which bfloat16 may be asked for
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """The numbers that the network is trained in, a key of `PRECISIONS`, as `--precision` asks.
+    """The floating-point type of the training, a key of `PRECISIONS`, as `--precision` asks.
 
     On a GPU bfloat16 where it has the instructions, else float16.
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score
+from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
 
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
-BASELINES = ("majority", "pixels", "mask", "random encoder")
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",
@@ -51,7 +51,7 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         "Data": _data(results, run),
         "Results": _scores(results),
         "Limits": _limits(results),
-        "When it does not answer": _abstention(results),
+        "Abstention": _abstention(results),
         "How it was made": _provenance(run),
     }
     lines = [*_head(results), ""]
@@ -82,7 +82,7 @@ def _head(results: RunResults) -> Iterator[str]:
 def _use() -> Iterator[str]:
     yield (
         "- Meant for research on the screening for rheumatic heart disease, by people who can judge its "
-        "answers."
+        "predictions."
     )
     yield "- **Not a medical device. Not for diagnosis, treatment, or any decision about a patient.**"
     yield (
@@ -119,7 +119,7 @@ def _scores(results: RunResults) -> Iterator[str]:
         yield (
             f"They are those of {folds} folds, each tested by heads that have not seen "
             "it. model.pt has heads of its own, which learnt and chose on all labelled frames: these figures "
-            "tell how well heads made so do; its own answers there would look better."
+            "tell how well heads made so do; its own predictions there would look better."
         )
     yield ""
     rows = []
@@ -130,13 +130,13 @@ def _scores(results: RunResults) -> Iterator[str]:
                 [
                     *(f"{name}, per {level}", format_score(scores.n)),
                     *(format_interval(scores[metric]) for metric in AVERAGES),
-                    *(format_score(result.baseline_score(baseline, level).value) for baseline in BASELINES),
+                    *(format_score(result.baseline_score(of.name, level).value) for of in TABLE_BASELINES),
                 ]
             )
     header = ["", "n", *AVERAGES.values()]
-    yield from _table([*header, *(BASELINE_NAMES[baseline] for baseline in BASELINES)], rows)
+    yield from _table([*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows)
     yield ""
-    yield "(The last three columns: balanced accuracy of what the model must beat.)"
+    yield f"(The last {len(TABLE_BASELINES)} columns: balanced accuracy of what the model must beat.)"
     for name, result in results.targets.items():
         if judged := result.primary_level:
             yield from ("", f"### {_escape(name)}: each class, per {judged}", "")
@@ -153,17 +153,14 @@ def _limits(results: RunResults) -> Iterator[str]:
     for line in [*verdicts(results), *limitations(results)]:
         yield f"- {_escape(line)}"
     if n_alike := results.audit.near_identical.found:
-        yield (
-            f"- {n_alike} pairs of frames in different parts look nearly identical: if they are of one "
-            "patient, the scores are too high."
-        )
+        yield f"- {NEAR_DUPLICATES_WARNING % n_alike}."
     yield "- It has not been tested on patients of another hospital, or on another machine."
 
 
 def _abstention(results: RunResults) -> Iterator[str]:
     yield (
-        f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
-        "Where that cannot be proved, no answer counts. A frame is marked as "
+        "A prediction is accepted from a confidence on of which it is proved on validation groups that "
+        f"{GUARANTEE}. Where that cannot be proved, none is accepted. A frame is marked as "
         "foreign if it is farther from the training frames, in one of three ways, than 99 % of such frames "
         "are whose groups were left out: so are at most 3 % of these."
     )
@@ -175,10 +172,10 @@ def _abstention(results: RunResults) -> Iterator[str]:
         for level in SELECTIVE_LEVELS:
             selective = result.selective.level(level)
             risk = "-" if selective.risk is None else f"{selective.risk:.0%}"
-            answered = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
+            coverage = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
             reasons = "; ".join(dict.fromkeys(filter(None, selective.reasons))) or "-"
-            rows.append([f"{name}, per {level}", answered, risk, reasons])
-    yield from _table(["", "answered", "of these wrong", "why nothing is proved"], rows)
+            rows.append([f"{name}, per {level}", coverage, risk, reasons])
+    yield from _table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
 
 
 def _provenance(run: Mapping[str, Any]) -> Iterator[str]:

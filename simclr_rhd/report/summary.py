@@ -17,18 +17,16 @@ from simclr_rhd.report.findings import (
 from simclr_rhd.report.wording import (
     BASELINE_NAMES,
     MAX_COLUMNS,
+    TABLE_BASELINES,
     format_difference,
     format_interval,
     format_score,
     join_names,
 )
 
-SHORT_BASELINE_NAMES = {
-    "majority": "majority",
-    "pixels": "pixels",
-    "mask": "mask",
-    "random encoder": "random",
-}
+ROW_FORMAT = "{:<27}{:>5}{:>9} {:<17} {:<17}" + "".join(
+    f"{{:>{max(7, len(baseline.column) + 2)}}}" for baseline in TABLE_BASELINES
+)
 
 
 def summary(results: RunResults, *, save_dir: str) -> str:
@@ -40,14 +38,13 @@ def summary(results: RunResults, *, save_dir: str) -> str:
         f"{by}s",
         "accuracy",
         "balanced accuracy",
-        *(f"{x}*" for x in SHORT_BASELINE_NAMES.values()),
+        *(f"{baseline.column}*" for baseline in TABLE_BASELINES),
     )
     lines = [*verdicts(results), "", header, "-" * len(header)]
     for name, result in results.targets.items():
         lines += [_scores_row(name, level, result) for level in scored_levels(result)]
     lines += [
-        "* balanced accuracy of the most frequent class for all, of raw pixels without a network, of "
-        "where a frame is black (mask), and of the same heads on untrained encoders (the mean)",
+        f"* balanced accuracy {join_names([f'of {of.description}' for of in TABLE_BASELINES])}",
         f"[95 % interval over {by}s]   - cannot be computed",
         "",
         *limitations(results),
@@ -107,7 +104,7 @@ def _interval_note(result: TargetResult) -> str:
 
 
 def _row(*cells: str) -> str:
-    return "{:<27}{:>5}{:>9} {:<17} {:<17}{:>10}{:>8}{:>7}{:>8}".format(*cells)
+    return ROW_FORMAT.format(*cells)
 
 
 def _scores_row(name: str, level: str, result: TargetResult) -> str:
@@ -119,7 +116,7 @@ def _scores_row(name: str, level: str, result: TargetResult) -> str:
         format_score(scores.groups),
         format_interval(scores["accuracy"]),
         format_interval(scores["balanced_accuracy"]),
-        *(format_score(result.baseline_score(baseline, level).value) for baseline in SHORT_BASELINE_NAMES),
+        *(format_score(result.baseline_score(of.name, level).value) for of in TABLE_BASELINES),
     )
 
 

@@ -4,6 +4,7 @@ A figure that could not be computed stands as '-', never as 0.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from simclr_rhd.evaluation.scores.records import Margin, Score
 
@@ -24,6 +25,28 @@ SYNTHETIC_WARNING = "SYNTHETIC demo data: nothing here says anything about patie
 LEAKY_WARNING = (
     "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
     "too good and say nothing about new patients."
+)
+
+
+class TableBaseline(NamedTuple):
+    """A baseline that has a column in the tables of the log and of the model card.
+
+    Attributes:
+        name: a key of BASELINE_NAMES.
+        column: heading of the column, short.
+        description: the same for the footnote.
+    """
+
+    name: str
+    column: str
+    description: str
+
+
+TABLE_BASELINES = (
+    TableBaseline("majority", "majority", "the most frequent class for all"),
+    TableBaseline("pixels", "pixels", "raw pixels without a network"),
+    TableBaseline("mask", "mask", "where a frame is black (mask)"),
+    TableBaseline("random encoder", "random", "the same heads on untrained encoders (the mean)"),
 )
 
 

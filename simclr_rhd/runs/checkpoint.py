@@ -130,7 +130,7 @@ def _check_archive(stream: BinaryIO) -> None:
 
 
 def _check_opcodes(pickled: bytes) -> None:
-    """Refuse tuples within tuples that are few bytes in a file: to look one up takes as long as all of them.
+    """Refuse many reused tuples: nested, they are few bytes in a file and take exponential time to hash.
 
     Raises:
         ValueError: there are such, or the steps that the loader is to take are too many.

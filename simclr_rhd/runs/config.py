@@ -13,8 +13,8 @@ class RunConfig(DataConfig):
 
     save_dir: str = flag(
         "models",
-        "folder that everything is written to, or gs://BUCKET/PREFIX: results and checkpoints are uploaded "
-        "there, and the same command on any machine continues from them",
+        "output folder, or gs://BUCKET/PREFIX: results and checkpoints are uploaded there, and the same "
+        "command on any machine continues from them",
         check=Check(is_local_or_writable, "a folder of this machine, or gs://BUCKET/PREFIX"),
         affects=NOTHING,
     )
@@ -31,7 +31,9 @@ class RunConfig(DataConfig):
         "and evaluation",
         affects=NOTHING,
     )
-    overwrite: bool = flag(False, "start anew and replace what a run left in --save-dir", affects=NOTHING)
+    overwrite: bool = flag(
+        False, "start a new run and replace the files of the run in --save-dir", affects=NOTHING
+    )
     no_figures: bool = flag(
         False, "leave out the pictures; t-SNE and UMAP take most of the time at the end", affects=NOTHING
     )

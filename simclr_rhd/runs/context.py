@@ -63,7 +63,7 @@ class RunContext:
     mirror: Mirror | None = None
 
     def is_finished(self, config: RunConfig) -> bool:
-        """Return True if an earlier run has made all that is wanted."""
+        """Return True if an earlier run has finished, with figures if they are wanted."""
         before = self.before
         return bool(before and before.status == "finished" and (config.no_figures or before.figures))
 
@@ -84,7 +84,7 @@ class RunContext:
             self.mirror.push_if_due()
 
     def inside(self, name: str) -> "RunContext":
-        """Return the same run in a folder below its own."""
+        """Return the run with a sub-folder as its folder."""
         return replace(self, save_dir=self.save_dir / name)
 
     def begin(self, dataset: Dataset) -> None:

@@ -122,7 +122,7 @@ class Mirror:
             raise
         except UserError as error:
             self.last_push_end = time.monotonic()
-            logger.warning("WARNING %s: it is tried again later", error)
+            logger.warning("WARNING %s: the upload will be tried again", error)
 
     def _list_outputs(self) -> dict[str, StoredObject]:
         return {key: stored for key, stored in self.remote.list_objects().items() if is_output(key)}

@@ -29,15 +29,15 @@ class ViewConfig(CommonConfig):
 
     view_sizes: str = flag(
         "growing",
-        "'growing': views of half the size first, then of three quarters, at last of --image-size, each for "
-        "the same time or until --monitor gets no better; 'full': of --image-size from the first epoch",
+        "'growing': views of half of --image-size first, then of three quarters, then of full size, each for "
+        "the same time or until --monitor stops improving; 'full': full size from the first epoch",
         choices=("growing", "full"),
         changes=VIEWS,
     )
     augment: str = flag(
         "standard",
-        "how strong the views differ: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
-        "the flags below change one part of it",
+        "strength of the augmentations: 'light', 'standard', 'strong', or 'simclr' (made for photographs); "
+        "the flags below replace one strength of the preset",
         choices=("light", "standard", "strong", "simclr"),
         changes=VIEWS,
     )
@@ -115,15 +115,15 @@ class PretrainConfig(ViewConfig):
     )
     micro_batch: int | str | None = flag(
         None,
-        "frames that go through the network at once, for large batches on small memory; 'auto': as many as "
-        "fit (default: the whole batch). BatchNorm's statistics are then those of each piece",
+        "frames per forward pass, for large batches on small memory; 'auto': as many as fit (default: the "
+        "whole batch). BatchNorm's statistics are then those of each piece",
         type=count_or_auto,
         check=at_least(2),
     )
     positives: str = flag(
         AUTO,
-        "two views of one 'frame' are a positive pair, or two frames of one 'video', of which no other frame "
-        "is then a negative; 'auto': of a video, where two frames of a batch are seldom of one",
+        "positive pair: two views of one 'frame', or views of two frames of one 'video' (other frames of the "
+        "video are then no negatives); 'auto': 'video' if a batch seldom has two frames of one video",
         choices=(AUTO, "frame", "video"),
         changes=VIEWS,
     )
@@ -136,7 +136,9 @@ class PretrainConfig(ViewConfig):
         check=RATE,
     )
     weight_decay: float | None = flag(
-        None, "of weights, not of biases and norms (default: adamw 0.01, lars 1e-6)", check=NOT_NEGATIVE
+        None,
+        "weight decay, for weights only, not for biases and norms (default: adamw 0.01, lars 1e-6)",
+        check=NOT_NEGATIVE,
     )
     warmup_epochs: float | None = flag(
         None,
@@ -146,42 +148,41 @@ class PretrainConfig(ViewConfig):
     )
     ema_decay: float | str = flag(
         AUTO,
-        "decay of the moving average of the weights over the steps of pretraining; the average is what is "
-        "measured after an epoch (all but the training loss) and what is kept. 'auto': an average of ten "
-        "epochs; 0: the weights as they are",
+        "decay per step of the moving average of the weights. Validation and the saved model use the "
+        "average. 'auto': an average over ten epochs; 0: no averaging",
         type=number_or_auto,
         check=Check(SHARE_BELOW_1.holds, "'auto', or at least 0 and below 1"),
     )
     monitor: str = flag(
         "held-out-loss",
-        "the measure of early stopping: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' "
+        "metric for early stopping: 'held-out-loss', 'training-loss', 'alignment', 'uniformity', 'rank' "
         "or 'knn'",
         choices=("held-out-loss", "training-loss", "alignment", "uniformity", "rank", "knn"),
     )
     patience: int = flag(
         5,
-        "epochs in which --monitor did not get better, after which the learning rate falls to 0 over a fifth "
-        "as many epochs as were done, and pretraining ends",
+        "epochs without improvement of --monitor; after them the learning rate falls to 0 over a fifth as "
+        "many epochs as were done, and pretraining ends",
         check=at_least(1),
     )
     min_delta: float = flag(
         0.001,
-        "by how much --monitor must change to count as better: a loss by this share of its uniform value "
-        "ln(2N-1), another figure by this difference",
+        "smallest improvement of --monitor that counts: for a loss, as a share of its uniform value "
+        "ln(2N-1); for another metric, as a difference",
         check=NOT_NEGATIVE,
     )
     knn_every: int = flag(
         5,
-        "epochs from one vote of the nearest neighbours among labelled training frames to the next; 0: none",
+        "run the kNN evaluation on labelled training frames every N epochs (0: never)",
         check=at_least(0),
     )
     checkpoint_minutes: float = flag(
-        10.0, "minutes between two checkpoints within a long epoch", check=POSITIVE, affects=NOTHING
+        10.0, "save a checkpoint every N minutes within a long epoch", check=POSITIVE, affects=NOTHING
     )
     precision: str = flag(
         AUTO,
-        "numbers that the network is trained in: 'float32', 'bfloat16', or 'auto': the fastest for which the "
-        "device has instructions; all that follows is float32",
+        "floating-point type of the training: 'float32', 'bfloat16', or 'auto': the fastest for which the "
+        "device has instructions; later stages use float32",
         choices=(AUTO, "float32", "bfloat16"),
     )
     num_workers: int | None = flag(

@@ -163,7 +163,8 @@ class EMA(Generic[Model]):
     """An exponential moving average of a model's parameters and of BatchNorm's running statistics.
 
     The n-th step's share is 1 - min(decay, (1 + n) / (10 + n)), so that the weights a training began with are
-    soon forgotten (as in TensorFlow's `ExponentialMovingAverage`).
+    soon forgotten (as in TensorFlow's `ExponentialMovingAverage`). `torch.optim.swa_utils.AveragedModel`
+    gives n to its function as a tensor on the model's device: computing the share would wait for the GPU.
 
     Args:
         model: what is to be averaged.

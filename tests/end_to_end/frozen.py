@@ -1,6 +1,6 @@
 """Check that this tree computes, byte for byte, what another commit computes.
 
-    python tests/end_to_end/frozen.py --against COMMIT
+    .venv/bin/python tests/end_to_end/frozen.py --against COMMIT
 
 For changes of the code's structure, which must not move a figure. Both versions make two small runs on the
 demo data on this machine, one of them with folds, fine-tuning and label fractions; the digests of what they

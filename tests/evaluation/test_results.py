@@ -20,8 +20,8 @@ from simclr_rhd.evaluation.targets import evaluate
 
 def test_real_results_are_read_back_as_they_were_written():
     labelled_set = make_labelled_set(patients=12, folds=3)
-    study = make_cross_validation(labelled_set, make_features(labelled_set.groups), linear_epochs=2)
-    predictions = study.predict_all(study.fit_folds(study.features.per_fold))
+    cv = make_cross_validation(labelled_set, make_features(labelled_set.groups), linear_epochs=2)
+    predictions = cv.predict_all(cv.fit_folds(cv.features.per_fold))
     (result,) = evaluate(labelled_set, predictions, seed=0).values()
     written = json.dumps(result.to_json())
     assert json.dumps(type(result).from_json(json.loads(written)).to_json()) == written

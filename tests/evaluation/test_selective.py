@@ -66,7 +66,7 @@ def test_the_threshold_is_the_last_of_the_sequence_whose_bound_holds():
 def test_mistakes_among_the_surest_answers_leave_nothing_proved():
     found = choose_threshold(*sure_of(60, wrong=[3, 9, 15, 21]))
     assert found.threshold == ABSTAIN_ALWAYS
-    assert "of the surest answers of 30 validation groups 13.3% are wrong" in found.reason
+    assert "of the most confident predictions of 30 validation groups 13.3% are wrong" in found.reason
 
 
 def test_frames_of_a_patient_are_one_observation():
@@ -89,7 +89,7 @@ def test_without_samples_nothing_is_proved():
 def test_in_simulated_studies_the_limit_is_broken_in_at_most_one_of_ten(patients):
     found = selective_risk.simulate(patients, studies=300)
     assert found["broken"] <= 0.1 and found["by the empirical risk"] > 0.3
-    assert (found["answering"] == 0) == (patients == 11)
+    assert (found["accepting"] == 0) == (patients == 11)
 
 
 @pytest.fixture(scope="module")

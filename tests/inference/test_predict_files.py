@@ -254,8 +254,8 @@ def test_where_nothing_is_proved_all_answers_are_marked_and_the_reason_is_told(t
     path = write_model(tmp_path / "model.pt", thresholds=never, unproved=unproved)
     assert predict(tmp_path, path, folder) == 0
     printed = capsys.readouterr().out
-    assert "with 90% confidence at most 10% of a patient's answers are wrong" in printed
-    assert f"view: nothing is proved, so that all answers are marked: {why}" in printed
+    assert "with 90% confidence at most 10% of a patient's accepted predictions are wrong" in printed
+    assert f"view: nothing is proved, so that all predictions are marked: {why}" in printed
     marked = {(row["task"], row["abstained"]) for row in rows(tmp_path / "out.csv")}
     assert marked == {("view", "True"), ("condition", "False")}
 

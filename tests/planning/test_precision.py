@@ -1,4 +1,4 @@
-"""The numbers that the network is trained in."""
+"""The floating-point type of the training."""
 
 from dataclasses import replace
 

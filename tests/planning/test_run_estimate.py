@@ -234,12 +234,12 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     rivals = {RANDOM_ENCODER: [x] * N_RANDOM_ENCODERS} | (
         {"imagenet encoder": [x]} if imagenet_weights_cached() else {}
     )
-    study = CrossValidation(
+    cv = CrossValidation(
         cohort,
         FeatureSet({"features": x}, [x] * 3, rivals, {"pixels": x}),
         HeadConfig(linear_epochs=1, classifier_lr=0.01, seed=0, head_seeds=1),
     )
-    study.predict_all(study.fit_folds(study.features.per_fold))
-    study.fit_final(cohort.folds[0])
+    cv.predict_all(cv.fit_folds(cv.features.per_fold))
+    cv.fit_final(cohort.folds[0])
     assert n_head_fits(parse(["--folds", "3"])) == len(done)
     assert n_baseline_encoders() == sum(map(len, rivals.values()))

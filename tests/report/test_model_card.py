@@ -4,6 +4,7 @@ import pytest
 from results import RUN, metrics, results, task_result
 
 from simclr_rhd.report.model_card import CARD_SETTINGS, model_card
+from simclr_rhd.report.wording import BASELINE_NAMES
 
 HOSTILE = "<script>alert(1)</script> | `rm` [x](http://y) # _a_"
 
@@ -30,9 +31,16 @@ def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
     for words in wanted:
         assert words in card, words
     heads = re.findall("^## (.*)$", card, re.MULTILINE)
-    assert heads == ["Use", "Data", "Results", "Limits", "When it does not answer", "How it was made"]
+    assert heads == ["Use", "Data", "Results", "Limits", "Abstention", "How it was made"]
     for lines in tables(card):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1  # of equal columns
+
+
+def test_the_last_columns_of_the_scores_are_all_baselines(run):
+    card = model_card(results(metrics(view=task_result(0.9, 0.7, low=0.8))), run)
+    header = next(lines[0] for lines in tables(card) if "balanced accuracy" in lines[0])
+    n_baselines = sum(name in header for name in BASELINE_NAMES.values())
+    assert n_baselines == 4 and f"(The last {n_baselines} columns: balanced accuracy" in card
 
 
 def test_names_are_shown_as_they_are(run):

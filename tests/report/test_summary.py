@@ -4,6 +4,7 @@ from results import margin, metrics, results, scores, task_result
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report import findings
 from simclr_rhd.report import summary as words
+from simclr_rhd.report.wording import TABLE_BASELINES
 
 
 def summary(found):
@@ -19,6 +20,10 @@ def test_summary_has_both_levels_intervals_and_baselines():
     row = next(line for line in text.splitlines() if line.startswith("view per video"))
     assert row.split() == "view per video 40 7 0.91 [0.85, 1.00] 0.91 [0.85, 1.00] 0.50 0.72 - 0.50".split()
     assert sum(line.startswith(("view per", "severity per")) for line in text.splitlines()) == 4
+    header = next(line for line in text.splitlines() if line.startswith("test part"))
+    footnote = " ".join(text.split()).partition("* balanced accuracy of ")[2]
+    for baseline in TABLE_BASELINES:
+        assert f"{baseline.column}*" in header and baseline.description in footnote
     assert "Look at models/report.html" in text
     assert "SYNTHETIC" not in text and "LEAKY" not in text
 

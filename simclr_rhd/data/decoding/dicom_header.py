@@ -28,7 +28,7 @@ MAX_MEMORY_BYTES = 32 << 20  # bytes of inflated or joined data; more go to a te
 
 
 class UnusableFileError(Exception):
-    """A file that can be decoded, and must not be used."""
+    """A DICOM file that cannot or must not be used, or a file that is none; the message is for the user."""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def check_file(
 
 
 class PixelBudget:
-    """Pixels that all threads together hold decoded at a time. What is larger than all of it goes alone."""
+    """Limit of the decoded pixels of all threads together. A file above the limit is decoded alone."""
 
     def __init__(self, pixels: int) -> None:
         self.pixels = self.free = pixels

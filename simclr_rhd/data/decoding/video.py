@@ -73,7 +73,7 @@ def _iter_selected(
 
 
 def _count_frames(frames: Iterator[LazyFrame]) -> int:
-    """Frames that are shown, up to where the clip breaks off: headers and packets also count others."""
+    """Count the frames that a player shows, up to the first damage; headers and packets count others, too."""
     count = 0
     with suppress(Exception):  # it comes again when the frames are read
         for _ in frames:

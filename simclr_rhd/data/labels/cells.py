@@ -76,9 +76,9 @@ def parse_items(cell: str) -> list[str] | None:
 
 
 def split_classes(text: str, is_term: Callable[[str], bool]) -> list[str]:
-    """The classes in a text between which stand signs or words that names may hold, too.
+    """Split a cell at separators that may also be part of a class name, such as '/' and 'and'.
 
-    It is divided only where all parts are terms: 'A / B', 'A + B', 'A and B', or one a line.
+    It is split only if all parts are terms: 'A / B', 'A + B', 'A and B', or one a line.
 
     Raises:
         ValueError: it has several lines, and can be read as one class, or as several.
@@ -93,7 +93,7 @@ def split_classes(text: str, is_term: Callable[[str], bool]) -> list[str]:
 
 
 def split_terms(text: str) -> list[str]:
-    """A text between signs and words that may stand between classes.
+    """Split a text at every sign and word that may separate classes.
 
     'Aortic and Mitral Regurgitation' is the regurgitation of both.
     """
@@ -180,7 +180,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def _is_enclosed(text: str) -> bool:
-    """Return whether the bracket at the start is closed by the last character, and by none before."""
+    """Return True if the last character closes the bracket that the text begins with."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter in "[({") - (letter in "])}")

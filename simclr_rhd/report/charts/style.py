@@ -236,7 +236,7 @@ def set_epoch_axis(axes: Any, numbers: Sequence[int]) -> None:
 
 
 def whole_percent(value: float) -> str:
-    """A whole per cent that hides nothing: 99.7 is not all, 0.3 is not none."""
+    """Round to a whole per cent; only 100 % is shown as 100, only 0 % as 0."""
     return "<1" if 0 < value < 0.5 else ">99" if 99.5 <= value < 100 else f"{value:.0f}"
 
 

@@ -117,24 +117,24 @@ def _risk_panel(selective: SelectiveResult, level: str) -> Panel:
         axes = figure.subplots()
         axes.axhline(aim, color=MUTED, linestyle="--", linewidth=1, label=f"{aim:.0%}, aimed at")
         curve = of_level.curve["coverage"], of_level.curve["risk"]
-        axes.plot(*curve, color=COLOURS[0], linewidth=1.8, label="of the surest answers")
+        axes.plot(*curve, color=COLOURS[0], linewidth=1.8, label="the most confident predictions")
         if coverage and risk is not None:
             axes.plot(coverage, risk, "D", color=COLOURS[4], markersize=7, label="the chosen threshold")
-        axes.set(xlabel="share answered", ylabel="share of these that is wrong")
+        axes.set(xlabel="share accepted", ylabel="share of these that is wrong")
         _set_unit_square(axes)
 
     described = (
-        f"{coverage:.0%} of the tested {level}s are answered, {risk:.0%} of these wrongly"
+        f"{coverage:.0%} of the tested {level}s are accepted, {risk:.0%} of these are wrong"
         if coverage and risk is not None
-        else f"no tested {level} is answered"
+        else f"no tested {level} is accepted"
     )
     caption = (
-        f"An answer counts from a confidence on of which it is proved on validation groups that {GUARANTEE}. "
-        f"With it {described}."
+        "A prediction is accepted from a confidence on of which it is proved on validation groups that "
+        f"{GUARANTEE}. With it {described}."
     )
     if reasons := list(dict.fromkeys(filter(None, of_level.reasons))):
         caption += f" Nothing is proved where {'; '.join(reasons)}."
-    return draw_panel(f"When it should not answer, per {level}", caption, described, draw, with_legend(4))
+    return draw_panel(f"Abstention, per {level}", caption, described, draw, with_legend(4))
 
 
 def _set_unit_square(axes: Any) -> None:

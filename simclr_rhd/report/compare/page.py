@@ -140,7 +140,7 @@ def _note(run: FinishedRun, target: str, *, several_levels: bool) -> str:
     result = run.results.targets.get(target)
     if result is None:
         reason = skip_reason(run.results, target)
-        return f"skipped: {reason}" if reason else "not asked"
+        return f"skipped: {reason}" if reason else "not evaluated"
     if result.primary_level is None:
         return "fewer than two classes can be evaluated"
     return f"per {result.primary_level}" * several_levels

@@ -40,7 +40,7 @@ def embedding_viewer(
 
     Returns:
         {"methods": {method: [x, y] of each point, in 0 .. GRID_STEPS}, "sheet": {"image", "side", "columns"}
-        of the thumbnails, "names", "lines", "videos" (numbers), "parts", and "questions": {name: {"classes",
+        of the thumbnails, "names", "lines", "videos" (numbers), "parts", and "targets": {name: {"classes",
         "true", "predicted" (both -1 where unknown), "p": probability of the predicted class in per cent}}}.
     """
     dataset, labelled_set = tested.dataset, tested.labelled_set
@@ -53,7 +53,7 @@ def embedding_viewer(
         "lines": [names.line(int(row)) for row in rows],
         "videos": np.unique(labelled_set.videos[mapped], return_inverse=True)[1].tolist(),
         "parts": dataset.display_part()[rows].tolist(),
-        "questions": {
+        "targets": {
             target.name: _target_data(target, tested.probabilities, mapped)
             for target in labelled_set.targets()
         },

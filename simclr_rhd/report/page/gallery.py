@@ -1,6 +1,6 @@
 """Frames that a report shows: of each class, those with errors or doubts, and where the model looks.
 
-Notation: n labelled frames, C classes of a question.
+Notation: n labelled frames, C classes of a target.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,8 +89,8 @@ class Gallery:
         """{"errors": the most confident ones, "uncertain": the least certain frames}.
 
         Args:
-            target: what was asked.
-            probabilities: the answers.
+            target: the task, or one of its lesions.
+            probabilities: of the n frames.
             rows: indices, among the n, of the annotated frames that were tested.
         """
         p, predicted = (of(probabilities)[rows] for of in (target.probabilities, target.predicted))
@@ -110,19 +110,19 @@ class Gallery:
     def explanations(
         self, target: Target, probabilities: Probabilities, rows: np.ndarray, explainer: Explainer
     ) -> Explanations | None:
-        """Right and wrong frames, the surest first, with what speaks for their class; None without any."""
+        """Right and wrong frames with heat maps of the predicted class, the most confident first; or None."""
         p = target.probabilities(probabilities)[rows]
         predicted = target.predicted(probabilities)[rows]
-        surest = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
+        by_confidence = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
         turn = np.zeros(len(predicted), dtype=int)  # of each frame among those of its predicted class
         for number in np.unique(predicted):
-            of_class = surest[predicted[surest] == number]
+            of_class = by_confidence[predicted[by_confidence] == number]
             turn[of_class] = np.arange(len(of_class))
-        surest = surest[np.argsort(turn[surest], kind="stable")]  # every predicted class has its turn
-        right = predicted[surest] == target.true[rows[surest]]
+        by_turn = by_confidence[np.argsort(turn[by_confidence], kind="stable")]  # classes alternate
+        right = predicted[by_turn] == target.true[rows[by_turn]]
         chosen = np.array(
-            self._one_per_video(rows[surest[right]], MAX_EXPLAINED)
-            + self._one_per_video(rows[surest[~right]], MAX_EXPLAINED),
+            self._one_per_video(rows[by_turn[right]], MAX_EXPLAINED)
+            + self._one_per_video(rows[by_turn[~right]], MAX_EXPLAINED),
             dtype=np.int64,
         )
         if not len(chosen):

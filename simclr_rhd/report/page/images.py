@@ -31,7 +31,7 @@ def jpeg(frame: np.ndarray, *, side: int = MAX_SIDE_PX) -> str:
 
 
 def overlay_heatmap(frame: np.ndarray, heat: np.ndarray, *, side: int = MAX_SIDE_PX) -> str:
-    """The same, with (s, s) heat in [0, 1] laid over it: the hotter, the less of the frame's own colour."""
+    """A frame as in `jpeg`, blended with an (s, s) heat map in [0, 1]."""
     picture = _picture(frame).convert("RGB")
     warm = np.asarray(
         Image.fromarray(heat.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)

@@ -8,6 +8,7 @@ from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
 from simclr_rhd.data.labels.vocabulary import parent_task
+from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, Score
 from simclr_rhd.report.charts.style import short_names
@@ -70,6 +71,7 @@ def write_report_page(
             task: [name for name in targets if parent_task(name) == task] for task in results.tasks
         },
         levels=LEVELS,
+        near_duplicates_warning=NEAR_DUPLICATES_WARNING,
         averages=AVERAGE_METRICS,
         name=path.resolve().parent.name,
         written=time.strftime("%Y-%m-%d"),
@@ -114,7 +116,7 @@ def comparison_rows(result: TargetResult, level: str) -> list[ForestRow]:
     for baseline, margin in result.margins.items():
         score = result.baseline_score(baseline, level)
         if baseline == "majority":
-            # the interval of a constant answer tells only of classes that were not drawn
+            # the interval of a constant prediction comes only from classes that were not drawn
             score = Score(score.value)
         note = f"this program minus it: {format_difference(margin[level])}"
         rows.append(ForestRow(method_name(baseline), score, note=note))

@@ -60,7 +60,7 @@ class TargetSection:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All of it.
+    """Contents of `report.html` beside its tables: charts, frames, maps.
 
     Attributes:
         pretraining: charts.
@@ -143,7 +143,7 @@ def _target_section(
 def with_maps(
     report_data: ReportData, tested: ReportFrames, maps: Mapping[str, np.ndarray], rows: np.ndarray
 ) -> ReportData:
-    """The same with the maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
+    """Return a copy of `report_data` with maps, {method: (m, 2)}, of (m,) rows of the labelled frames."""
     targets = {}
     for target in tested.labelled_set.targets():
         stills = {
@@ -182,7 +182,7 @@ def make_explainer(
 
     def explain(target: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
         heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
-        # An answer on a lesion is one number: what speaks for "absent" is what speaks against the lesion.
+        # A lesion has one logit: what speaks for "absent" is what speaks against the lesion.
         outputs = classes if target.lesion is None else np.full_like(classes, target.lesion)
         signs = np.ones(len(classes)) if target.lesion is None else np.where(classes == 1, 1.0, -1.0)
         for fold in np.unique(test_fold[at]):

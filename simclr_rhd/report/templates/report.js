@@ -23,21 +23,21 @@ if (document.getElementById("embedding-viewer")) (() => {
   };
 
   for (const box of document.querySelectorAll(".map")) {
-    const name = box.dataset.question, asked = viewer.questions[name], marks = viewer.marks[name];
+    const name = box.dataset.target, target = viewer.targets[name], marks = viewer.marks[name];
     const parts = [...new Set(viewer.parts)].sort();
     // By each way to colour, what a mark is: the number of a row of the legend, [name, colour, outline].
     const circle = "M0.5 0A0.5 0.5 0 1 0 -0.5 0A0.5 0.5 0 1 0 0.5 0Z";
     const cross = "M-0.5 -0.3L-0.3 -0.5L0 -0.2L0.3 -0.5L0.5 -0.3L0.2 0L0.5 0.3L0.3 0.5L0 0.2L-0.3 0.5L-0.5 0.3L-0.2 0Z";
     const ways = {
       "class": {
-        rows: asked.classes.map((of, number) => [of, marks[number].colour, marks[number].path]),
-        of: point => asked.true[point],
+        rows: target.classes.map((of, number) => [of, marks[number].colour, marks[number].path]),
+        of: point => target.true[point],
         unknown: "not annotated",
       },
       "right or wrong": {
         rows: [["right", RIGHT, circle], ["wrong", WRONG, cross]],
-        of: point => asked.predicted[point] === UNKNOWN || asked.true[point] === UNKNOWN
-          ? UNKNOWN : +(asked.predicted[point] !== asked.true[point]),
+        of: point => target.predicted[point] === UNKNOWN || target.true[point] === UNKNOWN
+          ? UNKNOWN : +(target.predicted[point] !== target.true[point]),
         unknown: "not tested",
       },
       "video": { rows: null, of: point => viewer.videos[point] },
@@ -119,10 +119,10 @@ if (document.getElementById("embedding-viewer")) (() => {
 
     const words = point => {
       const lines = [`${viewer.names[point]}, line ${viewer.lines[point]}, video ${viewer.videos[point] + 1}`, `part: ${viewer.parts[point]}`];
-      const of = number => number === UNKNOWN ? "not annotated" : asked.classes[number];
-      lines.push(`true: ${of(asked.true[point])}`);
-      lines.push(asked.predicted[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
-        : `predicted: ${of(asked.predicted[point])} (${(asked.p[point] / 100).toFixed(2)})`);
+      const of = number => number === UNKNOWN ? "not annotated" : target.classes[number];
+      lines.push(`true: ${of(target.true[point])}`);
+      lines.push(target.predicted[point] === UNKNOWN ? "predicted: nothing, as this frame was not tested"
+        : `predicted: ${of(target.predicted[point])} (${(target.p[point] / 100).toFixed(2)})`);
       return lines;
     };
 

@@ -43,7 +43,7 @@ def test_what_is_told_of_a_point_is_of_its_frame():
     found, dataset, cohort, tested = made(shown, np.random.default_rng(0).random((3, 2)))
     rows = dataset.labelled()[shown]
     assert found["lines"] == [row + 2 for row in rows] and found["parts"] == dataset.part[rows].tolist()
-    view = found["questions"]["view"]
+    view = found["targets"]["view"]
     assert view["true"] == dataset.labels.values["view"][rows].tolist()
     assert view["predicted"] == [1 if is_tested else -1 for is_tested in tested[shown]]
     assert view["p"] == [70 if is_tested else 0 for is_tested in tested[shown]]

@@ -119,11 +119,11 @@ def test_the_maps_survive_nasty_names(whole):
     assert {len(points) for points in viewer["methods"].values()} == {n} and list(viewer["methods"])[
         0
     ] == "t-SNE"
-    for of in viewer["questions"].values():
+    for of in viewer["targets"].values():
         assert len(of["true"]) == len(of["predicted"]) == len(of["p"]) == n
         tested = [part == "test" for part in viewer["parts"]]
         assert tested == [number >= 0 for number in of["predicted"]], (
-            "answers are of tested frames, and of all of them"
+            "predictions are of tested frames, and of all of them"
         )
 
 

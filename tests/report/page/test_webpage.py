@@ -143,7 +143,7 @@ def test_a_mark_shows_its_frame(reports, visit):
     box = page.locator(".map").first
     assert box.locator(".tip").is_hidden() and box.locator("img.still").first.is_hidden()
     viewer, places = points_of(page, box, "t-SNE")
-    view = viewer["questions"]["view"]
+    view = viewer["targets"]["view"]
     outermost = int(np.argmax([x for x, _ in places]))  # no other mark is nearer to that spot
     page.mouse.move(*places[outermost])
     tip = box.locator(".tip")
