@@ -1,4 +1,4 @@
-"""What scripts of others import stays where it is."""
+"""Names that other programs import from the package."""
 
 import torch
 

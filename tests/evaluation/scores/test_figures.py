@@ -14,7 +14,7 @@ EXACT = {"rtol": 0, "atol": 1e-12}
 
 
 def sample(seed, n=60, groups=9):
-    """Four classes; every second sample has ties, and every third never says class 1."""
+    """Four classes; every second sample has ties, and every third never predicts class 1."""
     rng = np.random.default_rng(seed)
     probabilities = rng.dirichlet(np.ones(4), n)
     if seed % 2:

@@ -8,11 +8,11 @@ from simclr_rhd.evaluation.scores.samples import Samples
 
 
 def test_a_figure_rests_on_the_groups_without_which_it_would_be_another():
-    """Class 0 in groups 0 to 3, class 1 in groups 3 and 4; class 1 is said in group 0 only."""
+    """Class 0 in groups 0 to 3, class 1 in groups 3 and 4; class 1 is predicted in group 0 only."""
     group = np.array([0, 1, 2, 3, 3, 4, 0])
     true = np.array([0, 0, 0, 0, 1, 1, 0])
-    said = np.array([1, 0, 0, 0, 0, 0, 0])
-    figures, averages = effective_groups(Samples(true, np.eye(2)[said], group))
+    predicted = np.array([1, 0, 0, 0, 0, 0, 0])
+    figures, averages = effective_groups(Samples(true, np.eye(2)[predicted], group))
     assert {name: values.tolist() for name, values in figures.items()} == {
         "accuracy": [5, 5],
         "precision": [5, 1],

@@ -243,8 +243,8 @@ def test_the_interval_of_a_margin_is_paired():
     """Frames that both get wrong widen each score's interval, not that of the difference."""
     rng = np.random.default_rng(0)
     true = np.arange(200) % 2
-    said = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
-    p = np.eye(2)[said]
+    predicted = np.where(rng.random(200) < np.repeat(rng.random(20), 10), true, 1 - true)
+    p = np.eye(2)[predicted]
     groups = np.repeat([f"g{number}" for number in range(20)], 10).tolist()
     margin = paired_differences(true, p, p, groups, groups, groups, evaluable=[0, 1])["frame"]
     assert margin["balanced_accuracy"] == 0 and margin["same_answers"] and margin["ci95"][0] < 0
