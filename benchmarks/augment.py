@@ -28,11 +28,11 @@ from simclr_rhd.data.decoding.image import COLOR, GREY
 from simclr_rhd.data.store.shards import Frames, ShardWriter
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, two_views
 from simclr_rhd.ssl.batches import Batches, UnlabelledSet
-from simclr_rhd.ssl.config import AugmentConfig
+from simclr_rhd.ssl.config import PRESETS
 
 SIZE, SIDE = 224, 256  # pixels of a view's and of a stored frame's side
 WIDTH, HEIGHT = 640, 480  # pixels of a frame as it comes from the scanner
-STRENGTHS = AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)  # the defaults
+STRENGTHS = PRESETS["standard"]
 CANVAS = transforms.Pad((40, 60, 550, 400))
 REFERENCE = transforms.Compose(
     [

@@ -33,7 +33,7 @@ from simclr_rhd.core import device as runtime
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
 from simclr_rhd.ssl.batches import UnlabelledSet
-from simclr_rhd.ssl.config import AugmentConfig, PretrainConfig, TrainingSettings
+from simclr_rhd.ssl.config import NO_WINDOW, AugmentConfig, PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.optim import default_learning_rate
 from simclr_rhd.ssl.step import Step
@@ -54,6 +54,8 @@ class Recipe:
     jitter: float = 0.4
     grayscale: float = 0.2
     blur: float = 0.5
+    rotation: float = 0.0
+    window_min: float = NO_WINDOW
     speckle: float = 0.0  # deviation of multiplicative noise at most
     gain: float = 0.0  # of a random gain curve over depth
     batch_size: int = 64
@@ -102,6 +104,8 @@ RECIPES = {
     "t1.0": fast(temperature=1.0),
     "crop0.35": fast(crop_min=0.35),
     "crop0.7": fast(crop_min=0.7),
+    "turned": fast(crop_min=0.35, rotation=30.0),
+    "windows": fast(crop_min=0.35, rotation=30.0, window_min=0.5),
     "jitter0.8": fast(jitter=0.8),
     "jitter0.2": fast(jitter=0.2),
     "noblur": fast(blur=0.0),

@@ -50,6 +50,7 @@ RATE = Check(lambda x: 0 < x <= 1000, "above 0 and at most 1000")
 SHARE = Check(lambda x: 0 <= x <= 1, "between 0 and 1")
 SHARE_ABOVE_0 = Check(lambda x: 0 < x <= 1, "above 0 and at most 1")
 SHARE_BELOW_1 = Check(lambda x: 0 <= x < 1, "at least 0 and below 1")
+DEGREES = Check(lambda x: 0 <= x <= 180, "between 0 and 180")
 FILE = Check(os.path.isfile, "a file that exists")
 
 

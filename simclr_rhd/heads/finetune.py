@@ -33,7 +33,7 @@ from simclr_rhd.heads.losses import HeadTargets, class_weights, task_losses
 from simclr_rhd.heads.model import Heads, calibrate, predict
 from simclr_rhd.heads.train import BATCH_SIZE
 from simclr_rhd.ssl.augment import random_views, sample_view_params
-from simclr_rhd.ssl.config import strengths
+from simclr_rhd.ssl.config import NO_WINDOW, strengths
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
 from simclr_rhd.ssl.schedule import learning_rate_at
@@ -181,7 +181,8 @@ class _Learner:
         stored, color_modes = torch.from_numpy(data.frames[rows]), torch.from_numpy(data.color_modes[rows])
         inputs = (part.to(self.device) for part in (stored, color_modes, view_params[:, 0]))
         size, augment_config = self.config.size, strengths(self.config)
-        return random_views(*inputs, size=size, augment_config=augment_config)
+        # a window could hide what the label names
+        return random_views(*inputs, size=size, augment_config=replace(augment_config, window_min=NO_WINDOW))
 
     def _step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""

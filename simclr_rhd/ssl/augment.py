@@ -16,7 +16,7 @@ from torch import Tensor
 
 from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.decoding.image import COLOR, DOPPLER, GREY, storage_size
-from simclr_rhd.ssl.config import AugmentConfig
+from simclr_rhd.ssl.config import NO_WINDOW, AugmentConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, so that its weights can be a start
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -24,20 +24,10 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 ASPECT_RATIOS = (3 / 4, 4 / 3)  # of a random crop, as in torchvision's RandomResizedCrop
 JITTER_PROBABILITY = 0.8  # of the views, as in SimCLR
 BLUR_SIGMA = (0.1, 2.0)  # pixels in a view of 224 pixels
-VIEW_PARAMS = (
-    "area",
-    "aspect",
-    "x",
-    "y",
-    "flip",
-    "jitter",
-    "brightness",
-    "contrast",
-    "saturation",
-    "grayscale",
-    "blur",
-    "sigma",
-)
+CROP_PARAMS = ("area", "aspect", "x", "y", "flip", "angle")
+COLOR_PARAMS = ("jitter", "brightness", "contrast", "saturation", "grayscale", "blur", "sigma")
+WINDOW_PARAMS = ("window_width", "window_height", "window_x", "window_y")
+VIEW_PARAMS = CROP_PARAMS + COLOR_PARAMS + WINDOW_PARAMS
 
 
 def sample_view_params(
@@ -61,8 +51,9 @@ def two_views(
 ) -> Tensor:
     """A random view of each frame, and one of the same frame or of its partner.
 
-    Crop, flip, brightness, contrast, saturation, grayscale, blur, then ImageNet normalisation. Saturation and
-    grayscale leave Doppler frames alone, where colour is the direction of flow; there is no hue jitter.
+    Crop, rotation, flip, brightness, contrast, saturation, grayscale, blur, window, then ImageNet
+    normalisation. Saturation and grayscale leave Doppler frames alone, where colour is the direction of flow;
+    there is no hue jitter.
 
     Args:
         frames: (B, C, S, S) uint8, not changed; C is 3, or 1 where all are grey. Or (2B, C, S, S): the
@@ -87,13 +78,8 @@ def random_views(
     frames: Tensor, color_modes: Tensor, view_params: Tensor, *, size: int, augment_config: AugmentConfig
 ) -> Tensor:
     """One random view of each frame: as `two_views`, of B frames and (B, len(VIEW_PARAMS)) numbers."""
-    return _apply_augmentations(
-        _to_unit_range(frames, color_modes, size),
-        color_modes,
-        view_params,
-        size=size,
-        augment_config=augment_config,
-    )
+    x = _to_unit_range(frames, color_modes, size)
+    return _apply_augmentations(x, color_modes, view_params, size=size, augment_config=augment_config)
 
 
 def _to_unit_range(frames: Tensor, color_modes: Tensor, size: int) -> Tensor:
@@ -117,7 +103,7 @@ def _apply_augmentations(
     if x.shape[1] > 1:
         x = _chroma(x, color_modes, params, augment_config)
     x = _blur(x, params, augment_config.blur)
-    return normalise(x)
+    return normalise(_window(x, params, augment_config.window_min))
 
 
 def eval_view(frames: Tensor, *, size: int) -> Tensor:
@@ -146,24 +132,25 @@ def to_uint8(views: Tensor) -> np.ndarray:
 
 
 def _crop(x: Tensor, params: dict[str, Tensor], size: int, augment_config: AugmentConfig) -> Tensor:
-    """Random resized crop and flip in one bilinear sampling; the box is always inside the frame.
+    """Random resized crop, rotation and flip in one bilinear sampling.
 
+    A box that is not turned is inside the frame; beyond it a turned one is black, as outside a sector.
     Without antialiasing: a frame's side, and so a box's, is at most 8/7 of a view's.
     """
     area = augment_config.crop_min + (1 - augment_config.crop_min) * params["area"]
     low, high = math.log(ASPECT_RATIOS[0]), math.log(ASPECT_RATIOS[1])
     aspect = torch.exp(low + (high - low) * params["aspect"])
     aspect = aspect.clamp(area, 1 / area)  # beyond, a side would stick out
-    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # of the frame's
-    shift_x = (1 - width) * (2 * params["x"] - 1)  # of the box's centre, in [-1, 1] coordinates
-    shift_y = (1 - height) * (2 * params["y"] - 1)
+    side = torch.stack([area * aspect, area / aspect], 1).sqrt().clamp(max=1)  # (V, 2) shares of the frame's
+    centre = (1 - side) * (2 * torch.stack([params["x"], params["y"]], 1) - 1)  # in [-1, 1] coordinates
     mirror = torch.where(params["flip"] < augment_config.flip, -1.0, 1.0)
-    zero = torch.zeros_like(width)
-    theta = torch.stack(
-        [torch.stack([width * mirror, zero, shift_x], 1), torch.stack([zero, height, shift_y], 1)], 1
-    )  # (V, 2, 3)
+    angle = math.radians(augment_config.rotation) * (2 * params["angle"] - 1)
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack([mirror * cos, -sin, mirror * sin, cos], 1).unflatten(1, (2, 2))
+    theta = torch.cat([turn * side[:, None], centre[:, :, None]], 2)  # (V, 2, 3)
     grid = F.affine_grid(theta, [len(x), x.shape[1], size, size], align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    outside = "zeros" if augment_config.rotation > 0 else "border"
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def _brightness_contrast(x: Tensor, color_modes: Tensor, params: dict[str, Tensor], jitter: float) -> Tensor:
@@ -204,11 +191,9 @@ def _chroma(
     scale = torch.where(params["grayscale"] < augment_config.grayscale, 0.0, scale)
     scale = torch.where(color_modes == COLOR, scale, 1.0).view(-1, 1, 1, 1)
     changed = (scale != 1).view(-1).nonzero().squeeze(1)
-    changed_views = x[changed]
-    changed_views = torch.lerp(
-        _luma(changed_views, color_modes[changed]), changed_views, scale[changed]
-    ).clamp_(0, 1)
-    return x.index_copy_(0, changed, changed_views)
+    before = x[changed]
+    after = torch.lerp(_luma(before, color_modes[changed]), before, scale[changed]).clamp_(0, 1)
+    return x.index_copy_(0, changed, after)
 
 
 def _blur(x: Tensor, params: dict[str, Tensor], probability: float) -> Tensor:
@@ -229,6 +214,22 @@ def _blur(x: Tensor, params: dict[str, Tensor], probability: float) -> Tensor:
     y = F.conv2d(y, kernel[:, None, :, None], groups=len(kernel))
     y = F.conv2d(y, kernel[:, None, None, :], groups=len(kernel))
     return x.index_copy(0, chosen, y[:, : n * c].reshape(n, c, h, w))
+
+
+def _window(x: Tensor, params: dict[str, Tensor], window_min: float) -> Tensor:
+    """Black outside a random ellipse, which lies within the view if it is not larger.
+
+    A clip is known by the outline of its sector and by the place of the probe. Without them, and with a part
+    of the heart alone, its small structures have to tell it.
+    """
+    if window_min == NO_WINDOW:
+        return x
+    width, height, x_place, y_place = (params[name] for name in WINDOW_PARAMS)
+    half = window_min + (NO_WINDOW - window_min) * torch.stack([width, height], 1)  # in [-1, 1] coordinates
+    centre = (1 - half).clamp(min=0) * (2 * torch.stack([x_place, y_place], 1) - 1)  # (V, 2)
+    pixels = (2 * torch.arange(x.shape[-1], device=x.device) + 1) / x.shape[-1] - 1
+    distance = ((pixels - centre[..., None]) / half[..., None]) ** 2  # (V, 2, s), along x and along y
+    return x * (distance[:, 0, None, None, :] + distance[:, 1, None, :, None] < 1)
 
 
 def _luma(x: Tensor, color_modes: Tensor) -> Tensor:

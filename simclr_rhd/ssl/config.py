@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from simclr_rhd.core.config import (
     AUTO,
     CONTRASTIVE_LOSS,
+    DEGREES,
     FILE,
     NOT_NEGATIVE,
     NOTHING,
@@ -21,6 +22,8 @@ from simclr_rhd.core.config import (
     flag,
     number_or_auto,
 )
+
+NO_WINDOW = 1.5  # of --window-min: so wide an ellipse holds the view's corners
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,17 @@ class ViewConfig(CommonConfig):
         changes=VIEWS,
     )
     crop_min: float | None = flag(
+        None, "smallest share of a frame's area that a crop keeps", check=SHARE_ABOVE_0, changes=VIEWS
+    )
+    rotation: float | None = flag(
+        None, "degrees by which a view is turned at most, either way", check=DEGREES, changes=VIEWS
+    )
+    window_min: float | None = flag(
         None,
-        "smallest share of a frame's area that a random crop keeps",
-        check=SHARE_ABOVE_0,
+        "smallest width and height, as shares of a view's, of the random ellipse outside which the view is "
+        f"black; the largest is {NO_WINDOW}, where nothing is hidden. Not for --finetune: the ellipse could "
+        "hide what the label names",
+        check=Check(lambda x: 0 < x <= NO_WINDOW, f"above 0 and at most {NO_WINDOW}"),
         changes=VIEWS,
     )
     flip: float | None = flag(
@@ -75,13 +86,15 @@ class AugmentConfig:
     jitter: float = 0.0
     grayscale: float = 0.0
     blur: float = 0.0
+    rotation: float = 0.0
+    window_min: float = NO_WINDOW
 
 
 PRESETS = {  # of --augment
-    "light": AugmentConfig(crop_min=0.7, flip=0.0, jitter=0.2, grayscale=0.1, blur=0.25),
-    "standard": AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5),
-    "strong": AugmentConfig(crop_min=0.25, flip=0.0, jitter=0.6, grayscale=0.2, blur=0.5),
-    "simclr": AugmentConfig(crop_min=0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
+    "light": AugmentConfig(0.7, jitter=0.2, grayscale=0.1, blur=0.25, window_min=1.0),
+    "standard": AugmentConfig(0.35, jitter=0.4, grayscale=0.2, blur=0.5, rotation=30.0, window_min=0.65),
+    "strong": AugmentConfig(0.25, jitter=0.6, grayscale=0.2, blur=0.5, rotation=45.0, window_min=0.5),
+    "simclr": AugmentConfig(0.08, flip=0.5, jitter=0.8, grayscale=0.2, blur=0.5),  # Chen et al. 2020
 }
 
 

@@ -17,10 +17,10 @@ from simclr_rhd.ssl.augment import (
     sample_view_params,
     two_views,
 )
-from simclr_rhd.ssl.config import AugmentConfig, ViewConfig
+from simclr_rhd.ssl.config import NO_WINDOW, PRESETS, AugmentConfig, ViewConfig
 
-DEFAULT = AugmentConfig(crop_min=0.5, flip=0.0, jitter=0.4, grayscale=0.2, blur=0.5)
-OFF = AugmentConfig(crop_min=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0)
+DEFAULT = PRESETS["standard"]
+OFF = AugmentConfig()
 
 
 def frames(n=5, side=21, colour=True, seed=0):
@@ -150,6 +150,61 @@ def test_with_everything_off_only_the_size_changes():
     x = frames(side=24)
     views = two_views(x, kinds(5, COLOR), numbers(aspect=0.5), size=24, augment_config=OFF)
     torch.testing.assert_close(pixels(views[:5]), x.float() / 255, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.25, 1.0])
+def test_a_rotation_equals_torchvisions_and_what_it_shows_beyond_the_frame_is_black(place):
+    x = frames(side=24)
+    turned = AugmentConfig(rotation=40.0)
+    views = two_views(x, kinds(5, COLOR), numbers(aspect=0.5, angle=place), size=24, augment_config=turned)
+    degrees = 40 * (2 * place - 1)
+    expected = tv.rotate(x.float() / 255, degrees, interpolation=tv.InterpolationMode.BILINEAR)
+    torch.testing.assert_close(pixels(views[:5]), expected, atol=1e-4, rtol=0)
+    assert expected[..., 0, 0].max() == 0
+
+
+def test_a_turned_box_keeps_its_shape_in_pixels():
+    """A disk stays round when its frame is cropped and turned, as wide as the crop makes it."""
+    place = torch.arange(48) - 23.5
+    disk = ((place[:, None] ** 2 + place**2 < 15**2) * 200).to(torch.uint8).expand(1, 1, 48, 48)
+    u = numbers(1, aspect=0.5, area=0.0, x=0.5, y=0.5, angle=0.9)
+    strengths = AugmentConfig(crop_min=0.64, rotation=30.0)
+    views = pixels(two_views(disk, kinds(1, GREY), u, size=48, augment_config=strengths))
+    lit = views[0, 0] > 100 / 255
+    assert abs(int(lit.any(dim=0).sum()) - 30 / 0.8) <= 1 and abs(int(lit.any(dim=1).sum()) - 30 / 0.8) <= 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(0.0, 0.2), (0.4, 0.1)])
+def test_a_small_window_is_an_ellipse_within_the_view_and_all_outside_is_black(width, height):
+    size, n = 60, 100
+    white = torch.full((n, 1, 68, 68), 200, dtype=torch.uint8)
+    u = numbers(n, window_width=width, window_height=height)
+    views = two_views(white, kinds(n, GREY), u, size=size, augment_config=AugmentConfig(window_min=0.4))
+    levels = pixels(views)[:, 0]
+    lit = levels > 0.5
+    for found, share in ((lit.any(dim=1), width), (lit.any(dim=2), height)):
+        assert (found.sum(dim=1) - (0.4 + (NO_WINDOW - 0.4) * share) * size).abs().max() <= 2
+        assert found.int().argmax(dim=1).unique().numel() > 5  # it is not always in one place
+    area = lit.sum(dim=(1, 2)) / (lit.any(dim=1).sum(dim=1) * lit.any(dim=2).sum(dim=1))
+    assert (area - torch.pi / 4).abs().max() < 0.04  # of an ellipse that is not cut off
+    torch.testing.assert_close(levels[lit], torch.tensor(200 / 255).expand(int(lit.sum())))
+    assert levels[~lit].abs().max() < 1e-6
+
+
+def test_the_largest_window_hides_nothing():
+    white = torch.full((5, 1, 37, 37), 200, dtype=torch.uint8)
+    u = numbers(window_width=0.9999, window_height=0.9999)
+    views = two_views(white, kinds(5, GREY), u, size=32, augment_config=AugmentConfig(window_min=0.4))
+    assert pixels(views).min() > 0.78
+
+
+def test_the_windows_of_two_views_differ():
+    white = torch.full((50, 1, 37, 37), 200, dtype=torch.uint8)
+    views = two_views(
+        white, kinds(50, GREY), numbers(50), size=32, augment_config=AugmentConfig(window_min=0.4)
+    )
+    first, second = (pixels(views)[:, 0] > 0.5).split(50)
+    assert (first != second).flatten(1).any(dim=1).all()
 
 
 def test_a_flip_mirrors():

@@ -60,8 +60,8 @@ def _loss_warnings(values: Mapping[str, float | None]) -> list[str]:
             ]
         return [
             f"training loss {loss:.3f}: still that of no knowledge ({uniform:.3f}), nothing is learnt. "
-            "Try a lower --temperature, another --learning-rate, or milder views (higher --crop-min, "
-            "lower --jitter)."
+            "Try a lower --temperature, another --learning-rate, or milder views (higher --crop-min and "
+            "--window-min, lower --jitter)."
         ]
     if loss > (1 - CLEAR_PROGRESS_FRACTION) * uniform or val_loss is None or not val_uniform:
         return []
@@ -69,7 +69,8 @@ def _loss_warnings(values: Mapping[str, float | None]) -> list[str]:
         return [
             f"held-out loss {val_loss:.3f}: that of no knowledge ({val_uniform:.3f}), though the "
             f"training loss has fallen to {loss:.3f}: what is learnt does not carry over to other groups. "
-            "Try more data, or stronger views (lower --crop-min, higher --jitter)."
+            "Try more data, or stronger views (lower --crop-min and --window-min, higher "
+            "--jitter)."
         ]
     return []
 
