@@ -105,7 +105,7 @@ RECIPES = {
     "crop0.35": fast(crop_min=0.35),
     "crop0.7": fast(crop_min=0.7),
     "turned": fast(crop_min=0.35, rotation=30.0),
-    "windows": fast(crop_min=0.35, rotation=30.0, window_min=0.5),
+    "windows": fast(crop_min=0.35, rotation=30.0, window_min=0.65),
     "jitter0.8": fast(jitter=0.8),
     "jitter0.2": fast(jitter=0.2),
     "noblur": fast(blur=0.0),

@@ -63,7 +63,7 @@ class RunContext:
     mirror: Mirror | None = None
 
     def is_finished(self, config: RunConfig) -> bool:
-        """Return True if an earlier run has finished, and has drawn figures unless --no-figures is given."""
+        """Return True if an earlier run is complete: all stages, and the figures unless --no-figures."""
         before = self.before
         return bool(before and before.status == "finished" and (config.no_figures or before.figures))
 
