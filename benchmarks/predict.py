@@ -35,7 +35,7 @@ from simclr_rhd.heads.model import Heads  # noqa: E402
 from simclr_rhd.inference import classifier, export, parity  # noqa: E402
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model  # noqa: E402
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
-from simclr_rhd.ssl.encoder.model import build  # noqa: E402
+from simclr_rhd.ssl.encoder.model import build, stage_features  # noqa: E402
 
 CLASSES = {"view": ["a", "b", "c"], "condition": ["a", "b"], "severity": ["a", "b"]}
 
@@ -76,7 +76,7 @@ def reference(path: Path) -> Callable[[list[Path]], object]:
         padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
         small = np.asarray(padded.resize((256, 256), Image.Resampling.BILINEAR).resize((224, 224)))
         x = (torch.from_numpy(small.copy()).permute(2, 0, 1).float() / 255 - mean) / std
-        return heads.probabilities(encoder(x[None]))
+        return heads.probabilities(stage_features(encoder, x[None]))
 
     @torch.inference_mode()
     def run(frames: list[Path]) -> object:

@@ -34,7 +34,8 @@ from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.ssl import augment
 from simclr_rhd.ssl.batches import UnlabelledSet
 from simclr_rhd.ssl.config import NO_WINDOW, AugmentConfig, PretrainConfig, TrainingSettings
-from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import STAGE_DIMS, build
 from simclr_rhd.ssl.optim import default_learning_rate
 from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -223,20 +224,10 @@ def pretrain(recipe, dataset, seed, seconds, per_epoch):
     return run.average.model.encoder
 
 
-@torch.inference_mode()
 def features(encoder, frames, rows):
-    """{stages: (n, D)}: the means of each stage, and of all four."""
-    encoder.eval()
-    pooled = {}
-    for first in range(0, len(rows), 64):
-        x = augment.eval_view(torch.from_numpy(frames[rows[first : first + 64]]), size=SIZE)
-        x = encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(x))))
-        for number in (1, 2, 3, 4):
-            x = getattr(encoder, f"layer{number}")(x)
-            pooled.setdefault(f"l{number}", []).append(x.mean(dim=(2, 3)))
-    out = {name: torch.cat(parts).numpy() for name, parts in pooled.items()}
-    out["l1234"] = np.hstack([out[f"l{number}"] for number in (1, 2, 3, 4)])
-    return out
+    """{stages: (n, D)}: the means of the last stage, and of all four."""
+    x = extract(encoder, frames, rows, size=SIZE, device=torch.device("cpu"))
+    return {"l4": x[:, -STAGE_DIMS[-1] :], "l1234": x}
 
 
 def evaluate_encoder(encoder, dataset, kinds=("l4", "l1234")):

@@ -27,6 +27,7 @@ from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.heads.baselines import N_COMPONENTS
 from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 FOLDS = 5
 FOLD_SEEDS = (0, 1, 2)  # assignments of patients to folds that a score is the mean of
@@ -97,15 +98,24 @@ def frame_path(dataset: Dataset, folder: str, row: int) -> Path:
 
 
 def features(encoder: nn.Module, dataset: Dataset, task: Task, *, size: int) -> np.ndarray:
-    """(n, 512) of whole frames."""
+    """(n, 960) of whole frames."""
     return extract(encoder, dataset.store.frames, task.rows, size=size, device=torch.device("cpu"))
 
 
-def evaluate_encoder(encoder: nn.Module, dataset: Dataset, *, size: int) -> dict[str, list[float]]:
-    """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames."""
+def evaluate_encoder(
+    encoder: nn.Module, dataset: Dataset, *, size: int, width: int = FEATURE_DIM
+) -> dict[str, list[float]]:
+    """{task: balanced accuracy for each assignment of folds} of an encoder's features of whole frames.
+
+    Args:
+        encoder: a ResNet-18.
+        dataset: frames.
+        size: pixels of a frame's side.
+        width: how many of the last features are seen; the last stage has 512.
+    """
     results = {}
     for task, target in tasks(dataset).items():
-        x = features(encoder, dataset, target, size=size)
+        x = features(encoder, dataset, target, size=size)[:, -width:]
         results[task] = [scores(x, target, seed=seed)["test"] for seed in FOLD_SEEDS]
     return results
 

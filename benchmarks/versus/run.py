@@ -4,10 +4,11 @@
     .venv/bin/python benchmarks/versus/run.py --data FOLDER --out FOLDER
 
 Competitors: the published implementation's recipe written anew (`reference.py`), lightly 1.6 by its example
-(`peer_lightly.py`), this program by its defaults (`ours.py`); raw pixels, a mask and a random encoder stand
-beside them. First the rates are measured, in turn, so leave the machine alone for that; a competitor's epoch
-time then turns the wall-clock budget into epochs, so that its scores do not depend on what else the machine
-does. Each piece is kept in --out and not repeated; --table prints what is there.
+(`peer_lightly.py`), the same on this program's pairs and views, and this program by its defaults
+(`ours.py`); raw pixels, a mask and a random encoder stand beside them. First the rates are measured, in turn,
+so leave the machine alone for that; a competitor's epoch time then turns the wall-clock budget into epochs,
+so that its scores do not depend on what else the machine does. Each piece is kept in --out and not repeated;
+--table prints what is there.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from simclr_rhd.ssl.schedule import size_per_epoch
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ARMS = ("reference", "lightly", "ours")
+CONTROLLED = "controlled"  # lightly's parts on our pairs and views, for as many epochs as ours
 OURS_FLOAT32 = "ours in float32"  # as the peers, where the processor has faster numbers
 TIMED = (*ARMS, OURS_FLOAT32)
 SIZES = ("growing", "full")  # of our views
@@ -207,6 +209,10 @@ def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: E
                 how = arguments | {"what": "stopped", "epochs": in_time, "flags": flags}
                 pieces.measure(f"{name}-{seed}", **how)
             pieces.measure(f"equal-{arm}-{seed}", **arguments, epochs=equal)
+    epochs = epochs_within(options.seconds, epoch_s["ours"])
+    for seed in range(options.seeds):
+        how = {"what": "score", "arm": CONTROLLED, "seed": seed, "also_after": []}
+        pieces.measure(f"score-{CONTROLLED}-{seed}", **how, epochs=epochs)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
@@ -225,13 +231,14 @@ def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: Epoc
         for name, (label, _) in EARLY_STOPPING_ARMS.items():
             if stopped := pieces.load(f"{name}-{seed}"):
                 scores.setdefault(label, {})[seed] = stopped["scores"]
-        for arm in ARMS:
+        for arm in (*ARMS, CONTROLLED):
             if (run_of := pieces.load(f"score-{arm}-{seed}")) is None:
                 continue
             last = max(run_of["at"], key=int)
-            label = f"{arm}, equal time ({last} epochs)"
+            name = "lightly on our pairs and views" if arm == CONTROLLED else arm
+            label = f"{name}, equal time ({last} epochs)"
             scores.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
-            same = run_of if arm != "ours" else pieces.load(f"equal-{arm}-{seed}")
+            same = run_of if arm in ("reference", "lightly") else pieces.load(f"equal-{arm}-{seed}")
             if same and equal in same["at"]:
                 label = f"{arm}, equal epochs ({equal})"
                 scores.setdefault(label, {})[seed] = same["at"][equal]["scores"]

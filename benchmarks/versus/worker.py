@@ -19,6 +19,10 @@ def start(arm, dataset, folder, *, size, seed, epochs, flags=()):
         from versus import ours
 
         return ours.Pretraining(dataset, size=size, seed=seed, epochs=epochs, flags=tuple(flags))
+    if arm == "controlled":
+        from versus import peer_lightly
+
+        return peer_lightly.ControlledPretraining(dataset, size=size, seed=seed, epochs=epochs)
     files = [protocol.frame_path(dataset, folder, row) for row in protocol.pretraining_rows(dataset)]
     if arm == "lightly":
         from versus import peer_lightly
@@ -81,12 +85,14 @@ def score(dataset, options):
         epochs=options["epochs"],
     )
     start_time, at, losses = time.perf_counter(), {}, []
+    # the peers' own features are those of the last stage
+    width = protocol.STAGE_DIMS[-1] if options["arm"] in ("lightly", "reference") else protocol.FEATURE_DIM
     for number in range(1, options["epochs"] + 1):
         losses.append(run.epoch())
         if number == options["epochs"] or number in options["also_after"]:
             taken = time.perf_counter() - start_time
             at[number] = {
-                "scores": protocol.evaluate_encoder(run.encoder, dataset, size=options["size"]),
+                "scores": protocol.evaluate_encoder(run.encoder, dataset, size=options["size"], width=width),
                 "loss": losses[-1],
             }
             start_time += time.perf_counter() - start_time - taken  # judging is not training

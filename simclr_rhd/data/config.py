@@ -130,7 +130,7 @@ class DataConfig(ClipConfig, CommonConfig):
         affects=DOWNSTREAM,
         changes=HEAD_LOSS,
     )
-    demo_patients: int = flag(96, "patients of the built-in data", check=at_least(12))
+    demo_patients: int = flag(200, "patients of the built-in data", check=at_least(12))
 
     @property
     def synthetic(self) -> bool:

@@ -55,7 +55,7 @@ class FoldResult:
     """The encoder and heads of a fold, or of the final model.
 
     Attributes:
-        encoder: (B, 3, s, s) -> (B, 512).
+        encoder: a ResNet-18.
         trained: the heads on its features.
         part: (n,) 'train', 'val' or 'test': the division that the heads learnt from.
     """

@@ -9,7 +9,8 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.heads.baselines import mask_features, pixel_features
 from simclr_rhd.heads.cross_validation import MASK, N_RANDOM_ENCODERS, PIXELS, RANDOM_ENCODER, FeatureSet
 from simclr_rhd.ssl.encoder.features import extract, extract_with_ood_stats
-from simclr_rhd.ssl.encoder.model import build, imagenet_weights_cached
+from simclr_rhd.ssl.encoder.initial_weights import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.pretrain import PretrainedEncoders
 
 

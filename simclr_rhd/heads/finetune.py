@@ -35,6 +35,7 @@ from simclr_rhd.heads.train import BATCH_SIZE
 from simclr_rhd.ssl.augment import random_views, sample_view_params
 from simclr_rhd.ssl.config import NO_WINDOW, strengths
 from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import stage_features
 from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
 from simclr_rhd.ssl.schedule import learning_rate_at
 
@@ -46,7 +47,7 @@ class FinetuneResult:
     """A fine-tuned encoder and its heads.
 
     Attributes:
-        encoder: (B, 3, s, s) -> (B, 512), in evaluation mode.
+        encoder: a ResNet-18, in evaluation mode.
         heads: of its features, calibrated.
         probabilities: {task: (n, C) float64} of the plain views of all labelled frames.
         history: one record per epoch; epoch 0 is the state before training.
@@ -103,7 +104,7 @@ def finetune(
     calibration is fitted on the validation rows, as in `train.train_heads`.
 
     Args:
-        encoder: (B, 3, s, s) -> (B, 512), on `device`; not changed.
+        encoder: a ResNet-18, on `device`; not changed.
         heads: trained on its features; not changed.
         data: the frames.
         config: size and strength of the views, epochs, peak learning rates, class weights, seed.
@@ -186,7 +187,7 @@ class _Learner:
 
     def _step(self, views: Tensor, indices: np.ndarray) -> float:
         """Learn from a view of each of some annotated frames; their loss before that."""
-        features = self.encoder(views).cpu()  # where the heads and the targets are
+        features = stage_features(self.encoder, views).cpu()  # where the heads and the targets are
         loss = torch.cat(list(self._losses(features, indices).values())).sum()
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -209,9 +210,8 @@ class _Learner:
 
     def _losses(self, features: Tensor, indices: np.ndarray) -> dict[str, Tensor]:
         logits = {task: of_task[:, None] for task, of_task in self.heads(features).items()}  # (B, 1, C)
-        return task_losses(
-            logits, {task: values[indices] for task, values in self.targets.items()}, self.weights
-        )
+        targets = {task: values[indices] for task, values in self.targets.items()}
+        return task_losses(logits, targets, self.weights)
 
 
 def _log_line(record: dict[str, Any], epochs: int, frames: int, seconds: float) -> str:

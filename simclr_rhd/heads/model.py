@@ -23,6 +23,7 @@ class Heads(nn.Module):
     Args:
         n_outputs: {task: classes, or lesions}.
         multilabel: the tasks of which each output is a yes or no of its own (a sigmoid, not a softmax).
+        dim: D, how many of the last features they see.
     """
 
     mean: Tensor
@@ -31,22 +32,25 @@ class Heads(nn.Module):
     bias: Tensor
     prevalence: Tensor
 
-    def __init__(self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = ()) -> None:
+    def __init__(
+        self, n_outputs: Mapping[str, int], *, multilabel: Collection[str] = (), dim: int = FEATURE_DIM
+    ) -> None:
         super().__init__()
         self.n_outputs, self.multilabel = dict(n_outputs), frozenset(multilabel)
-        self.register_buffer("mean", torch.zeros(FEATURE_DIM))
-        self.register_buffer("std", torch.ones(FEATURE_DIM))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
         self.register_buffer("temperature", torch.ones(len(n_outputs)))
         self.register_buffer("bias", torch.zeros(sum(n_outputs.values())))
         uniform = [
             1 / 2 if task in self.multilabel else 1 / n for task, n in n_outputs.items() for _ in range(n)
         ]
         self.register_buffer("prevalence", torch.tensor(uniform, dtype=torch.float64))
-        self.linear = nn.ModuleDict({task: nn.Linear(FEATURE_DIM, n) for task, n in n_outputs.items()})
+        self.linear = nn.ModuleDict({task: nn.Linear(dim, n) for task, n in n_outputs.items()})
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, 512) features -> {task: (B, C) calibrated logits}."""
-        scaled, biases = (features - self.mean) / self.std, self.split_by_task(self.bias)
+        """(B, 960) features -> {task: (B, C) calibrated logits}."""
+        seen, biases = features[:, -len(self.mean) :], self.split_by_task(self.bias)
+        scaled = (seen - self.mean) / self.std
         return {
             task: linear(scaled) / temperature + biases[task]
             for (task, linear), temperature in zip(self.linear.items(), self.temperature, strict=True)
@@ -63,7 +67,7 @@ class Heads(nn.Module):
             getattr(self, name).copy_(getattr(uncalibrated, name))
 
     def probabilities(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, 512) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
+        """(B, 960) features -> {task: (B, C) float64}: of classes that exclude one another, or of lesions."""
         return {
             task: logits.double().sigmoid() if task in self.multilabel else logits.double().softmax(dim=1)
             for task, logits in self(features).items()
@@ -72,7 +76,7 @@ class Heads(nn.Module):
 
 @torch.inference_mode()
 def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
-    """(n, 512) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
+    """(n, 960) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
     probabilities = {
         task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()
     }
@@ -95,7 +99,7 @@ def calibrate(
 
     Args:
         heads: not calibrated; changed.
-        features: (n, 512) float32.
+        features: (n, 960) float32.
         targets: in the heads' order; each of their groups counts as one observation.
         val: validation rows.
         weights: {task: `losses.class_weights` of the training rows}.

@@ -67,7 +67,7 @@ def train_heads(
     are fitted on the validation rows then (`calibration.fit_scaling`), if they have two classes.
 
     Args:
-        features: (n, 512) float32.
+        features: (n, 960) float32.
         targets: of the same frames.
         train: rows to learn from.
         val: rows to choose on.
@@ -145,13 +145,13 @@ class _Bank(nn.Module):
         for number in range(seeds):
             start = make_rng(seed, Stream.HEAD_STARTS, number).uniform(-bound, bound, (FEATURE_DIM, first))
             starts.append(torch.from_numpy(start).float())
-        self.weight = nn.Parameter(torch.stack(starts * len(l2), dim=1))  # (512, V, K)
+        self.weight = nn.Parameter(torch.stack(starts * len(l2), dim=1))  # (960, V, K)
         self.bias = nn.Parameter(torch.zeros(len(l2) * seeds, first))
         self.l2_of_variant = torch.tensor(l2).repeat_interleave(seeds)[:, None]  # (V, 1)
         self.seeds = seeds
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(B, 512) standardised features -> {task: (B, V, C) logits}."""
+        """(B, 960) standardised features -> {task: (B, V, C) logits}."""
         logits = (x @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
         return {task: logits[:, :, columns] for task, columns in self.columns.items()}
 
@@ -159,7 +159,7 @@ class _Bank(nn.Module):
         return (self.weight.square() * self.l2_of_variant).sum() / 2
 
     def copy(self, task: str, l2_index: int) -> tuple[Tensor, Tensor]:
-        """(512, S, C) weights and (S, C) biases of a task, with one of the strengths."""
+        """(960, S, C) weights and (S, C) biases of a task, with one of the strengths."""
         variants = slice(l2_index * self.seeds, (l2_index + 1) * self.seeds)
         columns = self.columns[task]
         return self.weight[:, variants, columns].clone(), self.bias[variants, columns].clone()

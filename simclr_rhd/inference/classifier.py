@@ -17,9 +17,9 @@ from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.inference.task_output import TaskOutput
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
-from simclr_rhd.ssl.encoder.model import SimCLR, forward_with_ood_stats
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM, STAGE_DIMS, SimCLR, forward_with_ood_stats
 
-FORMAT, VERSION = "simclr-rhd-model", 4  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+FORMAT, VERSION = "simclr-rhd-model", 5  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
 MAX_SIDE, MAX_CLASSES = 4096, 10_000  # in a file that is not damaged
 MAX_NAME_LENGTH = 1000  # characters of a class
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
     """Encoder, heads and novelty.
 
     Args:
-        encoder: (B, 3, s, s) -> (B, 512).
+        encoder: a ResNet-18.
         heads: on its features.
         novelty: None where too few frames were learnt from to tell.
         facts: its description.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
             frames: (B, C, S, S) uint8, squares of `facts.stored_side` pixels, C 1 or 3.
 
         Returns:
-            {task: (B, C) float64 probabilities}, "features": (B, 512), and "novelty": (B,), above 1 for a
+            {task: (B, C) float64 probabilities}, "features": (B, 960), and "novelty": (B,), above 1 for a
             frame that is unlike those learnt from, NaN where that is not known.
         """
         described = forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
@@ -131,10 +131,10 @@ def load(path: str | Path) -> Classifier:
         is_checkpoint = "optimizer" in saved or "model" in saved
         kind = "a checkpoint of the pretraining" if is_checkpoint else "another file"
         raise UserError(f"{path}: is {kind}; {WANTED_FILE}")
-    if type(saved.get("version")) is not int or saved["version"] not in (OLDEST_VERSION, VERSION):
+    if type(saved.get("version")) is not int or saved["version"] not in range(OLDEST_VERSION, VERSION + 1):
         raise UserError(
             f"{path}: is a model of version {saved.get('version')!s:.20}, and this program reads versions "
-            f"{OLDEST_VERSION} and {VERSION}. Write it anew: the run's own command with "
+            f"{OLDEST_VERSION} to {VERSION}. Write it anew: the run's own command with "
             "--evaluate-again, or take the program that wrote it"
         )
     try:
@@ -156,7 +156,10 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
         raise ValueError("multilabel names other tasks")
     if saved["preprocessing"] != _preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
-    heads = Heads({task: len(names) for task, names in facts.classes.items()}, multilabel=multilabel)
+    n_outputs = {task: len(names) for task, names in facts.classes.items()}
+    # heads before version 5 see the features of the last stage alone
+    dim = FEATURE_DIM if len(saved["heads"]["mean"]) == FEATURE_DIM else STAGE_DIMS[-1]
+    heads = Heads(n_outputs, multilabel=multilabel, dim=dim)
     novelty = None if saved["novelty"] is None else OODDetector()
     encoder = SimCLR().encoder
     if older:

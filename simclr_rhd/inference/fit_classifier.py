@@ -28,7 +28,7 @@ def make_classifier(
         config: of the data.
         dataset: the frames.
         cv: the labelled ones.
-        encoder: (B, 3, s, s) -> (B, 512).
+        encoder: a ResNet-18.
         heads: of its features.
         described: {description: (n, D) float32} of the labelled frames by the encoder, as
             `model.forward_with_ood_stats` describes them.

@@ -16,8 +16,10 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
 from simclr_rhd.core.seeding import Stream, make_rng
+from simclr_rhd.ssl.encoder.model import STAGE_DIMS
 
-DESCRIPTORS = {"features": 512, "texture": 128, "layout": 36}  # and their D: `forward_with_ood_stats`
+# of `forward_with_ood_stats`, and their D; of the features those of the last stage
+DESCRIPTORS = {"features": STAGE_DIMS[-1], "texture": 128, "layout": 36}
 LIMIT_QUANTILE = 0.99  # of held-out frames that are nearer than what counts as foreign
 N_FOLDS = 20
 MIN_FRAMES = 20  # frames
@@ -40,9 +42,9 @@ class OODDetector(nn.Module):
     def forward(self, descriptors: Mapping[str, Tensor]) -> Tensor:
         """{description: (B, D)} -> (B,), above 1 where any distance is above its threshold."""
         distances = []
-        for name in DESCRIPTORS:
+        for name, width in DESCRIPTORS.items():
             mean, whiten, limit = (self.get_buffer(f"{name}_{what}") for what in ("mean", "whiten", "limit"))
-            distances.append((((descriptors[name] - mean) @ whiten) ** 2).sum(dim=1) / limit)
+            distances.append((((descriptors[name][:, -width:] - mean) @ whiten) ** 2).sum(dim=1) / limit)
         return torch.stack(distances, dim=1).amax(dim=1)
 
 
@@ -67,8 +69,8 @@ def fit_ood_detector(
         return None
     part = (make_rng(seed, Stream.NOVELTY).permutation(len(names)) % min(N_FOLDS, len(names)))[group]
     detector = OODDetector()
-    for name in DESCRIPTORS:
-        x = descriptors[name].astype(np.float64)
+    for name, width in DESCRIPTORS.items():
+        x = descriptors[name][:, -width:].astype(np.float64)
         distances = np.empty(len(x))
         for number in np.unique(part):
             out = part == number

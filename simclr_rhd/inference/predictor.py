@@ -34,7 +34,7 @@ class Predictions:
         probabilities: {task: (n, C) float64}, calibrated; rows sum to 1, but for lesions.
         novelty: (n,) float64, how far a picture is from those learnt from: above 1 is farther, in one of
             three ways, than 99 % of frames of patients left out; NaN where the model cannot tell.
-        embeddings: (n, 512) float32 features of the encoder.
+        embeddings: (n, 960) float32 features of the encoder.
         plain: (n,) bool, whether a picture is near-black or of one colour: it shows nothing.
     """
 
@@ -128,7 +128,7 @@ class Model:
         return _concatenate(parts or [self.predict_squares(np.zeros((0, 3, side, side), np.uint8))])
 
     def embed(self, images: Iterable[ImageInput] | ImageInput) -> np.ndarray:
-        """(n, 512) float32 features of pictures; arguments and errors as of `predict`."""
+        """(n, 960) float32 features of pictures; arguments and errors as of `predict`."""
         return self.predict(images).embeddings
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ from simclr_rhd.planning.step_cost import StepCost, fits_by_model
 from simclr_rhd.report.wording import SYNTHETIC_WARNING
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
-from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.initial_weights import imagenet_weights_cached
 from simclr_rhd.ssl.schedule import size_per_epoch, sizes_of
 
 logger = logging.getLogger("simclr_rhd")

@@ -32,7 +32,7 @@ class PretrainedEncoders:
     """The encoders of a run.
 
     Attributes:
-        final: (B, 3, s, s) -> (B, 512), of the model that is kept.
+        final: of the model that is kept.
         own_of_folds: with --pretrain-per-fold one for each fold; none where the final one serves all.
     """
 

@@ -23,7 +23,7 @@ from simclr_rhd.runs.checkpoint import digest
 from simclr_rhd.ssl.augment import eval_view, sample_view_params, two_views
 from simclr_rhd.ssl.config import NO_WINDOW, PRESETS
 from simclr_rhd.ssl.encoder.features import extract
-from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.encoder.model import build, stage_features
 
 SIZE, SIDE, CPU = 32, 37, torch.device("cpu")
 N_OUTPUTS = {"view": 2, "lesions": 2, "severity": 3}
@@ -127,7 +127,7 @@ def test_an_epoch_of_one_batch_is_a_step_of_adamw(start):
         for decays, decay in ((True, 0.01), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups)
-    loss = balanced_loss(heads(encoder(views)), targets, TRAIN)
+    loss = balanced_loss(heads(stage_features(encoder, views)), targets, TRAIN)
     loss.backward()
     optimizer.step()
     assert found.history[1]["loss"] == pytest.approx(loss.item(), rel=1e-4)

@@ -73,7 +73,7 @@ def test_training_ends_when_validation_has_not_improved_for_long():
 
 
 def test_the_penalty_of_lowest_validation_loss_is_chosen():
-    """A hundred noisy rows of 512 features: without a strong penalty the head learns the noise."""
+    """A hundred noisy rows of 960 features: without a strong penalty the head learns the noise."""
     rng = np.random.default_rng(0)
     true = rng.integers(0, 2, 160)
     features = rng.normal(0, 1, (160, FEATURE_DIM)).astype(np.float32)

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from simclr_rhd.ssl.encoder.model import FEATURE_DIM, build
+from simclr_rhd.ssl.encoder.model import STAGE_DIMS, build
 
 
 def small_simclr(seed):
@@ -26,13 +26,26 @@ def small_networks():
         yield
 
 
+class _Repeat(nn.Module):
+    """The same map so many times, for as many channels as a stage has."""
+
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def forward(self, x):
+        return x.repeat(1, self.times, 1, 1)
+
+
 class _SmallResNet(ResNet):
     """A ResNet whose layers are never made: to draw their weights takes longer than to train the rest."""
 
     def _make_layer(self, block, planes, blocks, stride=1, dilate=False):
-        if planes != FEATURE_DIM:
-            return nn.Identity()
-        return nn.Sequential(nn.Conv2d(64, planes, 1, bias=False), nn.BatchNorm2d(planes), nn.ReLU())
+        if planes != STAGE_DIMS[-1]:
+            return _Repeat(stride)
+        return nn.Sequential(
+            nn.Conv2d(STAGE_DIMS[-2], planes, 1, groups=4, bias=False), nn.BatchNorm2d(planes), nn.ReLU()
+        )
 
 
 def _small_resnet(weights=None):

@@ -36,7 +36,7 @@ def test_a_frame_is_classified_alike_in_grey_and_in_colour(path):
     net = classifier.load(path)
     grey = torch.randint(0, 256, (3, 1, net.facts.stored_side, net.facts.stored_side), dtype=torch.uint8)
     one, three = net(grey), net(grey.expand(-1, 3, -1, -1))
-    assert one["view"].shape == (3, 3) and one["features"].shape == (3, 512) and one["novelty"].shape == (3,)
+    assert one["view"].shape == (3, 3) and one["features"].shape == (3, 960) and one["novelty"].shape == (3,)
     torch.testing.assert_close(one["view"].sum(dim=1), torch.ones(3, dtype=torch.float64))
     for name, value in one.items():
         torch.testing.assert_close(value, three[name])
@@ -63,7 +63,7 @@ def in_part(part, key, value):
         (changed(format="other"), "another file"),
         (without("format"), "another file"),
         (lambda saved: {"model": {}, "optimizer": {}}, "a checkpoint of the pretraining"),
-        (changed(version=2), "version 2, and this program reads versions 3 and 4"),
+        (changed(version=2), "version 2, and this program reads versions 3 to 5"),
         (changed(version="9" * 5000), "version 9999"),
         (without("heads"), "heads"),
         (changed(image_size=7), "image_size 7"),
@@ -79,7 +79,7 @@ def in_part(part, key, value):
         (changed(version=3.0), "version 3.0"),
         (in_part("preprocessing", "std", [1.0, 1.0, 1.0]), "prepared in a way"),
         (in_part("heads", "temperature", torch.zeros(2)), "no numbers|above 0"),
-        (in_part("heads", "mean", torch.full((512,), 3e38)), "no numbers"),
+        (in_part("heads", "mean", torch.full((960,), 3e38)), "no numbers"),
         (in_part("encoder", "bn1.running_var", torch.full((64,), -1.0)), "no numbers"),
         (in_part("novelty", "layout_limit", torch.tensor(-1.0)), "layout_limit must be above 0"),
         (changed(classes={"view": [1, 2, 3], "condition": ["a", "b"]}), "class names of view"),

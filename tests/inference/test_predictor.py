@@ -75,7 +75,7 @@ def test_unsure_answers_are_abstained_from_by_level_and_lesion(model):
 
 def test_nothing_asked_nothing_answered(model):
     found = model.predict([])
-    assert found.probabilities["view"].shape == (0, 3) and found.embeddings.shape == (0, 512)
+    assert found.probabilities["view"].shape == (0, 3) and found.embeddings.shape == (0, 960)
     assert found.predicted("condition") == []
 
 
@@ -104,6 +104,23 @@ def test_answers_move_to_another_prevalence_and_stay_the_same(tmp_path):
         np.testing.assert_allclose(q / (1 - q), p / (1 - p) * share / (1 - share) * (1 - was) / was)
         assert answers.predicted(task) == other.predicted(task)
     assert answers.predicted("view") != [CLASSES["view"][n] for n in answers.probabilities["view"].argmax(1)]
+
+
+def test_the_heads_of_an_older_model_see_the_last_stage_alone(tmp_path):
+    path = write_model(tmp_path / "model.pt", scaled=True)
+    saved = checkpoint.load(path)
+    heads = saved["heads"]
+    for task in CLASSES:
+        heads[f"linear.{task}.weight"][:, :-512] = 0
+    checkpoint.save(path, saved)
+    for name, values in heads.items():
+        heads[name] = values[..., -512:] if values.shape[-1:] == (960,) else values
+    checkpoint.save(tmp_path / "old.pt", saved | {"version": 4})
+    old, new = (load_model(tmp_path / name).predict(picture()) for name in ("old.pt", "model.pt"))
+    assert old.embeddings.shape == (1, 960)
+    for task in CLASSES:
+        np.testing.assert_allclose(old.probabilities[task], new.probabilities[task], rtol=1e-5)
+    np.testing.assert_array_equal(old.novelty, new.novelty)
 
 
 def test_an_older_model_is_read_as_one_without_biases(tmp_path):

@@ -23,7 +23,8 @@ from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
 from simclr_rhd.planning.run_estimate import Plan
 from simclr_rhd.planning.step_cost import StepCost
 from simclr_rhd.ssl.config import PretrainConfig
-from simclr_rhd.ssl.encoder.model import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.initial_weights import imagenet_weights_cached
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
 COST = StepCost(
     parameters=10,
@@ -230,7 +231,7 @@ def test_each_fit_of_heads_and_each_encoder_is_counted(monkeypatch):
     monkeypatch.setattr("simclr_rhd.heads.cross_validation.train_heads", fit)
     classes = {"view": ["A4C", "PLAX"], "condition": ["AR", "MR"], "severity": []}
     cohort = build_labelled_set(make_dataset(classes, folds=3), multilabel=False)
-    x = np.random.default_rng(0).normal(size=(len(cohort.paths), 512)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(len(cohort.paths), FEATURE_DIM)).astype(np.float32)
     rivals = {RANDOM_ENCODER: [x] * N_RANDOM_ENCODERS} | (
         {"imagenet encoder": [x]} if imagenet_weights_cached() else {}
     )

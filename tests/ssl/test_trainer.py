@@ -480,7 +480,7 @@ def test_features_come_from_a_frozen_encoder_and_do_not_depend_on_the_batch(fram
     rows = np.arange(N)
     together = extract(model.encoder, frames, rows, size=SIZE, device=CPU)
     alone = [extract(model.encoder, frames, rows[i : i + 1], size=SIZE, device=CPU) for i in rows]
-    assert together.shape == (N, 512) and together.dtype == np.float32
+    assert together.shape == (N, 960) and together.dtype == np.float32
     np.testing.assert_allclose(np.concatenate(alone), together, atol=1e-5)
     assert checkpoint.digest(model) == before and model.training
 

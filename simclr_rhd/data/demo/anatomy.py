@@ -4,6 +4,7 @@ Notation: F frames of a clip, H x W pixels. Anatomy coordinates: x to the right,
 heart some 1 long.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 LEAFLET_THICKNESS = (0.011, 0.022, 0.038)  # half of a leaflet's, by severity
+LEAFLET_MOTION = (1.0, 0.8, 0.55)  # how far a valve opens, by severity: thick leaflets are stiff
 # Chambers: centre x, y, half-axes, tilt in degrees, how much they shrink in systole.
 CHAMBERS = {
     "A4C": [
@@ -30,7 +32,7 @@ CHAMBERS = {
         (-0.02, 0.24, 0.33, 0.09, 0, 0.15),
         (0.0, 0.82, 0.20, 0.11, 0, -0.1),
         (-0.31, 0.60, 0.13, 0.16, 20, 0.1),
-        (0.32, 0.48, 0.09, 0.20, -15, 0.0),
+        (0.25, 0.51, 0.09, 0.20, -15, 0.0),
     ],
 }
 SYSTOLIC_VALVES = "AP"  # valves that open in systole; the others do in diastole
@@ -39,7 +41,7 @@ Valve = tuple[Any, Any, Any]  # the two hinges, and the direction of forward flo
 VALVES: dict[str, dict[str, Valve]] = {
     "A4C": {"M": ((0.06, 0.62), (0.34, 0.62), (0, -1)), "T": ((-0.33, 0.60), (-0.07, 0.60), (0, -1))},
     "PLAX": {"M": ((0.09, 0.55), (0.16, 0.80), (-1, -0.15)), "A": ((0.08, 0.36), (0.10, 0.50), (1, -0.15))},
-    "PSAX": {"A": ((-0.11, 0.58), (0.11, 0.58), (0.35, -1)), "P": ((0.22, 0.30), (0.40, 0.33), (0.2, 1))},
+    "PSAX": {"A": ((-0.11, 0.58), (0.11, 0.58), (0.35, -1)), "P": ((0.14, 0.33), (0.32, 0.37), (0.2, 1))},
 }
 
 
@@ -52,7 +54,7 @@ class ClipContent:
         colour: whether colour Doppler is on.
         leaks: valves with a regurgitant jet, shown if `colour`: letters of `VALVES[view]`.
         prolapse: whether the mitral valve bows back.
-        severity: 0 to 2; how thick leaflets and how long jets are.
+        severity: 0 to 2; how thick and stiff leaflets are, and how long jets.
     """
 
     view: str
@@ -87,19 +89,20 @@ def heart_echo(
     """(F, H, W) echogenicity: myocardium, dark chambers with bright walls, leaflets."""
     x, y = grid.x, grid.y
     body = ((x / 0.62) ** 2 + ((y - 0.53) / 0.55) ** 2)[None]
-    echo = np.where(body < 1, 0.30, 0.15) + 0.6 * np.exp(-(((body - 1) / 0.10) ** 2))  # pericardium
+    echo: np.ndarray = np.where(body < 1, 0.30, 0.15).astype(np.float32)
+    echo += 0.6 * np.exp(-(((body - 1) / 0.10) ** 2))  # pericardium
     echo = np.repeat(echo, len(systole), axis=0)
     beat = systole[:, None, None]
     for cx, cy, half_x, half_y, tilt, shrink in CHAMBERS[content.view]:
         half_x, half_y = half_x * rng.uniform(0.85, 1.15), half_y * rng.uniform(0.85, 1.15)
         cx, cy, size = cx + rng.uniform(-0.025, 0.025), cy + rng.uniform(-0.025, 0.025), 1 - shrink * beat
-        c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
+        c, s = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
         along, across = (x - cx) * c + (y - cy) * s, -(x - cx) * s + (y - cy) * c
         distance = np.hypot(along / half_x, across / half_y)[None] / size
         echo = np.where(distance < 1, 0.02, echo) + 0.35 * np.exp(-(((distance - 1.06) / 0.07) ** 2))
     thickness = LEAFLET_THICKNESS[content.severity] + 0.006
     for name, valve in VALVES[content.view].items():
-        opening = systole if name in SYSTOLIC_VALVES else 1 - systole
+        opening = (systole if name in SYSTOLIC_VALVES else 1 - systole) * LEAFLET_MOTION[content.severity]
         for leaflet in _leaflets(valve, opening, content.prolapse and name == "M"):
             gap = _distance(x, y, leaflet)  # (F, H, W)
             echo = np.maximum(echo, 1.25 * np.exp(-((gap / thickness) ** 4)))
@@ -108,7 +111,7 @@ def heart_echo(
 
 def _leaflets(valve: Valve, opening: np.ndarray, prolapse: bool) -> list[np.ndarray]:
     """The two leaflets of a valve as polylines (F, 3, 2), from the hinge to the tip."""
-    a, b, direction = (np.asarray(point, dtype=float) for point in valve)
+    a, b, direction = (np.asarray(point, dtype=np.float32) for point in valve)
     forward = direction / np.hypot(*direction)
     middle, width, wide = (a + b) / 2, np.hypot(*(b - a)), opening[:, None]
     leaflets = []
@@ -125,7 +128,7 @@ def _leaflets(valve: Valve, opening: np.ndarray, prolapse: bool) -> list[np.ndar
 
 def _distance(x: np.ndarray, y: np.ndarray, line: np.ndarray) -> np.ndarray:
     """(F, H, W) distance of each pixel from a polyline (F, K, 2)."""
-    nearest = np.full((len(line), *x.shape), np.inf)
+    nearest = np.full((len(line), *x.shape), np.inf, dtype=np.float32)
     for k in range(line.shape[1] - 1):
         start, step = line[:, k, :, None, None], (line[:, k + 1] - line[:, k])[:, :, None, None]
         dx, dy = x - start[:, 0], y - start[:, 1]
@@ -154,7 +157,7 @@ def tissue_echo(grid: PixelGrid, n: int, rng: np.random.Generator) -> np.ndarray
 
 def valve_coordinates(valve: Valve, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Distance of each pixel from a valve's middle along its forward flow, and across; the valve's width."""
-    hinge, other, direction = (np.asarray(part, dtype=float) for part in valve)
+    hinge, other, direction = (np.asarray(part, dtype=np.float32) for part in valve)
     forward = direction / np.hypot(*direction)
     dx, dy = x - (hinge + other)[0] / 2, y - (hinge + other)[1] / 2
     return (

@@ -19,7 +19,8 @@ from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 # Not streams of `core.seeding`: the drawings are the same for every seed of a run.
 SEED, ORDER_STREAM, PATIENT_STREAM = 20_260, 1, 2
 MIN_PARALLEL_PATIENTS = 48  # fewer are drawn before other processes have started
-LABELLED_FRACTION = 0.75  # of the patients; the others have unlabelled clips only
+LABELLED_FRACTION = 0.4  # of the patients
+MIN_LABELLED, MAX_LABELLED_FRACTION = 18, 0.75  # of few patients more are labelled: enough to split
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
@@ -64,7 +65,7 @@ class Patient:
     rng: np.random.Generator
 
 
-def write_demo(root: Path, *, patients: int) -> None:
+def write_demo(root: Path, *, patients: int, labelled_fraction: float = LABELLED_FRACTION) -> None:
     """Write the data set below `root`: frames as PNG, and the label table.
 
     The same number of patients gives the same bytes.
@@ -72,6 +73,7 @@ def write_demo(root: Path, *, patients: int) -> None:
     Args:
         root: an existing folder.
         patients: how many; at least 12, for every view and some conditions.
+        labelled_fraction: of them; the others have unlabelled clips only.
 
     Raises:
         ValueError: fewer than 12 patients.
@@ -85,7 +87,8 @@ def write_demo(root: Path, *, patients: int) -> None:
     # processes and not threads: small NumPy operations hold the interpreter's lock
     draw = Parallel(n_jobs=-1 if patients >= MIN_PARALLEL_PATIENTS else 1)
     drawn = draw(
-        delayed(_write_patient)(patient, labelled, unlabelled) for patient in draw_patients(patients)
+        delayed(_write_patient)(patient, labelled, unlabelled)
+        for patient in draw_patients(patients, labelled_fraction)
     )
     rows = [row for of_patient in drawn for row in of_patient]
     _add_quirks(rows)
@@ -101,15 +104,15 @@ def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[l
         for index, frame in enumerate(clip):
             to_label = patient.labelled and index < LABELLED_FRAMES
             file = f"{patient.name}-c{number}_frame{7 * index + 3:04d}.png"
-            Image.fromarray(frame).save((labelled if to_label else unlabelled) / file)
+            Image.fromarray(frame).save((labelled if to_label else unlabelled) / file, compress_level=1)
             if to_label:
                 rows.append([file, *label, patient.name])
     return rows
 
 
-def draw_patients(n: int) -> list[Patient]:
+def draw_patients(n: int, labelled_fraction: float = LABELLED_FRACTION) -> list[Patient]:
     """Patients whose conditions and severities are balanced and independent of how they image."""
-    n_labelled = round(n * LABELLED_FRACTION)
+    n_labelled = max(round(n * labelled_fraction), min(round(n * MAX_LABELLED_FRACTION), MIN_LABELLED))
     severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
     order = np.random.default_rng([SEED, ORDER_STREAM]).permutation(n)  # numbers do not tell the condition
     result = []

@@ -9,6 +9,7 @@ Notation: F frames of a clip, H x W pixels. Anatomy coordinates: x to the right,
 heart some 1 long.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +52,7 @@ def draw_clip(
 ) -> np.ndarray:
     """One clip, (F, H, W, 3) uint8, whose F frames are spread over about a cardiac cycle."""
     phase = (rng.random() + np.arange(n_frames) * rng.uniform(0.17, 0.24)) % 1
-    systole = 0.5 - 0.5 * np.cos(2 * np.pi * phase)  # (F,) 0 filled, 1 contracted
+    systole = (0.5 - 0.5 * np.cos(2 * np.pi * phase)).astype(np.float32)  # (F,) 0 filled, 1 contracted
     grid = _place_probe(scan, rng)
     if content.view in VALVES:
         echo = heart_echo(content, grid, systole, rng)
@@ -62,20 +63,21 @@ def draw_clip(
 
 
 def _place_probe(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
-    """The sector, and the heart in it: the probe is shifted, turned and set to some depth."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    """The sector, and the heart in it: the probe is shifted, turned, or mirrored, and set to some depth."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     top, centre = rng.uniform(1, 6), WIDTH / 2 + rng.uniform(-7, 7)
     reach = HEIGHT - rng.uniform(8, 14)
     down, across = (rows - top + 3) / reach, (columns - centre) / reach
     r, angle = np.hypot(down, across), np.arctan2(across, down)
     inside = (np.abs(angle) < np.radians(rng.uniform(36, 44))) & (r > 0.06) & (r < 1)
-    turn, zoom = np.radians(rng.uniform(-32, 32)), rng.uniform(0.85, 1.25) / scan.scale
+    turn, zoom = math.radians(rng.uniform(-55, 55)), rng.uniform(0.85, 1.25) / scan.scale
     across, down = (
         r * np.sin(angle) + rng.uniform(-0.13, 0.13),
         r * np.cos(angle) - 0.5 + rng.uniform(-0.1, 0.1),
     )
-    x = (across * np.cos(turn) - down * np.sin(turn)) * zoom * scan.aspect
-    y = (across * np.sin(turn) + down * np.cos(turn)) * zoom / scan.aspect + 0.52
+    side = 1 if rng.random() < 0.5 else -1
+    x = (across * math.cos(turn) - down * math.sin(turn)) * zoom * scan.aspect * side
+    y = (across * math.sin(turn) + down * math.cos(turn)) * zoom / scan.aspect + 0.52
     return PixelGrid(r, angle, inside, x, y)
 
 
@@ -99,7 +101,7 @@ def _scan(echo: np.ndarray, grid: PixelGrid, gain: float, rng: np.random.Generat
 
 def _speckle(rng: np.random.Generator, beam: np.ndarray) -> np.ndarray:
     """(H, W) complex circular noise of unit power, as long as the beam is wide: it is made in (r, angle)."""
-    noise = rng.normal(size=(2, 84, 60))
+    noise = rng.standard_normal((2, 84, 60), dtype=np.float32)
     noise = gaussian_filter1d(gaussian_filter1d(noise, 1.0, axis=2), 0.6, axis=1)
     noise /= noise.std() * np.sqrt(2)
     real, imaginary = (map_coordinates(part, beam, order=1, mode="nearest") for part in noise)

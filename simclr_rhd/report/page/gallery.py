@@ -5,7 +5,7 @@ Notation: n labelled frames, C classes of a target.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from simclr_rhd.report.page import images
 MAX_PER_CLASS, MAX_ERRORS, MAX_UNCERTAIN, MAX_EXPLAINED, MAX_PAIRS = 6, 8, 8, 3, 6
 N_PROBABILITIES = 3  # probabilities beside a frame
 
-# target, rows, classes -> heat, fields
-Explainer = Callable[[Target, np.ndarray, np.ndarray], tuple[np.ndarray, int]]
+# target, rows, classes -> heat
+Explainer = Callable[[Target, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,12 @@ class FrameCard:
     probabilities: list[tuple[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Explanations:
-    """Frames with what speaks for the class that is predicted.
+class ExplainedFrame(NamedTuple):
+    """A frame, the address of the same with what speaks for its class, and whether anything does."""
 
-    Attributes:
-        shots: of each, the frame, the address of the same with heat, and whether anything is hot.
-        fields: of the map's side.
-    """
-
-    shots: list[tuple[FrameCard, str, bool]]
-    fields: int
+    card: FrameCard
+    hot: str
+    anything: bool
 
 
 class Gallery:
@@ -109,8 +104,8 @@ class Gallery:
 
     def explanations(
         self, target: Target, probabilities: Probabilities, rows: np.ndarray, explainer: Explainer
-    ) -> Explanations | None:
-        """Right and wrong frames with heat maps of the predicted class, the most confident first; or None."""
+    ) -> list[ExplainedFrame]:
+        """Right and wrong frames with heat maps of the predicted class, the most confident first."""
         p = target.probabilities(probabilities)[rows]
         predicted = target.predicted(probabilities)[rows]
         by_confidence = np.argsort(-p[np.arange(len(p)), predicted], kind="stable")
@@ -126,14 +121,14 @@ class Gallery:
             dtype=np.int64,
         )
         if not len(chosen):
-            return None
-        heat, fields = explainer(target, chosen, target.predicted(probabilities)[chosen])
+            return []
+        heat = explainer(target, chosen, target.predicted(probabilities)[chosen])
         shots = []
         for at, warm in zip(chosen, heat, strict=True):
             shot = self._predicted_card(at, target, probabilities, "A frame")
             picture = self.frames[self.rows[[at]]][0]
-            shots.append((shot, images.overlay_heatmap(picture, warm), bool(warm.any())))
-        return Explanations(shots, fields)
+            shots.append(ExplainedFrame(shot, images.overlay_heatmap(picture, warm), bool(warm.any())))
+        return shots
 
     def pairs(self, closest: Sequence[dict[str, Any]]) -> list[tuple[FrameCard, FrameCard, float]]:
         """Pairs of the leak audit: the tested frame, the one it is like, and how much."""

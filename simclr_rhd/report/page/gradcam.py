@@ -1,6 +1,6 @@
 """Grad-CAM (Selvaraju et al. 2017): the parts of a frame that speak for a class of a head.
 
-Notation: B frames, s pixels of a view's side, D channels of the encoder's last block, h fields of its side.
+Notation: B frames, s pixels of a view's side, D channels of a stage of the encoder, h fields of its side.
 """
 
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.ssl.augment import eval_view
+from simclr_rhd.ssl.encoder.model import STAGE_DIMS, stage_maps
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ def grad_cam(
     logits: Logits,
     *,
     size: int,
-) -> tuple[np.ndarray, int]:
-    """Grad-CAM of some frames on the last block, for one logit of each.
+) -> np.ndarray:
+    """Grad-CAM of some frames on the four stages, for one logit of each: the sum of the stages' maps.
 
-    The features are the map's mean over its fields and the heads are linear, so the gradient of a logit is
-    the same in every field, w_d / (σ_d T h²), and no backward pass is needed: there Grad-CAM is CAM (Zhou et
-    al. 2016).
+    The features are the means of the stages' maps and the heads are linear, so the gradient of a logit is the
+    same in every field, w_d / (σ_d T h²), and no backward pass is needed: there Grad-CAM is CAM (Zhou et al.
+    2016). The logit is the sum of all fields, but for a constant.
 
     Args:
         encoder: a ResNet, used in eval mode; its mode is put back.
@@ -53,22 +54,18 @@ def grad_cam(
 
     Returns:
         (B, s, s) float32, 0 where nothing speaks for the class, 1 where most does (all 0 where nothing at
-        all); and h.
+        all).
     """
     device, was_training = next(encoder.parameters()).device, encoder.training
-    maps: list[Tensor] = []
-    handle = encoder.get_submodule("layer4").register_forward_hook(lambda *parts: maps.append(parts[2]))
     encoder.eval()
-    try:
-        encoder(eval_view(torch.from_numpy(frames).to(device), size=size))
-    finally:
-        handle.remove()
-        encoder.train(was_training)
-    activations = maps[0].float().cpu()  # (B, D, h, h)
+    maps = stage_maps(encoder, eval_view(torch.from_numpy(frames).to(device), size=size))
+    encoder.train(was_training)
     weights = heads.get_submodule(f"linear.{logits.task}").get_parameter("weight").cpu()  # (C, D)
     slopes = weights[torch.from_numpy(logits.outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
     slopes = slopes * torch.from_numpy(logits.signs).float()[:, None]
-    cam = torch.einsum("bd,bdhw->bhw", slopes, activations).relu()
-    cam = F.interpolate(cam[:, None], size=(size, size), mode="bicubic", antialias=False)[:, 0].clamp(min=0)
-    largest = cam.amax(dim=(1, 2), keepdim=True)
-    return (cam / largest.clamp(min=1e-12)).numpy(), activations.shape[-1]
+    total = torch.zeros(len(frames), size, size)
+    for of_stage, activations in zip(slopes.split(STAGE_DIMS, dim=1), maps, strict=True):
+        cam = torch.einsum("bd,bdhw->bhw", of_stage, activations.float().cpu())[:, None]
+        total += F.interpolate(cam, size=(size, size), mode="bicubic", antialias=False)[:, 0]
+    total.relu_()
+    return (total / total.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)).numpy()

@@ -30,7 +30,7 @@ from simclr_rhd.report.charts.target_panels import target_panels
 from simclr_rhd.report.page import embedding_viewer
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
 from simclr_rhd.report.page.embedding_viewer import ClassMark
-from simclr_rhd.report.page.gallery import Explainer, Explanations, FrameCard, Gallery
+from simclr_rhd.report.page.gallery import ExplainedFrame, Explainer, FrameCard, Gallery
 from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.report.page.images import jpeg
 from simclr_rhd.report.page.report_frames import ReportFrames
@@ -53,7 +53,7 @@ class TargetSection:
     panels: list[Panel]
     classes: dict[str, list[FrameCard]]
     failures: dict[str, list[FrameCard]]
-    explanations: Explanations | None
+    explanations: list[ExplainedFrame]
     marks: list[ClassMark]
     static_maps: dict[str, str] = field(default_factory=dict)
 
@@ -180,17 +180,15 @@ def make_explainer(
     """
     frames, rows, test_fold = dataset.store.frames, dataset.labelled(), labelled_set.test_fold()
 
-    def explain(target: Target, at: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, int]:
-        heat, fields = np.zeros((len(at), size, size), dtype=np.float32), 0
+    def explain(target: Target, at: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        heat = np.zeros((len(at), size, size), dtype=np.float32)
         # A lesion has one logit: what speaks for "absent" is what speaks against the lesion.
         outputs = classes if target.lesion is None else np.full_like(classes, target.lesion)
         signs = np.ones(len(classes)) if target.lesion is None else np.where(classes == 1, 1.0, -1.0)
         for fold in np.unique(test_fold[at]):
             here = np.flatnonzero(test_fold[at] == fold)
             logits = Logits(target.task, outputs[here], signs[here])
-            heat[here], fields = grad_cam(
-                encoders[fold], heads[fold], frames[rows[at[here]]], logits, size=size
-            )
-        return heat, fields
+            heat[here] = grad_cam(encoders[fold], heads[fold], frames[rows[at[here]]], logits, size=size)
+        return heat
 
     return explain

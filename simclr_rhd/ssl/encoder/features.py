@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.ssl.augment import eval_view
-from simclr_rhd.ssl.encoder.model import forward_with_ood_stats
+from simclr_rhd.ssl.encoder.model import forward_with_ood_stats, stage_features
 
 EXTRACTION_BATCH_SIZE = 64
 
@@ -19,16 +19,18 @@ def extract(
     """Features of the plain views of some frames.
 
     Args:
-        encoder: (B, 3, s, s) -> (B, 512); used in eval mode, its mode is put back.
+        encoder: a ResNet-18; used in eval mode, its mode is put back.
         frames: (N, C, S, S) uint8 store.
         rows: (n,) which of them.
         size: s, pixels of a view's side.
         device: where the encoder is.
 
     Returns:
-        (n, 512) float32; a frame's features do not depend on the others.
+        (n, 960) float32, as of `model.stage_features`; a frame's do not depend on the others.
     """
-    return _extract(encoder, lambda views: {"": encoder(views)}, frames, rows, size=size, device=device)[""]
+    return _extract(
+        encoder, lambda views: {"": stage_features(encoder, views)}, frames, rows, size=size, device=device
+    )[""]
 
 
 def extract_with_ood_stats(

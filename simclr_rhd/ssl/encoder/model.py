@@ -1,7 +1,7 @@
-"""ResNet-18 encoder and SimCLR projector, and the weights that they begin with."""
+"""ResNet-18 encoder and SimCLR projector."""
 
 import copy
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,18 +9,21 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from simclr_rhd.core.errors import UserError
-from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import imagenet_statistics
 from simclr_rhd.ssl.encoder.convolution import use_small_map_convolutions
+from simclr_rhd.ssl.encoder.initial_weights import checkpoint_weights, imagenet_weights
 
 LAYOUT_GRID = 6  # fields across and down in which a frame's brightness is described
-FEATURE_DIM = 512  # width of ResNet-18's pooled features
+STAGE_DIMS = (64, 128, 256, 512)  # channels of ResNet-18's four stages
+FEATURE_DIM = sum(STAGE_DIMS)  # of what the heads see: the means over the map of each stage
 EMBEDDING_DIM = 128  # width of the projector's output, as in SimCLR
 
 
 class SimCLR(nn.Module):
-    """Encoder and projector; heads are trained on the encoder's output (Chen et al. 2020, section 2.1)."""
+    """Encoder and projector (Chen et al. 2020, section 2.1).
+
+    The projector sees the encoder's last stage; heads see all four, `stage_features`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,10 +32,10 @@ class SimCLR(nn.Module):
         self.encoder.fc = nn.Identity()
         use_small_map_convolutions(self.encoder)
         self.projector = nn.Sequential(
-            nn.Linear(FEATURE_DIM, FEATURE_DIM, bias=False),
-            nn.BatchNorm1d(FEATURE_DIM),
+            nn.Linear(STAGE_DIMS[-1], STAGE_DIMS[-1], bias=False),
+            nn.BatchNorm1d(STAGE_DIMS[-1]),
             nn.ReLU(inplace=True),
-            nn.Linear(FEATURE_DIM, EMBEDDING_DIM),
+            nn.Linear(STAGE_DIMS[-1], EMBEDDING_DIM),
         )
 
     def forward(self, views: Tensor) -> Tensor:
@@ -43,6 +46,37 @@ class SimCLR(nn.Module):
         return embeddings
 
 
+def stage_features(encoder: nn.Module, views: Tensor) -> Tensor:
+    """Means over the maps of all stages: small signs of disease fade in the last one, which pairs shape most.
+
+    Args:
+        encoder: torchvision's ResNet-18 with its last layer taken away, or the same with norms folded in.
+        views: (B, 3, s, s) normalised.
+
+    Returns:
+        (B, 960) float32, the first stage first.
+    """
+    return _means(stage_maps(encoder, views))
+
+
+def stage_maps(encoder: nn.Module, views: Tensor) -> list[Tensor]:
+    """The maps of the four stages, (B, 64, s/4, s/4) to (B, 512, s/32, s/32)."""
+    net: Any = encoder
+    return _stages(net, net.bn1(net.conv1(views)))
+
+
+def _stages(net: Any, first: Tensor) -> list[Tensor]:
+    x, maps = net.maxpool(net.relu(first)), []
+    for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+        x = stage(x)
+        maps.append(x)
+    return maps
+
+
+def _means(maps: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.mean(dim=(2, 3)).float() for x in maps], dim=1)
+
+
 def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tensor]:
     """Features of views, and statistics of the layers before them for out-of-distribution detection.
 
@@ -51,7 +85,7 @@ def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tenso
         views: (B, 3, s, s) normalised.
 
     Returns:
-        {"features": (B, 512), as the encoder gives them; "texture": (B, 128), means and deviations of the
+        {"features": (B, 960), as of `stage_features`; "texture": (B, 128), means and deviations of the
         first layer's channels; "layout": (B, 36), log(1 + level) in 6 x 6 fields}, float32.
     """
     net: Any = encoder
@@ -59,13 +93,11 @@ def forward_with_ood_stats(encoder: nn.Module, views: Tensor) -> dict[str, Tenso
     flat = first.float().permute(0, 2, 3, 1).flatten(1, 2)  # (B, pixels, 64), as it lies in memory
     mean_of, square_of = flat.mean(dim=1), (flat * flat).mean(dim=1)
     texture = torch.cat([mean_of, (square_of - mean_of**2).clamp(min=0).sqrt()], dim=1)
-    x = net.maxpool(net.relu(first))
-    x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
     mean, std = imagenet_statistics(views.device)
     levels = ((views.float() * std + mean) * 255).mean(dim=1)  # (B, s, s)
     fields = _pooling_matrix(views.shape[-1]).to(views.device)
     layout = (fields @ levels @ fields.T).clamp(min=0).log1p().flatten(1)
-    return {"features": net.avgpool(x).flatten(1).float(), "texture": texture, "layout": layout}
+    return {"features": _means(_stages(net, first)), "texture": texture, "layout": layout}
 
 
 def _pooling_matrix(side: int) -> Tensor:
@@ -104,64 +136,9 @@ def build(init: str, *, seed: int) -> SimCLR:
     torch.manual_seed(seed)
     model = SimCLR()
     if init == "imagenet":
-        model.encoder.load_state_dict(_imagenet_weights(), strict=True)
+        model.encoder.load_state_dict(imagenet_weights(), strict=True)
     elif init != "random":
         model.encoder.load_state_dict(
-            _checkpoint_weights(init, reference=model.encoder.state_dict()), strict=True
+            checkpoint_weights(init, reference=model.encoder.state_dict()), strict=True
         )
     return model.to(memory_format=torch.channels_last)
-
-
-def _checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder in a checkpoint of this program, or in a plain state dict of torchvision's ResNet-18.
-
-    Its projector and the 1000 classes of a plain one are left out; nothing else may differ.
-    """
-    saved = checkpoint.load(path)
-    if isinstance(saved.get("average"), dict):  # of a pretraining that can be gone on with
-        saved = saved["average"]
-    places = ("encoder", "model", "state_dict")
-    tensors = next((saved[name] for name in places if isinstance(saved.get(name), dict)), saved)
-    weights = {}
-    for name, value in tensors.items():
-        name = str(name).removeprefix("module.").removeprefix("encoder.")
-        if not name.startswith(("projector.", "fc.")):
-            weights[name] = value
-    for name, value in reference.items():
-        if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
-            weights.setdefault(name, value)
-    shapes = {name: tuple(x.shape) if torch.is_tensor(x) else type(x).__name__ for name, x in weights.items()}
-    differences = {
-        "missing": [name for name in reference if name not in weights],
-        "not of a ResNet-18": [name for name in weights if name not in reference],
-        "of another shape": [
-            f"{name} is {shapes[name]}, wanted {tuple(reference[name].shape)}"
-            for name in reference
-            if name in weights and shapes[name] != tuple(reference[name].shape)
-        ],
-    }
-    if any(differences.values()):
-        summary = "; ".join(f"{len(n)} {what}: {', '.join(n[:3])}" for what, n in differences.items() if n)
-        raise UserError(f"--init {path}: not the weights of a ResNet-18 encoder: {summary}")
-    for name, value in weights.items():
-        if value.is_floating_point() != reference[name].is_floating_point() or not value.isfinite().all():
-            raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
-    return weights
-
-
-def imagenet_weights_cached() -> bool:
-    """Return True if torchvision's weights are on this machine, so that nothing must be fetched."""
-    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
-    return Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1]).is_file()
-
-
-def _imagenet_weights() -> dict[str, Tensor]:
-    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
-    try:
-        state = dict(weights.get_state_dict(progress=False, check_hash=True))
-    except OSError as error:  # URLError is one
-        raise UserError(
-            f"--init imagenet: torchvision's weights could not be downloaded ({error}). Put {weights.url} "
-            f"into {torch.hub.get_dir()}/checkpoints by hand, or use --init random."
-        ) from None
-    return {name: value for name, value in state.items() if not name.startswith("fc.")}

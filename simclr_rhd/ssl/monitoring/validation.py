@@ -7,6 +7,7 @@ import torch
 
 from simclr_rhd.ssl.batches import PositiveSampler, val_batches
 from simclr_rhd.ssl.encoder.features import extract
+from simclr_rhd.ssl.encoder.model import STAGE_DIMS
 from simclr_rhd.ssl.monitoring.embedding_metrics import (
     alignment,
     effective_rank,
@@ -94,12 +95,12 @@ class Validator:
 
     def _knn(self) -> dict[str, float | None]:
         trainer, labelled, rows = self.trainer, self.labelled, self.knn_rows
-        features = extract(
+        features = extract(  # of the last stage, which is what pretraining shapes
             trainer.average.model.encoder,
             trainer.data.frames,
             rows,
             size=trainer.schedule.sizes[-1],
             device=trainer.step.device,
-        )
+        )[:, -STAGE_DIMS[-1] :]
         values = {task: labelled.values[task][rows] for task in labelled.n_classes}
         return knn_scores(features, values, labelled.n_classes, labelled.groups[rows])

@@ -12,7 +12,7 @@ def test_an_absent_lesion_is_explained_by_what_speaks_against_it(monkeypatch):
 
     def cam(encoder, heads, frames, logits, *, size):
         asked.append((logits.task, logits.outputs.tolist(), logits.signs.tolist()))
-        return np.zeros((len(frames), size, size), np.float32), 2
+        return np.zeros((len(frames), size, size), np.float32)
 
     monkeypatch.setattr(contents, "grad_cam", cam)
     explain = contents.make_explainer(dataset, cohort, [None], [None], size=32)
