@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-LEAFLET_THICKNESS = (0.011, 0.022, 0.038)  # half of a leaflet's, by severity
+LEAFLET_THICKNESS = (0.008, 0.021, 0.042)  # half of a leaflet's, by severity: some 2, 5 and 10 mm in all
 LEAFLET_MOTION = (1.0, 0.8, 0.55)  # how far a valve opens, by severity: thick leaflets are stiff
 # Chambers: centre x, y, half-axes, tilt in degrees, how much they shrink in systole.
 CHAMBERS = {

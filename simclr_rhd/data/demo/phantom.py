@@ -27,7 +27,7 @@ from simclr_rhd.data.demo.anatomy import (
 )
 
 HEIGHT, WIDTH = 96, 128
-JET_LENGTHS = (0.20, 0.30, 0.42)  # length of a regurgitant jet, by severity
+JET_LENGTHS = (0.13, 0.27, 0.46)  # length of a regurgitant jet, by severity: 1.5 cm and more
 TOWARDS, AWAY = (200, 50, 20), (25, 70, 210)  # the colours of flow to the probe and away from it
 MOSAIC_COLOURS = (
     (250, 220, 60),
