@@ -39,6 +39,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ARMS = ("reference", "lightly", "ours")
 CONTROLLED = "controlled"  # lightly's parts on our pairs and views, for as many epochs as ours
+# rows of the table by the features that are judged: a peer's own are those of the last stage
+PEER_ROWS, OUR_ROWS = {"last_stage": "{}", "scores": "{}, all stages"}, {"scores": "{}"}
 OURS_FLOAT32 = "ours in float32"  # as the peers, where the processor has faster numbers
 TIMED = (*ARMS, OURS_FLOAT32)
 SIZES = ("growing", "full")  # of our views
@@ -235,13 +237,18 @@ def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: Epoc
             if (run_of := pieces.load(f"score-{arm}-{seed}")) is None:
                 continue
             last = max(run_of["at"], key=int)
-            name = "lightly on our pairs and views" if arm == CONTROLLED else arm
-            label = f"{name}, equal time ({last} epochs)"
-            scores.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
-            same = run_of if arm in ("reference", "lightly") else pieces.load(f"equal-{arm}-{seed}")
-            if same and equal in same["at"]:
-                label = f"{arm}, equal epochs ({equal})"
-                scores.setdefault(label, {})[seed] = same["at"][equal]["scores"]
+            if arm == CONTROLLED:
+                label = f"lightly on our pairs and views, as many epochs as ours ({last})"
+                scores.setdefault(label, {})[seed] = run_of["at"][last]["scores"]
+                continue
+            peer = arm != "ours"
+            same = run_of if peer else pieces.load(f"equal-{arm}-{seed}")
+            for kind, row in (PEER_ROWS if peer else OUR_ROWS).items():
+                label = f"{row.format(arm)}, equal time ({last} epochs)"
+                scores.setdefault(label, {})[seed] = run_of["at"][last][kind]
+                if same and equal in same["at"]:
+                    label = f"{row.format(arm)}, equal epochs ({equal})"
+                    scores.setdefault(label, {})[seed] = same["at"][equal][kind]
     return scores
 
 

@@ -76,6 +76,8 @@ def score(dataset, options):
     import torch
     from versus import protocol
 
+    from simclr_rhd.ssl.encoder.model import STAGE_DIMS
+
     run = start(
         options["arm"],
         dataset,
@@ -85,14 +87,14 @@ def score(dataset, options):
         epochs=options["epochs"],
     )
     start_time, at, losses = time.perf_counter(), {}, []
-    # the peers' own features are those of the last stage
-    width = protocol.STAGE_DIMS[-1] if options["arm"] in ("lightly", "reference") else protocol.FEATURE_DIM
     for number in range(1, options["epochs"] + 1):
         losses.append(run.epoch())
         if number == options["epochs"] or number in options["also_after"]:
             taken = time.perf_counter() - start_time
+            how = {"size": options["size"]}
             at[number] = {
-                "scores": protocol.evaluate_encoder(run.encoder, dataset, size=options["size"], width=width),
+                "scores": protocol.evaluate_encoder(run.encoder, dataset, **how),
+                "last_stage": protocol.evaluate_encoder(run.encoder, dataset, **how, width=STAGE_DIMS[-1]),
                 "loss": losses[-1],
             }
             start_time += time.perf_counter() - start_time - taken  # judging is not training

@@ -130,7 +130,11 @@ class DataConfig(ClipConfig, CommonConfig):
         affects=DOWNSTREAM,
         changes=HEAD_LOSS,
     )
-    demo_patients: int = flag(200, "patients of the built-in data", check=at_least(12))
+    demo_patients: int = flag(
+        200,
+        "patients of the built-in data; two fifths have labels, and 18 at least if there are 24",
+        check=at_least(12),
+    )
 
     @property
     def synthetic(self) -> bool:

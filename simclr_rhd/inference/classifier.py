@@ -21,6 +21,7 @@ from simclr_rhd.ssl.encoder.model import FEATURE_DIM, STAGE_DIMS, SimCLR, forwar
 
 FORMAT, VERSION = "simclr-rhd-model", 5  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
+ALL_STAGES_VERSION = 5  # before, heads see the features of the last stage alone
 MAX_SIDE, MAX_CLASSES = 4096, 10_000  # in a file that is not damaged
 MAX_NAME_LENGTH = 1000  # characters of a class
 SHARE_TOLERANCE = 1e-3  # by which shares may miss their sum
@@ -114,8 +115,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
             "preprocessing": _preprocessing(facts),
-            **asdict(facts),
-            "version": VERSION,
+            **asdict(facts),  # with the version: a model that was read is written as it was
         },
     )
 
@@ -157,8 +157,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     if saved["preprocessing"] != _preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
     n_outputs = {task: len(names) for task, names in facts.classes.items()}
-    # heads before version 5 see the features of the last stage alone
-    dim = FEATURE_DIM if len(saved["heads"]["mean"]) == FEATURE_DIM else STAGE_DIMS[-1]
+    dim = FEATURE_DIM if saved["version"] >= ALL_STAGES_VERSION else STAGE_DIMS[-1]
     heads = Heads(n_outputs, multilabel=multilabel, dim=dim)
     novelty = None if saved["novelty"] is None else OODDetector()
     encoder = SimCLR().encoder

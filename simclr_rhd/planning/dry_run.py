@@ -32,7 +32,7 @@ Stages = Callable[[Config, Dataset, TrainingSettings, RunContext], Any]
 
 
 def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -> None:
-    """Do every stage on a few frames of one fold, by all ranks as in the run; the folder is thrown away.
+    """Do every stage on a handful of frames, by all ranks as in the run, into a folder that is thrown away.
 
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
     class name that no picture can show, a folder that cannot be written to.
@@ -43,9 +43,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         run: gives the folder, the device and the counts.
         stages: what follows the data, from pretraining to the report.
     """
-    start = time.perf_counter()
-    one_fold = replace(dataset, folds=dataset.folds[:1], pretrained_once=True)  # it shows what K would
-    subset = one_fold.dry_run_subset(at_least=2 * ranks.world_size())
+    start, subset = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
     in_folder = (
         tempfile.TemporaryDirectory(prefix=DRY_RUN_PREFIX, dir=run.save_dir)
         if ranks.is_main_process()
@@ -58,7 +56,8 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
             if ranks.is_main_process():
                 record.write_to(folder / RUN_RECORD)
             small = RunContext(folder, run.device, record)
-            stages(_shortened(config), subset, _settings(config, dataset, subset), small)
+            once = replace(subset, pretrained_once=True)  # one encoder shows what K would
+            stages(_shortened(config), once, _settings(config, dataset, subset), small)
             if ranks.is_main_process():
                 for path in sorted(folder.glob("model*.pt")):
                     _check_model(path, subset, config.device)
@@ -81,7 +80,6 @@ def _shortened(config: Config) -> Config:
         linear_epochs=1,
         finetune_epochs=1,
         head_seeds=1,
-        folds=1,
         tensorboard=False,
         monitor="training-loss" if config.monitor == "knn" else config.monitor,  # too few frames for a vote
         init="random",

@@ -21,7 +21,7 @@ from simclr_rhd.ssl.schedule import annealing_epochs
 
 OTHER_FILES_BYTES = 30 << 20  # of pictures, tables, report
 # of the later stages, as measured on two cores; against the pretraining they count for little
-HEADS_S_PER_FRAME_EPOCH, MAPS_S_PER_FRAME = 5e-5, 5e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
+HEADS_S_PER_FRAME_EPOCH, MAPS_S_PER_FRAME = 9e-5, 5e-3  # for a frame: an epoch of three heads; t-SNE and UMAP
 METRICS_S, BASELINES_S_PER_FOLD, FIGURES_S = 5.0, 1.0, 7.0  # once; for the baselines of a fold; once
 MAPS_STARTUP_S = 12.0  # until t-SNE and UMAP are imported and compiled
 CHECKPOINTS_S_PER_EPOCH = 0.5  # for an epoch's checkpoints

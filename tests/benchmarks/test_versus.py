@@ -117,15 +117,16 @@ def arm_options(drawn, folder, arm, **more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["ours", "reference", "lightly"])
+@pytest.mark.parametrize("arm", ["ours", "reference", "lightly", "controlled"])
 def test_each_competitor_learns_from_the_same_frames_and_is_judged(drawn, dataset, tmp_path, arm):
-    if arm == "lightly":
+    if arm in ("lightly", "controlled"):
         pytest.importorskip("lightly", reason="pip install -r benchmarks/versus/requirements.txt")
     found = worker.score(dataset, arm_options(drawn, tmp_path, arm, epochs=2, also_after=[1]))
     n = len(protocol.pretraining_rows(dataset))
-    assert set(found["at"]) == {1, 2} and found["reads"] == (n if arm == "ours" else 2 * n)
+    assert set(found["at"]) == {1, 2} and found["reads"] == (n if arm in ("ours", "controlled") else 2 * n)
     for one in found["at"].values():
-        assert set(one["scores"]) == set(protocol.TASKS) and np.isfinite(one["loss"])
+        assert set(one["scores"]) == set(one["last_stage"]) == set(protocol.TASKS)
+        assert np.isfinite(one["loss"]) and one["scores"] != one["last_stage"]
         assert all(0 <= x <= 1 for scores in one["scores"].values() for x in scores)
     before, after = build("random", seed=0).encoder, build("random", seed=0).encoder
     after.load_state_dict(torch.load(tmp_path / f"{arm}-2-0.pt", weights_only=True))
@@ -170,7 +171,9 @@ def test_a_piece_is_measured_once_and_only_for_what_it_was_asked(tmp_path, monke
 
 
 def piece(value):
-    return {"scores": {task: [value, value] for task in protocol.TASKS}, "loss": 1.0}
+    """All stages score more than the last one."""
+    kinds = {"scores": value, "last_stage": value - 0.1}
+    return {name: {task: [of, of] for task in protocol.TASKS} for name, of in kinds.items()} | {"loss": 1.0}
 
 
 def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(tmp_path, capsys):
@@ -189,13 +192,15 @@ def test_the_tables_hold_a_competitor_at_equal_time_against_one_at_equal_epochs(
         "| raw pixels": "0.300 ± 0.000",
         "| mask": "0.300 ± 0.000",
         "| random encoder": "0.300 ± 0.000",
-        "| lightly, equal time (3 epochs)": "0.500 ± 0.000",
-        "| lightly, equal epochs (3)": "0.500 ± 0.000",
+        "| lightly, equal time (3 epochs)": "0.400 ± 0.000",
+        "| lightly, equal epochs (3)": "0.400 ± 0.000",
+        "| lightly, all stages, equal time (3 epochs)": "0.500 ± 0.000",
+        "| lightly, all stages, equal epochs (3)": "0.500 ± 0.000",
         "| ours, equal time (9 epochs)": "0.750 ± 0.071",
         "| ours, equal epochs (3)": "0.600 ± 0.000",
     }
     # one degree of freedom: 12.7 standard errors of 0.05
-    assert "| lightly, equal time (3 epochs) | +0.250 (-0.385 to +0.885)" in less
+    assert "| lightly, equal time (3 epochs) | +0.350 (-0.285 to +0.985)" in less
     assert "ours, equal time" not in less
 
 

@@ -43,7 +43,8 @@ def grad_cam(
 
     The features are the means of the stages' maps and the heads are linear, so the gradient of a logit is the
     same in every field, w_d / (σ_d T h²), and no backward pass is needed: there Grad-CAM is CAM (Zhou et al.
-    2016). The logit is the sum of all fields, but for a constant.
+    2016). A logit less its bias is the mean of the summed map: each channel counts by
+    its difference to its mean over the training frames.
 
     Args:
         encoder: a ResNet, used in eval mode; its mode is put back.
@@ -58,12 +59,14 @@ def grad_cam(
     """
     device, was_training = next(encoder.parameters()).device, encoder.training
     encoder.eval()
-    maps = stage_maps(encoder, eval_view(torch.from_numpy(frames).to(device), size=size))
-    encoder.train(was_training)
+    try:
+        maps = stage_maps(encoder, eval_view(torch.from_numpy(frames).to(device), size=size))
+    finally:
+        encoder.train(was_training)
     weights = heads.get_submodule(f"linear.{logits.task}").get_parameter("weight").cpu()  # (C, D)
     slopes = weights[torch.from_numpy(logits.outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
     slopes = slopes * torch.from_numpy(logits.signs).float()[:, None]
-    total = torch.zeros(len(frames), size, size)
+    total = -(slopes @ heads.mean.cpu())[:, None, None].repeat(1, size, size)
     for of_stage, activations in zip(slopes.split(STAGE_DIMS, dim=1), maps, strict=True):
         cam = torch.einsum("bd,bdhw->bhw", of_stage, activations.float().cpu())[:, None]
         total += F.interpolate(cam, size=(size, size), mode="bicubic", antialias=False)[:, 0]

@@ -28,7 +28,9 @@ def by_gradients(encoder, heads, frame, task, output, size):
     maps = [x.detach().requires_grad_() for x in maps]  # each stage counts by its own mean alone
     features = torch.cat([x.mean(dim=(2, 3)) for x in maps], dim=1)
     gradients = torch.autograd.grad(heads(features)[task][0, output], maps)
-    cam = torch.zeros(1, 1, size, size)
+    cam = torch.full(
+        (1, 1, size, size), -float(torch.cat([g.sum(dim=(2, 3)) for g in gradients], 1) @ heads.mean)
+    )
     for gradient, x in zip(gradients, maps, strict=True):
         fields = gradient[0, 0].numel()
         of_stage = fields * (gradient.mean(dim=(2, 3), keepdim=True) * x).sum(dim=1, keepdim=True).detach()
@@ -59,6 +61,7 @@ def test_what_speaks_against_a_class_is_no_heat():
     encoder, heads = models()
     with torch.no_grad():
         heads.linear["view"].weight.fill_(-1)
+        heads.mean.zero_()  # as if the training frames had been black
     heat = grad_cam(encoder, heads, frames(1), Logits("view", np.array([0]), np.ones(1)), size=64)
     assert (heat == 0).all()
 
