@@ -70,7 +70,7 @@ def _place_probe(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
     down, across = (rows - top + 3) / reach, (columns - centre) / reach
     r, angle = np.hypot(down, across), np.arctan2(across, down)
     inside = (np.abs(angle) < np.radians(rng.uniform(36, 44))) & (r > 0.06) & (r < 1)
-    turn, zoom = math.radians(rng.uniform(-55, 55)), rng.uniform(0.85, 1.25) / scan.scale
+    turn, zoom = math.radians(rng.uniform(-62, 62)), rng.uniform(0.85, 1.25) / scan.scale
     across, down = (
         r * np.sin(angle) + rng.uniform(-0.13, 0.13),
         r * np.cos(angle) - 0.5 + rng.uniform(-0.1, 0.1),
