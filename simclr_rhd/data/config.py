@@ -131,8 +131,8 @@ class DataConfig(ClipConfig, CommonConfig):
         changes=HEAD_LOSS,
     )
     demo_patients: int = flag(
-        200,
-        "patients of the built-in data; two fifths have labels, and 18 at least if there are 24",
+        160,
+        "patients of the built-in data: two fifths have labels, of fewer than 45 up to 18",
         check=at_least(12),
     )
 
