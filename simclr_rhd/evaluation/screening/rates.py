@@ -6,7 +6,6 @@ Notation: n units (patients or videos), G groups, R resamples.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
@@ -103,7 +102,7 @@ class Rates(Record):
             missed=ill - ill_sent_on,
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, dict[str, float | None]]:
         """The object; what is infinite is null."""
         return {of.name: _finite(getattr(self, of.name)) for of in fields(self)}
 
