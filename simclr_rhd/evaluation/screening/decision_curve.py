@@ -1,7 +1,7 @@
 """Decision curves (Vickers & Elkin 2006): what a test is worth to those who weigh a miss against an alarm.
 
-Who is sent on at a threshold probability p takes (1 - p) / p false alarms for one case that is found. The net
-benefit is the share of cases found, less the false alarms at that rate.
+Who is sent on at a threshold probability p accepts (1 - p) / p false positives for one true positive. The net
+benefit is the share of true positives, less that of false positives at that rate.
 
 Notation: n units, G groups, R resamples, T threshold probabilities.
 """
@@ -52,7 +52,7 @@ def decision_curve(scores: ScreeningScores, *, seed: int) -> list[DecisionPoint]
     for threshold in THRESHOLDS:
         sent_on = scores.score >= threshold
         events = np.stack([scores.positive & sent_on, ~scores.positive & sent_on, scores.positive], axis=1)
-        cells = np.zeros((len(names), 4))  # by group: found, false alarms, ill, all
+        cells = np.zeros((len(names), 4))  # by group: true and false positives, ill, all
         np.add.at(cells, group, np.column_stack([events, np.ones(len(sent_on))]))
         benefits = net_benefits(cells.sum(axis=0, keepdims=True), threshold)
         resampled = net_benefits(resample_sums(counts, cells), threshold)
@@ -74,15 +74,16 @@ def net_benefits(cells: np.ndarray, threshold: float) -> np.ndarray:
     """Net benefit of the model and of sending everyone on.
 
     Args:
-        cells: (R, 4) units found, false alarms, ill units, all units.
+        cells: (R, 4) true positives, false positives, ill units, all units.
         threshold: probability, between 0 and 1.
 
     Returns:
         (R, 2).
     """
-    found, alarms, ill, n = cells.T
+    true_positives, false_positives, ill, n = cells.T
     weight = threshold / (1 - threshold)
-    benefits: np.ndarray = np.stack([found - alarms * weight, ill - (n - ill) * weight], axis=1) / n[:, None]
+    by_model, by_everyone = true_positives - weight * false_positives, ill - weight * (n - ill)
+    benefits: np.ndarray = np.stack([by_model, by_everyone], axis=1) / n[:, None]
     return benefits
 
 

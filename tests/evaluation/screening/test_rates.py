@@ -36,21 +36,21 @@ def test_rates_are_those_by_hand(seed):
     rng = np.random.default_rng(seed)
     scores = simulated(rng, *rng.integers(0, 12, 2) + (seed % 10 != 0))
     threshold = rng.choice([0.0, 0.3, 0.5, 0.7, 2.0])
-    (kept, alarms), (missed, found) = by_hand(scores, threshold)
-    ill, well = missed + found, kept + alarms
+    (passed, alarms), (missed, detected) = by_hand(scores, threshold)
+    ill, well = missed + detected, passed + alarms
     rates = rates_at(scores, threshold, seed=0)
-    assert rates.sensitivity.value == (pytest.approx(found / ill) if ill else None)
-    assert rates.specificity.value == (pytest.approx(kept / well) if well else None)
+    assert rates.sensitivity.value == (pytest.approx(detected / ill) if ill else None)
+    assert rates.specificity.value == (pytest.approx(passed / well) if well else None)
     if not ill or not well:
         assert rates.lr_positive.value is None and rates.at_prevalence(0.02) is None
         return
-    wanted = found / ill / (alarms / well) if alarms else math.inf if found else None
-    assert rates.lr_positive.value == (None if wanted is None else pytest.approx(wanted))
+    ratio = detected / ill / (alarms / well) if alarms else math.inf if detected else None
+    assert rates.lr_positive.value == (None if ratio is None else pytest.approx(ratio))
     prevalence = 0.02
     at = rates.at_prevalence(prevalence)
-    true_alarms, false_alarms = prevalence * found / ill, (1 - prevalence) * alarms / well
-    left, left_ill = (1 - prevalence) * kept / well, prevalence * missed / ill
-    none_sent_on, all_sent_on = not found and not alarms, not kept and not missed
+    true_alarms, false_alarms = prevalence * detected / ill, (1 - prevalence) * alarms / well
+    left, left_ill = (1 - prevalence) * passed / well, prevalence * missed / ill
+    none_sent_on, all_sent_on = not detected and not alarms, not passed and not missed
     assert at.ppv.value == (
         None if none_sent_on else pytest.approx(true_alarms / (true_alarms + false_alarms))
     )
@@ -73,9 +73,9 @@ def test_a_figure_lies_in_its_interval(seed):
 
 def test_one_unit_a_group_has_nearly_the_interval_of_as_many_trials():
     scores = make_scores([(True, 0.9)] * 36 + [(True, 0.1)] * 4 + [(False, 0.1)] * 50)
-    found = rates_at(scores, 0.5, seed=0).sensitivity
+    sensitivity = rates_at(scores, 0.5, seed=0).sensitivity
     exact = binomtest(36, 40).proportion_ci(method="wilson")
-    assert found.low == pytest.approx(exact.low, abs=0.02) and found.high == pytest.approx(
+    assert sensitivity.low == pytest.approx(exact.low, abs=0.02) and sensitivity.high == pytest.approx(
         exact.high, abs=0.02
     )
 

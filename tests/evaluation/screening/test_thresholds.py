@@ -33,10 +33,10 @@ def test_a_goal_is_reached_and_the_other_rate_is_the_best(seed, share):
     )
     steps = [*np.unique(scores.score), 9.0]
     for rate, own, other in ((SENSITIVITY, 0, 1), (SPECIFICITY, 1, 0)):
-        found = rates(scores, choose_threshold(scores, OperatingGoal(rate, share)))
-        assert found[own] >= share - 1e-9
+        reached = rates(scores, choose_threshold(scores, OperatingGoal(rate, share)))
+        assert reached[own] >= share - 1e-9
         fitting = [rates(scores, step) for step in steps]
-        assert found[other] == max(of[other] for of in fitting if of[own] >= share - 1e-9)
+        assert reached[other] == max(of[other] for of in fitting if of[own] >= share - 1e-9)
 
 
 def test_nine_of_ten_are_enough_for_a_share_of_nine_tenths():
