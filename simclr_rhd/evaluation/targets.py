@@ -3,7 +3,6 @@
 Notation: n labelled frames, C classes of a target, K folds.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.evaluation.results import TargetResult
+from simclr_rhd.evaluation.scores.bootstrap import wilson
 from simclr_rhd.evaluation.scores.calibration_errors import (
     class_frequencies,
     classwise_calibration_error,
@@ -35,7 +35,6 @@ from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, OURS, UNCALIBRATED, o
 
 FINETUNED = "finetuned"
 ASSUMED_ACCURACY = 0.8  # accuracy of the power note where there is none yet
-Z_95 = 1.959964  # of 95 %
 TARGET_HALF_WIDTH = 0.1  # half an interval's width that a power note asks the groups for
 CALIBRATION_STEPS = {"before": UNCALIBRATED, "after": OURS}
 
@@ -208,13 +207,9 @@ def sample_size_note(levels: Levels) -> SampleSize:
         groups=groups,
         accuracy=accuracy,
         assumed=known is None,
-        half_width=_half_width(accuracy, groups) if groups else None,
-        groups_needed=next(n for n in range(1, 1000) if _half_width(accuracy, n) <= TARGET_HALF_WIDTH),
+        half_width=wilson(accuracy, groups)[1] if groups else None,
+        groups_needed=next(n for n in range(1, 1000) if wilson(accuracy, n)[1] <= TARGET_HALF_WIDTH),
     )
-
-
-def _half_width(accuracy: float, n: int) -> float:
-    return Z_95 * math.sqrt(accuracy * (1 - accuracy) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
 
 
 def per_fold_scores(labelled_set: LabelledSet, target: Target, predictions: Probabilities) -> list[FoldScore]:

@@ -63,7 +63,7 @@ class RunContext:
     mirror: Mirror | None = None
 
     def is_finished(self, config: RunConfig) -> bool:
-        """Return True if an earlier run is complete: all stages, and the figures unless --no-figures."""
+        """Return True if the run of this folder is complete, with figures unless --no-figures."""
         before = self.before
         return bool(before and before.status == "finished" and (config.no_figures or before.figures))
 

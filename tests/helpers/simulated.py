@@ -39,7 +39,7 @@ def make_labelled_set(patients=40, frames=6, *, classes=2, folds=1, seed=0, mult
 
 
 def make_features(groups, *, signal=0.0, true=None, noise=0.3, seed=0):
-    """(n, 960) float32: a patient's own pattern, the class as far as `signal` says, and noise."""
+    """(n, 960) float32: a patient's own pattern, the class times `signal`, and noise."""
     rng = np.random.default_rng([seed, 1])
     group = np.unique(groups, return_inverse=True)[1]
     x = rng.normal(size=(group.max() + 1, FEATURE_DIM))[group]

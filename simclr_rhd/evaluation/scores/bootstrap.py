@@ -14,6 +14,7 @@ from simclr_rhd.evaluation.scores.records import Interval
 
 N_RESAMPLES, N_CHUNKS = 2000, 20  # worked on a piece at a time: bounds the memory
 TAIL_PROBABILITY = 0.025  # on each side of an interval
+Z_95 = 1.959964  # of 95 %
 # Groups below which an interval by resamples is not wide enough (benchmarks/interval_coverage.py)
 FEW_GROUPS = 10
 
@@ -95,6 +96,12 @@ def _clopper_pearson(successes: float, n: float, tail: float) -> tuple[float, fl
     """The exact binomial interval of a share of n trials; neither need be whole."""
     low = float(betaincinv(successes, n - successes + 1, tail)) if successes > 0 else 0.0
     return low, float(betaincinv(successes + 1, n - successes, 1 - tail)) if successes < n else 1.0
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Centre and half width of Wilson's 95 % interval (1927) of a share of n trials; n need not be whole."""
+    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    return centre, Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
 
 
 def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TAIL_PROBABILITY) -> Interval:

@@ -1,1 +1,1 @@
-"""What a model would do as a screening test."""
+"""A model as a screening test: thresholds, rates, decision curves."""

@@ -56,18 +56,14 @@ def decision_curve(scores: ScreeningScores, *, seed: int) -> list[DecisionPoint]
         np.add.at(cells, group, np.column_stack([events, np.ones(len(sent_on))]))
         benefits = net_benefits(cells.sum(axis=0, keepdims=True), threshold)
         resampled = net_benefits(resample_sums(counts, cells), threshold)
-        model, advantage = (
-            Score.of(
-                float(value[0]),
-                percentile_interval(of_resamples, len(names), value_range=(-np.inf, 1.0)),
-            )
-            for value, of_resamples in (
-                (benefits[:, 0], resampled[:, 0]),
-                (_advantage(benefits), _advantage(resampled)),
-            )
-        )
+        model = _score(benefits[:, 0], resampled[:, 0], len(names))
+        advantage = _score(_advantage(benefits), _advantage(resampled), len(names))
         points.append(DecisionPoint(threshold, model, float(benefits[0, 1]), advantage))
     return points
+
+
+def _score(value: np.ndarray, resampled: np.ndarray, n_groups: int) -> Score:
+    return Score.of(float(value[0]), percentile_interval(resampled, n_groups, value_range=(-np.inf, 1.0)))
 
 
 def net_benefits(cells: np.ndarray, threshold: float) -> np.ndarray:

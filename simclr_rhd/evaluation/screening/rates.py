@@ -1,4 +1,4 @@
-"""What a screening test does to people: whom it sends on, and whom it misses.
+"""Rates of a screening test: who is sent on, and who is missed.
 
 Notation: n units (patients or videos), G groups, R resamples.
 """
@@ -10,10 +10,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.special import stdtrit
 
-from simclr_rhd.evaluation.scores.bootstrap import TAIL_PROBABILITY, resample_counts, resample_sums
+from simclr_rhd.evaluation.scores.bootstrap import TAIL_PROBABILITY, resample_counts, resample_sums, wilson
 from simclr_rhd.evaluation.scores.records import Record, Score
 
-Z_95 = 1.959964  # of 95 %
 SCREENED = 1000  # people
 
 
@@ -44,7 +43,7 @@ class ScreeningScores:
 
 @dataclass(frozen=True)
 class PredictiveValues(Record):
-    """What the rates of a test come to where a share of those screened is ill.
+    """Predictive values of a test where a share of those screened is ill, and counts of 1,000 people.
 
     Attributes:
         prevalence: that share, between 0 and 1.
@@ -147,13 +146,8 @@ def _proportion(cells: np.ndarray, column: int, *, seed: int) -> Score:
     variance = float((sums[:, column] / sums.sum(axis=1)).var()) * n_groups / (n_groups - 1)
     of_groups = (stdtrit(n - 1, TAIL_PROBABILITY) / stdtrit(n_groups - 1, TAIL_PROBABILITY)) ** 2
     independent = share * (1 - share) / variance * of_groups if variance > 0 else n_groups
-    return Score(share, *_wilson(share, min(independent, n)))
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    centre, half = wilson(share, min(independent, n))
+    return Score(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def _ratio(above: Score, below: Score) -> Score:

@@ -50,8 +50,8 @@ class ExplainedFrame(NamedTuple):
     """A frame, the address of the same with what speaks for its class, and whether anything does."""
 
     card: FrameCard
-    hot: str
-    anything: bool
+    heat_map: str
+    has_heat: bool
 
 
 class Gallery:

@@ -43,8 +43,8 @@ def grad_cam(
 
     The features are the means of the stages' maps and the heads are linear, so the gradient of a logit is the
     same in every field, w_d / (σ_d T h²), and no backward pass is needed: there Grad-CAM is CAM (Zhou et al.
-    2016). A logit less its bias is the mean of the summed map: each channel counts by
-    its difference to its mean over the training frames.
+    2016). A logit less its bias is the mean of the summed map: each channel counts by its difference to its
+    mean over the training frames.
 
     Args:
         encoder: a ResNet, used in eval mode; its mode is put back.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from simclr_rhd.evaluation.screening.rates import Rates, ScreeningScores, rates_at
+from simclr_rhd.evaluation.screening.rates import ScreeningScores, rates_at
 
 
 def make_scores(cases, seed=0):
@@ -115,9 +115,3 @@ def test_likelihood_ratios_cover_the_truth():
         ):
             hits[number] += score.low <= truth <= score.high
     assert (hits / 300 > 0.91).all() and (hits / 300 < 0.99).all()
-
-
-def test_rates_come_back_from_json():
-    rates = rates_at(make_scores([(True, 0.9)] * 9 + [(False, 0.8)] + [(False, 0.1)] * 20), 0.5, seed=0)
-    assert set(rates.to_json()) == {"sensitivity", "specificity", "lr_positive", "lr_negative"}
-    assert isinstance(rates, Rates)
