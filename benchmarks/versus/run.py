@@ -38,6 +38,7 @@ from simclr_rhd.ssl.schedule import size_per_epoch
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 ARMS = ("reference", "lightly", "ours")
+EQUAL_EPOCHS = "equal"  # ours for as many epochs as the slowest has time for
 CONTROLLED = "controlled"  # lightly's parts on our pairs and views, for as many epochs as ours
 # rows of the table by the features that are judged: a peer's own are those of the last stage
 PEER_ROWS, OUR_ROWS = {"last_stage": "{}", "scores": "{}, all stages"}, {"scores": "{}"}
@@ -50,6 +51,7 @@ EARLY_STOPPING_ARMS = {
     "stopped": (EARLY_STOPPING, ()),
     "stopped-plain": ("the same with --ema-decay 0", ("--ema-decay", "0")),
 }
+SCORED = ("ours", *EARLY_STOPPING_ARMS, EQUAL_EPOCHS, "lightly", CONTROLLED, "reference")
 EpochSeconds = dict[str, dict[int, float]]  # {arm: {size of views: seconds of an epoch}}
 
 
@@ -199,22 +201,21 @@ def measure_end_to_end(pieces: Measurements, options: argparse.Namespace) -> Non
 def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> None:
     """The probes, at equal time and at equal epochs."""
     equal = min(epochs_within(options.seconds, of_arm) for of_arm in epoch_s.values())
+    ours = epochs_within(options.seconds, epoch_s["ours"])
     for seed in range(options.seeds):
         pieces.measure(f"untrained-{seed}", what="untrained", arm="ours", seed=seed)
-    for arm, seed in itertools.product(("ours", "lightly", "reference"), range(options.seeds)):
-        in_time = epochs_within(options.seconds, epoch_s[arm])
-        steady = arm != "ours"  # its learning rate is constant, so one run passes through both points
-        arguments = {"what": "score", "arm": arm, "seed": seed, "also_after": [equal] if steady else []}
-        pieces.measure(f"score-{arm}-{seed}", **arguments, epochs=in_time)
-        if arm == "ours":
-            for name, (_, flags) in EARLY_STOPPING_ARMS.items():
-                how = arguments | {"what": "stopped", "epochs": in_time, "flags": flags}
-                pieces.measure(f"{name}-{seed}", **how)
-            pieces.measure(f"equal-{arm}-{seed}", **arguments, epochs=equal)
-    epochs = epochs_within(options.seconds, epoch_s["ours"])
-    for seed in range(options.seeds):
-        how = {"what": "score", "arm": CONTROLLED, "seed": seed, "also_after": []}
-        pieces.measure(f"score-{CONTROLLED}-{seed}", **how, epochs=epochs)
+        for arm in options.arms:
+            how = {"what": "score", "arm": arm, "seed": seed, "also_after": []}
+            if arm in EARLY_STOPPING_ARMS:
+                how |= {"what": "stopped", "arm": "ours", "flags": EARLY_STOPPING_ARMS[arm][1]}
+                pieces.measure(f"{arm}-{seed}", **how, epochs=ours)
+            elif arm == EQUAL_EPOCHS:
+                pieces.measure(f"equal-ours-{seed}", **how | {"arm": "ours"}, epochs=equal)
+            elif arm in (CONTROLLED, "ours"):
+                pieces.measure(f"score-{arm}-{seed}", **how, epochs=ours)
+            else:  # its learning rate is constant, so one run passes through both points
+                how |= {"also_after": [equal], "epochs": epochs_within(options.seconds, epoch_s[arm])}
+                pieces.measure(f"score-{arm}-{seed}", **how)
 
 
 def macro(scores: dict[str, list[float]]) -> float:
@@ -329,6 +330,7 @@ def main() -> None:
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", choices=("rates", "scores", "end-to-end"))
+    parser.add_argument("--arms", nargs="+", choices=SCORED, default=SCORED, help="of the scores")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     options.data = str(Path(options.data).resolve())

@@ -107,6 +107,7 @@ def score(dataset, options):
 
 def early_stopping(dataset, options):
     """The probe of what our main job keeps when it stops by itself, some frames held out."""
+    import torch
     from versus import ours, protocol
 
     start = time.perf_counter()
@@ -121,6 +122,8 @@ def early_stopping(dataset, options):
         )
     seconds = time.perf_counter() - start
     scores = protocol.evaluate_encoder(encoder, dataset, size=options["size"])
+    name = f"stopped{''.join(options.get('flags', ()))}-{options['seed']}.pt"
+    torch.save(encoder.state_dict(), Path(options["cache"], name))
     best_epoch = max(record.epoch for record in history if record.best)
     return {"scores": scores, "epochs": len(history), "kept": best_epoch, "seconds": seconds}
 
