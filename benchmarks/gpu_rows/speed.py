@@ -26,9 +26,9 @@ from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import train_heads
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.classifier import save as save_classifier
-from simclr_rhd.inference.frame_reader import FrameReader
-from simclr_rhd.inference.input_files import find_inputs
-from simclr_rhd.inference.predict_files import PredictionRun
+from simclr_rhd.inference.prediction.frame_reader import FrameReader
+from simclr_rhd.inference.prediction.input_files import find_inputs
+from simclr_rhd.inference.prediction.predict_files import PredictionRun
 from simclr_rhd.inference.predictor import BATCH_SIZE
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats

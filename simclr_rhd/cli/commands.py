@@ -52,10 +52,10 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.data.decoding.decode import DecodeOptions
     from simclr_rhd.data.store.salt import load_salt
-    from simclr_rhd.inference.frame_reader import FrameReader
-    from simclr_rhd.inference.input_files import find_inputs, read_patients
-    from simclr_rhd.inference.predict_files import PredictionRun
-    from simclr_rhd.inference.prediction_summary import summary_lines
+    from simclr_rhd.inference.prediction.frame_reader import FrameReader
+    from simclr_rhd.inference.prediction.input_files import find_inputs, read_patients
+    from simclr_rhd.inference.prediction.predict_files import PredictionRun
+    from simclr_rhd.inference.prediction.terminal_summary import summary_lines
     from simclr_rhd.report.wording import SYNTHETIC_WARNING
 
     make_deterministic()
@@ -81,8 +81,8 @@ def export(config: ExportArgs) -> None:
     from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.inference import classifier
     from simclr_rhd.inference import export as exporting
-    from simclr_rhd.inference.frame_reader import sample_frames
-    from simclr_rhd.inference.input_files import find_inputs, labelled_of_run
+    from simclr_rhd.inference.prediction.frame_reader import sample_frames
+    from simclr_rhd.inference.prediction.input_files import find_inputs, labelled_of_run
 
     make_deterministic()
     exporting.require_onnx_packages()

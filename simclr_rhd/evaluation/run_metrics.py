@@ -14,7 +14,8 @@ from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
-from simclr_rhd.evaluation import leakage, targets
+from simclr_rhd.evaluation import targets
+from simclr_rhd.evaluation.checks import leakage
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows

@@ -9,7 +9,7 @@ from typing import Any
 
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
-from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
+from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings

@@ -16,8 +16,8 @@ from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.inference import classifier, export, parity
-from simclr_rhd.inference.frame_reader import sample_frames
-from simclr_rhd.inference.input_files import find_inputs
+from simclr_rhd.inference.prediction.frame_reader import sample_frames
+from simclr_rhd.inference.prediction.input_files import find_inputs
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is missing: pip install -r requirements-dev.txt")

@@ -8,7 +8,7 @@ from typing import Any
 
 from simclr_rhd.data.labels.pseudonyms import redact_paths
 from simclr_rhd.data.labels.vocabulary import parent_task
-from simclr_rhd.evaluation.leakage import NEAR_DUPLICATES_WARNING
+from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, Score
 from simclr_rhd.report.charts.style import short_names

@@ -15,7 +15,7 @@ from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.folder import Folder
 from simclr_rhd.data.sources.gcs import Bucket
 from simclr_rhd.data.sources.open import open_data
-from simclr_rhd.inference.input_files import find_inputs
+from simclr_rhd.inference.prediction.input_files import find_inputs
 from simclr_rhd.runs import context
 
 NAMES = itertools.count()

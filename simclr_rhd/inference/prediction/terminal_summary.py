@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.inference.classifier import VERSION
-from simclr_rhd.inference.predict_files import PredictionRun
-from simclr_rhd.inference.predictions_table import OUTPUT_SUFFIXES, TaskPrediction, sibling
+from simclr_rhd.inference.prediction.predict_files import PredictionRun
+from simclr_rhd.inference.prediction.predictions_table import OUTPUT_SUFFIXES, TaskPrediction, sibling
 
 MAX_PRINTED_VIDEOS = 20  # videos on the terminal
 ABSTAINED_MARK, OOD_MARK = "?", "!"

@@ -14,7 +14,7 @@ from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.decoding.source_files import decode_files, decode_stills, fetch_files, iter_decoded
 from simclr_rhd.data.labels.video_ids import locate_video
 from simclr_rhd.data.splits.groups import HASHED_PREFIX
-from simclr_rhd.inference.input_files import InputFiles
+from simclr_rhd.inference.prediction.input_files import InputFiles
 
 FILES_PER_FETCH = 1000  # files of a bucket that are brought here at a time
 MAX_SAMPLED_FRAMES, SAMPLED_FRAMES_PER_CLIP = 400, 4

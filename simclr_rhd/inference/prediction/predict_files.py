@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.inference.frame_reader import FrameReader, InputFrame
-from simclr_rhd.inference.predictions_table import Prediction, PredictionsTable, TaskPrediction
+from simclr_rhd.inference.prediction.frame_reader import FrameReader, InputFrame
+from simclr_rhd.inference.prediction.predictions_table import Prediction, PredictionsTable, TaskPrediction
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model, Predictions
 from simclr_rhd.inference.task_output import resolve_prevalence
 

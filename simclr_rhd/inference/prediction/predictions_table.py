@@ -16,7 +16,7 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
 from simclr_rhd.core.text import as_cell
-from simclr_rhd.inference.frame_reader import InputFrame
+from simclr_rhd.inference.prediction.frame_reader import InputFrame
 
 OUTPUT_SUFFIXES = ("json", "videos.csv", "patients.csv", "rejected.csv")
 

@@ -11,8 +11,8 @@ from PIL import Image
 from simclr_rhd.core.files import write_rows
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.data.demo.dataset import draw_patients, make_clip
-from simclr_rhd.evaluation import leakage as audit
-from simclr_rhd.evaluation.leakage import (
+from simclr_rhd.evaluation.checks import leakage as audit
+from simclr_rhd.evaluation.checks.leakage import (
     AuditedFrames,
     Pair,
     closest_pairs,

@@ -4,7 +4,7 @@ import pytest
 
 from simclr_rhd.core.files import write_json
 from simclr_rhd.data.config import InputConfig
-from simclr_rhd.inference import input_files
+from simclr_rhd.inference.prediction import input_files
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Checks of the data behind the scores: leaks between parts, shortcuts, subgroups."""

@@ -1,0 +1,1 @@
+"""Files in, predictions out: tables, summary, pages."""
