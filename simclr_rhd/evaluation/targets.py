@@ -12,7 +12,7 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.evaluation.results import TargetResult
-from simclr_rhd.evaluation.scores.bootstrap import wilson
+from simclr_rhd.evaluation.scores.bootstrap import trials_needed, wilson
 from simclr_rhd.evaluation.scores.calibration_errors import (
     class_frequencies,
     classwise_calibration_error,
@@ -208,7 +208,7 @@ def sample_size_note(levels: Levels) -> SampleSize:
         accuracy=accuracy,
         assumed=known is None,
         half_width=wilson(accuracy, groups)[1] if groups else None,
-        groups_needed=next(n for n in range(1, 1000) if wilson(accuracy, n)[1] <= TARGET_HALF_WIDTH),
+        groups_needed=trials_needed(accuracy, TARGET_HALF_WIDTH),
     )
 
 
