@@ -112,10 +112,9 @@ def draw_charts(
             save_dir / file_names.CLASSIFIER_LOSS.format(task), task, of_head, note=note
         )
         _Pictures(save_dir, note).draw_task(task, results.tasks[task], tested)
-    for number, (question, result) in enumerate(results.screening.items(), start=1):
+    for number, result in enumerate(results.screening.values(), start=1):
         if not result.reason:
-            path = save_dir / file_names.SCREENING.format(number)
-            plot_screening(path, question, result, note=note)
+            plot_screening(save_dir / file_names.SCREENING.format(number), result, note=note)
     if curves := efficiency_curves(results):
         path = save_dir / file_names.LABEL_EFFICIENCY
         plots_evaluation.plot_label_efficiency(path, curves, level="video", note=note)

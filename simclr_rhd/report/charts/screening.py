@@ -16,7 +16,7 @@ from simclr_rhd.evaluation.screening.discrimination import RocCurve
 from simclr_rhd.evaluation.screening.records import OperatingPoint, ScoreHistogram, ScreeningResult
 from simclr_rhd.report.charts.panels import Panel, draw_panel, on_axes, with_legend
 from simclr_rhd.report.charts.style import COLOURS, GRID, MUTED, PAPER, save_png
-from simclr_rhd.report.wording import format_interval
+from simclr_rhd.report.wording import format_interval, join_names
 
 NEGATIVE_COLOUR, POSITIVE_COLOUR = COLOURS[0], COLOURS[4]
 POINT_MARKERS = "os^Dv"
@@ -50,11 +50,11 @@ def screening_panels(result: ScreeningResult) -> list[Panel]:
     ]
 
 
-def plot_screening(path: Path, question: str, result: ScreeningResult, *, note: str) -> None:
+def plot_screening(path: Path, result: ScreeningResult, *, note: str) -> None:
     """Draw the charts of a question side by side, as a picture; the result must have figures."""
     charts = _charts(result)
     footnotes = [f"{of.title}: {of.caption}" for of in charts]
-    title = f"Screening, {question}: per {result.unit}"
+    title = f"Screening by {result.task}, per {result.unit}; positive: {join_names(result.positive, 'or')}"
     with save_png(path, title, size=(4.6 * len(charts), 4.8), note=note, footnotes=footnotes) as figure:
         for axes, of in zip(figure.subplots(1, len(charts)), charts, strict=True):
             of.draw(axes)
@@ -124,6 +124,7 @@ def _draw_decision_curve(axes: Any, *, points: Sequence[DecisionPoint]) -> None:
     axes.plot(threshold, everyone, color=COLOURS[1], linestyle="--", label="everyone sent on")
     axes.axhline(0, color=MUTED, linestyle=":", label="no one sent on")
     axes.set(xlabel="threshold probability", ylabel="net benefit")
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.grid(color=GRID, linewidth=0.7)
 
 
