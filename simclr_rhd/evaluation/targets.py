@@ -175,7 +175,7 @@ def target_predictions(
     """The predictions of a table of probabilities for some annotated rows."""
     units = Units(labelled_set.groups, labelled_set.videos, labelled_set.patients).select(rows)
     probabilities, prevalence = (of(table)[rows] for of in (target.probabilities, target.prevalence))
-    return FramePredictions(target.true[rows], probabilities, units, prevalence)
+    return FramePredictions(target.true[rows], probabilities, units, prevalence, target.ordered())
 
 
 def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[str, int]]:

@@ -162,7 +162,7 @@ class Scores(Record):
         reasons: {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
             a class's figures, "Normal"; None where only some draws of a mean have one.
         reason: why nothing can be computed.
-        left_out: known patients whose frames are of several classes, of scores per patient.
+        left_out: known patients without a class of their own, of scores per patient.
     """
 
     n: int
