@@ -70,14 +70,14 @@ def evaluate_run(
         init: what the pretraining began with, as of `describe_split`.
         synthetic: whether the frames are drawn by the program.
     """
-    labelled_set, seed = outcome.cv.labelled_set, outcome.cv.config.seed
+    labelled_set = outcome.cv.labelled_set
     by_target = evaluate_targets(config, outcome)
     return RunResults(
         synthetic=synthetic,
         split=describe_split(dataset, init),
         tasks=results_by_task(labelled_set, by_target, dataset.class_info()),
         audit=write_leak_audit(dataset, outcome.cv, save_dir),
-        screening=evaluate_screening(config, labelled_set, outcome.predictions, seed=seed),
+        screening=evaluate_screening(config, outcome.cv, outcome.predictions),
     )
 
 
