@@ -154,7 +154,7 @@ def evaluate_encoders(
                 tasks=results_by_task(cv.labelled_set, by_target, dataset.class_info()),
                 audit=write_leak_audit(dataset, cv, run.save_dir),
             )
-            write_metrics(run.save_dir, results, cv, predictions[OURS])
+            write_metrics(run.save_dir, results, cv, predictions[OURS], config.data)
         if [checkpoint.digest(encoder) for encoder in encoders.all()] != frozen:
             raise RuntimeError("the frozen encoder changed while the heads were trained")
         contents = None
