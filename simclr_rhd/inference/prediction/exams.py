@@ -1,7 +1,7 @@
 """Exams for a reader: each patient's probabilities, their spread, and the frames that decided.
 
 They are gathered while the frames stream through. Of each exam only its few best frames stay in memory, as
-PNG, and the probabilities of the frames of its first video until there is a second one.
+JPEG of some 10 kB, and the probabilities of the frames of its first video until there is a second one.
 """
 
 import io
@@ -21,6 +21,7 @@ from simclr_rhd.inference.prediction.predictions_table import Prediction, TaskPr
 MAX_EXAMS = 200  # the first ones; others are in the tables only
 MAX_FRAMES = 3  # frames that decided, of each task
 FRAME_RANGE = (0.1, 0.9)  # quantiles over the frames of a single video
+JPEG_QUALITY = 90
 VIDEOS, FRAMES, UNKNOWN = "videos", "frames", ""  # what a spread is over
 
 
@@ -30,17 +31,17 @@ class ExamFrame:
 
     Attributes:
         path: its name.
-        png: its pixels.
+        jpeg: its pixels, compressed so that a reader sees no difference.
         prediction: of this frame alone.
     """
 
     path: str
-    png: bytes
+    jpeg: bytes
     prediction: Prediction
 
     def pixels(self) -> np.ndarray:
         """(3, S, S) uint8."""
-        picture = Image.open(io.BytesIO(self.png)).convert("RGB")
+        picture = Image.open(io.BytesIO(self.jpeg)).convert("RGB")
         return np.array(picture).transpose(2, 0, 1)
 
 
@@ -128,7 +129,7 @@ class _Gathered:
             self.probabilities.clear()
         needed = {number for best in self.best.values() for _, number, _ in best}
         if self.n in needed:
-            self.frames[self.n] = ExamFrame(frame.path, _png(frame.pixels), prediction)
+            self.frames[self.n] = ExamFrame(frame.path, _jpeg(frame.pixels), prediction)
         for number in self.frames.keys() - needed:
             del self.frames[number]
         self.n += 1
@@ -176,12 +177,12 @@ def _best(candidates: list[tuple[float, int, str]]) -> list[tuple[float, int, st
     return (list(of_video.values()) if len(of_video) > 1 else by_probability)[:MAX_FRAMES]
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    """A (3, S, S) uint8 frame as PNG, grey where it is."""
+def _jpeg(pixels: np.ndarray) -> bytes:
+    """Compress a (3, S, S) uint8 frame, a grey one as grey."""
     grey = bool((pixels == pixels[:1]).all())
     picture = Image.fromarray(pixels[0] if grey else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=1)
+    picture.save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
 
 

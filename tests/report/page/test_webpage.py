@@ -150,7 +150,7 @@ def test_exams_fit_paper_without_heat_maps(reports, visit):
     page.reload()
     page.emulate_media(media="print")
     assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
-    cut = "[...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1).length"
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
     assert page.evaluate(cut) == 0
     assert page.locator("details:visible").count() == 0 and page.pdf(format="A4").startswith(b"%PDF")
 
