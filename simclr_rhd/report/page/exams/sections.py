@@ -1,8 +1,7 @@
-"""Contents of the page of exams: bars, frames and heat maps of each patient."""
+"""Sections of the page of exams: bars, frames and heat maps of each patient."""
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,6 +17,14 @@ from simclr_rhd.inference.prediction.exams import (
     ExamVideo,
 )
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
+from simclr_rhd.inference.prediction.predictions_table import Prediction
+from simclr_rhd.report.page.exams.contents import (
+    ExamSection,
+    FramePicture,
+    HeatMap,
+    PredictionRow,
+    TaskSection,
+)
 from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.report.page.images import jpeg, overlay_heatmap
 from simclr_rhd.report.page.webpage import ForestRow
@@ -29,101 +36,7 @@ ACCEPTANCE = {
     False: "accepted: sure enough",
     None: "no limit known: the model has none for this task",
 }
-
-
-@dataclass(frozen=True)
-class FramePicture:
-    """A frame that decided.
-
-    Attributes:
-        image: its address.
-        alt_text: what it is, in words.
-        name: of its file.
-        label: the class, or the lesion, whose probability is high in it.
-        probability: of this class.
-        foreign: whether it is out of distribution.
-    """
-
-    image: str
-    alt_text: str
-    name: str
-    label: str
-    probability: float
-    foreign: bool
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A frame, the address of the same with what speaks for its class, and whether anything does."""
-
-    picture: FramePicture
-    image: str
-    has_heat: bool
-
-
-@dataclass(frozen=True)
-class TaskSection:
-    """Contents for one task of an exam.
-
-    Attributes:
-        name: of the task.
-        predicted: the class, or the lesions.
-        basis: its probability, in words.
-        acceptance: whether it is accepted, in words.
-        rows: a bar for each class.
-        caption: of the bars, with what their lines are.
-        frames_title: heading of the frames.
-        frames: that decided.
-        heat_map: of the first of them; None where predictions mean nothing.
-    """
-
-    name: str
-    predicted: str
-    basis: str
-    acceptance: str
-    rows: list[ForestRow]
-    caption: str
-    frames_title: str
-    frames: list[FramePicture]
-    heat_map: HeatMap | None
-
-
-@dataclass(frozen=True)
-class PredictionRow:
-    """A row of a table of exams or of videos.
-
-    Attributes:
-        name: of the exam or the video.
-        n_frames: number of its frames.
-        foreign: whether it is out of distribution.
-        cells: predicted class, its probability and acceptance, of each task.
-    """
-
-    name: str
-    n_frames: int
-    foreign: bool
-    cells: list[tuple[str, float, str]]
-
-
-@dataclass(frozen=True)
-class ExamSection:
-    """Contents for an exam.
-
-    Attributes:
-        summary: its row in the table of all exams.
-        n_videos: number of its videos.
-        n_foreign: its frames that are out of distribution.
-        novelty: the mean of its frames; None where the model cannot tell.
-        tasks: what is shown of each.
-        videos: rows of the first ones; none of a single video.
-    """
-
-    summary: PredictionRow
-    n_videos: int
-    n_foreign: int
-    novelty: float | None
-    tasks: list[TaskSection]
-    videos: list[PredictionRow]
+FOREIGN = "not to be believed: unlike the training frames"
 
 
 def make_sections(exams: Sequence[Exam], run: PredictionRun) -> list[ExamSection]:
@@ -180,7 +93,7 @@ class _SectionBuilder:
             name=name,
             predicted=prediction.predicted,
             basis=f"{basis} {format_score(prediction.probability)}",
-            acceptance=ACCEPTANCE[prediction.abstained],
+            acceptance=_acceptance(exam.prediction, name),
             rows=self._bars(name, of_task),
             caption=_caption(exam),
             frames_title="Frames nearest to a lesion" if nothing_predicted else "Frames that decided",
@@ -226,9 +139,16 @@ class _SectionBuilder:
 
 
 def _row(name: str, of: Exam | ExamVideo) -> PredictionRow:
-    tasks = of.prediction.tasks.values()
-    cells = [(task.predicted, task.probability, ACCEPTANCE[task.abstained]) for task in tasks]
+    cells = [
+        (of_task.predicted, of_task.probability, _acceptance(of.prediction, task))
+        for task, of_task in of.prediction.tasks.items()
+    ]
     return PredictionRow(name, of.n_frames, of.prediction.out_of_distribution, cells)
+
+
+def _acceptance(prediction: Prediction, task: str) -> str:
+    """Whether a prediction is accepted, in words; never what is unlike the training frames, however sure."""
+    return FOREIGN if prediction.out_of_distribution else ACCEPTANCE[prediction.tasks[task].abstained]
 
 
 def _caption(exam: Exam) -> str:

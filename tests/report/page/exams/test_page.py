@@ -83,7 +83,9 @@ def test_names_of_files_and_patients_are_escaped(tmp_path, model):
     assert all("onerror" not in image for image in Outline(page).images)
 
 
-def test_an_exam_unlike_the_training_frames_is_marked_and_has_no_map(tmp_path, model):
+def test_an_exam_unlike_the_training_frames_is_marked_never_accepted_and_has_no_map(tmp_path):
+    accept_all = dict.fromkeys(("view", "condition: MR"), {"frame": 0.0, "video": 0.0})
+    model = write_model(tmp_path / "model.pt", thresholds=accept_all)
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "cat.png").write_bytes(encode_image(noise))
@@ -91,6 +93,10 @@ def test_an_exam_unlike_the_training_frames_is_marked_and_has_no_map(tmp_path, m
     page = read(tmp_path)
     assert "the predictions for this exam mean nothing" in page and "Frames so marked: 1 of 1." in page
     assert "<details>" not in page and "One frame, so no spread" in page
+    assert page.count("not to be believed: unlike the training frames") == 2 and "accepted:" not in page
+    write_exams(tmp_path / "data", {"": 1})
+    assert predict_page(tmp_path, model=model) == 0
+    assert read(tmp_path).count("<strong>accepted: sure enough") == 2, "of the other exam"
 
 
 def test_what_is_not_known_of_a_model_is_told(tmp_path):
