@@ -147,7 +147,7 @@ def evaluate_encoders(
             results = evaluate_run(
                 config, dataset, outcome, run.save_dir, init=config.init, synthetic=config.synthetic
             )
-            write_metrics(run.save_dir, results, cv, predictions[OURS])
+            write_metrics(run.save_dir, results, cv, predictions[OURS], config.data)
         if [checkpoint.digest(encoder) for encoder in encoders.all()] != frozen:
             raise RuntimeError("the frozen encoder changed while the heads were trained")
         contents = None

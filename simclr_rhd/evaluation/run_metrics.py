@@ -16,6 +16,7 @@ from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, 
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
+from simclr_rhd.evaluation.checks.label_doubts import write_label_doubts
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows
@@ -221,12 +222,21 @@ def write_leak_audit(dataset: Dataset, cv: CrossValidation, save_dir: Path) -> A
 
 
 def write_metrics(
-    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities]
+    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities], data: str
 ) -> None:
-    """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
+    """Write `metrics.json` and, of our heads' K tables, `predictions.csv` and the labels in doubt.
+
+    Args:
+        save_dir: the run's folder.
+        results: of the run.
+        cv: the labelled frames.
+        ours: the K tables.
+        data: the place that --data names.
+    """
     write_json(save_dir / METRICS, results.to_json())
     write_rows(
         save_dir / PREDICTIONS,
         prediction_header(cv.labelled_set),
         prediction_rows(cv.labelled_set, ours),
     )
+    write_label_doubts(save_dir, cv.labelled_set, ours, data)

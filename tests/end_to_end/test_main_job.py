@@ -97,6 +97,12 @@ def test_every_promised_file_is_there_and_parses(done):
     for name in pictures:
         Image.open(folder / name).verify()
     assert rows(folder / "rejected.csv") == []
+    doubts, tested = rows(folder / "label_doubts.csv"), rows(folder / "predictions.csv")
+    contradicted = {(row["path"], row["task"]) for row in tested if row["true"] not in ("", row["predicted"])}
+    assert {(row["path"], row["task"]) for row in doubts} <= contradicted
+    assert {task["data"]["path"] for task in json.loads((folder / "label_studio.json").read_text())} == {
+        row["path"] for row in doubts
+    }
     report = (folder / "report.html").read_text()
     assert "SYNTHETIC demo data" in report and 'id="embedding-viewer"' in report and len(report) < 8e6
     for name in ("simclr_best.pt", "simclr_last.pt", "model.pt"):
