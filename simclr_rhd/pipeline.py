@@ -150,8 +150,8 @@ def evaluate_encoders(
             by_target = evaluate_run(config, cv, trained, predictions, tuned)
             results = RunResults(
                 synthetic=config.synthetic,
-                split=describe_split(dataset, config.init),
-                tasks=results_by_task(cv.labelled_set, by_target, dataset.class_info()),
+                split=describe_split(dataset, config.init, run.record.facts.get("test_evaluations")),
+                tasks=results_by_task(cv.labelled_set, by_target, dataset),
                 audit=write_leak_audit(dataset, cv, run.save_dir),
             )
             write_metrics(run.save_dir, results, cv, predictions[OURS])

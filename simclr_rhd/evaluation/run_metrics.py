@@ -13,6 +13,7 @@ from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
@@ -23,7 +24,7 @@ from simclr_rhd.evaluation.results import AuditSummary, RunResults, SplitInfo, T
 from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
 from simclr_rhd.evaluation.selective import evaluate_selective
-from simclr_rhd.evaluation.target_details import HeadDetails
+from simclr_rhd.evaluation.target_details import HeadDetails, ReaderAgreement
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
@@ -126,16 +127,16 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
 def results_by_task(
     labelled_set: LabelledSet,
     results: Mapping[str, TargetResult],
-    class_info: Mapping[str, Mapping[str, Any]],
+    dataset: Dataset,
 ) -> dict[str, TaskResult]:
     """The results under their tasks, lesions below the condition.
 
     Args:
         labelled_set: the frames.
         results: {target's name: result}.
-        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+        dataset: the classes of all tasks, also of those that cannot be learnt, and the annotators' agreement.
     """
-    tasks = {}
+    tasks, class_info = {}, dataset.class_info()
     for task in TASKS:
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
@@ -150,15 +151,30 @@ def results_by_task(
         else:
             result = results[task]
             tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
-    return tasks
+    return {
+        task: replace(of, readers=summarize_readers(task, dataset.labels.agreement))
+        for task, of in tasks.items()
+    }
 
 
-def describe_split(dataset: Dataset, init: str) -> SplitInfo:
+def summarize_readers(task: str, agreement: Sequence[Agreement]) -> ReaderAgreement | None:
+    """The agreement of the annotators of a task; None where no two of them have labelled the same files."""
+    pairs = [pair for pair in agreement if pair.task == task]
+    if not pairs:
+        return None
+    files, kappas = sum(pair.files for pair in pairs), [of.kappa for of in pairs if of.kappa is not None]
+    if not kappas:
+        return ReaderAgreement(len(pairs), files, None, None, None)
+    return ReaderAgreement(len(pairs), files, float(np.mean(kappas)), min(kappas), max(kappas))
+
+
+def describe_split(dataset: Dataset, init: str, test_evaluations: int | None = None) -> SplitInfo:
     """Describe the division of the frames, and what the encoder has seen.
 
     Args:
         dataset: the frames.
         init: 'random', 'imagenet' or the file that the pretraining began with.
+        test_evaluations: how often the test part was scored, this time included; None if unknown.
     """
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
@@ -169,6 +185,7 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
         folds=len(dataset.folds),
         parts=dataset.parts(),
         pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
+        test_evaluations=test_evaluations,
     )
 
 

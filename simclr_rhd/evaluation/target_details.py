@@ -26,6 +26,25 @@ class SampleSize(Record):
 
 
 @dataclass(frozen=True)
+class ReaderAgreement(Record):
+    """Agreement of the annotators of a task with each other, on the files that two of them have labelled.
+
+    Attributes:
+        pairs: of annotators.
+        files: of these pairs, together.
+        kappa: Cohen's kappa, the mean over the pairs (Light 1971); None where no pair has one.
+        lowest: of the pairs.
+        highest: of the pairs.
+    """
+
+    pairs: int
+    files: int
+    kappa: float | None
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True)
 class FoldScore(Record):
     """A fold alone: per video, over the classes that it tests; None with fewer than two of them."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from simclr_rhd.evaluation.scores.records import Margin, Score
+from simclr_rhd.evaluation.target_details import ReaderAgreement
 
 MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
@@ -25,6 +26,14 @@ SYNTHETIC_WARNING = "SYNTHETIC demo data: nothing here says anything about patie
 LEAKY_WARNING = (
     "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
     "too good and say nothing about new patients."
+)
+REPEATED_TEST_WARNING = (
+    "The test part has been scored {} times; choices made after looking at it flatter the scores."
+)
+
+READERS_CEILING = (
+    "What two readers agree on is about the most that a model which learns from them can be "
+    "measured to reach."
 )
 
 
@@ -74,6 +83,18 @@ def format_difference(margin: Margin) -> str:
         return "-"
     around = " [{:+.2f}, {:+.2f}]".format(*margin.ci95) if margin.ci95 else ""
     return f"{margin.balanced_accuracy:+.2f}{around}"
+
+
+def describe_readers(readers: ReaderAgreement) -> str:
+    """The agreement of annotators in words: "Cohen's kappa 0.62 on 120 files that both have read"."""
+    kappa = f"Cohen's kappa {format_score(readers.kappa)}"
+    if readers.pairs == 1:
+        return f"{kappa} on {format_count(readers.files, 'file')} that both have read"
+    around = f" ({format_score(readers.lowest)} to {format_score(readers.highest)})"
+    return (
+        f"{kappa}{around * (readers.kappa is not None)}, the mean of {readers.pairs} pairs of readers on "
+        f"{format_count(readers.files, 'file')} in common"
+    )
 
 
 def format_count(n: int, noun: str) -> str:
