@@ -5,10 +5,10 @@ REJECTED, CONFLICTS, SPLIT = "rejected.csv", "conflicts.csv", "split.csv"
 BEST_CHECKPOINT, LAST_CHECKPOINT, BAD_BATCH_FILE = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
 MODEL, FINETUNED_MODEL = "model.pt", "model_finetuned.pt"
 METRICS, PREDICTIONS, LEAK_AUDIT = "metrics.json", "predictions.csv", "leak_audit.csv"
-REPORT, MODEL_CARD = "report.html", "model_card.md"
+REPORT, MODEL_CARD, CHECKLIST = "report.html", "model_card.md", "checklist.md"
 
 TRAINING_LOSS, DIAGNOSTICS, VIEWS = "simclr_training_loss.png", "simclr_diagnostics.png", "simclr_views.png"
-LABEL_EFFICIENCY = "label_efficiency.png"
+LABEL_EFFICIENCY, PARTICIPANT_FLOW = "label_efficiency.png", "participant_flow.png"
 # of each task
 CLASSIFIER_LOSS, CONFUSION_MATRIX = "classifier_{}_loss.png", "confusion_matrix_{}.png"
 COMPARISON, RELIABILITY = "comparison_{}.png", "reliability_{}.png"
