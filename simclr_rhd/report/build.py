@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from simclr_rhd.core.file_names import MODEL_CARD, PARTICIPANT_FLOW, REPORT
+from simclr_rhd.core.file_names import CHECKLIST, MODEL_CARD, PARTICIPANT_FLOW, REPORT
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
@@ -20,6 +20,8 @@ from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.charts.flow_stages import flow_stages
 from simclr_rhd.report.charts.participant_flow import flow_panel, plot_participant_flow
+from simclr_rhd.report.checklist.items import RunFacts
+from simclr_rhd.report.checklist.page import checklist
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
@@ -98,7 +100,7 @@ def write_report(
     facts: dict[str, Any],
     contents: sections.ReportData | None,
 ) -> None:
-    """Write `report.html` and `model_card.md`.
+    """Write `report.html`, `model_card.md` and `checklist.md`.
 
     Args:
         save_dir: the run's folder.
@@ -112,3 +114,4 @@ def write_report(
     left_out = RejectedFiles(listed, len(rejected))
     write_report_page(save_dir / REPORT, results, facts, contents, left_out)
     write_text(save_dir / MODEL_CARD, model_card(results, facts))
+    write_text(save_dir / CHECKLIST, checklist(RunFacts(results, facts, figures=contents is not None)))

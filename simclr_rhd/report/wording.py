@@ -3,12 +3,13 @@
 A figure that could not be computed stands as '-', never as 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from simclr_rhd.evaluation.scores.records import Margin, Score
 from simclr_rhd.evaluation.target_details import ReaderAgreement
 
+ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
     "pixels": "raw pixels",
@@ -118,3 +119,16 @@ def group_by_text(texts: Mapping[str, str]) -> dict[str, list[str]]:
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
     return names
+
+
+def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """The lines of a table in Markdown; all cells are escaped."""
+    for number, row in enumerate((header, *rows)):
+        yield "| " + " | ".join(escape_markdown(str(cell)) for cell in row) + " |"
+        if number == 0:
+            yield "|" + "---|" * len(header)
+
+
+def escape_markdown(text: str) -> str:
+    """Words that Markdown shows as they are, in one line."""
+    return "".join(ESCAPED.get(letter, letter) for letter in " ".join(text.split()))

@@ -63,7 +63,7 @@ def _left_out(flow: DataFlow) -> tuple[str, ...]:
         return ()
     part = (f"{flow.read_in_part:,} more read in part: first frames used",) if flow.read_in_part else ()
     n = sum(flow.left_out.values())
-    return f"Left out: {_number(n, 'file')}", *_largest(flow.left_out), *part
+    return f"{_number(n, 'file')} left out", *_largest(flow.left_out), *part
 
 
 def _largest(counts: dict[str, int]) -> Iterator[str]:

@@ -55,7 +55,7 @@ def test_each_step_has_its_numbers_and_what_it_leaves_out():
     shown = words(flow_stages(FLOW, run()))
     for text in (
         "133 frames, clips and other files",
-        "Left out: 13 files",
+        "13 files left out",
         "10: cut off",
         "2 more read in part: first frames used",
         "240 frames of 40 videos",
@@ -81,7 +81,7 @@ def test_tested_frames_are_scored_or_left_out_with_the_reason():
 def test_nothing_is_drawn_beside_a_step_that_leaves_nothing_out():
     clean = replace(FLOW, left_out={}, read_in_part=0, unlabelled=Amount(0, 0, 0), contradictory={})
     assert [stage.aside for stage in flow_stages(clean, run())][:3] == [(), (), ()]
-    assert "Left out" not in flow_panel(flow_stages(clean, run())).alt_text
+    assert "left out" not in flow_panel(flow_stages(clean, run())).alt_text
 
 
 def test_many_reasons_are_counted_together():
