@@ -16,12 +16,12 @@ class Stage:
 
     Attributes:
         lines: a heading and what is counted.
-        aside: the same of what is left out; none where nothing is.
+        left_out: the same of what is left out; none where nothing is.
         cells: the same of each part that the data are divided into.
     """
 
     lines: tuple[str, ...]
-    aside: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     cells: tuple[tuple[str, ...], ...] = ()
 
 

@@ -80,9 +80,9 @@ def lay_out(stages: Sequence[Stage], *, width: float, points: float) -> FlowLayo
             row = _lay_out_cells(stage, y, width, points)
         else:
             whole = width - 2 * MARGIN
-            row = [_box(stage.lines, MARGIN, y, half if stage.aside else whole, points)]
-            if stage.aside:
-                row.append(_box(stage.aside, MARGIN + half + ARROW_GAP, y, half, points, dashed=True))
+            row = [_box(stage.lines, MARGIN, y, half if stage.left_out else whole, points)]
+            if stage.left_out:
+                row.append(_box(stage.left_out, MARGIN + half + ARROW_GAP, y, half, points, dashed=True))
         rows.append(tuple(row))
         y = max(box.y + box.height for box in row) + ARROW_GAP
     return FlowLayout(width, y - ARROW_GAP + MARGIN, points, tuple(rows))
@@ -182,10 +182,10 @@ def _arrows(layout: FlowLayout) -> Iterator[tuple[tuple[float, float], tuple[flo
     """Start and end of each arrow: from a stage to the next one, and to what it leaves out."""
     for row, following in zip(layout.rows, (*layout.rows[1:], None), strict=True):
         stage = row[0]
-        for aside in row[1:]:
-            if aside.dashed:
-                y = min(stage.middle, aside.middle)
-                yield (stage.x + stage.width, y), (aside.x, y)
+        for left_out in row[1:]:
+            if left_out.dashed:
+                y = min(stage.middle, left_out.middle)
+                yield (stage.x + stage.width, y), (left_out.x, y)
         if following:
             x = MARGIN + min(stage.width, following[0].width) / 2
             yield (x, stage.y + stage.height), (x, following[0].y)
@@ -202,8 +202,8 @@ def plot_participant_flow(path: Path, stages: Sequence[Stage], *, note: str) -> 
 def flow_panel(stages: Sequence[Stage]) -> Panel:
     """The flow of participants as a chart of the report."""
     layout = lay_out(stages, width=PANEL_INCHES[0], points=FONT_POINTS["panel"])
-    words = [
-        text for of in stages for text in (*of.lines, *(", ".join(cell) for cell in of.cells), *of.aside)
+    texts = [
+        text for of in stages for text in (*of.lines, *(", ".join(cell) for cell in of.cells), *of.left_out)
     ]
     size = (layout.width, layout.height)
-    return draw_panel(TITLE, CAPTION, ". ".join(words), lambda figure: draw_flow(figure, layout), size)
+    return draw_panel(TITLE, CAPTION, ". ".join(texts), lambda figure: draw_flow(figure, layout), size)

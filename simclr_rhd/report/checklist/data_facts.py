@@ -28,7 +28,7 @@ def flow(facts: RunFacts) -> str:
     picture = "Drawn in participant_flow.png. " if facts.figures else ""
     stages = flow_stages(DataFlow.from_record(facts.counts["flow"]), facts.results)
     boxes = [(*of.lines, *(f"{cell[0]} {', '.join(cell[1:])}" for cell in of.cells)) for of in stages]
-    steps = [part for box, of in zip(boxes, stages, strict=True) for part in (box, of.aside) if part]
+    steps = [part for box, of in zip(boxes, stages, strict=True) for part in (box, of.left_out) if part]
     return picture + " ".join(f"{heading}: {'; '.join(rest)}." for heading, *rest in steps)
 
 

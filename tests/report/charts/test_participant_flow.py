@@ -48,7 +48,7 @@ def run(folds=1, **tasks):
 
 
 def words(stages):
-    return [text for of in stages for lines in (of.lines, of.aside, *of.cells) for text in lines]
+    return [text for of in stages for lines in (of.lines, of.left_out, *of.cells) for text in lines]
 
 
 def test_each_step_has_its_numbers_and_what_it_leaves_out():
@@ -80,13 +80,13 @@ def test_tested_frames_are_scored_or_left_out_with_the_reason():
 
 def test_nothing_is_drawn_beside_a_step_that_leaves_nothing_out():
     clean = replace(FLOW, left_out={}, read_in_part=0, unlabelled=Amount(0, 0, 0), contradictory={})
-    assert [stage.aside for stage in flow_stages(clean, run())][:3] == [(), (), ()]
+    assert [stage.left_out for stage in flow_stages(clean, run())][:3] == [(), (), ()]
     assert "left out" not in flow_panel(flow_stages(clean, run())).alt_text
 
 
 def test_many_reasons_are_counted_together():
-    aside = flow_stages(EXTREME, run())[0].aside
-    assert len(aside) == 1 + MAX_REASONS + 1 + 1 and "other reasons" in aside[-2]
+    left_out = flow_stages(EXTREME, run())[0].left_out
+    assert len(left_out) == 1 + MAX_REASONS + 1 + 1 and "other reasons" in left_out[-2]
 
 
 def contains(outer, inner):
