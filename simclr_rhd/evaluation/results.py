@@ -11,6 +11,7 @@ from simclr_rhd.core.file_names import METRICS
 from simclr_rhd.core.records import JsonObject, Names
 from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.evaluation.target_details import (
     CalibrationResult,
     EfficiencyPoint,
@@ -205,7 +206,7 @@ class AuditSummary(Record):
 
 @dataclass(frozen=True)
 class RunResults(Record):
-    """The content of `metrics.json`."""
+    """The content of `metrics.json`; `screening` holds {question: result}."""
 
     required: ClassVar = ("synthetic", "split", "tasks")
 
@@ -213,6 +214,11 @@ class RunResults(Record):
     split: SplitInfo
     tasks: dict[str, TaskResult]
     audit: AuditSummary
+    screening: dict[str, ScreeningResult] = field(default_factory=dict)
+
+    def with_test_evaluations(self, n: int | None) -> Self:
+        """The results with how often their test part was scored, this time included; None if unknown."""
+        return replace(self, split=replace(self.split, test_evaluations=n))
 
     @property
     def targets(self) -> dict[str, TargetResult]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
@@ -23,6 +22,7 @@ from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_
 from simclr_rhd.evaluation.results import AuditSummary, RunResults, SplitInfo, TargetResult, TaskResult
 from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
+from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.selective import evaluate_selective
 from simclr_rhd.evaluation.target_details import HeadDetails, ReaderAgreement
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
@@ -34,28 +34,62 @@ SKIPPED_REASON = "fewer than two classes in the training part"
 logger = logging.getLogger("simclr_rhd")
 
 
-def evaluate_run(
-    config: EvaluationConfig,
-    cv: CrossValidation,
-    trained: Sequence[TrainedHeads],
-    predictions: Mapping[str, Sequence[Probabilities]],
-    tuned: Sequence[Mapping[str, Any]],
-) -> dict[str, TargetResult]:
-    """{target's name: result} of our heads, of baselines, and of what the flags ask for.
+@dataclass(frozen=True)
+class FoldOutcome:
+    """Outcome of the cross-validation.
 
-    Args:
-        config: of the evaluation.
+    Attributes:
         cv: the labelled frames and their folds.
         trained: the heads of each fold.
         predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
+
+    cv: CrossValidation
+    trained: Sequence[TrainedHeads]
+    predictions: Mapping[str, Sequence[Probabilities]]
+    tuned: Sequence[Mapping[str, Any]] = ()
+
+
+def evaluate_run(
+    config: EvaluationConfig,
+    dataset: Dataset,
+    outcome: FoldOutcome,
+    save_dir: Path,
+    *,
+    init: str,
+    synthetic: bool,
+) -> RunResults:
+    """The results of a run; writes `leak_audit.csv`.
+
+    Args:
+        config: of the evaluation.
+        dataset: the frames.
+        outcome: of the cross-validation.
+        save_dir: the run's folder.
+        init: what the pretraining began with, as of `describe_split`.
+        synthetic: whether the frames are drawn by the program.
+    """
+    labelled_set, seed = outcome.cv.labelled_set, outcome.cv.config.seed
+    by_target = evaluate_targets(config, outcome)
+    return RunResults(
+        synthetic=synthetic,
+        split=describe_split(dataset, init),
+        tasks=results_by_task(labelled_set, by_target, dataset),
+        audit=write_leak_audit(dataset, outcome.cv, save_dir),
+        screening=evaluate_screening(config, labelled_set, outcome.predictions, seed=seed),
+    )
+
+
+def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str, TargetResult]:
+    """{target's name: result} of our heads, of baselines, and of what the flags ask for."""
+    cv, tuned, predictions = outcome.cv, outcome.tuned, outcome.predictions
     labelled_set = cv.labelled_set
     epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
     results = targets.evaluate(labelled_set, predictions, seed=cv.config.seed)
     selective = evaluate_selective(labelled_set, predictions[OURS])
-    heads = describe_heads(labelled_set, trained, cv.features.per_fold)
+    heads = describe_heads(labelled_set, outcome.trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
     return {
@@ -151,30 +185,16 @@ def results_by_task(
         else:
             result = results[task]
             tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
-    return {
-        task: replace(of, readers=summarize_readers(task, dataset.labels.agreement))
-        for task, of in tasks.items()
-    }
+    pairs = dataset.labels.agreement
+    return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
 
 
-def summarize_readers(task: str, agreement: Sequence[Agreement]) -> ReaderAgreement | None:
-    """The agreement of the annotators of a task; None where no two of them have labelled the same files."""
-    pairs = [pair for pair in agreement if pair.task == task]
-    if not pairs:
-        return None
-    files, kappas = sum(pair.files for pair in pairs), [of.kappa for of in pairs if of.kappa is not None]
-    if not kappas:
-        return ReaderAgreement(len(pairs), files, None, None, None)
-    return ReaderAgreement(len(pairs), files, float(np.mean(kappas)), min(kappas), max(kappas))
-
-
-def describe_split(dataset: Dataset, init: str, test_evaluations: int | None = None) -> SplitInfo:
+def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     """Describe the division of the frames, and what the encoder has seen.
 
     Args:
         dataset: the frames.
         init: 'random', 'imagenet' or the file that the pretraining began with.
-        test_evaluations: how often the test part was scored, this time included; None if unknown.
     """
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
@@ -185,7 +205,6 @@ def describe_split(dataset: Dataset, init: str, test_evaluations: int | None = N
         folds=len(dataset.folds),
         parts=dataset.parts(),
         pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
-        test_evaluations=test_evaluations,
     )
 
 

@@ -1,8 +1,10 @@
 """Parts of a target's result that stand beside its scores: calibration, abstention, folds, heads, labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record
 
 
@@ -42,6 +44,17 @@ class ReaderAgreement(Record):
     kappa: float | None
     lowest: float | None
     highest: float | None
+
+    @classmethod
+    def of(cls, task: str, agreement: Sequence[Agreement]) -> Self | None:
+        """The agreement of a task, of that of each pair; None where no two have labelled the same files."""
+        pairs = [pair for pair in agreement if pair.task == task]
+        if not pairs:
+            return None
+        files, kappas = sum(pair.files for pair in pairs), [of.kappa for of in pairs if of.kappa is not None]
+        if not kappas:
+            return cls(len(pairs), files, None, None, None)
+        return cls(len(pairs), files, sum(kappas) / len(kappas), min(kappas), max(kappas))
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ CLAIM = Guideline(
         Item("35", "numbers included and excluded", data.flow, "participants before the program"),
         Item("36", "characteristics in each part", data.class_counts, "age, sex, clinical data"),
         Item("37", "performance and its uncertainty", result.comparisons),
-        Item("38", "diagnostic performance and its precision", result.class_performance),
+        Item("38", "diagnostic performance and its precision", result.class_accuracy),
         Item("39", "analysis of failures", result.failures, "what they have in common"),
         Item("40", "limitations", result.limits, "how they bias the result, and for whom it holds"),
         Item("41", "implications for practice"),

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report.checklist.items import RunFacts
+from simclr_rhd.report.checklist.model_facts import output
 from simclr_rhd.report.findings import data_warnings
 from simclr_rhd.report.page.page import most_frequent_mistake
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import limitations, verdicts
 from simclr_rhd.report.wording import (
     format_count,
@@ -27,11 +29,14 @@ def metrics(facts: RunFacts) -> str:
     """Measures and plots, and what the model is compared with."""
     compared = dict.fromkeys(name for of in facts.results.targets.values() for name in of.baselines)
     rivals = f" Compared with {join_names([method_name(name) for name in compared])}." if compared else ""
+    screening = ""
+    if facts.results.screening:
+        screening = " For screening: likelihood ratios, predictive values by prevalence, decision curves."
     return (
         "Balanced accuracy decides. Beside it accuracy, sensitivity, specificity, precision, F1, AUROC, "
         "average "
         "precision, kappa, Brier score and calibration error, per frame, video and patient; ROC, "
-        f"precision-recall and reliability plots, confusion matrices.{rivals}"
+        f"precision-recall and reliability plots, confusion matrices.{screening}{rivals}"
     )
 
 
@@ -87,9 +92,24 @@ def class_performance(facts: RunFacts) -> str:
     return _by_target(facts, describe)
 
 
+def operating_points(facts: RunFacts) -> str:
+    """Accuracy of the screening questions at thresholds that validation groups chose."""
+    return " ".join(line[0].upper() + line[1:] for line in screening_lines(facts.results))
+
+
+def cut_offs(facts: RunFacts) -> str:
+    """How probabilities become classes, and the thresholds of the screening questions."""
+    return f"{output(facts)} {operating_points(facts)}".strip()
+
+
+def class_accuracy(facts: RunFacts) -> str:
+    """Sensitivity and specificity of each class, and of the screening questions."""
+    return f"{class_performance(facts)} {operating_points(facts)}".strip()
+
+
 def all_performance(facts: RunFacts) -> str:
     """Averages and each class, with intervals."""
-    return f"{performance(facts)} {class_performance(facts)}".strip()
+    return f"{performance(facts)} {class_accuracy(facts)}".strip()
 
 
 def comparisons(facts: RunFacts) -> str:

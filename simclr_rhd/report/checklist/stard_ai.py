@@ -26,7 +26,7 @@ STARD_AI = Guideline(
         Item("14", "acquisition and preprocessing", data.preparation, "acquisition"),
         Item("15a", "index test", model.architecture),
         Item("15b", "index test: development", model.development),
-        Item("15c", "index test: cut-offs or categories", model.output),
+        Item("15c", "index test: cut-offs or categories", result.cut_offs),
         Item("15d", "index test: its users", model.user_interaction, "expertise they need"),
         Item("16a", "reference standard", data.outcome, "how it was obtained"),
         Item("16b", "reference standard: why this one"),

@@ -102,6 +102,10 @@ def test_what_is_known_changes_with_the_run():
         level: {"coverage": 0.62, "risk": 0.08, "thresholds": [0.7], "reasons": [""], "curve": {}}
         for level in ("frame", "video")
     }
+    found["screening"] = {
+        "any RHD": {"task": "view", "positive": ["a"], "unit": "patient", "n_positive": 0, "n_negative": 5}
+        | {"reason": "no exam is positive"}
+    }
     after = known(make_facts(found, data=DATA | {"location": "gs://bucket/x"}))
     for key, words in {
         ("CLAIM 2024", "7"): "Files of a bucket",
@@ -109,6 +113,8 @@ def test_what_is_known_changes_with_the_run():
         ("CLAIM 2024", "20"): "LEAKY",
         ("CLAIM 2024", "32"): "LEAKY",
         ("CLAIM 2024", "40"): "scored 3 times",
+        ("STARD-AI", "15c"): "Screening, any RHD: no figures, no exam is positive",
+        ("STARD-AI", "18"): "For screening: likelihood ratios",
         ("STARD-AI", "19"): "62% accepted, 8% of these wrong",
         ("STARD-AI", "31"): "0.60 [0.50, 1.00]",
     }.items():
