@@ -7,10 +7,10 @@ MODEL, FINETUNED_MODEL = "model.pt", "model_finetuned.pt"
 METRICS, PREDICTIONS, LEAK_AUDIT = "metrics.json", "predictions.csv", "leak_audit.csv"
 LABEL_DOUBTS = "label_doubts.csv"
 LABEL_STUDIO_TASKS, LABEL_STUDIO_CONFIG = "label_studio.json", "label_studio.xml"
-REPORT, MODEL_CARD = "report.html", "model_card.md"
+REPORT, MODEL_CARD, CHECKLIST = "report.html", "model_card.md", "checklist.md"
 
 TRAINING_LOSS, DIAGNOSTICS, VIEWS = "simclr_training_loss.png", "simclr_diagnostics.png", "simclr_views.png"
-LABEL_EFFICIENCY = "label_efficiency.png"
+LABEL_EFFICIENCY, PARTICIPANT_FLOW = "label_efficiency.png", "participant_flow.png"
 SCREENING, MAX_QUESTIONS = "screening_{}.png", 9  # of each question, from 1 on
 # of each task
 CLASSIFIER_LOSS, CONFUSION_MATRIX = "classifier_{}_loss.png", "confusion_matrix_{}.png"

@@ -25,7 +25,7 @@ from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.selective import evaluate_selective
-from simclr_rhd.evaluation.target_details import HeadDetails
+from simclr_rhd.evaluation.target_details import HeadDetails, ReaderAgreement
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
@@ -76,7 +76,7 @@ def evaluate_run(
     return RunResults(
         synthetic=synthetic,
         split=describe_split(dataset, init),
-        tasks=results_by_task(labelled_set, by_target, dataset.class_info()),
+        tasks=results_by_task(labelled_set, by_target, dataset),
         audit=write_leak_audit(dataset, outcome.cv, save_dir),
         screening=evaluate_screening(config, outcome.cv, outcome.predictions),
     )
@@ -162,16 +162,16 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
 def results_by_task(
     labelled_set: LabelledSet,
     results: Mapping[str, TargetResult],
-    class_info: Mapping[str, Mapping[str, Any]],
+    dataset: Dataset,
 ) -> dict[str, TaskResult]:
     """The results under their tasks, lesions below the condition.
 
     Args:
         labelled_set: the frames.
         results: {target's name: result}.
-        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+        dataset: the classes of all tasks, also of those that cannot be learnt, and the annotators' agreement.
     """
-    tasks = {}
+    tasks, class_info = {}, dataset.class_info()
     for task in TASKS:
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
@@ -186,7 +186,8 @@ def results_by_task(
         else:
             result = results[task]
             tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
-    return tasks
+    pairs = dataset.labels.agreement
+    return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:

@@ -54,7 +54,8 @@ def summary(results: RunResults, *, save_dir: str) -> str:
     wrapped = [part for line in collect_warnings(results) + lines for part in _wrap(line)]
     report = f"Look at {save_dir.rstrip('/')}/report.html"  # not wrapped: a path is to be copied
     beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
-    return "\n".join([*wrapped, report, beside])
+    paper = "For a paper: checklist.md, filled as far as the run knows"
+    return "\n".join([*wrapped, report, beside, paper])
 
 
 def scored_levels(result: TargetResult) -> list[str]:

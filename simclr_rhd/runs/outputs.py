@@ -32,6 +32,8 @@ OUTPUTS = (
     names.LABEL_EFFICIENCY,
     names.REPORT,
     names.MODEL_CARD,
+    names.CHECKLIST,
+    names.PARTICIPANT_FLOW,
     names.TRAINING_LOSS,
     names.DIAGNOSTICS,
     names.VIEWS,
