@@ -15,6 +15,7 @@ from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
@@ -137,7 +138,14 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         prefixes=(config.labelled_prefix, config.unlabelled_prefix),
         patients=store.patients,
     )
-    labels = read_labels(table, labels_csv, files, patient_rows=patient_rows, policy=config.label_conflict)
+    labels = read_labels(
+        table,
+        labels_csv,
+        files,
+        patient_rows=patient_rows,
+        policy=config.label_conflict,
+        tasks=parse_tasks(config.tasks),
+    )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     dataset = build_dataset(store, labels, fingerprint, config)
     if not dataset.tasks():

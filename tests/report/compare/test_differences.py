@@ -19,7 +19,7 @@ from simclr_rhd.config import Config
 from simclr_rhd.core import config as core_config
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
-from simclr_rhd.data.labels import labels
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
 from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
@@ -83,7 +83,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     folder.mkdir(parents=True)
     ours, rest = table(of, wrong), table(of, range(4))
     predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
-    known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
+    known = dict.fromkeys((task.name for task in DEFAULT_TASKS), {"classes": [], "not_evaluable": []})
     results = run_metrics.results_by_task(of, evaluated(of, predictions), known)
     split, audit = SplitInfo(by, leaky, 1, {}, ""), AuditSummary([], NearDuplicates(0, 0, 0.0))
     run = {
