@@ -1,6 +1,7 @@
 """Notices on the columns of a label table: others that look like labels, degrees of several scales."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from simclr_rhd.core.errors import UserError
@@ -10,6 +11,7 @@ from simclr_rhd.data.labels.vocabulary import DISEASE_SUFFIX, EMPTY_CELLS, Task,
 
 logger = logging.getLogger("simclr_rhd")
 
+PLAIN_TITLE = re.compile(r"[\w .-]+")  # no sign that means something in a shell, which it may be copied to
 MAX_LABELS, MIN_ROWS_PER_LABEL = 12, 5  # of a column that looks like labels
 # What describes a patient, an exam or a reader, and is not read off a frame; letters alone, in lower case
 DESCRIPTIONS = frozenset(
@@ -47,14 +49,14 @@ def log_column_notices(
 def _label_columns(rows: Sequence[Row], tasks: Sequence[Task]) -> Iterator[Task]:
     """Tasks of the other columns in which a few values stand again and again."""
     names, learnt = {task.name for task in tasks}, {task.column for task in tasks}
-    for column in (column for column in rows[0] if column not in learnt):
+    for column in (title for title in rows[0] if title not in learnt and PLAIN_TITLE.fullmatch(title)):
         cells = [cell for cell in (normalize(row.get(column, "")) for row in rows) if cell not in EMPTY_CELLS]
         n_labels = len(set(cells))
         if not 2 <= n_labels <= min(MAX_LABELS, len(cells) // MIN_ROWS_PER_LABEL):
             continue
         try:
             (task,) = parse_tasks(column)
-        except ValueError:  # its title cannot be written on the command line, or it is no column of labels
+        except ValueError:  # it cannot have a name of its own, or is no column of labels
             continue
         if normalize(column) not in DESCRIPTIONS and task.name not in names:
             yield task
