@@ -119,11 +119,11 @@ def task_named(name: str, tasks: Iterable[Task]) -> Task:
 
 def diagnostic_limits(classes: Iterable[str]) -> list[str]:
     """Sentences on classes that depend on more than a frame shows, such as age and weight."""
-    names = set(classes)
+    names = set(map(normalize, classes))
     return [
         scale.limits
         for scale in terms.SEVERITY_SCALES
-        if scale.limits and names & (set(scale.degrees) - {terms.NONE, "Normal"})
+        if scale.limits and names & (set(map(normalize, scale.degrees)) - {"none", "normal"})
     ]
 
 

@@ -93,16 +93,16 @@ def _make_task(name: str, column: str, shape: str) -> Task:
     return replace(known or Task(name, column, OTHER_CLASSES), name=name, column=column)
 
 
-def _ordinal_task(name: str, column: str, texts: list[str], known: Task | None) -> Task:
-    """A task of degrees in the user's order; spellings of known classes stand for these."""
-    others = known.patterns if known else OTHER_CLASSES
+def _ordinal_task(name: str, column: str, degrees: list[str], known: Task | None) -> Task:
+    """A task of degrees in the user's order and words, with the spellings of known classes."""
+    others = dict(known.patterns if known else OTHER_CLASSES)
     patterns: dict[str, str] = {}
-    for text in texts:
-        if not normalize(text):
-            raise ValueError(f"{column}={'<'.join(texts)}: a degree is empty; wanted LOW<HIGH")
-        degree = (known.known_class(normalize(text)) if known else None) or text
-        if normalize(degree) in map(normalize, patterns):
-            raise ValueError(f"{column}={'<'.join(texts)}: the degree {text!r} stands there twice")
-        patterns[degree] = others.get(degree) or re.escape(normalize(degree))
-    rest = {other: pattern for other, pattern in others.items() if other not in patterns}
-    return Task(name, column, patterns | rest, scales=(Scale(USER_SCALE, tuple(patterns)),))
+    for degree in degrees:
+        text = normalize(degree)
+        if not text:
+            raise ValueError(f"{column}={'<'.join(degrees)}: a degree is empty; wanted LOW<HIGH")
+        if any(re.fullmatch(pattern, text) for pattern in patterns.values()):
+            raise ValueError(f"{column}={'<'.join(degrees)}: the degree {degree!r} stands there twice")
+        known_class = known.known_class(text) if known else None
+        patterns[degree] = others.pop(known_class or "", re.escape(text))
+    return Task(name, column, patterns | others, scales=(Scale(USER_SCALE, tuple(degrees)),))

@@ -36,8 +36,9 @@ def test_a_column_of_the_users_own_has_classes_without_an_order():
 @pytest.mark.parametrize("text", ["thick=THICKNESS=Not thick<Thick", "THICKNESS=Not thick<Thick"])
 def test_degrees_are_in_the_order_given(text):
     task = one(text)
-    assert degrees(task) == ["Not Thick", "Thick"], "a known spelling stands for its class"
-    assert task.ordinal_classes(["Thick", "Not Applicable", "Not Thick"]) == [2, 0]
+    assert degrees(task) == ["Not thick", "Thick"], "in the user's words"
+    assert task.ordinal_classes(["Thick", "Not Applicable", "Not thick"]) == [2, 0]
+    assert task.known_class("nothickening") == "Not thick", "with the spellings that are known"
     own = one("grade=GRADE=low<Middle grade<high")
     assert (
         degrees(own) == ["low", "Middle grade", "high"] and own.known_class("middlegrade") == "Middle grade"
