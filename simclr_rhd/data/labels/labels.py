@@ -24,6 +24,7 @@ from simclr_rhd.data.labels.table import (
     PATIENT_COLUMN,
     TIME_COLUMN,
     Row,
+    label_columns,
     read_rows,
 )
 from simclr_rhd.data.labels.tasks.classes import make_task_parser
@@ -108,7 +109,7 @@ def read_labels(
     Raises:
         UserError: the table cannot be read, lacks a column, or names none of the files.
     """
-    rows = read_rows(table, name, required_columns=(FILE_COLUMN, *(task.column for task in tasks)))
+    rows = read_rows(table, name, required_columns=label_columns(tasks))
     labelled, outside = _match(rows, name, files)
     all_rows = (*rows, *patient_rows)
     patients = [row.get(PATIENT_COLUMN) or "" for row in all_rows]

@@ -5,13 +5,13 @@ import io
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import from_cell
 from simclr_rhd.data.labels.encoding import MAX_TABLE_BYTES, decode_table, nfc
-from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS, Task
 
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
@@ -19,9 +19,16 @@ USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
-REQUIRED_COLUMNS = (FILE_COLUMN, *(task.column for task in DEFAULT_TASKS))
 MAX_SHOWN_CHARS = 300  # characters of a header in a message
 PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
+
+
+def label_columns(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """What a table of labels needs."""
+    return (FILE_COLUMN, *(task.column for task in tasks))
+
+
+REQUIRED_COLUMNS = label_columns(DEFAULT_TASKS)
 
 
 class Row(dict[str, str]):
