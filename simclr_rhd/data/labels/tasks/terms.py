@@ -74,7 +74,7 @@ FINDINGS = {
     "Flail Leaflet": r"flail(anterior|posterior)?(mitral)?(valve)?(leaflet)?|(mitral)?(valve)?leafletflail",
     "Aortic Cusp Thickening": rf"{THICK}{OF}{CUSP}|{CUSP}{THICK}",
     "Restricted Aortic Cusp Motion": rf"{RESTRICTED}{CUSP}{MOTION}|{CUSP}({MOTION}restricted|restriction)",
-    "Aortic Cusp Prolapse": rf"{CUSP}prolapse|prolapsed?{OF}{CUSP}",
+    "Aortic Valve Prolapse": rf"{CUSP}prolapse|prolapsed?{OF}{CUSP}",
     "Coaptation Defect": r"(aortic)?(valve)?(cusps?|leaflets?)?coaptationdefect",
 }
 NO_FINDING = {"Healthy": r"healthy|normal|no(abnormal)?findings?"}

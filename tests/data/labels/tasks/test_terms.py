@@ -53,6 +53,7 @@ SPELLINGS = {
     ],
     ("findings", "Flail Leaflet"): ["flail", "Flail mitral leaflet", "flail anterior leaflet"],
     ("findings", "Aortic Cusp Thickening"): ["aortic cusp thickening", "Thickened aortic valve"],
+    ("findings", "Aortic Valve Prolapse"): ["aortic valve prolapse", "aortic cusp prolapse"],
     ("findings", "Healthy"): ["normal", "No findings"],
     ("view", "Suprasternal"): ["suprasternal", "Suprasternal notch view", "SSN"],
     ("view", "Subcostal"): ["Subcostal", "subxiphoid view"],
