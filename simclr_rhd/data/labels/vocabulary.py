@@ -18,6 +18,7 @@ EXCLUSIVE_CLASSES = frozenset({NOT_APPLICABLE, "Healthy"})  # contradict any les
 EMPTY_CELLS = frozenset({"", "nan", "na", "none", "null"})  # an empty cell as tables write it, normalized
 NO_LESION = "no lesion"
 LESION_SEPARATOR = " + "  # joins the lesions of a condition with several
+SIGNED_OR_DECIMAL = re.compile(r"[+-]\d{1,9}([.,]\d{1,9})?|\d{1,9}[.,]\d{1,9}", re.ASCII)
 DISEASE_SUFFIX = " RHD"  # of severities, where a table names the disease
 
 
@@ -128,7 +129,9 @@ def diagnostic_limits(classes: Iterable[str]) -> list[str]:
 
 
 def normalize(text: str) -> str:
-    """A spelling, reduced to lower-case letters and digits."""
+    """A spelling, reduced to lower-case letters and digits; a number, to its value: 1.0 is 1, and -1 is not."""
+    if SIGNED_OR_DECIMAL.fullmatch(text.strip()):
+        return str(float(text.replace(",", "."))).removesuffix(".0")
     return "".join(character for character in text.lower() if character.isalnum())
 
 

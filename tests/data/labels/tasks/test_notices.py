@@ -100,6 +100,15 @@ def test_degrees_that_no_cell_has_are_named_and_a_column_with_none_of_them_is_re
         read({"GRADE": ["low", "high"]}, tasks=parse_tasks("view,grade=GRADE=1<2"))
 
 
+def test_numbers_are_degrees_by_their_value():
+    tasks = parse_tasks("view,grade=GRADE=-1<0<1<1.5<15")
+    labels = read({"GRADE": ["-1", "0.0", "1.0", "1.5", "15"]}, tasks=tasks)
+    assert labels.classes["grade"] == ["-1", "0", "1", "1.5", "15"]
+    assert labels.tasks[1].ordinal_classes(labels.classes["grade"]) == [0, 1, 2, 3, 4]
+    plain = read({"GRADE": ["-1", "0.0", "1.0", "1.5", "15"]}, tasks=parse_tasks("view,grade=GRADE"))
+    assert len(plain.classes["grade"]) == 5
+
+
 def test_two_columns_of_lists():
     tasks = parse_tasks("condition,findings")
     labels = read({"CONDITION": ["MR"], "FINDINGS": ["AMVL thickening; flail", "normal"]}, tasks=tasks)
