@@ -129,7 +129,7 @@ def diagnostic_limits(classes: Iterable[str]) -> list[str]:
 
 
 def normalize(text: str) -> str:
-    """A spelling, reduced to lower-case letters and digits; a number, to its value: 1.0 is 1, and -1 is not."""
+    """A spelling in lower-case letters and digits alone; of a number its value: 1.0 is 1, and -1 is not."""
     if SIGNED_OR_DECIMAL.fullmatch(text.strip()):
         return str(float(text.replace(",", "."))).removesuffix(".0")
     return "".join(character for character in text.lower() if character.isalnum())
