@@ -17,9 +17,9 @@ from simclr_rhd.evaluation.screening.exams import (
     frame_evidence,
     make_exams,
 )
+from simclr_rhd.evaluation.screening.fit import choose_pooling
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
-from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
 from simclr_rhd.evaluation.screening.positives import screening_questions
 from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.heads.cross_validation import OURS
