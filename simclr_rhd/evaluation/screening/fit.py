@@ -9,7 +9,7 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.evaluation.config import ScreeningConfig
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference
-from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, frame_evidence, make_exams
+from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, labelled_evidence, make_exams
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence, Pooling
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
 from simclr_rhd.evaluation.screening.thresholds import choose_threshold, operating_goals
@@ -52,7 +52,7 @@ def fit_screening_tests(
     """
     tests = []
     for question in screening_questions(labelled_set, config.positive):
-        evidence = frame_evidence(labelled_set, question, table, features)
+        evidence = labelled_evidence(labelled_set, question, table, features)
         training, validation = (
             make_exams(labelled_set, question, np.flatnonzero(part == name)) for name in ("train", "val")
         )

@@ -14,7 +14,7 @@ from simclr_rhd.evaluation.scores.bootstrap import trials_needed
 from simclr_rhd.evaluation.scores.records import mean_scores
 from simclr_rhd.evaluation.screening.decision_curve import decision_curve
 from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference, roc_curve
-from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, frame_evidence, make_exams
+from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, labelled_evidence, make_exams
 from simclr_rhd.evaluation.screening.fit import fit_scorer
 from simclr_rhd.evaluation.screening.pooling import MEAN
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
@@ -133,7 +133,7 @@ class _Panel:
         for table, features, (training, validation, test) in zip(
             self.predictions[method], self.cv.features.per_fold, parts, strict=True
         ):
-            evidence = frame_evidence(self.labelled_set, self.question, table, features)
+            evidence = labelled_evidence(self.labelled_set, self.question, table, features)
             if choose:
                 scorer = fit_scorer(evidence, training, validation, seed=self.seed)
             else:

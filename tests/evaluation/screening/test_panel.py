@@ -14,7 +14,7 @@ from simclr_rhd.evaluation.screening.exams import (
     PATIENT,
     VIDEO,
     ExamScorer,
-    frame_evidence,
+    labelled_evidence,
     make_exams,
 )
 from simclr_rhd.evaluation.screening.fit import choose_pooling
@@ -178,7 +178,7 @@ def test_an_exams_probability_holds_for_the_share_of_positive_exams():
     exams = {
         part: make_exams(labelled_set, question, labelled_set.rows(0, part)) for part in ("train", "val")
     }
-    evidence = frame_evidence(labelled_set, question, table, make_features(labelled_set.groups))
+    evidence = labelled_evidence(labelled_set, question, table, make_features(labelled_set.groups))
     scorer = ExamScorer.fit(MEAN, evidence, exams["train"])
     score = scorer.score(evidence, exams["val"])
     assert abs(score.mean() - exams["val"].positive.mean()) < 0.05
