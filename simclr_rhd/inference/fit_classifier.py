@@ -5,13 +5,23 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.evaluation.selective import confidence_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
+from simclr_rhd.inference.external.training_record import (
+    TrainingFrames,
+    TrainingRecord,
+    derive_salt,
+    is_hashed,
+    record_training,
+)
 from simclr_rhd.inference.ood import fit_ood_detector
+from simclr_rhd.runs import checkpoint
 
 
 def make_classifier(
@@ -50,4 +60,16 @@ def make_classifier(
     )
     training_frames = {name: values[train] for name, values in described.items()}
     novelty = fit_ood_detector(training_frames, labelled_set.groups[train].tolist(), seed=config.seed)
-    return Classifier(encoder, heads, novelty, facts)
+    return Classifier(encoder, heads, novelty, facts, _record(config, dataset, cv, encoder))
+
+
+def _record(config: DataConfig, dataset: Dataset, cv: CrossValidation, encoder: nn.Module) -> TrainingRecord:
+    store, patients = dataset.store, dataset.labels.patients
+    frames = TrainingFrames(store.digests, store.content_flags, patients, dataset.part, dataset.ssl_val)
+    return record_training(
+        frames,
+        cv.labelled_set,
+        dataset.part[dataset.labelled()],
+        salt=derive_salt(checkpoint.digest(encoder), dataset.fingerprint),
+        secret=load_salt(cache_folder(config.cache_dir)) if any(map(is_hashed, patients)) else b"",
+    )

@@ -20,6 +20,7 @@ from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_in
 ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
+NOT_TESTED_ELSEWHERE = "- It has not been tested on patients of another hospital, or on another machine."
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",
@@ -64,16 +65,16 @@ def _head(results: RunResults) -> Iterator[str]:
     yield "# Model card: a classifier of ultrasound frames"
     yield ""
     for alarm in collect_warnings(results):
-        yield f"> **{_escape(alarm)}**"
+        yield f"> **{escape(alarm)}**"
         yield ">"
     for sentence in verdict(results).values():
-        yield f"> {_escape(sentence)}"
+        yield f"> {escape(sentence)}"
         yield ">"
     yield ""
     tasks = [task for task in results.tasks if task not in results.skipped]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
-        f"on its frozen features: {_escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
+        f"on its frozen features: {escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
         "and a bias for each class, for the prevalence of the validation groups; the predicted class is "
         "the balanced choice, whose probability is largest for its prevalence."
     )
@@ -101,12 +102,12 @@ def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{counts['frames']} frames, {counts['labelled']} of them labelled, of {counts['videos']} videos; "
         f"{patients}{'; drawn by a program' * results.synthetic}. Split by {split.by}: {apart}. "
-        f"The encoder was pretrained {_escape(split.pretraining)}."
+        f"The encoder was pretrained {escape(split.pretraining)}."
     )
     for name, result in results.targets.items():
-        yield from ("", f"### {_escape(name)}", "")
+        yield from ("", f"### {escape(name)}", "")
         columns = list(next(iter(result.groups.values()), {}))
-        yield from _table(
+        yield from markdown_table(
             ["class", *(f"{split.by}s" if column == "groups" else column for column in columns)],
             [[of_class, *counts.values()] for of_class, counts in result.groups.items()],
         )
@@ -134,13 +135,15 @@ def _scores(results: RunResults) -> Iterator[str]:
                 ]
             )
     header = ["", "n", *AVERAGES.values()]
-    yield from _table([*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows)
+    yield from markdown_table(
+        [*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows
+    )
     yield ""
     yield f"(The last {len(TABLE_BASELINES)} columns: balanced accuracy of what the model must beat.)"
     for name, result in results.targets.items():
         if judged := result.primary_level:
-            yield from ("", f"### {_escape(name)}: each class, per {judged}", "")
-            yield from _table(
+            yield from ("", f"### {escape(name)}: each class, per {judged}", "")
+            yield from markdown_table(
                 ["class", "n", "sensitivity", "specificity", "precision"],
                 [
                     [of, format_score(row.support), *(format_interval(row[x]) for x in CLASS_SCORES)]
@@ -151,10 +154,10 @@ def _scores(results: RunResults) -> Iterator[str]:
 
 def _limits(results: RunResults) -> Iterator[str]:
     for line in [*verdicts(results), *limitations(results)]:
-        yield f"- {_escape(line)}"
+        yield f"- {escape(line)}"
     if n_alike := results.audit.near_identical.found:
         yield f"- {NEAR_DUPLICATES_WARNING % n_alike}."
-    yield "- It has not been tested on patients of another hospital, or on another machine."
+    yield NOT_TESTED_ELSEWHERE
 
 
 def _abstention(results: RunResults) -> Iterator[str]:
@@ -175,32 +178,35 @@ def _abstention(results: RunResults) -> Iterator[str]:
             coverage = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
             reasons = "; ".join(dict.fromkeys(filter(None, selective.reasons))) or "-"
             rows.append([f"{name}, per {level}", coverage, risk, reasons])
-    yield from _table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
+    yield from markdown_table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
 
 
 def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
     config = run["config"] | run.get("settled", {})
     config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
-    yield from _table(["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS])
+    yield from markdown_table(
+        ["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS]
+    )
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")
     spent = format_duration(sum(run.get("wall_s", {}).values()))
     yield (
-        f"Program at commit {_escape(str(run['commit'] or 'unknown'))}; {_escape(versions)}; "
-        f"{_escape(str(run.get('device', '')))}; {spent} in all. "
-        f"Fingerprint of the data: {_escape(str(data))}."
+        f"Program at commit {escape(str(run['commit'] or 'unknown'))}; {escape(versions)}; "
+        f"{escape(str(run.get('device', '')))}; {spent} in all. "
+        f"Fingerprint of the data: {escape(str(data))}."
     )
 
 
-def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(map(_escape, map(str, header))) + " |"
+def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
+    """Lines of a table in Markdown; its cells are escaped."""
+    yield "| " + " | ".join(map(escape, map(str, header))) + " |"
     yield "|" + "---|" * len(header)
     for row in rows:
-        yield "| " + " | ".join(map(_escape, map(str, row))) + " |"
+        yield "| " + " | ".join(map(escape, map(str, row))) + " |"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Words that Markdown shows as they are, in one line."""
     shown = " ".join(text.split())
     return "".join(ESCAPED.get(letter, letter) for letter in shown)

@@ -63,7 +63,7 @@ def in_part(part, key, value):
         (changed(format="other"), "another file"),
         (without("format"), "another file"),
         (lambda saved: {"model": {}, "optimizer": {}}, "a checkpoint of the pretraining"),
-        (changed(version=2), "version 2, and this program reads versions 3 to 5"),
+        (changed(version=2), "version 2, and this program reads versions 3 to 6"),
         (changed(version="9" * 5000), "version 9999"),
         (without("heads"), "heads"),
         (changed(image_size=7), "image_size 7"),
