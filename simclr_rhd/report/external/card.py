@@ -36,8 +36,7 @@ def _section(results: ExternalResults, run: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"{external.overlap.frames - external.overlap.left_out} labelled frames of another data set; in "
-        f"brackets 95 % intervals over {by}s. Evaluated {escape(str(run.get('evaluated', ['-'])[-1]))[:19]}, "
-        f"number {external.evaluations}."
+        f"brackets 95 % intervals over {by}s. Evaluated on {escape(str(run['evaluated'][-1])[:10])}."
     )
     yield ""
     rows = []

@@ -29,6 +29,7 @@ from simclr_rhd.report.external.sentences import (
     novelty_sentence,
     warnings,
 )
+from simclr_rhd.report.external.verdict import verdict
 from simclr_rhd.report.page.page import confusion_table, recall_rows, record_sections
 from simclr_rhd.report.page.webpage import ForestRow, write_page
 from simclr_rhd.report.summary import scored_levels, verdicts
@@ -108,6 +109,7 @@ def write_external_page(
         run=record_sections(redact_paths(run, run["config"])),
         panels=panels or {},
         alarms=warnings(results),
+        verdict=verdict(results),
         verdicts=verdicts(results.run),
         limits=limits(results),
         overlap=[line.removeprefix("WARNING ") for line in overlap_sentences(results.external.overlap)],

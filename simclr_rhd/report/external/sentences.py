@@ -103,7 +103,7 @@ def _not_learnt(name: str, result: TargetResult) -> Iterator[str]:
 
 
 def _unscored(result: TargetResult) -> list[tuple[str, str]]:
-    reasons = {result.test[level].reason: level for level in LEVELS}
+    reasons = {result.test[level].reason: level for level in LEVELS if level != "patient"}
     return [(level, reason) for reason, level in reasons.items() if reason]
 
 
