@@ -216,6 +216,7 @@ def keep_count(config: ExternalConfig, evaluated: Evaluated, record: RunRecord) 
         model=source.to_json(),
         data={"location": config.data, "synthetic": config.synthetic, "fingerprint": data.fingerprint},
         overlap=evaluated.overlap.to_json(),
+        evaluations=len(evaluated.times),
         evaluated=evaluated.times,
     )
 

@@ -27,6 +27,7 @@ def model(tmp_path_factory):
             ["--data", "demo", "--save-dir", "gs://bucket/x"],
             "--save-dir gs://bucket/x: wanted a folder of this",
         ),
+        (["--data", "here", "--group-by", "frame"], "--group-by frame: intervals over frames"),
         (["--data", "here", "--billing-project", "p"], "--billing-project p: only gs://BUCKET"),
     ],
 )

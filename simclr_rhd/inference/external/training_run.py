@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import METRICS, RUN_RECORD
+from simclr_rhd.core.file_names import FINETUNED_MODEL, METRICS, RUN_RECORD
 from simclr_rhd.core.records import read_json_object
 from simclr_rhd.evaluation.results import LEVELS, RunResults
 
@@ -32,11 +32,14 @@ def own_test_scores(model: Path, fingerprint: object) -> dict[str, dict[str, flo
     except UserError as error:
         logger.info("NOTICE the scores of the model's own run are not shown: %s", error)
         return {}
-    return {
-        name: {
-            level: result.test[level]["balanced_accuracy"].value for level in LEVELS if level in result.test
-        }
+    finetuned = model.name == FINETUNED_MODEL
+    tests = {
+        name: (result.finetuned.test if result.finetuned else {}) if finetuned else result.test
         for name, result in results.targets.items()
+    }
+    return {
+        name: {level: of[level]["balanced_accuracy"].value for level in LEVELS if level in of}
+        for name, of in tests.items()
     }
 
 
