@@ -78,9 +78,9 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
     record.update(device=describe_device(device))
     model = classifier.load(config.model)
     with lock_run_dir(save_dir):
-        earlier = earlier_evaluation(save_dir)
+        previous = previous_evaluation(save_dir)
         with record.stage("data"):
-            evaluated = read_data(config, model, earlier)
+            evaluated = read_data(config, model, previous)
         data = evaluated.data
         logs.log_to(save_dir)
         record.write_to(save_dir / file_names.RUN_RECORD)
@@ -99,7 +99,7 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
             logger.info(line)
 
 
-def earlier_evaluation(save_dir: Path) -> JsonObject | None:
+def previous_evaluation(save_dir: Path) -> JsonObject | None:
     """The record of an evaluation in the output folder; None where there is none.
 
     Raises:
@@ -117,14 +117,14 @@ def earlier_evaluation(save_dir: Path) -> JsonObject | None:
     return None
 
 
-def read_data(config: ExternalConfig, model: Classifier, earlier: JsonObject | None) -> Evaluated:
+def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | None) -> Evaluated:
     """Read the data set, and compare it with what the model has learnt from.
 
     Raises:
         UserError: it cannot be used, or the output folder holds another evaluation.
     """
     source, cache_dir = open_data(config), cache_folder(config.cache_dir)
-    folder = cache_dir if earlier else Path(config.save_dir)  # the tables there are of an evaluation
+    folder = cache_dir if previous else Path(config.save_dir)  # the tables there are of an evaluation
     data = read_external(
         source, config, size=model.facts.image_size, rejected_csv=folder / file_names.REJECTED
     )
@@ -137,17 +137,17 @@ def read_data(config: ExternalConfig, model: Classifier, earlier: JsonObject | N
         data=str(model.facts.trained_on.get("fingerprint", "unknown")),
         classes=model.facts.classes,
     )
-    if earlier:
-        refuse_other(config, earlier, of_model, data)
-    past = past_evaluations(cache_dir, of_model.sha256, data.fingerprint, earlier)
+    if previous:
+        refuse_other(config, previous, of_model, data)
+    past = past_evaluations(cache_dir, of_model.sha256, data.fingerprint, previous)
     return Evaluated(model, of_model, data, overlap, [*past, now()])
 
 
 def refuse_other(
-    config: ExternalConfig, earlier: JsonObject, of_model: ModelSource, data: ExternalData
+    config: ExternalConfig, previous: JsonObject, of_model: ModelSource, data: ExternalData
 ) -> None:
     """Refuse to replace an evaluation of another model, or on other data, without --overwrite."""
-    before = (earlier.fields.get("model"), earlier.fields.get("data"))
+    before = (previous.fields.get("model"), previous.fields.get("data"))
     same = [
         isinstance(of, dict) and of.get(name) == value
         for of, name, value in (

@@ -70,12 +70,12 @@ class ExternalData:
         """The data set in sentences for the log."""
         labels, rows = self.labels, self.rows.tolist()
         videos, patients = ({names[row] for row in rows} - {""} for names in (labels.videos, labels.patients))
-        settled = sum(bool(conflict.used) for conflict in labels.conflicts)
+        resolved = sum(bool(conflict.used) for conflict in labels.conflicts)
         return [
             f"frames: {len(self.store.keys)}, {len(rows)} of them labelled and evaluated, of {len(videos)} "
             f"videos; {len(patients) or 'no'} patients; {len(self.store.rejected)} files left out or not "
             "whole (rejected.csv)",
-            *label_lines(labels, {"found": len(labels.conflicts), "settled": settled}),
+            *label_lines(labels, {"found": len(labels.conflicts), "settled": resolved}),
         ]
 
     def plain(self) -> np.ndarray:

@@ -41,13 +41,13 @@ class Novelty(Record):
         known: whether the model can tell.
         frames: that were evaluated.
         foreign: of these, out of distribution, near-black or of one colour.
-        by_class: {task: {class: its "frames" and "foreign" ones}}.
+        per_class: {task: {class: its "frames" and "foreign" ones}}.
     """
 
     known: bool
     frames: int
     foreign: int
-    by_class: dict[str, dict[str, dict[str, int]]]
+    per_class: dict[str, dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def count_foreign(novelty: np.ndarray, plain: np.ndarray, wide: LabelledSet) -> 
     """
     known = not np.isnan(novelty).all()
     foreign = (np.nan_to_num(novelty, posinf=np.inf) > 1) | plain
-    by_class = {
+    per_class = {
         task: {
             name: {"frames": int(rows.sum()), "foreign": int((rows & foreign).sum())}
             for number, name in enumerate(wide.classes[task])
@@ -174,7 +174,7 @@ def count_foreign(novelty: np.ndarray, plain: np.ndarray, wide: LabelledSet) -> 
         }
         for task, values in wide.values.items()
     }
-    return Novelty(known, len(novelty), int(foreign.sum()), by_class)
+    return Novelty(known, len(novelty), int(foreign.sum()), per_class)
 
 
 def _counts_more(target: Target, wide: Target) -> bool:

@@ -92,8 +92,8 @@ class TrainingRecord:
         return cls(salt, frames, patients, tested, b"".join(_to_hashes(saved["cache"])[:1]), counts)
 
     def _are_in(self, hashes: frozenset[bytes], digests: np.ndarray) -> np.ndarray:
-        found = (hash_ in hashes for hash_ in hash_digests(self.salt, digests))
-        return np.fromiter(found, dtype=bool, count=len(digests))
+        matches = (hash_ in hashes for hash_ in hash_digests(self.salt, digests))
+        return np.fromiter(matches, dtype=bool, count=len(digests))
 
 
 @dataclass(frozen=True)

@@ -22,21 +22,21 @@ def extend_card(card: str, results: ExternalResults, run: Mapping[str, Any]) -> 
         run: the content of its `run.json`.
     """
     title = f"## {SECTION} {results.external.data[:8]}"
-    before, found, rest = card.partition(f"{title}\n")
-    after = rest[rest.find("\n## ") + 1 :] if found and "\n## " in rest else ""
+    before, heading, rest = card.partition(f"{title}\n")
+    after = rest[rest.find("\n## ") + 1 :] if heading and "\n## " in rest else ""
     text = before.replace(NOT_TESTED_ELSEWHERE, f"- On another data set: see {SECTION} below.")
     return "\n".join([text.rstrip("\n"), "", title, "", *_section(results, run), "", after])
 
 
 def _section(results: ExternalResults, run: Mapping[str, Any]) -> Iterator[str]:
-    by, external = results.run.split.by, results.external
+    unit, external = results.run.split.by, results.external
     for alarm in warnings(results):
         yield f"> **{escape(alarm)}**"
         yield ">"
     yield ""
     yield (
         f"{external.overlap.frames - external.overlap.left_out} labelled frames of another data set; in "
-        f"brackets 95 % intervals over {by}s. Evaluated on {escape(str(run['evaluated'][-1])[:10])}."
+        f"brackets 95 % intervals over {unit}s. Evaluated on {escape(str(run['evaluated'][-1])[:10])}."
     )
     yield ""
     rows = []

@@ -24,9 +24,9 @@ ROW_FORMAT = "{:<27}{:>5}{:>9} {:<17} {:<17}{:>11}{:>9}"
 
 def summary(results: ExternalResults, *, save_dir: str) -> str:
     """Text at the end of an evaluation, at most 110 columns wide: findings, a table, and what limits them."""
-    by = results.run.split.by
+    unit = results.run.split.by
     header = ROW_FORMAT.format(
-        *("other data set", "n", f"{by}s", "balanced accuracy", "recalibrated", "majority*", "at home*")
+        *("other data set", "n", f"{unit}s", "balanced accuracy", "recalibrated", "majority*", "at home*")
     )
     lines = [*verdicts(results.run), "", header, "-" * len(header)]
     for name, result in results.run.targets.items():
@@ -34,7 +34,7 @@ def summary(results: ExternalResults, *, save_dir: str) -> str:
     lines += [
         f"* balanced accuracy: of the most frequent class of the {results.external.majority_of}; of the "
         "model in the test part of its own run",
-        f"[95 % interval over {by}s]   - cannot be computed",
+        f"[95 % interval over {unit}s]   - cannot be computed",
         "",
         *limits(results),
         "",

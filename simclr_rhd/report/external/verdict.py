@@ -43,7 +43,7 @@ def _balanced_accuracy(results: ExternalResults, name: str, result: TargetResult
 
 
 def _limits(results: ExternalResults) -> str:
-    external, by, parts = results.external, results.run.split.by, []
+    external, unit, parts = results.external, results.run.split.by, []
     overlap = external.overlap
     if not overlap.recorded:
         parts.append("whether the model has learnt from these frames")
@@ -56,7 +56,7 @@ def _limits(results: ExternalResults) -> str:
     if absent:
         parts.append(f"how well it finds {_some(absent)}, of which there is no frame here")
     groups = results.run.split.parts["test"]["groups"]
-    parts.append(f"how other hospitals than this one, with {format_count(groups, by)}, would come out")
+    parts.append(f"how other hospitals than this one, with {format_count(groups, unit)}, would come out")
     return f"It is not known {', nor '.join(parts)}."
 
 

@@ -115,7 +115,7 @@ def test_frames_of_a_class_that_the_model_does_not_know_are_wrong_in_the_second_
     assert wide.per_class["Sideways"]["recall"].value == 0
     assert result.test["frame"].n == len(rows) - len(renamed)
     counted = count_foreign(outputs.novelty, data.plain(), scores.wide)
-    assert counted.by_class["view"]["Sideways"]["frames"] == len(renamed) and counted.frames == len(rows)
+    assert counted.per_class["view"]["Sideways"]["frames"] == len(renamed) and counted.frames == len(rows)
 
 
 def test_a_class_without_training_frames_does_not_count(run, dataset):
