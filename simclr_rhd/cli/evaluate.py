@@ -135,6 +135,7 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
         sha256=file_hash(Path(config.model)),
         version=model.facts.version,
         data=str(model.facts.trained_on.get("fingerprint", "unknown")),
+        init=str(model.facts.trained_on.get("init", "")),
         classes=model.facts.classes,
     )
     if previous:

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from simclr_rhd.config import Config
 from simclr_rhd.core.files import cache_folder
-from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.evaluation.selective import confidence_thresholds
@@ -14,6 +14,8 @@ from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
 from simclr_rhd.inference.external.training_record import (
+    KNOWN_STARTS,
+    OTHER_START,
     TrainingFrames,
     TrainingRecord,
     derive_salt,
@@ -25,7 +27,7 @@ from simclr_rhd.runs import checkpoint
 
 
 def make_classifier(
-    config: DataConfig,
+    config: Config,
     dataset: Dataset,
     cv: CrossValidation,
     encoder: nn.Module,
@@ -35,7 +37,7 @@ def make_classifier(
     """Add the out-of-distribution detector, the abstention thresholds and a description to trained heads.
 
     Args:
-        config: of the data.
+        config: of the run.
         dataset: the frames.
         cv: the labelled ones.
         encoder: a ResNet-18.
@@ -56,6 +58,7 @@ def make_classifier(
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,
             "leaky": dataset.leaky,
+            "init": config.init if config.init in KNOWN_STARTS else OTHER_START,
         },
     )
     training_frames = {name: values[train] for name, values in described.items()}
@@ -63,7 +66,7 @@ def make_classifier(
     return Classifier(encoder, heads, novelty, facts, _record(config, dataset, cv, encoder))
 
 
-def _record(config: DataConfig, dataset: Dataset, cv: CrossValidation, encoder: nn.Module) -> TrainingRecord:
+def _record(config: Config, dataset: Dataset, cv: CrossValidation, encoder: nn.Module) -> TrainingRecord:
     store, patients = dataset.store, dataset.labels.patients
     frames = TrainingFrames(store.digests, store.content_flags, patients, dataset.part, dataset.ssl_val)
     return record_training(

@@ -58,12 +58,14 @@ class ModelSource(Record):
         sha256: of its file.
         version: of its file's format.
         data: fingerprint of the data that it learnt from.
+        init: weights that its pretraining began with, as of `KNOWN_STARTS` or `OTHER_START`; "" if unknown.
         classes: {task: its classes, or lesions}.
     """
 
     sha256: str
     version: int
     data: str
+    init: str
     classes: dict[str, list[str]]
 
 

@@ -20,6 +20,7 @@ from simclr_rhd.data.splits.groups import HASHED_PREFIX
 
 HASH_BYTES, SALT_BYTES = 16, 32
 FRAME, PATIENT, CACHE = b"frame", b"patient", b"cache"  # what a hash is of
+KNOWN_STARTS, OTHER_START = ("random", "imagenet"), "a file"  # weights that a pretraining began with
 SEEN_PARTS = ("train", "val", "unlabelled")  # learnt from, or chosen on
 
 

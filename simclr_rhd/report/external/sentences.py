@@ -7,6 +7,7 @@ from simclr_rhd.evaluation.results import LEVELS, TargetResult
 from simclr_rhd.inference.external.class_mapping import ClassComparison
 from simclr_rhd.inference.external.overlap import overlap_sentences
 from simclr_rhd.inference.external.results import ExternalDetails, ExternalResults
+from simclr_rhd.inference.external.training_record import OTHER_START
 from simclr_rhd.report.charts.style import short_name
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.summary import power_note, scored_levels, verdicts
@@ -60,6 +61,11 @@ def warnings(results: ExternalResults) -> list[str]:
     """What is to be known before any figure."""
     marked = [line for line in overlap_sentences(results.external.overlap) if line.startswith("WARNING ")]
     alarms = [line.removeprefix("WARNING ") for line in marked]
+    if results.external.model.init == OTHER_START:
+        alarms.append(
+            "the pretraining of the model began with the weights of a file: what those have learnt from is "
+            "not known, and could not be compared"
+        )
     return [*collect_warnings(results.run), *(f"{line[:1].upper()}{line[1:]}." for line in alarms)]
 
 

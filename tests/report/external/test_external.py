@@ -26,7 +26,7 @@ OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
 RUN = {"config": {"data": "/home/nurse/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
 
 
-def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6):
+def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random"):
     of_task = task_result(0.8, 0.6, low=low)
     for name in ("pixels", "random encoder"):  # need a training
         del of_task["baselines"][name], of_task["margins"][name]
@@ -34,7 +34,7 @@ def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6):
     run = replace(run, split=replace(run.split, parts={"test": {"frames": 40, "groups": 7}}))
     levels = run.targets["view"].test
     facts = ExternalFacts(
-        model=ModelSource("0" * 64, 6, "home", {"view": ["Normal", "Definite RHD"]}),
+        model=ModelSource("0" * 64, 6, "home", init, {"view": ["Normal", "Definite RHD"]}),
         data="feedbeef" * 8,
         evaluations=evaluations,
         overlap=overlap,
@@ -62,6 +62,7 @@ def test_what_weakens_the_result_stands_before_it():
     assert any("could not be checked" in line for line in warnings(make_results(overlap=unchecked)))
     own = replace(OVERLAP, tested_frames=3)
     assert any("own test part" in line for line in warnings(make_results(overlap=own)))
+    assert any("began with the weights of a file" in line for line in warnings(make_results(init="a file")))
     assert not warnings(make_results())
 
 
