@@ -9,7 +9,9 @@ from untrained_run import evaluate_run, make_dataset
 
 from simclr_rhd.data.labelled_set import CONDITION
 from simclr_rhd.inference import classifier
+from simclr_rhd.inference.external.external_set import wide_table
 from simclr_rhd.inference.external.labelled_data import ExternalData
+from simclr_rhd.inference.external.predictions import external_header, external_rows
 from simclr_rhd.inference.external.scoring import (
     NO_SHARED_LABEL,
     NOT_IN_MODEL,
@@ -114,6 +116,14 @@ def test_frames_of_a_class_that_the_model_does_not_know_are_wrong_in_the_second_
     assert wide.n == len(rows) and wide["accuracy"].value == pytest.approx(right / len(rows))
     assert wide.per_class["Sideways"]["recall"].value == 0
     assert result.test["frame"].n == len(rows) - len(renamed)
+    padded = wide_table(outputs.table, scores.labelled_set, scores.wide)
+    header = external_header(scores.labelled_set)
+    table = [
+        dict(zip(header, row, strict=True))
+        for row in external_rows(scores.labelled_set, scores.wide, outputs.table, padded)
+    ]
+    truths = [row["true"] for row in table if row["task"] == "view"]
+    assert truths.count("Sideways") == len(renamed) and "p:Sideways" not in header and "p:PSAX" in header
     counted = count_foreign(outputs.novelty, data.plain(), scores.wide)
     assert counted.per_class["view"]["Sideways"]["frames"] == len(renamed) and counted.frames == len(rows)
 
