@@ -11,7 +11,6 @@ from simclr_rhd.core.device import describe_device, make_deterministic, resolve_
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder, write_json, write_rows, write_text
 from simclr_rhd.core.records import JsonObject, read_json_object
-from simclr_rhd.data.labelled_set import CONDITION
 from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.summary.tables import write_conflicts, write_rejected
 from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
@@ -20,7 +19,12 @@ from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.external.config import ExternalConfig
 from simclr_rhd.inference.external.evaluation_count import note_evaluation, now, past_evaluations
 from simclr_rhd.inference.external.external_set import wide_table
-from simclr_rhd.inference.external.labelled_data import ExternalData, check_against_training, read_external
+from simclr_rhd.inference.external.labelled_data import (
+    ExternalData,
+    check_against_training,
+    read_external,
+    with_tasks,
+)
 from simclr_rhd.inference.external.overlap import Overlap, overlap_sentences
 from simclr_rhd.inference.external.predictions import external_header, external_rows
 from simclr_rhd.inference.external.results import ExternalFacts, ExternalResults, ModelSource
@@ -32,9 +36,9 @@ from simclr_rhd.inference.external.scoring import (
     score_external,
 )
 from simclr_rhd.inference.external.training_run import file_hash, own_test_scores
-from simclr_rhd.report.external.card import extend_card
-from simclr_rhd.report.external.page import draw_confusions, draw_panels, write_external_page
-from simclr_rhd.report.external.sentences import summary
+from simclr_rhd.report.page.external.card import extend_card
+from simclr_rhd.report.page.external.page import draw_confusions, draw_panels, write_external_page
+from simclr_rhd.report.page.external.sentences import summary
 from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.runs.run_dir import lock_run_dir
 
@@ -87,7 +91,7 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         with record.stage("features"):
             outputs = classify_frames(model, data.store.frames, data.rows, device)
         with record.stage("scores"):
-            labelled_set = data.labelled_set(multilabel=CONDITION in model.heads.multilabel)
+            labelled_set = data.labelled_set(multilabel=bool(model.heads.multilabel))
             scores = score_external(model, labelled_set, outputs.table, seed=config.seed)
             results = collect_results(config, evaluated, scores, outputs)
             write_results(save_dir, evaluated, results, scores, outputs)
@@ -123,6 +127,7 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
     Raises:
         UserError: it cannot be used, or the output folder holds another evaluation.
     """
+    config = with_tasks(config, model)
     source, cache_dir = open_data(config), cache_folder(config.cache_dir)
     folder = cache_dir if previous else Path(config.save_dir)  # the tables there are of an evaluation
     data = read_external(

@@ -14,7 +14,8 @@ from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import Labels, read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
-from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, label_columns, read_rows, read_table_bytes
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
@@ -178,7 +179,9 @@ def _read_frames(
     size: int,
     rejected_csv: Path,
 ) -> FrameData:
-    table = _fetch_table(source, listed.table)
+    table, tasks = _fetch_table(source, listed.table), parse_tasks(config.tasks)
+    # a column that it lacks is known before anything is decoded
+    read_rows(table, config.labels_csv, required_columns=label_columns(tasks))
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
@@ -196,7 +199,12 @@ def _read_frames(
         patients=store.patients,
     )
     labels = read_labels(
-        table, config.labels_csv, files, patient_rows=patient_rows, policy=config.label_conflict
+        table,
+        config.labels_csv,
+        files,
+        patient_rows=patient_rows,
+        policy=config.label_conflict,
+        tasks=tasks,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     return FrameData(store, labels, fingerprint)

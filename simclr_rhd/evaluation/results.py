@@ -11,12 +11,14 @@ from simclr_rhd.core.file_names import METRICS
 from simclr_rhd.core.records import JsonObject, Names
 from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.evaluation.target_details import (
     CalibrationResult,
     EfficiencyPoint,
     FinetunedResult,
     FoldScore,
     HeadDetails,
+    ReaderAgreement,
     SampleSize,
     SelectiveResult,
 )
@@ -130,6 +132,7 @@ class TaskResult(Record):
         targets: {lesion: result}; {"": result} of a task without lesions; none where it was skipped.
         skipped: why it was not learnt; None where it was.
         multilabel: whether the targets are lesions.
+        readers: agreement of its annotators; None where no two of them have labelled the same files.
     """
 
     classes: Names
@@ -137,15 +140,17 @@ class TaskResult(Record):
     targets: dict[str, TargetResult] = field(default_factory=dict)
     skipped: str | None = None
     multilabel: bool = False
+    readers: ReaderAgreement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object of a skipped task, of one with lesions, or of the only target."""
         rows = {"classes": self.classes, "not_evaluable": self.not_evaluable}
+        readers = {"readers": self.readers.to_json()} if self.readers else {}
         if self.skipped is not None:
-            return rows | {"skipped": self.skipped}
+            return rows | {"skipped": self.skipped} | readers
         if self.multilabel:
-            return {"mode": "multilabel"} | rows | {"lesions": as_json(self.targets)}
-        return next(iter(self.targets.values())).to_json()
+            return {"mode": "multilabel"} | rows | {"lesions": as_json(self.targets)} | readers
+        return next(iter(self.targets.values())).to_json() | readers
 
     @classmethod
     def from_json(cls, value: object, where: str = METRICS) -> Self:
@@ -168,6 +173,7 @@ class SplitInfo(Record):
         folds: 1 for a single split.
         parts: {part or fold: its "frames" and "groups"}.
         pretraining: what the encoder has seen, in words.
+        test_evaluations: how often these frames were scored in the run's folder, this run included.
     """
 
     required: ClassVar = ("by", "leaky", "folds")
@@ -177,6 +183,7 @@ class SplitInfo(Record):
     folds: int
     parts: dict[str, dict[str, int]]
     pretraining: str
+    test_evaluations: int | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class AuditSummary(Record):
 
 @dataclass(frozen=True)
 class RunResults(Record):
-    """The content of `metrics.json`."""
+    """The content of `metrics.json`; `screening` holds {question: result}."""
 
     required: ClassVar = ("synthetic", "split", "tasks")
 
@@ -207,6 +214,11 @@ class RunResults(Record):
     split: SplitInfo
     tasks: dict[str, TaskResult]
     audit: AuditSummary
+    screening: dict[str, ScreeningResult] = field(default_factory=dict)
+
+    def with_test_evaluations(self, n: int | None) -> Self:
+        """The results with how often their test part was scored, this time included; None if unknown."""
+        return replace(self, split=replace(self.split, test_evaluations=n))
 
     @property
     def targets(self) -> dict[str, TargetResult]:

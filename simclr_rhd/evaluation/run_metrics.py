@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,20 @@ from torch import Tensor
 from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.vocabulary import TASKS, target_name
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
+from simclr_rhd.evaluation.checks.label_doubts import write_label_doubts
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows
 from simclr_rhd.evaluation.results import AuditSummary, RunResults, SplitInfo, TargetResult, TaskResult
 from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
+from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.selective import evaluate_selective
-from simclr_rhd.evaluation.target_details import HeadDetails
+from simclr_rhd.evaluation.target_details import HeadDetails, ReaderAgreement
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
@@ -33,28 +35,62 @@ SKIPPED_REASON = "fewer than two classes in the training part"
 logger = logging.getLogger("simclr_rhd")
 
 
-def evaluate_run(
-    config: EvaluationConfig,
-    cv: CrossValidation,
-    trained: Sequence[TrainedHeads],
-    predictions: Mapping[str, Sequence[Probabilities]],
-    tuned: Sequence[Mapping[str, Any]],
-) -> dict[str, TargetResult]:
-    """{target's name: result} of our heads, of baselines, and of what the flags ask for.
+@dataclass(frozen=True)
+class FoldOutcome:
+    """Outcome of the cross-validation.
 
-    Args:
-        config: of the evaluation.
+    Attributes:
         cv: the labelled frames and their folds.
         trained: the heads of each fold.
         predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
+
+    cv: CrossValidation
+    trained: Sequence[TrainedHeads]
+    predictions: Mapping[str, Sequence[Probabilities]]
+    tuned: Sequence[Mapping[str, Any]] = ()
+
+
+def evaluate_run(
+    config: EvaluationConfig,
+    dataset: Dataset,
+    outcome: FoldOutcome,
+    save_dir: Path,
+    *,
+    init: str,
+    synthetic: bool,
+) -> RunResults:
+    """The results of a run; writes `leak_audit.csv`.
+
+    Args:
+        config: of the evaluation.
+        dataset: the frames.
+        outcome: of the cross-validation.
+        save_dir: the run's folder.
+        init: what the pretraining began with, as of `describe_split`.
+        synthetic: whether the frames are drawn by the program.
+    """
+    labelled_set = outcome.cv.labelled_set
+    by_target = evaluate_targets(config, outcome)
+    return RunResults(
+        synthetic=synthetic,
+        split=describe_split(dataset, init),
+        tasks=results_by_task(labelled_set, by_target, dataset),
+        audit=write_leak_audit(dataset, outcome.cv, save_dir),
+        screening=evaluate_screening(config, outcome.cv, outcome.predictions),
+    )
+
+
+def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str, TargetResult]:
+    """{target's name: result} of our heads, of baselines, and of what the flags ask for."""
+    cv, tuned, predictions = outcome.cv, outcome.tuned, outcome.predictions
     labelled_set = cv.labelled_set
     epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
     results = targets.evaluate(labelled_set, predictions, seed=cv.config.seed)
     selective = evaluate_selective(labelled_set, predictions[OURS])
-    heads = describe_heads(labelled_set, trained, cv.features.per_fold)
+    heads = describe_heads(labelled_set, outcome.trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
     return {
@@ -126,31 +162,35 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
 def results_by_task(
     labelled_set: LabelledSet,
     results: Mapping[str, TargetResult],
-    class_info: Mapping[str, Mapping[str, Any]],
+    dataset: Dataset,
 ) -> dict[str, TaskResult]:
-    """The results under their tasks, lesions below the condition.
+    """The results under their tasks, lesions below the task of theirs.
 
     Args:
         labelled_set: the frames.
         results: {target's name: result}.
-        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+        dataset: the classes of all tasks, also of those that cannot be learnt, and the annotators' agreement.
     """
-    tasks = {}
-    for task in TASKS:
+    tasks, class_info = {}, dataset.class_info()
+    for task in (of_run.name for of_run in labelled_set.tasks):
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
-        elif task == CONDITION and (lesions := labelled_set.lesions()):
-            of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
-            missing = [
-                row | {"class": lesion}
-                for lesion, result in of_lesions.items()
-                for row in result.not_evaluable[:1]
-            ]
-            tasks[task] = TaskResult(lesions, missing, of_lesions, multilabel=True)
         else:
-            result = results[task]
-            tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
-    return tasks
+            tasks[task] = task_result(labelled_set, task, results)
+    pairs = dataset.labels.agreement
+    return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
+
+
+def task_result(labelled_set: LabelledSet, task: str, results: Mapping[str, TargetResult]) -> TaskResult:
+    """The result of a task of some frames, of {target's name: result}."""
+    if not (lesions := labelled_set.lesions(task)):
+        result = results[task]
+        return TaskResult(result.classes, result.not_evaluable, {"": result})
+    of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
+    missing = [
+        row | {"class": lesion} for lesion, result in of_lesions.items() for row in result.not_evaluable[:1]
+    ]
+    return TaskResult(lesions, missing, of_lesions, multilabel=True)
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
@@ -186,12 +226,21 @@ def write_leak_audit(dataset: Dataset, cv: CrossValidation, save_dir: Path) -> A
 
 
 def write_metrics(
-    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities]
+    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities], data: str
 ) -> None:
-    """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
+    """Write `metrics.json` and, of our heads' K tables, `predictions.csv` and the labels in doubt.
+
+    Args:
+        save_dir: the run's folder.
+        results: of the run.
+        cv: the labelled frames.
+        ours: the K tables.
+        data: the place that --data names.
+    """
     write_json(save_dir / METRICS, results.to_json())
     write_rows(
         save_dir / PREDICTIONS,
         prediction_header(cv.labelled_set),
         prediction_rows(cv.labelled_set, ours),
     )
+    write_label_doubts(save_dir, cv.labelled_set, ours, data)

@@ -59,6 +59,7 @@ def make_classifier(
             "split_by": dataset.split_by,
             "leaky": dataset.leaky,
             "init": config.init if config.init in KNOWN_STARTS else OTHER_START,
+            "tasks": config.tasks,
         },
     )
     training_frames = {name: values[train] for name, values in described.items()}

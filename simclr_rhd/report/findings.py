@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import Score
-from simclr_rhd.report.wording import BASELINE_NAMES, LEAKY_WARNING, SYNTHETIC_WARNING
+from simclr_rhd.report.wording import (
+    BASELINE_NAMES,
+    LEAKY_WARNING,
+    REPEATED_TEST_WARNING,
+    SYNTHETIC_WARNING,
+)
 
 MIN_GROUPS = 5  # in the test part; with fewer, resampling them means next to nothing
 TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
@@ -98,5 +103,10 @@ def collect_warnings(results: RunResults) -> list[str]:
 
 def data_warnings(results: RunResults) -> list[str]:
     """Warnings about the data and their split."""
-    marks = {SYNTHETIC_WARNING: results.synthetic, LEAKY_WARNING: results.split.leaky}
+    n = results.split.test_evaluations or 1
+    marks = {
+        SYNTHETIC_WARNING: results.synthetic,
+        LEAKY_WARNING: results.split.leaky,
+        REPEATED_TEST_WARNING.format(n): n > 1,
+    }
     return [text for text, holds in marks.items() if holds]

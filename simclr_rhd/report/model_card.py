@@ -3,7 +3,7 @@
 After Mitchell et al. 2019, "Model Cards for Model Reporting"; every figure is of the run's own records.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -13,11 +13,13 @@ from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
 from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
+from simclr_rhd.report.wording import escape_markdown as _escape
+from simclr_rhd.report.wording import markdown_table as _table
 
-ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
 NOT_TESTED_ELSEWHERE = "- It has not been tested on patients of another hospital, or on another machine."
@@ -33,6 +35,7 @@ CARD_SETTINGS = (  # settings that decide what was learnt
     "view_sizes",
     "linear_epochs",
     "class_weights",
+    "tasks",
     "condition_mode",
     "group_by",
     "folds",
@@ -51,6 +54,7 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         "Use": _use(),
         "Data": _data(results, run),
         "Results": _scores(results),
+        "Screening": _screening(results),
         "Limits": _limits(results),
         "Abstention": _abstention(results),
         "How it was made": _provenance(run),
@@ -65,16 +69,16 @@ def _head(results: RunResults) -> Iterator[str]:
     yield "# Model card: a classifier of ultrasound frames"
     yield ""
     for alarm in collect_warnings(results):
-        yield f"> **{escape(alarm)}**"
+        yield f"> **{_escape(alarm)}**"
         yield ">"
     for sentence in verdict(results).values():
-        yield f"> {escape(sentence)}"
+        yield f"> {_escape(sentence)}"
         yield ">"
     yield ""
     tasks = [task for task in results.tasks if task not in results.skipped]
     yield (
         "A ResNet-18 encoder, pretrained by SimCLR (Chen et al. 2020) on unlabelled frames, and linear heads "
-        f"on its frozen features: {escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
+        f"on its frozen features: {_escape(', '.join(tasks))}. Probabilities are calibrated by a temperature "
         "and a bias for each class, for the prevalence of the validation groups; the predicted class is "
         "the balanced choice, whose probability is largest for its prevalence."
     )
@@ -102,12 +106,12 @@ def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"{counts['frames']} frames, {counts['labelled']} of them labelled, of {counts['videos']} videos; "
         f"{patients}{'; drawn by a program' * results.synthetic}. Split by {split.by}: {apart}. "
-        f"The encoder was pretrained {escape(split.pretraining)}."
+        f"The encoder was pretrained {_escape(split.pretraining)}."
     )
     for name, result in results.targets.items():
-        yield from ("", f"### {escape(name)}", "")
+        yield from ("", f"### {_escape(name)}", "")
         columns = list(next(iter(result.groups.values()), {}))
-        yield from markdown_table(
+        yield from _table(
             ["class", *(f"{split.by}s" if column == "groups" else column for column in columns)],
             [[of_class, *counts.values()] for of_class, counts in result.groups.items()],
         )
@@ -135,15 +139,13 @@ def _scores(results: RunResults) -> Iterator[str]:
                 ]
             )
     header = ["", "n", *AVERAGES.values()]
-    yield from markdown_table(
-        [*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows
-    )
+    yield from _table([*header, *(BASELINE_NAMES[baseline.name] for baseline in TABLE_BASELINES)], rows)
     yield ""
     yield f"(The last {len(TABLE_BASELINES)} columns: balanced accuracy of what the model must beat.)"
     for name, result in results.targets.items():
         if judged := result.primary_level:
-            yield from ("", f"### {escape(name)}: each class, per {judged}", "")
-            yield from markdown_table(
+            yield from ("", f"### {_escape(name)}: each class, per {judged}", "")
+            yield from _table(
                 ["class", "n", "sensitivity", "specificity", "precision"],
                 [
                     [of, format_score(row.support), *(format_interval(row[x]) for x in CLASS_SCORES)]
@@ -152,9 +154,16 @@ def _scores(results: RunResults) -> Iterator[str]:
             )
 
 
+def _screening(results: RunResults) -> Iterator[str]:
+    lines = screening_lines(results)
+    yield from (f"- {_escape(line[:1].upper() + line[1:])}" for line in lines)
+    if not lines:
+        yield "No task has degrees, and no `--positive` names classes to be sent on."
+
+
 def _limits(results: RunResults) -> Iterator[str]:
     for line in [*verdicts(results), *limitations(results)]:
-        yield f"- {escape(line)}"
+        yield f"- {_escape(line)}"
     if n_alike := results.audit.near_identical.found:
         yield f"- {NEAR_DUPLICATES_WARNING % n_alike}."
     yield NOT_TESTED_ELSEWHERE
@@ -178,35 +187,19 @@ def _abstention(results: RunResults) -> Iterator[str]:
             coverage = "-" if selective.coverage is None else f"{selective.coverage:.0%}"
             reasons = "; ".join(dict.fromkeys(filter(None, selective.reasons))) or "-"
             rows.append([f"{name}, per {level}", coverage, risk, reasons])
-    yield from markdown_table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
+    yield from _table(["", "accepted", "of these wrong", "why nothing is proved"], rows)
 
 
 def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
     config = run["config"] | run.get("settled", {})
     config |= {"init": PurePath(str(config["init"])).name}  # not the folder, which may name people
-    yield from markdown_table(
-        ["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS]
-    )
+    yield from _table(["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
     data = run.get("data", {}).get("fingerprint", "unknown")
     spent = format_duration(sum(run.get("wall_s", {}).values()))
     yield (
-        f"Program at commit {escape(str(run['commit'] or 'unknown'))}; {escape(versions)}; "
-        f"{escape(str(run.get('device', '')))}; {spent} in all. "
-        f"Fingerprint of the data: {escape(str(data))}."
+        f"Program at commit {_escape(str(run['commit'] or 'unknown'))}; {_escape(versions)}; "
+        f"{_escape(str(run.get('device', '')))}; {spent} in all. "
+        f"Fingerprint of the data: {_escape(str(data))}."
     )
-
-
-def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    """Lines of a table in Markdown; its cells are escaped."""
-    yield "| " + " | ".join(map(escape, map(str, header))) + " |"
-    yield "|" + "---|" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(map(escape, map(str, row))) + " |"
-
-
-def escape(text: str) -> str:
-    """Words that Markdown shows as they are, in one line."""
-    shown = " ".join(text.split())
-    return "".join(ESCAPED.get(letter, letter) for letter in shown)

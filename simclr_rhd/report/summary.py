@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
+from simclr_rhd.data.labels.vocabulary import diagnostic_limits
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.report.charts.style import short_name
 from simclr_rhd.report.findings import (
@@ -14,6 +15,7 @@ from simclr_rhd.report.findings import (
     collect_warnings,
     find_target,
 )
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.wording import (
     BASELINE_NAMES,
     MAX_COLUMNS,
@@ -40,7 +42,7 @@ def summary(results: RunResults, *, save_dir: str) -> str:
         "balanced accuracy",
         *(f"{baseline.column}*" for baseline in TABLE_BASELINES),
     )
-    lines = [*verdicts(results), "", header, "-" * len(header)]
+    lines = [*verdicts(results), *screening_lines(results), "", header, "-" * len(header)]
     for name, result in results.targets.items():
         lines += [_scores_row(name, level, result) for level in scored_levels(result)]
     lines += [
@@ -53,7 +55,8 @@ def summary(results: RunResults, *, save_dir: str) -> str:
     wrapped = [part for line in collect_warnings(results) + lines for part in _wrap(line)]
     report = f"Look at {save_dir.rstrip('/')}/report.html"  # not wrapped: a path is to be copied
     beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
-    return "\n".join([*wrapped, report, beside])
+    paper = "For a paper: checklist.md, filled as far as the run knows"
+    return "\n".join([*wrapped, report, beside, paper])
 
 
 def scored_levels(result: TargetResult) -> list[str]:
@@ -121,7 +124,7 @@ def _scores_row(name: str, level: str, result: TargetResult) -> str:
 
 
 def limitations(results: RunResults) -> list[str]:
-    """Limits of the figures: what they leave out and why, their precision, what an encoder has seen."""
+    """Limits of the figures: what they leave out and why, their precision, what no frame alone can tell."""
     split, noted = results.split, set[str]()
     lines = [f"{task}: skipped, {reason}" for task, reason in results.skipped.items()]
     for name, result in results.targets.items():
@@ -138,6 +141,8 @@ def limitations(results: RunResults) -> list[str]:
             noted.add(task)  # lesions are of the same groups
             lines.append(power_note(name, result, split.by))
         lines += _optional_results(name, result)
+    for task, of_task in results.tasks.items():
+        lines += [f"{task}: {limit}" for limit in diagnostic_limits(of_task.classes)]
     if split.folds > 1:
         lines += [
             f"{split.folds} folds; balanced accuracy per video of the classes that each tests: "

@@ -5,13 +5,13 @@ import io
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import from_cell
 from simclr_rhd.data.labels.encoding import MAX_TABLE_BYTES, decode_table, nfc
-from simclr_rhd.data.labels.vocabulary import COLUMNS, VOCABULARY
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS, Task
 
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
@@ -19,9 +19,16 @@ USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
-REQUIRED_COLUMNS = (FILE_COLUMN, *(task.column for task in VOCABULARY.values() if task.required))
 MAX_SHOWN_CHARS = 300  # characters of a header in a message
 PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
+
+
+def label_columns(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """What a table of labels needs."""
+    return (FILE_COLUMN, *(task.column for task in tasks))
+
+
+REQUIRED_COLUMNS = label_columns(DEFAULT_TASKS)
 
 
 class Row(dict[str, str]):
@@ -51,7 +58,7 @@ def read_table_bytes(path: Path, name: str) -> bytes:
 
 
 def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQUIRED_COLUMNS) -> list[Row]:
-    """The table's rows by column name; `needed` are the columns without which it is refused.
+    """The table's rows by column name; without one of `required_columns` it is refused.
 
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
@@ -65,7 +72,7 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
         raise UserError(
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
-    columns = [_column_name(column) for column in head[1]]
+    columns = [_column_name(column, required_columns) for column in head[1]]
     if PATIENT_COLUMN not in columns:
         columns = [PATIENT_COLUMN if _same_title(column, PATIENT_ID) else column for column in columns]
     if missing := [column for column in required_columns if column not in columns]:
@@ -75,7 +82,7 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
             + f" (and {PATIENT_COLUMN} where known)"
             * (PATIENT_COLUMN not in required_columns)
         )
-    read = dict.fromkeys((*required_columns, *COLUMNS.values(), PATIENT_COLUMN))
+    read = dict.fromkeys((*required_columns, PATIENT_COLUMN))
     if twice := [column for column in read if columns.count(column) > 1]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
     _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
@@ -156,9 +163,9 @@ def _suffix(name: str) -> str:
     return "" if suffix[1:].isdigit() else suffix
 
 
-def _column_name(title: str) -> str:
+def _column_name(title: str, required: Sequence[str]) -> str:
     """A column's name: of known ones only letters count, in any case."""
-    known = (FILE_COLUMN, *COLUMNS.values(), PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    known = (*required, FILE_COLUMN, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
     return next((name for name in known if _same_title(title, name)), title.strip().upper())
 
 

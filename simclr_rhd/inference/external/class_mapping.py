@@ -8,8 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, lesion_names
-from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, NOT_ANNOTATED, NOT_APPLICABLE, normalize
+from simclr_rhd.data.labelled_set import LabelledSet, lesion_names
+from simclr_rhd.data.labels.vocabulary import (
+    LESION_SEPARATOR,
+    NOT_ANNOTATED,
+    NOT_APPLICABLE,
+    normalize,
+    task_named,
+)
 from simclr_rhd.evaluation.scores.records import Record
 
 
@@ -126,10 +132,10 @@ def map_tasks(
     Args:
         of_model: {task: its classes, or lesions}.
         data: the labelled frames, with the classes of their table.
-        multilabel: whether the model predicts conditions lesion by lesion.
+        multilabel: whether the model predicts tasks of lists lesion by lesion.
     """
     return {
-        task: (map_lesions if multilabel and task == CONDITION else map_classes)(
+        task: (map_lesions if multilabel and task_named(task, data.tasks).multilabel else map_classes)(
             names, data.classes[task], data.values[task], data.groups
         )
         for task, names in of_model.items()

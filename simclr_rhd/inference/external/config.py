@@ -18,6 +18,9 @@ class ExternalConfig(LabelledDataConfig, DeviceConfig):
         "--demo-seed)",
         check=Check(is_local_or_remote, f"a folder, {remote_places('BUCKET[/PREFIX]')}, or 'demo'"),
     )
+    tasks: str = flag(
+        "", "columns of the label table, as of the main job (default: those that the model has learnt)"
+    )
     save_dir: str = flag(
         "evaluation",
         "output folder of this machine",

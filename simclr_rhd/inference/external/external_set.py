@@ -81,6 +81,7 @@ def _with_classes(
         classes=classes,
         folds=[np.full(len(data.paths), "test")],
         multilabel=data.multilabel,
+        tasks=data.tasks,
         learnt=learnt,
     )
 

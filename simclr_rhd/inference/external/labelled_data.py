@@ -12,6 +12,8 @@ from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
+from simclr_rhd.data.labels.tasks.flag import parse_tasks, tasks_text
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.data.load import read_labelled_frames
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.groups import make_groups
@@ -64,6 +66,7 @@ class ExternalData:
             classes=labels.classes,
             folds=[np.full(len(rows), "test")],
             multilabel=multilabel,
+            tasks=labels.tasks,
         )
 
     def sentences(self) -> list[str]:
@@ -141,3 +144,24 @@ def check_against_training(
             f"{len(rows)} labelled frames, or from their patients"
         )
     return replace(data, rows=rows[left]), replace(overlap, left_out=int((~left).sum()))
+
+
+def with_tasks(config: ExternalConfig, model: Classifier) -> ExternalConfig:
+    """The configuration with the columns that the model has learnt, where no flag names others.
+
+    Raises:
+        UserError: the columns do not fit the model.
+    """
+    text = config.tasks or str(model.facts.trained_on.get("tasks") or tasks_text(DEFAULT_TASKS))
+    try:
+        tasks = parse_tasks(text)
+    except ValueError as error:
+        raise UserError(f"--tasks {text}: {error}") from None
+    for task in tasks:
+        by_lesion = task.multilabel and bool(model.heads.multilabel)
+        if task.name in model.facts.classes and by_lesion != (task.name in model.heads.multilabel):
+            raise UserError(
+                f"--tasks {text}: of {task.name} the model has learnt "
+                f"{'one class' if by_lesion else 'lists of findings'}; wanted the same here"
+            )
+    return replace(config, tasks=text)

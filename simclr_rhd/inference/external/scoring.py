@@ -11,11 +11,10 @@ import torch
 
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.store.shards import Frames
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.results import TargetResult, TaskResult
-from simclr_rhd.evaluation.run_metrics import results_by_task
+from simclr_rhd.evaluation.run_metrics import task_result
 from simclr_rhd.evaluation.scores.metrics import score_levels
 from simclr_rhd.evaluation.scores.records import Levels
 from simclr_rhd.evaluation.scores.samples import at_level
@@ -237,12 +236,11 @@ def _tasks(
     labelled_set: ExternalSet, results: Mapping[str, TargetResult], classes: Mapping[str, list[str]]
 ) -> dict[str, TaskResult]:
     """The results under their tasks; of tasks without any, the reason."""
-    no_rows: list[dict[str, str]] = []
-    class_info = {task: {"classes": classes.get(task, []), "not_evaluable": no_rows} for task in TASKS}
-    tasks = results_by_task(labelled_set, results, class_info)
-    return {
-        task: replace(of, skipped=NO_SHARED_LABEL if task in classes else NOT_IN_MODEL)
-        if of.skipped is not None
-        else of
-        for task, of in tasks.items()
-    }
+    tasks = {}
+    for task in dict.fromkeys([*(task.name for task in labelled_set.tasks), *classes]):
+        if task in labelled_set.values:
+            tasks[task] = task_result(labelled_set, task, results)
+        else:
+            reason = NO_SHARED_LABEL if task in classes else NOT_IN_MODEL
+            tasks[task] = TaskResult(classes.get(task, []), [], skipped=reason)
+    return tasks

@@ -13,7 +13,6 @@ from torch import nn
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Target
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.evaluation.curves import roc_and_pr_curves
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.samples import at_level
@@ -26,6 +25,7 @@ from simclr_rhd.report.charts.panels import (
     label_efficiency_panels,
     pretraining_panels,
 )
+from simclr_rhd.report.charts.screening import screening_panels
 from simclr_rhd.report.charts.target_panels import target_panels
 from simclr_rhd.report.page import embedding_viewer
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
@@ -67,22 +67,26 @@ class ReportData:
         views: addresses of a frame and of random views of it.
         heads: {task: chart of its loss}.
         targets: {target's name: what is shown of it}.
+        screening: {question: charts}.
         efficiency: charts of the label efficiency.
         identical: the leak audit's pairs that look nearly identical, and how far they are apart.
         pairs: its closest pairs, and their similarities.
         embedding_viewer: the maps, for the page's script.
         mapped: how many of how many labelled frames are on them.
+        flow: the chart of the participant flow.
     """
 
     pretraining: list[Panel]
     views: list[str]
     heads: dict[str, Panel]
     targets: dict[str, TargetSection]
+    screening: dict[str, list[Panel]]
     efficiency: list[Panel]
     identical: list[tuple[FrameCard, FrameCard, float]]
     pairs: list[tuple[FrameCard, FrameCard, float]]
     embedding_viewer: dict[str, Any] = field(default_factory=dict)
     mapped: tuple[int, int] = (0, 0)
+    flow: list[Panel] = field(default_factory=list)
 
 
 def mapped_rows(n: int) -> np.ndarray:
@@ -108,15 +112,17 @@ def collect_report_data(
     """
     gallery = Gallery(tested.dataset, tested.labelled_set)
     frame, random_views = views
-    epochs = {phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *TASKS)}
+    tasks = list(tested.labelled_set.values)
+    epochs = {phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *tasks)}
     return ReportData(
         pretraining_panels(epochs["simclr"]),
         [jpeg(picture.transpose(2, 0, 1)) for picture in (frame, *random_views)],
-        {task: head_panel(epochs[task]) for task in TASKS if epochs[task]},
+        {task: head_panel(epochs[task]) for task in tasks if epochs[task]},
         {
             target.name: _target_section(tested, target, results.targets[target.name], gallery, explainer)
             for target in tested.labelled_set.targets()
         },
+        {name: screening_panels(result) for name, result in results.screening.items()},
         label_efficiency_panels(efficiency_curves(results)),
         gallery.pairs(results.audit.near_identical.pairs),
         gallery.pairs(results.audit.closest),

@@ -7,7 +7,6 @@ import torch
 from small_simclr import small_networks
 from untrained_run import evaluate_run, make_dataset
 
-from simclr_rhd.data.labelled_set import CONDITION
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.external.external_set import wide_table
 from simclr_rhd.inference.external.labelled_data import ExternalData
@@ -51,7 +50,7 @@ def scored(folder, data, seed=42, **changes):
         for name, value in changes.items():
             setattr(model, name, value)
         outputs = classify_frames(model, data.store.frames, data.rows, CPU)
-    labelled_set = data.labelled_set(multilabel=CONDITION in model.heads.multilabel)
+    labelled_set = data.labelled_set(multilabel=bool(model.heads.multilabel))
     return score_external(model, labelled_set, outputs.table, seed=seed), outputs
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from simclr_rhd.inference.external.overlap import overlap_sentences
 from simclr_rhd.inference.external.results import ExternalResults
-from simclr_rhd.report.external.sentences import limits, warnings
-from simclr_rhd.report.model_card import AVERAGES, NOT_TESTED_ELSEWHERE, escape, markdown_table
+from simclr_rhd.report.model_card import AVERAGES, NOT_TESTED_ELSEWHERE
+from simclr_rhd.report.page.external.sentences import limits, warnings
 from simclr_rhd.report.summary import scored_levels, verdicts
-from simclr_rhd.report.wording import format_interval, format_score
+from simclr_rhd.report.wording import escape_markdown, format_interval, format_score, markdown_table
 
 SECTION = "External evaluation"
 
@@ -31,12 +31,13 @@ def extend_card(card: str, results: ExternalResults, run: Mapping[str, Any]) -> 
 def _section(results: ExternalResults, run: Mapping[str, Any]) -> Iterator[str]:
     unit, external = results.run.split.by, results.external
     for alarm in warnings(results):
-        yield f"> **{escape(alarm)}**"
+        yield f"> **{escape_markdown(alarm)}**"
         yield ">"
     yield ""
     yield (
         f"{external.overlap.frames - external.overlap.left_out} labelled frames of another data set; in "
-        f"brackets 95 % intervals over {unit}s. Evaluated on {escape(str(run['evaluated'][-1])[:10])}."
+        f"brackets 95 % intervals over {unit}s. Evaluated on "
+        f"{escape_markdown(str(run['evaluated'][-1])[:10])}."
     )
     yield ""
     rows = []
@@ -56,4 +57,4 @@ def _section(results: ExternalResults, run: Mapping[str, Any]) -> Iterator[str]:
     yield from markdown_table(["", "n", *names], rows)
     yield ""
     for line in [*verdicts(results.run), *limits(results), *overlap_sentences(external.overlap)]:
-        yield f"- {escape(line.removeprefix('WARNING '))}"
+        yield f"- {escape_markdown(line.removeprefix('WARNING '))}"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.inference.external.results import ExternalResults
-from simclr_rhd.report.external.sentences import EXPECTED_FOREIGN
 from simclr_rhd.report.findings import BETTER, compare_to_baseline
+from simclr_rhd.report.page.external.sentences import EXPECTED_FOREIGN
 from simclr_rhd.report.verdict import MAX_NAMED_CLASSES
 from simclr_rhd.report.wording import format_count, format_interval, format_score, is_or_are, join_names
 

@@ -16,11 +16,11 @@ from simclr_rhd.inference.external.results import (
     ModelSource,
     Novelty,
 )
-from simclr_rhd.report.external.card import extend_card
-from simclr_rhd.report.external.page import write_external_page
-from simclr_rhd.report.external.sentences import limits, summary, warnings
-from simclr_rhd.report.external.verdict import verdict
 from simclr_rhd.report.model_card import NOT_TESTED_ELSEWHERE
+from simclr_rhd.report.page.external.card import extend_card
+from simclr_rhd.report.page.external.page import write_external_page
+from simclr_rhd.report.page.external.sentences import limits, summary, warnings
+from simclr_rhd.report.page.external.verdict import verdict
 
 OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
 RUN = {"config": {"data": "/home/nurse/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}

@@ -21,7 +21,7 @@ from simclr_rhd.report.charts.confusion import plot_confusion, plot_lesions
 from simclr_rhd.report.charts.figures import warning_note
 from simclr_rhd.report.charts.panels import Panel
 from simclr_rhd.report.charts.target_panels import reliability_panel, target_panels
-from simclr_rhd.report.external.sentences import (
+from simclr_rhd.report.page.external.sentences import (
     calibration_sentence,
     class_sentences,
     count_sentence,
@@ -29,7 +29,7 @@ from simclr_rhd.report.external.sentences import (
     novelty_sentence,
     warnings,
 )
-from simclr_rhd.report.external.verdict import verdict
+from simclr_rhd.report.page.external.verdict import verdict
 from simclr_rhd.report.page.page import confusion_table, recall_rows, record_sections
 from simclr_rhd.report.page.webpage import ForestRow, write_page
 from simclr_rhd.report.summary import scored_levels, verdicts
