@@ -175,19 +175,22 @@ def results_by_task(
     for task in (of_run.name for of_run in labelled_set.tasks):
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
-        elif lesions := labelled_set.lesions(task):
-            of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
-            missing = [
-                row | {"class": lesion}
-                for lesion, result in of_lesions.items()
-                for row in result.not_evaluable[:1]
-            ]
-            tasks[task] = TaskResult(lesions, missing, of_lesions, multilabel=True)
         else:
-            result = results[task]
-            tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
+            tasks[task] = task_result(labelled_set, task, results)
     pairs = dataset.labels.agreement
     return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
+
+
+def task_result(labelled_set: LabelledSet, task: str, results: Mapping[str, TargetResult]) -> TaskResult:
+    """The result of a task of some frames, of {target's name: result}."""
+    if not (lesions := labelled_set.lesions(task)):
+        result = results[task]
+        return TaskResult(result.classes, result.not_evaluable, {"": result})
+    of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
+    missing = [
+        row | {"class": lesion} for lesion, result in of_lesions.items() for row in result.not_evaluable[:1]
+    ]
+    return TaskResult(lesions, missing, of_lesions, multilabel=True)
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
