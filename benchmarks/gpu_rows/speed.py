@@ -24,8 +24,9 @@ from simclr_rhd.heads.config import HeadConfig
 from simclr_rhd.heads.losses import HeadTargets
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import train_heads
-from simclr_rhd.inference.classifier import Classifier, ModelInfo
+from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.classifier import save as save_classifier
+from simclr_rhd.inference.model_info import ModelInfo
 from simclr_rhd.inference.prediction.frame_reader import FrameReader
 from simclr_rhd.inference.prediction.input_files import find_inputs
 from simclr_rhd.inference.prediction.predict_files import PredictionRun

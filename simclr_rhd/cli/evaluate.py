@@ -8,16 +8,22 @@ from pathlib import Path
 
 from simclr_rhd.core import file_names, logs
 from simclr_rhd.core.device import describe_device, make_deterministic, resolve_device
-from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder, write_json, write_rows, write_text
-from simclr_rhd.core.records import JsonObject, read_json_object
+from simclr_rhd.core.records import JsonObject
 from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.summary.tables import write_conflicts, write_rejected
 from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.external.config import ExternalConfig
-from simclr_rhd.inference.external.evaluation_count import note_evaluation, now, past_evaluations
+from simclr_rhd.inference.external.earlier_evaluations import (
+    COMMAND,
+    note_evaluation,
+    now,
+    past_evaluations,
+    previous_evaluation,
+    refuse_other,
+)
 from simclr_rhd.inference.external.external_set import wide_table
 from simclr_rhd.inference.external.labelled_data import (
     ExternalData,
@@ -36,15 +42,14 @@ from simclr_rhd.inference.external.scoring import (
     score_external,
 )
 from simclr_rhd.inference.external.training_run import file_hash, own_test_scores
+from simclr_rhd.inference.screening import evaluate_tests
 from simclr_rhd.report.page.external.card import extend_card
-from simclr_rhd.report.page.external.page import draw_confusions, draw_panels, write_external_page
+from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
 from simclr_rhd.report.page.external.sentences import summary
 from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.runs.run_dir import lock_run_dir
 
 logger = logging.getLogger("simclr_rhd")
-
-COMMAND = "evaluate"  # in `run.json`: no run of the main job
 
 
 @dataclass(frozen=True)
@@ -103,24 +108,6 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
             logger.info(line)
 
 
-def previous_evaluation(save_dir: Path) -> JsonObject | None:
-    """The record of an evaluation in the output folder; None where there is none.
-
-    Raises:
-        UserError: the folder holds a run of the main job.
-    """
-    path = save_dir / file_names.RUN_RECORD
-    record = read_json_object(path) if path.is_file() else None
-    if record and record.fields.get("command") == COMMAND:
-        return record
-    if record or any((save_dir / name).exists() for name in file_names.PROTECTED_FILES):
-        raise UserError(
-            f"--save-dir {save_dir} holds a run of the main job, which an evaluation must not replace; name "
-            "another folder"
-        )
-    return None
-
-
 def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | None) -> Evaluated:
     """Read the data set, and compare it with what the model has learnt from.
 
@@ -149,26 +136,6 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
     return Evaluated(model, of_model, data, overlap, [*past, now()])
 
 
-def refuse_other(
-    config: ExternalConfig, previous: JsonObject, of_model: ModelSource, data: ExternalData
-) -> None:
-    """Refuse to replace an evaluation of another model, or on other data, without --overwrite."""
-    before = (previous.fields.get("model"), previous.fields.get("data"))
-    same = [
-        isinstance(of, dict) and of.get(name) == value
-        for of, name, value in (
-            (before[0], "sha256", of_model.sha256),
-            (before[1], "fingerprint", data.fingerprint),
-        )
-    ]
-    if not all(same) and not config.overwrite:
-        what = "on other data" if same[0] else "of another model"
-        raise UserError(
-            f"--save-dir {config.save_dir} holds an evaluation {what}; name another folder, or pass "
-            "--overwrite to replace it"
-        )
-
-
 def collect_results(
     config: ExternalConfig, evaluated: Evaluated, scores: ExternalScores, outputs: ModelOutputs
 ) -> ExternalResults:
@@ -180,6 +147,14 @@ def collect_results(
         split=SplitInfo(data.split_by, False, 1, {"test": part}, "on another data set"),
         tasks=scores.tasks,
         audit=AuditSummary([], NearDuplicates(0, 0, 0.0)),
+        screening=evaluate_tests(
+            config,
+            model.screening,
+            scores.labelled_set,
+            outputs.table,
+            outputs.features,
+            seed=config.seed,
+        ),
     )
     facts = ExternalFacts(
         model=evaluated.source,
@@ -237,7 +212,7 @@ def write_report(
     """Write the pictures, `report.html`, and the model card with a section on this evaluation."""
     save_dir, panels = Path(config.save_dir), None
     if not config.no_figures:
-        draw_confusions(save_dir, results.run)
+        draw_pictures(save_dir, results.run)
         panels = draw_panels(scores.labelled_set, outputs.table, results)
     write_external_page(save_dir, results, record.facts, panels)
     card = Path(config.model).with_name(file_names.MODEL_CARD)

@@ -7,7 +7,20 @@ from simclr_rhd.core.file_names import MAX_QUESTIONS
 
 
 @dataclass(frozen=True)
-class ScreeningConfig:
+class PrevalenceConfig:
+    """The prevalences that predictive values are given for."""
+
+    prevalence: tuple[float, ...] = flag(
+        (0.01, 0.02, 0.05),
+        "shares of ill people in a population to be screened, for predictive values",
+        type=fractions,
+        check=Check(lambda parts: all(0 < x < 1 for x in parts), "numbers above 0 and below 1"),
+        affects=DOWNSTREAM,
+    )
+
+
+@dataclass(frozen=True)
+class ScreeningConfig(PrevalenceConfig):
     """Knobs of the screening panel."""
 
     positive: tuple[str, ...] = flag(
@@ -32,13 +45,6 @@ class ScreeningConfig:
         "the same for specificities",
         type=fractions,
         check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
-        affects=DOWNSTREAM,
-    )
-    prevalence: tuple[float, ...] = flag(
-        (0.01, 0.02, 0.05),
-        "shares of ill people in a population to be screened, for predictive values",
-        type=fractions,
-        check=Check(lambda parts: all(0 < x < 1 for x in parts), "numbers above 0 and below 1"),
         affects=DOWNSTREAM,
     )
 

@@ -1,8 +1,7 @@
 """The trained classifier: frames in, probabilities out; and as one file, `model.pt`."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,55 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError, reason_of
-from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.tasks.flag import is_task_name
+from simclr_rhd.evaluation.screening.fit import ScreeningTest
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference.external.training_record import TrainingRecord
+from simclr_rhd.inference.model_info import ALL_STAGES_VERSION, OLDEST_VERSION, VERSION, ModelInfo, validate
 from simclr_rhd.inference.ood import OODDetector
+from simclr_rhd.inference.screening import from_saved, to_saved
 from simclr_rhd.inference.task_output import TaskOutput
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM, STAGE_DIMS, SimCLR, forward_with_ood_stats
 
-FORMAT, VERSION = "simclr-rhd-model", 6  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
-OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
-ALL_STAGES_VERSION = 5  # before, heads see the last stage alone; 6: the record of what is learnt from
-MAX_SIDE, MAX_CLASSES = 4096, 10_000  # in a file that is not damaged
-MAX_NAME_LENGTH = 1000  # characters of a class
+FORMAT = "simclr-rhd-model"
 SHARE_TOLERANCE = 1e-3  # by which shares may miss their sum
 SMOKE_TEST_SIZE = 64  # pixels of the view that a file is tried with
 WANTED_FILE = "wanted the model.pt that a run of this program wrote"
-
-Thresholds = dict[str, dict[str, float | None]]
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Description of a classifier.
-
-    Attributes:
-        classes: names of each task's classes, or lesions, in the order of the probabilities.
-        image_size: s, pixels of a view's side.
-        synthetic: whether it learnt from the built-in data.
-        thresholds: {target: {"frame", "video": confidence below which a prediction is not to be taken, None
-            where no validation frame tells}}.
-        unproved: {target: {"frame", "video": why none is to be taken, "" where some are}}.
-        trained_on: the data's fingerprint, how they were split, and when.
-        version: of the file that it was read from.
-    """
-
-    classes: dict[str, list[str]]
-    image_size: int
-    synthetic: bool = False
-    thresholds: Thresholds = field(default_factory=dict)
-    unproved: dict[str, dict[str, str]] = field(default_factory=dict)
-    trained_on: dict[str, object] = field(default_factory=dict)
-    version: int = VERSION
-
-    @property
-    def stored_side(self) -> int:
-        """S, pixels of a frame's side as it goes in."""
-        return storage_size(self.image_size)
 
 
 class Classifier(nn.Module):
@@ -70,6 +35,7 @@ class Classifier(nn.Module):
         novelty: None where too few frames were learnt from to tell.
         facts: its description.
         record: of what it has learnt from; None in files of older versions.
+        screening: its screening tests; none in files of older versions.
     """
 
     def __init__(
@@ -79,10 +45,11 @@ class Classifier(nn.Module):
         novelty: OODDetector | None,
         facts: ModelInfo,
         record: TrainingRecord | None = None,
+        screening: Sequence[ScreeningTest] = (),
     ) -> None:
         super().__init__()
         self.encoder, self.heads, self.novelty = encoder, heads, novelty
-        self.facts, self.record = facts, record
+        self.facts, self.record, self.screening = facts, record, screening
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         """Classify frames.
@@ -124,6 +91,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "novelty": None if novelty is None else novelty.state_dict(),
             "preprocessing": _preprocessing(facts),
             "record": classifier.record and classifier.record.to_saved(),
+            "screening": to_saved(classifier.screening),
             **asdict(facts),  # with the version: a model that was read is written as it was
         },
     )
@@ -159,7 +127,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     facts = ModelInfo(
         **{name.name: saved[name.name] for name in fields(ModelInfo) if name.name in saved or not older}
     )
-    _validate(facts)
+    validate(facts)
     multilabel = saved["multilabel"]
     if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
         raise ValueError("multilabel names other tasks")
@@ -177,7 +145,8 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
         if part is not None:
             checkpoint.load_strict(part, saved[name], name)
     record = saved.get("record") and TrainingRecord.from_saved(saved["record"])
-    classifier = Classifier(encoder, heads, novelty, facts, record).eval()
+    screening = from_saved(saved.get("screening", []), facts.classes, heads.multilabel, dim=dim)
+    classifier = Classifier(encoder, heads, novelty, facts, record, screening).eval()
     _smoke_test(classifier)
     return classifier
 
@@ -214,37 +183,3 @@ def _smoke_test(classifier: Classifier) -> None:
         whole = output.multilabel or abs(output.prevalence.sum() - 1) <= SHARE_TOLERANCE
         if not whole or output.prevalence.max() > 1:
             raise ValueError(f"its prevalence of {task} is no shares of one whole")
-
-
-def _validate(facts: ModelInfo) -> None:
-    if type(facts.image_size) is not int or not 32 <= facts.image_size <= MAX_SIDE:
-        raise ValueError(f"image_size {facts.image_size!s:.20}")
-    for name in ("classes", "thresholds", "trained_on"):
-        if not isinstance(getattr(facts, name), dict):
-            raise ValueError(f"{name} is no table")
-    if not facts.classes or not all(map(is_task_name, facts.classes)):
-        raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
-    for task, names in facts.classes.items():
-        if not isinstance(names, list) or not 0 < len(names) <= MAX_CLASSES or not all(map(_is_name, names)):
-            raise ValueError(f"the class names of {task}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"two classes of {task} have one name")
-    _validate_thresholds(facts)
-    if type(facts.synthetic) is not bool:
-        raise ValueError("synthetic")
-    json.dumps(facts.trained_on)
-
-
-def _validate_thresholds(facts: ModelInfo) -> None:
-    for name, limits in facts.thresholds.items():
-        known = (value is None or (type(value) is float and value >= 0) for value in limits.values())
-        if not _is_name(name) or not all(known):  # below NaN or -1 nothing could be abstained from
-            raise ValueError("the thresholds")
-    for name, reasons in facts.unproved.items():
-        if not all(map(_is_name, (name, *reasons.values()))):
-            raise ValueError("the reasons of the thresholds")
-
-
-def _is_name(value: object) -> bool:
-    """Return True for a text that can be shown."""
-    return isinstance(value, str) and value.isprintable() and len(value) <= MAX_NAME_LENGTH

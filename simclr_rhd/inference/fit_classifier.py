@@ -1,4 +1,4 @@
-"""A classifier from an encoder and its heads: with out-of-distribution detector and abstention thresholds."""
+"""A classifier from an encoder and its heads: what it knows of its limits, and its screening tests."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,11 @@ from simclr_rhd.config import Config
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.store.salt import load_salt
+from simclr_rhd.evaluation.screening.fit import fit_screening_tests
 from simclr_rhd.evaluation.selective import confidence_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.model import Heads, predict
-from simclr_rhd.inference.classifier import Classifier, ModelInfo
+from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.external.training_record import (
     KNOWN_STARTS,
     OTHER_START,
@@ -22,6 +23,7 @@ from simclr_rhd.inference.external.training_record import (
     is_hashed,
     record_training,
 )
+from simclr_rhd.inference.model_info import ModelInfo
 from simclr_rhd.inference.ood import fit_ood_detector
 from simclr_rhd.runs import checkpoint
 
@@ -34,7 +36,7 @@ def make_classifier(
     heads: Heads,
     described: Mapping[str, np.ndarray],
 ) -> Classifier:
-    """Add the out-of-distribution detector, the abstention thresholds and a description to trained heads.
+    """Add the detector of foreign frames, thresholds, screening tests and a description to trained heads.
 
     Args:
         config: of the run.
@@ -47,7 +49,9 @@ def make_classifier(
     """
     labelled_set, part = cv.labelled_set, dataset.part[dataset.labelled()]
     train = np.flatnonzero(part == "train")
-    limits = confidence_thresholds(labelled_set, predict(heads, described["features"]), part)
+    features = described["features"]
+    table = predict(heads, features)
+    limits = confidence_thresholds(labelled_set, table, part)
     facts = ModelInfo(
         classes=labelled_set.outputs(),
         image_size=config.size,
@@ -64,7 +68,9 @@ def make_classifier(
     )
     training_frames = {name: values[train] for name, values in described.items()}
     novelty = fit_ood_detector(training_frames, labelled_set.groups[train].tolist(), seed=config.seed)
-    return Classifier(encoder, heads, novelty, facts, _record(config, dataset, cv, encoder))
+    screening = fit_screening_tests(config, labelled_set, table, features, part, seed=config.seed)
+    record = _record(config, dataset, cv, encoder)
+    return Classifier(encoder, heads, novelty, facts, record, screening)
 
 
 def _record(config: Config, dataset: Dataset, cv: CrossValidation, encoder: nn.Module) -> TrainingRecord:

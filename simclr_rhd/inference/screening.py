@@ -12,19 +12,23 @@ import numpy as np
 import torch
 
 from simclr_rhd.core.file_names import MAX_QUESTIONS
-from simclr_rhd.data.labelled_set import Probabilities
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
+from simclr_rhd.data.labels.prevalence import prevalence_key
+from simclr_rhd.evaluation.config import PrevalenceConfig
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
-from simclr_rhd.evaluation.screening.exams import ExamScorer, frame_evidence
+from simclr_rhd.evaluation.screening.exams import ExamScorer, exam_unit, frame_evidence, make_exams
 from simclr_rhd.evaluation.screening.fit import ScreeningTest
+from simclr_rhd.evaluation.screening.panel import FoldScores, screening_result
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, FrameEvidence, Pooling, concatenate
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.heads.calibration import MAX_TEMPERATURE, Scaling
 
 MAX_THRESHOLDS = 100  # in a file that is not damaged
 VECTORS = ("centre", "scale", "weights", "attention")  # of an attention
 
 
-def to_saved(tests: list[ScreeningTest]) -> list[dict[str, Any]]:
+def to_saved(tests: Sequence[ScreeningTest]) -> list[dict[str, Any]]:
     """The tests as `model.pt` holds them."""
     return [
         {
@@ -125,6 +129,40 @@ def _pooling_from_saved(saved: Mapping[str, Any], dim: int, others: int) -> Pool
 
 def _is_number(value: object) -> bool:
     return type(value) is float and math.isfinite(value)
+
+
+def evaluate_tests(
+    config: PrevalenceConfig,
+    tests: Sequence[ScreeningTest],
+    labelled_set: LabelledSet,
+    table: Probabilities,
+    features: np.ndarray,
+    *,
+    seed: int,
+) -> dict[str, ScreeningResult]:
+    """{question: result} of a model's tests on labelled frames that it has not learnt from.
+
+    Args:
+        config: of the prevalences.
+        tests: of the model, with the thresholds that it came with.
+        labelled_set: the frames, in the model's classes.
+        table: the model's probabilities of these.
+        features: (n, D) of its encoder.
+        seed: of the bootstrap.
+    """
+    results, tasks = {}, [task for task in table if prevalence_key(task) in table]
+    videos, rows = np.asarray(labelled_set.videos), np.arange(len(labelled_set.paths))
+    for test in tests:
+        if test.question.task in labelled_set.values:
+            exams = make_exams(labelled_set, test.question, rows)
+            evidence = frame_evidence(test.question, table, tasks, videos=videos, features=features)
+            scores = exams.scores(test.scorer.score(evidence, exams))
+            fold = FoldScores(scores, test.scorer.pooling.name, test.thresholds, exams.left_out)
+            unit = exam_unit(labelled_set)
+            results[test.question.name] = screening_result(
+                config, test.question, [fold], {}, unit=unit, seed=seed
+            )
+    return results
 
 
 @dataclass(frozen=True)

@@ -74,3 +74,12 @@ def poolings_text(result: ScreeningResult) -> str:
 def thresholds_text(point: OperatingPoint) -> str:
     """The thresholds of the folds."""
     return ", ".join(format_score(threshold) for threshold in point.thresholds)
+
+
+PAGE_TEXTS = {  # for the template
+    "few_positives_note": few_positives_note,
+    "operating_point_text": operating_point_text,
+    "poolings_text": poolings_text,
+    "thresholds_text": thresholds_text,
+    "join_names": join_names,
+}

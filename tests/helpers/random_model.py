@@ -7,6 +7,7 @@ from echo_files import picture
 from simclr_rhd.data.decoding.image import letterbox
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference import classifier
+from simclr_rhd.inference.model_info import ModelInfo
 from simclr_rhd.inference.ood import fit_ood_detector
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build
@@ -36,7 +37,7 @@ def write_model(
     torch.manual_seed(1)
     heads = Heads({task: len(names) for task, names in CLASSES.items()}, multilabel=multilabel)
     trained_on = {"split_by": "patient", "leaky": False}
-    facts = classifier.ModelInfo(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
+    facts = ModelInfo(CLASSES, SIZE, synthetic, thresholds, unproved or {}, trained_on)
     frames = np.stack([letterbox(picture(seed=seed), facts.stored_side) for seed in range(40)])
     described = extract_with_ood_stats(
         encoder, frames, np.arange(len(frames)), size=SIZE, device=torch.device("cpu")

@@ -12,6 +12,7 @@ from random_model import CLASSES, SIZE, THRESHOLDS, write_model
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.external.training_record import TrainingRecord
+from simclr_rhd.inference.model_info import VERSION
 from simclr_rhd.runs import checkpoint
 
 RESNET = torchvision.models.resnet18
@@ -246,7 +247,7 @@ def test_a_file_that_would_grow_is_refused(path, tmp_path):
 
 def test_nothing_in_a_file_is_run(path, tmp_path):
     bad = tmp_path / "bad.pt"
-    bad.write_bytes(pickle.dumps({"format": classifier.FORMAT, "version": classifier.VERSION, "x": Bomb()}))
+    bad.write_bytes(pickle.dumps({"format": classifier.FORMAT, "version": VERSION, "x": Bomb()}))
     with pytest.raises(UserError, match="not a checkpoint"):
         classifier.load(bad)
     torch.save(checkpoint.load(path) | {"classes": Bomb()}, bad)

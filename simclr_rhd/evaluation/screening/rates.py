@@ -4,7 +4,7 @@ Notation: n units (patients or videos), G groups, R resamples.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,14 @@ class ScreeningScores:
     def n_negative(self) -> int:
         """Units that are not."""
         return int((~self.positive).sum())
+
+
+def join_scores(parts: Sequence[ScreeningScores]) -> ScreeningScores:
+    """The units of all parts."""
+    if not parts:
+        return ScreeningScores(np.zeros(0, dtype=bool), np.zeros(0), np.zeros(0, dtype=str))
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return ScreeningScores(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True)

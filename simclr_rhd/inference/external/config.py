@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from simclr_rhd.core.config import Check, DeviceConfig, flag
 from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
+from simclr_rhd.evaluation.config import PrevalenceConfig
 
 
 @dataclass(frozen=True)
-class ExternalConfig(LabelledDataConfig, DeviceConfig):
+class ExternalConfig(LabelledDataConfig, PrevalenceConfig, DeviceConfig):
     """Knobs of `evaluate`."""
 
     model: str = flag("models/model.pt", "model file of a run", metavar="FILE")

@@ -60,10 +60,12 @@ class ModelOutputs:
 
     Attributes:
         table: probabilities, and the prevalences that they hold for.
+        features: (n, D) float32.
         novelty: (n,), above 1 for a frame unlike those learnt from; NaN where the model cannot tell.
     """
 
     table: Probabilities
+    features: np.ndarray
     novelty: np.ndarray
 
 
@@ -87,7 +89,8 @@ def classify_frames(
         tensors = {name: torch.from_numpy(values) for name, values in described.items()}
         novelty = model.novelty.cpu()(tensors).numpy().astype(np.float64)
         novelty[np.isnan(novelty)] = np.inf  # a distance that cannot be computed is a far one
-    return ModelOutputs(predict(model.heads.cpu(), described["features"]), novelty)
+    features = described["features"]
+    return ModelOutputs(predict(model.heads.cpu(), features), features, novelty)
 
 
 @dataclass(frozen=True)

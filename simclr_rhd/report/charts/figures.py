@@ -112,12 +112,18 @@ def draw_charts(
             save_dir / file_names.CLASSIFIER_LOSS.format(task), task, of_head, note=note
         )
         _Pictures(save_dir, note).draw_task(task, results.tasks[task], tested)
-    for number, result in enumerate(results.screening.values(), start=1):
-        if not result.reason:
-            plot_screening(save_dir / file_names.SCREENING.format(number), result, note=note)
+    draw_screening(save_dir, results)
     if curves := efficiency_curves(results):
         path = save_dir / file_names.LABEL_EFFICIENCY
         plots_evaluation.plot_label_efficiency(path, curves, level="video", note=note)
+
+
+def draw_screening(save_dir: Path, results: RunResults) -> None:
+    """Draw the panel of each screening question."""
+    for number, result in enumerate(results.screening.values(), start=1):
+        if not result.reason:
+            path = save_dir / file_names.SCREENING.format(number)
+            plot_screening(path, result, note=warning_note(results))
 
 
 def warning_note(results: RunResults) -> str:

@@ -16,12 +16,7 @@ from simclr_rhd.report.charts.target_panels import MIN_CLASS_SAMPLES
 from simclr_rhd.report.findings import data_warnings
 from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
-from simclr_rhd.report.screening import (
-    few_positives_note,
-    operating_point_text,
-    poolings_text,
-    thresholds_text,
-)
+from simclr_rhd.report.screening import PAGE_TEXTS
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
 from simclr_rhd.report.wording import (
@@ -30,7 +25,6 @@ from simclr_rhd.report.wording import (
     format_count,
     format_difference,
     group_by_text,
-    join_names,
     method_name,
 )
 
@@ -100,12 +94,8 @@ def write_report_page(
         format_count=format_count,
         describe_readers=describe_readers,
         readers_ceiling=READERS_CEILING,
-        join_names=join_names,
         screening_panels=shown.screening if shown else {},
-        few_positives_note=few_positives_note,
-        operating_point_text=operating_point_text,
-        poolings_text=poolings_text,
-        thresholds_text=thresholds_text,
+        screening_texts=PAGE_TEXTS,
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.inference.classifier import VERSION
+from simclr_rhd.inference.model_info import VERSION
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
 
 

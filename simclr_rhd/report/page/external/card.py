@@ -7,6 +7,7 @@ from simclr_rhd.inference.external.overlap import overlap_sentences
 from simclr_rhd.inference.external.results import ExternalResults
 from simclr_rhd.report.model_card import AVERAGES, NOT_TESTED_ELSEWHERE
 from simclr_rhd.report.page.external.sentences import limits, warnings
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import scored_levels, verdicts
 from simclr_rhd.report.wording import escape_markdown, format_interval, format_score, markdown_table
 
@@ -56,5 +57,6 @@ def _section(results: ExternalResults, run: Mapping[str, Any]) -> Iterator[str]:
     names = [*AVERAGES.values(), "recalibrated, balanced", "majority of the training, balanced"]
     yield from markdown_table(["", "n", *names], rows)
     yield ""
-    for line in [*verdicts(results.run), *limits(results), *overlap_sentences(external.overlap)]:
+    screened = screening_lines(results.run)
+    for line in [*verdicts(results.run), *screened, *limits(results), *overlap_sentences(external.overlap)]:
         yield f"- {escape_markdown(line.removeprefix('WARNING '))}"

@@ -18,8 +18,9 @@ from simclr_rhd.evaluation.targets import annotated_rows, class_set, target_pred
 from simclr_rhd.inference.external.overlap import overlap_sentences
 from simclr_rhd.inference.external.results import ExternalDetails, ExternalResults
 from simclr_rhd.report.charts.confusion import plot_confusion, plot_lesions
-from simclr_rhd.report.charts.figures import warning_note
+from simclr_rhd.report.charts.figures import draw_screening, warning_note
 from simclr_rhd.report.charts.panels import Panel
+from simclr_rhd.report.charts.screening import screening_panels
 from simclr_rhd.report.charts.target_panels import reliability_panel, target_panels
 from simclr_rhd.report.page.external.sentences import (
     calibration_sentence,
@@ -32,14 +33,16 @@ from simclr_rhd.report.page.external.sentences import (
 from simclr_rhd.report.page.external.verdict import verdict
 from simclr_rhd.report.page.page import confusion_table, recall_rows, record_sections
 from simclr_rhd.report.page.webpage import ForestRow, write_page
+from simclr_rhd.report.screening import PAGE_TEXTS
 from simclr_rhd.report.summary import scored_levels, verdicts
 from simclr_rhd.report.wording import format_count, format_difference, group_by_text, method_name
 
 Panels = dict[str, list[Panel]]  # by target
 
 
-def draw_confusions(save_dir: Path, results: RunResults) -> None:
-    """Draw the confusion matrix of each task."""
+def draw_pictures(save_dir: Path, results: RunResults) -> None:
+    """Draw the confusion matrix of each task, and the screening panels."""
+    draw_screening(save_dir, results)
     note = warning_note(results)
     for task, result in results.tasks.items():
         path = save_dir / CONFUSION_MATRIX.format(task)
@@ -123,6 +126,11 @@ def write_external_page(
         averages=AVERAGE_METRICS,
         name=save_dir.resolve().name,
         written=time.strftime("%Y-%m-%d"),
+        screening_panels={
+            name: screening_panels(result) if panels is not None else []
+            for name, result in results.run.screening.items()
+        },
+        screening_texts=PAGE_TEXTS,
         rows={name: comparison_rows(results, name, result) for name, result in targets.items()},
         calibration_sentence=calibration_sentence,
         class_sentences=class_sentences,

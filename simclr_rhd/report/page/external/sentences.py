@@ -10,6 +10,7 @@ from simclr_rhd.inference.external.results import ExternalDetails, ExternalResul
 from simclr_rhd.inference.external.training_record import OTHER_START
 from simclr_rhd.report.charts.style import short_name
 from simclr_rhd.report.findings import collect_warnings
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import power_note, scored_levels, verdicts
 from simclr_rhd.report.wording import (
     MAX_COLUMNS,
@@ -29,7 +30,7 @@ def summary(results: ExternalResults, *, save_dir: str) -> str:
     header = ROW_FORMAT.format(
         *("other data set", "n", f"{unit}s", "balanced accuracy", "recalibrated", "majority*", "at home*")
     )
-    lines = [*verdicts(results.run), "", header, "-" * len(header)]
+    lines = [*verdicts(results.run), *screening_lines(results.run), "", header, "-" * len(header)]
     for name, result in results.run.targets.items():
         lines += [_scores_row(results, name, level, result) for level in scored_levels(result)]
     lines += [

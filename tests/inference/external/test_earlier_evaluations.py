@@ -1,5 +1,5 @@
 from simclr_rhd.core.records import JsonObject
-from simclr_rhd.inference.external.evaluation_count import FOLDER, note_evaluation, now, past_evaluations
+from simclr_rhd.inference.external.earlier_evaluations import FOLDER, note_evaluation, now, past_evaluations
 
 
 def test_evaluations_are_counted_by_model_and_data_in_the_cache_and_in_the_output(tmp_path):

@@ -1,0 +1,102 @@
+"""Earlier evaluations: in the output folder, and how many of a model on one data set.
+
+A test set that is seen often wears out.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from simclr_rhd.core import file_names
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import write_json
+from simclr_rhd.core.records import JsonObject, read_json_object
+from simclr_rhd.inference.external.config import ExternalConfig
+from simclr_rhd.inference.external.labelled_data import ExternalData
+from simclr_rhd.inference.external.results import ModelSource
+
+COMMAND = "evaluate"  # in `run.json`: no run of the main job
+FOLDER = "evaluations"  # in the cache folder
+
+
+def previous_evaluation(save_dir: Path) -> JsonObject | None:
+    """The record of an evaluation in the output folder; None where there is none.
+
+    Raises:
+        UserError: the folder holds a run of the main job.
+    """
+    path = save_dir / file_names.RUN_RECORD
+    record = read_json_object(path) if path.is_file() else None
+    if record and record.fields.get("command") == COMMAND:
+        return record
+    if record or any((save_dir / name).exists() for name in file_names.PROTECTED_FILES):
+        raise UserError(
+            f"--save-dir {save_dir} holds a run of the main job, which an evaluation must not replace; name "
+            "another folder"
+        )
+    return None
+
+
+def refuse_other(
+    config: ExternalConfig, previous: JsonObject, of_model: ModelSource, data: ExternalData
+) -> None:
+    """Refuse to replace an evaluation of another model, or on other data, without --overwrite."""
+    before = (previous.fields.get("model"), previous.fields.get("data"))
+    same = [
+        isinstance(of, dict) and of.get(name) == value
+        for of, name, value in (
+            (before[0], "sha256", of_model.sha256),
+            (before[1], "fingerprint", data.fingerprint),
+        )
+    ]
+    if not all(same) and not config.overwrite:
+        what = "on other data" if same[0] else "of another model"
+        raise UserError(
+            f"--save-dir {config.save_dir} holds an evaluation {what}; name another folder, or pass "
+            "--overwrite to replace it"
+        )
+
+
+def past_evaluations(cache_dir: Path, model: str, data: str, record: JsonObject | None) -> list[str]:
+    """Times of earlier evaluations of a model on a data set, as far as this machine knows them.
+
+    Args:
+        cache_dir: the cache folder.
+        model: hash of the model's file.
+        data: fingerprint of the data set.
+        record: `run.json` of the same evaluation in the output folder; None without one.
+    """
+    path, times = _path(cache_dir, model, data), set[str]()
+    if path.is_file():
+        try:
+            times |= set(_times(read_json_object(path)))
+        except UserError:
+            path.unlink(missing_ok=True)  # damaged: it is written anew
+    if record is not None:
+        times |= set(_times(record))
+    return sorted(times)
+
+
+def note_evaluation(cache_dir: Path, model: str, data: str, times: Sequence[str]) -> None:
+    """Keep the times of all evaluations of a model on a data set."""
+    path = _path(cache_dir, model, data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"evaluated": list(times)})
+
+
+def now() -> str:
+    """The time, to the microsecond: two evaluations differ."""
+    seconds = time.time()
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))}.{int(seconds % 1 * 1e6):06d}"
+
+
+def _times(record: JsonObject) -> list[str]:
+    times: list[str] = record.typed("evaluated", list[str])
+    return times
+
+
+def _path(cache_dir: Path, model: str, data: str) -> Path:
+    name = hashlib.sha256(json.dumps([model, data]).encode()).hexdigest()[:32]
+    return cache_dir / FOLDER / f"{name}.json"
