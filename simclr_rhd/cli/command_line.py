@@ -19,6 +19,7 @@ from simclr_rhd.cli.arguments import (
 from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
@@ -57,9 +58,8 @@ def validate(config: Config) -> Iterator[str]:
         yield f"--billing-project {config.billing_project}: only gs://BUCKET in --data or --save-dir reads it"
     if config.evaluate_again and config.overwrite:
         yield "--evaluate-again keeps what --overwrite would remove: wanted one of them"
-    if config.pretrain_per_fold and config.folds == 1:
-        yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
-    if config.monitor == "knn" and config.folds > 1 and not config.pretrain_per_fold:
+    yield from _split_problems(config)
+    if config.monitor == "knn" and config.has_folds and not config.pretrain_per_fold:
         yield (
             "--monitor knn: all labelled groups are tested by some fold, so their labels must not stop the "
             "pretraining; wanted --pretrain-per-fold, or another monitor"
@@ -68,6 +68,18 @@ def validate(config: Config) -> Iterator[str]:
         yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
     if config.demo_patients != Config.demo_patients and not config.synthetic:
         yield f"--demo-patients {config.demo_patients}: only --data demo has demo patients"
+
+
+def _split_problems(config: Config) -> Iterator[str]:
+    if config.pretrain_per_fold and not config.has_folds:
+        yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
+    if config.folds > 1 and config.folds_by:
+        yield f"--folds {config.folds}: the folds are the values of --folds-by {config.folds_by}; drop one"
+    own_file = config.split not in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE)
+    if own_file and config.has_folds:
+        yield f"--split {config.split}: is one split; drop it, or --folds and --folds-by"
+    if config.allow_leak and (config.has_folds or config.split == OWN_SPLIT_NONE):
+        yield "--allow-leak: is for a split of your own (--split, or a column SPLIT); drop it"
 
 
 MAIN_JOB = CommandLine(

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
-from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.attributes.attributes import read_attributes
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE, DataConfig
 from simclr_rhd.data.dataset import Dataset, build_dataset
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
@@ -123,6 +124,7 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
+    split = _read_split_file(config)
     cache_dir = cache_folder(config.cache_dir)
     store = open_store(source, listed.frames, _decode_options(config), cache_dir=cache_dir)
     try:
@@ -138,14 +140,22 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         patients=store.patients,
     )
     labels = read_labels(table, labels_csv, files, patient_rows=patient_rows, policy=config.label_conflict)
-    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
-    dataset = build_dataset(store, labels, fingerprint, config)
+    rows = read_rows(table, labels_csv)
+    attributes = read_attributes((rows, patient_rows), split, store.keys, files, config)
+    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients + split).hexdigest()
+    dataset = build_dataset(store, labels, fingerprint, config, attributes)
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
             f"two classes. Found: {labels.classes}"
         )
     return dataset
+
+
+def _read_split_file(config: DataConfig) -> bytes:
+    if config.split in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE):
+        return b""
+    return read_table_bytes(Path(config.split), f"--split {config.split}")
 
 
 def _fetch_table(source: Source, entry: FileEntry) -> bytes:

@@ -1,0 +1,98 @@
+"""The attributes of the frames: what the tables tell of them beside their classes.
+
+Notation: M frames.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.attributes.column_spec import Column, parse_columns
+from simclr_rhd.data.attributes.columns import read_column, subgroup_columns
+from simclr_rhd.data.attributes.own_split import OwnSplit, read_split
+from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.labels.labels import Labels
+from simclr_rhd.data.labels.matching import LabelledFiles, merge_rows
+from simclr_rhd.data.labels.table import Row
+
+logger = logging.getLogger("simclr_rhd")
+
+
+@dataclass(frozen=True)
+class FrameAttributes:
+    """What the tables tell of M frames beside their classes.
+
+    Attributes:
+        columns: {column: (M,) values, "" where unknown} to break results down by.
+        split: the user's own; None without one.
+        fold_values: (M,) values of the column that is the folds, "" where unknown; None without one.
+    """
+
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    split: OwnSplit | None = None
+    fold_values: np.ndarray | None = None
+
+    def subset(self, rows: np.ndarray) -> "FrameAttributes":
+        """The attributes of some frames; their split has been made."""
+        return FrameAttributes({name: values[rows] for name, values in self.columns.items()})
+
+    def restrict(self, labels: Labels) -> Labels:
+        """Return the labels without those of frames that no part and no fold has a place for."""
+        values = self.split.parts if self.split else self.fold_values
+        if values is None:
+            return labels
+        placed = values != ""
+        if left_out := int((labels.annotated() & ~placed).sum()):
+            logger.warning(
+                "WARNING %d frames with labels have no %s: they are left out of training and evaluation",
+                *(left_out, "part in the split" if self.split else "value in the column of --folds-by"),
+            )
+        return labels.without(~placed)
+
+
+NO_ATTRIBUTES = FrameAttributes()
+
+
+def read_attributes(
+    tables: tuple[Sequence[Row], Sequence[Row]],
+    split_table: bytes,
+    keys: Sequence[str],
+    files: LabelledFiles,
+    config: DataConfig,
+) -> FrameAttributes:
+    """Read what the tables tell of the frames.
+
+    Args:
+        tables: rows of the label table and of the table of patients.
+        split_table: content of the file of `--split`, empty without one.
+        keys: M names of the frames.
+        files: that the rows can name.
+        config: which columns.
+
+    Raises:
+        UserError: a column or a split cannot be used.
+    """
+    rows_of = merge_rows(*files.match(tables[0]), *files.match(tables[1]))
+    name = f"--labels-csv {config.labels_csv}"
+
+    def frames_of(column: Column, flag: str) -> np.ndarray:
+        of_file = read_column(column, rows_of, name, flag)
+        return np.array([of_file.get(file, "") for file in files.frames], dtype=np.str_)
+
+    chosen, named = subgroup_columns(config.subgroups, tables[0])
+    columns: dict[str, np.ndarray] = {}
+    for column in chosen:
+        try:
+            columns[column.name] = frames_of(column, "--subgroups")
+        except UserError as error:
+            if named:
+                raise
+            logger.warning("WARNING column %s is not used: %s", column.name, error)
+    return FrameAttributes(
+        columns,
+        read_split(rows_of, split_table, keys, files, config),
+        frames_of(parse_columns(config.folds_by)[0], "--folds-by") if config.folds_by else None,
+    )
