@@ -27,6 +27,7 @@ class Stream(IntEnum):
     FINAL_VALIDATION = 16
     HEAD_STARTS = 17
     FINETUNE_VIEWS = 18
+    SUBGROUPS = 21
 
 
 def make_rng(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -3,8 +3,8 @@
 Notation: n labelled frames, C classes, L lesions, K folds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -86,6 +86,7 @@ class LabelledSet:
         classes: {task: C names}.
         folds: K times (n,) 'train', 'val' or 'test'.
         multilabel: whether conditions are predicted lesion by lesion, not as exclusive classes.
+        columns: {column: (n,) values, "" where unknown} to break results down by.
     """
 
     paths: Sequence[str]
@@ -96,6 +97,7 @@ class LabelledSet:
     classes: dict[str, list[str]]
     folds: Sequence[np.ndarray]
     multilabel: bool = False
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def lesions(self) -> list[str]:
         """L names, where conditions are predicted lesion by lesion."""
@@ -174,6 +176,7 @@ def build_labelled_set(dataset: Dataset, *, multilabel: bool) -> LabelledSet:
         classes={task: labels.classes[task] for task in dataset.tasks()},
         folds=[fold.part[rows] for fold in dataset.folds],
         multilabel=multilabel,
+        columns=dataset.attributes.subset(rows).columns,
     )
 
 

@@ -19,6 +19,7 @@ from simclr_rhd.evaluation.target_details import (
     HeadDetails,
     SampleSize,
     SelectiveResult,
+    SubgroupResult,
 )
 
 LEVELS = ("patient", "video", "frame")
@@ -46,6 +47,7 @@ class TargetResult(Record):
         draws: {baseline: how many draws its scores are the mean of}.
         folds: each fold alone.
         leak: scores per frame under a split over frames.
+        subgroups: {column: results broken down by its values}.
     """
 
     required: ClassVar = ("classes", "not_evaluable", "test", "baselines")
@@ -67,6 +69,7 @@ class TargetResult(Record):
     head: HeadDetails | None = None
     label_efficiency: dict[str, list[EfficiencyPoint]] | None = None
     leak: Scores | None = None
+    subgroups: dict[str, SubgroupResult] | None = None
 
     @property
     def missing_classes(self) -> list[str]:

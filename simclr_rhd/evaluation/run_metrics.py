@@ -16,6 +16,7 @@ from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, 
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
+from simclr_rhd.evaluation.checks.subgroups import break_down
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows
@@ -57,6 +58,9 @@ def evaluate_run(
     heads = describe_heads(labelled_set, trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
+    tested = out_of_fold(labelled_set, predictions[OURS], "test")
+    levels = {name: result.primary_level for name, result in results.items()}
+    subgroups = break_down(labelled_set, tested, levels, seed=cv.config.seed)
     return {
         name: replace(
             result,
@@ -67,6 +71,7 @@ def evaluate_run(
             head=heads[name],
             label_efficiency=curves.get(name),
             leak=leaks.get(name),
+            subgroups=subgroups.get(name),
         )
         for name, result in results.items()
     }

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
+from simclr_rhd.evaluation.scores.records import Margin
 from simclr_rhd.report.charts.style import short_name
 from simclr_rhd.report.findings import (
     BETTER,
@@ -165,11 +166,29 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
             f"{name}: LEAKY, under a split over frames the same heads would score {leaky:.2f} per frame "
             f"instead of {ours:.2f}: a leak would raise them by {leaky - ours:+.2f}"
         )
+    yield from subgroup_gaps(name, result)
     for point in (result.label_efficiency or {}).get("simclr", []):
         yield (
             f"{name}: with {point.fraction:.0%} of the labelled groups ({point.groups:.0f} to learn "
             f"from) balanced accuracy per video {format_score(point.balanced_accuracy)}"
         )
+
+
+def subgroup_gaps(name: str, result: TargetResult) -> Iterator[str]:
+    """The columns between two values of which the scores differ by more than chance."""
+    for column, subgroups in (result.subgroups or {}).items():
+        gap = subgroups.gap
+        if gap and gap.ci95 and gap.ci95[0] > 0:
+            scores = [
+                f"{value} {format_score(subgroups.values[value].balanced_accuracy)}"
+                for value in (gap.lower, gap.higher)
+            ]
+            difference = format_difference(Margin(gap.difference, gap.ci95))
+            yield (
+                f"{name}: it differs by {column}, by more than chance: balanced accuracy per "
+                f"{subgroups.level} {join_names(scores)}, {difference} over the classes that both have "
+                f"(interval for all {subgroups.comparisons} pairs of values that were compared)"
+            )
 
 
 def power_note(name: str, result: TargetResult, by: str) -> str:

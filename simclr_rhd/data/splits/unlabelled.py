@@ -84,24 +84,24 @@ def assign_unlabelled(
 
 
 def make_splits(
-    groups: np.ndarray, labelled: np.ndarray, values: list[np.ndarray], config: DataConfig, folds: Folds
+    groups: np.ndarray, labelled: np.ndarray, values: list[np.ndarray], config: DataConfig, folding: Folds
 ) -> tuple[SplitAssignment, tuple[SplitAssignment, ...]]:
     """The split of the final model, and that of each fold.
 
     Arguments as of `assign_unlabelled`; `values` has (N,) class indices of each task, -1 = not annotated,
-    and `folds` is 1 for a single split.
+    and `folding` is 1 for a single split.
 
     Raises:
         UserError: there are too few groups.
     """
     of_labelled, seed = groups[labelled].tolist(), config.seed
-    if np.array_equal(folds, 1):
+    if np.array_equal(folding, 1):
         parts = group_train_val_test_split(of_labelled, values, seed=seed)
         single = assign_unlabelled(groups, labelled, parts, seed=seed)
         return single, (single,)
     divisions = [
         train_val_split(of_labelled, values, rng=make_rng(seed, Stream.FINAL_VALIDATION)),
-        *group_k_fold(of_labelled, values, folds, seed=seed),
+        *group_k_fold(of_labelled, values, folding, seed=seed),
     ]
     if config.pretrain_per_fold:
         final, *folds = (assign_unlabelled(groups, labelled, parts, seed=seed) for parts in divisions)

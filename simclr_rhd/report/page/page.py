@@ -16,7 +16,7 @@ from simclr_rhd.report.charts.target_panels import MIN_CLASS_SAMPLES
 from simclr_rhd.report.findings import data_warnings
 from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
-from simclr_rhd.report.summary import limitations, scored_levels, verdicts
+from simclr_rhd.report.summary import limitations, scored_levels, subgroup_gaps, verdicts
 from simclr_rhd.report.verdict import verdict
 from simclr_rhd.report.wording import format_count, format_difference, group_by_text, method_name
 
@@ -66,6 +66,7 @@ def write_report_page(
         verdict=verdict(results),
         verdicts=verdicts(results),
         limitations=limitations(results),
+        gaps=[line for name, result in targets.items() for line in subgroup_gaps(name, result)],
         targets=targets,
         targets_by_task={
             task: [name for name in targets if parent_task(name) == task] for task in results.tasks
