@@ -171,6 +171,9 @@ class SplitInfo(Record):
         folds: 1 for a single split.
         parts: {part or fold: its "frames" and "groups"}.
         pretraining: what the encoder has seen, in words.
+        own: whether the split is the user's own.
+        folds_by: the column whose values are the folds.
+        fold_names: these values, in the order of the folds.
     """
 
     required: ClassVar = ("by", "leaky", "folds")
@@ -180,6 +183,14 @@ class SplitInfo(Record):
     folds: int
     parts: dict[str, dict[str, int]]
     pretraining: str
+    own: bool | None = None
+    folds_by: str | None = None
+    fold_names: list[str] | None = None
+
+    def name_folds(self) -> str:
+        """The folds in words: '5 folds', '3 folds, the values of SITE: A, B, C'."""
+        names = f", the values of {self.folds_by}: {', '.join(self.fold_names or [])}"
+        return f"{self.folds} folds{names * (self.folds_by is not None)}"
 
 
 @dataclass(frozen=True)

@@ -168,12 +168,16 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
     )
+    attributes = dataset.attributes
     return SplitInfo(
         by=dataset.split_by,
         leaky=dataset.leaky,
         folds=len(dataset.folds),
         parts=dataset.parts(),
         pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
+        own=True if attributes.split else None,
+        folds_by=attributes.fold_column or None,
+        fold_names=attributes.fold_names(dataset.labels.annotated()) or None,
     )
 
 

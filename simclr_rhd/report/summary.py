@@ -139,9 +139,13 @@ def limitations(results: RunResults) -> list[str]:
             noted.add(task)  # lesions are of the same groups
             lines.append(power_note(name, result, split.by))
         lines += _optional_results(name, result)
+    if split.own:
+        lines.append(
+            "the division into training, validation and test is that of --split or of a column SPLIT"
+        )
     if split.folds > 1:
         lines += [
-            f"{split.folds} folds; balanced accuracy per video of the classes that each tests: "
+            f"{split.name_folds()}; balanced accuracy per video of the classes that each tests: "
             + "; ".join(_fold_scores(results)),
             f"the encoder is pretrained {split.pretraining}",
         ]

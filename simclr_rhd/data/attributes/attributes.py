@@ -11,7 +11,7 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.attributes.column_spec import Column, parse_columns
-from simclr_rhd.data.attributes.columns import read_column, subgroup_columns
+from simclr_rhd.data.attributes.columns import read_column, sorted_values, subgroup_columns
 from simclr_rhd.data.attributes.own_split import OwnSplit, read_split
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.labels.labels import Labels
@@ -29,11 +29,17 @@ class FrameAttributes:
         columns: {column: (M,) values, "" where unknown} to break results down by.
         split: the user's own; None without one.
         fold_values: (M,) values of the column that is the folds, "" where unknown; None without one.
+        fold_column: name of that column.
     """
 
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     split: OwnSplit | None = None
     fold_values: np.ndarray | None = None
+    fold_column: str = ""
+
+    def fold_names(self, labelled: np.ndarray) -> list[str]:
+        """The values that are the folds, in their order; none without a column. `labelled` is (M,) bool."""
+        return [] if self.fold_values is None else sorted_values(self.fold_values[labelled])
 
     def subset(self, rows: np.ndarray) -> "FrameAttributes":
         """The attributes of some frames; their split has been made."""
@@ -91,8 +97,10 @@ def read_attributes(
             if named:
                 raise
             logger.warning("WARNING column %s is not used: %s", column.name, error)
-    return FrameAttributes(
-        columns,
-        read_split(rows_of, split_table, keys, files, config),
-        frames_of(parse_columns(config.folds_by)[0], "--folds-by") if config.folds_by else None,
-    )
+    split = read_split(rows_of, split_table, keys, files, config)
+    if not config.folds_by:
+        return FrameAttributes(columns, split)
+    (column,) = parse_columns(config.folds_by)
+    fold_values = frames_of(column, "--folds-by")
+    columns.setdefault(column.name, fold_values)  # each fold is a subgroup
+    return FrameAttributes(columns, split, fold_values, column.name)
