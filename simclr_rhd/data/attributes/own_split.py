@@ -76,7 +76,7 @@ def read_split(
                 f"{name}: a table with a split of its own cannot be divided into folds; pass --split none to "
                 "leave the column unread, or drop --folds and --folds-by"
             )
-        of_frame = _parts_by_name(cells, name)
+        of_frame = _parse_parts(cells, name)
         parts = [of_frame.get(file, "") for file in files.frames]
     elif config.split == OWN_SPLIT_NONE:
         return None
@@ -109,11 +109,13 @@ def _match_frames(rows: Sequence[Row], keys: Sequence[str], files: LabelledFiles
             "WARNING %s: %d rows name no file, or more than one, the first: %s",
             *(name, len(lost), lost[0][FILE_COLUMN]),
         )
-    by_key, by_file = _parts_by_name(of_key, name), _parts_by_name(of_file, name)
-    return [by_key.get(key, by_file.get(file, "")) for key, file in zip(keys, files.frames, strict=True)]
+    part_of_key, part_of_file = _parse_parts(of_key, name), _parse_parts(of_file, name)
+    return [
+        part_of_key.get(key, part_of_file.get(file, "")) for key, file in zip(keys, files.frames, strict=True)
+    ]
 
 
-def _parts_by_name(rows_of: Mapping[str, Sequence[Row]], name: str) -> dict[str, str]:
+def _parse_parts(rows_of: Mapping[str, Sequence[Row]], name: str) -> dict[str, str]:
     parts = {}
     for of_name, rows in rows_of.items():
         named = {_parse_part(row, name) for row in rows} - {""}
