@@ -169,12 +169,18 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
     )
     attributes = dataset.attributes
+    site_note = (
+        f"; unlabelled frames of other groups with the tested value of {attributes.fold_column} are "
+        + ("seen: --pretrain-per-fold keeps them out" if dataset.pretrained_once else "kept out, too")
+    )
     return SplitInfo(
         by=dataset.split_by,
         leaky=dataset.leaky,
         folds=len(dataset.folds),
         parts=dataset.parts(),
-        pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
+        pretraining=dataset.describe_pretraining()
+        + init_note * (init not in ("random", "imagenet"))
+        + site_note * bool(attributes.fold_column),
         own=True if attributes.split else None,
         folds_by=attributes.fold_column or None,
         fold_names=attributes.fold_names(dataset.labels.annotated()) or None,

@@ -12,7 +12,7 @@ MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
     "pixels": "raw pixels",
     "mask": "the mask of black and not black",
-    "header": "site, device, size and colour without the picture",
+    "header": "what is known without the picture",
     "random encoder": "an untrained encoder",
     "imagenet encoder": "an encoder trained on ImageNet",
     "majority": "the most frequent class",

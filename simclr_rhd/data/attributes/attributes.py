@@ -12,11 +12,12 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.attributes.column_spec import Column, parse_columns
 from simclr_rhd.data.attributes.columns import read_column, sorted_values, subgroup_columns
-from simclr_rhd.data.attributes.own_split import OwnSplit, read_split
-from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.attributes.own_split import SPLIT_COLUMN, OwnSplit, read_split
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, DataConfig
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.matching import LabelledFiles, merge_rows
 from simclr_rhd.data.labels.table import Row
+from simclr_rhd.data.splits.split import PARTS
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -47,10 +48,12 @@ class FrameAttributes:
 
     def restrict(self, labels: Labels) -> Labels:
         """Return the labels without those of frames that no part and no fold has a place for."""
-        values = self.split.parts if self.split else self.fold_values
-        if values is None:
+        if self.split:
+            placed = np.isin(self.split.parts, PARTS)
+        elif self.fold_values is not None:
+            placed = self.fold_values != ""
+        else:
             return labels
-        placed = values != ""
         if left_out := int((labels.annotated() & ~placed).sum()):
             logger.warning(
                 "WARNING %d frames with labels have no %s: they are left out of training and evaluation",
@@ -81,14 +84,18 @@ def read_attributes(
     Raises:
         UserError: a column or a split cannot be used.
     """
+    chosen, named = subgroup_columns(config.subgroups, tables[0])
+    has_split = any(SPLIT_COLUMN in row for row in tables[0][:1]) or config.split != OWN_SPLIT_AUTO
+    if not (chosen or has_split or config.folds_by):
+        return NO_ATTRIBUTES
     rows_of = merge_rows(*files.match(tables[0]), *files.match(tables[1]))
     name = f"--labels-csv {config.labels_csv}"
 
     def frames_of(column: Column, flag: str) -> np.ndarray:
         of_file = read_column(column, rows_of, name, flag)
-        return np.array([of_file.get(file, "") for file in files.frames], dtype=np.str_)
+        # objects, which share their texts: a million frames have few values
+        return np.array([of_file.get(file, "") for file in files.frames], dtype=object)
 
-    chosen, named = subgroup_columns(config.subgroups, tables[0])
     columns: dict[str, np.ndarray] = {}
     for column in chosen:
         try:

@@ -44,7 +44,7 @@ def subgroup_columns(wanted: str | None, rows: Sequence[Row]) -> tuple[list[Colu
         return [], True
     if wanted:
         return parse_columns(wanted), True
-    present = set().union(*rows) if rows else set()
+    present = set(rows[0]) if rows else set()
     return [Column(name, DEFAULT_EDGES.get(name, ())) for name in KNOWN_COLUMNS if name in present], False
 
 

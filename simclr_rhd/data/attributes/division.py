@@ -56,7 +56,13 @@ def divide(
     folds: Folds = config.folds
     if attributes.fold_values is not None:
         folds = site_folds(frames, attributes.fold_values, f"--folds-by {config.folds_by}")
-    return make_splits(frames.groups, frames.labelled, frames.values, config, folds)
+    final, of_folds = make_splits(frames.groups, frames.labelled, frames.values, config, folds)
+    if attributes.fold_values is not None and config.pretrain_per_fold:
+        names = attributes.fold_names(frames.labelled)
+        for name, split in zip(names, of_folds, strict=True):  # its encoder must not know the site either
+            here = ~frames.labelled & (attributes.fold_values == name)
+            split.part[here], split.ssl_val[here] = HELD_OUT, False
+    return final, of_folds
 
 
 def complete_split(frames: FramesToSplit, own: OwnSplit, *, seed: int) -> SplitAssignment:

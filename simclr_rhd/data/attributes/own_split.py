@@ -133,8 +133,11 @@ def _parse_part(row: Row, name: str) -> str:
             ". Folds of your own: put their numbers into a column of the label table, and name it with "
             "--folds-by"
         )
+        unread = "; or pass --split none to leave the column unread"
         raise UserError(
             f"{name}: line {row.line} has the part {cell.strip()[:40]!r}; wanted train, val or test, or an "
-            "empty cell for a frame that is left out" + hint * cell.strip().isdigit()
+            "empty cell for a frame that is left out"
+            + hint * cell.strip().isdigit()
+            + unread * ("column" in name)
         )
     return part

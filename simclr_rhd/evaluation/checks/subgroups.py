@@ -25,7 +25,7 @@ from simclr_rhd.evaluation.scores.bootstrap import (
     resample_counts,
     resample_sums,
 )
-from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, sample_confusions
+from simclr_rhd.evaluation.scores.confusions import balanced_accuracy, sample_confusions, total_confusion
 from simclr_rhd.evaluation.scores.intervals import effective_groups
 from simclr_rhd.evaluation.scores.samples import Samples, at_level
 from simclr_rhd.evaluation.target_details import SubgroupGap, SubgroupResult, SubgroupScore
@@ -138,17 +138,20 @@ class _Subgroups:
         return SubgroupScore(*size, float(scores[0]), interval, too_small)
 
     def _largest_gap(self, comparisons: int, *, seed: int) -> SubgroupGap | None:
-        gaps = [
-            unpaired_gap(
-                (one, self.samples[one].of_classes(classes)),
-                (other, self.samples[other].of_classes(classes)),
-                [self.target.classes[number] for number in classes],
-                seed=seed,
-                n_comparisons=comparisons,
-            )
+        pairs = [
+            ((one, self.samples[one].of_classes(classes)), (other, self.samples[other].of_classes(classes)))
             for one, other, classes in self.pairs()
         ]
-        return max(gaps, key=lambda gap: gap.difference, default=None)
+        if not pairs:
+            return None
+        scores = [[_score_of(samples) for _, samples in pair] for pair in pairs]
+        one, other = pairs[int(np.abs(np.diff(scores, axis=1)).argmax())]
+        names = [self.target.classes[number] for number in one[1].present]
+        return unpaired_gap(one, other, names, seed=seed, n_comparisons=comparisons)
+
+
+def _score_of(samples: Samples) -> float:
+    return float(balanced_accuracy(total_confusion(samples), samples.present)[0])
 
 
 def unpaired_gap(

@@ -80,6 +80,15 @@ def test_an_unlabelled_frame_of_the_test_part_keeps_its_group_out_of_pretraining
     assert len(divided.rows("test")) == 8 * 3
 
 
+def test_a_labelled_frame_that_is_held_out_is_not_evaluated():
+    dataset = make_dataset(CLASSES)
+    parts = parts_by_patient(dataset)
+    parts = np.where(patient_numbers(dataset) == 0, "held-out", parts)
+    divided = divide(dataset, parts)
+    here = patient_numbers(dataset) == 0
+    assert set(divided.part[here]) == {"held-out"} and not divided.labels.annotated()[here].any()
+
+
 def test_without_a_validation_part_training_groups_are_taken_for_it():
     dataset = make_dataset(CLASSES)
     divided = divide(dataset, parts_by_patient(dataset, ["train"] * 17 + ["test"] * 8))
@@ -165,8 +174,16 @@ def test_each_site_is_tested_once_by_the_others():
     for name, fold in zip("ABC", divided.folds, strict=True):
         assert set(values[fold.part == "test"]) == {name}
         assert name not in values[np.isin(fold.part, ("train", "val"))] and (fold.part == "val").any()
-    own = by_site(dataset, values, pretrain_per_fold=True)
-    assert not own.pretrained_once
+
+
+def test_an_encoder_of_a_fold_does_not_see_the_site_that_is_left_out():
+    dataset = make_dataset(CLASSES)
+    values = sites(dataset, lambda number: "ABC"[number // 2 % 3])
+    divided = by_site(dataset, values, pretrain_per_fold=True)
+    assert not divided.pretrained_once
+    for name, fold in zip("ABC", divided.folds, strict=True):
+        assert name not in values[(fold.part == "unlabelled") | fold.ssl_val]
+        assert (fold.part == "unlabelled").any()
 
 
 def test_frames_of_no_site_are_left_out(caplog):
