@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so `main.py --help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from simclr_rhd.cli.arguments import (
 from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
+from simclr_rhd.core.file_names import SPLIT
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 
 
@@ -76,6 +78,8 @@ def _split_problems(config: Config) -> Iterator[str]:
     if config.folds > 1 and config.folds_by:
         yield f"--folds {config.folds}: the folds are the values of --folds-by {config.folds_by}; drop one"
     own_file = config.split not in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE)
+    if own_file and os.path.abspath(config.split) == os.path.abspath(os.path.join(config.save_dir, SPLIT)):
+        yield f"--split {config.split}: the run writes that file anew; copy it to another place"
     if own_file and config.has_folds:
         yield f"--split {config.split}: is one split; drop it, or --folds and --folds-by"
     if config.allow_leak and (config.has_folds or config.split == OWN_SPLIT_NONE):

@@ -45,6 +45,6 @@ def encode(
         {
             PIXELS: pixel_features(frames, rows),
             MASK: mask_features(frames, rows),
-            HEADER: header_features(dataset.store, dataset.attributes.columns, rows),
+            HEADER: header_features(dataset.store, dataset.attributes.origin, rows),
         },
     )

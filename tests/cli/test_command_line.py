@@ -150,6 +150,7 @@ def test_a_source_that_cannot_be_written_to_is_no_save_dir(capsys, monkeypatch):
         ("--folds 3 --folds-by SITE", "the folds are the values of --folds-by SITE; drop one"),
         ("--split {file} --folds 3", "is one split; drop it, or --folds"),
         ("--split {file} --folds-by SITE", "is one split; drop it, or --folds"),
+        ("--split {file} --save-dir {file.parent}", "the run writes that file anew"),
         ("--split nowhere.csv", "--split nowhere.csv: wanted 'auto', 'none' or a file that exists"),
         ("--allow-leak --folds 3", "--allow-leak: is for a split of your own"),
         ("--subgroups AGE=20/10", "--subgroups AGE=20/10: wanted columns"),
@@ -157,8 +158,8 @@ def test_a_source_that_cannot_be_written_to_is_no_save_dir(capsys, monkeypatch):
     ],
 )
 def test_splits_of_ones_own_and_folds_that_do_not_fit(capsys, tmp_path, argv, message):
-    (tmp_path / "mine.csv").write_text("path,part")
-    assert message in refused(capsys, *argv.format(file=tmp_path / "mine.csv").split())
+    (tmp_path / "split.csv").write_text("path,part")
+    assert message in refused(capsys, *argv.format(file=tmp_path / "split.csv").split())
 
 
 def test_folds_by_a_column_may_have_encoders_of_their_own():

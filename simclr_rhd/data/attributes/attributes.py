@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.attributes.column_spec import Column, parse_columns
-from simclr_rhd.data.attributes.columns import read_column, sorted_values, subgroup_columns
+from simclr_rhd.data.attributes.column_spec import ORIGIN_COLUMNS, Column, parse_columns
+from simclr_rhd.data.attributes.columns import read_column, read_raw, sorted_values, subgroup_columns
 from simclr_rhd.data.attributes.own_split import SPLIT_COLUMN, OwnSplit, read_split
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, DataConfig
 from simclr_rhd.data.labels.labels import Labels
@@ -31,12 +31,15 @@ class FrameAttributes:
         split: the user's own; None without one.
         fold_values: (M,) values of the column that is the folds, "" where unknown; None without one.
         fold_column: name of that column.
+        origin: {column: (M,) values} of site and device, however many there are, for the baseline of what is
+            known without the picture; never shown.
     """
 
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     split: OwnSplit | None = None
     fold_values: np.ndarray | None = None
     fold_column: str = ""
+    origin: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def fold_names(self, labelled: np.ndarray) -> list[str]:
         """The values that are the folds, in their order; none without a column. `labelled` is (M,) bool."""
@@ -44,7 +47,10 @@ class FrameAttributes:
 
     def subset(self, rows: np.ndarray) -> "FrameAttributes":
         """The attributes of some frames; their split has been made."""
-        return FrameAttributes({name: values[rows] for name, values in self.columns.items()})
+        columns, origin = (
+            {name: values[rows] for name, values in of.items()} for of in (self.columns, self.origin)
+        )
+        return FrameAttributes(columns, origin=origin)
 
     def restrict(self, labels: Labels) -> Labels:
         """Return the labels without those of frames that no part and no fold has a place for."""
@@ -86,15 +92,18 @@ def read_attributes(
     """
     chosen, named = subgroup_columns(config.subgroups, tables[0])
     has_split = any(SPLIT_COLUMN in row for row in tables[0][:1]) or config.split != OWN_SPLIT_AUTO
-    if not (chosen or has_split or config.folds_by):
+    origins = [column for column in ORIGIN_COLUMNS if tables[0] and column in tables[0][0]]
+    if not (chosen or origins or has_split or config.folds_by):
         return NO_ATTRIBUTES
     rows_of = merge_rows(*files.match(tables[0]), *files.match(tables[1]))
     name = f"--labels-csv {config.labels_csv}"
 
-    def frames_of(column: Column, flag: str) -> np.ndarray:
-        of_file = read_column(column, rows_of, name, flag)
+    def by_frame(of_file: Mapping[str, str]) -> np.ndarray:
         # objects, which share their texts: a million frames have few values
         return np.array([of_file.get(file, "") for file in files.frames], dtype=object)
+
+    def frames_of(column: Column, flag: str) -> np.ndarray:
+        return by_frame(read_column(column, rows_of, name, flag))
 
     columns: dict[str, np.ndarray] = {}
     for column in chosen:
@@ -105,9 +114,10 @@ def read_attributes(
                 raise
             logger.warning("WARNING column %s is not used: %s", column.name, error)
     split = read_split(rows_of, split_table, keys, files, config)
+    origin = {column: by_frame(read_raw(column, rows_of)) for column in origins}
     if not config.folds_by:
-        return FrameAttributes(columns, split)
+        return FrameAttributes(columns, split, origin=origin)
     (column,) = parse_columns(config.folds_by)
     fold_values = frames_of(column, "--folds-by")
     columns.setdefault(column.name, fold_values)  # each fold is a subgroup
-    return FrameAttributes(columns, split, fold_values, column.name)
+    return FrameAttributes(columns, split, fold_values, column.name, origin)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 SITE, DEVICE, AGE, SEX = KNOWN_COLUMNS = ("SITE", "DEVICE", "AGE", "SEX")
+ORIGIN_COLUMNS = (SITE, DEVICE)  # who scanned with what; age and sex may have to do with the disease
 DEFAULT_EDGES = {AGE: (10.0, 15.0, 20.0, 40.0)}  # years; stage A of WHF 2023 ends at 20
 NO_SUBGROUPS = "none"
 

@@ -90,6 +90,13 @@ def read_column(column: Column, rows_of: Mapping[str, Sequence[Row]], name: str,
     return {file: next(iter(of_file)) for file, of_file in formatted.items() if len(of_file) == 1}
 
 
+def read_raw(name: str, rows_of: Mapping[str, Sequence[Row]]) -> dict[str, str]:
+    """{file: cell} of a column, of the first row of each file; case and blanks do not count."""
+    return {
+        file: " ".join(rows[0].get(name, "").split()).casefold() for file, rows in rows_of.items() if rows
+    }
+
+
 class _Formatter:
     """The value of a cell as results show it, "" for none; spellings that differ only in case are one."""
 

@@ -11,15 +11,13 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from simclr_rhd.data.attributes.column_spec import DEVICE, SITE
 from simclr_rhd.data.store.store import Store
 
 HEADER = "header"  # name of the baseline
-ORIGIN_COLUMNS = (SITE, DEVICE)  # age and sex may have to do with the disease
 MAX_VALUES = 20  # of a fact, the most frequent ones; all others are one
 
 
-def header_features(store: Store, columns: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+def header_features(store: Store, origin: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     """(n, P) float32, 1 where a frame has a value and 0 elsewhere, for some rows.
 
     The facts are site and device where the label table has them, type and size of the file's picture, and
@@ -27,12 +25,12 @@ def header_features(store: Store, columns: Mapping[str, np.ndarray], rows: np.nd
 
     Args:
         store: M frames.
-        columns: {column: (M,) values}.
+        origin: {column: (M,) values} of site and device.
         rows: (n,) of the frames.
     """
     files = [store.files[row] for row in rows.tolist()]
     facts: list[Sequence[Hashable]] = [
-        *(columns[name][rows].tolist() for name in ORIGIN_COLUMNS if name in columns),
+        *(values[rows].tolist() for values in origin.values()),
         [PurePosixPath(file).suffix.lower() for file in files],
         [(width, height) for width, height in store.sizes[rows].tolist()],
         store.color_modes[rows].tolist(),

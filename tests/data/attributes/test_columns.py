@@ -117,6 +117,8 @@ def test_known_columns_of_the_table_are_used_and_others_only_where_they_are_name
     assert [*read(columns).columns] == ["SITE"]  # too many devices
     assert "column DEVICE is not used: " in caplog.text and "30 different values" in caplog.text
     assert [*read(columns, subgroups="WARD").columns] == ["WARD"]
+    origin = read(columns, subgroups="none").origin  # of the shortcut check, whatever is shown
+    assert len(set(origin["DEVICE"])) == 30 and set(origin["SITE"]) == {"a", "b"}
     assert [*read(columns, subgroups="none").columns] == []
     with pytest.raises(UserError, match="--subgroups DEVICE: .*30 different values"):
         read(columns, subgroups="DEVICE")

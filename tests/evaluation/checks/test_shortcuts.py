@@ -8,10 +8,9 @@ from results import metrics, results, task_result
 from simulated import FAST
 from untrained_run import make_dataset
 
-from simclr_rhd.data.attributes.attributes import FrameAttributes
 from simclr_rhd.data.attributes.division import FramesToSplit, site_folds
 from simclr_rhd.data.attributes.header import header_features
-from simclr_rhd.data.labelled_set import LabelledSet
+from simclr_rhd.data.labelled_set import LabelledSet, build_labelled_set
 from simclr_rhd.data.splits.split import group_k_fold
 from simclr_rhd.evaluation.checks.shortcuts import explaining_shortcuts
 from simclr_rhd.evaluation.results import RunResults, SplitInfo, TaskResult
@@ -121,9 +120,20 @@ def test_the_header_is_what_is_known_without_the_picture():
     sizes[::5] = (800, 600)
     store = replace(dataset.store, sizes=sizes)
     rows = np.array([0, 1, 2, 5, 9])
-    columns = FrameAttributes({"SITE": site, "SEX": site}).columns
-    x = header_features(store, columns, rows)
+    x = header_features(store, {"SITE": site}, rows)
     distinct = {tuple(row) for row in x.tolist()}
     assert len(distinct) == len({(site[row], row % 5 == 0) for row in rows}) and x.dtype == np.float32
-    assert set(x.sum(axis=1)) == {4}  # site, type, size, colour: not sex
+    assert set(x.sum(axis=1)) == {4}  # site, type, size, colour
     assert len(np.unique(header_features(dataset.store, {}, rows), axis=0)) == 1
+
+
+def test_a_class_that_the_size_of_the_picture_tells_is_found_by_the_header():
+    dataset = make_dataset({"view": ["a", "b"]})
+    sizes = dataset.store.sizes.copy()
+    sizes[dataset.labels.values["view"] == 1] = (800, 600)
+    labelled_set, rows = build_labelled_set(dataset, multilabel=False), dataset.labelled()
+    x = header_features(replace(dataset.store, sizes=sizes), {}, rows)
+    cv = CrossValidation(labelled_set, FeatureSet({"features": x}, [x], {}, {"header": x}), FAST)
+    train, val, test = (labelled_set.rows(0, part) for part in ("train", "val", "test"))
+    predicted = cv.predict_from_pictures("header", train, val)["view"].argmax(axis=1)
+    assert len(test) and (predicted[test] == labelled_set.values["view"][test]).all()

@@ -43,4 +43,5 @@ def test_the_page_shows_them_and_their_names_are_text(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "View by SITE, per video" in text and "View by SEX, per video" in text
     assert NASTY not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "Largest gap: " in text and "[-" in text and "too few to tell" not in text
     assert "3 folds, the values of SITE" in text and "<td>Kampala</td>" in text
