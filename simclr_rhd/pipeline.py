@@ -19,13 +19,8 @@ from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.data.summary.sentences import describe
 from simclr_rhd.evaluation.results import RunResults
-from simclr_rhd.evaluation.run_metrics import (
-    describe_split,
-    evaluate_run,
-    results_by_task,
-    write_leak_audit,
-    write_metrics,
-)
+from simclr_rhd.evaluation.run_metrics import FoldOutcome, evaluate_run, write_metrics
+from simclr_rhd.evaluation.screening.positives import screening_questions
 from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, FoldResult, out_of_fold
 from simclr_rhd.heads.encode import encode
@@ -100,6 +95,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
             f"the data changed since the {before.status} run in --save-dir {run.save_dir} began; pass "
             "--overwrite to start anew, or name another folder"
         )
+    screening_questions(build_labelled_set(dataset, multilabel=config.multilabel), config.positive)
     facts = {"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint}
     run.record.update(data=facts, counts=counts.to_json())
     return dataset
@@ -148,12 +144,9 @@ def evaluate_encoders(
                 history = [*history, *tuned]
                 write_lines(run.save_dir / HISTORY, history)
         with run.stage("metrics"):
-            by_target = evaluate_run(config, cv, trained, predictions, tuned)
-            results = RunResults(
-                synthetic=config.synthetic,
-                split=describe_split(dataset, config.init),
-                tasks=results_by_task(cv.labelled_set, by_target, dataset.class_info()),
-                audit=write_leak_audit(dataset, cv, run.save_dir),
+            outcome = FoldOutcome(cv, trained, predictions, tuned)
+            results = evaluate_run(
+                config, dataset, outcome, run.save_dir, init=config.init, synthetic=config.synthetic
             )
             write_metrics(run.save_dir, results, cv, predictions[OURS])
         if [checkpoint.digest(encoder) for encoder in encoders.all()] != frozen:
@@ -162,8 +155,8 @@ def evaluate_encoders(
         if maps:
             tested = out_of_fold(cv.labelled_set, predictions[OURS], "test")
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
-            outcome = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
-            contents = draw_run(config, dataset, outcome, maps, run)
+            drawn = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
+            contents = draw_run(config, dataset, drawn, maps, run)
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 

@@ -61,7 +61,8 @@ def make_parser(command: CommandLine) -> argparse.ArgumentParser:
             parser.add_argument(name, action="store_true", help=text)
             continue
         default = os.environ.get(options.pop("environment", "")) or field.default
-        default = list(default) if isinstance(default, tuple) else default
+        if isinstance(default, tuple):  # a text with commas where the flag takes one
+            default = ",".join(map(str, default)) if "type" in options else list(default)
         shown = "" if default in (None, []) else " (default: %(default)s)"
         if "action" not in options:
             options.setdefault("type", _base_type(hints[field.name]))

@@ -9,6 +9,7 @@ REPORT, MODEL_CARD = "report.html", "model_card.md"
 
 TRAINING_LOSS, DIAGNOSTICS, VIEWS = "simclr_training_loss.png", "simclr_diagnostics.png", "simclr_views.png"
 LABEL_EFFICIENCY = "label_efficiency.png"
+SCREENING, MAX_QUESTIONS = "screening_{}.png", 9  # of each question, from 1 on
 # of each task
 CLASSIFIER_LOSS, CONFUSION_MATRIX = "classifier_{}_loss.png", "confusion_matrix_{}.png"
 COMPARISON, RELIABILITY = "comparison_{}.png", "reliability_{}.png"

@@ -3,10 +3,48 @@
 from dataclasses import dataclass
 
 from simclr_rhd.core.config import DOWNSTREAM, Check, flag, fractions
+from simclr_rhd.core.file_names import MAX_QUESTIONS
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class ScreeningConfig:
+    """Knobs of the screening panel."""
+
+    positive: tuple[str, ...] = flag(
+        (),
+        "classes that make a patient one to be sent on, for the screening panel, such as "
+        "'severity=Borderline RHD,Definite RHD' (default: of each task with degrees, all above the lowest). "
+        "Repeat the flag for several questions",
+        check=Check(lambda questions: len(questions) <= MAX_QUESTIONS, f"at most {MAX_QUESTIONS} questions"),
+        action="append",
+        metavar="TASK=CLASS,...",
+        affects=DOWNSTREAM,
+    )
+    sensitivity: tuple[float, ...] = flag(
+        (0.90, 0.95),
+        "sensitivities that thresholds of the screening panel are chosen for, on validation groups",
+        type=fractions,
+        check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
+        affects=DOWNSTREAM,
+    )
+    specificity: tuple[float, ...] = flag(
+        (0.90,),
+        "the same for specificities",
+        type=fractions,
+        check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
+        affects=DOWNSTREAM,
+    )
+    prevalence: tuple[float, ...] = flag(
+        (0.01, 0.02, 0.05),
+        "shares of ill people in a population to be screened, for predictive values",
+        type=fractions,
+        check=Check(lambda parts: all(0 < x < 1 for x in parts), "numbers above 0 and below 1"),
+        affects=DOWNSTREAM,
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(ScreeningConfig):
     """Knobs of what is evaluated beside the heads."""
 
     label_fractions: tuple[float, ...] | None = flag(

@@ -11,6 +11,7 @@ from simclr_rhd.core.file_names import METRICS
 from simclr_rhd.core.records import JsonObject, Names
 from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation.scores.records import Levels, Margins, Record, Score, Scores, as_json
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.evaluation.target_details import (
     CalibrationResult,
     EfficiencyPoint,
@@ -213,7 +214,7 @@ class AuditSummary(Record):
 
 @dataclass(frozen=True)
 class RunResults(Record):
-    """The content of `metrics.json`."""
+    """The content of `metrics.json`; `screening` holds {question: result}."""
 
     required: ClassVar = ("synthetic", "split", "tasks")
 
@@ -221,6 +222,7 @@ class RunResults(Record):
     split: SplitInfo
     tasks: dict[str, TaskResult]
     audit: AuditSummary
+    screening: dict[str, ScreeningResult] = field(default_factory=dict)
 
     @property
     def targets(self) -> dict[str, TargetResult]:

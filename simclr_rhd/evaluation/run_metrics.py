@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_
 from simclr_rhd.evaluation.results import AuditSummary, RunResults, SplitInfo, TargetResult, TaskResult
 from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
+from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.selective import evaluate_selective
 from simclr_rhd.evaluation.target_details import HeadDetails
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
@@ -34,28 +35,62 @@ SKIPPED_REASON = "fewer than two classes in the training part"
 logger = logging.getLogger("simclr_rhd")
 
 
-def evaluate_run(
-    config: EvaluationConfig,
-    cv: CrossValidation,
-    trained: Sequence[TrainedHeads],
-    predictions: Mapping[str, Sequence[Probabilities]],
-    tuned: Sequence[Mapping[str, Any]],
-) -> dict[str, TargetResult]:
-    """{target's name: result} of our heads, of baselines, and of what the flags ask for.
+@dataclass(frozen=True)
+class FoldOutcome:
+    """Outcome of the cross-validation.
 
-    Args:
-        config: of the evaluation.
+    Attributes:
         cv: the labelled frames and their folds.
         trained: the heads of each fold.
         predictions: {method: K tables of probabilities}.
         tuned: the epochs of the fine-tuning, none without it.
     """
+
+    cv: CrossValidation
+    trained: Sequence[TrainedHeads]
+    predictions: Mapping[str, Sequence[Probabilities]]
+    tuned: Sequence[Mapping[str, Any]] = ()
+
+
+def evaluate_run(
+    config: EvaluationConfig,
+    dataset: Dataset,
+    outcome: FoldOutcome,
+    save_dir: Path,
+    *,
+    init: str,
+    synthetic: bool,
+) -> RunResults:
+    """The results of a run; writes `leak_audit.csv`.
+
+    Args:
+        config: of the evaluation.
+        dataset: the frames.
+        outcome: of the cross-validation.
+        save_dir: the run's folder.
+        init: what the pretraining began with, as of `describe_split`.
+        synthetic: whether the frames are drawn by the program.
+    """
+    labelled_set, seed = outcome.cv.labelled_set, outcome.cv.config.seed
+    by_target = evaluate_targets(config, outcome)
+    return RunResults(
+        synthetic=synthetic,
+        split=describe_split(dataset, init),
+        tasks=results_by_task(labelled_set, by_target, dataset.class_info()),
+        audit=write_leak_audit(dataset, outcome.cv, save_dir),
+        screening=evaluate_screening(config, labelled_set, outcome.predictions, seed=seed),
+    )
+
+
+def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str, TargetResult]:
+    """{target's name: result} of our heads, of baselines, and of what the flags ask for."""
+    cv, tuned, predictions = outcome.cv, outcome.tuned, outcome.predictions
     labelled_set = cv.labelled_set
     epochs = {row["way"]: row["epoch"] for row in tuned if row["best"]}  # the last one of each
     epochs_kept = list(epochs.values())[-len(labelled_set.folds) :]
     results = targets.evaluate(labelled_set, predictions, seed=cv.config.seed)
     selective = evaluate_selective(labelled_set, predictions[OURS])
-    heads = describe_heads(labelled_set, trained, cv.features.per_fold)
+    heads = describe_heads(labelled_set, outcome.trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
     tested = out_of_fold(labelled_set, predictions[OURS], "test")

@@ -12,7 +12,7 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.evaluation.results import TargetResult
-from simclr_rhd.evaluation.scores.bootstrap import wilson
+from simclr_rhd.evaluation.scores.bootstrap import trials_needed, wilson
 from simclr_rhd.evaluation.scores.calibration_errors import (
     class_frequencies,
     classwise_calibration_error,
@@ -175,7 +175,7 @@ def target_predictions(
     """The predictions of a table of probabilities for some annotated rows."""
     units = Units(labelled_set.groups, labelled_set.videos, labelled_set.patients).select(rows)
     probabilities, prevalence = (of(table)[rows] for of in (target.probabilities, target.prevalence))
-    return FramePredictions(target.true[rows], probabilities, units, prevalence)
+    return FramePredictions(target.true[rows], probabilities, units, prevalence, target.ordered())
 
 
 def class_counts(labelled_set: LabelledSet, target: Target) -> dict[str, dict[str, int]]:
@@ -208,7 +208,7 @@ def sample_size_note(levels: Levels) -> SampleSize:
         accuracy=accuracy,
         assumed=known is None,
         half_width=wilson(accuracy, groups)[1] if groups else None,
-        groups_needed=next(n for n in range(1, 1000) if wilson(accuracy, n)[1] <= TARGET_HALF_WIDTH),
+        groups_needed=trials_needed(accuracy, TARGET_HALF_WIDTH),
     )
 
 

@@ -13,6 +13,7 @@ from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
 from simclr_rhd.report.findings import collect_warnings
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
 from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
@@ -51,6 +52,7 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         "Use": _use(),
         "Data": _data(results, run),
         "Results": _scores(results),
+        "Screening": _screening(results),
         "Limits": _limits(results),
         "Abstention": _abstention(results),
         "How it was made": _provenance(run),
@@ -148,6 +150,13 @@ def _scores(results: RunResults) -> Iterator[str]:
                     for of, row in result.test[judged].per_class.items()
                 ],
             )
+
+
+def _screening(results: RunResults) -> Iterator[str]:
+    lines = screening_lines(results)
+    yield from (f"- {_escape(line[:1].upper() + line[1:])}" for line in lines)
+    if not lines:
+        yield "No task has degrees, and no `--positive` names classes to be sent on."
 
 
 def _limits(results: RunResults) -> Iterator[str]:

@@ -15,6 +15,7 @@ from simclr_rhd.report.findings import (
     collect_warnings,
     find_target,
 )
+from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.wording import (
     BASELINE_NAMES,
     MAX_COLUMNS,
@@ -41,7 +42,7 @@ def summary(results: RunResults, *, save_dir: str) -> str:
         "balanced accuracy",
         *(f"{baseline.column}*" for baseline in TABLE_BASELINES),
     )
-    lines = [*verdicts(results), "", header, "-" * len(header)]
+    lines = [*verdicts(results), *screening_lines(results), "", header, "-" * len(header)]
     for name, result in results.targets.items():
         lines += [_scores_row(name, level, result) for level in scored_levels(result)]
     lines += [

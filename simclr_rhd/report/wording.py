@@ -69,12 +69,17 @@ def format_interval(score: Score) -> str:
     return format_score(score.value) + around
 
 
-def format_difference(margin: Margin) -> str:
-    """A difference of balanced accuracies with its 95 % interval: '+0.05 [-0.02, +0.11]'."""
-    if margin.balanced_accuracy is None:
+def format_signed(difference: Score) -> str:
+    """A difference of scores with its 95 % interval: '+0.05 [-0.02, +0.11]'."""
+    if difference.value is None:
         return "-"
-    around = " [{:+.2f}, {:+.2f}]".format(*margin.ci95) if margin.ci95 else ""
-    return f"{margin.balanced_accuracy:+.2f}{around}"
+    around = " [{:+.2f}, {:+.2f}]".format(*difference.interval) if difference.interval else ""
+    return f"{difference.value:+.2f}{around}"
+
+
+def format_difference(margin: Margin) -> str:
+    """A difference of balanced accuracies, likewise."""
+    return format_signed(Score.of(margin.balanced_accuracy, margin.ci95))
 
 
 def format_count(n: int, noun: str) -> str:

@@ -33,6 +33,7 @@ OUTPUTS = (
     names.DIAGNOSTICS,
     names.VIEWS,
     names.BAD_BATCH_FILE,
+    *(names.SCREENING.format(number) for number in range(1, names.MAX_QUESTIONS + 1)),
     *(name.format(task) for name in TASK_FILES for task in TASKS),
 )
 

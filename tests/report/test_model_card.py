@@ -31,7 +31,7 @@ def test_the_card_has_the_runs_figures_and_says_what_it_is_not_for(run):
     for words in wanted:
         assert words in card, words
     heads = re.findall("^## (.*)$", card, re.MULTILINE)
-    assert heads == ["Use", "Data", "Results", "Limits", "Abstention", "How it was made"]
+    assert heads == ["Use", "Data", "Results", "Screening", "Limits", "Abstention", "How it was made"]
     for lines in tables(card):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1  # of equal columns
 

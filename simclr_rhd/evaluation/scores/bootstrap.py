@@ -104,6 +104,14 @@ def wilson(share: float, n: float) -> tuple[float, float]:
     return centre, Z_95 * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
 
 
+def trials_needed(share: float, half_width: float) -> int:
+    """The fewest trials of which Wilson's interval of a share has that half width at most, above 0."""
+    n = 1
+    while wilson(share, n)[1] > half_width:
+        n += 1
+    return n
+
+
 def difference_interval(values: np.ndarray, n_groups: float, *, tail: float = TAIL_PROBABILITY) -> Interval:
     """The interval of a difference of two proportions on the same resamples, (R,).
 

@@ -63,7 +63,7 @@ def _paired_difference(ours: Samples, draws: Sequence[Samples], *, seed: int, ta
     our_scores, *draw_scores = (
         balanced_accuracy(resample_sums(counts, sample_confusions(of)), ours.present) for of in (ours, *draws)
     )
-    differences = our_scores - _mean_of_draws(np.stack(draw_scores, axis=1), seed=seed)
+    differences = our_scores - mean_of_draws(np.stack(draw_scores, axis=1), seed=seed)
     n_effective = effective_groups(ours)[1]["recall_macro"]
     return Margin(
         float(differences[0]),
@@ -72,7 +72,7 @@ def _paired_difference(ours: Samples, draws: Sequence[Samples], *, seed: int, ta
     )
 
 
-def _mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
+def mean_of_draws(scores: np.ndarray, *, seed: int) -> np.ndarray:
     """(1 + R, D) scores of D draws -> (1 + R,) their mean; in all rows but the first of draws drawn anew.
 
     What D draws vary less than as many of all would is made up for: the factor √(D / (D - 1)).

@@ -31,15 +31,15 @@ from simclr_rhd.evaluation.scores.samples import (
     FramePredictions,
     Samples,
     aggregate,
-    single_class_patients,
+    patient_truths,
 )
 
 
 def score_levels(predictions: FramePredictions, classes: ClassSet, *, seed: int) -> Levels:
     """Scores per "frame", "video" and "patient".
 
-    A video or a patient has the mean probability of its annotated frames. A patient counts whose frames are
-    all of one class; "left_out" is the number of known patients that do not.
+    A video or a patient has the mean probability of its annotated frames. A patient counts whose class is
+    known (`samples.patient_truths`); "left_out" is the number of known patients that do not.
 
     Args:
         predictions: for annotated frames.
@@ -47,7 +47,7 @@ def score_levels(predictions: FramePredictions, classes: ClassSet, *, seed: int)
         seed: of the bootstrap.
     """
     levels = {level: scores(samples, classes, seed=seed) for level, samples in aggregate(predictions).items()}
-    _, known, mixed = single_class_patients(predictions.true, predictions.units.patients)
+    _, known, mixed = patient_truths(predictions)
     reason = levels["patient"].reason
     if reason and not known:
         reason = "no patient is known"

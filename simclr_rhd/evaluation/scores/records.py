@@ -1,8 +1,9 @@
 """Scores as values: of a level, of its classes, and of a difference between two classifiers."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def as_json(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Record):
     """A figure with its 95 % interval; None where it cannot be computed."""
 
     value: float | None = None
@@ -88,6 +89,10 @@ class Score:
     def interval(self) -> Interval:
         """[low, high]; None without one."""
         return None if self.low is None or self.high is None else [self.low, self.high]
+
+    def to_json(self) -> dict[str, float | None]:
+        """The object; what is infinite is null, as JSON has no word for it."""
+        return {name: x if x is not None and math.isfinite(x) else None for name, x in vars(self).items()}
 
 
 def _figures(scores: Mapping[str, Score]) -> dict[str, Any]:
@@ -157,7 +162,7 @@ class Scores(Record):
         reasons: {what cannot be computed: why}, as of "quadratic_kappa", "precision of Normal" or, for all of
             a class's figures, "Normal"; None where only some draws of a mean have one.
         reason: why nothing can be computed.
-        left_out: known patients whose frames are of several classes, of scores per patient.
+        left_out: known patients without a class of their own, of scores per patient.
     """
 
     n: int
@@ -175,9 +180,9 @@ class Scores(Record):
     def to_json(self) -> dict[str, Any]:
         """The figures, their intervals under "ci95"."""
         rest = super().to_json()
-        averages = rest.pop("averages")
+        del rest["averages"]
         size = {name: rest.pop(name) for name in ("n", "groups")}
-        return size | _figures(averages) | _intervals(averages) | rest
+        return size | _figures(self.averages) | _intervals(self.averages) | rest
 
     @classmethod
     def from_json(cls, value: object, where: str = METRICS) -> Self:
@@ -187,12 +192,15 @@ class Scores(Record):
         return replace(super().from_json({**record.fields, "averages": {}}, where), averages=averages)
 
 
-def mean_scores(draws: Sequence[Scores]) -> Scores:
+AnyScores = TypeVar("AnyScores", Scores, Score)
+
+
+def mean_scores(draws: Sequence[AnyScores]) -> AnyScores:
     """The mean over several draws of each figure, and of the ends of its interval.
 
     None where one draw has none; words are those of the first.
     """
-    mean: Scores = _mean(draws)
+    mean: AnyScores = _mean(draws)
     return mean
 
 

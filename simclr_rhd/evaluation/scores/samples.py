@@ -4,7 +4,7 @@ Notation: n samples, C classes, G groups.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -53,18 +53,24 @@ class FramePredictions:
         probabilities: (n, C), rows sum to 1.
         units: what the frames are of.
         prevalence: (n, C) that the probabilities hold for; None for classes that are equally frequent.
+        ordered: indices of the classes that form a scale, lowest first; may be none.
     """
 
     true: np.ndarray
     probabilities: np.ndarray
     units: Units
     prevalence: np.ndarray | None = None
+    ordered: Sequence[int] = ()
 
     def select(self, rows: np.ndarray) -> "FramePredictions":
         """Those for some frames."""
         prevalence = None if self.prevalence is None else self.prevalence[rows]
-        return FramePredictions(
-            self.true[rows], self.probabilities[rows], self.units.select(rows), prevalence
+        return replace(
+            self,
+            true=self.true[rows],
+            probabilities=self.probabilities[rows],
+            units=self.units.select(rows),
+            prevalence=prevalence,
         )
 
     @property
@@ -115,7 +121,7 @@ class Samples:
 
 
 def aggregate(predictions: FramePredictions) -> dict[str, Samples]:
-    """Samples per "frame", "video" and "patient"; of patients only those of a single class."""
+    """Samples per "frame", "video" and "patient"; of patients those whose class is known."""
     return {level: at_level(predictions, level) for level in ("frame", "video", "patient")}
 
 
@@ -124,8 +130,9 @@ def at_level(predictions: FramePredictions, level: str) -> Samples:
     if level == "frame":
         return predictions.frames
     if level == "patient":
-        single, _, _ = single_class_patients(predictions.true, predictions.units.patients)
-        predictions = predictions.select(np.flatnonzero(single))
+        truth, _, _ = patient_truths(predictions)
+        known = np.flatnonzero(truth >= 0)
+        predictions = replace(predictions.select(known), true=truth[known])
     return pool(predictions, getattr(predictions.units, f"{level}s"))
 
 
@@ -152,21 +159,27 @@ def pool(predictions: FramePredictions, units: Names) -> Samples:
     return Samples(votes.argmax(axis=1)[plain], means(predictions.probabilities), groups, prevalence)
 
 
-def single_class_patients(true: np.ndarray, patients: Names) -> tuple[np.ndarray, int, int]:
-    """Frames of patients whose frames are all of one class: a patient's own class is known only then.
+def patient_truths(predictions: FramePredictions) -> tuple[np.ndarray, int, int]:
+    """The class of each frame's patient: the highest degree of any of its frames, else the class of all.
 
-    Args:
-        true: (n,) class indices.
-        patients: n patients, "" where unknown.
+    A lesion is seen in some frames of a patient and in others not, so the frames of lower degrees do not
+    speak against it. A patient has no class of its own whose frames are of several classes without an order.
 
     Returns:
-        (n,) bool, whether a frame is of such a patient; how many patients are known; and how many of them
-        have frames of several classes.
+        (n,) class indices, -1 where the patient or its class is not known; how many patients are known; and
+        how many of these have no class of their own.
     """
-    classes: dict[str, set[int]] = {}
-    for patient, number in zip(patients, true.tolist(), strict=True):
-        if patient:
-            classes.setdefault(patient, set()).add(number)
-    mixed = {patient for patient, numbers in classes.items() if len(numbers) > 1}
-    single = np.array([patient in classes and patient not in mixed for patient in patients], dtype=bool)
-    return single, len(classes), len(mixed)
+    names, patient = np.unique(np.asarray(predictions.units.patients, dtype=str), return_inverse=True)
+    degree_of = np.full(predictions.probabilities.shape[1], -1)
+    degree_of[list(predictions.ordered)] = np.arange(len(predictions.ordered))
+    highest = np.full(len(names), -1)
+    np.maximum.at(highest, patient, degree_of[predictions.true])
+    low, high = np.full(len(names), len(degree_of)), np.full(len(names), -1)
+    np.minimum.at(low, patient, predictions.true)
+    np.maximum.at(high, patient, predictions.true)
+    truth = np.where(low == high, low, -1)
+    graded = highest >= 0
+    truth[graded] = np.asarray(predictions.ordered, dtype=int)[highest[graded]]
+    known = names != ""
+    truth[~known] = -1
+    return truth[patient], int(known.sum()), int((known & (truth < 0)).sum())

@@ -5,7 +5,7 @@ Notation: n units (patients or videos), G groups, R resamples.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
@@ -101,17 +101,13 @@ class Rates(Record):
             missed=ill - ill_sent_on,
         )
 
-    def to_json(self) -> dict[str, dict[str, float | None]]:
-        """The object; what is infinite is null."""
-        return {of.name: _finite(getattr(self, of.name)) for of in fields(self)}
 
-
-def rates_at(scores: ScreeningScores, threshold: float, *, seed: int) -> Rates:
-    """Rates of those with a score of at least `threshold`; of a class that no unit has there is none.
+def rates_at(scores: ScreeningScores, threshold: np.ndarray | float, *, seed: int) -> Rates:
+    """Rates of those with a score of at least a threshold; of a class that no unit has there is none.
 
     Args:
         scores: of tested units.
-        threshold: chosen on others.
+        threshold: of all units or (n,) of each, chosen on others.
         seed: of the bootstrap over groups.
     """
     names, group = np.unique(scores.groups, return_inverse=True)
@@ -182,11 +178,6 @@ def _mapped(score: Score, function: Callable[[float], float]) -> Score:
     if score.low is None or score.high is None:
         return Score(value)
     return Score(value, *sorted((function(score.low), function(score.high))))
-
-
-def _finite(score: Score) -> dict[str, float | None]:
-    bounds = {"value": score.value, "low": score.low, "high": score.high}
-    return {name: x if x is not None and math.isfinite(x) else None for name, x in bounds.items()}
 
 
 def _share(odds: float) -> float:

@@ -16,6 +16,7 @@ from simclr_rhd.report.charts import evaluation as plots_evaluation
 from simclr_rhd.report.charts import pretraining as plots_pretraining
 from simclr_rhd.report.charts import tasks as plots_tasks
 from simclr_rhd.report.charts.confusion import plot_confusion, plot_lesions
+from simclr_rhd.report.charts.screening import plot_screening
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.wording import method_name
 from simclr_rhd.ssl.augment import eval_view, sample_view_params, to_uint8, two_views
@@ -111,6 +112,9 @@ def draw_charts(
             save_dir / file_names.CLASSIFIER_LOSS.format(task), task, of_head, note=note
         )
         _Pictures(save_dir, note).draw_task(task, results.tasks[task], tested)
+    for number, result in enumerate(results.screening.values(), start=1):
+        if not result.reason:
+            plot_screening(save_dir / file_names.SCREENING.format(number), result, note=note)
     if curves := efficiency_curves(results):
         path = save_dir / file_names.LABEL_EFFICIENCY
         plots_evaluation.plot_label_efficiency(path, curves, level="video", note=note)

@@ -16,9 +16,15 @@ from simclr_rhd.report.charts.target_panels import MIN_CLASS_SAMPLES
 from simclr_rhd.report.findings import data_warnings, shortcut_warnings
 from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
+from simclr_rhd.report.screening import (
+    few_positives_note,
+    operating_point_text,
+    poolings_text,
+    thresholds_text,
+)
 from simclr_rhd.report.summary import limitations, scored_levels, subgroup_gaps, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import format_count, format_difference, group_by_text, method_name
+from simclr_rhd.report.wording import format_count, format_difference, group_by_text, join_names, method_name
 
 MAX_LISTED_REJECTED = 50  # files that are listed
 # Keys of run.json that are known once this is written
@@ -85,6 +91,12 @@ def write_report_page(
         recall_rows=recall_rows,
         confusion_table=confusion_table,
         format_count=format_count,
+        join_names=join_names,
+        screening_panels=shown.screening if shown else {},
+        few_positives_note=few_positives_note,
+        operating_point_text=operating_point_text,
+        poolings_text=poolings_text,
+        thresholds_text=thresholds_text,
     )
 
 

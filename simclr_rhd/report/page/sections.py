@@ -26,6 +26,7 @@ from simclr_rhd.report.charts.panels import (
     label_efficiency_panels,
     pretraining_panels,
 )
+from simclr_rhd.report.charts.screening import screening_panels
 from simclr_rhd.report.charts.target_panels import target_panels
 from simclr_rhd.report.page import embedding_viewer
 from simclr_rhd.report.page.embedding_map import MAX_POINTS
@@ -67,6 +68,7 @@ class ReportData:
         views: addresses of a frame and of random views of it.
         heads: {task: chart of its loss}.
         targets: {target's name: what is shown of it}.
+        screening: {question: charts}.
         efficiency: charts of the label efficiency.
         identical: the leak audit's pairs that look nearly identical, and how far they are apart.
         pairs: its closest pairs, and their similarities.
@@ -78,6 +80,7 @@ class ReportData:
     views: list[str]
     heads: dict[str, Panel]
     targets: dict[str, TargetSection]
+    screening: dict[str, list[Panel]]
     efficiency: list[Panel]
     identical: list[tuple[FrameCard, FrameCard, float]]
     pairs: list[tuple[FrameCard, FrameCard, float]]
@@ -117,6 +120,7 @@ def collect_report_data(
             target.name: _target_section(tested, target, results.targets[target.name], gallery, explainer)
             for target in tested.labelled_set.targets()
         },
+        {name: screening_panels(result) for name, result in results.screening.items()},
         label_efficiency_panels(efficiency_curves(results)),
         gallery.pairs(results.audit.near_identical.pairs),
         gallery.pairs(results.audit.closest),

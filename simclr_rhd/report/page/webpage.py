@@ -13,7 +13,7 @@ from markupsafe import Markup
 from simclr_rhd.core.files import atomic_write
 from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.charts.style import DARK, whole_percent
-from simclr_rhd.report.wording import format_difference, format_interval, format_score
+from simclr_rhd.report.wording import format_difference, format_interval, format_score, format_signed
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
@@ -58,6 +58,7 @@ def write_page(path: Path, template: str, *, script: str = "", **values: Any) ->
         "format_score": format_score,
         "format_interval": format_interval,
         "format_difference": format_difference,
+        "format_signed": format_signed,
         "is_table": is_table,
         "breakable": breakable,
         "heading": lambda name: name[:1].upper() + name[1:],

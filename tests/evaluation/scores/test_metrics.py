@@ -12,8 +12,8 @@ from simclr_rhd.evaluation.scores.samples import (
     FramePredictions,
     Samples,
     Units,
+    patient_truths,
     pool,
-    single_class_patients,
 )
 
 CLASSES = ["a", "b", "c", "d"]
@@ -161,6 +161,33 @@ def test_videos_that_are_all_ties_have_no_scores():
     assert video["n"] == 0 and video["accuracy"] is None
 
 
+def truths(true, patients, ordered=()):
+    p, names = np.full((len(true), 4), 0.25), [str(number) for number in range(len(true))]
+    return patient_truths(FramePredictions(np.array(true), p, Units(names, names, patients), ordered=ordered))
+
+
+def test_a_patient_of_several_degrees_has_the_highest_one():
+    """Class 3 is no degree, and 2 is a lower one than 1."""
+    patients = ["p", "p", "q", "q", "r", "s", "s", "", "t", "t"]
+    true, ordered = [0, 1, 3, 2, 3, 3, 3, 1, 1, 2], [0, 2, 1]
+    truth, known, unknown = truths(true, patients, ordered)
+    assert truth.tolist() == [1, 1, 2, 2, 3, 3, 3, -1, 1, 1] and (known, unknown) == (5, 0)
+    truth, known, unknown = truths(true, patients)  # without an order
+    assert truth.tolist() == [-1] * 4 + [3, 3, 3, -1, -1, -1] and (known, unknown) == (5, 3)
+
+
+def test_of_degrees_all_known_patients_are_scored_by_their_highest():
+    true, patients = np.array([0, 1, 0, 0, 1, 0]), list("ppqqrr")
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4], [0.1, 0.9], [0.3, 0.7]])
+    predictions = FramePredictions(
+        true, probabilities, Units(patients, list("uvwxyz"), patients), None, [0, 1]
+    )
+    found = metrics.score_levels(predictions, ClassSet(["Normal", "Severe"], [0, 1], [0, 1]), seed=0)[
+        "patient"
+    ]
+    assert (found.n, found.left_out, found.confusion) == (3, 0, [[1, 0], [1, 1]])
+
+
 def test_a_patient_counts_whose_frames_are_of_one_class():
     """p and q have one class each, r has two, the last frame has no patient."""
     true = np.array([0, 0, 1, 1, 1, 0, 0])
@@ -168,8 +195,8 @@ def test_a_patient_counts_whose_frames_are_of_one_class():
         [[0.9, 0.1], [0.3, 0.7], [0.3, 0.7], [0.6, 0.4], [0.4, 0.6], [1.0, 0.0], [0.2, 0.8]]
     )
     patients = ["p", "p", "q", "q", "r", "r", ""]
-    single, known, mixed = single_class_patients(true, patients)
-    assert single.tolist() == [True] * 4 + [False] * 3 and (known, mixed) == (3, 1)
+    truth, known, mixed = truths(true, patients)
+    assert truth.tolist() == [0, 0, 1, 1, -1, -1, -1] and (known, mixed) == (3, 1)
     found = score_levels(true, probabilities, "ab", patients, list("vwxyzzu"), patients, evaluable=[0, 1])
     found = found["patient"]
     assert found["n"] == 2 and found["groups"] == 2 and found["left_out"] == 1

@@ -1,0 +1,119 @@
+"""Exams: all frames of a patient, or of a video where the patient is not known, with one score.
+
+Notation: n frames of U exams.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, logit
+
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
+from simclr_rhd.evaluation.scores.samples import MEAN_DECIMALS
+from simclr_rhd.evaluation.screening.pooling import FrameEvidence, Pooling
+from simclr_rhd.evaluation.screening.positives import NEITHER, POSITIVE, ScreeningQuestion
+from simclr_rhd.evaluation.screening.rates import ScreeningScores
+from simclr_rhd.heads.calibration import Scaling, fit_scaling
+
+PATIENT, VIDEO, MIXED = "patient", "video", "patient or video"
+EDGE = 1e-6  # least distance of a probability from 0 and 1: its logit is finite
+
+
+def frame_evidence(
+    labelled_set: LabelledSet, question: ScreeningQuestion, table: Probabilities
+) -> FrameEvidence:
+    """The evidence of all labelled frames for a question, by a table of probabilities."""
+    videos = np.asarray(labelled_set.videos)
+    return FrameEvidence(question.probability(table), question.prevalence(table), videos)
+
+
+@dataclass(frozen=True)
+class Exams:
+    """The exams of some frames; those whose status is not known are left out.
+
+    Attributes:
+        positive: (U,) bool; a positive frame makes an exam positive, else a negative one makes it negative.
+        groups: (U,) names.
+        rows: (n,) frames of these exams, indices of the labelled set.
+        exam: (n,) index of each frame's exam.
+        left_out: exams without a positive or negative frame.
+    """
+
+    positive: np.ndarray
+    groups: np.ndarray
+    rows: np.ndarray
+    exam: np.ndarray
+    left_out: int
+
+    def scores(self, score: np.ndarray) -> ScreeningScores:
+        """The exams with (U,) scores."""
+        return ScreeningScores(self.positive, score, self.groups)
+
+
+def exam_unit(labelled_set: LabelledSet) -> str:
+    """PATIENT, VIDEO or MIXED: the exams of a labelled set."""
+    known = np.asarray(labelled_set.patients) != ""
+    return PATIENT if known.all() else MIXED if known.any() else VIDEO
+
+
+def make_exams(labelled_set: LabelledSet, question: ScreeningQuestion, rows: np.ndarray) -> Exams:
+    """The exams that some frames are of, with all their frames among these.
+
+    Args:
+        labelled_set: the frames.
+        question: of the screening.
+        rows: (m,) indices.
+    """
+    patients, videos = np.asarray(labelled_set.patients)[rows], np.asarray(labelled_set.videos)[rows]
+    # a prefix keeps a patient apart from a video of the same name
+    keys = np.where(patients != "", np.char.add("p", patients), np.char.add("v", videos))
+    names, first, exam = np.unique(keys, return_index=True, return_inverse=True)
+    status = np.full(len(names), NEITHER)
+    np.maximum.at(status, exam, question.status(labelled_set.target_values()[question.task][rows]))
+    known = status != NEITHER
+    inside, place = known[exam], np.cumsum(known) - 1
+    return Exams(
+        positive=status[known] == POSITIVE,
+        groups=np.asarray(labelled_set.groups)[rows][first[known]],
+        rows=rows[inside],
+        exam=place[exam[inside]],
+        left_out=int((~known).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class ExamScorer:
+    """A score for each exam, from the probabilities of its frames, calibrated on validation exams.
+
+    Attributes:
+        pooling: of frames to an exam.
+        scaling: from its logit to that of the probability that the exam is positive.
+    """
+
+    pooling: Pooling
+    scaling: Scaling
+
+    @classmethod
+    def fit(cls, pooling: Pooling, evidence: FrameEvidence, validation: Exams) -> "ExamScorer":
+        """Calibrate on validation exams; without any the pooled probabilities stay as they are."""
+        if not len(validation.positive):
+            return cls(pooling, Scaling(1.0, np.zeros(1), np.full(1, 1 / 2)))
+        pooled = _pooled_logits(pooling, evidence, validation)
+        true = validation.positive[:, None].astype(np.int64)
+        scaling = fit_scaling(pooled[:, None], true, n_independent=len(np.unique(validation.groups)))
+        return cls(pooling, scaling)
+
+    def score(self, evidence: FrameEvidence, exams: Exams) -> np.ndarray:
+        """(U,) probability that an exam is positive, at the share of positive validation exams."""
+        pooled = _pooled_logits(self.pooling, evidence, exams)
+        probability: np.ndarray = expit(pooled / self.scaling.temperature + self.scaling.bias[0])
+        return probability.round(MEAN_DECIMALS)
+
+
+def _pooled_logits(pooling: Pooling, evidence: FrameEvidence, exams: Exams) -> np.ndarray:
+    """(U,) logits of the pooled probabilities less those of the share of positive frames."""
+    frames = evidence.select(exams.rows)
+    level = np.bincount(exams.exam, weights=frames.prevalence) / np.bincount(exams.exam)
+    pooled = pooling(frames, exams.exam)
+    difference: np.ndarray = logit(pooled.clip(EDGE, 1 - EDGE)) - logit(level.clip(EDGE, 1 - EDGE))
+    return difference

@@ -1,0 +1,124 @@
+"""The screening question: which classes of a task make a patient one to be sent on.
+
+Notation: n labelled frames, C classes, L lesions.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.prevalence import prevalence_key
+
+POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
+FLAG = "--positive"
+
+
+@dataclass(frozen=True)
+class ScreeningQuestion:
+    """Classes of a task that are positive, and those that are negative.
+
+    Attributes:
+        task: its name.
+        positive: names of classes or lesions; one of them in one frame makes a patient positive.
+        negative: names of the others that count; of lesions, a frame without a positive one is negative.
+        outputs: names of the columns of the task's probabilities.
+        multilabel: whether these are lesions.
+    """
+
+    task: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    outputs: tuple[str, ...]
+    multilabel: bool = False
+
+    @property
+    def name(self) -> str:
+        """As `--positive` takes it: 'severity=Borderline RHD,Definite RHD'."""
+        return f"{self.task}={','.join(self.positive)}"
+
+    def status(self, values: np.ndarray) -> np.ndarray:
+        """(n,) POSITIVE, NEGATIVE or NEITHER of frames.
+
+        Args:
+            values: (n,) class indices or (n, L) lesions, -1 = not annotated.
+        """
+        columns = self._columns(self.positive)
+        if self.multilabel:
+            known = (values[:, columns] >= 0).all(axis=1)
+            return np.where(known, (values[:, columns] == 1).any(axis=1), NEITHER)
+        status = np.full(len(values), NEITHER)
+        status[np.isin(values, self._columns(self.negative))] = NEGATIVE
+        status[np.isin(values, columns)] = POSITIVE
+        return status
+
+    def probability(self, table: Probabilities) -> np.ndarray:
+        """(n,) that a frame is of a positive class, or has one of the lesions, these being independent."""
+        return self._positive_share(table[self.task])
+
+    def prevalence(self, table: Probabilities) -> np.ndarray:
+        """(n,) share of positive frames that these probabilities hold for."""
+        alike = 1 / 2 if self.multilabel else 1 / len(self.outputs)
+        known = table.get(prevalence_key(self.task))
+        return self._positive_share(np.full_like(table[self.task], alike) if known is None else known)
+
+    def _positive_share(self, values: np.ndarray) -> np.ndarray:
+        of_positive = values[:, self._columns(self.positive)]
+        share: np.ndarray = 1 - (1 - of_positive).prod(axis=1) if self.multilabel else of_positive.sum(axis=1)
+        return share
+
+    def _columns(self, names: Iterable[str]) -> list[int]:
+        return [self.outputs.index(name) for name in names if name in self.outputs]
+
+
+def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list[ScreeningQuestion]:
+    """The questions that `--positive` names; without it, of each task with degrees all above the lowest.
+
+    Args:
+        labelled_set: the labelled frames.
+        flags: texts TASK=CLASS,CLASS.
+
+    Raises:
+        UserError: there is no such task or class, or no class is left to be negative.
+    """
+    if flags:
+        questions = [_parse(labelled_set, text) for text in flags]
+        return list({question.name: question for question in questions}.values())
+    targets = [target for target in labelled_set.targets() if target.lesion is None]
+    return [_degrees_above_the_lowest(target) for target in targets if len(target.ordered()) > 1]
+
+
+def _degrees_above_the_lowest(target: Target) -> ScreeningQuestion:
+    """Classes that are no degree, such as 'Not Applicable', are on neither side."""
+    lowest, *others = (target.classes[number] for number in target.ordered())
+    return ScreeningQuestion(target.task, tuple(others), (lowest,), tuple(target.classes))
+
+
+def _parse(labelled_set: LabelledSet, text: str) -> ScreeningQuestion:
+    task, _, names = text.partition("=")
+    task, outputs = task.strip(), labelled_set.outputs()
+    if task not in outputs:
+        raise UserError(f"{FLAG} {text}: there is no task {task!r} here; it can be {', '.join(outputs)}")
+    classes = outputs[task]
+    positive = _split_names(names, classes)
+    if unknown := [name for name in positive if name not in classes]:
+        raise UserError(
+            f"{FLAG} {text}: {task} has no class {unknown[0]!r}; its classes are {', '.join(classes)}"
+        )
+    multilabel = labelled_set.target_values()[task].ndim == 2
+    negative = tuple(name for name in classes if name not in positive)
+    if not positive or not (negative or multilabel):
+        raise UserError(
+            f"{FLAG} {text}: wanted TASK=CLASS,CLASS with some, not all, of the classes {', '.join(classes)}"
+        )
+    return ScreeningQuestion(task, tuple(positive), negative, tuple(classes), multilabel)
+
+
+def _split_names(text: str, classes: Sequence[str]) -> list[str]:
+    """The names between commas in the order of the classes; one whose own name has a comma is taken whole."""
+    if text.strip() in classes:
+        return [text.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return sorted(dict.fromkeys(names), key=lambda name: classes.index(name) if name in classes else 0)

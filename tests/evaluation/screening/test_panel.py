@@ -1,0 +1,202 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from simulated import make_labelled_set
+from sklearn.metrics import roc_auc_score
+
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.evaluation.config import ScreeningConfig
+from simclr_rhd.evaluation.screening.exams import (
+    MIXED,
+    PATIENT,
+    VIDEO,
+    ExamScorer,
+    frame_evidence,
+    make_exams,
+)
+from simclr_rhd.evaluation.screening.panel import evaluate_screening
+from simclr_rhd.evaluation.screening.pooling import POOLINGS, FrameEvidence, mean
+from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
+from simclr_rhd.evaluation.screening.positives import screening_questions
+from simclr_rhd.evaluation.screening.records import ScreeningResult
+from simclr_rhd.heads.cross_validation import OURS
+
+DEGREES = ["Normal", "Borderline RHD", "Definite RHD"]
+
+
+def severity_set(patients=40, *, folds=1, frames=6, seed=0):
+    """Patients of three degrees, with the degrees' own order."""
+    of = make_labelled_set(patients, frames, classes=3, folds=folds, seed=seed)
+    return replace(of, values={"severity": of.values["view"]}, classes={"severity": DEGREES})
+
+
+def noisy_table(labelled_set, *, noise, seed=0):
+    """Probabilities that know the degree, but for a noise of each patient's own."""
+    rng = np.random.default_rng(seed)
+    true = labelled_set.values["severity"]
+    _, patient = np.unique(labelled_set.patients, return_inverse=True)
+    logits = np.eye(3)[true] * 2 + noise * rng.normal(size=(patient.max() + 1, 3))[patient]
+    return {"severity": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)}
+
+
+def evaluate(labelled_set, tables, **options):
+    config = ScreeningConfig(**options)
+    return evaluate_screening(config, labelled_set, tables, seed=0)
+
+
+def test_without_a_flag_degrees_above_the_lowest_are_positive():
+    labelled_set = severity_set()
+    labelled_set = replace(labelled_set, classes={"severity": ["Not Applicable", "Normal", "Definite RHD"]})
+    (question,) = screening_questions(labelled_set, ())
+    assert question.name == "severity=Definite RHD" and question.negative == ("Normal",)
+    # a frame of another class is on neither side
+    assert question.status(np.array([0, 1, 2, -1])).tolist() == [-1, 0, 1, -1]
+
+
+def test_a_table_without_degrees_has_no_question_of_its_own():
+    assert screening_questions(make_labelled_set(), ()) == []
+
+
+def test_lesions_are_positive_where_one_of_them_is_present():
+    names = ["Healthy", "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"]
+    labelled_set = make_labelled_set(classes=3, multilabel=True, names=names)
+    flag = "condition=Mitral Valve Regurgitation"
+    (question,) = screening_questions(labelled_set, [flag])
+    assert question.multilabel and question.name == flag
+    assert question.status(np.array([[0, 1], [1, 0], [-1, -1]])).tolist() == [0, 1, -1]
+    (both,) = screening_questions(labelled_set, [f"{flag},Aortic Valve Regurgitation"])
+    table = {"condition": np.array([[0.5, 0.5], [0.1, 0.0]])}
+    assert both.probability(table) == pytest.approx([0.75, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("gravity=Definite RHD", "no task 'gravity' here; it can be severity"),
+        ("severity=Definit", "no class 'Definit'; its classes are Normal, Borderline RHD, Definite RHD"),
+        ("severity=", "some, not all"),
+        ("severity", "some, not all"),
+        ("severity=Normal,Borderline RHD,Definite RHD", "some, not all"),
+    ],
+)
+def test_what_cannot_be_screened_for_is_a_users_error(flag, words):
+    with pytest.raises(UserError, match=f"--positive {flag}") as error:
+        screening_questions(severity_set(), [flag])
+    assert words in str(error.value)
+
+
+def test_one_positive_frame_makes_a_patient_positive():
+    labelled_set = severity_set(patients=3, frames=4)
+    values = np.array([0, 0, 0, 2, 0, 0, 0, 0, -1, -1, -1, -1])
+    labelled_set = replace(labelled_set, values={"severity": values})
+    (question,) = screening_questions(labelled_set, ())
+    exams = make_exams(labelled_set, question, np.arange(12))
+    assert exams.positive.tolist() == [True, False] and exams.left_out == 1
+    assert exams.rows.tolist() == list(range(8)) and exams.exam.tolist() == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize(("known", "unit", "n"), [(12, PATIENT, 3), (0, VIDEO, 6), (4, MIXED, 5)])
+def test_exams_are_of_patients_and_of_videos_where_they_are_not_known(known, unit, n):
+    labelled_set = severity_set(patients=3, frames=4)
+    patients = np.where(np.arange(12) < known, labelled_set.patients, "")
+    labelled_set = replace(labelled_set, patients=patients)
+    (question,) = screening_questions(labelled_set, ())
+    result = evaluate(labelled_set, {OURS: [noisy_table(labelled_set, noise=1.0)]})[question.name]
+    assert result.unit == unit
+    assert len(make_exams(labelled_set, question, np.arange(12)).positive) == n
+
+
+def test_the_area_is_that_of_scikit_learn_and_the_result_is_read_back():
+    labelled_set = severity_set(60)
+    table = noisy_table(labelled_set, noise=1.5)
+    (result,) = evaluate(
+        labelled_set, {OURS: [table], "pixels": [noisy_table(labelled_set, noise=9)]}
+    ).values()
+    (question,) = screening_questions(labelled_set, ())
+    rows = labelled_set.rows(0, "test")
+    patients = np.unique(labelled_set.patients[rows])
+    score = [
+        question.probability(table)[rows][labelled_set.patients[rows] == name].mean() for name in patients
+    ]
+    true = [(labelled_set.values["severity"][labelled_set.patients == name] > 0).any() for name in patients]
+    assert result.auroc.value == pytest.approx(roc_auc_score(true, score))
+    assert result.n_positive == sum(true) and result.n_positive + result.n_negative == len(true)
+    assert result.roc.sensitivity[-1] == 1 and np.diff(result.roc.sensitivity).min() >= 0
+    difference = result.differences["pixels"].value
+    assert difference == pytest.approx(result.auroc.value - result.baselines["pixels"].value)
+    assert sum(result.histogram.positive) == result.n_positive
+    record = json.loads(json.dumps(result.to_json()))
+    assert ScreeningResult.from_json(record).to_json() == record  # what is infinite is null there
+
+
+def test_thresholds_are_those_of_each_folds_validation_part():
+    """Other test labels change no threshold, and other validation labels do."""
+    labelled_set = severity_set(60, folds=3)
+    tables = {OURS: [noisy_table(labelled_set, noise=1.5, seed=seed) for seed in range(3)]}
+    (before,) = evaluate(labelled_set, tables).values()
+    for part, same in (("test", True), ("val", False)):
+        values = labelled_set.values["severity"].copy()
+        rows = labelled_set.rows(0, part)
+        values[rows] = 2 - values[rows]
+        other = replace(labelled_set, values={"severity": values})
+        (after,) = evaluate(other, tables).values()
+        pairs = zip(before.operating_points, after.operating_points, strict=True)
+        assert all(a.thresholds[0] == b.thresholds[0] for a, b in pairs) == same
+
+
+def test_without_a_positive_patient_there_is_a_reason_instead_of_figures():
+    labelled_set = severity_set(12)
+    labelled_set = replace(labelled_set, values={"severity": np.zeros(len(labelled_set.paths), dtype=int)})
+    (result,) = evaluate(labelled_set, {OURS: [noisy_table(labelled_set, noise=1.0)]}).values()
+    assert result.reason == "no tested exam is positive" and result.auroc.value is None
+    assert ScreeningResult.from_json(result.to_json()) == result
+
+
+def test_an_exams_probability_holds_for_the_share_of_positive_exams():
+    labelled_set = severity_set(1200, frames=2)
+    (question,) = screening_questions(labelled_set, ())
+    table = noisy_table(labelled_set, noise=1.5)
+    exams = {
+        part: make_exams(labelled_set, question, labelled_set.rows(0, part)) for part in ("train", "val")
+    }
+    evidence = frame_evidence(labelled_set, question, table)
+    scorer = ExamScorer.fit(mean, evidence, exams["train"])
+    score = scorer.score(evidence, exams["val"])
+    assert abs(score.mean() - exams["val"].positive.mean()) < 0.05
+    for low, high in ((0, 0.5), (0.5, 1)):
+        here = (score >= low) & (score < high)
+        assert abs(score[here].mean() - exams["val"].positive[here].mean()) < 0.1
+
+
+def exam_of(probabilities, videos):
+    evidence = FrameEvidence(np.array(probabilities), np.full(len(videos), 0.5), np.array(videos))
+    exam = np.zeros(len(videos), dtype=int)
+    return {name: float(pool(evidence, exam)[0]) for name, pool in POOLINGS.items()}
+
+
+def test_poolings_by_hand():
+    pooled = exam_of([0.9, 0.1, 0.2, 0.4, 0.5], ["a", "a", "b", "b", "b"])
+    assert pooled["mean"] == pytest.approx(0.42)
+    assert pooled["mean of the top quarter"] == pytest.approx((0.9 + 0.5) / 2)  # 2 of 5 frames
+    assert pooled["noisy-or of videos"] == pytest.approx(1 - 0.5 * (1 - 1.1 / 3))
+
+
+def test_another_pooling_is_chosen_only_where_it_is_better_by_more_than_chance():
+    rng = np.random.default_rng(0)
+
+    def choice(patients, lesions):
+        """Of 12 frames `lesions` show what a positive patient has."""
+        labelled_set = severity_set(patients, frames=12)
+        (question,) = screening_questions(labelled_set, ())
+        exams = make_exams(labelled_set, question, np.arange(len(labelled_set.paths)))
+        positive = exams.positive[exams.exam]
+        shows = positive & (np.arange(len(positive)) % 12 < lesions)
+        probability = np.where(shows, 0.75, 0.2) + 0.18 * rng.normal(size=len(shows)).clip(-1, 1)
+        videos = labelled_set.videos
+        return choose_pooling(FrameEvidence(probability, np.full(len(shows), 0.5), videos), exams, seed=0)
+
+    assert choice(300, 1) == "mean of the top quarter"
+    assert choice(300, 12) == "mean"
+    assert choice(6, 1) == "mean"
