@@ -88,6 +88,8 @@ def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
 
 def _next_steps(results: RunResults, others: Sequence[str]) -> str:
     split = results.split
+    if split.leaky and split.own:
+        return "Put all frames of a patient or video into one part of the split, and run it again."
     if split.leaky:
         return "Run it again with --group-by patient (or video), so that no patient stands on both sides."
     parts = []

@@ -92,6 +92,11 @@ def read_attributes(
     """
     chosen, named = subgroup_columns(config.subgroups, tables[0])
     has_split = any(SPLIT_COLUMN in row for row in tables[0][:1]) or config.split != OWN_SPLIT_AUTO
+    if config.allow_leak and not has_split:
+        raise UserError(
+            f"--allow-leak: --labels-csv {config.labels_csv} has no column {SPLIT_COLUMN}, and no --split "
+            "names a file: there is no split of your own; drop the flag"
+        )
     origins = [column for column in ORIGIN_COLUMNS if tables[0] and column in tables[0][0]]
     if not (chosen or origins or has_split or config.folds_by):
         return NO_ATTRIBUTES

@@ -120,6 +120,8 @@ def test_known_columns_of_the_table_are_used_and_others_only_where_they_are_name
     origin = read(columns, subgroups="none").origin  # of the shortcut check, whatever is shown
     assert len(set(origin["DEVICE"])) == 30 and set(origin["SITE"]) == {"a", "b"}
     assert [*read(columns, subgroups="none").columns] == []
+    with pytest.raises(UserError, match="there is no split of your own; drop the flag"):
+        read(columns, allow_leak=True)
     with pytest.raises(UserError, match="--subgroups DEVICE: .*30 different values"):
         read(columns, subgroups="DEVICE")
     with pytest.raises(UserError, match="has no such column; it has .*SITE.*WARD"):
