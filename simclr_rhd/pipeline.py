@@ -147,8 +147,8 @@ def evaluate_encoders(
             outcome = FoldOutcome(cv, trained, predictions, tuned)
             results = evaluate_run(
                 config, dataset, outcome, run.save_dir, init=config.init, synthetic=config.synthetic
-            )
-            write_metrics(run.save_dir, results, cv, predictions[OURS])
+            ).with_test_evaluations(run.record.facts.get("test_evaluations"))
+            write_metrics(run.save_dir, results, cv, predictions[OURS], config.data)
         if [checkpoint.digest(encoder) for encoder in encoders.all()] != frozen:
             raise RuntimeError("the frozen encoder changed while the heads were trained")
         contents = None

@@ -40,6 +40,12 @@ class PredictArgs(ClipConfig, DeviceConfig, ModelArgs):
         metavar="PATH",
     )
     out: str = flag("predictions.csv", "table to write: one row per frame and task", metavar="FILE.csv")
+    html: str | None = flag(
+        None,
+        "page to write as well, for who reads the exams: for each patient (or video, where patients are not "
+        "known) the predictions, the frames that decided, and what the model cannot know",
+        metavar="FILE.html",
+    )
     patients_csv: str | None = flag(
         None,
         "a table with columns FILENAME and PATIENT; DICOM files name their patient themselves",
@@ -76,7 +82,7 @@ def compare_problems(config: CompareArgs) -> Iterator[str]:
     """The first problem of what `compare` is given."""
     if len(config.runs) < 2:
         yield f"wanted the folders of two or more finished runs, got {len(config.runs)}"
-    elif not config.out.lower().endswith((".html", ".htm")):
+    elif not _is_page_name(config.out):
         yield f"--out {config.out}: wanted a file whose name ends in .html"
 
 
@@ -89,6 +95,8 @@ def predict_problems(config: PredictArgs) -> Iterator[str]:
         yield "nothing to classify: wanted at least one PATH"
     if not config.out.lower().endswith(".csv"):
         yield f"--out {config.out}: wanted a file whose name ends in .csv"
+    if config.html is not None and not _is_page_name(config.html):
+        yield f"--html {config.html}: wanted a file whose name ends in .html"
     yield from _missing_model(config.model)
     if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
         yield f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it"
@@ -99,6 +107,10 @@ def export_problems(config: ExportArgs) -> Iterator[str]:
     """The problems of what `export` is given."""
     yield from _missing_model(config.model)
     yield from out_of_range(config)
+
+
+def _is_page_name(name: str) -> bool:
+    return name.lower().endswith((".html", ".htm"))
 
 
 def _missing_model(path: str) -> Iterator[str]:

@@ -46,21 +46,27 @@ def compare(config: CompareArgs) -> None:
 
 
 def predict(config: PredictArgs) -> None:
-    """Classify files: tables beside `--out`, and a summary on the terminal."""
+    """Classify files: tables beside `--out`, a page if `--html` names one, a summary on the terminal."""
     from simclr_rhd import load_model
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.data.decoding.decode import DecodeOptions
     from simclr_rhd.data.store.salt import load_salt
+    from simclr_rhd.inference.prediction.exams import ExamCollector
     from simclr_rhd.inference.prediction.frame_reader import FrameReader
     from simclr_rhd.inference.prediction.input_files import find_inputs, read_patients
     from simclr_rhd.inference.prediction.predict_files import PredictionRun
     from simclr_rhd.inference.prediction.terminal_summary import summary_lines
+    from simclr_rhd.report.page.exams.page import write_exam_page
+    from simclr_rhd.report.page.webpage import require_page_path
     from simclr_rhd.report.wording import SYNTHETIC_WARNING
 
     make_deterministic()
     out, access = Path(config.out), config.bucket_access()
     ensure_writable_dir(out.parent, flag="--out")
+    page = Path(config.html) if config.html else None
+    if page:
+        require_page_path(page, flag="--html", example="exams.html")
     model = load_model(config.model, device=config.device)
     inputs = find_inputs(config.paths, access)
     patients = read_patients(config.patients_csv, inputs)
@@ -68,9 +74,14 @@ def predict(config: PredictArgs) -> None:
         model.facts.stored_side, config.frames_per_clip, config.max_pixels, load_salt(access.cache_dir)
     )
     prediction = PredictionRun(model, FrameReader(inputs, patients, options), class_shares(config.prevalence))
-    prediction.write(out, protected=config.patients_csv)
+    collector = ExamCollector()
+    prediction.write(out, protected=config.patients_csv, on_frame=collector.add if page else None)
+    if page:
+        write_exam_page(page, prediction, collector, tables=out)
     for line in summary_lines(prediction, out):
         logger.info(line)
+    if page:
+        logger.info("a page to read, with the frames that decided: %s", page)
     if model.facts.synthetic:
         logger.warning("%s Its model has learnt from them.", SYNTHETIC_WARNING)
 

@@ -90,14 +90,15 @@ class Dataset:
         """A sentence on the frames that the encoder is pretrained on, and why that matters."""
         if len(self.folds) == 1:
             return "once, without the unlabelled frames of validation and test groups"
+        note = self.attributes.pretraining_note(once=self.pretrained_once)
         if self.pretrained_once:
             return (
                 "once, on unlabelled frames of groups without any label: no fold's encoder has seen a frame "
-                "of a group that it is tested on"
+                f"of a group that it is tested on{note}"
             )
         return (
             "anew for each fold, without the unlabelled frames of its validation and test groups; the model "
-            "that is kept has one of its own, and is itself tested on none"
+            f"that is kept has one of its own, and is itself tested on none{note}"
         )
 
     def pseudonyms(self) -> Pseudonyms:

@@ -18,6 +18,7 @@ from simclr_rhd.evaluation.target_details import (
     FinetunedResult,
     FoldScore,
     HeadDetails,
+    ReaderAgreement,
     SampleSize,
     SelectiveResult,
     SubgroupResult,
@@ -134,6 +135,7 @@ class TaskResult(Record):
         targets: {lesion: result}; {"": result} of a task without lesions; none where it was skipped.
         skipped: why it was not learnt; None where it was.
         multilabel: whether the targets are lesions.
+        readers: agreement of its annotators; None where no two of them have labelled the same files.
     """
 
     classes: Names
@@ -141,15 +143,17 @@ class TaskResult(Record):
     targets: dict[str, TargetResult] = field(default_factory=dict)
     skipped: str | None = None
     multilabel: bool = False
+    readers: ReaderAgreement | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object of a skipped task, of one with lesions, or of the only target."""
         rows = {"classes": self.classes, "not_evaluable": self.not_evaluable}
+        readers = {"readers": self.readers.to_json()} if self.readers else {}
         if self.skipped is not None:
-            return rows | {"skipped": self.skipped}
+            return rows | {"skipped": self.skipped} | readers
         if self.multilabel:
-            return {"mode": "multilabel"} | rows | {"lesions": as_json(self.targets)}
-        return next(iter(self.targets.values())).to_json()
+            return {"mode": "multilabel"} | rows | {"lesions": as_json(self.targets)} | readers
+        return next(iter(self.targets.values())).to_json() | readers
 
     @classmethod
     def from_json(cls, value: object, where: str = METRICS) -> Self:
@@ -175,6 +179,7 @@ class SplitInfo(Record):
         own: whether the split is the user's own.
         folds_by: the column whose values are the folds.
         fold_names: these values, in the order of the folds.
+        test_evaluations: how often these frames were scored in the run's folder, this run included.
     """
 
     required: ClassVar = ("by", "leaky", "folds")
@@ -187,6 +192,7 @@ class SplitInfo(Record):
     own: bool | None = None
     folds_by: str | None = None
     fold_names: list[str] | None = None
+    test_evaluations: int | None = None
 
     def name_folds(self) -> str:
         """The folds in words: '5 folds', '3 folds, the values of SITE: A, B, C'."""
@@ -223,6 +229,10 @@ class RunResults(Record):
     tasks: dict[str, TaskResult]
     audit: AuditSummary
     screening: dict[str, ScreeningResult] = field(default_factory=dict)
+
+    def with_test_evaluations(self, n: int | None) -> Self:
+        """The results with how often their test part was scored, this time included; None if unknown."""
+        return replace(self, split=replace(self.split, test_evaluations=n))
 
     @property
     def targets(self) -> dict[str, TargetResult]:

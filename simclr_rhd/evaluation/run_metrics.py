@@ -16,6 +16,7 @@ from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, 
 from simclr_rhd.data.labels.vocabulary import TASKS, target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
+from simclr_rhd.evaluation.checks.label_doubts import write_label_doubts
 from simclr_rhd.evaluation.checks.subgroups import break_down
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
@@ -25,7 +26,7 @@ from simclr_rhd.evaluation.scores.metrics import scores
 from simclr_rhd.evaluation.scores.records import Scores
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.selective import evaluate_selective
-from simclr_rhd.evaluation.target_details import HeadDetails
+from simclr_rhd.evaluation.target_details import HeadDetails, ReaderAgreement
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, out_of_fold, predict_folds
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.heads.train import TrainedHeads
@@ -71,14 +72,14 @@ def evaluate_run(
         init: what the pretraining began with, as of `describe_split`.
         synthetic: whether the frames are drawn by the program.
     """
-    labelled_set, seed = outcome.cv.labelled_set, outcome.cv.config.seed
+    labelled_set = outcome.cv.labelled_set
     by_target = evaluate_targets(config, outcome)
     return RunResults(
         synthetic=synthetic,
         split=describe_split(dataset, init),
-        tasks=results_by_task(labelled_set, by_target, dataset.class_info()),
+        tasks=results_by_task(labelled_set, by_target, dataset),
         audit=write_leak_audit(dataset, outcome.cv, save_dir),
-        screening=evaluate_screening(config, labelled_set, outcome.predictions, seed=seed),
+        screening=evaluate_screening(config, outcome.cv, outcome.predictions),
     )
 
 
@@ -93,9 +94,8 @@ def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str
     heads = describe_heads(labelled_set, outcome.trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
-    tested = out_of_fold(labelled_set, predictions[OURS], "test")
     levels = {name: result.primary_level for name, result in results.items()}
-    subgroups = break_down(labelled_set, tested, levels, seed=cv.config.seed)
+    subgroups = break_down(labelled_set, predictions[OURS], levels, seed=cv.config.seed)
     return {
         name: replace(
             result,
@@ -166,16 +166,16 @@ def frame_split_scores(cv: CrossValidation) -> dict[str, Scores]:
 def results_by_task(
     labelled_set: LabelledSet,
     results: Mapping[str, TargetResult],
-    class_info: Mapping[str, Mapping[str, Any]],
+    dataset: Dataset,
 ) -> dict[str, TaskResult]:
     """The results under their tasks, lesions below the condition.
 
     Args:
         labelled_set: the frames.
         results: {target's name: result}.
-        class_info: {task: {"classes", "not_evaluable"}} of all tasks, also of those that cannot be learnt.
+        dataset: the classes of all tasks, also of those that cannot be learnt, and the annotators' agreement.
     """
-    tasks = {}
+    tasks, class_info = {}, dataset.class_info()
     for task in TASKS:
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
@@ -190,7 +190,8 @@ def results_by_task(
         else:
             result = results[task]
             tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
-    return tasks
+    pairs = dataset.labels.agreement
+    return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
@@ -203,22 +204,15 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
     )
-    attributes = dataset.attributes
-    site_note = (
-        f"; unlabelled frames of other groups with the tested value of {attributes.fold_column} are "
-        + ("seen: --pretrain-per-fold keeps them out" if dataset.pretrained_once else "kept out, too")
-    )
     return SplitInfo(
         by=dataset.split_by,
         leaky=dataset.leaky,
         folds=len(dataset.folds),
         parts=dataset.parts(),
-        pretraining=dataset.describe_pretraining()
-        + init_note * (init not in ("random", "imagenet"))
-        + site_note * bool(attributes.fold_column),
-        own=True if attributes.split else None,
-        folds_by=attributes.fold_column or None,
-        fold_names=attributes.fold_names(dataset.labels.annotated()) or None,
+        pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
+        own=True if dataset.attributes.split else None,
+        folds_by=dataset.attributes.fold_column or None,
+        fold_names=dataset.attributes.fold_names(dataset.labels.annotated()) or None,
     )
 
 
@@ -236,12 +230,21 @@ def write_leak_audit(dataset: Dataset, cv: CrossValidation, save_dir: Path) -> A
 
 
 def write_metrics(
-    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities]
+    save_dir: Path, results: RunResults, cv: CrossValidation, ours: Sequence[Probabilities], data: str
 ) -> None:
-    """Write `metrics.json` and, of our heads' K tables, `predictions.csv`."""
+    """Write `metrics.json` and, of our heads' K tables, `predictions.csv` and the labels in doubt.
+
+    Args:
+        save_dir: the run's folder.
+        results: of the run.
+        cv: the labelled frames.
+        ours: the K tables.
+        data: the place that --data names.
+    """
     write_json(save_dir / METRICS, results.to_json())
     write_rows(
         save_dir / PREDICTIONS,
         prediction_header(cv.labelled_set),
         prediction_rows(cv.labelled_set, ours),
     )
+    write_label_doubts(save_dir, cv.labelled_set, ours, data)

@@ -1,8 +1,10 @@
 """Parts of a target's result that stand beside its scores: calibration, abstention, folds, heads, labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.evaluation.scores.records import Interval, Levels, Margins, Record
 
 
@@ -23,6 +25,36 @@ class SampleSize(Record):
     assumed: bool
     half_width: float | None
     groups_needed: int
+
+
+@dataclass(frozen=True)
+class ReaderAgreement(Record):
+    """Agreement of the annotators of a task with each other, on the files that two of them have labelled.
+
+    Attributes:
+        pairs: of annotators.
+        files: of these pairs, together.
+        kappa: Cohen's kappa, the mean over the pairs (Light 1971); None where no pair has one.
+        lowest: of the pairs.
+        highest: of the pairs.
+    """
+
+    pairs: int
+    files: int
+    kappa: float | None
+    lowest: float | None
+    highest: float | None
+
+    @classmethod
+    def of(cls, task: str, agreement: Sequence[Agreement]) -> Self | None:
+        """The agreement of a task, of that of each pair; None where no two have labelled the same files."""
+        pairs = [pair for pair in agreement if pair.task == task]
+        if not pairs:
+            return None
+        files, kappas = sum(pair.files for pair in pairs), [of.kappa for of in pairs if of.kappa is not None]
+        if not kappas:
+            return cls(len(pairs), files, None, None, None)
+        return cls(len(pairs), files, sum(kappas) / len(kappas), min(kappas), max(kappas))
 
 
 @dataclass(frozen=True)

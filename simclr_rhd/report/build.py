@@ -3,20 +3,25 @@
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from simclr_rhd.core.file_names import MODEL_CARD, REPORT
+from simclr_rhd.core.file_names import CHECKLIST, MODEL_CARD, PARTICIPANT_FLOW, REPORT
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
+from simclr_rhd.data.summary.flow import DataFlow
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.heads.cross_validation import FeatureSet
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.report.charts import figures
+from simclr_rhd.report.charts.flow_stages import flow_stages
+from simclr_rhd.report.charts.participant_flow import flow_panel, plot_participant_flow
+from simclr_rhd.report.checklist.items import RunFacts
+from simclr_rhd.report.checklist.page import checklist
 from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
@@ -66,12 +71,15 @@ def draw_run(
     with run.stage("figures"):
         views = figures.sample_views(dataset, size=size, augment_config=strengths(config), seed=config.seed)
         figures.draw_charts(dataset, outcome.history, results, views, save_dir=save_dir)
+        stages = flow_stages(DataFlow.from_record(run.record.facts["counts"]["flow"]), results)
+        plot_participant_flow(save_dir / PARTICIPANT_FLOW, stages, note=figures.warning_note(results))
     with run.stage("report"):
         explain = sections.make_explainer(
             dataset, outcome.labelled_set, outcome.encoders, outcome.heads, size=size
         )
         tested = ReportFrames(dataset, outcome.labelled_set, outcome.predictions)
         contents = sections.collect_report_data(tested, outcome.history, results, views, explain)
+        contents = replace(contents, flow=[flow_panel(stages)])
     with run.stage("maps"):
         try:
             points, rows = maps.maps(), sections.mapped_rows(len(outcome.labelled_set.paths))
@@ -92,7 +100,7 @@ def write_report(
     facts: dict[str, Any],
     contents: sections.ReportData | None,
 ) -> None:
-    """Write `report.html` and `model_card.md`.
+    """Write `report.html`, `model_card.md` and `checklist.md`.
 
     Args:
         save_dir: the run's folder.
@@ -106,3 +114,4 @@ def write_report(
     left_out = RejectedFiles(listed, len(rejected))
     write_report_page(save_dir / REPORT, results, facts, contents, left_out)
     write_text(save_dir / MODEL_CARD, model_card(results, facts))
+    write_text(save_dir / CHECKLIST, checklist(RunFacts(results, facts, figures=contents is not None)))

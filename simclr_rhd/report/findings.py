@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from simclr_rhd.evaluation.checks.shortcuts import explaining_shortcuts
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import Score
-from simclr_rhd.report.wording import BASELINE_NAMES, LEAKY_WARNING, SYNTHETIC_WARNING, format_score
+from simclr_rhd.report.wording import (
+    BASELINE_NAMES,
+    LEAKY_WARNING,
+    REPEATED_TEST_WARNING,
+    SYNTHETIC_WARNING,
+    format_score,
+)
 
 MIN_GROUPS = 5  # in the test part; with fewer, resampling them means next to nothing
 TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
@@ -134,5 +140,10 @@ def shortcut_warnings(results: RunResults) -> list[str]:
 
 def data_warnings(results: RunResults) -> list[str]:
     """Warnings about the data and their split."""
-    marks = {SYNTHETIC_WARNING: results.synthetic, LEAKY_WARNING: results.split.leaky}
+    n = results.split.test_evaluations or 1
+    marks = {
+        SYNTHETIC_WARNING: results.synthetic,
+        LEAKY_WARNING: results.split.leaky,
+        REPEATED_TEST_WARNING.format(n): n > 1,
+    }
     return [text for text, holds in marks.items() if holds]

@@ -3,7 +3,7 @@
 After Mitchell et al. 2019, "Model Cards for Model Reporting"; every figure is of the run's own records.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -17,8 +17,9 @@ from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
 from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
+from simclr_rhd.report.wording import escape_markdown as _escape
+from simclr_rhd.report.wording import markdown_table as _table
 
-ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
 CARD_SETTINGS = (  # settings that decide what was learnt
@@ -201,16 +202,3 @@ def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
         f"{_escape(str(run.get('device', '')))}; {spent} in all. "
         f"Fingerprint of the data: {_escape(str(data))}."
     )
-
-
-def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> Iterator[str]:
-    yield "| " + " | ".join(map(_escape, map(str, header))) + " |"
-    yield "|" + "---|" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(map(_escape, map(str, row))) + " |"
-
-
-def _escape(text: str) -> str:
-    """Words that Markdown shows as they are, in one line."""
-    shown = " ".join(text.split())
-    return "".join(ESCAPED.get(letter, letter) for letter in shown)

@@ -55,7 +55,8 @@ def summary(results: RunResults, *, save_dir: str) -> str:
     wrapped = [part for line in collect_warnings(results) + lines for part in _wrap(line)]
     report = f"Look at {save_dir.rstrip('/')}/report.html"  # not wrapped: a path is to be copied
     beside = "Beside it: pictures, metrics.json, predictions.csv, run.json; model.pt with its model_card.md"
-    return "\n".join([*wrapped, report, beside])
+    paper = "For a paper: checklist.md, filled as far as the run knows"
+    return "\n".join([*wrapped, report, beside, paper])
 
 
 def scored_levels(result: TargetResult) -> list[str]:
@@ -171,7 +172,7 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
             f"{name}: LEAKY, under a split over frames the same heads would score {leaky:.2f} per frame "
             f"instead of {ours:.2f}: a leak would raise them by {leaky - ours:+.2f}"
         )
-    yield from subgroup_gaps(name, result)
+    yield from _subgroup_gaps(name, result)
     for point in (result.label_efficiency or {}).get("simclr", []):
         yield (
             f"{name}: with {point.fraction:.0%} of the labelled groups ({point.groups:.0f} to learn "
@@ -179,7 +180,7 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
         )
 
 
-def subgroup_gaps(name: str, result: TargetResult) -> Iterator[str]:
+def _subgroup_gaps(name: str, result: TargetResult) -> Iterator[str]:
     """The columns between two values of which the scores differ by more than chance."""
     for column, subgroups in (result.subgroups or {}).items():
         gap = subgroups.gap

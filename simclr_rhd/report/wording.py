@@ -3,11 +3,13 @@
 A figure that could not be computed stands as '-', never as 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from simclr_rhd.evaluation.scores.records import Margin, Score
+from simclr_rhd.evaluation.target_details import ReaderAgreement
 
+ESCAPED = {letter: "\\" + letter for letter in "\\`*_{}[]|#"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
     "pixels": "raw pixels",
@@ -26,6 +28,14 @@ SYNTHETIC_WARNING = "SYNTHETIC demo data: nothing here says anything about patie
 LEAKY_WARNING = (
     "LEAKY split: frames of one patient or video are both learnt from and tested on, so these figures are "
     "too good and say nothing about new patients."
+)
+REPEATED_TEST_WARNING = (
+    "The test part has been scored {} times; choices made after looking at it flatter the scores."
+)
+
+READERS_CEILING = (
+    "What two readers agree on is about the most that a model which learns from them can be "
+    "measured to reach."
 )
 
 
@@ -82,6 +92,18 @@ def format_difference(margin: Margin) -> str:
     return format_signed(Score.of(margin.balanced_accuracy, margin.ci95))
 
 
+def describe_readers(readers: ReaderAgreement) -> str:
+    """The agreement of annotators in words: "Cohen's kappa 0.62 on 120 files that both have read"."""
+    kappa = f"Cohen's kappa {format_score(readers.kappa)}"
+    if readers.pairs == 1:
+        return f"{kappa} on {format_count(readers.files, 'file')} that both have read"
+    around = f" ({format_score(readers.lowest)} to {format_score(readers.highest)})"
+    return (
+        f"{kappa}{around * (readers.kappa is not None)}, the mean of {readers.pairs} pairs of readers on "
+        f"{format_count(readers.files, 'file')} in common"
+    )
+
+
 def format_count(n: int, noun: str) -> str:
     """'1 video', '2 videos'."""
     return f"{n} {noun}{'s' * (n != 1)}"
@@ -103,3 +125,16 @@ def group_by_text(texts: Mapping[str, str]) -> dict[str, list[str]]:
     for name, text in texts.items():
         names.setdefault(text, []).append(name)
     return names
+
+
+def markdown_table(header: Sequence[object], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """The lines of a table in Markdown; all cells are escaped."""
+    for number, row in enumerate((header, *rows)):
+        yield "| " + " | ".join(escape_markdown(str(cell)) for cell in row) + " |"
+        if number == 0:
+            yield "|" + "---|" * len(header)
+
+
+def escape_markdown(text: str) -> str:
+    """Words that Markdown shows as they are, in one line."""
+    return "".join(ESCAPED.get(letter, letter) for letter in " ".join(text.split()))

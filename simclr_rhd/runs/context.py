@@ -23,6 +23,7 @@ from simclr_rhd.runs.outputs import clear
 from simclr_rhd.runs.record import PreviousRun, RunRecord
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
+from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -54,6 +55,7 @@ class RunContext:
         record: `run.json`.
         before: the run that is continued; None for a new one.
         mirror: the copy in a bucket, where --save-dir is one.
+        past: earlier evaluations in the folder.
     """
 
     save_dir: Path
@@ -61,6 +63,7 @@ class RunContext:
     record: RunRecord
     before: PreviousRun | None = None
     mirror: Mirror | None = None
+    past: PastEvaluations = PastEvaluations()
 
     def is_finished(self, config: RunConfig) -> bool:
         """Return True if the run of this folder is complete, with figures unless --no-figures."""
@@ -94,6 +97,8 @@ class RunContext:
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
                 self.mirror.push()
         logs.log_to(self.save_dir)
+        test_part = digest_test_part(dataset)
+        self.record.update(test_part=test_part, test_evaluations=self.past.count(test_part))
         self.record.write_to(self.save_dir / RUN_RECORD)
         write_tables(dataset, self.save_dir)
 
@@ -142,7 +147,8 @@ def _started(
         device=describe_device(device),
     )
     before = None if previous is None else PreviousRun.from_record(previous)
-    return RunContext(save_dir, device, record, before, mirror)
+    past = PastEvaluations.from_folder(save_dir, identity.signature, evaluate_again=config.evaluate_again)
+    return RunContext(save_dir, device, record, before, mirror, past)
 
 
 def local_folder(config: RunConfig) -> Path:

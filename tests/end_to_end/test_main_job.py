@@ -90,13 +90,23 @@ def test_every_promised_file_is_there_and_parses(done):
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     assert [row["phase"] for row in history].count("simclr") == 3
     assert all([row["phase"] for row in history].count(task) == 20 for task in TASKS)
+    assert run["test_evaluations"] == 1
+    checklist = (folder / "checklist.md").read_text()
+    assert "STARD-AI" in checklist and "SYNTHETIC demo data" in checklist
     pictures = [f"simclr_{what}.png" for what in ("training_loss", "diagnostics", "views")]
+    pictures.append("participant_flow.png")
     pictures += [f"classifier_{task}_loss.png" for task in TASKS]
     kinds = ("confusion_matrix", "comparison", "reliability", "tsne", "umap")
     pictures += [f"{kind}_{task}.png" for kind in kinds for task in TASKS]
     for name in pictures:
         Image.open(folder / name).verify()
     assert rows(folder / "rejected.csv") == []
+    doubts, tested = rows(folder / "label_doubts.csv"), rows(folder / "predictions.csv")
+    contradicted = {(row["path"], row["task"]) for row in tested if row["true"] not in ("", row["predicted"])}
+    assert {(row["path"], row["task"]) for row in doubts} <= contradicted
+    assert {task["data"]["path"] for task in json.loads((folder / "label_studio.json").read_text())} == {
+        row["path"] for row in doubts
+    }
     report = (folder / "report.html").read_text()
     assert "SYNTHETIC demo data" in report and 'id="embedding-viewer"' in report and len(report) < 8e6
     for name in ("simclr_best.pt", "simclr_last.pt", "model.pt"):

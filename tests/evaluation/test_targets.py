@@ -1,6 +1,7 @@
 """The figures of a study are those of its truth: nothing of the test part decides, no leak is hidden."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from simulated import make_cross_validation, make_features, make_labelled_set
 from sklearn.metrics import balanced_accuracy_score
 
 from simclr_rhd.data.labelled_set import Target
+from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import score_levels
@@ -195,9 +197,16 @@ def test_lesions_are_told_below_their_task_and_in_words():
     results = targets.evaluate(a_cohort, predictions, seed=0)
     assert list(results) == ["condition: Mitral Valve Regurgitation", "condition: X"]
     missing = {"classes": [], "not_evaluable": []}
-    by_task = run_metrics.results_by_task(a_cohort, results, {"view": missing, "severity": missing})
+    agreement = [Agreement("condition", ["a", "b"], 12, 0.6), Agreement("condition", ["a", "c"], 8, 0.4)]
+    dataset = SimpleNamespace(
+        class_info=lambda: {"view": missing, "severity": missing}, labels=SimpleNamespace(agreement=agreement)
+    )
+    by_task = run_metrics.results_by_task(a_cohort, results, dataset)
     tasks = {task: result.to_json() for task, result in by_task.items()}
     assert list(tasks["condition"]["lesions"]) == ["Mitral Valve Regurgitation", "X"]
+    kappas = {"kappa": 0.5, "lowest": 0.4, "highest": 0.6}
+    assert tasks["condition"]["readers"] == {"pairs": 2, "files": 20} | kappas
+    assert "readers" not in tasks["view"]
     found = tasks["condition"]["lesions"]["X"]
     assert found["classes"] == ["absent", "present"]
     assert found["test"]["frame"]["per_class"]["present"]["recall"] > 0.9

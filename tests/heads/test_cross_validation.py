@@ -149,7 +149,10 @@ def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_pa
     assert run(cache, tmp_path, *first) == 0
     weights = (tmp_path / "simclr_best.pt").read_bytes()
     assert run(cache, tmp_path, *first) == 0
-    assert "This run was finished" in capfd.readouterr().out, "a list of numbers is the same list again"
+    printed = capfd.readouterr().out
+    assert "This run was finished" in printed, "a list of numbers is the same list again"
+    assert json.loads((tmp_path / "run.json").read_text())["test_evaluations"] == 1
+    assert "has been scored" not in printed
     other = ["--demo-patients", "12", "--no-figures", "--class-weights", "none", "--show-leak"]
     assert run(cache, tmp_path, *other) == 2
     assert "pass --evaluate-again to keep its pretraining" in capfd.readouterr().err
@@ -159,6 +162,8 @@ def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_pa
     assert (tmp_path / "simclr_best.pt").read_bytes() == weights
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["signature"]["class_weights"] == "none" and record["wall_s"]["pretraining"] < 60
+    assert record["test_evaluations"] == 2 and "test part has been scored 2 times" in printed
+    assert "Scored 2 times in this folder" in (tmp_path / "checklist.md").read_text()
     assert run(cache, tmp_path, *other, "--evaluate-again", "--seed", "7") == 2
     refusal = capfd.readouterr().err
     assert "--seed was 42, is 7" in refusal and "keep its pretraining" not in refusal

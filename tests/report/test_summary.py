@@ -177,6 +177,14 @@ def test_warnings_come_first_and_what_is_left_out_is_named():
     assert "condition: 2 of 14 classes are evaluated" in text
 
 
+def test_a_test_part_that_was_scored_before_is_named_at_the_top():
+    found = metrics(view=task_result(0.9, 0.8))
+    found["split"]["test_evaluations"] = 1
+    assert "has been scored" not in summary(found)
+    found["split"]["test_evaluations"] = 3
+    assert summary(found).startswith("The test part has been scored 3 times")
+
+
 def test_summary_breaks_a_name_without_blanks():
     classes = ("x" * 300, "b", "c")
     assert "x" * 100 in summary(

@@ -45,6 +45,12 @@ class FrameAttributes:
         """The values that are the folds, in their order; none without a column. `labelled` is (M,) bool."""
         return [] if self.fold_values is None else sorted_values(self.fold_values[labelled])
 
+    def pretraining_note(self, *, once: bool) -> str:
+        """Note on whether the encoder has seen other patients of a tested site; "" without sites."""
+        seen = "seen: --pretrain-per-fold keeps them out" if once else "kept out, too"
+        note = f"; unlabelled frames of other groups with the tested value of {self.fold_column} are {seen}"
+        return note * bool(self.fold_column)
+
     def subset(self, rows: np.ndarray) -> "FrameAttributes":
         """The attributes of some frames; their split has been made."""
         columns, origin = (

@@ -14,6 +14,7 @@ from simclr_rhd.data.labels.annotators import Agreement
 from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.split import HELD_OUT, UNLABELLED
+from simclr_rhd.data.summary.flow import DataFlow, count_flow
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class DataSummary:
         val_frames: frames of the contrastive validation loss.
         kept_out: see `held_out_counts`.
         classes: {task: {class: {part: frames}}}.
+        flow: what becomes of the files.
     """
 
     files: dict[str, int]
@@ -53,6 +55,7 @@ class DataSummary:
     val_frames: int
     kept_out: dict[str, int]
     classes: dict[str, dict[str, dict[str, int]]]
+    flow: DataFlow
 
     def to_json(self) -> dict[str, Any]:
         """The record in `run.json`."""
@@ -63,10 +66,10 @@ def summarize(dataset: Dataset, source: Source) -> DataSummary:
     """Count a run's data."""
     store, labels = dataset.store, dataset.labels
     names = dataset.pseudonyms()  # these counts are on the page that may be sent on
-    reasons = Counter(
-        names.redact(re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0])
-        for _, reason in store.rejected
-    )
+    reasons = {
+        file: names.redact(re.sub("after [0-9]+ frames", "after some frames", reason).split(" (")[0])
+        for file, reason in store.rejected
+    }
     lost = sum(reason.startswith(FETCH_FAILED) for _, reason in store.rejected)
     return DataSummary(
         files={
@@ -77,7 +80,7 @@ def summarize(dataset: Dataset, source: Source) -> DataSummary:
             "used": len(set(store.files)),
         },
         frames=len(store.keys),
-        rejected=dict(reasons),
+        rejected=dict(Counter(reasons.values())),
         quality=quality(dataset),
         videos=len(set(labels.videos)),
         patients=len(set(labels.patients) - {""}),
@@ -93,6 +96,7 @@ def summarize(dataset: Dataset, source: Source) -> DataSummary:
         val_frames=int(dataset.ssl_val.sum()),
         kept_out=held_out_counts(dataset),
         classes={task: _class_counts(dataset, task) for task in TASKS},
+        flow=count_flow(dataset, reasons),
     )
 
 

@@ -30,21 +30,27 @@ from simclr_rhd.evaluation.scores.intervals import effective_groups
 from simclr_rhd.evaluation.scores.samples import Samples, at_level
 from simclr_rhd.evaluation.target_details import SubgroupGap, SubgroupResult, SubgroupScore
 from simclr_rhd.evaluation.targets import annotated_rows, target_predictions
+from simclr_rhd.heads.cross_validation import out_of_fold
 
 MIN_GROUPS, MIN_GROUPS_OF_CLASS = 10, 3  # of a value, below which it is not compared with others
 
 
 def break_down(
-    labelled_set: LabelledSet, tested: Probabilities, levels: Mapping[str, str | None], *, seed: int
+    labelled_set: LabelledSet,
+    ours: Sequence[Probabilities],
+    levels: Mapping[str, str | None],
+    *,
+    seed: int,
 ) -> dict[str, dict[str, SubgroupResult]]:
     """{target's name: {column: results broken down by it}}; nothing without columns.
 
     Args:
         labelled_set: the frames, and their columns.
-        tested: probabilities of the tested frames.
+        ours: the K tables of our heads.
         levels: {target's name: 'video' or 'frame'}, None where it has no score.
         seed: of the bootstrap.
     """
+    tested = out_of_fold(labelled_set, ours, "test")
     divided = {
         target.name: {
             column: _Subgroups.of(labelled_set, target, tested, column, level)

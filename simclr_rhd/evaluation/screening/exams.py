@@ -6,7 +6,7 @@ Notation: n frames of U exams.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.evaluation.scores.samples import MEAN_DECIMALS
@@ -16,15 +16,27 @@ from simclr_rhd.evaluation.screening.rates import ScreeningScores
 from simclr_rhd.heads.calibration import Scaling, fit_scaling
 
 PATIENT, VIDEO, MIXED = "patient", "video", "patient or video"
-EDGE = 1e-6  # least distance of a probability from 0 and 1: its logit is finite
 
 
 def frame_evidence(
-    labelled_set: LabelledSet, question: ScreeningQuestion, table: Probabilities
+    labelled_set: LabelledSet, question: ScreeningQuestion, table: Probabilities, features: np.ndarray
 ) -> FrameEvidence:
-    """The evidence of all labelled frames for a question, by a table of probabilities."""
-    videos = np.asarray(labelled_set.videos)
-    return FrameEvidence(question.probability(table), question.prevalence(table), videos)
+    """The evidence of all labelled frames for a question.
+
+    Args:
+        labelled_set: the frames.
+        question: of the screening.
+        table: of probabilities.
+        features: (n, D) of the frames.
+    """
+    others = [table[task] for task in labelled_set.outputs() if task != question.task]
+    return FrameEvidence(
+        question.probability(table),
+        question.prevalence(table),
+        np.asarray(labelled_set.videos),
+        features,
+        np.concatenate([np.zeros((len(features), 0)), *others], axis=1),
+    )
 
 
 @dataclass(frozen=True)
@@ -98,22 +110,13 @@ class ExamScorer:
         """Calibrate on validation exams; without any the pooled probabilities stay as they are."""
         if not len(validation.positive):
             return cls(pooling, Scaling(1.0, np.zeros(1), np.full(1, 1 / 2)))
-        pooled = _pooled_logits(pooling, evidence, validation)
+        pooled = pooling.logits(evidence.select(validation.rows), validation.exam)
         true = validation.positive[:, None].astype(np.int64)
         scaling = fit_scaling(pooled[:, None], true, n_independent=len(np.unique(validation.groups)))
         return cls(pooling, scaling)
 
     def score(self, evidence: FrameEvidence, exams: Exams) -> np.ndarray:
         """(U,) probability that an exam is positive, at the share of positive validation exams."""
-        pooled = _pooled_logits(self.pooling, evidence, exams)
+        pooled = self.pooling.logits(evidence.select(exams.rows), exams.exam)
         probability: np.ndarray = expit(pooled / self.scaling.temperature + self.scaling.bias[0])
         return probability.round(MEAN_DECIMALS)
-
-
-def _pooled_logits(pooling: Pooling, evidence: FrameEvidence, exams: Exams) -> np.ndarray:
-    """(U,) logits of the pooled probabilities less those of the share of positive frames."""
-    frames = evidence.select(exams.rows)
-    level = np.bincount(exams.exam, weights=frames.prevalence) / np.bincount(exams.exam)
-    pooled = pooling(frames, exams.exam)
-    difference: np.ndarray = logit(pooled.clip(EDGE, 1 - EDGE)) - logit(level.clip(EDGE, 1 - EDGE))
-    return difference

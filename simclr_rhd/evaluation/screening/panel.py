@@ -5,7 +5,6 @@ Notation: n labelled frames, K folds, U exams.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 
 import numpy as np
 
@@ -13,10 +12,11 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.evaluation.config import ScreeningConfig
 from simclr_rhd.evaluation.scores.bootstrap import trials_needed
 from simclr_rhd.evaluation.scores.records import mean_scores
+from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.decision_curve import decision_curve
 from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference, roc_curve
 from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, frame_evidence, make_exams
-from simclr_rhd.evaluation.screening.pooling import MEAN, POOLINGS
+from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, Pooling
 from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
 from simclr_rhd.evaluation.screening.rates import ScreeningScores, rates_at
@@ -28,7 +28,7 @@ from simclr_rhd.evaluation.screening.thresholds import (
     choose_threshold,
 )
 from simclr_rhd.evaluation.targets import FINETUNED
-from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, MAJORITY, OURS, UNCALIBRATED
+from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, MAJORITY, OURS, UNCALIBRATED, CrossValidation
 
 HISTOGRAM_BINS = 20
 SENSITIVITY_TO_SHOW, HALF_WIDTH_TO_SHOW = 0.90, 0.05  # of the note on how many positives it takes
@@ -36,23 +36,18 @@ FoldPredictions = Sequence[Probabilities]
 
 
 def evaluate_screening(
-    config: ScreeningConfig,
-    labelled_set: LabelledSet,
-    predictions: Mapping[str, FoldPredictions],
-    *,
-    seed: int,
+    config: ScreeningConfig, cv: CrossValidation, predictions: Mapping[str, FoldPredictions]
 ) -> dict[str, ScreeningResult]:
     """{question: result} of all questions.
 
     Args:
         config: of the panel.
-        labelled_set: the frames.
+        cv: the labelled frames, their folds and features.
         predictions: {method: K tables}, as of `CrossValidation.predict_all`.
-        seed: of the bootstrap.
     """
     return {
-        question.name: _Panel(config, labelled_set, question, predictions, seed).result()
-        for question in screening_questions(labelled_set, config.positive)
+        question.name: _Panel(config, cv, question, predictions).result()
+        for question in screening_questions(cv.labelled_set, config.positive)
     }
 
 
@@ -77,10 +72,17 @@ class _Panel:
     """A question, and what it is answered from."""
 
     config: ScreeningConfig
-    labelled_set: LabelledSet
+    cv: CrossValidation
     question: ScreeningQuestion
     predictions: Mapping[str, FoldPredictions]
-    seed: int
+
+    @property
+    def labelled_set(self) -> LabelledSet:
+        return self.cv.labelled_set
+
+    @property
+    def seed(self) -> int:
+        return self.cv.config.seed
 
     def result(self) -> ScreeningResult:
         folds = self.score_folds(OURS, choose=True)
@@ -92,7 +94,7 @@ class _Panel:
             unit=exam_unit(self.labelled_set),
             n_positive=tested.n_positive,
             n_negative=tested.n_negative,
-            left_out=sum(exams.left_out for _, exams in self.exams),
+            left_out=sum(exams.left_out for exams in self.exams("test")),
             poolings=[fold.pooling for fold in folds],
             positives_needed=trials_needed(SENSITIVITY_TO_SHOW, HALF_WIDTH_TO_SHOW),
         )
@@ -121,13 +123,11 @@ class _Panel:
             histogram=_histogram(tested),
         )
 
-    @cached_property
-    def exams(self) -> list[tuple[Exams, Exams]]:
-        """Validation and test exams of each fold."""
-        rows, make = self.labelled_set.rows, partial(make_exams, self.labelled_set, self.question)
+    def exams(self, part: str) -> list[Exams]:
+        """The exams of a part of each fold."""
         return [
-            (make(rows(fold, "val")), make(rows(fold, "test")))
-            for fold in range(len(self.labelled_set.folds))
+            make_exams(self.labelled_set, self.question, self.labelled_set.rows(fold, part))
+            for fold in self.cv.folds()
         ]
 
     @property
@@ -140,14 +140,21 @@ class _Panel:
         return draws
 
     def score_folds(self, method: str, *, choose: bool = False) -> list[_FoldScores]:
-        """Score the exams by a method, the frames put together by their mean or the chosen way."""
+        """Score the exams by a method, the frames put together by their mean or by a chosen way."""
         folds = []
-        for table, (validation, test) in zip(self.predictions[method], self.exams, strict=True):
-            evidence = frame_evidence(self.labelled_set, self.question, table)
-            pooling = choose_pooling(evidence, validation, seed=self.seed) if choose else MEAN
-            scorer = ExamScorer.fit(POOLINGS[pooling], evidence, validation)
+        parts = zip(*(self.exams(part) for part in ("train", "val", "test")), strict=True)
+        for table, features, (training, validation, test) in zip(
+            self.predictions[method], self.cv.features.per_fold, parts, strict=True
+        ):
+            evidence = frame_evidence(self.labelled_set, self.question, table, features)
+            pooling: Pooling = MEAN
+            if choose:
+                learnt = AttentionPooling.fit(evidence, training)
+                candidates: list[Pooling] = [*FIXED_POOLINGS[1:], *([learnt] if learnt else [])]
+                pooling = choose_pooling(candidates, evidence, validation, seed=self.seed)
+            scorer = ExamScorer.fit(pooling, evidence, validation)
             scores = [exams.scores(scorer.score(evidence, exams)) for exams in (validation, test)]
-            folds.append(_FoldScores(pooling, *scores))
+            folds.append(_FoldScores(pooling.name, *scores))
         return folds
 
     def operating_point(self, goal: OperatingGoal, folds: Sequence[_FoldScores]) -> OperatingPoint:

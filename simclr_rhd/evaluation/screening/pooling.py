@@ -1,17 +1,20 @@
-"""From the probabilities of an exam's frames to one score of the exam.
+"""From the frames of an exam to one logit of the exam: fixed ways; a learnt one is in `attention`.
 
-Notation: n frames of U exams.
+Notation: n frames of U exams, D features, V other outputs.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from scipy.special import logit
 
 from simclr_rhd.evaluation.scores.samples import MEAN_DECIMALS
 
 TOP_SHARE = 0.25  # of an exam's frames, the most probable ones
 ALMOST_1 = 1 - 1e-12  # its logarithm is finite
+EDGE = 1e-6  # least distance of a probability from 0 and 1: its logit is finite
 
 
 @dataclass(frozen=True)
@@ -22,28 +25,64 @@ class FrameEvidence:
         probability: (n,) that a frame is positive.
         prevalence: (n,) share of positive frames that this holds for.
         videos: (n,) names.
+        features: (n, D) float32 of the encoder.
+        others: (n, V) probabilities of the other tasks, such as of the views.
     """
 
     probability: np.ndarray
     prevalence: np.ndarray
     videos: np.ndarray
+    features: np.ndarray
+    others: np.ndarray
 
     def select(self, rows: np.ndarray) -> "FrameEvidence":
         """That of some frames."""
         return FrameEvidence(*(values[rows] for values in vars(self).values()))
 
 
-# evidence of n frames, and (n,) their exams from 0 to U - 1 -> (U,) scores in [0, 1]
-Pooling = Callable[[FrameEvidence, np.ndarray], np.ndarray]
+class Pooling(Protocol):
+    """A way to put the frames of an exam together."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in files and on pages."""
+
+    def logits(self, frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
+        """(U,) logits that exams are positive, if half of all are.
+
+        Args:
+            frames: evidence of n frames.
+            exam: (n,) the exam of each, from 0 to U - 1.
+        """
+
+
+@dataclass(frozen=True)
+class FixedPooling:
+    """A way that learns nothing.
+
+    Attributes:
+        name: as it stands in files.
+        pool: evidence of n frames and (n,) exams -> (U,) probabilities.
+    """
+
+    name: str
+    pool: Callable[[FrameEvidence, np.ndarray], np.ndarray]
+
+    def logits(self, frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
+        """See `Pooling.logits`: the pooled probability's logit, less that of the share of positive frames."""
+        prevalence = np.bincount(exam, weights=frames.prevalence) / np.bincount(exam)
+        pooled = self.pool(frames, exam).clip(EDGE, 1 - EDGE)
+        difference: np.ndarray = logit(pooled) - logit(prevalence.clip(EDGE, 1 - EDGE))
+        return difference
 
 
 def mean(frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
-    """The mean over an exam's frames."""
+    """(U,) means over an exam's frames."""
     return _means(frames.probability, exam)
 
 
 def mean_of_top_quarter(frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
-    """The mean over the quarter of an exam's frames that are most probably positive, one at least."""
+    """(U,) means over the quarter of an exam's frames that are most probably positive, one at least."""
     order, counts = np.lexsort((-frames.probability, exam)), np.bincount(exam)
     rank = np.arange(len(exam)) - np.repeat(np.cumsum(counts) - counts, counts)
     top = order[rank < np.repeat(np.ceil(TOP_SHARE * counts), counts)]
@@ -51,7 +90,7 @@ def mean_of_top_quarter(frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
 
 
 def noisy_or(frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
-    """The probability that one video of an exam or more is positive, were they independent (Pearl 1988).
+    """(U,) probabilities that one video of an exam or more is positive, were they independent (Pearl 1988).
 
     A video has the mean of its frames.
     """
@@ -69,9 +108,9 @@ def _means(values: np.ndarray, exam: np.ndarray) -> np.ndarray:
     return means.round(MEAN_DECIMALS)
 
 
-MEAN = "mean"
-POOLINGS: dict[str, Pooling] = {
-    MEAN: mean,
-    "mean of the top quarter": mean_of_top_quarter,
-    "noisy-or of videos": noisy_or,
-}
+MEAN = FixedPooling("mean", mean)
+FIXED_POOLINGS = (
+    MEAN,
+    FixedPooling("mean of the top quarter", mean_of_top_quarter),
+    FixedPooling("noisy-or of videos", noisy_or),
+)

@@ -14,7 +14,12 @@ import numpy as np
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference.prediction.frame_reader import FrameReader, InputFrame
-from simclr_rhd.inference.prediction.predictions_table import Prediction, PredictionsTable, TaskPrediction
+from simclr_rhd.inference.prediction.predictions_table import (
+    AddFrame,
+    Prediction,
+    PredictionsTable,
+    TaskPrediction,
+)
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model, Predictions
 from simclr_rhd.inference.task_output import resolve_prevalence
 
@@ -66,12 +71,13 @@ class PredictionRun:
         self.patient_means: dict[str, RunningMean] = {}
         self.n_frames = 0
 
-    def write(self, out: Path, *, protected: str | None = None) -> None:
+    def write(self, out: Path, *, protected: str | None = None, on_frame: AddFrame | None = None) -> None:
         """Classify all files; write `out`, and beside it the same as JSON, the videos and the patients.
 
         Args:
             out: a CSV file.
             protected: a file that must not be replaced.
+            on_frame: is called with each frame and its prediction.
 
         Raises:
             UserError: there is no frame that can be classified; nothing is written.
@@ -81,7 +87,10 @@ class PredictionRun:
         with table.frames(self._json_header()) as add:
             for frames, predictions in self._iter_batches():
                 for row, frame in enumerate(frames):
-                    add(frame, self._predict_frame(frame, predictions, row))
+                    prediction = self._predict_frame(frame, predictions, row)
+                    add(frame, prediction)
+                    if on_frame:
+                        on_frame(frame, prediction)
             rejected = self.reader.rejected
             if not self.n_frames:
                 examples = "".join(f"\n  {path}: {reason}" for path, reason in rejected[:5])

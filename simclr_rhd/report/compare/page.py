@@ -5,15 +5,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import REPORT, RUN_RECORD
-from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.compare.charts import DATA_SETTING, charts
 from simclr_rhd.report.compare.differences import BETTER, Difference, compare_runs, skip_reason
 from simclr_rhd.report.compare.load_run import FinishedRun, Runs
 from simclr_rhd.report.compare.sentences import alarms, conclusions, notes
 from simclr_rhd.report.compare.settings import differing_environment, differing_settings
-from simclr_rhd.report.page.webpage import ForestRow, write_page
+from simclr_rhd.report.page.webpage import ForestRow, require_page_path, write_page
 
 
 def write_comparison_page(path: Path, runs: Runs) -> None:
@@ -22,11 +20,7 @@ def write_comparison_page(path: Path, runs: Runs) -> None:
     Raises:
         UserError: it cannot be written to `path`.
     """
-    if path.is_dir():
-        raise UserError(f"--out {path}: is a folder; wanted a file, such as {path / 'comparison.html'}")
-    if path.name == REPORT and (path.parent / RUN_RECORD).exists():
-        raise UserError(f"--out {path}: is the report of a run; name another file")
-    ensure_writable_dir(path.parent, flag="--out")
+    require_page_path(path, flag="--out", example="comparison.html")
     try:
         _write(path, runs)
     except OSError as error:

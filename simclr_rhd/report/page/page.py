@@ -22,9 +22,17 @@ from simclr_rhd.report.screening import (
     poolings_text,
     thresholds_text,
 )
-from simclr_rhd.report.summary import limitations, scored_levels, subgroup_gaps, verdicts
+from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import format_count, format_difference, group_by_text, join_names, method_name
+from simclr_rhd.report.wording import (
+    READERS_CEILING,
+    describe_readers,
+    format_count,
+    format_difference,
+    group_by_text,
+    join_names,
+    method_name,
+)
 
 MAX_LISTED_REJECTED = 50  # files that are listed
 # Keys of run.json that are known once this is written
@@ -72,7 +80,6 @@ def write_report_page(
         verdict=verdict(results),
         verdicts=verdicts(results),
         limitations=limitations(results),
-        gaps=[line for name, result in targets.items() for line in subgroup_gaps(name, result)],
         targets=targets,
         targets_by_task={
             task: [name for name in targets if parent_task(name) == task] for task in results.tasks
@@ -91,6 +98,8 @@ def write_report_page(
         recall_rows=recall_rows,
         confusion_table=confusion_table,
         format_count=format_count,
+        describe_readers=describe_readers,
+        readers_ceiling=READERS_CEILING,
         join_names=join_names,
         screening_panels=shown.screening if shown else {},
         few_positives_note=few_positives_note,

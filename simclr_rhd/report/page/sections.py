@@ -74,6 +74,7 @@ class ReportData:
         pairs: its closest pairs, and their similarities.
         embedding_viewer: the maps, for the page's script.
         mapped: how many of how many labelled frames are on them.
+        flow: the chart of the participant flow.
     """
 
     pretraining: list[Panel]
@@ -86,6 +87,7 @@ class ReportData:
     pairs: list[tuple[FrameCard, FrameCard, float]]
     embedding_viewer: dict[str, Any] = field(default_factory=dict)
     mapped: tuple[int, int] = (0, 0)
+    flow: list[Panel] = field(default_factory=list)
 
 
 def mapped_rows(n: int) -> np.ndarray:

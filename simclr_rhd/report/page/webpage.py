@@ -10,7 +10,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from simclr_rhd.core.files import atomic_write
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import REPORT, RUN_RECORD
+from simclr_rhd.core.files import atomic_write, ensure_writable_dir
 from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.charts.style import DARK, whole_percent
 from simclr_rhd.report.wording import format_difference, format_interval, format_score, format_signed
@@ -35,13 +37,32 @@ class ForestRow:
     note: str = ""
 
 
-def write_page(path: Path, template: str, *, script: str = "", **values: Any) -> None:
+def require_page_path(path: Path, *, flag: str, example: str) -> None:
+    """Make sure that a page can be written, and that it replaces no report of a run.
+
+    Args:
+        path: the page.
+        flag: that names it.
+        example: the name of a page.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if path.is_dir():
+        raise UserError(f"{flag} {path}: is a folder; wanted a file, such as {path / example}")
+    if path.name == REPORT and (path.parent / RUN_RECORD).exists():
+        raise UserError(f"{flag} {path}: is the report of a run; name another file")
+    ensure_writable_dir(path.parent, flag=flag)
+
+
+def write_page(path: Path, template: str, *, script: str = "", private: bool = False, **values: Any) -> None:
     """Render a template to one self-contained file, written whole or not at all.
 
     Args:
         path: the file.
         template: name of a file in `templates/` that extends `page.html`.
         script: name of a script in `templates/`; the page's policy allows this very text and no other.
+        private: its owner alone may read it.
         values: what the template shows.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -72,7 +93,7 @@ def write_page(path: Path, template: str, *, script: str = "", **values: Any) ->
         script_source=Markup(f"'sha256-{digest}'" if code else "'none'"),
         **values,
     )
-    with atomic_write(path) as part:
+    with atomic_write(path, private=private) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -53,6 +53,9 @@ def test_what_was_taken_and_what_was_left(data, tmp_path, capfd):
     counts = run(data, tmp_path)
     assert counts["files"] == {"listed": 23, "fetched": 0, "from_cache": 0, "decoded": 22, "used": 21}
     assert counts["frames"] == 8 * 4 + 8 * 4 + 2 + 3 and counts["rejected"] == {"not an image": 1}
+    flow = counts["flow"]
+    assert (flow["files"], flow["left_out"], flow["contradictory"]) == (22, {"not an image": 1}, {"view": 1})
+    assert flow["labelled"]["frames"] + flow["unlabelled"]["frames"] == counts["frames"]
     assert counts["quality"] == {
         "near_black": 1,
         "constant": 0,

@@ -85,7 +85,9 @@ def broken_down(column, *, patients=60, right=None, folds=3):
     true = labelled_set.values["view"]
     predicted = true if right is None else np.where([right(of) for of in number], true, 1 - true)
     table = {"view": np.eye(2)[predicted]}
-    return break_down(labelled_set, table, {"view": "video"}, seed=0)["view"]["SITE"]
+    return break_down(labelled_set, [table] * len(labelled_set.folds), {"view": "video"}, seed=0)["view"][
+        "SITE"
+    ]
 
 
 def test_a_site_where_the_model_fails_stands_out():
@@ -111,4 +113,4 @@ def test_all_pairs_count_as_looks_and_the_results_are_read_as_written():
 def test_without_columns_nothing_is_broken_down():
     labelled_set = make_labelled_set(folds=2)
     table = {"view": np.eye(2)[labelled_set.values["view"]]}
-    assert break_down(labelled_set, table, {"view": "video"}, seed=0) == {}
+    assert break_down(labelled_set, [table] * len(labelled_set.folds), {"view": "video"}, seed=0) == {}

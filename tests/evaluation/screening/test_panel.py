@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from simulated import make_labelled_set
+from scipy.special import expit
+from simulated import make_cross_validation, make_features, make_labelled_set
 from sklearn.metrics import roc_auc_score
 
 from simclr_rhd.core.errors import UserError
@@ -17,7 +18,7 @@ from simclr_rhd.evaluation.screening.exams import (
     make_exams,
 )
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
-from simclr_rhd.evaluation.screening.pooling import POOLINGS, FrameEvidence, mean
+from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
 from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
 from simclr_rhd.evaluation.screening.positives import screening_questions
 from simclr_rhd.evaluation.screening.records import ScreeningResult
@@ -43,7 +44,8 @@ def noisy_table(labelled_set, *, noise, seed=0):
 
 def evaluate(labelled_set, tables, **options):
     config = ScreeningConfig(**options)
-    return evaluate_screening(config, labelled_set, tables, seed=0)
+    cv = make_cross_validation(labelled_set, make_features(labelled_set.groups))
+    return evaluate_screening(config, cv, tables)
 
 
 def test_without_a_flag_degrees_above_the_lowest_are_positive():
@@ -161,8 +163,8 @@ def test_an_exams_probability_holds_for_the_share_of_positive_exams():
     exams = {
         part: make_exams(labelled_set, question, labelled_set.rows(0, part)) for part in ("train", "val")
     }
-    evidence = frame_evidence(labelled_set, question, table)
-    scorer = ExamScorer.fit(mean, evidence, exams["train"])
+    evidence = frame_evidence(labelled_set, question, table, make_features(labelled_set.groups))
+    scorer = ExamScorer.fit(MEAN, evidence, exams["train"])
     score = scorer.score(evidence, exams["val"])
     assert abs(score.mean() - exams["val"].positive.mean()) < 0.05
     for low, high in ((0, 0.5), (0.5, 1)):
@@ -170,10 +172,17 @@ def test_an_exams_probability_holds_for_the_share_of_positive_exams():
         assert abs(score[here].mean() - exams["val"].positive[here].mean()) < 0.1
 
 
+def evidence_of(probabilities, videos, features=None):
+    n = len(probabilities)
+    features = np.zeros((n, 3), dtype=np.float32) if features is None else features
+    others = np.zeros((n, 0))
+    return FrameEvidence(np.array(probabilities), np.full(n, 0.5), np.array(videos), features, others)
+
+
 def exam_of(probabilities, videos):
-    evidence = FrameEvidence(np.array(probabilities), np.full(len(videos), 0.5), np.array(videos))
+    evidence = evidence_of(probabilities, videos)
     exam = np.zeros(len(videos), dtype=int)
-    return {name: float(pool(evidence, exam)[0]) for name, pool in POOLINGS.items()}
+    return {of.name: float(expit(of.logits(evidence, exam)[0])) for of in FIXED_POOLINGS}
 
 
 def test_poolings_by_hand():
@@ -194,8 +203,8 @@ def test_another_pooling_is_chosen_only_where_it_is_better_by_more_than_chance()
         positive = exams.positive[exams.exam]
         shows = positive & (np.arange(len(positive)) % 12 < lesions)
         probability = np.where(shows, 0.75, 0.2) + 0.18 * rng.normal(size=len(shows)).clip(-1, 1)
-        videos = labelled_set.videos
-        return choose_pooling(FrameEvidence(probability, np.full(len(shows), 0.5), videos), exams, seed=0)
+        evidence = evidence_of(probability, labelled_set.videos)
+        return choose_pooling(FIXED_POOLINGS[1:], evidence, exams, seed=0).name
 
     assert choice(300, 1) == "mean of the top quarter"
     assert choice(300, 12) == "mean"

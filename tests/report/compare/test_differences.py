@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,7 +85,8 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     ours, rest = table(of, wrong), table(of, range(4))
     predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
     known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
-    results = run_metrics.results_by_task(of, evaluated(of, predictions), known)
+    dataset = SimpleNamespace(class_info=lambda: known, labels=SimpleNamespace(agreement=[]))
+    results = run_metrics.results_by_task(of, evaluated(of, predictions), dataset)
     split, audit = SplitInfo(by, leaky, 1, {}, ""), AuditSummary([], NearDuplicates(0, 0, 0.0))
     run = {
         "status": "finished",

@@ -225,6 +225,18 @@ def test_what_was_asked_for_stands_beside_the_heads(tmp_path):
     assert "fine-tuned" in page and "+0.10 [+0.05, +0.50] over the linear head" in page
 
 
+def test_what_readers_agree_on_stands_beside_the_model(tmp_path):
+    found = metrics(view=task_result(0.6, 0.5), condition=task_result(0.7, 0.5))
+    found["tasks"]["view"]["readers"] = {"pairs": 1, "files": 31, "kappa": 0.82} | dict.fromkeys(
+        ("lowest", "highest"), 0.82
+    )
+    page = " ".join(Page(write(tmp_path, found)).text.split())
+    assert "Cohen's kappa 0.82 on 31 files that both have read. This program with the labels: 0.60" in page
+    assert page.count("What two readers agree on") == 1
+    found["tasks"]["view"]["readers"] |= {"pairs": 3, "lowest": 0.7, "highest": 0.9}
+    assert "0.82 (0.70 to 0.90), the mean of 3 pairs" in " ".join(Page(write(tmp_path, found)).text.split())
+
+
 def test_pairs_that_look_nearly_identical_are_an_alarm(tmp_path):
     found = metrics(view=task_result(0.9, 0.8))
     assert "nearly identical to a frame" in Page(write(tmp_path, found)).text

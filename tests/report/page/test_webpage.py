@@ -7,6 +7,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from exam_files import predict_page, write_exams
+from random_model import write_model
+from small_simclr import small_networks
 from untrained_run import evaluate_run, make_dataset
 
 from simclr_rhd.evaluation.results import RunResults
@@ -37,7 +40,7 @@ APART = 12
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """{name: report.html}: of twelve long class names, of folds, and one without figures."""
+    """{name: page}: reports of twelve long class names, of folds, and one without figures; and of exams."""
     made = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, folds, patients in (("long", 1, 60), ("folds", 2, 24)):
@@ -51,7 +54,19 @@ def reports(tmp_path_factory):
     )
     made["bare"] = tmp_path_factory.mktemp("bare") / "report.html"
     write_report_page(made["bare"], RunResults.from_json(metrics), run, rejected=RejectedFiles(rejected, 1))
+    made["exams"] = make_exam_page(tmp_path_factory.mktemp("exams"))
     return made
+
+
+def make_exam_page(top):
+    """Nine patients with two videos each, and one video without a patient; long names of all kinds."""
+    patients = {f"dicom-{number:032x}": 2 for number in range(9)} | {"": 1}
+    name = "a-long-name-" * 8 + "{patient}-{video}_frame{frame}.png"
+    table = write_exams(top / "data", patients, frames=2, name=name)
+    with small_networks(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("random_model.CLASSES", CLASSES["long"])
+        assert predict_page(top, model=write_model(top / "model.pt"), patients_csv=table) == 0
+    return top / "out.html"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +104,7 @@ def _note(trouble, url, path):
         trouble.append(f"asked for {url[:80]}")
 
 
-@pytest.mark.parametrize("name", ["long", "folds", "bare"])
+@pytest.mark.parametrize("name", ["long", "folds", "bare", "exams"])
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_nothing_sticks_out_and_every_image_is_drawn(reports, visit, name, width):
     page = visit(reports[name], width)
@@ -124,6 +139,20 @@ def test_paper_has_all_of_it(reports, visit, name):
     )
     assert not any("Failures" in text or "scores" in text for text in folded)
     assert page.locator("details[open]").count() > 5
+
+
+def test_exams_fit_paper_without_heat_maps(reports, visit):
+    page = visit(reports["exams"], PAPER)
+    assert page.locator(".pair img:visible").count() == 0, "folded away"
+    page.locator("details summary").first.click()
+    assert page.locator(".pair img:visible").count() == 2
+    assert "misled readers" in page.locator("details[open]").inner_text()
+    page.reload()
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
+    cut = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert page.evaluate(cut) == 0
+    assert page.locator("details:visible").count() == 0 and page.pdf(format="A4").startswith(b"%PDF")
 
 
 def points_of(page, box, method):
@@ -210,7 +239,7 @@ def test_without_scripts_the_maps_are_pictures(reports, visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "width"), [("long", PHONE), ("folds", DESK)])
+@pytest.mark.parametrize(("name", "width"), [("long", PHONE), ("folds", DESK), ("exams", PHONE)])
 def test_nothing_serious_stands_in_the_way_of_anybody(reports, visit, name, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
     page = visit(reports[name], width, color_scheme=scheme)

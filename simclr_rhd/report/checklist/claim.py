@@ -1,0 +1,58 @@
+"""CLAIM, update of 2024: 44 items, for studies of artificial intelligence in medical imaging."""
+
+from simclr_rhd.report.checklist import data_facts as data
+from simclr_rhd.report.checklist import model_facts as model
+from simclr_rhd.report.checklist import result_facts as result
+from simclr_rhd.report.checklist.items import Guideline, Item
+
+CLAIM = Guideline(
+    "CLAIM 2024",
+    "Tejani et al., Radiology: Artificial Intelligence 2024;6(4):e240300",
+    "studies of artificial intelligence in medical imaging",
+    (
+        Item("1", "title: the kind of method"),
+        Item("2", "summary"),
+        Item("3", "background, intended use and role"),
+        Item("4", "aims and hypotheses"),
+        Item("5", "prospective or retrospective"),
+        Item("6", "goal of the study"),
+        Item("7", "sources of the data", data.source, "where and when they were collected"),
+        Item("8", "inclusion and exclusion", data.exclusions, "criteria for participants"),
+        Item("9", "preprocessing", data.preparation, "what was done before the program"),
+        Item("10", "selection of subsets", data.missing, "what was selected before the program"),
+        Item("11", "de-identification"),
+        Item("12", "missing data", data.missing),
+        Item("13", "acquisition of the images"),
+        Item("14", "reference standard: definition", data.outcome, "how it was obtained"),
+        Item("15", "reference standard: why this one"),
+        Item("16", "reference standard: source of the annotations"),
+        Item("17", "annotation of the test set"),
+        Item("18", "variability between and within readers", data.readers, "within readers"),
+        Item("19", "how data went to the parts", data.partition),
+        Item("20", "level at which the parts are disjoint", data.disjoint),
+        Item("21", "intended sample size", data.sample_size, "how the size was arrived at"),
+        Item("22", "the model", model.architecture),
+        Item("23", "software", model.software),
+        Item("24", "initial parameters", model.initialization),
+        Item("25", "training", model.training),
+        Item("26", "selection of the final model", model.selection),
+        Item("27", "ensembling", model.ensemble),
+        Item("28", "metrics of performance", result.metrics),
+        Item("29", "uncertainty and significance", result.uncertainty),
+        Item("30", "robustness or sensitivity", result.robustness),
+        Item("31", "explainability", model.explainability),
+        Item("32", "internal evaluation", result.internal),
+        Item("33", "external testing"),
+        Item("34", "registration of a trial"),
+        Item("35", "numbers included and excluded", data.flow, "participants before the program"),
+        Item("36", "characteristics in each part", data.class_counts, "age, sex, clinical data"),
+        Item("37", "performance and its uncertainty", result.comparisons),
+        Item("38", "diagnostic performance and its precision", result.class_accuracy),
+        Item("39", "analysis of failures", result.failures, "what they have in common"),
+        Item("40", "limitations", result.limits, "how they bias the result, and for whom it holds"),
+        Item("41", "implications for practice"),
+        Item("42", "full protocol, technical details", model.training, "where the protocol can be had"),
+        Item("43", "availability of software, model, data", model.availability, "where they can be had"),
+        Item("44", "funding"),
+    ),
+)

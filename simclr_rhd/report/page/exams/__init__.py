@@ -1,0 +1,1 @@
+"""The page of `predict`: each exam with its probabilities, frames and limits."""
