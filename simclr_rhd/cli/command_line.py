@@ -22,6 +22,7 @@ from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 from simclr_rhd.core.file_names import SPLIT
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
@@ -44,8 +45,15 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
 
 def main_job_problems(config: Config) -> list[str]:
     """The problems of what the main job is given, all in one message."""
-    problems = [*out_of_range(config), *validate(config)]
+    problems = [*out_of_range(config), *_task_problems(config), *validate(config)]
     return ["invalid arguments:", *problems] if problems else []
+
+
+def _task_problems(config: Config) -> Iterator[str]:
+    try:
+        parse_tasks(config.tasks)
+    except ValueError as error:
+        yield f"--tasks {config.tasks}: {error}"
 
 
 def validate(config: Config) -> Iterator[str]:
@@ -93,9 +101,10 @@ MAIN_JOB = CommandLine(
     "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
     "       python3 main.py export [--model FILE] [--out DIR]\n"
     "       python3 main.py compare DIR DIR... [--out FILE.html]",
-    description="SimCLR pretraining on unlabelled heart ultrasound frames, then three linear heads "
-    "(view, valve condition, severity) with honest metrics. Without flags it runs on built-in "
-    "synthetic data. `estimate` gives the memory and time of a run with these flags, without running it; "
+    description="SimCLR pretraining on unlabelled heart ultrasound frames, then a linear head for each "
+    "task (view, valve condition, severity, or your own) with honest metrics. Without flags it runs on "
+    "built-in synthetic data. `estimate` gives the memory and time of a run with these flags, without "
+    "running it; "
     "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
     "`compare` compares finished runs (each has its own --help).",
     problems=main_job_problems,

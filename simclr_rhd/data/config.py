@@ -19,6 +19,8 @@ from simclr_rhd.core.config import (
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.attributes.column_spec import is_column, is_column_list
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
+from simclr_rhd.data.labels.tasks.flag import tasks_text
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
 
@@ -97,6 +99,14 @@ class DataConfig(ClipConfig, CommonConfig):
         "unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data", check=BELOW_DATA
     )
     labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data", check=BELOW_DATA)
+    tasks: str = flag(
+        tasks_text(DEFAULT_TASKS),
+        "what is learnt, from columns of the label table, with commas between: NAME=COLUMN has one of some "
+        "classes; NAME=COLUMN=LOW<MIDDLE<HIGH has degrees in this order (between quotation marks); "
+        "NAME=COLUMN=[] has lists of findings. The spellings and the order of view, condition, severity, "
+        "thickness and findings are known, and these names alone are enough: view,severity,thickness",
+        changes=TESTED_FRAMES,
+    )
     patients_csv: str | None = flag(
         None,
         "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT: "
@@ -156,8 +166,8 @@ class DataConfig(ClipConfig, CommonConfig):
     )
     condition_mode: str = flag(
         "classes",
-        "'classes': one class per frame, a pair of lesions is a class of its own; 'multilabel': present or "
-        "absent for each valve lesion",
+        "of columns with lists: 'classes': one class per frame, a pair of lesions is a class of its own; "
+        "'multilabel': present or absent for each lesion",
         choices=("classes", "multilabel"),
         affects=DOWNSTREAM,
         changes=HEAD_LOSS,
@@ -189,5 +199,5 @@ class DataConfig(ClipConfig, CommonConfig):
 
     @property
     def multilabel(self) -> bool:
-        """Return whether conditions are predicted lesion by lesion."""
+        """Return whether tasks of lists are predicted lesion by lesion."""
         return self.condition_mode == "multilabel"

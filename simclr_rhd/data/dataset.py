@@ -17,7 +17,7 @@ from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
 from simclr_rhd.data.labels.table import is_only_number
-from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED, TASKS
+from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.data.splits.groups import explain_largest_group, make_groups
 from simclr_rhd.data.splits.split import PARTS, UNLABELLED, check_disjoint, crosses_sides, not_evaluable
 from simclr_rhd.data.splits.unlabelled import SplitAssignment
@@ -116,7 +116,11 @@ class Dataset:
     def tasks(self) -> list[str]:
         """The tasks that can be learnt: at least two classes in the training part, of every fold, too."""
         splits = [self.part, *(fold.part for fold in self.folds)]
-        return [task for task in TASKS if all(self._n_train_classes(task, part) > 1 for part in splits)]
+        return [
+            task
+            for task in self.labels.classes
+            if all(self._n_train_classes(task, part) > 1 for part in splits)
+        ]
 
     def _n_train_classes(self, task: str, part: np.ndarray) -> int:
         return len(set(self.labels.values[task][part == "train"].tolist()) - {NOT_ANNOTATED})
@@ -172,7 +176,7 @@ class Dataset:
         """{task: its classes, and those that cannot be evaluated}."""
         return {
             task: {"classes": self.labels.classes[task], "not_evaluable": self.not_evaluable[task]}
-            for task in TASKS
+            for task in self.labels.classes
         }
 
 
@@ -198,7 +202,7 @@ def build_dataset(
         pictures=pictures,
     )
     groups, labelled = np.array(names), labels.annotated()
-    values = {task: labels.values[task][labelled] for task in TASKS}
+    values = {task: of_task[labelled] for task, of_task in labels.values.items()}
     frames = FramesToSplit(store.keys, groups, labelled, list(values.values()))
     try:
         final, folds = divide(frames, attributes, config)
@@ -223,7 +227,7 @@ def build_dataset(
         leaky=any(crosses_sides(names_of, fold.part) for names_of in origins for fold in folds),
         not_evaluable={
             task: not_evaluable(values[task], labels.classes[task], groups[labelled], labelled_parts)
-            for task in TASKS
+            for task in labels.classes
         },
         fingerprint=fingerprint,
         attributes=attributes,

@@ -11,10 +11,16 @@ import numpy as np
 from simclr_rhd.core.seeding import Stream, make_rng
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.labels.prevalence import balanced_choice, prevalence_key
-from simclr_rhd.data.labels.vocabulary import EXCLUSIVE_CLASSES, LESION_SEPARATOR, VOCABULARY, target_name
+from simclr_rhd.data.labels.vocabulary import (
+    DEFAULT_TASKS,
+    EXCLUSIVE_CLASSES,
+    LESION_SEPARATOR,
+    Task,
+    target_name,
+    task_named,
+)
 from simclr_rhd.data.splits.split import not_evaluable
 
-CONDITION = next(name for name, task in VOCABULARY.items() if task.multilabel)
 PRESENCE_CLASSES = ["absent", "present"]  # of a lesion
 
 # {task: (n, C) probabilities, or (n, L) of lesions}; where the classes are not taken to be equally frequent
@@ -28,11 +34,12 @@ class Target:
 
     Attributes:
         name: the task, or the task and a lesion.
-        task: 'view', 'condition' or 'severity'.
+        task: its name.
         lesion: number of the lesion that is present or absent; None for a choice among classes.
         classes: C names.
         true: (n,) class indices, -1 = not annotated.
         not_evaluable: classes that cannot be both learnt and tested, with the reasons.
+        definition: of the task: its known classes and their order.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Target:
     classes: list[str]
     true: np.ndarray
     not_evaluable: list[dict[str, str]]
+    definition: Task
 
     def probabilities(self, table: Probabilities) -> np.ndarray:
         """(n, C), from the probabilities of all tasks."""
@@ -70,7 +78,7 @@ class Target:
 
     def ordered(self) -> list[int]:
         """Numbers of the classes that are degrees of one thing, the lowest first; none if they are not."""
-        return VOCABULARY[self.task].ordinal_classes(self.classes) if self.task in VOCABULARY else []
+        return self.definition.ordinal_classes(self.classes)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,8 @@ class LabelledSet:
         values: {task: (n,) class indices, -1 = not annotated} of the tasks that can be learnt.
         classes: {task: C names}.
         folds: K times (n,) 'train', 'val' or 'test'.
-        multilabel: whether conditions are predicted lesion by lesion, not as exclusive classes.
+        multilabel: whether tasks of lists are predicted lesion by lesion, not as exclusive classes.
+        tasks: all of the run, those that cannot be learnt, too.
         columns: {column: (n,) values, "" where unknown} to break results down by.
     """
 
@@ -97,24 +106,25 @@ class LabelledSet:
     classes: dict[str, list[str]]
     folds: Sequence[np.ndarray]
     multilabel: bool = False
+    tasks: tuple[Task, ...] = DEFAULT_TASKS
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def lesions(self) -> list[str]:
-        """L names, where conditions are predicted lesion by lesion."""
-        return lesion_names(self.classes[CONDITION]) if self.multilabel and CONDITION in self.values else []
+    def lesions(self, task: str) -> list[str]:
+        """L names of a task that is predicted lesion by lesion, none of another."""
+        by_lesion = self.multilabel and task_named(task, self.tasks).multilabel
+        return lesion_names(self.classes[task]) if by_lesion else []
 
     def target_values(self) -> Probabilities:
         """{task: (n,) class indices}, or (n, L) 1 present, 0 absent for lesions; -1 = not annotated."""
         values = dict(self.values)
-        if names := self.lesions():
-            values[CONDITION] = lesion_presence(self.values[CONDITION], self.classes[CONDITION], names)
+        for task, of_task in self.values.items():
+            if names := self.lesions(task):
+                values[task] = lesion_presence(of_task, self.classes[task], names)
         return values
 
     def outputs(self) -> dict[str, list[str]]:
         """{task: names of the columns of its table}: its classes or its lesions."""
-        return {
-            task: (self.lesions() if task == CONDITION else []) or self.classes[task] for task in self.values
-        }
+        return {task: self.lesions(task) or self.classes[task] for task in self.values}
 
     def n_outputs(self) -> dict[str, int]:
         """{task: number of classes or lesions}."""
@@ -127,7 +137,7 @@ class LabelledSet:
             if values.ndim == 1:
                 targets.append(self._make_target(task, task, None, self.classes[task], values))
                 continue
-            for number, name in enumerate(self.lesions()):
+            for number, name in enumerate(self.lesions(task)):
                 target = target_name(task, name)
                 targets.append(self._make_target(target, task, number, PRESENCE_CLASSES, values[:, number]))
         return targets
@@ -152,7 +162,7 @@ class LabelledSet:
     ) -> Target:
         seen = true >= 0
         missing = not_evaluable(true[seen], classes, self.groups[seen], [part[seen] for part in self.folds])
-        return Target(name, task, lesion, classes, true, missing)
+        return Target(name, task, lesion, classes, true, missing, task_named(task, self.tasks))
 
     def rows(self, fold: int, part: str) -> np.ndarray:
         """Indices of the frames of a part of a fold."""
@@ -176,6 +186,7 @@ def build_labelled_set(dataset: Dataset, *, multilabel: bool) -> LabelledSet:
         classes={task: labels.classes[task] for task in dataset.tasks()},
         folds=[fold.part[rows] for fold in dataset.folds],
         multilabel=multilabel,
+        tasks=labels.tasks,
         columns=dataset.attributes.subset(rows).columns,
     )
 

@@ -15,7 +15,8 @@ from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
-from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, read_rows, read_table_bytes
+from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, label_columns, read_rows, read_table_bytes
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
@@ -120,7 +121,9 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
     listed = list_files(source, config)
     labels_csv, labelled, unlabelled = config.labels_csv, listed.labelled, listed.unlabelled
     logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
-    table = _fetch_table(source, listed.table)
+    table, tasks = _fetch_table(source, listed.table), parse_tasks(config.tasks)
+    # a column that it lacks is known before anything is decoded
+    rows = read_rows(table, labels_csv, required_columns=label_columns(tasks))
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
@@ -139,8 +142,14 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         prefixes=(config.labelled_prefix, config.unlabelled_prefix),
         patients=store.patients,
     )
-    labels = read_labels(table, labels_csv, files, patient_rows=patient_rows, policy=config.label_conflict)
-    rows = read_rows(table, labels_csv)
+    labels = read_labels(
+        table,
+        labels_csv,
+        files,
+        patient_rows=patient_rows,
+        policy=config.label_conflict,
+        tasks=tasks,
+    )
     attributes = read_attributes((rows, patient_rows), split, store.keys, files, config)
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients + split).hexdigest()
     dataset = build_dataset(store, labels, fingerprint, config, attributes)

@@ -13,7 +13,7 @@ class ScreeningConfig:
     positive: tuple[str, ...] = flag(
         (),
         "classes that make a patient one to be sent on, for the screening panel, such as "
-        "'severity=Borderline RHD,Definite RHD' (default: of each task with degrees, all above the lowest). "
+        "'severity=Borderline RHD,Definite RHD' (default: of each task with degrees, all above normal). "
         "Repeat the flag for several questions",
         check=Check(lambda questions: len(questions) <= MAX_QUESTIONS, f"at most {MAX_QUESTIONS} questions"),
         action="append",

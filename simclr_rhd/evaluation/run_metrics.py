@@ -12,8 +12,8 @@ from torch import Tensor
 from simclr_rhd.core.file_names import LEAK_AUDIT, METRICS, PREDICTIONS
 from simclr_rhd.core.files import write_json, write_rows
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labelled_set import CONDITION, LabelledSet, Probabilities, Target
-from simclr_rhd.data.labels.vocabulary import TASKS, target_name
+from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
+from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
 from simclr_rhd.evaluation.checks.label_doubts import write_label_doubts
@@ -168,7 +168,7 @@ def results_by_task(
     results: Mapping[str, TargetResult],
     dataset: Dataset,
 ) -> dict[str, TaskResult]:
-    """The results under their tasks, lesions below the condition.
+    """The results under their tasks, lesions below the task of theirs.
 
     Args:
         labelled_set: the frames.
@@ -176,10 +176,10 @@ def results_by_task(
         dataset: the classes of all tasks, also of those that cannot be learnt, and the annotators' agreement.
     """
     tasks, class_info = {}, dataset.class_info()
-    for task in TASKS:
+    for task in (of_run.name for of_run in labelled_set.tasks):
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
-        elif task == CONDITION and (lesions := labelled_set.lesions()):
+        elif lesions := labelled_set.lesions(task):
             of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
             missing = [
                 row | {"class": lesion}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.vocabulary import TASKS
+from simclr_rhd.data.labels.tasks.flag import is_task_name
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.inference.task_output import TaskOutput
@@ -213,7 +213,7 @@ def _validate(facts: ModelInfo) -> None:
     for name in ("classes", "thresholds", "trained_on"):
         if not isinstance(getattr(facts, name), dict):
             raise ValueError(f"{name} is no table")
-    if not facts.classes or not set(facts.classes) <= set(TASKS):
+    if not facts.classes or not all(map(is_task_name, facts.classes)):
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
         good = isinstance(names, list) and 0 < len(names) <= MAX_CLASSES

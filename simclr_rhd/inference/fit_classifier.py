@@ -46,6 +46,7 @@ def make_classifier(
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,
             "leaky": dataset.leaky,
+            "tasks": config.tasks,
         },
     )
     training_frames = {name: values[train] for name, values in described.items()}

@@ -34,6 +34,7 @@ CARD_SETTINGS = (  # settings that decide what was learnt
     "view_sizes",
     "linear_epochs",
     "class_weights",
+    "tasks",
     "condition_mode",
     "group_by",
     "folds",

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
+from simclr_rhd.data.labels.vocabulary import diagnostic_limits
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import Margin
 from simclr_rhd.report.charts.style import short_name
@@ -124,7 +125,7 @@ def _scores_row(name: str, level: str, result: TargetResult) -> str:
 
 
 def limitations(results: RunResults) -> list[str]:
-    """Limits of the figures: what they leave out and why, their precision, what an encoder has seen."""
+    """Limits of the figures: what they leave out and why, their precision, what no frame alone can tell."""
     split, noted = results.split, set[str]()
     lines = [f"{task}: skipped, {reason}" for task, reason in results.skipped.items()]
     for name, result in results.targets.items():
@@ -145,6 +146,8 @@ def limitations(results: RunResults) -> list[str]:
         lines.append(
             "the division into training, validation and test is that of --split or of a column SPLIT"
         )
+    for task, of_task in results.tasks.items():
+        lines += [f"{task}: {limit}" for limit in diagnostic_limits(of_task.classes)]
     if split.folds > 1:
         lines += [
             f"{split.name_folds()}; balanced accuracy per video of the classes that each tests: "

@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from simclr_rhd.data.labelled_set import Target
 from simclr_rhd.data.labels.annotators import Agreement
+from simclr_rhd.data.labels.vocabulary import VOCABULARY
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
 from simclr_rhd.evaluation.scores.differences import paired_differences
 from simclr_rhd.evaluation.scores.metrics import score_levels
@@ -218,9 +219,10 @@ def test_lesions_are_told_below_their_task_and_in_words():
 
 def test_a_question_knows_the_order_of_degrees():
     classes = ["Not Applicable", "Normal", "Borderline RHD", "Definite RHD"]
-    question = Target("severity", "severity", None, classes, np.zeros(1, int), [])
+    severity = VOCABULARY["severity"]
+    question = Target("severity", "severity", None, classes, np.zeros(1, int), [], severity)
     assert question.ordered() == [1, 2, 3]
-    assert Target("view", "view", None, classes, np.zeros(1, int), []).ordered() == []
+    assert Target("view", "view", None, classes, np.zeros(1, int), [], VOCABULARY["view"]).ordered() == []
 
 
 @pytest.mark.parametrize("multilabel", [False, True])

@@ -13,7 +13,7 @@ from simclr_rhd.data.dataset import build_dataset
 from simclr_rhd.data.decoding.decode import OK
 from simclr_rhd.data.decoding.image import GREY, storage_size
 from simclr_rhd.data.labels.labels import Labels
-from simclr_rhd.data.labels.vocabulary import TASKS
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.pipeline import evaluate_encoders
@@ -40,13 +40,15 @@ class FakeEmbeddingWorker:
         return dict(zip(("t-SNE", "UMAP"), self.points, strict=True))
 
 
-def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), folds=1, seed=0):
+def make_dataset(
+    classes, *, patients=30, frames=3, prefix="echo", rejected=(), folds=1, seed=0, tasks=DEFAULT_TASKS
+):
     """Frames whose brightness tells their class.
 
     Patient `p<n>` has a labelled and an unlabelled video; the last sixth of them have no labels.
     `classes` are {task: names}; `prefix` stands in each file's name, before the patient's identifier.
     """
-    rng = np.random.default_rng(seed)
+    rng, names = np.random.default_rng(seed), [task.name for task in tasks]
     keys, videos, of, values, pictures = [], [], [], defaultdict(list), []
     for patient in range(patients):
         for kind in ("labelled", "unlabelled"):
@@ -56,7 +58,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
                 videos.append(video)
                 of.append(f"p{patient}")
                 picture = rng.integers(0, 80, (3, storage_size(SIZE), storage_size(SIZE)))
-                for task in TASKS:
+                for task in names:
                     known = kind == "labelled" and patient < 5 * patients // 6 and classes.get(task)
                     number_of = patient % len(classes[task]) if known else -1
                     values[task].append(number_of)
@@ -76,8 +78,8 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         fingerprint="0",
     )
     labels = Labels(
-        classes={task: list(classes.get(task, ())) for task in TASKS},
-        values={task: np.array(values[task]) for task in TASKS},
+        classes={task: list(classes.get(task, ())) for task in names},
+        values={task: np.array(values[task]) for task in names},
         videos=videos,
         patients=of,
         table_patients=sorted(set(of)),
@@ -86,6 +88,7 @@ def make_dataset(classes, *, patients=30, frames=3, prefix="echo", rejected=(), 
         agreement=[],
         rows_without_file=[],
         files_without_row=[],
+        tasks=tasks,
     )
     return build_dataset(store, labels, "0", DataConfig(folds=folds, seed=seed))
 

@@ -83,7 +83,7 @@ def in_part(part, key, value):
         (in_part("encoder", "bn1.running_var", torch.full((64,), -1.0)), "no numbers"),
         (in_part("novelty", "layout_limit", torch.tensor(-1.0)), "layout_limit must be above 0"),
         (changed(classes={"view": [1, 2, 3], "condition": ["a", "b"]}), "class names of view"),
-        (changed(classes={"mood": ["a", "b"]}), "tasks mood"),
+        (changed(classes={"../mood": ["a", "b"]}), r"tasks \.\./mood"),
         (changed(classes={"view": ["a", "b"], "condition": ["a", "b"]}), r"heads\.\S+ is"),
         (changed(classes=None), "architecture"),
         (changed(encoder={}), "encoder: 12 names differ"),

@@ -24,6 +24,7 @@ MIN_LABELLED, MAX_LABELLED_FRACTION = 18, 0.75  # of few patients more are label
 LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
+COLUMNS = ["FILENAME", "VIEW-APP", "CONDITION", "SEVERITY", "THICKNESS", "PATIENT"]
 VIEWS = {
     "PLAX": "Parasternal long axis (PLAX)",
     "PSAX": "Parasternal short axis(PSAX)",
@@ -49,6 +50,9 @@ CONDITIONS = (
     ("AR", "PR"),
 )  # dealt to patients in turn
 SEVERITIES = ("Normal", "Borderline rhd", "Definite rhd")
+
+# of a leaflet, by severity: see `anatomy.LEAFLET_THICKNESS`
+THICKNESSES = dict(zip(SEVERITIES, ("Not thick", "Thick", "Thick"), strict=True))
 
 VALVE_BY_LESION = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
 
@@ -93,7 +97,7 @@ def write_demo(root: Path, *, patients: int, labelled_fraction: float = LABELLED
     rows = [row for of_patient in drawn for row in of_patient]
     _add_quirks(rows)
     with (root / "supervised" / "sorted_file.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([["FILENAME", "VIEW-APP", "CONDITION", "SEVERITY", "PATIENT"], *rows])
+        csv.writer(stream).writerows([COLUMNS, *rows])
 
 
 def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[list[str]]:
@@ -106,7 +110,8 @@ def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[l
             file = f"{patient.name}-c{number}_frame{7 * index + 3:04d}.png"
             Image.fromarray(frame).save((labelled if to_label else unlabelled) / file, compress_level=1)
             if to_label:
-                rows.append([file, *label, patient.name])
+                thickness = THICKNESSES.get(label[-1], NOT_APPLICABLE)
+                rows.append([file, *label, thickness, patient.name])
     return rows
 
 
@@ -156,4 +161,4 @@ def _add_quirks(rows: list[list[str]]) -> None:
     other = rows[40].copy()
     other[3] = "Normal" if other[3] != "Normal" else "Definite rhd"
     rows.append(other)
-    rows.append(["synthetic-gone_frame0003.png", *rows[60][1:4], ""])
+    rows.append(["synthetic-gone_frame0003.png", *rows[60][1:5], ""])

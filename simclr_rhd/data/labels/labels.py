@@ -17,7 +17,6 @@ from simclr_rhd.data.labels.annotators import (
     make_time_parser,
     resolve_conflict,
 )
-from simclr_rhd.data.labels.classes import make_task_parser
 from simclr_rhd.data.labels.matching import LabelledFiles, log_labels_outside, merge_rows, no_match_reason
 from simclr_rhd.data.labels.patients import dicom_patients, make_patient_parser
 from simclr_rhd.data.labels.table import (
@@ -25,10 +24,13 @@ from simclr_rhd.data.labels.table import (
     PATIENT_COLUMN,
     TIME_COLUMN,
     Row,
+    label_columns,
     read_rows,
 )
+from simclr_rhd.data.labels.tasks.classes import make_task_parser
+from simclr_rhd.data.labels.tasks.notices import log_column_notices
 from simclr_rhd.data.labels.video_ids import assign_videos
-from simclr_rhd.data.labels.vocabulary import COLUMNS, NOT_ANNOTATED, TASKS, VOCABULARY
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS, NOT_ANNOTATED, Task
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -53,6 +55,7 @@ class Labels:
         rows_without_file: names in the tables that no file or folder, or more than one, has.
         files_without_row: files of the labelled folder that the table does not name.
         agreement: Cohen's kappa of each pair of annotators.
+        tasks: of the run, in the order of `classes`.
     """
 
     classes: dict[str, list[str]]
@@ -65,6 +68,7 @@ class Labels:
     rows_without_file: list[str]
     files_without_row: list[str]
     agreement: list[Agreement]
+    tasks: tuple[Task, ...] = DEFAULT_TASKS
 
     def annotated(self) -> np.ndarray:
         """(N,) bool: frames with a label for at least one task."""
@@ -93,6 +97,7 @@ def read_labels(
     *,
     patient_rows: Sequence[Row] = (),
     policy: str = "drop",
+    tasks: tuple[Task, ...] = DEFAULT_TASKS,
 ) -> Labels:
     """Match the rows of a label table with frames, and resolve each file's rows to one reading.
 
@@ -104,40 +109,38 @@ def read_labels(
         files: that it can name.
         patient_rows: of a table of patients, of any files and folders.
         policy: what to do where rows of one file disagree: 'drop', 'latest' or 'majority'.
+        tasks: whose columns are read.
 
     Raises:
         UserError: the table cannot be read, lacks a column, or names none of the files.
     """
-    rows = read_rows(table, name)
+    rows = read_rows(table, name, required_columns=label_columns(tasks))
+    labelled, outside = _match(rows, name, files)
     all_rows = (*rows, *patient_rows)
-    labelled, outside = files.match(rows)
-    if not labelled:
-        raise UserError(f"{name}: {no_match_reason(rows, files)}")
-    parsers = {task: make_task_parser(task, rows, name) for task in TASKS}
-    parsers[PATIENT] = make_patient_parser([row.get(PATIENT_COLUMN) or "" for row in all_rows])
-    log_labels_outside(outside, files, name)
+    patients = [row.get(PATIENT_COLUMN) or "" for row in all_rows]
+    parsers = {task.name: make_task_parser(task, rows, name) for task in tasks}
+    parsers[PATIENT] = make_patient_parser(patients)
+    log_labels_outside(outside, files, tasks, name)
     rows_of_patients = merge_rows(labelled, outside, *files.match(patient_rows))
-    readings = {task: _parse_column(labelled, COLUMNS[task], parsers[task]) for task in TASKS}
+    readings = {task.name: _parse_column(labelled, task.column, parsers[task.name]) for task in tasks}
     agreement = inter_annotator_agreement(readings)
     readings[PATIENT] = _parse_column(rows_of_patients, PATIENT_COLUMN, parsers[PATIENT])
     parse_time = make_time_parser([row.get(TIME_COLUMN) or "" for row in rows])
     resolved, conflicts = _resolve(readings, policy, parse_time)
-    if policy == "latest":
-        _warn_unreadable_times(conflicts, parse_time, name)
+    _warn_unreadable_times(conflicts, policy, parse_time, name)
     doubtful = _drop_doubtful(resolved, conflicts)
-    classes = {task: _sorted_classes(task, resolved[task].values(), name) for task in TASKS}
+    classes = {task.name: _sorted_classes(task, resolved[task.name].values(), name) for task in tasks}
+    log_column_notices(rows, tasks, classes, name)
     hashed = dicom_patients(files.patients, resolved[PATIENT])
     videos = assign_videos(files.frames, files.prefixes)
     video_of = dict(zip(files.frames, videos, strict=True))
     used = {id(row) for of_file in rows_of_patients.values() for row in of_file}
     return Labels(
         classes=classes,
-        values={task: _encode(resolved[task], classes[task], files.frames) for task in TASKS},
+        values={task: _encode(resolved[task], names, files.frames) for task, names in classes.items()},
         videos=videos,
         patients=[resolved[PATIENT].get(file) or hashed.get(file, "") for file in files.frames],
-        table_patients=sorted(
-            set().union(*(parsers[PATIENT](row.get(PATIENT_COLUMN) or "") for row in all_rows))
-        ),
+        table_patients=sorted(set().union(*map(parsers[PATIENT], patients))),
         ambiguous_patients=[
             (video_of[file], patient) for file, patient in (*doubtful, *hashed.items()) if file in video_of
         ],
@@ -145,7 +148,17 @@ def read_labels(
         rows_without_file=sorted({row[FILE_COLUMN] for row in all_rows if id(row) not in used}),
         files_without_row=sorted(set(files.frames) & set(files.listed) - set(labelled)),
         agreement=agreement,
+        tasks=tasks,
     )
+
+
+def _match(
+    rows: Sequence[Row], name: str, files: LabelledFiles
+) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    labelled, outside = files.match(rows)
+    if not labelled:
+        raise UserError(f"{name}: {no_match_reason(rows, files)}")
+    return labelled, outside
 
 
 def _parse_column(
@@ -179,16 +192,16 @@ def _drop_doubtful(
 ) -> list[tuple[str, str]]:
     """Drop the labels of files whose rows disagree on the patient; their (file, patient)."""
     doubtful = [conflict for conflict in conflicts if conflict.task == PATIENT]
-    for conflict, task in itertools.product(doubtful, TASKS):
-        resolved[task].pop(conflict.file, None)
+    for conflict, column in itertools.product(doubtful, resolved.keys() - {PATIENT}):
+        resolved[column].pop(conflict.file, None)
     return [(conflict.file, patient) for conflict in doubtful for patient in conflict.readings]
 
 
-def _sorted_classes(task: str, names: Iterable[str], table: str) -> list[str]:
-    classes = sorted(set(names), key=VOCABULARY[task].clinical_order)
+def _sorted_classes(task: Task, names: Iterable[str], table: str) -> list[str]:
+    classes = sorted(set(names), key=task.clinical_order)
     if len(classes) > MAX_CLASSES:
         raise UserError(
-            f"{table}: column {COLUMNS[task]} has {len(classes)} classes, such as "
+            f"{table}: column {task.column} has {len(classes)} classes, such as "
             f"{classes[0]!r}; wanted at most {MAX_CLASSES}: is it a column of notes?"
         )
     return classes
@@ -201,9 +214,11 @@ def _encode(class_of: Mapping[str, str], classes: Sequence[str], files: Sequence
 
 
 def _warn_unreadable_times(
-    conflicts: Sequence[Conflict], parse_time: Callable[[str], float], name: str
+    conflicts: Sequence[Conflict], policy: str, parse_time: Callable[[str], float], name: str
 ) -> None:
     """Warn of times of rows that disagree, where they cannot be read and so resolve nothing."""
+    if policy != "latest":
+        return
     times = [time for conflict in conflicts if conflict.task != PATIENT for time in conflict.times]
     if unread := [time for time in times if math.isnan(parse_time(time))]:
         shown = next(filter(None, unread), "")

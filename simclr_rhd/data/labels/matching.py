@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from simclr_rhd.data.labels.table import FILE_COLUMN, Row, match_rows_to_files, row_path
-from simclr_rhd.data.labels.vocabulary import COLUMNS
+from simclr_rhd.data.labels.vocabulary import Task
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -58,10 +58,12 @@ def no_match_reason(rows: Sequence[Row], files: LabelledFiles) -> str:
     )
 
 
-def log_labels_outside(outside: Mapping[str, Sequence[Row]], files: LabelledFiles, name: str) -> None:
+def log_labels_outside(
+    outside: Mapping[str, Sequence[Row]], files: LabelledFiles, tasks: Sequence[Task], name: str
+) -> None:
     """Log how many rows of the table `name` have labels of files that are not in the labelled folder."""
     rows = {id(row): row for of_file in outside.values() for row in of_file}.values()
-    if extra := sum(any(row.get(column, "").strip() for column in COLUMNS.values()) for row in rows):
+    if extra := sum(any(row.get(task.column, "").strip() for task in tasks) for row in rows):
         logger.info(
             "NOTICE %s: %d rows with labels name files outside %s: only their patient is used",
             name,

@@ -5,14 +5,14 @@ import io
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import from_cell
 from simclr_rhd.data.labels.encoding import MAX_TABLE_BYTES, decode_table, nfc
-from simclr_rhd.data.labels.vocabulary import COLUMNS, VOCABULARY
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS, Task
 
 FILE_COLUMN, PATIENT_COLUMN = "FILENAME", "PATIENT"
 PATIENT_ID = "PATIENT ID"  # stands for PATIENT where there is none
@@ -20,10 +20,17 @@ USER_COLUMN, TIME_COLUMN = "USER", "TIMESTAMP"  # who filled in a row, and when
 NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
-REQUIRED_COLUMNS = (FILE_COLUMN, *(task.column for task in VOCABULARY.values() if task.required))
 MAX_SHOWN_CHARS = 300  # characters of a header in a message
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
+
+
+def label_columns(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """What a table of labels needs."""
+    return (FILE_COLUMN, *(task.column for task in tasks))
+
+
+REQUIRED_COLUMNS = label_columns(DEFAULT_TASKS)
 
 
 class Row(dict[str, str]):
@@ -79,7 +86,7 @@ def read_rows(
         raise UserError(
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
-    columns = [_column_name(column) for column in head[1]]
+    columns = [_column_name(column, required_columns) for column in head[1]]
     columns = [aliases[title] if aliases.get(title, title) not in columns else title for title in columns]
     if PATIENT_COLUMN not in columns:
         columns = [PATIENT_COLUMN if _same_title(column, PATIENT_ID) else column for column in columns]
@@ -90,7 +97,7 @@ def read_rows(
             + f" (and {PATIENT_COLUMN} where known)"
             * (PATIENT_COLUMN not in required_columns)
         )
-    read = dict.fromkeys((*required_columns, *COLUMNS.values(), PATIENT_COLUMN))
+    read = dict.fromkeys((*required_columns, PATIENT_COLUMN))
     if twice := [column for column in read if columns.count(column) > 1]:
         raise UserError(f"{name}: column {', '.join(twice)} stands there more than once")
     _refuse_stray_quotes([head, *records], delimiter, columns.index(FILE_COLUMN), name)
@@ -171,9 +178,9 @@ def _suffix(name: str) -> str:
     return "" if suffix[1:].isdigit() else suffix
 
 
-def _column_name(title: str) -> str:
+def _column_name(title: str, required: Sequence[str]) -> str:
     """A column's name: of known ones only letters count, in any case."""
-    known = (FILE_COLUMN, *COLUMNS.values(), PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
+    known = (*required, FILE_COLUMN, PATIENT_COLUMN, USER_COLUMN, TIME_COLUMN)
     return next((name for name in known if _same_title(title, name)), title.strip().upper())
 
 

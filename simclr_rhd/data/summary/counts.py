@@ -11,7 +11,6 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.decode import CONSTANT, NEAR_BLACK
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED
 from simclr_rhd.data.labels.annotators import Agreement
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.split import HELD_OUT, UNLABELLED
 from simclr_rhd.data.summary.flow import DataFlow, count_flow
@@ -95,7 +94,7 @@ def summarize(dataset: Dataset, source: Source) -> DataSummary:
         parts=dataset.parts(UNLABELLED, HELD_OUT),
         val_frames=int(dataset.ssl_val.sum()),
         kept_out=held_out_counts(dataset),
-        classes={task: _class_counts(dataset, task) for task in TASKS},
+        classes={task: _class_counts(dataset, task) for task in labels.classes},
         flow=count_flow(dataset, reasons),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.splits.split import UNLABELLED
 
 
@@ -78,7 +77,7 @@ def count_flow(dataset: Dataset, reasons: Mapping[str, str]) -> DataFlow:
         pretraining=int(pretraining.sum()),
         loss=int(loss.sum()),
         unused=int((~labelled & ~pretraining & ~loss).sum()),
-        contradictory={task: contradictory[task] for task in TASKS if contradictory[task]},
+        contradictory={task: contradictory[task] for task in dataset.labels.classes if contradictory[task]},
     )
 
 

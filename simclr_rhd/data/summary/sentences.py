@@ -10,7 +10,6 @@ from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.table import file_stem, is_only_number
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.data.summary.counts import DataSummary
 
 
@@ -27,7 +26,7 @@ def describe(dataset: Dataset, summary: DataSummary) -> list[str]:
         *_label_lines(labels, summary.conflicts),
         *_single_frame_lines(labels),
         *_numbered_name_lines(dataset.store.files, labels.videos),
-        *(line for task in TASKS for line in _task_lines(dataset, task)),
+        *(line for task in labels.classes for line in _task_lines(dataset, task)),
         *_split_lines(dataset, summary),
     ]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree
 
 from simclr_rhd.data.decoding.file_types import STILL, file_type
-from simclr_rhd.data.labelled_set import CONDITION, LabelledSet
+from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, NO_LESION, format_label
 from simclr_rhd.data.sources.remote import scheme_of
 
@@ -129,4 +129,4 @@ def _label_key(task: str) -> str:
 
 def _multiple_choice(labelled_set: LabelledSet) -> frozenset[str]:
     """The tasks of which several lesions may be chosen."""
-    return frozenset({CONDITION} if labelled_set.lesions() else ())
+    return frozenset(task for task in labelled_set.values if labelled_set.lesions(task))

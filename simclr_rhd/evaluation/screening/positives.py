@@ -11,6 +11,7 @@ import numpy as np
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import prevalence_key
+from simclr_rhd.data.labels.tasks.terms import NO_DISEASE
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 FLAG = "--positive"
@@ -74,7 +75,9 @@ class ScreeningQuestion:
 
 
 def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list[ScreeningQuestion]:
-    """The questions that `--positive` names; without it, of each task with degrees all above the lowest.
+    """The questions that `--positive` names; without it, of each task with degrees all above normal.
+
+    Where no degree is known to be normal, the lowest one is negative.
 
     Args:
         labelled_set: the labelled frames.
@@ -87,13 +90,16 @@ def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list
         questions = [_parse(labelled_set, text) for text in flags]
         return list({question.name: question for question in questions}.values())
     targets = [target for target in labelled_set.targets() if target.lesion is None]
-    return [_degrees_above_the_lowest(target) for target in targets if len(target.ordered()) > 1]
+    questions = [_degrees_above_normal(target) for target in targets]
+    return [question for question in questions if question.positive]
 
 
-def _degrees_above_the_lowest(target: Target) -> ScreeningQuestion:
+def _degrees_above_normal(target: Target) -> ScreeningQuestion:
     """Classes that are no degree, such as 'Not Applicable', are on neither side."""
-    lowest, *others = (target.classes[number] for number in target.ordered())
-    return ScreeningQuestion(target.task, tuple(others), (lowest,), tuple(target.classes))
+    degrees = [target.classes[number] for number in target.ordered()]
+    negative = [name for name in degrees if name in NO_DISEASE] or degrees[:1]
+    positive = [name for name in degrees if name not in negative]
+    return ScreeningQuestion(target.task, tuple(positive), tuple(negative), tuple(target.classes))
 
 
 def _parse(labelled_set: LabelledSet, text: str) -> ScreeningQuestion:

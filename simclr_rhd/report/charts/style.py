@@ -50,7 +50,7 @@ DARK = dict(
     )
 ) | {PALE: "#4A525B", MUTED: "#A7AFB8", ALARM: "#FF9D73", GRID: "#2E353C", INK: "#E4E7EB", PAPER: "#15181C"}
 PANEL_INCHES = (3.75, 2.7)  # inches of a chart in the report: 360 pixels, the width of a phone
-ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9])\)$")
+ABBREVIATION = re.compile(r"\(([A-Z]\w{,6}[A-Z0-9](?: Colour)?)\)$")
 LESION = re.compile(r"(?i)(aortic|mitral|pulmonary|tricuspid) (?:valve )?(regurgitation|stenosis|prolapse)")
 
 

@@ -13,7 +13,6 @@ from torch import nn
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.labelled_set import LabelledSet, Target
-from simclr_rhd.data.labels.vocabulary import TASKS
 from simclr_rhd.evaluation.curves import roc_and_pr_curves
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.samples import at_level
@@ -113,11 +112,12 @@ def collect_report_data(
     """
     gallery = Gallery(tested.dataset, tested.labelled_set)
     frame, random_views = views
-    epochs = {phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *TASKS)}
+    tasks = list(tested.labelled_set.values)
+    epochs = {phase: [row for row in history if row["phase"] == phase] for phase in ("simclr", *tasks)}
     return ReportData(
         pretraining_panels(epochs["simclr"]),
         [jpeg(picture.transpose(2, 0, 1)) for picture in (frame, *random_views)],
-        {task: head_panel(epochs[task]) for task in TASKS if epochs[task]},
+        {task: head_panel(epochs[task]) for task in tasks if epochs[task]},
         {
             target.name: _target_section(tested, target, results.targets[target.name], gallery, explainer)
             for target in tested.labelled_set.targets()

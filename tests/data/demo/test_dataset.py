@@ -9,7 +9,7 @@ from PIL import Image
 from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, draw_patients, make_clip, write_demo
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
-from simclr_rhd.data.labels.vocabulary import TASKS
+from simclr_rhd.data.labels.vocabulary import VOCABULARY
 
 PREFIXES = ("supervised/annotated-final", "unsupervised-videos/unlabelled-frames")
 
@@ -57,10 +57,11 @@ def test_frames_are_small_pictures_that_say_they_are_synthetic(root):
 def test_every_class_has_several_patients_and_every_patient_several_clips(root):
     listed = [f"{PREFIXES[0]}/{path.name}" for path in frames(root, PREFIXES[0])]
     data = (root / "supervised" / "sorted_file.csv").read_bytes()
-    labels = read_labels(data, "table", LabelledFiles(listed, listed, PREFIXES))
+    tasks = tuple(VOCABULARY[task] for task in ("view", "condition", "severity", "thickness"))
+    labels = read_labels(data, "table", LabelledFiles(listed, listed, PREFIXES), tasks=tasks)
     patients = np.array(labels.patients)
-    assert [len(labels.classes[task]) for task in TASKS] == [4, 7, 4]
-    for task in TASKS:
+    assert [len(labels.classes[task]) for task in labels.classes] == [4, 7, 4, 3]
+    for task in labels.classes:
         for number, name in enumerate(labels.classes[task]):
             assert len(set(patients[labels.values[task] == number])) >= 2, name
     assert len(set(labels.videos)) == 4 * len(set(patients))

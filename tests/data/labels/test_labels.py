@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.classes import UnreadableCellError, make_class_parser
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.patients import make_patient_parser
@@ -19,8 +18,10 @@ from simclr_rhd.data.labels.table import (
     read_rows,
     read_table_bytes,
 )
+from simclr_rhd.data.labels.tasks import classes
+from simclr_rhd.data.labels.tasks.classes import UnreadableCellError
 from simclr_rhd.data.labels.video_ids import assign_videos
-from simclr_rhd.data.labels.vocabulary import TASKS, VOCABULARY
+from simclr_rhd.data.labels.vocabulary import VOCABULARY
 from simclr_rhd.data.splits.groups import make_groups
 
 L, U = "lab", "un/lab"
@@ -34,6 +35,10 @@ def read(table, names, unlabelled=(), header=HEADER, listed=None, policy="drop",
     people = read_rows(patients.encode(), "p.csv", required_columns=PATIENT_TABLE_COLUMNS) if patients else ()
     files = LabelledFiles(keys, listed or labelled, (L, U))
     return keys, read_labels(text.encode(), "table.csv", files, policy=policy, patient_rows=people)
+
+
+def make_class_parser(task, cells):
+    return classes.make_class_parser(VOCABULARY[task], cells)
 
 
 def label(labels, keys, task, name):
@@ -219,7 +224,7 @@ def test_values_are_int64_in_the_order_of_the_keys():
     keys, labels = read(
         "b_frame1.png,PSAX,,\na_frame1.png,PLAX,,\n", ["a_frame1.png", "b_frame1.png"], ["u_frame1.png"]
     )
-    for task in TASKS:
+    for task in labels.classes:
         assert labels.values[task].dtype == np.int64 and len(labels.values[task]) == 3
     assert labels.values["view"].tolist() == [0, 1, -1]
 
@@ -307,7 +312,7 @@ def test_aortic_and_mitral_regurgitation_are_two():
     [
         "Ventricular septal defect / overriding aorta",
         "Thickened and restricted leaflets",
-        "Mitral Valve Regurgitation and flail leaflet",
+        "Mitral Valve Regurgitation and torn leaflet",
         "Chordae + papillary muscle",
         "Regurgitation (mild, eccentric)",
         "Barlow's disease",
@@ -518,9 +523,11 @@ def test_a_true_cell_of_two_lines_is_a_cell(note):
 def test_a_column_that_stands_there_twice_is_refused():
     with pytest.raises(UserError, match="SEVERITY stands there more than once"):
         read_rows(b"FILENAME,VIEW-APP,CONDITION,SEVERITY,Severity\na.png,,,,\n", "table.csv")
-    with pytest.raises(UserError, match="SEVERITY stands there more than once"):  # also where it is optional
-        table = b"FILENAME,SEVERITY,Severity\na.png,,\n"
-        read_rows(table, "table.csv", required_columns=("FILENAME",))
+    with pytest.raises(UserError, match="LV-FUNCTION stands there more than once"):  # of a task of the user's
+        table = b"FILENAME,LV_function,LV Function\na.png,,\n"
+        read_rows(table, "table.csv", required_columns=("FILENAME", "LV-FUNCTION"))
+    table = b"FILENAME,NOTE,NOTE\na.png,,\n"  # of none
+    assert read_rows(table, "table.csv", required_columns=("FILENAME",))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

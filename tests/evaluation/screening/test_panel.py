@@ -57,6 +57,21 @@ def test_without_a_flag_degrees_above_the_lowest_are_positive():
     assert question.status(np.array([0, 1, 2, -1])).tolist() == [-1, 0, 1, -1]
 
 
+@pytest.mark.parametrize(
+    ("classes", "positive"),
+    [
+        (["None", "Normal", "Mild", "Severe"], ["Mild", "Severe"]),
+        (["Normal", "Screen Negative", "Screen Positive"], ["Screen Positive"]),
+        (["Mild", "Moderate", "Severe"], ["Moderate", "Severe"]),
+    ],
+)
+def test_no_degree_without_disease_is_positive(classes, positive):
+    labelled_set = replace(severity_set(), classes={"severity": classes})
+    (question,) = screening_questions(labelled_set, ())
+    assert list(question.positive) == positive
+    assert set(question.negative) == set(classes) - set(positive)
+
+
 def test_a_table_without_degrees_has_no_question_of_its_own():
     assert screening_questions(make_labelled_set(), ()) == []
 

@@ -20,7 +20,8 @@ from simclr_rhd.config import Config
 from simclr_rhd.core import config as core_config
 from simclr_rhd.core.files import write_json, write_lines, write_rows
 from simclr_rhd.data.labelled_set import LabelledSet
-from simclr_rhd.data.labels import labels
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
+from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.evaluation import predictions_csv, run_metrics, targets
 from simclr_rhd.evaluation.results import AuditSummary, NearDuplicates, RunResults, SplitInfo
 from simclr_rhd.evaluation.scores.bootstrap import percentile_interval, resample_counts
@@ -84,7 +85,7 @@ def save(folder, of, wrong=(), *, flags=None, by="patient", leaky=False, **facts
     folder.mkdir(parents=True)
     ours, rest = table(of, wrong), table(of, range(4))
     predictions = {"simclr": [ours], "pixels": [rest], "majority": [rest]}
-    known = dict.fromkeys(labels.TASKS, {"classes": [], "not_evaluable": []})
+    known = dict.fromkeys((task.name for task in DEFAULT_TASKS), {"classes": [], "not_evaluable": []})
     dataset = SimpleNamespace(class_info=lambda: known, labels=SimpleNamespace(agreement=[]))
     results = run_metrics.results_by_task(of, evaluated(of, predictions), dataset)
     split, audit = SplitInfo(by, leaky, 1, {}, ""), AuditSummary([], NearDuplicates(0, 0, 0.0))
@@ -602,3 +603,19 @@ def test_files_that_are_not_a_runs_are_refused_in_words(tmp_path, saved, capsys,
     err = capsys.readouterr().err
     assert message in err and str(tmp_path / "b") in err and "Traceback" not in err
     assert len(err.splitlines()) == 1 and not out.exists()
+
+
+def test_a_task_of_the_users_own_is_compared_as_the_others_are(tmp_path):
+    views = cohort(classes=["thin", "thick"])
+    own = dataclasses.replace(
+        views,
+        values={"wall": views.values["view"]},
+        classes={"wall": views.classes["view"]},
+        tasks=parse_tasks("view,wall=WALL=thin<thick"),
+    )
+    first, other = save(tmp_path / "a", own, range(6)), save(tmp_path / "b", own)
+    assert one_difference(first, other, "wall").outcome == compare.BETTER
+    assert "<h3>wall</h3>" in page_of(tmp_path, first, other)
+    assert read_run(first).results.targets["wall"].test["frame"]["quadratic_kappa"].value is not None
+    without = save(tmp_path / "c", views)
+    assert one_difference(first, without, "wall").reason == "only in the first run"

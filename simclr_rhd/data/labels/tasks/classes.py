@@ -6,21 +6,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.labels.cells import parse_items, split_classes, split_on_separators, split_terms
 from simclr_rhd.data.labels.table import Row
+from simclr_rhd.data.labels.tasks.cells import parse_items, split_classes, split_on_separators, split_terms
 from simclr_rhd.data.labels.vocabulary import (
     DISEASE_SUFFIX,
     EMPTY_CELLS,
     EXCLUSIVE_CLASSES,
-    GRADES,
     LESION_SEPARATOR,
-    VOCABULARY,
     Task,
     normalize,
 )
 
 logger = logging.getLogger("simclr_rhd")
 
+DISEASE_WORDS = ("rhd", "rheumatic", "whf")  # by one of them a column of severities is about RHD
 MAX_SHOWN_CHARS = 80  # characters of a cell in a message
 
 
@@ -36,7 +35,7 @@ class UnreadableCellError(ValueError):
         self.cell = cell
 
 
-def make_class_parser(name: str, cells: Sequence[str]) -> Callable[[str], set[str]]:
+def make_class_parser(task: Task, cells: Sequence[str]) -> Callable[[str], set[str]]:
     """A function from a cell to the classes it can be read as: none = not annotated, two = contradictory.
 
     Spellings of a known class get its name; other texts that differ only in case, blanks or punctuation are
@@ -45,16 +44,16 @@ def make_class_parser(name: str, cells: Sequence[str]) -> Callable[[str], set[st
     themselves, or stand in another order, too.
 
     Args:
-        name: of the task.
+        task: whose classes they are.
         cells: the whole column.
 
     Raises:
         UnreadableCellError: a cell looks like a list and cannot be read as one.
     """
-    task, counts = VOCABULARY[name], Counter(cells)
+    counts = Counter(cells)
     items = {cell: _split_cell(task, cell) for cell in counts}
     single = _single_terms(itertools.chain.from_iterable(items.values()))
-    graded = task.ordinal and not GRADES.isdisjoint(single)
+    graded = task.reads_none(single)
     empty = EMPTY_CELLS - {"none"} if graded else EMPTY_CELLS
 
     def is_term(text: str) -> bool:
@@ -107,8 +106,9 @@ def _split_terms(cell: str, texts: Sequence[str], is_term: Callable[[str], bool]
 
 def _class_names(task: Task, spellings: Mapping[str, Counter[str]]) -> dict[str, str]:
     """The class of each normalized text: the known one, or the most frequent spelling."""
-    # A severity table without the word "RHD" is about another disease: its "Definite" is not definite RHD.
-    other_disease = task.ordinal and not any(normalize(DISEASE_SUFFIX) in text for text in spellings)
+    # A severity table without a word for RHD is about another disease: its "Definite" is not definite RHD.
+    named = any(word in text for word in DISEASE_WORDS for text in spellings)
+    other_disease = task.ordinal and not named
     names = {}
     for text, counts in spellings.items():
         name = task.known_class(text) or min(counts, key=lambda spelling: (-counts[spelling], spelling))
@@ -116,13 +116,13 @@ def _class_names(task: Task, spellings: Mapping[str, Counter[str]]) -> dict[str,
     return names
 
 
-def make_task_parser(task: str, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:
+def make_task_parser(task: Task, rows: Sequence[Row], name: str) -> Callable[[str], set[str]]:
     """The parser of a task's column.
 
     Raises:
         UserError: a cell cannot be read; the message names its row of the table `name`.
     """
-    column = VOCABULARY[task].column
+    column = task.column
     try:
         return make_class_parser(task, [row.get(column, "") for row in rows])
     except UnreadableCellError as error:
