@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.discrimination import auroc
 from simclr_rhd.evaluation.screening.exams import Exams
+from simclr_rhd.evaluation.screening.fit import choose_pooling
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
-from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
 
 DIM, FRAMES, VIEWS, TESTED = 960, 30, 5, 300
 PATIENT_STD, NOISE_STD = 0.7, 0.7

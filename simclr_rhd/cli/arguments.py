@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclr_rhd.cli.parser import out_of_range
-from simclr_rhd.core.config import DeviceConfig, flag
-from simclr_rhd.data.config import ClipConfig, InputConfig
+from simclr_rhd.core.config import DeviceConfig, flag, flag_name
+from simclr_rhd.data.config import ClipConfig, InputConfig, LabelledDataConfig
 from simclr_rhd.data.sources.remote import remote_places
+from simclr_rhd.inference.external.config import ExternalConfig
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class ExportArgs(InputConfig, ModelArgs):
     )
 
 
-Command = CompareArgs | PredictArgs | ExportArgs
+Command = CompareArgs | PredictArgs | ExportArgs | ExternalConfig
 
 
 def compare_problems(config: CompareArgs) -> Iterator[str]:
@@ -101,6 +102,28 @@ def predict_problems(config: PredictArgs) -> Iterator[str]:
     if config.billing_project is not None and not any(path.startswith("gs://") for path in config.paths):
         yield f"--billing-project {config.billing_project}: only a path gs://BUCKET/... reads it"
     yield from out_of_range(config)
+
+
+def evaluate_problems(config: ExternalConfig) -> Iterator[str]:
+    """The problems of what `evaluate` is given."""
+    if not config.data:
+        yield "nothing to evaluate on: wanted --data with another labelled data set"
+    else:
+        yield from out_of_range(config)
+    yield from _missing_model(config.model)
+    yield from demo_problems(config)
+    if config.group_by == "frame":
+        yield "--group-by frame: intervals over frames would be too narrow; wanted patient, video or auto"
+    if config.billing_project is not None and not config.data.startswith("gs://"):
+        yield f"--billing-project {config.billing_project}: only gs://BUCKET in --data reads it"
+
+
+def demo_problems(config: LabelledDataConfig) -> Iterator[str]:
+    """Flags of the demo that other data do not read."""
+    for name, noun in (("demo_patients", "patients"), ("demo_seed", "hospitals")):
+        value = getattr(config, name)
+        if value != getattr(LabelledDataConfig, name) and not config.synthetic:
+            yield f"{flag_name(name)} {value}: only --data demo has demo {noun}"
 
 
 def export_problems(config: ExportArgs) -> Iterator[str]:

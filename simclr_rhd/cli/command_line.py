@@ -14,6 +14,8 @@ from simclr_rhd.cli.arguments import (
     ExportArgs,
     PredictArgs,
     compare_problems,
+    demo_problems,
+    evaluate_problems,
     export_problems,
     predict_problems,
 )
@@ -23,6 +25,7 @@ from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 from simclr_rhd.core.file_names import SPLIT
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
+from simclr_rhd.inference.external.config import ExternalConfig
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
@@ -76,8 +79,7 @@ def validate(config: Config) -> Iterator[str]:
         )
     if config.warmup_epochs is not None and config.warmup_epochs > config.epochs:
         yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
-    if config.demo_patients != Config.demo_patients and not config.synthetic:
-        yield f"--demo-patients {config.demo_patients}: only --data demo has demo patients"
+    yield from demo_problems(config)
 
 
 def _split_problems(config: Config) -> Iterator[str]:
@@ -99,13 +101,15 @@ MAIN_JOB = CommandLine(
     prog="main.py",
     usage="python3 main.py [train | estimate] [flags]\n"
     "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
+    "       python3 main.py evaluate --data DIR [--model FILE] [--save-dir DIR]\n"
     "       python3 main.py export [--model FILE] [--out DIR]\n"
     "       python3 main.py compare DIR DIR... [--out FILE.html]",
     description="SimCLR pretraining on unlabelled heart ultrasound frames, then a linear head for each "
     "task (view, valve condition, severity, or your own) with honest metrics. Without flags it runs on "
     "built-in synthetic data. `estimate` gives the memory and time of a run with these flags, without "
     "running it; "
-    "`predict` classifies new frames with what a run has learnt, `export` writes it for other runtimes, "
+    "`predict` classifies new frames with what a run has learnt, `evaluate` scores it on another labelled "
+    "data set, `export` writes it for other runtimes, "
     "`compare` compares finished runs (each has its own --help).",
     problems=main_job_problems,
 )
@@ -119,6 +123,15 @@ COMMANDS = {
         "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
         "videos, of the patients and of the files left out. Research use only.",
         problems=predict_problems,
+    ),
+    "evaluate": CommandLine(
+        ExternalConfig,
+        prog="main.py evaluate",
+        usage="python3 main.py evaluate --data DIR [--model FILE] [--save-dir DIR] [flags]",
+        description="Scores a trained model on another labelled data set, such as that of another hospital: "
+        "per frame, video and patient, with intervals, calibration as it is and after recalibration there, "
+        "abstention and novelty. Frames and patients that the model has learnt from are refused.",
+        problems=evaluate_problems,
     ),
     "export": CommandLine(
         ExportArgs,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simclr_rhd.cli.arguments import Command, CompareArgs, ExportArgs, PredictArgs, class_shares
 from simclr_rhd.config import Config
+from simclr_rhd.inference.external.config import ExternalConfig
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -24,6 +25,10 @@ def run(config: Config | Command, argv: Sequence[str]) -> None:
         predict(config)
     elif isinstance(config, ExportArgs):
         export(config)
+    elif isinstance(config, ExternalConfig):
+        from simclr_rhd.cli.evaluate import evaluate
+
+        evaluate(config, argv)
     elif config.command == "estimate":
         estimate(config)
     else:

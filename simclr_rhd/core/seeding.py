@@ -27,6 +27,7 @@ class Stream(IntEnum):
     FINAL_VALIDATION = 16
     HEAD_STARTS = 17
     FINETUNE_VIEWS = 18
+    RECALIBRATION = 19
     SUBGROUPS = 21
 
 

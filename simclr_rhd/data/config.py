@@ -82,8 +82,8 @@ class ClipConfig(InputConfig):
 
 
 @dataclass(frozen=True)
-class DataConfig(ClipConfig, CommonConfig):
-    """Knobs of reading, labels, groups and parts."""
+class LabelledDataConfig(ClipConfig):
+    """Knobs of reading labelled frames."""
 
     data: str = flag(
         "demo",
@@ -94,9 +94,6 @@ class DataConfig(ClipConfig, CommonConfig):
     )
     labelled_prefix: str = flag(
         "supervised/annotated-final", "labelled frames, below --data", check=BELOW_DATA
-    )
-    unlabelled_prefix: str = flag(
-        "unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data", check=BELOW_DATA
     )
     labels_csv: str = flag("supervised/sorted_file.csv", "label table, below --data", check=BELOW_DATA)
     tasks: str = flag(
@@ -127,6 +124,31 @@ class DataConfig(ClipConfig, CommonConfig):
         "(patient where the table has one, else video), or 'frame' (leaky, marked so)",
         choices=("auto", "patient", "video", "frame"),
         changes=TESTED_FRAMES,
+    )
+    demo_patients: int = flag(
+        160,
+        "patients of the built-in data: two fifths have labels, of fewer than 45 up to 18",
+        check=at_least(12),
+    )
+    demo_seed: int = flag(
+        0,
+        "0: the built-in data as they are; another number: other patients of another hospital, whose probe "
+        "and gain differ",
+        check=Check(lambda x: 0 <= x < 2**31, "between 0 and 2147483647"),
+    )
+
+    @property
+    def synthetic(self) -> bool:
+        """Return whether the run uses the built-in synthetic data."""
+        return self.data == "demo"
+
+
+@dataclass(frozen=True)
+class DataConfig(LabelledDataConfig, CommonConfig):
+    """Knobs of reading, labels, groups and parts."""
+
+    unlabelled_prefix: str = flag(
+        "unsupervised-videos/unlabelled-frames", "unlabelled frames, below --data", check=BELOW_DATA
     )
     folds: int = flag(
         1,
@@ -181,16 +203,6 @@ class DataConfig(ClipConfig, CommonConfig):
         affects=DOWNSTREAM,
         metavar="COLUMN,...",
     )
-    demo_patients: int = flag(
-        160,
-        "patients of the built-in data: two fifths have labels, of fewer than 45 up to 18",
-        check=at_least(12),
-    )
-
-    @property
-    def synthetic(self) -> bool:
-        """Return whether the run uses the built-in synthetic data."""
-        return self.data == "demo"
 
     @property
     def has_folds(self) -> bool:

@@ -9,19 +9,25 @@ from typing import NamedTuple
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.attributes.attributes import read_attributes
-from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE, DataConfig
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE, DataConfig, LabelledDataConfig
 from simclr_rhd.data.dataset import Dataset, build_dataset
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.labels.labels import read_labels
+from simclr_rhd.data.labels.labels import Labels, read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
-from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, label_columns, read_rows, read_table_bytes
+from simclr_rhd.data.labels.table import (
+    PATIENT_TABLE_COLUMNS,
+    Row,
+    label_columns,
+    read_rows,
+    read_table_bytes,
+)
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
-from simclr_rhd.data.store.store import check_rejected, open_store, store_path
+from simclr_rhd.data.store.store import Store, check_rejected, open_store, store_path
 from simclr_rhd.data.summary.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
@@ -82,7 +88,7 @@ def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
     Raises:
         UserError: there are no files.
     """
-    listed, options = list_files(source, config), _decode_options(config)
+    listed, options = list_files(source, config), _decode_options(config, config.size)
     if store_path(source, listed.frames, options, cache_dir=cache_folder(config.cache_dir)).is_dir():
         return None
     labelled_keys = {entry.key for entry in listed.labelled}
@@ -103,8 +109,8 @@ def estimate_data(source: Source, config: DataConfig) -> DataEstimate | None:
     )
 
 
-def _decode_options(config: DataConfig) -> DecodeOptions:
-    return DecodeOptions(storage_size(config.size), config.frames_per_clip, config.max_pixels)
+def _decode_options(config: LabelledDataConfig, size: int) -> DecodeOptions:
+    return DecodeOptions(storage_size(size), config.frames_per_clip, config.max_pixels)
 
 
 def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> Dataset:
@@ -119,46 +125,103 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         UserError: something of this cannot be used.
     """
     listed = list_files(source, config)
-    labels_csv, labelled, unlabelled = config.labels_csv, listed.labelled, listed.unlabelled
-    logger.info("data: %s: %d labelled, %d unlabelled files", source.location, len(labelled), len(unlabelled))
+    logger.info(
+        "data: %s: %d labelled, %d unlabelled files",
+        *(source.location, len(listed.labelled), len(listed.unlabelled)),
+    )
+    split = _read_split_file(config)
+    prefixes = config.labelled_prefix, config.unlabelled_prefix
+    data = _read_frames(source, listed, config, prefixes, size=config.size, rejected_csv=rejected_csv)
+    attributes = read_attributes(data.tables, split, data.store.keys, data.files, config)
+    fingerprint = hashlib.sha256(data.fingerprint.encode() + split).hexdigest() if split else data.fingerprint
+    dataset = build_dataset(data.store, data.labels, fingerprint, config, attributes)
+    if not dataset.tasks():
+        raise UserError(
+            f"--labels-csv {config.labels_csv}: there is nothing to learn: in the training part no task has "
+            f"two classes. Found: {data.labels.classes}"
+        )
+    return dataset
+
+
+@dataclass(frozen=True)
+class FrameData:
+    """Frames and their labels, not divided into parts.
+
+    Attributes:
+        store: N decoded frames.
+        labels: of them.
+        fingerprint: hash of all frames' contents and of the label table.
+        files: that the tables can name.
+        tables: rows of the label table and of the table of patients.
+    """
+
+    store: Store
+    labels: Labels
+    fingerprint: str
+    files: LabelledFiles
+    tables: tuple[list[Row], list[Row]]
+
+
+def read_labelled_frames(
+    source: Source, config: LabelledDataConfig, *, size: int, rejected_csv: Path
+) -> FrameData:
+    """List, fetch, decode and label the frames of the labelled folder.
+
+    Args:
+        source: a folder or a bucket.
+        config: of the data.
+        size: pixels of a view's side, for which the frames are stored.
+        rejected_csv: where the unreadable frames are listed if they are too many.
+
+    Raises:
+        UserError: something of this cannot be used.
+    """
+    files = source.files(config.labelled_prefix, flag="--labelled-prefix")
+    table = source.entry(config.labels_csv)
+    logger.info("data: %s: %d labelled files", source.location, len(files))
+    listed = FileListing(files, [], table, [entry for entry in files if entry.key != table.key])
+    prefixes = config.labelled_prefix, config.labelled_prefix
+    return _read_frames(source, listed, config, prefixes, size=size, rejected_csv=rejected_csv)
+
+
+def _read_frames(
+    source: Source,
+    listed: FileListing,
+    config: LabelledDataConfig,
+    prefixes: tuple[str, str],
+    *,
+    size: int,
+    rejected_csv: Path,
+) -> FrameData:
     table, tasks = _fetch_table(source, listed.table), parse_tasks(config.tasks)
     # a column that it lacks is known before anything is decoded
-    rows = read_rows(table, labels_csv, required_columns=label_columns(tasks))
+    rows = read_rows(table, config.labels_csv, required_columns=label_columns(tasks))
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
-    split = _read_split_file(config)
     cache_dir = cache_folder(config.cache_dir)
-    store = open_store(source, listed.frames, _decode_options(config), cache_dir=cache_dir)
+    store = open_store(source, listed.frames, _decode_options(config, size), cache_dir=cache_dir)
     try:
         check_rejected(store, config.max_rejected)
     except UserError as error:
         write_rejected(store, rejected_csv)
         raise UserError(f"{error}\nAll are listed in {rejected_csv}") from None
-
     files = LabelledFiles(
         frames=store.files,
-        listed=[entry.key for entry in labelled],
-        prefixes=(config.labelled_prefix, config.unlabelled_prefix),
+        listed=[entry.key for entry in listed.labelled],
+        prefixes=prefixes,
         patients=store.patients,
     )
     labels = read_labels(
         table,
-        labels_csv,
+        config.labels_csv,
         files,
         patient_rows=patient_rows,
         policy=config.label_conflict,
         tasks=tasks,
     )
-    attributes = read_attributes((rows, patient_rows), split, store.keys, files, config)
-    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients + split).hexdigest()
-    dataset = build_dataset(store, labels, fingerprint, config, attributes)
-    if not dataset.tasks():
-        raise UserError(
-            f"--labels-csv {labels_csv}: there is nothing to learn: in the training part no task has "
-            f"two classes. Found: {labels.classes}"
-        )
-    return dataset
+    fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
+    return FrameData(store, labels, fingerprint, files, (rows, patient_rows))
 
 
 def _read_split_file(config: DataConfig) -> bytes:

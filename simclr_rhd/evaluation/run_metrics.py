@@ -72,12 +72,11 @@ def evaluate_run(
         init: what the pretraining began with, as of `describe_split`.
         synthetic: whether the frames are drawn by the program.
     """
-    labelled_set = outcome.cv.labelled_set
     by_target = evaluate_targets(config, outcome)
     return RunResults(
         synthetic=synthetic,
         split=describe_split(dataset, init),
-        tasks=results_by_task(labelled_set, by_target, dataset),
+        tasks=results_by_task(outcome.cv.labelled_set, by_target, dataset),
         audit=write_leak_audit(dataset, outcome.cv, save_dir),
         screening=evaluate_screening(config, outcome.cv, outcome.predictions),
     )
@@ -179,27 +178,28 @@ def results_by_task(
     for task in (of_run.name for of_run in labelled_set.tasks):
         if task not in labelled_set.values:
             tasks[task] = TaskResult(**class_info[task], skipped=SKIPPED_REASON)
-        elif lesions := labelled_set.lesions(task):
-            of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
-            missing = [
-                row | {"class": lesion}
-                for lesion, result in of_lesions.items()
-                for row in result.not_evaluable[:1]
-            ]
-            tasks[task] = TaskResult(lesions, missing, of_lesions, multilabel=True)
         else:
-            result = results[task]
-            tasks[task] = TaskResult(result.classes, result.not_evaluable, {"": result})
+            tasks[task] = task_result(labelled_set, task, results)
     pairs = dataset.labels.agreement
     return {task: replace(of, readers=ReaderAgreement.of(task, pairs)) for task, of in tasks.items()}
+
+
+def task_result(labelled_set: LabelledSet, task: str, results: Mapping[str, TargetResult]) -> TaskResult:
+    """The result of a task of some frames, of {target's name: result}."""
+    if not (lesions := labelled_set.lesions(task)):
+        result = results[task]
+        return TaskResult(result.classes, result.not_evaluable, {"": result})
+    of_lesions = {lesion: results[target_name(task, lesion)] for lesion in lesions}
+    missing = [
+        row | {"class": lesion} for lesion, result in of_lesions.items() for row in result.not_evaluable[:1]
+    ]
+    return TaskResult(lesions, missing, of_lesions, multilabel=True)
 
 
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     """Describe the division of the frames, and what the encoder has seen.
 
-    Args:
-        dataset: the frames.
-        init: 'random', 'imagenet' or the file that the pretraining began with.
+    `init` is 'random', 'imagenet' or the file that the pretraining began with.
     """
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"

@@ -36,8 +36,7 @@ class FeatureSet:
         per_fold: K times (n, D): of the encoder that a fold is tested with; one array if there is one.
         baseline_encoders: {name: (n, D) of each draw} of encoders to compare with; of a random
             one there are several, as one is a draw.
-        pictures: {PIXELS: (n, P) float32 small pictures, MASK: (n, P) where they are not black, and
-            HEADER: (n, P) what is known without them}.
+        pictures: {name: (n, P) float32} of small pictures, masks, and what is known without them.
     """
 
     descriptors: dict[str, np.ndarray]

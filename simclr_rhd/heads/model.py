@@ -1,5 +1,6 @@
 """The linear heads of all tasks, their predictions and their calibration."""
 
+import copy
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -77,9 +78,9 @@ class Heads(nn.Module):
 @torch.inference_mode()
 def predict(heads: Heads, features: np.ndarray) -> dict[str, np.ndarray]:
     """(n, 960) features -> {task: (n, C) float64 probabilities}, and the prevalences that they hold for."""
-    probabilities = {
-        task: table.numpy() for task, table in heads.probabilities(torch.from_numpy(features)).items()
-    }
+    exact = copy.deepcopy(heads).double()  # of float32, the last digits depend on how many frames there are
+    x = torch.from_numpy(features).double()
+    probabilities = {task: table.numpy() for task, table in exact.probabilities(x).items()}
     return probabilities | {
         prevalence_key(task): np.tile(of_task.numpy(), (len(features), 1))
         for task, of_task in heads.split_by_task(heads.prevalence).items()

@@ -13,15 +13,16 @@ from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.tasks.flag import is_task_name
 from simclr_rhd.heads.model import Heads
+from simclr_rhd.inference.external.training_record import TrainingRecord
 from simclr_rhd.inference.ood import OODDetector
 from simclr_rhd.inference.task_output import TaskOutput
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.ssl.augment import IMAGENET_MEAN, IMAGENET_STD, eval_view
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM, STAGE_DIMS, SimCLR, forward_with_ood_stats
 
-FORMAT, VERSION = "simclr-rhd-model", 5  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
+FORMAT, VERSION = "simclr-rhd-model", 6  # 1: no temperatures, no lesions; 2: no novelty, no thresholds
 OLDEST_VERSION = 3  # no biases and no prevalence, thresholds of which nothing is proved; can be read still
-ALL_STAGES_VERSION = 5  # before, heads see the features of the last stage alone
+ALL_STAGES_VERSION = 5  # before, heads see the last stage alone; 6: the record of what is learnt from
 MAX_SIDE, MAX_CLASSES = 4096, 10_000  # in a file that is not damaged
 MAX_NAME_LENGTH = 1000  # characters of a class
 SHARE_TOLERANCE = 1e-3  # by which shares may miss their sum
@@ -68,13 +69,20 @@ class Classifier(nn.Module):
         heads: on its features.
         novelty: None where too few frames were learnt from to tell.
         facts: its description.
+        record: of what it has learnt from; None in files of older versions.
     """
 
     def __init__(
-        self, encoder: nn.Module, heads: Heads, novelty: OODDetector | None, facts: ModelInfo
+        self,
+        encoder: nn.Module,
+        heads: Heads,
+        novelty: OODDetector | None,
+        facts: ModelInfo,
+        record: TrainingRecord | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.heads, self.novelty, self.facts = encoder, heads, novelty, facts
+        self.encoder, self.heads, self.novelty = encoder, heads, novelty
+        self.facts, self.record = facts, record
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         """Classify frames.
@@ -115,6 +123,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
             "preprocessing": _preprocessing(facts),
+            "record": classifier.record and classifier.record.to_saved(),
             **asdict(facts),  # with the version: a model that was read is written as it was
         },
     )
@@ -160,15 +169,15 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     dim = FEATURE_DIM if saved["version"] >= ALL_STAGES_VERSION else STAGE_DIMS[-1]
     heads = Heads(n_outputs, multilabel=multilabel, dim=dim)
     novelty = None if saved["novelty"] is None else OODDetector()
-    encoder = SimCLR().encoder
+    encoder = SimCLR().encoder.to(memory_format=torch.channels_last)
     if older:
         bare = {name: value for name, value in heads.named_buffers() if name in ("bias", "prevalence")}
         saved = {**saved, "heads": bare | saved["heads"]}
-    parts = {"encoder": encoder, "heads": heads, "novelty": novelty}
-    for name, part in parts.items():
+    for name, part in {"encoder": encoder, "heads": heads, "novelty": novelty}.items():
         if part is not None:
             checkpoint.load_strict(part, saved[name], name)
-    classifier = Classifier(encoder.to(memory_format=torch.channels_last), heads, novelty, facts).eval()
+    record = saved.get("record") and TrainingRecord.from_saved(saved["record"])
+    classifier = Classifier(encoder, heads, novelty, facts, record).eval()
     _smoke_test(classifier)
     return classifier
 
@@ -216,8 +225,7 @@ def _validate(facts: ModelInfo) -> None:
     if not facts.classes or not all(map(is_task_name, facts.classes)):
         raise ValueError(f"tasks {', '.join(map(str, facts.classes))!s:.80}")
     for task, names in facts.classes.items():
-        good = isinstance(names, list) and 0 < len(names) <= MAX_CLASSES
-        if not good or not all(map(_is_name, names)):
+        if not isinstance(names, list) or not 0 < len(names) <= MAX_CLASSES or not all(map(_is_name, names)):
             raise ValueError(f"the class names of {task}")
         if len(set(names)) < len(names):
             raise ValueError(f"two classes of {task} have one name")

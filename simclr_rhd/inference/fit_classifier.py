@@ -5,17 +5,29 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from simclr_rhd.data.config import DataConfig
+from simclr_rhd.config import Config
+from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.evaluation.selective import confidence_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation
 from simclr_rhd.heads.model import Heads, predict
 from simclr_rhd.inference.classifier import Classifier, ModelInfo
+from simclr_rhd.inference.external.training_record import (
+    KNOWN_STARTS,
+    OTHER_START,
+    TrainingFrames,
+    TrainingRecord,
+    derive_salt,
+    is_hashed,
+    record_training,
+)
 from simclr_rhd.inference.ood import fit_ood_detector
+from simclr_rhd.runs import checkpoint
 
 
 def make_classifier(
-    config: DataConfig,
+    config: Config,
     dataset: Dataset,
     cv: CrossValidation,
     encoder: nn.Module,
@@ -25,7 +37,7 @@ def make_classifier(
     """Add the out-of-distribution detector, the abstention thresholds and a description to trained heads.
 
     Args:
-        config: of the data.
+        config: of the run.
         dataset: the frames.
         cv: the labelled ones.
         encoder: a ResNet-18.
@@ -46,9 +58,22 @@ def make_classifier(
             "fingerprint": dataset.fingerprint,
             "split_by": dataset.split_by,
             "leaky": dataset.leaky,
+            "init": config.init if config.init in KNOWN_STARTS else OTHER_START,
             "tasks": config.tasks,
         },
     )
     training_frames = {name: values[train] for name, values in described.items()}
     novelty = fit_ood_detector(training_frames, labelled_set.groups[train].tolist(), seed=config.seed)
-    return Classifier(encoder, heads, novelty, facts)
+    return Classifier(encoder, heads, novelty, facts, _record(config, dataset, cv, encoder))
+
+
+def _record(config: Config, dataset: Dataset, cv: CrossValidation, encoder: nn.Module) -> TrainingRecord:
+    store, patients = dataset.store, dataset.labels.patients
+    frames = TrainingFrames(store.digests, store.content_flags, patients, dataset.part, dataset.ssl_val)
+    return record_training(
+        frames,
+        cv.labelled_set,
+        dataset.part[dataset.labelled()],
+        salt=derive_salt(checkpoint.digest(encoder), dataset.fingerprint),
+        secret=load_salt(cache_folder(config.cache_dir)) if any(map(is_hashed, patients)) else b"",
+    )

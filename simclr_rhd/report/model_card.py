@@ -22,6 +22,7 @@ from simclr_rhd.report.wording import markdown_table as _table
 
 CLASS_SCORES = ("recall", "specificity", "precision")
 AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
+NOT_TESTED_ELSEWHERE = "- It has not been tested on patients of another hospital, or on another machine."
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
     "batch_size",
@@ -166,7 +167,7 @@ def _limits(results: RunResults) -> Iterator[str]:
         yield f"- {_escape(line)}"
     if n_alike := results.audit.near_identical.found:
         yield f"- {NEAR_DUPLICATES_WARNING % n_alike}."
-    yield "- It has not been tested on patients of another hospital, or on another machine."
+    yield NOT_TESTED_ELSEWHERE
 
 
 def _abstention(results: RunResults) -> Iterator[str]:

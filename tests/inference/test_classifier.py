@@ -11,6 +11,7 @@ from random_model import CLASSES, SIZE, THRESHOLDS, write_model
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.inference import classifier
+from simclr_rhd.inference.external.training_record import TrainingRecord
 from simclr_rhd.runs import checkpoint
 
 RESNET = torchvision.models.resnet18
@@ -30,6 +31,20 @@ def test_a_model_comes_back_as_it_was(path, tmp_path):
     again = classifier.load(tmp_path / "again.pt")
     assert checkpoint.digest(again) == checkpoint.digest(found) and again.facts == found.facts
     assert not again.training
+
+
+def test_the_record_of_the_training_comes_back_and_older_files_have_none(path, tmp_path):
+    found = classifier.load(path)
+    assert found.record is None
+    found.record = TrainingRecord(
+        b"s" * 32, frozenset([b"f" * 16]), frozenset([b"p" * 16]), frozenset(), b"", {"view": {"A4C": 3}}
+    )
+    classifier.save(tmp_path / "with.pt", found)
+    assert classifier.load(tmp_path / "with.pt").record == found.record
+    older = {name: value for name, value in checkpoint.load(path).items() if name != "record"}
+    checkpoint.save(tmp_path / "older.pt", older | {"version": 5})
+    again = classifier.load(tmp_path / "older.pt")
+    assert again.record is None and again.facts.version == 5
 
 
 def test_a_frame_is_classified_alike_in_grey_and_in_colour(path):
@@ -63,7 +78,7 @@ def in_part(part, key, value):
         (changed(format="other"), "another file"),
         (without("format"), "another file"),
         (lambda saved: {"model": {}, "optimizer": {}}, "a checkpoint of the pretraining"),
-        (changed(version=2), "version 2, and this program reads versions 3 to 5"),
+        (changed(version=2), "version 2, and this program reads versions 3 to 6"),
         (changed(version="9" * 5000), "version 9999"),
         (without("heads"), "heads"),
         (changed(image_size=7), "image_size 7"),
@@ -92,6 +107,8 @@ def in_part(part, key, value):
         (in_part("encoder", "bn1.bias", "text"), "architecture"),
         (in_part("novelty", "layout_mean", torch.zeros(36, dtype=torch.int64)), "layout_mean"),
         (changed(multilabel=7), "architecture"),
+        (changed(record={"salt": 5}), "architecture"),
+        (changed(record={"class_frames": {"view": {"a": -1}}}), "frames of its classes are no counts"),
         (changed(unproved={"\x1b[31mview": {"video": "why"}}), "reasons of the thresholds"),
         (changed(thresholds={"view\u202e": {"video": 0.5}}), "the thresholds"),
         (changed(classes={"view": ["a" * 10**6, "b", "c"], "condition": ["a", "b"]}), "class names of view"),

@@ -17,7 +17,7 @@ from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
 from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 
 # Not streams of `core.seeding`: the drawings are the same for every seed of a run.
-SEED, ORDER_STREAM, PATIENT_STREAM = 20_260, 1, 2
+SEED, ORDER_STREAM, PATIENT_STREAM, HOSPITAL_STREAM = 20_260, 1, 2, 3
 MIN_PARALLEL_PATIENTS = 48  # fewer are drawn before other processes have started
 LABELLED_FRACTION = 0.4  # of the patients
 MIN_LABELLED, MAX_LABELLED_FRACTION = 18, 0.75  # of few patients more are labelled: enough to split
@@ -69,15 +69,45 @@ class Patient:
     rng: np.random.Generator
 
 
-def write_demo(root: Path, *, patients: int, labelled_fraction: float = LABELLED_FRACTION) -> None:
+@dataclass(frozen=True)
+class Hospital:
+    """A hospital of the demo: the scanner that all its patients are scanned with.
+
+    Attributes:
+        seed: 0 for that of the demo, another number for another one.
+        gain: by which the gain is multiplied.
+        sector: as of `ScanSettings`.
+    """
+
+    seed: int = 0
+    gain: float = 1.0
+    sector: float = 1.0
+
+    @classmethod
+    def draw(cls, seed: int) -> "Hospital":
+        """The hospital of a number; any but 0 has a narrower probe, and a much lower or higher gain."""
+        if not seed:
+            return cls()
+        rng = np.random.default_rng([SEED, HOSPITAL_STREAM, seed])
+        return cls(seed, float(2.0 ** (rng.choice([-1, 1]) * rng.uniform(0.6, 1))), rng.uniform(0.7, 0.85))
+
+    def rng(self, *stream: int) -> np.random.Generator:
+        """The generator of one of its streams; those of the demo do not depend on its number."""
+        return np.random.default_rng([SEED, *stream, *[self.seed] * bool(self.seed)])
+
+
+def write_demo(
+    root: Path, *, patients: int, labelled_fraction: float = LABELLED_FRACTION, seed: int = 0
+) -> None:
     """Write the data set below `root`: frames as PNG, and the label table.
 
-    The same number of patients gives the same bytes.
+    The same number of patients and the same seed give the same bytes.
 
     Args:
         root: an existing folder.
         patients: how many; at least 12, for every view and some conditions.
         labelled_fraction: of them; the others have unlabelled clips only.
+        seed: 0, or the number of another hospital, see `Hospital`.
 
     Raises:
         ValueError: fewer than 12 patients.
@@ -92,7 +122,7 @@ def write_demo(root: Path, *, patients: int, labelled_fraction: float = LABELLED
     draw = Parallel(n_jobs=-1 if patients >= MIN_PARALLEL_PATIENTS else 1)
     drawn = draw(
         delayed(_write_patient)(patient, labelled, unlabelled)
-        for patient in draw_patients(patients, labelled_fraction)
+        for patient in draw_patients(patients, labelled_fraction, Hospital.draw(seed))
     )
     rows = [row for of_patient in drawn for row in of_patient]
     _add_quirks(rows)
@@ -115,19 +145,25 @@ def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[l
     return rows
 
 
-def draw_patients(n: int, labelled_fraction: float = LABELLED_FRACTION) -> list[Patient]:
+def draw_patients(
+    n: int, labelled_fraction: float = LABELLED_FRACTION, hospital: Hospital = Hospital()
+) -> list[Patient]:
     """Patients whose conditions and severities are balanced and independent of how they image."""
     n_labelled = max(round(n * labelled_fraction), min(round(n * MAX_LABELLED_FRACTION), MIN_LABELLED))
     severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
-    order = np.random.default_rng([SEED, ORDER_STREAM]).permutation(n)  # numbers do not tell the condition
+    order = hospital.rng(ORDER_STREAM).permutation(n)  # numbers do not tell the condition
     result = []
     for index in range(n):
-        rng = np.random.default_rng([SEED, PATIENT_STREAM, index])
+        rng = hospital.rng(PATIENT_STREAM, index)
         scan = ScanSettings(
-            gain=rng.uniform(0.75, 1.3), scale=rng.uniform(0.85, 1.15), aspect=rng.uniform(0.88, 1.14)
+            gain=rng.uniform(0.75, 1.3) * hospital.gain,
+            scale=rng.uniform(0.85, 1.15),
+            aspect=rng.uniform(0.88, 1.14),
+            sector=hospital.sector,
         )
         condition = CONDITIONS[index % len(CONDITIONS)]
-        name = f"synthetic-p{order[index] + 1:03d}"
+        place = f"h{hospital.seed}-" if hospital.seed else ""
+        name = f"synthetic-{place}p{order[index] + 1:03d}"
         result.append(Patient(name, condition, severity[index], index < n_labelled, scan, rng))
     return result
 

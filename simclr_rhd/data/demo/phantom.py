@@ -40,11 +40,19 @@ MOSAIC_COLOURS = (
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """The scan settings of a patient, for all clips."""
+    """The scan settings of a patient, for all clips.
+
+    Attributes:
+        gain: of the echo.
+        scale: of the heart.
+        aspect: of the heart, its width by its height.
+        sector: of the probe, by which the sector's angle is multiplied.
+    """
 
     gain: float
     scale: float
     aspect: float
+    sector: float = 1.0
 
 
 def draw_clip(
@@ -69,7 +77,7 @@ def _place_probe(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
     reach = HEIGHT - rng.uniform(8, 14)
     down, across = (rows - top + 3) / reach, (columns - centre) / reach
     r, angle = np.hypot(down, across), np.arctan2(across, down)
-    inside = (np.abs(angle) < np.radians(rng.uniform(36, 44))) & (r > 0.06) & (r < 1)
+    inside = (np.abs(angle) < np.radians(rng.uniform(36, 44) * scan.sector)) & (r > 0.06) & (r < 1)
     turn, zoom = math.radians(rng.uniform(-62, 62)), rng.uniform(0.85, 1.25) / scan.scale
     across, down = (
         r * np.sin(angle) + rng.uniform(-0.13, 0.13),

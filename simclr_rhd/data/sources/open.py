@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_directory
-from simclr_rhd.data.config import DataConfig
+from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.decoding.file_types import file_type
 from simclr_rhd.data.sources.base import BucketAccess, FileEntry, Source, invalid_name_reason
 from simclr_rhd.data.sources.folder import Folder
@@ -19,7 +19,7 @@ from simclr_rhd.data.sources.remote import open_remote, scheme_of
 logger = logging.getLogger("simclr_rhd")
 
 
-def open_data(config: DataConfig) -> Source:
+def open_data(config: LabelledDataConfig) -> Source:
     """Open the place that `--data` names: 'demo', a folder, or gs://BUCKET[/PREFIX].
 
     Raises:
@@ -27,7 +27,9 @@ def open_data(config: DataConfig) -> Source:
     """
     access = config.bucket_access()
     if config.synthetic:
-        return Folder(make_demo(access.cache_dir, config.demo_patients), location="demo (synthetic)")
+        return Folder(
+            make_demo(access.cache_dir, config.demo_patients, config.demo_seed), location="demo (synthetic)"
+        )
     if scheme_of(config.data):
         return open_remote(config.data, access, flag="--data")
     return Folder(Path(config.data).expanduser(), location=config.data)
@@ -62,16 +64,22 @@ def open_path(path: str, access: BucketAccess) -> tuple[Source, list[FileEntry],
     )
 
 
-def make_demo(cache_dir: Path, patients: int) -> Path:
-    """The folder of the demo data, written once for each version of the code that draws them."""
+def make_demo(cache_dir: Path, patients: int, seed: int = 0) -> Path:
+    """The folder of the demo data, written once for each version of the code that draws them.
+
+    Args:
+        cache_dir: where it is kept.
+        patients: how many are drawn.
+        seed: 0, or the number of another hospital.
+    """
     from simclr_rhd.data.demo import anatomy, phantom
     from simclr_rhd.data.demo import dataset as demo
 
     code = b"".join(Path(str(module.__file__)).read_bytes() for module in (demo, anatomy, phantom))
     version = hashlib.sha256(code).hexdigest()[:12]
-    folder = cache_dir / f"demo-{version}-{patients}"
+    folder = cache_dir / f"demo-{version}-{patients}{f'-{seed}' if seed else ''}"
     if not folder.is_dir():
         logger.info("demo: drawing the clips of %d synthetic patients", patients)
         with atomic_directory(folder) as part:
-            demo.write_demo(part, patients=patients)
+            demo.write_demo(part, patients=patients, seed=seed)
     return folder

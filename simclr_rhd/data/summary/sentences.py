@@ -23,7 +23,7 @@ def describe(dataset: Dataset, summary: DataSummary) -> list[str]:
         *(f"  {reason}: {number}" for reason, number in sorted(summary.rejected.items())),
         f"frames: {summary.frames}, of {summary.videos} videos; {summary.patients or 'no'} patients",
         *_quality_lines(summary.quality),
-        *_label_lines(labels, summary.conflicts),
+        *label_lines(labels, summary.conflicts),
         *_single_frame_lines(labels),
         *_numbered_name_lines(dataset.store.files, labels.videos),
         *(line for task in labels.classes for line in _task_lines(dataset, task)),
@@ -44,7 +44,8 @@ def _quality_lines(counts: dict[str, int]) -> Iterator[str]:
         )
 
 
-def _label_lines(labels: Labels, conflicts: dict[str, int]) -> Iterator[str]:
+def label_lines(labels: Labels, conflicts: dict[str, int]) -> Iterator[str]:
+    """What of a label table disagrees, or names no file."""
     if labels.conflicts:
         yield (
             f"labels: {conflicts['found']} times rows of one file disagree (conflicts.csv); "

@@ -81,10 +81,15 @@ class AttentionPooling:
         weights, offset, log_sharpness, attention = problem.split(solution)
         return cls(centre, scale, weights, float(offset), float(np.exp(log_sharpness)), attention)
 
+    def score(self, frames: FrameEvidence) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) scores of frames, and (n,) what the other outputs add to their attention."""
+        score = (frames.features - self.centre) / self.scale @ self.weights + self.offset
+        return score, frames.others @ self.attention
+
     def logits(self, frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
         """See `Pooling.logits`."""
-        score = (frames.features - self.centre) / self.scale @ self.weights + self.offset
-        attention = self.sharpness * score + frames.others @ self.attention
+        score, attention = self.score(frames)
+        attention = self.sharpness * score + attention
         highest = np.full(exam.max() + 1, -np.inf)
         np.maximum.at(highest, exam, attention)
         share = np.exp(attention - highest[exam])

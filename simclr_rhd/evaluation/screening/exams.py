@@ -3,6 +3,7 @@
 Notation: n frames of U exams.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,24 +20,38 @@ PATIENT, VIDEO, MIXED = "patient", "video", "patient or video"
 
 
 def frame_evidence(
-    labelled_set: LabelledSet, question: ScreeningQuestion, table: Probabilities, features: np.ndarray
+    question: ScreeningQuestion,
+    table: Probabilities,
+    tasks: Iterable[str],
+    *,
+    videos: np.ndarray,
+    features: np.ndarray,
 ) -> FrameEvidence:
-    """The evidence of all labelled frames for a question.
+    """The evidence of n frames for a question.
 
     Args:
-        labelled_set: the frames.
         question: of the screening.
         table: of probabilities.
+        tasks: all that the table has.
+        videos: (n,) names.
         features: (n, D) of the frames.
     """
-    others = [table[task] for task in labelled_set.outputs() if task != question.task]
+    others = [table[task] for task in tasks if task != question.task]
     return FrameEvidence(
         question.probability(table),
         question.prevalence(table),
-        np.asarray(labelled_set.videos),
+        videos,
         features,
         np.concatenate([np.zeros((len(features), 0)), *others], axis=1),
     )
+
+
+def labelled_evidence(
+    labelled_set: LabelledSet, question: ScreeningQuestion, table: Probabilities, features: np.ndarray
+) -> FrameEvidence:
+    """The evidence of all labelled frames."""
+    videos = np.asarray(labelled_set.videos)
+    return frame_evidence(question, table, labelled_set.outputs(), videos=videos, features=features)
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,10 @@ class ExamScorer:
 
     def score(self, evidence: FrameEvidence, exams: Exams) -> np.ndarray:
         """(U,) probability that an exam is positive, at the share of positive validation exams."""
-        pooled = self.pooling.logits(evidence.select(exams.rows), exams.exam)
+        return self.probability(evidence.select(exams.rows), exams.exam)
+
+    def probability(self, frames: FrameEvidence, exam: np.ndarray) -> np.ndarray:
+        """(U,) the same of n frames and (n,) their exams, from 0 to U - 1."""
+        pooled = self.pooling.logits(frames, exam)
         probability: np.ndarray = expit(pooled / self.scaling.temperature + self.scaling.bias[0])
         return probability.round(MEAN_DECIMALS)

@@ -12,21 +12,15 @@ from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
 from simclr_rhd.evaluation.config import ScreeningConfig
 from simclr_rhd.evaluation.scores.bootstrap import trials_needed
 from simclr_rhd.evaluation.scores.records import mean_scores
-from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.decision_curve import decision_curve
 from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference, roc_curve
-from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, frame_evidence, make_exams
-from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, Pooling
-from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
+from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, labelled_evidence, make_exams
+from simclr_rhd.evaluation.screening.fit import fit_scorer
+from simclr_rhd.evaluation.screening.pooling import MEAN
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
 from simclr_rhd.evaluation.screening.rates import ScreeningScores, rates_at
 from simclr_rhd.evaluation.screening.records import OperatingPoint, ScoreHistogram, ScreeningResult
-from simclr_rhd.evaluation.screening.thresholds import (
-    SENSITIVITY,
-    SPECIFICITY,
-    OperatingGoal,
-    choose_threshold,
-)
+from simclr_rhd.evaluation.screening.thresholds import OperatingGoal, choose_threshold, operating_goals
 from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, MAJORITY, OURS, UNCALIBRATED, CrossValidation
 
@@ -49,13 +43,6 @@ def evaluate_screening(
         question.name: _Panel(config, cv, question, predictions).result()
         for question in screening_questions(cv.labelled_set, config.positive)
     }
-
-
-def operating_goals(config: ScreeningConfig) -> list[OperatingGoal]:
-    """The goals that the flags name."""
-    return [OperatingGoal(SENSITIVITY, share) for share in config.sensitivity] + [
-        OperatingGoal(SPECIFICITY, share) for share in config.specificity
-    ]
 
 
 @dataclass(frozen=True)
@@ -146,15 +133,13 @@ class _Panel:
         for table, features, (training, validation, test) in zip(
             self.predictions[method], self.cv.features.per_fold, parts, strict=True
         ):
-            evidence = frame_evidence(self.labelled_set, self.question, table, features)
-            pooling: Pooling = MEAN
+            evidence = labelled_evidence(self.labelled_set, self.question, table, features)
             if choose:
-                learnt = AttentionPooling.fit(evidence, training)
-                candidates: list[Pooling] = [*FIXED_POOLINGS[1:], *([learnt] if learnt else [])]
-                pooling = choose_pooling(candidates, evidence, validation, seed=self.seed)
-            scorer = ExamScorer.fit(pooling, evidence, validation)
+                scorer = fit_scorer(evidence, training, validation, seed=self.seed)
+            else:
+                scorer = ExamScorer.fit(MEAN, evidence, validation)
             scores = [exams.scores(scorer.score(evidence, exams)) for exams in (validation, test)]
-            folds.append(_FoldScores(pooling.name, *scores))
+            folds.append(_FoldScores(scorer.pooling.name, *scores))
         return folds
 
     def operating_point(self, goal: OperatingGoal, folds: Sequence[_FoldScores]) -> OperatingPoint:

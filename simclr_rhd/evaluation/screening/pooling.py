@@ -3,7 +3,7 @@
 Notation: n frames of U exams, D features, V other outputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,6 +38,12 @@ class FrameEvidence:
     def select(self, rows: np.ndarray) -> "FrameEvidence":
         """That of some frames."""
         return FrameEvidence(*(values[rows] for values in vars(self).values()))
+
+
+def concatenate(parts: Sequence[FrameEvidence]) -> FrameEvidence:
+    """The evidence of all parts' frames."""
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return FrameEvidence(*(np.concatenate(column) for column in columns))
 
 
 class Pooling(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simclr_rhd.evaluation.config import ScreeningConfig
 from simclr_rhd.evaluation.screening.rates import ScreeningScores
 
 SENSITIVITY, SPECIFICITY = "sensitivity", "specificity"
@@ -30,6 +31,13 @@ class OperatingGoal:
     def name(self) -> str:
         """As it stands in files: 'sensitivity 0.90'."""
         return f"{self.rate} {self.at_least:.2f}"
+
+
+def operating_goals(config: ScreeningConfig) -> list[OperatingGoal]:
+    """The goals that the flags name."""
+    return [OperatingGoal(SENSITIVITY, share) for share in config.sensitivity] + [
+        OperatingGoal(SPECIFICITY, share) for share in config.specificity
+    ]
 
 
 def choose_threshold(scores: ScreeningScores, goal: OperatingGoal) -> float | None:

@@ -73,6 +73,7 @@ def labelled_of_run(save_dir: Path, inputs: InputConfig) -> InputFiles:
             data=record.text("data"),
             labelled_prefix=record.text("labelled_prefix"),
             demo_patients=record.count("demo_patients", 12),
+            demo_seed=record.count("demo_seed") if "demo_seed" in record.fields else 0,
             cache_dir=inputs.cache_dir,
             offline=inputs.offline or record.boolean("offline"),
             billing_project=inputs.billing_project,

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.inference.classifier import VERSION
+from simclr_rhd.inference.classifier import OLDEST_VERSION
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
 from simclr_rhd.inference.prediction.predictions_table import OUTPUT_SUFFIXES, TaskPrediction, sibling
 
@@ -62,7 +62,7 @@ def _short_name(name: str) -> str:
 def _abstention_lines(run: PredictionRun) -> Iterator[str]:
     """Explain the mark of an unsure prediction."""
     facts = run.model.facts
-    if facts.version < VERSION:
+    if facts.version <= OLDEST_VERSION:
         yield (
             f"{ABSTAINED_MARK} confidence too low: of validation videos with such predictions too many "
             "were wrong (the rule of an older version, which proves nothing)"
@@ -81,7 +81,7 @@ def _abstention_lines(run: PredictionRun) -> Iterator[str]:
 def _prevalence_lines(run: PredictionRun) -> Iterator[str]:
     """Name the prevalence that the probabilities hold for."""
     version, basis = run.model.facts.version, "of the groups that the model was validated on"
-    if version < VERSION:
+    if version <= OLDEST_VERSION:
         yield (
             f"The model is of an older version ({version}): its probabilities were not "
             "fitted to how frequent the classes are, and take them to be equally frequent."

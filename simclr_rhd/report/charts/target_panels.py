@@ -149,12 +149,14 @@ def _line_styles() -> Iterator[str]:
 
 def _reliability_panels(calibration: CalibrationResult, temperatures: list[float]) -> Iterator[Panel]:
     before, after = calibration.before, calibration.after
-    yield _reliability_panel("uncalibrated", before)
+    yield reliability_panel("uncalibrated", before)
     note = " Calibration has not helped on these frames." * (after.classwise_ece >= before.classwise_ece)
-    yield _reliability_panel(f"calibrated, T = {format_range(temperatures)} and a bias a class", after, note)
+    yield reliability_panel(f"calibrated, T = {format_range(temperatures)} and a bias a class", after, note)
 
 
-def _reliability_panel(state: str, bins: Calibration, note: str = "") -> Panel:
+def reliability_panel(state: str, bins: Calibration, note: str = "") -> Panel:
+    """How often predictions are right, by their confidence; `state` names the probabilities."""
+
     def draw(figure: Any) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         draw_reliability(above, below, bins)

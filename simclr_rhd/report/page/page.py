@@ -71,7 +71,7 @@ def write_report_page(
         "report.html",
         script="report.js" if shown else "",
         metrics=results,
-        run=_facts(redact_paths(run, run["config"])),
+        run=record_sections(redact_paths(run, run["config"])),
         shown=shown,
         embedding_viewer=_script_data(shown) if shown and shown.embedding_viewer else None,
         rejected=rejected.listed,
@@ -116,7 +116,7 @@ def _script_data(report_data: ReportData) -> dict[str, Any]:
     return report_data.embedding_viewer | {"sheet": sheet, "marks": marks}
 
 
-def _facts(run: dict[str, Any]) -> dict[str, Any]:
+def record_sections(run: dict[str, Any]) -> dict[str, Any]:
     """The run's record, as it is shown: records by their names, all else together."""
     facts: dict[str, Any] = {"run": {}}
     for name, value in run.items():

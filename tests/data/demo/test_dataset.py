@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, draw_patients, make_clip, write_demo
+from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, Hospital, draw_patients, make_clip, write_demo
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.vocabulary import VOCABULARY
@@ -125,3 +125,17 @@ def test_few_patients_are_refused_and_twelve_are_enough(tmp_path):
         write_demo(tmp_path, patients=11)
     write_demo(tmp_path, patients=12)
     assert len(frames(tmp_path, PREFIXES[0])) == 108 and len(frames(tmp_path, PREFIXES[1])) > 100
+
+
+def test_another_hospital_has_other_patients_another_probe_and_another_gain(root, tmp_path):
+    first, other = draw_patients(24), draw_patients(24, hospital=Hospital.draw(7))
+    assert not {p.name for p in first} & {p.name for p in other}
+    assert {p.scan.sector for p in first} == {1.0} and len({p.scan.sector for p in other}) == 1
+    assert other[0].scan.sector < 0.9
+    assert [p.scan for p in other] == [p.scan for p in draw_patients(24, hospital=Hospital.draw(7))]
+    gains = [np.mean([p.scan.gain for p in patients]) for patients in (first, other)]
+    assert abs(np.log2(gains[1] / gains[0])) > 0.4
+    assert Hospital.draw(8) != Hospital.draw(7) and Hospital.draw(0) == Hospital()
+    write_demo(tmp_path, patients=24, seed=7)
+    pictures = {hashlib.sha256(path.read_bytes()).digest() for path in tmp_path.rglob("*.png")}
+    assert not pictures & {hashlib.sha256(path.read_bytes()).digest() for path in root.rglob("*.png")}

@@ -14,12 +14,12 @@ from simclr_rhd.evaluation.screening.exams import (
     PATIENT,
     VIDEO,
     ExamScorer,
-    frame_evidence,
+    labelled_evidence,
     make_exams,
 )
+from simclr_rhd.evaluation.screening.fit import choose_pooling
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
-from simclr_rhd.evaluation.screening.pooling_choice import choose_pooling
 from simclr_rhd.evaluation.screening.positives import screening_questions
 from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.heads.cross_validation import OURS
@@ -178,7 +178,7 @@ def test_an_exams_probability_holds_for_the_share_of_positive_exams():
     exams = {
         part: make_exams(labelled_set, question, labelled_set.rows(0, part)) for part in ("train", "val")
     }
-    evidence = frame_evidence(labelled_set, question, table, make_features(labelled_set.groups))
+    evidence = labelled_evidence(labelled_set, question, table, make_features(labelled_set.groups))
     scorer = ExamScorer.fit(MEAN, evidence, exams["train"])
     score = scorer.score(evidence, exams["val"])
     assert abs(score.mean() - exams["val"].positive.mean()) < 0.05

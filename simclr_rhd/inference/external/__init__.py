@@ -1,0 +1,1 @@
+"""A trained model on another labelled data set."""

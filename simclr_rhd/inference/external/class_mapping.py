@@ -1,0 +1,143 @@
+"""The classes of a data set as a model calls them, and those that only one side knows.
+
+Notation: n labelled frames, C classes or lesions of a task.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simclr_rhd.data.labelled_set import LabelledSet, lesion_names
+from simclr_rhd.data.labels.vocabulary import (
+    LESION_SEPARATOR,
+    NOT_ANNOTATED,
+    NOT_APPLICABLE,
+    normalize,
+    task_named,
+)
+from simclr_rhd.evaluation.scores.records import Record
+
+
+@dataclass(frozen=True)
+class ClassComparison(Record):
+    """The classes of a task, or its lesions, on both sides.
+
+    Attributes:
+        shared: that both know.
+        only_in_model: of which this data set has no frame.
+        unknown: {class that the model does not know: its "frames" and "groups" here}.
+    """
+
+    shared: list[str]
+    only_in_model: list[str]
+    unknown: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class MappedTask:
+    """A task of a data set in a model's classes.
+
+    Attributes:
+        classes: the model's; of a task with lesions also the conditions here, in which they stand.
+        values: (n,) indices of them, -1 where not annotated, or of a class that the model does not know.
+        wide_classes: the model's classes, then the unknown ones.
+        wide_values: (n,) indices of them.
+        comparison: of both sides.
+    """
+
+    classes: list[str]
+    values: np.ndarray
+    wide_classes: list[str]
+    wide_values: np.ndarray
+    comparison: ClassComparison
+
+
+def map_classes(
+    of_model: Sequence[str], classes: Sequence[str], values: np.ndarray, groups: np.ndarray
+) -> MappedTask:
+    """Bring classes that exclude one another to those of a model; spellings differ in letters and digits.
+
+    Args:
+        of_model: C names.
+        classes: of the data set.
+        values: (n,) indices of them, -1 = not annotated.
+        groups: (n,) names.
+    """
+    number_of = {normalize(name): number for number, name in enumerate(of_model)}
+    here = [bool((values == number).any()) for number in range(len(classes))]
+    unknown = [name for name, seen in zip(classes, here, strict=True) if seen and _is_new(name, number_of)]
+    wide = [*of_model, *unknown]
+    places = [
+        number_of.get(normalize(name), wide.index(name) if name in unknown else NOT_ANNOTATED)
+        for name in classes
+    ]
+    wide_values = np.array([*places, NOT_ANNOTATED], dtype=np.int64)[values]  # the last one is of -1
+    known = np.where(wide_values < len(of_model), wide_values, NOT_ANNOTATED)
+    present = set(known.tolist())
+    counts = {name: _count(wide_values == wide.index(name), groups) for name in unknown}
+    comparison = ClassComparison(
+        [name for number, name in enumerate(of_model) if number in present],
+        [name for number, name in enumerate(of_model) if number not in present],
+        counts,
+    )
+    return MappedTask(list(of_model), known, wide, wide_values, comparison)
+
+
+def map_lesions(
+    of_model: Sequence[str], classes: Sequence[str], values: np.ndarray, groups: np.ndarray
+) -> MappedTask:
+    """Bring conditions to a model's lesions; a lesion that it does not know is left out of a condition.
+
+    Arguments as of `map_classes`.
+    """
+    name_of = {normalize(name): name for name in of_model}
+    present = [classes[number] for number in np.unique(values[values >= 0])]
+    here = lesion_names(present)
+    texts = []
+    for text in classes:
+        parts = (name_of.get(normalize(part)) for part in text.split(LESION_SEPARATOR))
+        texts.append(LESION_SEPARATOR.join(filter(None, parts)) or NOT_APPLICABLE)
+    mapped = np.where(values >= 0, values + len(of_model), NOT_ANNOTATED)
+    counts = {}
+    for lesion in here:
+        if _is_new(lesion, name_of):
+            with_it = [
+                number for number, text in enumerate(classes) if lesion in text.split(LESION_SEPARATOR)
+            ]
+            counts[lesion] = _count(np.isin(values, with_it), groups)
+    spelled = {normalize(lesion) for lesion in here}
+    comparison = ClassComparison(
+        [name for name in of_model if normalize(name) in spelled],
+        [name for name in of_model if normalize(name) not in spelled],
+        counts,
+    )
+    all_classes = [*of_model, *texts]
+    return MappedTask(all_classes, mapped, all_classes, mapped, comparison)
+
+
+def _is_new(name: str, known: Mapping[str, object]) -> bool:
+    return normalize(name) not in known
+
+
+def _count(rows: np.ndarray, groups: np.ndarray) -> dict[str, int]:
+    return {"frames": int(rows.sum()), "groups": len(np.unique(groups[rows]))}
+
+
+def map_tasks(
+    of_model: Mapping[str, Sequence[str]], data: LabelledSet, *, multilabel: bool
+) -> dict[str, MappedTask]:
+    """{task: its classes as a model calls them}, of all tasks of the model.
+
+    Args:
+        of_model: {task: its classes, or lesions}.
+        data: the labelled frames, with the classes of their table.
+        multilabel: whether the model predicts tasks of lists lesion by lesion.
+    """
+    return {
+        task: (map_lesions if multilabel and task_named(task, data.tasks).multilabel else map_classes)(
+            names, data.classes[task], data.values[task], data.groups
+        )
+        for task, names in of_model.items()
+        if task in data.values
+    }

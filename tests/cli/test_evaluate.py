@@ -1,0 +1,66 @@
+"""The command `evaluate` without a run: what it refuses before it reads anything."""
+
+import json
+
+import pytest
+from random_model import write_model
+
+import main
+from simclr_rhd.cli.command_line import parse
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "wanted --data with another labelled data set"),
+        (["--data", "s3://there"], "--data s3://there: wanted a folder"),
+        (["--data", "here", "--model", "no/such.pt"], "--model no/such.pt: no such file"),
+        (["--data", "here", "--demo-seed", "7"], "--demo-seed 7: only --data demo"),
+        (
+            ["--data", "demo", "--save-dir", "gs://bucket/x"],
+            "--save-dir gs://bucket/x: wanted a folder of this",
+        ),
+        (["--data", "here", "--group-by", "frame"], "--group-by frame: intervals over frames"),
+        (["--data", "here", "--billing-project", "p"], "--billing-project p: only gs://BUCKET"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(model, capsys, flags, message):
+    with pytest.raises(SystemExit) as leaving:
+        parse(["evaluate", "--model", str(model), *flags])
+    assert leaving.value.code == 2 and message in capsys.readouterr().err
+
+
+def evaluate(tmp_path, model, *flags):
+    words = [
+        "--model",
+        str(model),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--save-dir",
+        str(tmp_path / "out"),
+    ]
+    return main.main(["evaluate", *words, *flags])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("metrics.json", "{}"), ("run.json", json.dumps({"status": "finished"})), ("simclr_best.pt", "x")],
+)
+def test_a_run_of_the_main_job_is_never_replaced(tmp_path, model, capsys, name, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content)
+    assert evaluate(tmp_path, model, "--data", str(tmp_path), "--overwrite") == 2
+    assert "holds a run of the main job" in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == content
+
+
+def test_data_that_are_not_there_are_named(tmp_path, model, capsys):
+    assert evaluate(tmp_path, model, "--data", str(tmp_path / "nowhere")) == 2
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,21 @@
+from simclr_rhd.core.records import JsonObject
+from simclr_rhd.inference.external.evaluation_count import FOLDER, note_evaluation, now, past_evaluations
+
+
+def test_evaluations_are_counted_by_model_and_data_in_the_cache_and_in_the_output(tmp_path):
+    assert past_evaluations(tmp_path, "model", "data", None) == []
+    first, second = now(), now()
+    assert first < second
+    note_evaluation(tmp_path, "model", "data", [first])
+    record = JsonObject({"evaluated": [first, second]}, "run.json")
+    assert past_evaluations(tmp_path, "model", "data", record) == [first, second]
+    assert past_evaluations(tmp_path, "model", "data", None) == [first]
+    assert past_evaluations(tmp_path, "other", "data", None) == []
+    assert past_evaluations(tmp_path, "model", "other", None) == []
+
+
+def test_a_damaged_count_is_begun_anew(tmp_path):
+    note_evaluation(tmp_path, "model", "data", ["2026-01-01"])
+    (path,) = (tmp_path / FOLDER).iterdir()
+    path.write_text('{"evaluated": 5}')
+    assert past_evaluations(tmp_path, "model", "data", None) == []
