@@ -70,6 +70,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
         with run.stage("data"), ranks.local_main_first():
             dataset = load_dataset(config, run)
         ranks.assert_same_data(dataset.fingerprint)
+        config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now
         if not config.no_rehearsal:
             with run.stage("rehearsal"):
                 dry_run(config, dataset, run, run_stages)

@@ -3,6 +3,7 @@
 Nothing heavy is imported here, so `main.py --help` answers at once.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from simclr_rhd.cli.arguments import (
 from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
+from simclr_rhd.core.file_names import SPLIT
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.inference.external.config import ExternalConfig
 
@@ -68,9 +71,8 @@ def validate(config: Config) -> Iterator[str]:
         yield f"--billing-project {config.billing_project}: only gs://BUCKET in --data or --save-dir reads it"
     if config.evaluate_again and config.overwrite:
         yield "--evaluate-again keeps what --overwrite would remove: wanted one of them"
-    if config.pretrain_per_fold and config.folds == 1:
-        yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
-    if config.monitor == "knn" and config.folds > 1 and not config.pretrain_per_fold:
+    yield from _split_problems(config)
+    if config.monitor == "knn" and config.has_folds and not config.pretrain_per_fold:
         yield (
             "--monitor knn: all labelled groups are tested by some fold, so their labels must not stop the "
             "pretraining; wanted --pretrain-per-fold, or another monitor"
@@ -78,6 +80,20 @@ def validate(config: Config) -> Iterator[str]:
     if config.warmup_epochs is not None and config.warmup_epochs > config.epochs:
         yield f"--warmup-epochs {config.warmup_epochs}: more than --epochs {config.epochs}"
     yield from demo_problems(config)
+
+
+def _split_problems(config: Config) -> Iterator[str]:
+    if config.pretrain_per_fold and not config.has_folds:
+        yield "--pretrain-per-fold: there are no folds; wanted --folds 2 or more"
+    if config.folds > 1 and config.folds_by:
+        yield f"--folds {config.folds}: the folds are the values of --folds-by {config.folds_by}; drop one"
+    own_file = config.split not in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE)
+    if own_file and os.path.abspath(config.split) == os.path.abspath(os.path.join(config.save_dir, SPLIT)):
+        yield f"--split {config.split}: the run writes that file anew; copy it to another place"
+    if own_file and config.has_folds:
+        yield f"--split {config.split}: is one split; drop it, or --folds and --folds-by"
+    if config.allow_leak and (config.has_folds or config.split == OWN_SPLIT_NONE):
+        yield "--allow-leak: is for a split of your own (--split, or a column SPLIT); drop it"
 
 
 MAIN_JOB = CommandLine(

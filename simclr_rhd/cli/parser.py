@@ -11,7 +11,15 @@ from typing import Any
 
 from simclr_rhd.core.config import flag_name
 
-PATHS = ("save_dir", "cache_dir", "patients_csv", "model", "out", "runs")  # in which ~ is the home folder
+PATHS = (
+    "save_dir",
+    "cache_dir",
+    "patients_csv",
+    "split",
+    "model",
+    "out",
+    "runs",
+)  # in which ~ is the home folder
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Stream(IntEnum):
     HEAD_STARTS = 17
     FINETUNE_VIEWS = 18
     RECALIBRATION = 19
+    SUBGROUPS = 21
 
 
 def make_rng(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -1,5 +1,6 @@
 """The knobs of the data: where they are, how they are read, grouped and divided."""
 
+import os
 from dataclasses import dataclass
 
 from simclr_rhd.core.config import (
@@ -16,11 +17,19 @@ from simclr_rhd.core.config import (
     flag,
 )
 from simclr_rhd.core.files import cache_folder
+from simclr_rhd.data.attributes.column_spec import is_column, is_column_list
 from simclr_rhd.data.decoding.limits import MAX_PIXELS
 from simclr_rhd.data.labels.tasks.flag import tasks_text
 from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.data.sources.remote import is_local_or_remote, remote_places
+
+OWN_SPLIT_AUTO, OWN_SPLIT_NONE = "auto", "none"  # values of --split beside a file
+
+
+def is_split(text: str) -> bool:
+    """Return whether `--split` can have this value."""
+    return text in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE) or os.path.isfile(text)
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,29 @@ class DataConfig(LabelledDataConfig, CommonConfig):
         check=at_least(1),
         changes=TESTED_FRAMES,
     )
+    folds_by: str | None = flag(
+        None,
+        "the values of this column of the label table are the folds: SITE leaves one site out at a time, and "
+        "tests it with what the other sites teach; numbers are cut at edges, as in AGE=10/15",
+        check=Check(is_column, "a column, such as SITE"),
+        changes=TESTED_FRAMES,
+        metavar="COLUMN",
+    )
+    split: str = flag(
+        OWN_SPLIT_AUTO,
+        "a split of your own: a file with the columns path and part, as split.csv, where part is train, val "
+        "or test; 'auto': the label table's column SPLIT, if there is one; 'none': that column is not read. "
+        "Frames without a part are left out of the evaluation",
+        check=Check(is_split, "'auto', 'none' or a file that exists", sees_auto=True),
+        changes=TESTED_FRAMES,
+        metavar="FILE",
+    )
+    allow_leak: bool = flag(
+        False,
+        "use a split of your own though frames of one patient or video stand on two sides of it (marked as "
+        "leaky everywhere)",
+        changes=TESTED_FRAMES,
+    )
     pretrain_per_fold: bool = flag(
         False,
         "with --folds: an encoder for each fold, pretrained without its test groups (K + 1 pretrainings), "
@@ -162,6 +194,20 @@ class DataConfig(LabelledDataConfig, CommonConfig):
         affects=DOWNSTREAM,
         changes=HEAD_LOSS,
     )
+    subgroups: str | None = flag(
+        None,
+        "columns of the label table by whose values the results are broken down, such as "
+        "SITE,SEX,AGE=10/15/20: numbers are cut at the edges behind '='; 'none': by none (default: SITE, "
+        "DEVICE, AGE and SEX, where the table has them)",
+        check=Check(is_column_list, "columns with commas between them, each maybe with rising edges"),
+        affects=DOWNSTREAM,
+        metavar="COLUMN,...",
+    )
+
+    @property
+    def has_folds(self) -> bool:
+        """Return whether the groups are tested in folds, not in one split."""
+        return self.folds > 1 or self.folds_by is not None
 
     @property
     def multilabel(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.attributes.attributes import NO_ATTRIBUTES, FrameAttributes
+from simclr_rhd.data.attributes.division import FramesToSplit, divide
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.decoding.file_types import is_frame
 from simclr_rhd.data.decoding.image import evenly_spaced
@@ -18,7 +20,7 @@ from simclr_rhd.data.labels.table import is_only_number
 from simclr_rhd.data.labels.vocabulary import NOT_ANNOTATED
 from simclr_rhd.data.splits.groups import explain_largest_group, make_groups
 from simclr_rhd.data.splits.split import PARTS, UNLABELLED, check_disjoint, crosses_sides, not_evaluable
-from simclr_rhd.data.splits.unlabelled import SplitAssignment, make_splits
+from simclr_rhd.data.splits.unlabelled import SplitAssignment
 from simclr_rhd.data.store.store import Store
 
 DRY_RUN_FRAMES, DRY_RUN_GROUPS_PER_CLASS = 16, 3  # frames to pretrain on, groups of each class
@@ -42,6 +44,7 @@ class Dataset:
         leaky: whether frames of one patient or video stand on two sides.
         not_evaluable: {task: [{"class", "reason"}]}.
         fingerprint: hash of all frames' contents and of the label table.
+        attributes: what the tables tell of the frames beside their classes.
     """
 
     store: Store
@@ -55,6 +58,7 @@ class Dataset:
     leaky: bool
     not_evaluable: dict[str, list[dict[str, str]]]
     fingerprint: str
+    attributes: FrameAttributes = NO_ATTRIBUTES
 
     def rows(self, *parts: str) -> np.ndarray:
         """(n,) indices of the frames of some parts."""
@@ -86,14 +90,15 @@ class Dataset:
         """A sentence on the frames that the encoder is pretrained on, and why that matters."""
         if len(self.folds) == 1:
             return "once, without the unlabelled frames of validation and test groups"
+        note = self.attributes.pretraining_note(once=self.pretrained_once)
         if self.pretrained_once:
             return (
                 "once, on unlabelled frames of groups without any label: no fold's encoder has seen a frame "
-                "of a group that it is tested on"
+                f"of a group that it is tested on{note}"
             )
         return (
             "anew for each fold, without the unlabelled frames of its validation and test groups; the model "
-            "that is kept has one of its own, and is itself tested on none"
+            f"that is kept has one of its own, and is itself tested on none{note}"
         )
 
     def pseudonyms(self) -> Pseudonyms:
@@ -134,6 +139,7 @@ class Dataset:
             part=self.part[rows],
             ssl_val=self.ssl_val[rows],
             folds=tuple(fold.subset(rows) for fold in self.folds),
+            attributes=self.attributes.subset(rows),
         )
 
     def dry_run_subset(self, *, at_least: int = 0) -> "Dataset":
@@ -174,12 +180,19 @@ class Dataset:
         }
 
 
-def build_dataset(store: Store, labels: Labels, fingerprint: str, config: DataConfig) -> Dataset:
+def build_dataset(
+    store: Store,
+    labels: Labels,
+    fingerprint: str,
+    config: DataConfig,
+    attributes: FrameAttributes = NO_ATTRIBUTES,
+) -> Dataset:
     """Group the frames and split them.
 
     Raises:
-        UserError: there are too few groups.
+        UserError: there are too few groups, or the user's own split or folds cannot be used.
     """
+    labels = attributes.restrict(labels)
     pictures = store.pictures(labels.videos)
     names, unit = make_groups(
         labels.videos,
@@ -190,15 +203,17 @@ def build_dataset(store: Store, labels: Labels, fingerprint: str, config: DataCo
     )
     groups, labelled = np.array(names), labels.annotated()
     values = {task: of_task[labelled] for task, of_task in labels.values.items()}
+    frames = FramesToSplit(store.keys, groups, labelled, list(values.values()))
     try:
-        final, folds = make_splits(groups, labelled, list(values.values()), config)
+        final, folds = divide(frames, attributes, config)
     except UserError as error:
         reason = explain_largest_group(labels.videos, labels.patients, pictures)
         reason = reason or _numbered_stills_note(store, labelled)
-        raise UserError(f"{error}. {reason}".strip()) from None
-    for split in (final, *folds):
-        check_disjoint(groups, split.part)
-    origins = np.array(labels.videos), np.array(labels.patients)
+        raise UserError(f"{error}. {reason}" if reason else str(error)) from None
+    if not (attributes.split and attributes.split.allow_leak):
+        for split in (final, *folds):
+            check_disjoint(groups, split.part)
+    origins = np.array(labels.videos), np.array(labels.patients), groups
     labelled_parts = [fold.part[labelled] for fold in folds]
     return Dataset(
         store=store,
@@ -208,13 +223,14 @@ def build_dataset(store: Store, labels: Labels, fingerprint: str, config: DataCo
         part=final.part,
         ssl_val=final.ssl_val,
         folds=folds,
-        pretrained_once=config.folds == 1 or not config.pretrain_per_fold,
+        pretrained_once=len(folds) == 1 or not config.pretrain_per_fold,
         leaky=any(crosses_sides(names_of, fold.part) for names_of in origins for fold in folds),
         not_evaluable={
             task: not_evaluable(values[task], labels.classes[task], groups[labelled], labelled_parts)
             for task in labels.classes
         },
         fingerprint=fingerprint,
+        attributes=attributes,
     )
 
 

@@ -3,8 +3,8 @@
 Notation: n labelled frames, C classes, L lesions, K folds.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -95,6 +95,7 @@ class LabelledSet:
         folds: K times (n,) 'train', 'val' or 'test'.
         multilabel: whether tasks of lists are predicted lesion by lesion, not as exclusive classes.
         tasks: all of the run, those that cannot be learnt, too.
+        columns: {column: (n,) values, "" where unknown} to break results down by.
     """
 
     paths: Sequence[str]
@@ -106,6 +107,7 @@ class LabelledSet:
     folds: Sequence[np.ndarray]
     multilabel: bool = False
     tasks: tuple[Task, ...] = DEFAULT_TASKS
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def lesions(self, task: str) -> list[str]:
         """L names of a task that is predicted lesion by lesion, none of another."""
@@ -185,6 +187,7 @@ def build_labelled_set(dataset: Dataset, *, multilabel: bool) -> LabelledSet:
         folds=[fold.part[rows] for fold in dataset.folds],
         multilabel=multilabel,
         tasks=labels.tasks,
+        columns=dataset.attributes.subset(rows).columns,
     )
 
 

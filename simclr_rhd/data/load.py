@@ -8,13 +8,20 @@ from typing import NamedTuple
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
-from simclr_rhd.data.config import DataConfig, LabelledDataConfig
+from simclr_rhd.data.attributes.attributes import read_attributes
+from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE, DataConfig, LabelledDataConfig
 from simclr_rhd.data.dataset import Dataset, build_dataset
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import Labels, read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
-from simclr_rhd.data.labels.table import PATIENT_TABLE_COLUMNS, label_columns, read_rows, read_table_bytes
+from simclr_rhd.data.labels.table import (
+    PATIENT_TABLE_COLUMNS,
+    Row,
+    label_columns,
+    read_rows,
+    read_table_bytes,
+)
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.data.labels.video_ids import assign_videos
 from simclr_rhd.data.sources.base import FileEntry, Source
@@ -122,9 +129,12 @@ def read_dataset(source: Source, config: DataConfig, *, rejected_csv: Path) -> D
         "data: %s: %d labelled, %d unlabelled files",
         *(source.location, len(listed.labelled), len(listed.unlabelled)),
     )
+    split = _read_split_file(config)
     prefixes = config.labelled_prefix, config.unlabelled_prefix
     data = _read_frames(source, listed, config, prefixes, size=config.size, rejected_csv=rejected_csv)
-    dataset = build_dataset(data.store, data.labels, data.fingerprint, config)
+    attributes = read_attributes(data.tables, split, data.store.keys, data.files, config)
+    fingerprint = hashlib.sha256(data.fingerprint.encode() + split).hexdigest() if split else data.fingerprint
+    dataset = build_dataset(data.store, data.labels, fingerprint, config, attributes)
     if not dataset.tasks():
         raise UserError(
             f"--labels-csv {config.labels_csv}: there is nothing to learn: in the training part no task has "
@@ -141,11 +151,15 @@ class FrameData:
         store: N decoded frames.
         labels: of them.
         fingerprint: hash of all frames' contents and of the label table.
+        files: that the tables can name.
+        tables: rows of the label table and of the table of patients.
     """
 
     store: Store
     labels: Labels
     fingerprint: str
+    files: LabelledFiles
+    tables: tuple[list[Row], list[Row]]
 
 
 def read_labelled_frames(
@@ -181,7 +195,7 @@ def _read_frames(
 ) -> FrameData:
     table, tasks = _fetch_table(source, listed.table), parse_tasks(config.tasks)
     # a column that it lacks is known before anything is decoded
-    read_rows(table, config.labels_csv, required_columns=label_columns(tasks))
+    rows = read_rows(table, config.labels_csv, required_columns=label_columns(tasks))
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
@@ -207,7 +221,13 @@ def _read_frames(
         tasks=tasks,
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
-    return FrameData(store, labels, fingerprint)
+    return FrameData(store, labels, fingerprint, files, (rows, patient_rows))
+
+
+def _read_split_file(config: DataConfig) -> bytes:
+    if config.split in (OWN_SPLIT_AUTO, OWN_SPLIT_NONE):
+        return b""
+    return read_table_bytes(Path(config.split), f"--split {config.split}")
 
 
 def _fetch_table(source: Source, entry: FileEntry) -> bytes:

@@ -21,6 +21,7 @@ from simclr_rhd.evaluation.target_details import (
     ReaderAgreement,
     SampleSize,
     SelectiveResult,
+    SubgroupResult,
 )
 
 LEVELS = ("patient", "video", "frame")
@@ -48,6 +49,7 @@ class TargetResult(Record):
         draws: {baseline: how many draws its scores are the mean of}.
         folds: each fold alone.
         leak: scores per frame under a split over frames.
+        subgroups: {column: results broken down by its values}.
     """
 
     required: ClassVar = ("classes", "not_evaluable", "test", "baselines")
@@ -69,6 +71,7 @@ class TargetResult(Record):
     head: HeadDetails | None = None
     label_efficiency: dict[str, list[EfficiencyPoint]] | None = None
     leak: Scores | None = None
+    subgroups: dict[str, SubgroupResult] | None = None
 
     @property
     def missing_classes(self) -> list[str]:
@@ -173,6 +176,9 @@ class SplitInfo(Record):
         folds: 1 for a single split.
         parts: {part or fold: its "frames" and "groups"}.
         pretraining: what the encoder has seen, in words.
+        own: whether the split is the user's own.
+        folds_by: the column whose values are the folds.
+        fold_names: these values, in the order of the folds.
         test_evaluations: how often these frames were scored in the run's folder, this run included.
     """
 
@@ -183,7 +189,15 @@ class SplitInfo(Record):
     folds: int
     parts: dict[str, dict[str, int]]
     pretraining: str
+    own: bool | None = None
+    folds_by: str | None = None
+    fold_names: list[str] | None = None
     test_evaluations: int | None = None
+
+    def name_folds(self) -> str:
+        """The folds in words: '5 folds', '3 folds, the values of SITE: A, B, C'."""
+        names = f", the values of {self.folds_by}: {', '.join(self.fold_names or [])}"
+        return f"{self.folds} folds{names * (self.folds_by is not None)}"
 
 
 @dataclass(frozen=True)

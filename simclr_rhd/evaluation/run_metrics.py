@@ -17,6 +17,7 @@ from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.evaluation import targets
 from simclr_rhd.evaluation.checks import leakage
 from simclr_rhd.evaluation.checks.label_doubts import write_label_doubts
+from simclr_rhd.evaluation.checks.subgroups import break_down
 from simclr_rhd.evaluation.config import EvaluationConfig
 from simclr_rhd.evaluation.label_efficiency import learning_curves
 from simclr_rhd.evaluation.predictions_csv import prediction_header, prediction_rows
@@ -71,12 +72,11 @@ def evaluate_run(
         init: what the pretraining began with, as of `describe_split`.
         synthetic: whether the frames are drawn by the program.
     """
-    labelled_set = outcome.cv.labelled_set
     by_target = evaluate_targets(config, outcome)
     return RunResults(
         synthetic=synthetic,
         split=describe_split(dataset, init),
-        tasks=results_by_task(labelled_set, by_target, dataset),
+        tasks=results_by_task(outcome.cv.labelled_set, by_target, dataset),
         audit=write_leak_audit(dataset, outcome.cv, save_dir),
         screening=evaluate_screening(config, outcome.cv, outcome.predictions),
     )
@@ -93,6 +93,8 @@ def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str
     heads = describe_heads(labelled_set, outcome.trained, cv.features.per_fold)
     curves = learning_curves(cv, config.label_fractions) if config.label_fractions else {}
     leaks = frame_split_scores(cv) if config.show_leak else {}
+    levels = {name: result.primary_level for name, result in results.items()}
+    subgroups = break_down(labelled_set, predictions[OURS], levels, seed=cv.config.seed)
     return {
         name: replace(
             result,
@@ -103,6 +105,7 @@ def evaluate_targets(config: EvaluationConfig, outcome: FoldOutcome) -> dict[str
             head=heads[name],
             label_efficiency=curves.get(name),
             leak=leaks.get(name),
+            subgroups=subgroups.get(name),
         )
         for name, result in results.items()
     }
@@ -196,9 +199,7 @@ def task_result(labelled_set: LabelledSet, task: str, results: Mapping[str, Targ
 def describe_split(dataset: Dataset, init: str) -> SplitInfo:
     """Describe the division of the frames, and what the encoder has seen.
 
-    Args:
-        dataset: the frames.
-        init: 'random', 'imagenet' or the file that the pretraining began with.
+    `init` is 'random', 'imagenet' or the file that the pretraining began with.
     """
     init_note = (
         f"; it began with the weights of {Path(init).name}, and what those have seen is not known here"
@@ -209,6 +210,9 @@ def describe_split(dataset: Dataset, init: str) -> SplitInfo:
         folds=len(dataset.folds),
         parts=dataset.parts(),
         pretraining=dataset.describe_pretraining() + init_note * (init not in ("random", "imagenet")),
+        own=True if dataset.attributes.split else None,
+        folds_by=dataset.attributes.fold_column or None,
+        fold_names=dataset.attributes.fold_names(dataset.labels.annotated()) or None,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from simclr_rhd.data.labels.annotators import Agreement
-from simclr_rhd.evaluation.scores.records import Levels, Margins, Record
+from simclr_rhd.evaluation.scores.records import Interval, Levels, Margins, Record
 
 
 @dataclass(frozen=True)
@@ -169,6 +169,63 @@ class HeadDetails(Record):
     bias: list[dict[str, float]]
     prevalence: list[dict[str, float]]
     balanced_accuracy_of_seeds: list[float | None]
+
+
+@dataclass(frozen=True)
+class SubgroupScore(Record):
+    """Balanced accuracy of the tested samples that have one value in a column.
+
+    Attributes:
+        n: samples of classes that count.
+        groups: of these samples.
+        balanced_accuracy: over the classes that occur; None with fewer than two.
+        ci95: [low, high].
+        too_small: why it says too little; "" where it is large enough to be compared.
+    """
+
+    n: int
+    groups: int
+    balanced_accuracy: float | None
+    ci95: Interval
+    too_small: str
+
+
+@dataclass(frozen=True)
+class SubgroupGap(Record):
+    """The largest difference of balanced accuracy between two values of a column.
+
+    Attributes:
+        higher: the value with the higher score.
+        lower: the other one.
+        classes: that both have, over which the two are compared.
+        difference: of the scores, at least 0.
+        ci95: [low, high], widened for all differences of the task that were looked at.
+    """
+
+    higher: str
+    lower: str
+    classes: list[str]
+    difference: float
+    ci95: Interval
+
+
+@dataclass(frozen=True)
+class SubgroupResult(Record):
+    """Results broken down by a column.
+
+    Attributes:
+        level: of the samples, 'video' or 'frame'.
+        values: {value: its score}.
+        unknown: tested samples without a value.
+        comparisons: pairs of values of the task whose differences were looked at (Bonferroni).
+        gap: the largest difference; None where fewer than two values can be compared.
+    """
+
+    level: str
+    values: dict[str, SubgroupScore]
+    unknown: int
+    comparisons: int
+    gap: SubgroupGap | None
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class FeatureSet:
         per_fold: K times (n, D): of the encoder that a fold is tested with; one array if there is one.
         baseline_encoders: {name: (n, D) of each draw} of encoders to compare with; of a random
             one there are several, as one is a draw.
-        pictures: {PIXELS: (n, P) float32 small pictures, MASK: (n, P) where they are not black}.
+        pictures: {name: (n, P) float32} of small pictures, masks, and what is known without them.
     """
 
     descriptors: dict[str, np.ndarray]
@@ -143,7 +143,7 @@ class CrossValidation:
         return predictions
 
     def predict_from_pictures(self, name: str, train: np.ndarray, val: np.ndarray) -> Probabilities:
-        """The table of a logistic regression on the principal components of the pixels, or of the mask."""
+        """The table of a logistic regression on the principal components of the pixels, or of others."""
         x = baselines.pca_features(self.features.pictures[name], train, seed=self.config.seed)
         return self._predict_baseline(
             baselines.logistic_regression(x), self.labelled_set.target_values(), train, val

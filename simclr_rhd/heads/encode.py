@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from simclr_rhd.core.config import CommonConfig
+from simclr_rhd.data.attributes.header import HEADER, header_features
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.heads.baselines import mask_features, pixel_features
 from simclr_rhd.heads.cross_validation import MASK, N_RANDOM_ENCODERS, PIXELS, RANDOM_ENCODER, FeatureSet
@@ -41,5 +42,9 @@ def encode(
         descriptors,
         per_fold or [descriptors["features"]] * len(dataset.folds),
         baselines,
-        {PIXELS: pixel_features(frames, rows), MASK: mask_features(frames, rows)},
+        {
+            PIXELS: pixel_features(frames, rows),
+            MASK: mask_features(frames, rows),
+            HEADER: header_features(dataset.store, dataset.attributes.origin, rows),
+        },
     )

@@ -52,7 +52,8 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
     try:
         with in_folder as name, logs.mute_logging():
             folder = Path(name)
-            record = RunRecord(None, argv=[], config=vars(config), counts=run.record.facts["counts"])
+            known = {name: run.record.facts[name] for name in ("data", "counts")}
+            record = RunRecord(None, argv=[], config=vars(config), **known)
             if ranks.is_main_process():
                 record.write_to(folder / RUN_RECORD)
             small = RunContext(folder, run.device, record)

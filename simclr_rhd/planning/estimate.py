@@ -38,6 +38,10 @@ DATA = (  # knobs of data that the demo takes the place of
     "unlabelled_prefix",
     "labels_csv",
     "group_by",
+    "folds_by",
+    "split",
+    "allow_leak",
+    "subgroups",
     "offline",
     "frames_per_clip",
     "max_pixels",
@@ -65,10 +69,15 @@ def estimate(
             # where the list of unreadable frames, if they are too many, outlives this command
             run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
+            known = replace(known, folds=len(dataset.folds))
             work = workload_of(known, dataset)
             dry_run(known, dataset, replace(run, save_dir=Path(name)), stages)
     if data_estimate:
         work = _from_sample(data_estimate)
+        if config.folds_by:
+            logger.info("NOTICE the folds of --folds-by are known once the data are read: one is counted")
+    else:
+        config = replace(config, folds=known.folds)
     cost = measure(config, work, device)
     plan = make_plan(config, choose_settings(config, work, cost, device), work)
     figures = log_estimate(cost, plan, available_memory(device), device)

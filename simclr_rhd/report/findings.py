@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from simclr_rhd.evaluation.checks.shortcuts import explaining_shortcuts
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import Score
 from simclr_rhd.report.wording import (
@@ -10,6 +11,7 @@ from simclr_rhd.report.wording import (
     LEAKY_WARNING,
     REPEATED_TEST_WARNING,
     SYNTHETIC_WARNING,
+    format_score,
 )
 
 MIN_GROUPS = 5  # in the test part; with fewer, resampling them means next to nothing
@@ -32,11 +34,24 @@ BASELINE_WARNINGS: dict[str, dict[tuple[str, ...], str]] = {
         ): "NOT BETTER THAN A MASK: {}. The black area of a frame depends on the device "
         "and its settings, not on the heart, and predicts as well or better there.",
     },
+    "header": {
+        (
+            WORSE,
+            NOT_BETTER,
+        ): "NOT BETTER THAN WHAT IS KNOWN WITHOUT THE PICTURE: {}. Site, device, size and kind of colour of "
+        "a frame predict as well or better there.",
+    },
     "random encoder": {
         (WORSE, NOT_BETTER): "NOT BETTER THAN AN UNTRAINED ENCODER: {}. On these data the pretraining has "
         "not paid there.",
     },
 }
+
+
+SHORTCUT_WARNING = (
+    "A SHORTCUT MAY EXPLAIN THE SCORE of {target}: {baseline} alone has {score} per {level}, where guessing "
+    "has {chance}, and the model's {ours} is not above that by more than chance."
+)
 
 
 @dataclass(frozen=True)
@@ -90,15 +105,37 @@ def worst_outcomes(results: RunResults) -> dict[str, list[str]]:
 
 def collect_warnings(results: RunResults) -> list[str]:
     """Warnings to read before any figure, the worst first."""
-    warnings = data_warnings(results)
+    warnings = [*data_warnings(results), *shortcut_warnings(results)]
+    explained = {name: explaining_shortcuts(result) for name, result in results.targets.items()}
     findings = [finding for name, result in results.targets.items() for finding in find_target(name, result)]
     for baseline, texts in BASELINE_WARNINGS.items():
-        compared = [finding for finding in findings if finding.baseline == baseline]
+        compared = [
+            finding
+            for finding in findings
+            if finding.baseline == baseline and baseline not in explained[finding.target]
+        ]
         for outcomes, text in texts.items():
             names = [of.target for outcome in outcomes for of in compared if of.outcome == outcome]
             if names:
                 warnings.append(text.format(", ".join(names)))
     return warnings
+
+
+def shortcut_warnings(results: RunResults) -> list[str]:
+    """Warnings about scores that a shortcut may explain."""
+    return [
+        SHORTCUT_WARNING.format(
+            target=name,
+            baseline=BASELINE_NAMES[baseline],
+            score=format_score(result.baseline_score(baseline, level).value),
+            level=level,
+            chance=format_score(result.chance_accuracy(level)),
+            ours=format_score(result.test[level]["balanced_accuracy"].value),
+        )
+        for name, result in results.targets.items()
+        for baseline in explaining_shortcuts(result)
+        if (level := result.primary_level)
+    ]
 
 
 def data_warnings(results: RunResults) -> list[str]:

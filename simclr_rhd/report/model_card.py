@@ -39,6 +39,7 @@ CARD_SETTINGS = (  # settings that decide what was learnt
     "condition_mode",
     "group_by",
     "folds",
+    "folds_by",
     "seed",
 )
 

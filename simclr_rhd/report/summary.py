@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from simclr_rhd.data.labels.vocabulary import diagnostic_limits
 from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
+from simclr_rhd.evaluation.scores.records import Margin
 from simclr_rhd.report.charts.style import short_name
 from simclr_rhd.report.findings import (
     BETTER,
@@ -141,11 +142,15 @@ def limitations(results: RunResults) -> list[str]:
             noted.add(task)  # lesions are of the same groups
             lines.append(power_note(name, result, split.by))
         lines += _optional_results(name, result)
+    if split.own:
+        lines.append(
+            "the division into training, validation and test is that of --split or of a column SPLIT"
+        )
     for task, of_task in results.tasks.items():
         lines += [f"{task}: {limit}" for limit in diagnostic_limits(of_task.classes)]
     if split.folds > 1:
         lines += [
-            f"{split.folds} folds; balanced accuracy per video of the classes that each tests: "
+            f"{split.name_folds()}; balanced accuracy per video of the classes that each tests: "
             + "; ".join(_fold_scores(results)),
             f"the encoder is pretrained {split.pretraining}",
         ]
@@ -170,11 +175,29 @@ def _optional_results(name: str, result: TargetResult) -> Iterator[str]:
             f"{name}: LEAKY, under a split over frames the same heads would score {leaky:.2f} per frame "
             f"instead of {ours:.2f}: a leak would raise them by {leaky - ours:+.2f}"
         )
+    yield from _subgroup_gaps(name, result)
     for point in (result.label_efficiency or {}).get("simclr", []):
         yield (
             f"{name}: with {point.fraction:.0%} of the labelled groups ({point.groups:.0f} to learn "
             f"from) balanced accuracy per video {format_score(point.balanced_accuracy)}"
         )
+
+
+def _subgroup_gaps(name: str, result: TargetResult) -> Iterator[str]:
+    """The columns between two values of which the scores differ by more than chance."""
+    for column, subgroups in (result.subgroups or {}).items():
+        gap = subgroups.gap
+        if gap and gap.ci95 and gap.ci95[0] > 0:
+            scores = [
+                f"{value} {format_score(subgroups.values[value].balanced_accuracy)}"
+                for value in (gap.lower, gap.higher)
+            ]
+            difference = format_difference(Margin(gap.difference, gap.ci95))
+            yield (
+                f"{name}: it differs by {column}, by more than chance: balanced accuracy per "
+                f"{subgroups.level} {join_names(scores)}, {difference} over the classes that both have "
+                f"(interval for all {subgroups.comparisons} pairs of values that were compared)"
+            )
 
 
 def power_note(name: str, result: TargetResult, by: str) -> str:

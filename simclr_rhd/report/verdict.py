@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from simclr_rhd.evaluation.checks.shortcuts import explaining_shortcuts
 from simclr_rhd.evaluation.results import RunResults, TargetResult
 from simclr_rhd.report.findings import BETTER, NOT_BETTER, UNSURE, WORSE, worst_outcomes
 from simclr_rhd.report.wording import BASELINE_NAMES, format_interval, format_score, is_or_are, join_names
@@ -87,6 +88,8 @@ def _limits(results: RunResults, targets: dict[str, list[str]]) -> str:
 
 def _next_steps(results: RunResults, others: Sequence[str]) -> str:
     split = results.split
+    if split.leaky and split.own:
+        return "Put all frames of a patient or video into one part of the split, and run it again."
     if split.leaky:
         return "Run it again with --group-by patient (or video), so that no patient stands on both sides."
     parts = []
@@ -95,6 +98,7 @@ def _next_steps(results: RunResults, others: Sequence[str]) -> str:
     if missing := _not_evaluable_classes(results):
         classes = _join_class_names(missing)
         parts.append(f"label frames of at least {MIN_GROUPS_PER_CLASS} {split.by}s with {classes}")
+    parts += _shortcut_advice(results)
     parts += _narrowing_advice(results)
     if not parts and others:
         parts.append("look at the failures below, and pretrain longer or on more unlabelled frames")
@@ -103,6 +107,21 @@ def _next_steps(results: RunResults, others: Sequence[str]) -> str:
     made = "On your own data: " * results.synthetic
     sentence = join_names(parts)
     return f"{made}{sentence[0].lower() if made else sentence[0].upper()}{sentence[1:]}."
+
+
+def _shortcut_advice(results: RunResults) -> list[str]:
+    """Advice where a shortcut may explain a score: test it where the shortcut is another one."""
+    explained = [name for name, result in results.targets.items() if explaining_shortcuts(result)]
+    if not explained:
+        return []
+    if results.split.folds_by:
+        return [
+            f"look for what tells {join_names(explained)} beside the heart, such as the form of the sector"
+        ]
+    return [
+        f"test {join_names(explained)} with --folds-by SITE (or DEVICE), which shows whether more than a "
+        "shortcut is learnt"
+    ]
 
 
 def _narrowing_advice(results: RunResults) -> list[str]:

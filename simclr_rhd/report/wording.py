@@ -14,6 +14,7 @@ MAX_COLUMNS = 110  # columns of a text for the terminal
 BASELINE_NAMES = {
     "pixels": "raw pixels",
     "mask": "the mask of black and not black",
+    "header": "what is known without the picture",
     "random encoder": "an untrained encoder",
     "imagenet encoder": "an encoder trained on ImageNet",
     "majority": "the most frequent class",

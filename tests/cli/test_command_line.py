@@ -142,3 +142,26 @@ def test_a_source_that_cannot_be_written_to_is_no_save_dir(capsys, monkeypatch):
     monkeypatch.setattr("simclr_rhd.data.sources.remote.SCHEMES", ("gs://", "s3://"))
     assert parse(["--data", "s3://bucket"]).data == "s3://bucket"
     assert "--save-dir s3://bucket" in refused(capsys, "--save-dir", "s3://bucket")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--folds 3 --folds-by SITE", "the folds are the values of --folds-by SITE; drop one"),
+        ("--split {file} --folds 3", "is one split; drop it, or --folds"),
+        ("--split {file} --folds-by SITE", "is one split; drop it, or --folds"),
+        ("--split {file} --save-dir {file.parent}", "the run writes that file anew"),
+        ("--split nowhere.csv", "--split nowhere.csv: wanted 'auto', 'none' or a file that exists"),
+        ("--allow-leak --folds 3", "--allow-leak: is for a split of your own"),
+        ("--subgroups AGE=20/10", "--subgroups AGE=20/10: wanted columns"),
+        ("--folds-by SITE,SEX", "--folds-by SITE,SEX: wanted a column"),
+    ],
+)
+def test_splits_of_ones_own_and_folds_that_do_not_fit(capsys, tmp_path, argv, message):
+    (tmp_path / "split.csv").write_text("path,part")
+    assert message in refused(capsys, *argv.format(file=tmp_path / "split.csv").split())
+
+
+def test_folds_by_a_column_may_have_encoders_of_their_own():
+    config = parse("--folds-by SITE --pretrain-per-fold".split())
+    assert config.has_folds and config.folds == 1 and not parse([]).has_folds

@@ -90,6 +90,50 @@ def test_a_patient_who_is_tested_and_pretrained_on_is_a_leak(data, tmp_path):
         assert found["split"]["leaky"] is leaky
 
 
+def test_one_site_is_left_out_at_a_time(data, tmp_path, capfd):
+    table = data / "supervised" / "sorted_file.csv"
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    patients = sorted({row["PATIENT"] for row in rows})
+    table.unlink()
+    with table.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], "SITE"])
+        writer.writeheader()
+        writer.writerows(row | {"SITE": "AB"[patients.index(row["PATIENT"]) % 2]} for row in rows)
+    argv = arguments(data, tmp_path / "cache", tmp_path / "out", "--folds-by", "SITE")
+    assert main.main(argv) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (found["split"]["folds"], found["split"]["fold_names"]) == (2, ["A", "B"])
+    view = found["tasks"]["view"]
+    assert [row["fold"] for row in view["folds"]] == [1, 2] and "header" in view["margins"]
+    assert view["subgroups"]["SITE"]["values"].keys() == {"A", "B"}
+    assert "folds are the values of SITE: 1 A, 2 B" in capfd.readouterr().out
+    assert main.main(argv) == 0  # finished: not repeated
+    assert "2 folds, the values of SITE: A, B" in capfd.readouterr().out
+
+
+def test_a_leaky_split_of_ones_own_is_refused_or_marked(undisturbed, tmp_path, capfd):
+    data, out = undisturbed
+    with (out / "split.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {"train", "val", "test", "unlabelled"} <= {row["part"] for row in rows}
+    moved = next(row for row in rows if row["part"] == "test")
+    moved["part"] = "train"
+    path = tmp_path / "mine.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    argv = arguments(data, tmp_path / "cache", tmp_path / "out", "--split", str(path))
+    assert main.main(argv) == 2
+    message = capfd.readouterr().err
+    assert "two sides" in message and moved["path"] in message and "Traceback" not in message
+    assert main.main([*argv, "--allow-leak"]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["split"]["leaky"] is True and found["split"]["own"] is True
+    assert "leaky" in (tmp_path / "out" / "report.html").read_text().lower()
+
+
 def test_too_many_unreadable_frames_stop_the_run_and_are_listed(data, tmp_path, capfd):
     frames = sorted((data / "supervised" / "annotated-final").iterdir())
     spoilt = frames[: len(frames) // 2]

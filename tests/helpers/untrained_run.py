@@ -72,6 +72,7 @@ def make_dataset(
         color_modes=np.full(n, GREY + 1, np.uint8),
         content_flags=np.full(n, OK, np.uint8),
         digests=np.arange(n, dtype=np.uint64),
+        sizes=np.full((n, 2), 640, np.uint32),
         patients={},
         rejected=list(rejected),
         fingerprint="0",

@@ -219,3 +219,28 @@ def test_worse_than_raw_pixels_stands_first():
     found = metrics(view=of_view)
     assert findings.collect_warnings(results(found))[0].startswith("WORSE THAN RAW PIXELS: view.")
     assert "is WORSE than raw pixels (0.70), by more than chance" in words.verdicts(results(found))[0]
+
+
+def subgroups(low, *, value="B"):
+    score = {"n": 40, "groups": 20, "balanced_accuracy": 0.9, "ci95": [0.8, 1.0], "too_small": ""}
+    gap = {"higher": "A", "lower": value, "classes": ["Normal"], "difference": 0.3, "ci95": [low, 0.5]}
+    values = {"A": score, value: score | {"balanced_accuracy": 0.6}}
+    return {"SITE": {"level": "video", "values": values, "unknown": 0, "comparisons": 3, "gap": gap}}
+
+
+def test_a_gap_between_subgroups_stands_in_the_summary_where_it_is_more_than_chance():
+    found = metrics(view=task_result(0.9, 0.6, low=0.8))
+    found["tasks"]["view"]["subgroups"] = subgroups(0.1)
+    text = " ".join(summary(found).split())
+    assert (
+        "view: it differs by SITE, by more than chance: balanced accuracy per video B 0.60 and A 0.90" in text
+    )
+    assert "+0.30 [+0.10, +0.50]" in text and "all 3 pairs" in text
+    found["tasks"]["view"]["subgroups"] = subgroups(-0.01)
+    assert "differs by SITE" not in summary(found)
+
+
+def test_folds_that_are_sites_are_named():
+    found = metrics(view=task_result(0.9, 0.6, low=0.8))
+    found["split"] |= {"folds": 2, "folds_by": "SITE", "fold_names": ["Kampala", "Gulu"]}
+    assert "2 folds, the values of SITE: Kampala, Gulu;" in " ".join(summary(found).split())

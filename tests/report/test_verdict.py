@@ -53,6 +53,24 @@ def test_a_leak_spoils_everything():
     assert sentences["finding"].startswith("Nothing can be called good")
     assert "0.99" not in " ".join(sentences.values())
     assert "--group-by" in sentences["next_steps"]
+    found["split"]["own"] = True
+    assert verdict(results(found))["next_steps"].startswith(
+        "Put all frames of a patient or video into one part"
+    )
+
+
+def test_a_shortcut_is_to_be_tested_at_another_site():
+    found = metrics(view=task_result(0.9, 0.6, low=0.8))
+    of_view = found["tasks"]["view"]
+    of_view["baselines"]["mask"] = of_view["test"]["frame"] | {
+        level: of_view["test"][level] for level in ("video", "patient")
+    }
+    of_view["margins"]["mask"] = dict.fromkeys(
+        ("frame", "video"), {"balanced_accuracy": 0.0, "ci95": [-0.1, 0.1]}
+    )
+    assert "Test view with --folds-by SITE" in verdict(results(found))["next_steps"]
+    found["split"] |= {"folds": 3, "folds_by": "SITE", "fold_names": ["A", "B", "C"]}
+    assert "what tells view beside the heart" in verdict(results(found))["next_steps"]
 
 
 def test_classes_of_too_few_groups_are_named_and_asked_for():

@@ -49,6 +49,7 @@ class DecodedFrame:
         color_mode: GREY, COLOR or DOPPLER.
         content_flag: OK, NEAR_BLACK or CONSTANT.
         digest: of the pixels; equal for equal pictures.
+        size: width and height before it was resized.
     """
 
     number: int | None
@@ -56,6 +57,7 @@ class DecodedFrame:
     color_mode: int
     content_flag: int
     digest: str
+    size: tuple[int, int]
 
 
 @dataclass
@@ -95,7 +97,7 @@ class FrameFile:
             for place, frame in self._iter_arrays(self.path):
                 if min(frame.shape[:2]) < image.MIN_SIDE:
                     raise ValueError(f"too small ({frame.shape[1]}x{frame.shape[0]})")
-                yield _make_frame(place, image.letterbox(frame, self.options.side))
+                yield _make_frame(place, image.letterbox(frame, self.options.side), frame.shape)
                 number += 1
         except OSError as error:
             self.reason = f"cannot be read ({error.strerror})"
@@ -141,9 +143,9 @@ def classify_content(pixels: np.ndarray) -> int:
     return NEAR_BLACK if high <= NEAR_BLACK_LEVEL else CONSTANT if low == high else OK
 
 
-def _make_frame(number: int | None, pixels: np.ndarray) -> DecodedFrame:
+def _make_frame(number: int | None, pixels: np.ndarray, shape: tuple[int, ...]) -> DecodedFrame:
     flag, kind = classify_content(pixels), image.color_mode(pixels)
     if kind == image.GREY:
         pixels = pixels[:1].copy()  # a long clip waits in memory until its turn comes
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=8).hexdigest()
-    return DecodedFrame(number, pixels, kind, flag, digest)
+    return DecodedFrame(number, pixels, kind, flag, digest, size=(shape[1], shape[0]))

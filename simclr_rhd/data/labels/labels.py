@@ -75,6 +75,11 @@ class Labels:
         known: np.ndarray = np.any([values >= 0 for values in self.values.values()], axis=0)
         return known
 
+    def without(self, rows: np.ndarray) -> "Labels":
+        """The same with the labels of some frames, (N,) bool, dropped."""
+        values = {task: np.where(rows, NOT_ANNOTATED, values) for task, values in self.values.items()}
+        return replace(self, values=values)
+
     def subset(self, rows: np.ndarray) -> "Labels":
         """The labels of some frames."""
         return replace(

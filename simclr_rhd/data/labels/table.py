@@ -5,8 +5,9 @@ import io
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import from_cell
@@ -20,6 +21,7 @@ NUMBER_NAME = re.compile(
     r"[\s_.-]*(frames?|fr|frm|img|image|im|out|output|thumb|scene)?[\s_.#-]*[(\[]?\d+[)\]]?", re.IGNORECASE
 )
 MAX_SHOWN_CHARS = 300  # characters of a header in a message
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patients needs
 
 
@@ -57,8 +59,20 @@ def read_table_bytes(path: Path, name: str) -> bytes:
         raise UserError(f"{name}: {error.strerror}") from None
 
 
-def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQUIRED_COLUMNS) -> list[Row]:
-    """The table's rows by column name; without one of `required_columns` it is refused.
+def read_rows(
+    table: bytes,
+    name: str,
+    *,
+    required_columns: Sequence[str] = REQUIRED_COLUMNS,
+    aliases: Mapping[str, str] = NO_ALIASES,
+) -> list[Row]:
+    """The table's rows by column name.
+
+    Args:
+        table: content of the file.
+        name: of the table in messages.
+        required_columns: without which it is refused.
+        aliases: {title: the column that it stands for where there is none of that name}.
 
     Raises:
         UserError: it is no CSV file, has no rows, or lacks a column that is needed.
@@ -73,6 +87,7 @@ def read_rows(table: bytes, name: str, *, required_columns: Sequence[str] = REQU
             f"{name}: not a CSV table ({error}); is a quotation mark missing, or too many?"
         ) from None
     columns = [_column_name(column, required_columns) for column in head[1]]
+    columns = [aliases[title] if aliases.get(title, title) not in columns else title for title in columns]
     if PATIENT_COLUMN not in columns:
         columns = [PATIENT_COLUMN if _same_title(column, PATIENT_ID) else column for column in columns]
     if missing := [column for column in required_columns if column not in columns]:

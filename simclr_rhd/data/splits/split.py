@@ -15,6 +15,7 @@ PARTS = ("train", "val", "test")
 FRACTIONS = np.array([0.70, 0.15, 0.15])
 VAL_FRACTION = 0.15 / 0.85  # of the groups that a fold does not test
 UNLABELLED, HELD_OUT = "unlabelled", "held-out"
+Folds = int | np.ndarray  # K, or (N,) the fold, from 0 on, that tests each frame
 SIDES = (("train", UNLABELLED), ("val",), ("test",))  # parts between which no group may be shared
 
 
@@ -44,7 +45,7 @@ def group_train_val_test_split(
 
 
 def group_k_fold(
-    groups: Sequence[str], values: Sequence[np.ndarray], folds: int, *, seed: int
+    groups: Sequence[str], values: Sequence[np.ndarray], folds: Folds, *, seed: int
 ) -> list[np.ndarray]:
     """Cross-validation: every group is tested once, by what is learnt from the groups of the other folds.
 
@@ -54,7 +55,7 @@ def group_k_fold(
     Args:
         groups: N names.
         values: (N,) class indices of each task, -1 = not annotated.
-        folds: K, at least 2.
+        folds: K, at least 2, or the fold that tests each frame.
         seed: of the orders that are tried.
 
     Returns:
@@ -63,12 +64,13 @@ def group_k_fold(
     Raises:
         UserError: fewer groups than folds, or than three.
     """
-    _require_groups(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
-    fold = best_assignment(groups, values, np.full(folds, 1 / folds), rng=make_rng(seed, Stream.FOLDS))
+    if isinstance(folds, int):
+        _require_groups(groups, max(folds, len(PARTS)), f"--folds {folds} needs")
+        folds = best_assignment(groups, values, np.full(folds, 1 / folds), rng=make_rng(seed, Stream.FOLDS))
     parts = []
-    for number in range(folds):
-        others = np.flatnonzero(fold != number)
-        part = np.full(len(fold), "test", dtype="<U5")
+    for number in range(folds.max() + 1):
+        others = np.flatnonzero(folds != number)
+        part = np.full(len(folds), "test", dtype="<U5")
         part[others] = train_val_split(
             np.asarray(groups)[others],
             [task[others] for task in values],

@@ -13,6 +13,7 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.splits.split import (
     HELD_OUT,
     UNLABELLED,
+    Folds,
     group_k_fold,
     group_train_val_test_split,
     train_val_split,
@@ -57,7 +58,6 @@ def assign_unlabelled(
         parts: (N,) parts of the labelled frames.
         seed: seed of the choice of groups.
         fraction: of the unlabelled frames outside test groups, for the contrastive validation loss.
-
     """
     names, group = np.unique(np.asarray(groups), return_inverse=True)  # (G,) in order, (M,) numbers
     part = np.full(len(group), UNLABELLED, dtype="<U10")
@@ -84,23 +84,24 @@ def assign_unlabelled(
 
 
 def make_splits(
-    groups: np.ndarray, labelled: np.ndarray, values: list[np.ndarray], config: DataConfig
+    groups: np.ndarray, labelled: np.ndarray, values: list[np.ndarray], config: DataConfig, folding: Folds
 ) -> tuple[SplitAssignment, tuple[SplitAssignment, ...]]:
     """The split of the final model, and that of each fold.
 
-    Arguments as of `assign_unlabelled`; `values` has (N,) class indices of each task, -1 = not annotated.
+    Arguments as of `assign_unlabelled`; `values` has (N,) class indices of each task, -1 = not annotated,
+    and `folding` is 1 for a single split.
 
     Raises:
         UserError: there are too few groups.
     """
     of_labelled, seed = groups[labelled].tolist(), config.seed
-    if config.folds == 1:
+    if np.array_equal(folding, 1):
         parts = group_train_val_test_split(of_labelled, values, seed=seed)
         single = assign_unlabelled(groups, labelled, parts, seed=seed)
         return single, (single,)
     divisions = [
         train_val_split(of_labelled, values, rng=make_rng(seed, Stream.FINAL_VALIDATION)),
-        *group_k_fold(of_labelled, values, config.folds, seed=seed),
+        *group_k_fold(of_labelled, values, folding, seed=seed),
     ]
     if config.pretrain_per_fold:
         final, *folds = (assign_unlabelled(groups, labelled, parts, seed=seed) for parts in divisions)

@@ -83,12 +83,12 @@ class SpooledFrames:
 
     Attributes:
         content: hash of the file's bytes.
-        rows: (number, kind, flag, digest) of each frame.
+        rows: (number, kind, flag, digest, width, height) of each frame.
         pixels: all frames, one after another; of long clips they wait on the disk.
     """
 
     content: str
-    rows: list[tuple[int, int, int, int]]
+    rows: list[tuple[int, int, int, int, int, int]]
     pixels: Any
 
 
@@ -98,7 +98,8 @@ def _spool_frames(folder: Path, file: FrameFile) -> SpooledFrames:
     )
     for frame in () if file.reason else file:
         number = STILL_NUMBER if frame.number is None else frame.number
-        spooled.rows.append((number, frame.color_mode, frame.content_flag, int(frame.digest, 16)))
+        digest = int(frame.digest, 16)
+        spooled.rows.append((number, frame.color_mode, frame.content_flag, digest, *frame.size))
         spooled.pixels.write(frame.pixels.tobytes())
     spooled.pixels.seek(0)
     return spooled
@@ -106,7 +107,7 @@ def _spool_frames(folder: Path, file: FrameFile) -> SpooledFrames:
 
 def _write_store(part: Path, fetched: FetchedFiles, options: DecodeOptions) -> int:
     """Decode all files into shards, and write the index; returns the number of frames."""
-    rows: list[tuple[int, int, int, int, int]] = []
+    rows: list[tuple[int, ...]] = []
     files: list[str] = []
     patients, rejected, content = {}, list(fetched.rejected), hashlib.sha256()
     writer = ShardWriter(part)
@@ -148,7 +149,7 @@ def _write_store(part: Path, fetched: FetchedFiles, options: DecodeOptions) -> i
 
 def _append_frames(writer: ShardWriter, spooled: SpooledFrames, side: int) -> None:
     with spooled.pixels as stream:
-        for _, kind, _, _ in spooled.rows:
+        for _, kind, *_ in spooled.rows:
             shape = (1 if kind == GREY else 3, side, side)
             pixels = np.frombuffer(stream.read(math.prod(shape)), dtype=np.uint8)
             writer.append(pixels.reshape(shape), kind)

@@ -26,7 +26,10 @@ MAX_VERIFIED_BYTES = 4 << 30  # bytes of shards
 NAMES_PER_BLOCK = 4096  # names that are decoded together
 STILL_NUMBER = -1  # the number of a frame that is its file
 FRAME_DTYPE = np.dtype(
-    [("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")]
+    [
+        *(("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")),
+        *(("width", "<u4"), ("height", "<u4")),  # before it was resized
+    ]
 )
 
 
@@ -111,7 +114,8 @@ class Index:
     Attributes:
         side: pixels of a stored frame's side.
         files: names of the files that have frames.
-        rows: (N,) of `FRAME_DTYPE`: file, number in it or `STILL_NUMBER`, kind, look, digest of the picture.
+        rows: (N,) of `FRAME_DTYPE`: file, number in it or `STILL_NUMBER`, kind, look, digest of the picture,
+            width and height before it was resized.
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents.

@@ -31,7 +31,7 @@ from simclr_rhd.data.store.shards import Frames
 
 logger = logging.getLogger("simclr_rhd")
 
-VERSION = 6  # raise it when the same file would be stored otherwise
+VERSION = 7  # raise it when the same file would be stored otherwise
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Store:
         color_modes: (N,) uint8, GREY (R = G = B everywhere), COLOR or DOPPLER.
         content_flags: (N,) uint8, OK, NEAR_BLACK or CONSTANT.
         digests: (N,) uint64 hashes of the pictures.
+        sizes: (N, 2) uint32 width and height before they were resized.
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents; equal for a folder and a bucket of the same content.
@@ -57,6 +58,7 @@ class Store:
     color_modes: np.ndarray
     content_flags: np.ndarray
     digests: np.ndarray
+    sizes: np.ndarray
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
@@ -77,6 +79,7 @@ class Store:
             color_modes=self.color_modes[rows],
             content_flags=self.content_flags[rows],
             digests=self.digests[rows],
+            sizes=self.sizes[rows],
         )
 
 
@@ -164,6 +167,7 @@ def read_store(folder: Path) -> Store | None:
         color_modes=kinds,
         content_flags=flags,
         digests=index.rows["digest"],
+        sizes=np.stack([index.rows["width"], index.rows["height"]], axis=1),
         patients=index.patients,
         rejected=index.rejected,
         fingerprint=index.fingerprint,

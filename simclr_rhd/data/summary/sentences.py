@@ -80,6 +80,9 @@ def _split_lines(dataset: Dataset, summary: DataSummary) -> Iterator[str]:
         for name, part in summary.parts.items()
     )
     yield f"split by {dataset.split_by}: {parts}"
+    if names := dataset.attributes.fold_names(dataset.labels.annotated()):
+        folds = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
+        yield f"folds are the values of {dataset.attributes.fold_column}: {folds}"
     if held_out["frames"]:
         yield (
             f"held out of pretraining, since their patients are validated or tested: {held_out['frames']} "

@@ -68,7 +68,7 @@ def _facts(run: FinishedRun, first: FinishedRun, reference: str) -> Iterator[tup
         + (f"; {same} frames and labels as of {reference}" if run is not first else ""),
     )
     split = run.results.split
-    folds = f"{split.folds} folds, each group tested once" if split.folds > 1 else "one split"
+    folds = f"{split.name_folds()}, each group tested once" if split.folds > 1 else "one split"
     yield "tested", f"split by {split.by}, {folds}"
 
 

@@ -13,7 +13,7 @@ from simclr_rhd.evaluation.results import LEVELS, RunResults, TargetResult
 from simclr_rhd.evaluation.scores.records import AVERAGE_METRICS, Score
 from simclr_rhd.report.charts.style import short_names
 from simclr_rhd.report.charts.target_panels import MIN_CLASS_SAMPLES
-from simclr_rhd.report.findings import data_warnings
+from simclr_rhd.report.findings import data_warnings, shortcut_warnings
 from simclr_rhd.report.page.sections import ReportData
 from simclr_rhd.report.page.webpage import ForestRow, write_page
 from simclr_rhd.report.screening import PAGE_TEXTS
@@ -70,7 +70,7 @@ def write_report_page(
         embedding_viewer=_script_data(shown) if shown and shown.embedding_viewer else None,
         rejected=rejected.listed,
         n_rejected=rejected.n,
-        alarms=data_warnings(results),
+        alarms=[*data_warnings(results), *shortcut_warnings(results)],
         verdict=verdict(results),
         verdicts=verdicts(results),
         limitations=limitations(results),

@@ -35,7 +35,7 @@ def test_a_missing_package_is_named(name, missing, package, monkeypatch):
 
 def test_looks_and_digests():
     black, grey, speckle = (np.full((9, 9, 3), 12, np.uint8), np.full((8, 8, 3), 99, np.uint8), picture())
-    found = [media._make_frame(None, letterbox(rgb, 8)) for rgb in (black, grey, speckle, speckle)]
+    found = [media._make_frame(None, letterbox(rgb, 8), rgb.shape) for rgb in (black, grey, speckle, speckle)]
     assert [frame.content_flag for frame in found] == [
         media.NEAR_BLACK,
         media.CONSTANT,

@@ -9,11 +9,11 @@ from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER, Index
 FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
 ROWS = np.array(
     [
-        (0, STILL_NUMBER, 0, 0, 2**64 - 1),
-        (1, 0, 1, 0, 5),
-        (1, 12345, 1, 2, 6),
-        (2, STILL_NUMBER, 0, 0, 7),
-        (3, 4, 2, 1, 8),
+        (0, STILL_NUMBER, 0, 0, 2**64 - 1, 640, 480),
+        (1, 0, 1, 0, 5, 64, 48),
+        (1, 12345, 1, 2, 6, 64, 48),
+        (2, STILL_NUMBER, 0, 0, 7, 8, 9),
+        (3, 4, 2, 1, 8, 8, 9),
     ],
     dtype=FRAME_DTYPE,
 )
@@ -53,7 +53,9 @@ def test_names_are_a_sequence_like_a_list(folder):
 def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
     monkeypatch.setattr(index, "NAMES_PER_BLOCK", 7)
     files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
-    rows = np.array([(number // 2, number % 2, 0, 0, 0) for number in range(2 * n)], dtype=FRAME_DTYPE)
+    rows = np.array(
+        [(number // 2, number % 2, 0, 0, 0, 640, 480) for number in range(2 * n)], dtype=FRAME_DTYPE
+    )
     index.write_index(tmp_path, Index(5, files, rows, {}, [], ""), {})
     found = index.read_index(tmp_path)
     assert list(found.files) == files
