@@ -28,7 +28,7 @@ MAX_THRESHOLDS = 100  # in a file that is not damaged
 VECTORS = ("centre", "scale", "weights", "attention")  # of an attention
 
 
-def to_saved(tests: Sequence[ScreeningTest]) -> list[dict[str, Any]]:
+def to_saved(tests: Sequence[ScreeningTest]) -> list[dict[str, object]]:
     """The tests as `model.pt` holds them."""
     return [
         {
@@ -46,7 +46,7 @@ def to_saved(tests: Sequence[ScreeningTest]) -> list[dict[str, Any]]:
     ]
 
 
-def _attention_to_saved(pooling: Pooling) -> dict[str, Any] | None:
+def _attention_to_saved(pooling: Pooling) -> dict[str, object] | None:
     if not isinstance(pooling, AttentionPooling):
         return None
     vectors = {
