@@ -16,6 +16,8 @@ from simclr_rhd.core.device import resolve_device
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding import image as frames
 from simclr_rhd.data.decoding.decode import OK, classify_content
+from simclr_rhd.data.labelled_set import Probabilities
+from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.data.labels.vocabulary import target_name
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.task_output import TaskOutput, resolve_prevalence
@@ -58,6 +60,13 @@ class Predictions:
     def prevalence(self) -> dict[str, np.ndarray]:
         """{task: (C,) shares of the classes that the probabilities hold for}."""
         return {task: output.prevalence for task, output in self.tasks.items()}
+
+    def with_prevalence(self) -> Probabilities:
+        """The probabilities, and for each task the (n, C) prevalence that they hold for."""
+        return self.probabilities | {
+            prevalence_key(task): np.tile(prevalence, (len(self.novelty), 1))
+            for task, prevalence in self.prevalence.items()
+        }
 
     @property
     def out_of_distribution(self) -> np.ndarray:

@@ -165,6 +165,9 @@ def evaluate_tests(
     return results
 
 
+ExamKey = tuple[bool, str]  # whether it is a patient, and the name of the patient or of the video
+
+
 @dataclass(frozen=True)
 class ScreeningAnswer:
     """A test's answer for an exam.
@@ -192,35 +195,36 @@ class ExamStream:
 
     def __init__(self, tests: Sequence[ScreeningTest], tasks: Sequence[str]) -> None:
         self.tests, self.tasks = tests, tasks
-        self.exams: list[str] = []
+        self.numbers: dict[ExamKey, int] = {}
+        self.exam: list[int] = []
         self.evidence: list[list[FrameEvidence]] = [[] for _ in tests]
 
     def add(
-        self, exams: Sequence[str], videos: Sequence[str], table: Probabilities, features: np.ndarray
+        self, exams: Sequence[ExamKey], videos: Sequence[str], table: Probabilities, features: np.ndarray
     ) -> None:
         """Take in frames.
 
         Args:
-            exams: n names of what the frames are of.
+            exams: n keys of what the frames are of.
             videos: n names.
             table: their probabilities, with the prevalence of each task.
             features: (n, D) float32.
         """
-        self.exams += exams
+        self.exam += [self.numbers.setdefault(key, len(self.numbers)) for key in exams]
         names = np.array(videos)
         for test, parts in zip(self.tests, self.evidence, strict=True):
             evidence = frame_evidence(test.question, table, self.tasks, videos=names, features=features)
             parts.append(_compact(test.scorer.pooling, evidence))
 
-    def answers(self) -> dict[str, list[ScreeningAnswer]]:
+    def answers(self) -> dict[ExamKey, list[ScreeningAnswer]]:
         """{exam: the answer of each test}."""
-        names, exam = np.unique(self.exams, return_inverse=True)
-        answers: dict[str, list[ScreeningAnswer]] = {str(name): [] for name in names}
+        answers: dict[ExamKey, list[ScreeningAnswer]] = {key: [] for key in self.numbers}
         for test, parts in zip(self.tests, self.evidence, strict=True):
             scorer = replace(test.scorer, pooling=_on_compact(test.scorer.pooling))
-            for name, p in zip(names, scorer.probability(concatenate(parts), exam).tolist(), strict=True):
+            probabilities = scorer.probability(concatenate(parts), np.array(self.exam))
+            for of_exam, p in zip(answers.values(), probabilities.tolist(), strict=True):
                 sent_on = {goal: p >= limit for goal, limit in test.thresholds.items() if limit is not None}
-                answers[str(name)].append(ScreeningAnswer(test.question.name, p, sent_on))
+                of_exam.append(ScreeningAnswer(test.question.name, p, sent_on))
         return answers
 
 

@@ -26,6 +26,7 @@ def write_model(
     synthetic=False,
     scaled=False,
     unproved=None,
+    screening=(),
 ):
     """A model whose frames so far were `picture(seed=0 .. 39)`."""
     encoder = build("random", seed=0).encoder.eval()
@@ -51,5 +52,5 @@ def write_model(
     near = (
         fit_ood_detector(described, [str(number // 2) for number in range(40)], seed=0) if novelty else None
     )
-    classifier.save(path, classifier.Classifier(encoder, heads, near, facts))
+    classifier.save(path, classifier.Classifier(encoder, heads, near, facts, None, screening))
     return path

@@ -15,8 +15,9 @@ from PIL import Image
 
 from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, NO_LESION
 from simclr_rhd.inference.prediction.frame_reader import InputFrame
-from simclr_rhd.inference.prediction.predict_files import PredictionRun
+from simclr_rhd.inference.prediction.predict_files import PredictionRun, exam_key
 from simclr_rhd.inference.prediction.predictions_table import Prediction, TaskPrediction
+from simclr_rhd.inference.screening import ExamKey, ScreeningAnswer
 
 MAX_EXAMS = 200  # the first ones; others are in the tables only
 MAX_FRAMES = 3  # frames that decided, of each task
@@ -94,6 +95,7 @@ class Exam:
         videos: in the order in which they were read.
         spread_over: VIDEOS: the lowest and the highest of the videos' means; FRAMES: the range of the middle
             80 % of the frames of a single video; UNKNOWN for a single frame.
+        screening: the answer of each screening test.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Exam:
     tasks: dict[str, ExamTask]
     videos: list[ExamVideo]
     spread_over: str
+    screening: Sequence[ScreeningAnswer]
 
 
 @dataclass
@@ -144,8 +147,8 @@ class ExamCollector:
 
     def __init__(self, max_exams: int | None = None) -> None:
         self.max_exams = MAX_EXAMS if max_exams is None else max_exams
-        self._gathered: dict[tuple[bool, str], _Gathered] = {}
-        self._left_out = set[tuple[bool, str]]()
+        self._gathered: dict[ExamKey, _Gathered] = {}
+        self._left_out = set[ExamKey]()
 
     @property
     def n_left_out(self) -> int:
@@ -154,7 +157,7 @@ class ExamCollector:
 
     def add(self, frame: InputFrame, prediction: Prediction) -> None:
         """Take in one more frame with its prediction."""
-        key = (True, frame.patient) if frame.patient else (False, frame.video)
+        key = exam_key(frame)
         if key not in self._gathered and len(self._gathered) >= self.max_exams:
             self._left_out.add(key)
             return
@@ -162,10 +165,8 @@ class ExamCollector:
 
     def exams(self, run: PredictionRun) -> list[Exam]:
         """The exams, once the run that gave the frames is over."""
-        return [
-            _exam(run, name, is_patient=is_patient, gathered=gathered)
-            for (is_patient, name), gathered in self._gathered.items()
-        ]
+        answers = run.screening.answers()
+        return [_exam(run, key, gathered, answers[key]) for key, gathered in self._gathered.items()]
 
 
 def _best(candidates: list[tuple[float, int, str]]) -> list[tuple[float, int, str]]:
@@ -186,7 +187,10 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _exam(run: PredictionRun, name: str, *, is_patient: bool, gathered: _Gathered) -> Exam:
+def _exam(
+    run: PredictionRun, key: ExamKey, gathered: _Gathered, screening: Sequence[ScreeningAnswer]
+) -> Exam:
+    is_patient, name = key
     mean = (run.patient_means if is_patient else run.video_means)[name]
     prediction = run.predict_mean(mean)
     means = {video: run.video_means[video] for video in gathered.videos}
@@ -196,7 +200,7 @@ def _exam(run: PredictionRun, name: str, *, is_patient: bool, gathered: _Gathere
         chosen = _chosen_classes(run, task, of_task)
         tasks[task] = ExamTask(of_task, _spread(task, gathered, videos), _deciding(task, chosen, gathered))
     spread_over = VIDEOS if len(videos) > 1 else FRAMES if gathered.n > 1 else UNKNOWN
-    return Exam(name, is_patient, mean.n, mean.ood, prediction, tasks, videos, spread_over)
+    return Exam(name, is_patient, mean.n, mean.ood, prediction, tasks, videos, spread_over, screening)
 
 
 def _spread(task: str, gathered: _Gathered, videos: Sequence[ExamVideo]) -> dict[str, tuple[float, float]]:

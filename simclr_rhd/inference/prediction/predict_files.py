@@ -21,6 +21,7 @@ from simclr_rhd.inference.prediction.predictions_table import (
     TaskPrediction,
 )
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model, Predictions
+from simclr_rhd.inference.screening import ExamKey, ExamStream
 from simclr_rhd.inference.task_output import resolve_prevalence
 
 MAX_OOD_SHARE = 0.5  # of a video's or a patient's frames, above which it is out of distribution
@@ -69,6 +70,7 @@ class PredictionRun:
         self.tasks = resolve_prevalence(model.tasks, shares or {})
         self.video_means: dict[str, RunningMean] = {}
         self.patient_means: dict[str, RunningMean] = {}
+        self.screening = ExamStream(model.net.screening, list(model.classes))
         self.n_frames = 0
 
     def write(self, out: Path, *, protected: str | None = None, on_frame: AddFrame | None = None) -> None:
@@ -97,6 +99,7 @@ class PredictionRun:
                 raise UserError(f"none of the {self.reader.n_files} files could be classified:{examples}")
             table.write_videos(self._predict_units(self.video_means))
             table.write_patients(self._predict_units(self.patient_means))
+            table.write_screening(self.screening.answers())
             table.write_rejected(rejected)
 
     def predict_mean(self, mean: RunningMean) -> Prediction:
@@ -138,6 +141,12 @@ class PredictionRun:
         while batch := list(islice(frames, BATCH_SIZE)):
             predictions = self.model.predict_squares(np.stack([frame.pixels for frame in batch]))
             self.n_frames += len(batch)
+            self.screening.add(
+                [exam_key(frame) for frame in batch],
+                [frame.video for frame in batch],
+                predictions.with_prevalence(),
+                predictions.embeddings,
+            )
             for row, frame in enumerate(batch):
                 self.video_means.setdefault(frame.video, RunningMean(frame.patient)).add(predictions, row)
                 if frame.patient:
@@ -156,6 +165,11 @@ class PredictionRun:
             "synthetic": facts.synthetic,
             "trained_on": facts.trained_on,
         }
+
+
+def exam_key(frame: InputFrame) -> ExamKey:
+    """The exam of a frame: its patient, or its video where that is not known."""
+    return (True, frame.patient) if frame.patient else (False, frame.video)
 
 
 def _rounded(value: float) -> float:

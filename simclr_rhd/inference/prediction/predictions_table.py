@@ -5,7 +5,7 @@ Notation: C classes or lesions of a task.
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
 from simclr_rhd.core.text import as_cell
 from simclr_rhd.inference.prediction.frame_reader import InputFrame
+from simclr_rhd.inference.screening import ExamKey, ScreeningAnswer
 
-OUTPUT_SUFFIXES = ("json", "videos.csv", "patients.csv", "rejected.csv")
+OUTPUT_SUFFIXES = ("json", "videos.csv", "patients.csv", "screening.csv", "rejected.csv")
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,18 @@ class PredictionsTable:
         """Write (patient, their number of frames, prediction)."""
         rows = ([name, n, *cells] for name, n, prediction in patients for cells in self._rows(prediction))
         self._write("patients.csv", ["patient", "frames", *self.columns], rows)
+
+    def write_screening(self, answers: Mapping[ExamKey, Sequence[ScreeningAnswer]]) -> None:
+        """Write (exam, answers of the screening tests): the probability, and whether it is sent on."""
+        goals = {goal: None for of_exam in answers.values() for answer in of_exam for goal in answer.sent_on}
+        rows = (
+            [name, "patient" if is_patient else "video", answer.question, round(answer.probability, 7)]
+            + [answer.sent_on.get(goal, "") for goal in goals]
+            for (is_patient, name), of_exam in answers.items()
+            for answer in of_exam
+        )
+        header = ["exam", "of", "question", "probability", *(f"sent on for {goal}" for goal in goals)]
+        self._write("screening.csv", header, rows)
 
     def write_rejected(self, rejected: Iterable[tuple[str, str]]) -> None:
         """Write (file, reason)."""

@@ -71,7 +71,7 @@ def test_frames_videos_and_patients_of_a_folder(tmp_path, model, folder):
     (patient,) = [row for row in rows(tmp_path / "out.patients.csv") if row["task"] == "view"]
     assert (patient["patient"], patient["frames"]) == ("Ann", "3")
     written = [path for path in tmp_path.iterdir() if path.name.startswith("out.")]
-    assert len(written) == 5 and all(path.stat().st_mode & 0o077 == 0 for path in written)
+    assert len(written) == 6 and all(path.stat().st_mode & 0o077 == 0 for path in written)
     np.testing.assert_allclose(numbers(patient), mean, atol=1e-5)
 
     written = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))

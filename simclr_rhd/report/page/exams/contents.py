@@ -90,6 +90,7 @@ class ExamSection:
         novelty: the mean of its frames; None where the model cannot tell.
         tasks: what is shown of each.
         videos: rows of the first ones; none of a single video.
+        screening: answers of the screening tests, in words.
     """
 
     summary: PredictionRow
@@ -98,3 +99,4 @@ class ExamSection:
     novelty: float | None
     tasks: list[TaskSection]
     videos: list[PredictionRow]
+    screening: list[str]

@@ -25,6 +25,7 @@ from simclr_rhd.report.page.exams.contents import (
     PredictionRow,
     TaskSection,
 )
+from simclr_rhd.report.page.exams.sentences import screening_sentence
 from simclr_rhd.report.page.gradcam import Logits, grad_cam
 from simclr_rhd.report.page.images import jpeg, overlay_heatmap
 from simclr_rhd.report.page.webpage import ForestRow
@@ -82,6 +83,7 @@ class _SectionBuilder:
             novelty=None if np.isnan(exam.prediction.novelty) else exam.prediction.novelty,
             tasks=[self._task(exam, name, of_task) for name, of_task in exam.tasks.items()],
             videos=[_row(self.names(video.name), video) for video in videos],
+            screening=list(map(screening_sentence, exam.screening)),
         )
 
     def _task(self, exam: Exam, name: str, of_task: ExamTask) -> TaskSection:
