@@ -42,7 +42,7 @@ class ExamFrame:
 
     def pixels(self) -> np.ndarray:
         """(3, S, S) uint8."""
-        picture = Image.open(io.BytesIO(self.jpeg)).convert("RGB")
+        picture = Image.open(io.BytesIO(self.jpeg), formats=["JPEG"]).convert("RGB")
         return np.array(picture).transpose(2, 0, 1)
 
 

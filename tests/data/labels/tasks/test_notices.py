@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,7 @@ def test_a_table_needs_only_the_columns_of_its_tasks():
 
 
 def test_degrees_of_two_scales_have_no_order_and_a_warning(caplog):
+    caplog.set_level(logging.WARNING, logger="simclr_rhd")
     labels = read({"SEVERITY": ["Normal", "Definite RHD", "Stage A", "Stage C"]})
     (message,) = caplog.messages
     assert "SEVERITY has degrees of several scales: WHF 2012, WHF 2023" in message
