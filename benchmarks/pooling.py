@@ -19,11 +19,12 @@ from sklearn.linear_model import LogisticRegression
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simclr_rhd.evaluation.screening.attention import AttentionPooling
+from simclr_rhd.core.config import AUTO
+from simclr_rhd.evaluation.config import ATTENTION, MEAN
 from simclr_rhd.evaluation.screening.discrimination import auroc
 from simclr_rhd.evaluation.screening.exams import Exams
-from simclr_rhd.evaluation.screening.fit import choose_pooling
-from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
+from simclr_rhd.evaluation.screening.fit import choose_scorer, fit_scorers
+from simclr_rhd.evaluation.screening.pooling import FrameEvidence
 
 DIM, FRAMES, VIEWS, TESTED = 960, 30, 5, 300
 PATIENT_STD, NOISE_STD = 0.7, 0.7
@@ -81,15 +82,13 @@ def areas(n_train: int, *, shown: int, strength: float, seed: int) -> dict[str, 
         features=simulation.features,
         others=simulation.views,
     )
-    attention = AttentionPooling.fit(evidence, training)
-    candidates = [*FIXED_POOLINGS[1:], attention]
-    ways = {"mean": MEAN, "attention": attention}
-    ways["chosen"] = choose_pooling(candidates, evidence, validation, seed=seed)
-    frames = evidence.select(tested.rows)
+    scorers = fit_scorers(evidence, training, validation)
+    chosen = choose_scorer(AUTO, scorers, evidence, validation, seed=seed)
+    ways = {"mean": scorers[MEAN], "attention": scorers[ATTENTION], "chosen": chosen}
     return {
-        name: auroc(tested.scores(way.logits(frames, tested.exam)), seed=seed).value
-        for name, way in ways.items()
-    } | {"way": ways["chosen"].name}
+        name: auroc(tested.scores(scorer.score(evidence, tested)), seed=seed).value
+        for name, scorer in ways.items()
+    } | {"way": chosen.pooling.name}
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from simclr_rhd.core.config import DOWNSTREAM, Check, flag, fractions
+from simclr_rhd.core.config import AUTO, DOWNSTREAM, Check, flag, fractions
 from simclr_rhd.core.file_names import MAX_QUESTIONS
+
+POOLING_NAMES = MEAN, TOP_QUARTER, NOISY_OR, ATTENTION = "mean", "top-quarter", "noisy-or", "attention"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class ScreeningConfig(PrevalenceConfig):
         check=Check(lambda questions: len(questions) <= MAX_QUESTIONS, f"at most {MAX_QUESTIONS} questions"),
         action="append",
         metavar="TASK=CLASS,...",
+        affects=DOWNSTREAM,
+    )
+    pooling: str = flag(
+        AUTO,
+        "how the frames of a patient are put together for the screening panel; 'auto': the mean, or another "
+        "one that ranks the validation patients better by more than chance",
+        choices=(AUTO, *POOLING_NAMES),
         affects=DOWNSTREAM,
     )
     sensitivity: tuple[float, ...] = flag(

@@ -169,8 +169,8 @@ ExamKey = tuple[bool, str]  # whether it is a patient, and the name of the patie
 
 
 @dataclass(frozen=True)
-class ScreeningAnswer:
-    """A test's answer for an exam.
+class ScreeningPrediction:
+    """A test's prediction for an exam.
 
     Attributes:
         question: of the screening, as `--positive` takes it.
@@ -216,16 +216,16 @@ class ExamStream:
             evidence = frame_evidence(test.question, table, self.tasks, videos=names, features=features)
             parts.append(_compact(test.scorer.pooling, evidence))
 
-    def answers(self) -> dict[ExamKey, list[ScreeningAnswer]]:
-        """{exam: the answer of each test}."""
-        answers: dict[ExamKey, list[ScreeningAnswer]] = {key: [] for key in self.numbers}
+    def predictions(self) -> dict[ExamKey, list[ScreeningPrediction]]:
+        """{exam: the prediction of each test}."""
+        predictions: dict[ExamKey, list[ScreeningPrediction]] = {key: [] for key in self.numbers}
         for test, parts in zip(self.tests, self.evidence, strict=True):
             scorer = replace(test.scorer, pooling=_on_compact(test.scorer.pooling))
             probabilities = scorer.probability(concatenate(parts), np.array(self.exam))
-            for of_exam, p in zip(answers.values(), probabilities.tolist(), strict=True):
+            for of_exam, p in zip(predictions.values(), probabilities.tolist(), strict=True):
                 sent_on = {goal: p >= limit for goal, limit in test.thresholds.items() if limit is not None}
-                of_exam.append(ScreeningAnswer(test.question.name, p, sent_on))
-        return answers
+                of_exam.append(ScreeningPrediction(test.question.name, p, sent_on))
+        return predictions
 
 
 def _compact(pooling: Pooling, frames: FrameEvidence) -> FrameEvidence:

@@ -76,7 +76,12 @@ def thresholds_text(point: OperatingPoint) -> str:
     return ", ".join(format_score(threshold) for threshold in point.thresholds)
 
 
+POOLINGS = (
+    "top-quarter: the mean of the most probable quarter of the frames; noisy-or: that one video or more is "
+    "positive; attention: learnt on the training exams."
+)
 PAGE_TEXTS = {  # for the template
+    "POOLINGS": POOLINGS,
     "few_positives_note": few_positives_note,
     "operating_point_text": operating_point_text,
     "poolings_text": poolings_text,

@@ -15,7 +15,7 @@ from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.exams import ExamScorer, frame_evidence
 from simclr_rhd.evaluation.screening.fit import ScreeningTest
-from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN
+from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN_POOLING
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion
 from simclr_rhd.heads.calibration import Scaling
 from simclr_rhd.inference.screening import ExamStream, from_saved, to_saved
@@ -30,7 +30,7 @@ def attention(seed=0):
     return AttentionPooling(centre, np.full(DIM, 0.5), weights, 0.3, 1.5, rng.normal(size=N_OTHERS))
 
 
-def make_test(pooling=MEAN, **thresholds):
+def make_test(pooling=MEAN_POOLING, **thresholds):
     question = ScreeningQuestion("view", ("PLAX", "PSAX"), ("A4C",), tuple(CLASSES["view"]))
     scaling = Scaling(1.2, np.array([-0.5]), np.array([0.4]))
     return ScreeningTest(question, ExamScorer(pooling, scaling), {"sensitivity 0.90": 0.5} | thresholds)
@@ -110,10 +110,10 @@ def test_frames_that_stream_in_give_what_whole_exams_give(pooling):
         part = {name: values[rows] for name, values in table.items()}
         keys = [(True, f"p{number}") for number in exam[rows]]
         stream.add(keys, videos[rows].tolist(), part, features[rows])
-    for (_, name), (answer,) in stream.answers().items():
+    for (_, name), (prediction,) in stream.predictions().items():
         p = expected[int(name[1:])]
-        assert answer.probability == pytest.approx(p, abs=1e-9)
-        assert answer.sent_on == {"sensitivity 0.90": bool(answer.probability >= 0.5)}
+        assert prediction.probability == pytest.approx(p, abs=1e-9)
+        assert prediction.sent_on == {"sensitivity 0.90": bool(prediction.probability >= 0.5)}
 
 
 def test_predict_writes_an_answer_for_each_exam(tmp_path):
@@ -134,9 +134,9 @@ def test_predict_writes_an_answer_for_each_exam(tmp_path):
     ]
     assert len(rows) == 4 and {row["question"] for row in rows} == {"view=PLAX,PSAX", "view=PSAX"}
     for row in rows:
-        answer = row["sent on for sensitivity 0.90"]
+        prediction = row["sent on for sensitivity 0.90"]
         limit = 0.0 if row["question"] == "view=PSAX" else 0.5
-        assert answer == str(float(row["probability"]) >= limit)
+        assert prediction == str(float(row["probability"]) >= limit)
     text = page.read_text()
     assert text.count("Screening, view=PSAX: probability") == 2
     assert "sent on at the threshold for sensitivity 0.90" in text

@@ -16,6 +16,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from simclr_rhd.evaluation.config import ATTENTION
 from simclr_rhd.evaluation.screening.exams import Exams
 from simclr_rhd.evaluation.screening.pooling import EDGE, FrameEvidence
 
@@ -50,7 +51,7 @@ class AttentionPooling:
     sharpness: float
     attention: np.ndarray
 
-    name = "attention"
+    name = ATTENTION
 
     @classmethod
     def fit(cls, evidence: FrameEvidence, training: Exams) -> "AttentionPooling | None":

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simclr_rhd.data.labelled_set import Probabilities
-from simclr_rhd.evaluation.config import PrevalenceConfig, ScreeningConfig
+from simclr_rhd.evaluation.config import MEAN, POOLING_NAMES, PrevalenceConfig, ScreeningConfig
 from simclr_rhd.evaluation.scores.bootstrap import trials_needed
 from simclr_rhd.evaluation.scores.records import mean_scores
 from simclr_rhd.evaluation.screening.decision_curve import decision_curve
 from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference, roc_curve
-from simclr_rhd.evaluation.screening.exams import ExamScorer, exam_unit, labelled_evidence, make_exams
-from simclr_rhd.evaluation.screening.fit import fit_scorer
-from simclr_rhd.evaluation.screening.pooling import MEAN
+from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, labelled_evidence, make_exams
+from simclr_rhd.evaluation.screening.fit import choose_scorer, fit_scorers
+from simclr_rhd.evaluation.screening.pooling import MEAN_POOLING, FrameEvidence
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
 from simclr_rhd.evaluation.screening.rates import ScreeningScores, join_scores, rates_at
 from simclr_rhd.evaluation.screening.records import OperatingPoint, ScoreHistogram, ScreeningResult
@@ -25,6 +25,7 @@ from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, MAJORITY, OURS, UNCALIBRATED, CrossValidation
 
 HISTOGRAM_BINS = 20
+CHOSEN = "chosen"  # beside the names of the poolings
 SENSITIVITY_TO_SHOW, HALF_WIDTH_TO_SHOW = 0.90, 0.05  # of the note on how many positives it takes
 FoldPredictions = Sequence[Probabilities]
 
@@ -146,17 +147,29 @@ class _Panel:
     predictions: Mapping[str, FoldPredictions]
 
     def result(self) -> ScreeningResult:
-        return screening_result(
+        folds = [self.score_fold(fold) for fold in self.cv.folds()]
+        seed = self.cv.config.seed
+        result = screening_result(
             self.config,
             self.question,
-            self.score_folds(OURS, choose=True),
+            [of_fold[CHOSEN] for of_fold in folds],
             {
-                baseline: [join_scores([fold.test for fold in self.score_folds(draw)]) for draw in draws]
+                baseline: [join_scores(self.score_by_mean(draw)) for draw in draws]
                 for baseline, draws in self.draws.items()
             },
             unit=exam_unit(self.cv.labelled_set),
-            seed=self.cv.config.seed,
+            seed=seed,
         )
+        if result.reason:
+            return result
+        # where an attention could not be learnt, the mean stands for it
+        tested = {
+            name: join_scores([of_fold.get(name, of_fold[MEAN]).test for of_fold in folds])
+            for name in POOLING_NAMES
+            if any(name in of_fold for of_fold in folds)
+        }
+        areas = {name: auroc(scores, seed=seed) for name, scores in tested.items()}
+        return replace(result, by_pooling=areas)
 
     @property
     def draws(self) -> dict[str, list[str]]:
@@ -167,24 +180,37 @@ class _Panel:
                 draws.setdefault(method.split(DRAW_SUFFIX)[0], []).append(method)
         return draws
 
-    def score_folds(self, method: str, *, choose: bool = False) -> list[FoldScores]:
-        """Score the exams by a method, the frames put together by their mean or by a chosen way."""
-        labelled_set, seed, folds = self.cv.labelled_set, self.cv.config.seed, []
-        for fold, (table, features) in enumerate(
-            zip(self.predictions[method], self.cv.features.per_fold, strict=True)
-        ):
-            training, validation, test = (
-                make_exams(labelled_set, self.question, labelled_set.rows(fold, part))
-                for part in ("train", "val", "test")
-            )
-            evidence = labelled_evidence(labelled_set, self.question, table, features)
-            if choose:
-                scorer = fit_scorer(evidence, training, validation, seed=seed)
-            else:
-                scorer = ExamScorer.fit(MEAN, evidence, validation)
+    def exams(self, fold: int) -> list[Exams]:
+        """The training, validation and test exams of a fold."""
+        labelled_set = self.cv.labelled_set
+        return [
+            make_exams(labelled_set, self.question, labelled_set.rows(fold, part))
+            for part in ("train", "val", "test")
+        ]
+
+    def evidence(self, method: str, fold: int) -> FrameEvidence:
+        """The evidence of all frames by a method."""
+        table, features = self.predictions[method][fold], self.cv.features.per_fold[fold]
+        return labelled_evidence(self.cv.labelled_set, self.question, table, features)
+
+    def score_fold(self, fold: int) -> dict[str, FoldScores]:
+        """{pooling, and CHOSEN: our scores}; of each pooling that could be fitted."""
+        evidence, (training, validation, test) = self.evidence(OURS, fold), self.exams(fold)
+        scorers = fit_scorers(evidence, training, validation)
+        chosen = choose_scorer(self.config.pooling, scorers, evidence, validation, seed=self.cv.config.seed)
+        scores = {}
+        for name, scorer in {**scorers, CHOSEN: chosen}.items():
             chosen_on, tested = (of.scores(scorer.score(evidence, of)) for of in (validation, test))
-            thresholds = {
-                goal.name: choose_threshold(chosen_on, goal) for goal in operating_goals(self.config)
-            }
-            folds.append(FoldScores(tested, scorer.pooling.name, thresholds, test.left_out))
-        return folds
+            goals = operating_goals(self.config)
+            thresholds = {goal.name: choose_threshold(chosen_on, goal) for goal in goals}
+            scores[name] = FoldScores(tested, scorer.pooling.name, thresholds, test.left_out)
+        return scores
+
+    def score_by_mean(self, method: str) -> list[ScreeningScores]:
+        """The tested exams of each fold by another method, with the mean over their frames."""
+        scores = []
+        for fold in self.cv.folds():
+            evidence, (_, validation, test) = self.evidence(method, fold), self.exams(fold)
+            scorer = ExamScorer.fit(MEAN_POOLING, evidence, validation)
+            scores.append(test.scores(scorer.score(evidence, test)))
+        return scores

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from scipy.special import logit
 
+from simclr_rhd.evaluation.config import MEAN, NOISY_OR, TOP_QUARTER
 from simclr_rhd.evaluation.scores.samples import MEAN_DECIMALS
 
 TOP_SHARE = 0.25  # of an exam's frames, the most probable ones
@@ -114,9 +115,9 @@ def _means(values: np.ndarray, exam: np.ndarray) -> np.ndarray:
     return means.round(MEAN_DECIMALS)
 
 
-MEAN = FixedPooling("mean", mean)
+MEAN_POOLING = FixedPooling(MEAN, mean)
 FIXED_POOLINGS = (
-    MEAN,
-    FixedPooling("mean of the top quarter", mean_of_top_quarter),
-    FixedPooling("noisy-or of videos", noisy_or),
+    MEAN_POOLING,
+    FixedPooling(TOP_QUARTER, mean_of_top_quarter),
+    FixedPooling(NOISY_OR, noisy_or),
 )

@@ -53,6 +53,7 @@ class ScreeningResult(Record):
         poolings: of each fold: how the frames of an exam are put together, chosen on validation exams.
         positives_needed: positive exams that an interval of ± 0.05 about a sensitivity of 0.90 would take.
         auroc: area under the ROC curve.
+        by_pooling: {way to put the frames of an exam together: its area}, of the tested exams.
         baselines: {baseline: its area}.
         differences: {baseline: our area less its own}; their intervals hold together.
         reason: why there are no figures; None where there are.
@@ -70,6 +71,7 @@ class ScreeningResult(Record):
     poolings: list[str]
     positives_needed: int
     auroc: Score = Score()
+    by_pooling: dict[str, Score] = field(default_factory=dict)
     baselines: dict[str, Score] = field(default_factory=dict)
     differences: dict[str, Score] = field(default_factory=dict)
     operating_points: list[OperatingPoint] = field(default_factory=list)

@@ -17,7 +17,7 @@ from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, NO_LESION
 from simclr_rhd.inference.prediction.frame_reader import InputFrame
 from simclr_rhd.inference.prediction.predict_files import PredictionRun, exam_key
 from simclr_rhd.inference.prediction.predictions_table import Prediction, TaskPrediction
-from simclr_rhd.inference.screening import ExamKey, ScreeningAnswer
+from simclr_rhd.inference.screening import ExamKey, ScreeningPrediction
 
 MAX_EXAMS = 200  # the first ones; others are in the tables only
 MAX_FRAMES = 3  # frames that decided, of each task
@@ -95,7 +95,7 @@ class Exam:
         videos: in the order in which they were read.
         spread_over: VIDEOS: the lowest and the highest of the videos' means; FRAMES: the range of the middle
             80 % of the frames of a single video; UNKNOWN for a single frame.
-        screening: the answer of each screening test.
+        screening: the prediction of each screening test.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Exam:
     tasks: dict[str, ExamTask]
     videos: list[ExamVideo]
     spread_over: str
-    screening: Sequence[ScreeningAnswer]
+    screening: Sequence[ScreeningPrediction]
 
 
 @dataclass
@@ -165,8 +165,8 @@ class ExamCollector:
 
     def exams(self, run: PredictionRun) -> list[Exam]:
         """The exams, once the run that gave the frames is over."""
-        answers = run.screening.answers()
-        return [_exam(run, key, gathered, answers[key]) for key, gathered in self._gathered.items()]
+        predictions = run.screening.predictions()
+        return [_exam(run, key, gathered, predictions[key]) for key, gathered in self._gathered.items()]
 
 
 def _best(candidates: list[tuple[float, int, str]]) -> list[tuple[float, int, str]]:
@@ -188,7 +188,7 @@ def _jpeg(pixels: np.ndarray) -> bytes:
 
 
 def _exam(
-    run: PredictionRun, key: ExamKey, gathered: _Gathered, screening: Sequence[ScreeningAnswer]
+    run: PredictionRun, key: ExamKey, gathered: _Gathered, screening: Sequence[ScreeningPrediction]
 ) -> Exam:
     is_patient, name = key
     mean = (run.patient_means if is_patient else run.video_means)[name]

@@ -99,7 +99,7 @@ class PredictionRun:
                 raise UserError(f"none of the {self.reader.n_files} files could be classified:{examples}")
             table.write_videos(self._predict_units(self.video_means))
             table.write_patients(self._predict_units(self.patient_means))
-            table.write_screening(self.screening.answers())
+            table.write_screening(self.screening.predictions())
             table.write_rejected(rejected)
 
     def predict_mean(self, mean: RunningMean) -> Prediction:

@@ -17,7 +17,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
 from simclr_rhd.core.text import as_cell
 from simclr_rhd.inference.prediction.frame_reader import InputFrame
-from simclr_rhd.inference.screening import ExamKey, ScreeningAnswer
+from simclr_rhd.inference.screening import ExamKey, ScreeningPrediction
 
 OUTPUT_SUFFIXES = ("json", "videos.csv", "patients.csv", "screening.csv", "rejected.csv")
 
@@ -115,14 +115,14 @@ class PredictionsTable:
         rows = ([name, n, *cells] for name, n, prediction in patients for cells in self._rows(prediction))
         self._write("patients.csv", ["patient", "frames", *self.columns], rows)
 
-    def write_screening(self, answers: Mapping[ExamKey, Sequence[ScreeningAnswer]]) -> None:
-        """Write (exam, answers of the screening tests): the probability, and whether it is sent on."""
-        goals = {goal: None for of_exam in answers.values() for answer in of_exam for goal in answer.sent_on}
+    def write_screening(self, predictions: Mapping[ExamKey, Sequence[ScreeningPrediction]]) -> None:
+        """Write (exam, predictions of the screening tests): the probability, and whether it is sent on."""
+        goals = {goal: None for tests in predictions.values() for test in tests for goal in test.sent_on}
         rows = (
-            [name, "patient" if is_patient else "video", answer.question, round(answer.probability, 7)]
-            + [answer.sent_on.get(goal, "") for goal in goals]
-            for (is_patient, name), of_exam in answers.items()
-            for answer in of_exam
+            [name, "patient" if is_patient else "video", test.question, round(test.probability, 7)]
+            + [test.sent_on.get(goal, "") for goal in goals]
+            for (is_patient, name), tests in predictions.items()
+            for test in tests
         )
         header = ["exam", "of", "question", "probability", *(f"sent on for {goal}" for goal in goals)]
         self._write("screening.csv", header, rows)

@@ -4,7 +4,7 @@ from scipy.special import expit
 
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.exams import Exams
-from simclr_rhd.evaluation.screening.pooling import MEAN, FrameEvidence
+from simclr_rhd.evaluation.screening.pooling import MEAN_POOLING, FrameEvidence
 
 FRAMES, DIM = 10, 12
 
@@ -41,7 +41,7 @@ def test_a_lesion_in_one_frame_is_seen_better_than_by_the_mean():
     def rank_sum(logits):
         return (logits[tested.positive][:, None] > logits[~tested.positive]).mean()
 
-    by_mean = rank_sum(MEAN.logits(new, tested.exam))
+    by_mean = rank_sum(MEAN_POOLING.logits(new, tested.exam))
     assert rank_sum(pooling.logits(new, tested.exam)) > by_mean + 0.03 and pooling.sharpness > 0
 
 

@@ -17,9 +17,9 @@ from simclr_rhd.evaluation.screening.exams import (
     labelled_evidence,
     make_exams,
 )
-from simclr_rhd.evaluation.screening.fit import choose_pooling
+from simclr_rhd.evaluation.screening.fit import choose_scorer, fit_scorers
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
-from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN, FrameEvidence
+from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN_POOLING, FrameEvidence
 from simclr_rhd.evaluation.screening.positives import screening_questions
 from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.heads.cross_validation import OURS
@@ -179,7 +179,7 @@ def test_an_exams_probability_holds_for_the_share_of_positive_exams():
         part: make_exams(labelled_set, question, labelled_set.rows(0, part)) for part in ("train", "val")
     }
     evidence = labelled_evidence(labelled_set, question, table, make_features(labelled_set.groups))
-    scorer = ExamScorer.fit(MEAN, evidence, exams["train"])
+    scorer = ExamScorer.fit(MEAN_POOLING, evidence, exams["train"])
     score = scorer.score(evidence, exams["val"])
     assert abs(score.mean() - exams["val"].positive.mean()) < 0.05
     for low, high in ((0, 0.5), (0.5, 1)):
@@ -203,8 +203,19 @@ def exam_of(probabilities, videos):
 def test_poolings_by_hand():
     pooled = exam_of([0.9, 0.1, 0.2, 0.4, 0.5], ["a", "a", "b", "b", "b"])
     assert pooled["mean"] == pytest.approx(0.42)
-    assert pooled["mean of the top quarter"] == pytest.approx((0.9 + 0.5) / 2)  # 2 of 5 frames
-    assert pooled["noisy-or of videos"] == pytest.approx(1 - 0.5 * (1 - 1.1 / 3))
+    assert pooled["top-quarter"] == pytest.approx((0.9 + 0.5) / 2)  # 2 of 5 frames
+    assert pooled["noisy-or"] == pytest.approx(1 - 0.5 * (1 - 1.1 / 3))
+
+
+def test_the_pooling_of_the_flag_is_taken_and_all_are_compared():
+    labelled_set = severity_set(90, folds=3)
+    tables = {OURS: [noisy_table(labelled_set, noise=1.5, seed=seed) for seed in range(3)]}
+    (asked,) = evaluate(labelled_set, tables, pooling="noisy-or").values()
+    (auto,) = evaluate(labelled_set, tables).values()
+    assert asked.poolings == ["noisy-or"] * 3 and auto.poolings == ["mean"] * 3
+    assert asked.by_pooling == auto.by_pooling and asked.auroc == auto.by_pooling["noisy-or"]
+    assert list(auto.by_pooling) == ["mean", "top-quarter", "noisy-or", "attention"]
+    assert auto.auroc == auto.by_pooling["mean"]
 
 
 def test_another_pooling_is_chosen_only_where_it_is_better_by_more_than_chance():
@@ -219,8 +230,10 @@ def test_another_pooling_is_chosen_only_where_it_is_better_by_more_than_chance()
         shows = positive & (np.arange(len(positive)) % 12 < lesions)
         probability = np.where(shows, 0.75, 0.2) + 0.18 * rng.normal(size=len(shows)).clip(-1, 1)
         evidence = evidence_of(probability, labelled_set.videos)
-        return choose_pooling(FIXED_POOLINGS[1:], evidence, exams, seed=0).name
+        none = make_exams(labelled_set, question, np.arange(0))
+        scorers = fit_scorers(evidence, none, exams)
+        return choose_scorer("auto", scorers, evidence, exams, seed=0).pooling.name
 
-    assert choice(300, 1) == "mean of the top quarter"
+    assert choice(300, 1) == "top-quarter"
     assert choice(300, 12) == "mean"
     assert choice(6, 1) == "mean"

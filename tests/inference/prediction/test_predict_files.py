@@ -1,4 +1,4 @@
-"""`main.py predict` on files of every kind: the same frames, the same answers."""
+"""`main.py predict` on files of every kind: the same frames, the same predictions."""
 
 import csv
 import json

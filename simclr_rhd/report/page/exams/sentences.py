@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.inference.model_info import VERSION
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
-from simclr_rhd.inference.screening import ScreeningAnswer
+from simclr_rhd.inference.screening import ScreeningPrediction
 from simclr_rhd.report.wording import format_score, join_names
 
 
@@ -36,15 +36,15 @@ def _prevalences(run: PredictionRun) -> Iterator[str]:
         yield f"{task}: {', '.join(f'{name} {share:.2g}' for name, share in shares)}"
 
 
-def screening_sentence(answer: ScreeningAnswer) -> str:
-    """The answer of a screening test."""
+def screening_sentence(prediction: ScreeningPrediction) -> str:
+    """The prediction of a screening test."""
     goals = {
-        verb: [goal for goal, is_sent_on in answer.sent_on.items() if is_sent_on == sent_on]
+        verb: [goal for goal, is_sent_on in prediction.sent_on.items() if is_sent_on == sent_on]
         for verb, sent_on in (("sent on", True), ("not sent on", False))
     }
     parts = [f"{verb} at the threshold for {join_names(names)}" for verb, names in goals.items() if names]
     decided = "; ".join(parts) or "no threshold could be chosen"
-    return f"Screening, {answer.question}: probability {format_score(answer.probability)}; {decided}."
+    return f"Screening, {prediction.question}: probability {format_score(prediction.probability)}; {decided}."
 
 
 def reading_notes(run: PredictionRun) -> list[str]:
@@ -54,7 +54,7 @@ def reading_notes(run: PredictionRun) -> list[str]:
         "The mark on a bar is the probability of a class: the mean over all frames. The line is the spread; "
         "the caption says of what. It shows how much videos or frames of this patient differ. It is no "
         "confidence interval: all of them can be wrong together.",
-        "A screening test answers for the whole exam. Its thresholds were chosen on validation patients for "
+        "A screening test is of the whole exam. Its thresholds were chosen on validation patients for "
         "a sensitivity or a specificity; how many ill it then missed and how many others it sent on is in "
         "the report of the model's run. Its probability holds for the share of the ill among those.",
         "The predicted class is the one whose probability is largest for its prevalence, so another class "
