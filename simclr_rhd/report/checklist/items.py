@@ -24,8 +24,8 @@ class RunFacts:
     @property
     def counts(self) -> Mapping[str, Any]:
         """The counts of the data."""
-        found: Mapping[str, Any] = self.run["counts"]
-        return found
+        counts: Mapping[str, Any] = self.run["counts"]
+        return counts
 
     def setting(self, name: str) -> str:
         """A flag's value as the run used it; '-' for one that it does not know."""

@@ -16,7 +16,7 @@ MAX_REPEATED = 120  # characters of a text that stands at several items; a longe
 
 
 @dataclass(frozen=True)
-class Answer:
+class FilledItem:
     """An item with what a run knows of it.
 
     Attributes:
@@ -40,9 +40,9 @@ class Answer:
         return f"{TO_BE_FILLED}: {self.item.rest}" if self.item.rest else TO_BE_FILLED
 
 
-def fill(guideline: Guideline, facts: RunFacts) -> list[Answer]:
+def fill(guideline: Guideline, facts: RunFacts) -> list[FilledItem]:
     """The items of a guideline with what a run knows of each."""
-    return [Answer(item, item.fact(facts).strip() if item.fact else "") for item in guideline.items]
+    return [FilledItem(item, item.fact(facts).strip() if item.fact else "") for item in guideline.items]
 
 
 def checklist(facts: RunFacts) -> str:
@@ -63,19 +63,19 @@ def checklist(facts: RunFacts) -> str:
     return "\n".join(lines)
 
 
-def _section(guideline: Guideline, answers: list[Answer], places: dict[str, str]) -> Iterator[str]:
+def _section(guideline: Guideline, filled: list[FilledItem], places: dict[str, str]) -> Iterator[str]:
     """The lines of a guideline; `places` are {text: the item that has it}, and grow."""
-    complete = sum(answer.is_complete for answer in answers)
-    nothing_known = sum(not answer.known for answer in answers)
+    complete = sum(of.is_complete for of in filled)
+    unknown = sum(not of.known for of in filled)
     yield f"## {guideline.name}"
     yield ""
     yield (
-        f"For {guideline.scope}: {guideline.source}. Of {len(answers)} items and sub-items this run fills "
-        f"{complete}, and {len(answers) - complete - nothing_known} in part; {nothing_known} are yours."
+        f"For {guideline.scope}: {guideline.source}. Of {len(filled)} items and sub-items this run fills "
+        f"{complete}, and {len(filled) - complete - unknown} in part; {unknown} are yours."
     )
     yield ""
     rows = []
-    for of in answers:
+    for of in filled:
         place = f"{guideline.name} {of.item.number}"
         first = places.setdefault(of.known, place)
         known = of.known if first == place or len(of.known) <= MAX_REPEATED else f"See {first}."

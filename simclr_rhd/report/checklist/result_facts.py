@@ -28,15 +28,14 @@ PERFORMANCE = {
 def metrics(facts: RunFacts) -> str:
     """Measures and plots, and what the model is compared with."""
     compared = dict.fromkeys(name for of in facts.results.targets.values() for name in of.baselines)
-    rivals = f" Compared with {join_names([method_name(name) for name in compared])}." if compared else ""
+    comparison = f" Compared with {join_names([method_name(name) for name in compared])}." if compared else ""
     screening = ""
     if facts.results.screening:
         screening = " For screening: likelihood ratios, predictive values by prevalence, decision curves."
     return (
         "Balanced accuracy decides. Beside it accuracy, sensitivity, specificity, precision, F1, AUROC, "
-        "average "
-        "precision, kappa, Brier score and calibration error, per frame, video and patient; ROC, "
-        f"precision-recall and reliability plots, confusion matrices.{screening}{rivals}"
+        "average precision, kappa, Brier score and calibration error, per frame, video and patient; ROC, "
+        f"precision-recall and reliability plots, confusion matrices.{screening}{comparison}"
     )
 
 
@@ -45,10 +44,22 @@ def uncertainty(facts: RunFacts) -> str:
     by = facts.results.split.by
     return (
         f"95 % intervals by a bootstrap over {by}s with expanded percentiles (Hesterberg 2015); "
-        "differences to "
-        "comparators on the same resamples, those of a task at a level at which they hold together "
-        "(Bonferroni)."
+        "differences to comparators on the same resamples, those of a task at a level at which they hold "
+        "together (Bonferroni)."
     )
+
+
+def subgroups(facts: RunFacts) -> str:
+    """Balanced accuracy of the values of each column that describes patients or exams."""
+    parts = []
+    for name, result in facts.results.targets.items():
+        for column, of_column in (result.subgroups or {}).items():
+            scores = [
+                f"{value} {format_score(of.balanced_accuracy)} (n = {of.n})"
+                for value, of in of_column.values.items()
+            ]
+            parts.append(f"{name} per {of_column.level} by {column}: {', '.join(scores)}")
+    return f"Balanced accuracy. {'. '.join(parts)}." if parts else ""
 
 
 def methods(facts: RunFacts) -> str:
@@ -72,7 +83,7 @@ def performance(facts: RunFacts) -> str:
 
     def describe(result: TargetResult, level: str) -> str:
         of_level = result.test[level]
-        scores = ", ".join(f"{words} {format_interval(of_level[key])}" for key, words in PERFORMANCE.items())
+        scores = ", ".join(f"{name} {format_interval(of_level[key])}" for key, name in PERFORMANCE.items())
         return f"{scores} on {format_count(of_level.n, level)} of {format_count(of_level.groups, by)}"
 
     return _by_target(facts, describe)
@@ -161,8 +172,8 @@ def internal(facts: RunFacts) -> str:
     if split.leaky:
         return "LEAKY: the tested frames are of patients or videos that the model has learnt from."
     kind = f"Each of {split.folds} folds tested once" if split.folds > 1 else "The test part"
-    looks = f" Scored {format_count(n, 'time')} in this folder, this run included." if n else ""
-    return f"{kind}, on {split.by}s that the model has not learnt from.{looks}"
+    scored = f" Scored {format_count(n, 'time')} in this folder, this run included." if n else ""
+    return f"{kind}, on {split.by}s that the model has not learnt from.{scored}"
 
 
 def folds(facts: RunFacts) -> str:

@@ -51,7 +51,7 @@ STARD_AI = Guideline(
         Item("32", "adverse events"),
         Item("33", "limitations", result.limits, "how they bias the result, and for whom it holds"),
         Item("34", "implications for practice"),
-        Item("35", "ethics and fairness"),
+        Item("35", "ethics and fairness", result.subgroups, "ethics, and what follows"),
         Item("36", "registration"),
         Item("37", "protocol"),
         Item("38", "funding"),

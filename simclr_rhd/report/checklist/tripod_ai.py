@@ -38,7 +38,7 @@ TRIPOD_AI = Guideline(
         Item("12f", "updating of the model", model.updating),
         Item("12g", "how predictions were calculated", model.how_to_predict),
         Item("13", "imbalance of the classes", model.imbalance),
-        Item("14", "fairness"),
+        Item("14", "fairness", result.subgroups, "why these groups, and what follows"),
         Item("15", "output of the model, thresholds", result.cut_offs),
         Item("16", "development and evaluation data compared", data.same_source),
         Item("17", "ethics and consent"),
