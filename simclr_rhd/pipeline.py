@@ -20,7 +20,7 @@ from simclr_rhd.data.summary.counts import summarize
 from simclr_rhd.data.summary.sentences import describe
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.run_metrics import FoldOutcome, evaluate_run, write_metrics
-from simclr_rhd.evaluation.screening.positives import screening_questions
+from simclr_rhd.evaluation.screening.positives import log_questions
 from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import OURS, CrossValidation, FoldResult, out_of_fold
 from simclr_rhd.heads.encode import encode
@@ -95,7 +95,7 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
             f"the data changed since the {before.status} run in --save-dir {run.save_dir} began; pass "
             "--overwrite to start anew, or name another folder"
         )
-    screening_questions(build_labelled_set(dataset, multilabel=config.multilabel), config.positive)
+    log_questions(build_labelled_set(dataset, multilabel=config.multilabel), config.positive)
     facts = {"location": source.location, "synthetic": config.synthetic, "fingerprint": dataset.fingerprint}
     run.record.update(data=facts, counts=counts.to_json())
     return dataset

@@ -3,6 +3,7 @@
 Notation: n labelled frames, C classes, L lesions.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.data.labels.tasks.terms import NO_DISEASE
+
+logger = logging.getLogger("simclr_rhd")
 
 POSITIVE, NEGATIVE, NEITHER = 1, 0, -1
 FLAG = "--positive"
@@ -77,8 +80,6 @@ class ScreeningQuestion:
 def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list[ScreeningQuestion]:
     """The questions that `--positive` names; without it, of each task with degrees all above normal.
 
-    Where no degree is known to be normal, the lowest one is negative.
-
     Args:
         labelled_set: the labelled frames.
         flags: texts TASK=CLASS,CLASS.
@@ -94,11 +95,29 @@ def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list
     return [question for question in questions if question.positive]
 
 
+def log_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> None:
+    """Log the questions before hours are spent on a run; arguments and errors as of `screening_questions`."""
+    questions = screening_questions(labelled_set, flags)
+    for question in questions:
+        logger.info(
+            "screening: %s is positive, %s negative",
+            *(question.name, ", ".join(question.negative) or "a frame without it"),
+        )
+    if not questions:
+        logger.info("NOTICE no screening panel: no task has degrees above normal; %s names classes", FLAG)
+
+
 def _degrees_above_normal(target: Target) -> ScreeningQuestion:
-    """Classes that are no degree, such as 'Not Applicable', are on neither side."""
+    """The degrees above normal; none where the scale has a normal degree that no frame is of.
+
+    Of a scale of the user's own the lowest degree is the normal one. Classes that are no degree, such as 'Not
+    Applicable', are on neither side.
+    """
     degrees = [target.classes[number] for number in target.ordered()]
-    negative = [name for name in degrees if name in NO_DISEASE] or degrees[:1]
-    positive = [name for name in degrees if name not in negative]
+    negative = [name for name in degrees if name in NO_DISEASE]
+    if not any(NO_DISEASE & {*scale.degrees} for scale in target.definition.scales):
+        negative = degrees[:1]
+    positive = [name for name in degrees if negative and name not in negative]
     return ScreeningQuestion(target.task, tuple(positive), tuple(negative), tuple(target.classes))
 
 
@@ -114,7 +133,11 @@ def _parse(labelled_set: LabelledSet, text: str) -> ScreeningQuestion:
             f"{FLAG} {text}: {task} has no class {unknown[0]!r}; its classes are {', '.join(classes)}"
         )
     multilabel = labelled_set.target_values()[task].ndim == 2
+    targets = [target for target in labelled_set.targets() if target.name == task]
+    degrees = {target.classes[number] for target in targets for number in target.ordered()}
     negative = tuple(name for name in classes if name not in positive)
+    if degrees >= {*positive}:  # what is no degree, such as 'Not Applicable', is on neither side
+        negative = tuple(name for name in negative if name in degrees)
     if not positive or not (negative or multilabel):
         raise UserError(
             f"{FLAG} {text}: wanted TASK=CLASS,CLASS with some, not all, of the classes {', '.join(classes)}"

@@ -124,6 +124,7 @@ def _draw_decision_curve(axes: Any, *, points: Sequence[DecisionPoint]) -> None:
     axes.plot(threshold, everyone, color=COLOURS[1], linestyle="--", label="everyone sent on")
     axes.axhline(0, color=MUTED, linestyle=":", label="no one sent on")
     axes.set(xlabel="threshold probability", ylabel="net benefit")
+    axes.set(xticks=[0.01, 0.05, 0.10, 0.15, 0.20])
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.grid(color=GRID, linewidth=0.7)
 
@@ -144,6 +145,7 @@ def _draw_histogram(axes: Any, *, histogram: ScoreHistogram, unit: str) -> None:
         axes.bar(edges[:-1], counts, np.diff(edges), bottom=bottom, align="edge", label=label, **style)
         bottom += counts
     axes.set(xlim=(0, 1), xlabel="probability of being positive", ylabel=f"{unit}s")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.grid(color=GRID, linewidth=0.7, axis="y")
     axes.set_axisbelow(True)
 

@@ -8,6 +8,7 @@ from simulated import make_cross_validation, make_features, make_labelled_set
 from sklearn.metrics import roc_auc_score
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.evaluation.config import ScreeningConfig
 from simclr_rhd.evaluation.screening.exams import (
     MIXED,
@@ -20,7 +21,7 @@ from simclr_rhd.evaluation.screening.exams import (
 from simclr_rhd.evaluation.screening.fit import choose_scorer, fit_scorers
 from simclr_rhd.evaluation.screening.panel import evaluate_screening
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, MEAN_POOLING, FrameEvidence
-from simclr_rhd.evaluation.screening.positives import screening_questions
+from simclr_rhd.evaluation.screening.positives import log_questions, screening_questions
 from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.heads.cross_validation import OURS
 
@@ -62,7 +63,6 @@ def test_without_a_flag_degrees_above_the_lowest_are_positive():
     [
         (["None", "Normal", "Mild", "Severe"], ["Mild", "Severe"]),
         (["Normal", "Screen Negative", "Screen Positive"], ["Screen Positive"]),
-        (["Mild", "Moderate", "Severe"], ["Moderate", "Severe"]),
     ],
 )
 def test_no_degree_without_disease_is_positive(classes, positive):
@@ -70,6 +70,34 @@ def test_no_degree_without_disease_is_positive(classes, positive):
     (question,) = screening_questions(labelled_set, ())
     assert list(question.positive) == positive
     assert set(question.negative) == set(classes) - set(positive)
+
+
+def test_without_a_normal_degree_nobody_is_taken_for_healthy(caplog):
+    caplog.set_level("INFO", logger="simclr_rhd")
+    labelled_set = replace(severity_set(), classes={"severity": ["Mild", "Moderate", "Severe"]})
+    log_questions(labelled_set, ())
+    assert "no screening panel" in caplog.text and "--positive" in caplog.text
+
+
+def test_the_lowest_degree_of_a_users_own_scale_is_negative():
+    (task,) = parse_tasks("grade=GRADE=low<middle<high")
+    labelled_set = severity_set()
+    labelled_set = replace(
+        labelled_set,
+        tasks=(task,),
+        values={"grade": labelled_set.values["severity"]},
+        classes={"grade": ["low", "middle", "high"]},
+    )
+    (question,) = screening_questions(labelled_set, ())
+    assert question.name == "grade=middle,high" and question.negative == ("low",)
+
+
+def test_what_is_no_degree_is_on_neither_side_of_a_users_question():
+    labelled_set = replace(severity_set(), classes={"severity": ["Not Applicable", "Mild", "Severe"]})
+    (question,) = screening_questions(labelled_set, ["severity=Severe"])
+    assert question.negative == ("Mild",)
+    (question,) = screening_questions(labelled_set, ["severity=Not Applicable"])
+    assert question.negative == ("Mild", "Severe")
 
 
 def test_a_table_without_degrees_has_no_question_of_its_own():
