@@ -151,7 +151,9 @@ def _proportion(cells: np.ndarray, column: int, *, seed: int) -> Score:
     of_groups = (stdtrit(n - 1, TAIL_PROBABILITY) / stdtrit(n_groups - 1, TAIL_PROBABILITY)) ** 2
     independent = share * (1 - share) / variance * of_groups if variance > 0 else n_groups
     centre, half = wilson(share, min(independent, n))
-    return Score(share, max(0.0, centre - half), min(1.0, centre + half))
+    # exact at the ends, where a rounding error would make a ratio's bound finite
+    low = 0.0 if share == 0 else max(0.0, centre - half)
+    return Score(share, low, 1.0 if share == 1 else min(1.0, centre + half))
 
 
 def _ratio(above: Score, below: Score) -> Score:

@@ -115,3 +115,24 @@ def test_likelihood_ratios_cover_the_truth():
         ):
             hits[number] += score.low <= truth <= score.high
     assert (hits / 300 > 0.91).all() and (hits / 300 < 0.99).all()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_figure_lies_between_its_bounds(seed):
+    """Rates of 0 and 1 among them, whose ratios are infinite."""
+    rng = np.random.default_rng(seed)
+    scores = simulated(rng, *rng.integers(1, 9, 2), per_group=int(rng.integers(1, 3)))
+    rates = rates_at(scores, rng.choice([0.0, 0.5, 0.8, 2.0]), seed=0)
+    figures = [rates.sensitivity, rates.specificity, rates.lr_positive, rates.lr_negative]
+    if at := rates.at_prevalence(0.02):
+        figures += [at.ppv, at.npv]
+    for figure in figures:
+        if figure.value is not None and figure.low is not None:
+            assert figure.low <= figure.value <= figure.high
+
+
+def test_a_test_without_false_positives_may_have_any_likelihood_ratio_above_its_lower_bound():
+    rates = rates_at(make_scores([(True, 0.9), (True, 0.1), (True, 0.2), *[(False, 0.0)] * 4]), 0.5, seed=0)
+    ratio = rates.lr_positive
+    assert ratio.value == ratio.high == math.inf and 0 < ratio.low < 1
+    assert rates.at_prevalence(0.02).ppv.value == rates.at_prevalence(0.02).ppv.high == 1
