@@ -3,6 +3,7 @@
 A figure that could not be computed stands as '-', never as 0.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,8 @@ def format_score(value: float | None, digits: int = 2) -> str:
     """A score with `digits` decimals, a count as it is, '-' for what cannot be computed."""
     if value is None:
         return "-"
+    if math.isinf(value):
+        return "∞"
     return str(value) if isinstance(value, int) else f"{value:.{digits}f}"
 
 
