@@ -70,7 +70,8 @@ class PredictionRow:
         name: of the exam or the video.
         n_frames: number of its frames.
         foreign: whether it is out of distribution.
-        cells: predicted class, its probability and acceptance, of each task.
+        cells: predicted class, its probability and acceptance, of each task; of an exam also whether each
+            screening test sends it on, the probability, and at which threshold.
     """
 
     name: str

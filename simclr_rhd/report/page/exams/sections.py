@@ -18,6 +18,7 @@ from simclr_rhd.inference.prediction.exams import (
 )
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
 from simclr_rhd.inference.prediction.predictions_table import Prediction
+from simclr_rhd.inference.screening import ScreeningPrediction
 from simclr_rhd.report.page.exams.contents import (
     ExamSection,
     FramePicture,
@@ -77,7 +78,7 @@ class _SectionBuilder:
         title = f"Patient {exam.name}" if exam.is_patient else f"Video {self.names(exam.name)}"
         videos = exam.videos[:MAX_VIDEOS] if len(exam.videos) > 1 else []
         return ExamSection(
-            summary=_row(title, exam),
+            summary=_row(title, exam, map(_screening_cell, exam.screening)),
             n_videos=len(exam.videos),
             n_foreign=exam.n_ood,
             novelty=None if np.isnan(exam.prediction.novelty) else exam.prediction.novelty,
@@ -140,12 +141,19 @@ class _SectionBuilder:
         return HeatMap(picture, overlay_heatmap(pixels, heat), bool(heat.any()))
 
 
-def _row(name: str, of: Exam | ExamVideo) -> PredictionRow:
+def _screening_cell(prediction: ScreeningPrediction) -> tuple[str, float, str]:
+    """Whether an exam is sent on at the first threshold."""
+    for goal, is_sent_on in prediction.sent_on.items():
+        return "sent on" if is_sent_on else "not sent on", prediction.probability, f"threshold for {goal}"
+    return "-", prediction.probability, "no threshold"
+
+
+def _row(name: str, of: Exam | ExamVideo, more: Iterable[tuple[str, float, str]] = ()) -> PredictionRow:
     cells = [
         (of_task.predicted, of_task.probability, _acceptance(of.prediction, task))
         for task, of_task in of.prediction.tasks.items()
     ]
-    return PredictionRow(name, of.n_frames, of.prediction.out_of_distribution, cells)
+    return PredictionRow(name, of.n_frames, of.prediction.out_of_distribution, [*cells, *more])
 
 
 def _acceptance(prediction: Prediction, task: str) -> str:
