@@ -13,6 +13,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.data.labels.tasks.terms import NO_DISEASE
+from simclr_rhd.data.labels.vocabulary import LESION_SEPARATOR, NOT_APPLICABLE, task_named
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -122,32 +123,39 @@ def _degrees_above_normal(target: Target) -> ScreeningQuestion:
 
 
 def _parse(labelled_set: LabelledSet, text: str) -> ScreeningQuestion:
-    task, _, names = text.partition("=")
+    task, _, listed = text.partition("=")
     task, outputs = task.strip(), labelled_set.outputs()
     if task not in outputs:
         raise UserError(f"{FLAG} {text}: there is no task {task!r} here; it can be {', '.join(outputs)}")
     classes = outputs[task]
-    positive = _split_names(names, classes)
-    if unknown := [name for name in positive if name not in classes]:
+    by_lesion = labelled_set.target_values()[task].ndim == 2
+    parts = {name: {name} for name in classes}  # of a class of several lesions each is named, too
+    if not by_lesion and task_named(task, labelled_set.tasks).multilabel:
+        parts = {name: {name, *name.split(LESION_SEPARATOR)} for name in classes}
+    names = _split_names(listed, classes)
+    if unknown := [name for name in names if not any(name in of for of in parts.values())]:
         raise UserError(
             f"{FLAG} {text}: {task} has no class {unknown[0]!r}; its classes are {', '.join(classes)}"
         )
-    multilabel = labelled_set.target_values()[task].ndim == 2
-    targets = [target for target in labelled_set.targets() if target.name == task]
-    degrees = {target.classes[number] for target in targets for number in target.ordered()}
-    negative = tuple(name for name in classes if name not in positive)
-    if degrees >= {*positive}:  # what is no degree, such as 'Not Applicable', is on neither side
+    positive = tuple(name for name in classes if parts[name] & {*names})
+    negative = tuple(name for name in classes if name not in (*positive, NOT_APPLICABLE))
+    degrees = _degrees(labelled_set, task)
+    if degrees >= {*positive}:  # what is no degree is on neither side
         negative = tuple(name for name in negative if name in degrees)
-    if not positive or not (negative or multilabel):
+    if not positive or not (negative or by_lesion):
         raise UserError(
             f"{FLAG} {text}: wanted TASK=CLASS,CLASS with some, not all, of the classes {', '.join(classes)}"
         )
-    return ScreeningQuestion(task, tuple(positive), negative, tuple(classes), multilabel)
+    return ScreeningQuestion(task, positive, negative, tuple(classes), by_lesion)
+
+
+def _degrees(labelled_set: LabelledSet, task: str) -> set[str]:
+    targets = [target for target in labelled_set.targets() if target.name == task]
+    return {target.classes[number] for target in targets for number in target.ordered()}
 
 
 def _split_names(text: str, classes: Sequence[str]) -> list[str]:
-    """The names between commas in the order of the classes; one whose own name has a comma is taken whole."""
+    """The names between commas; a class whose own name has a comma is taken whole."""
     if text.strip() in classes:
         return [text.strip()]
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    return sorted(dict.fromkeys(names), key=lambda name: classes.index(name) if name in classes else 0)
+    return [name.strip() for name in text.split(",") if name.strip()]

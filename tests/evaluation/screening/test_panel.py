@@ -92,6 +92,22 @@ def test_the_lowest_degree_of_a_users_own_scale_is_negative():
     assert question.name == "grade=middle,high" and question.negative == ("low",)
 
 
+def test_a_lesion_is_positive_in_every_class_that_has_it():
+    names = [
+        "Healthy",
+        "Mitral Valve Regurgitation",
+        "Aortic Valve Regurgitation + Mitral Valve Regurgitation",
+    ]
+    labelled_set = make_labelled_set(classes=3, names=names)
+    labelled_set = replace(
+        labelled_set, values={"condition": labelled_set.values["view"]}, classes={"condition": names}
+    )
+    (question,) = screening_questions(labelled_set, ["condition=Mitral Valve Regurgitation"])
+    assert question.positive == tuple(names[1:]) and question.negative == ("Healthy",)
+    (question,) = screening_questions(labelled_set, ["condition=Aortic Valve Regurgitation"])
+    assert question.positive == (names[2],)
+
+
 def test_what_is_no_degree_is_on_neither_side_of_a_users_question():
     labelled_set = replace(severity_set(), classes={"severity": ["Not Applicable", "Mild", "Severe"]})
     (question,) = screening_questions(labelled_set, ["severity=Severe"])
