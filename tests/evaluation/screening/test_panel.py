@@ -93,18 +93,15 @@ def test_the_lowest_degree_of_a_users_own_scale_is_negative():
 
 
 def test_a_lesion_is_positive_in_every_class_that_has_it():
-    names = [
-        "Healthy",
-        "Mitral Valve Regurgitation",
-        "Aortic Valve Regurgitation + Mitral Valve Regurgitation",
-    ]
-    labelled_set = make_labelled_set(classes=3, names=names)
+    mitral, aortic = "Mitral Valve Regurgitation", "Aortic Valve Regurgitation"
+    names = ["Healthy", mitral, f"{aortic} + {mitral}", "Not Applicable"]
+    labelled_set = make_labelled_set(classes=4, names=names)
     labelled_set = replace(
         labelled_set, values={"condition": labelled_set.values["view"]}, classes={"condition": names}
     )
-    (question,) = screening_questions(labelled_set, ["condition=Mitral Valve Regurgitation"])
-    assert question.positive == tuple(names[1:]) and question.negative == ("Healthy",)
-    (question,) = screening_questions(labelled_set, ["condition=Aortic Valve Regurgitation"])
+    (question,) = screening_questions(labelled_set, [f"condition={mitral}"])
+    assert question.positive == tuple(names[1:3]) and question.negative == ("Healthy",)
+    (question,) = screening_questions(labelled_set, [f"condition={aortic}"])
     assert question.positive == (names[2],)
 
 
