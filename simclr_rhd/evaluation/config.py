@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from simclr_rhd.core.config import AUTO, DOWNSTREAM, Check, flag, fractions
 from simclr_rhd.core.file_names import MAX_QUESTIONS
 
+MAX_LISTED = 20  # of the rates and prevalences of a flag
+RATES = Check(
+    lambda parts: len(parts) <= MAX_LISTED and all(0 < x <= 1 for x in parts),
+    f"at most {MAX_LISTED} numbers above 0 and at most 1",
+)
 POOLING_NAMES = MEAN, TOP_QUARTER, NOISY_OR, ATTENTION = "mean", "top-quarter", "noisy-or", "attention"
 
 
@@ -16,7 +21,10 @@ class PrevalenceConfig:
         (0.01, 0.02, 0.05),
         "shares of ill people in a population to be screened, for predictive values",
         type=fractions,
-        check=Check(lambda parts: all(0 < x < 1 for x in parts), "numbers above 0 and below 1"),
+        check=Check(
+            lambda parts: len(parts) <= MAX_LISTED and all(0 < x < 1 for x in parts),
+            f"at most {MAX_LISTED} numbers above 0 and below 1",
+        ),
         affects=DOWNSTREAM,
     )
 
@@ -46,14 +54,14 @@ class ScreeningConfig(PrevalenceConfig):
         (0.90, 0.95),
         "sensitivities that thresholds of the screening panel are chosen for, on validation groups",
         type=fractions,
-        check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
+        check=RATES,
         affects=DOWNSTREAM,
     )
     specificity: tuple[float, ...] = flag(
         (0.90,),
         "the same for specificities",
         type=fractions,
-        check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
+        check=RATES,
         affects=DOWNSTREAM,
     )
 

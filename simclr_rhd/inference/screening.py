@@ -18,10 +18,10 @@ from simclr_rhd.evaluation.config import PrevalenceConfig
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
 from simclr_rhd.evaluation.screening.exams import ExamScorer, exam_unit, frame_evidence, make_exams
 from simclr_rhd.evaluation.screening.fit import ScreeningTest
-from simclr_rhd.evaluation.screening.panel import FoldScores, screening_result
 from simclr_rhd.evaluation.screening.pooling import FIXED_POOLINGS, FrameEvidence, Pooling, concatenate
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion
 from simclr_rhd.evaluation.screening.records import ScreeningResult
+from simclr_rhd.evaluation.screening.result import FoldScores, screening_result
 from simclr_rhd.heads.calibration import MAX_TEMPERATURE, Scaling
 
 MAX_THRESHOLDS = 100  # in a file that is not damaged

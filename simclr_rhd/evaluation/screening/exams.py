@@ -72,6 +72,18 @@ class Exams:
     exam: np.ndarray
     left_out: int
 
+    def values(self, of_frames: np.ndarray) -> np.ndarray:
+        """(U,) the value that all frames of an exam have, "" where they have several.
+
+        Args:
+            of_frames: values of all labelled frames.
+        """
+        names, code = np.unique(of_frames[self.rows], return_inverse=True)
+        low, high = np.full(len(self.positive), len(names)), np.full(len(self.positive), -1)
+        np.minimum.at(low, self.exam, code)
+        np.maximum.at(high, self.exam, code)
+        return np.array([names[a] if a == b else "" for a, b in zip(low, high, strict=True)], dtype=object)
+
     def scores(self, score: np.ndarray) -> ScreeningScores:
         """The exams with (U,) scores."""
         return ScreeningScores(self.positive, score, self.groups)

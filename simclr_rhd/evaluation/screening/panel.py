@@ -6,27 +6,23 @@ Notation: n labelled frames, K folds, U exams.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from simclr_rhd.data.labelled_set import Probabilities
-from simclr_rhd.evaluation.config import MEAN, POOLING_NAMES, PrevalenceConfig, ScreeningConfig
-from simclr_rhd.evaluation.scores.bootstrap import trials_needed
-from simclr_rhd.evaluation.scores.records import mean_scores
-from simclr_rhd.evaluation.screening.decision_curve import decision_curve
-from simclr_rhd.evaluation.screening.discrimination import auroc, auroc_difference, roc_curve
+from simclr_rhd.evaluation.config import MEAN, POOLING_NAMES, ScreeningConfig
+from simclr_rhd.evaluation.screening.discrimination import auroc
 from simclr_rhd.evaluation.screening.exams import Exams, ExamScorer, exam_unit, labelled_evidence, make_exams
 from simclr_rhd.evaluation.screening.fit import choose_scorer, fit_scorers
 from simclr_rhd.evaluation.screening.pooling import MEAN_POOLING, FrameEvidence
 from simclr_rhd.evaluation.screening.positives import ScreeningQuestion, screening_questions
-from simclr_rhd.evaluation.screening.rates import ScreeningScores, join_scores, rates_at
-from simclr_rhd.evaluation.screening.records import OperatingPoint, ScoreHistogram, ScreeningResult
+from simclr_rhd.evaluation.screening.rates import ScreeningScores, join_scores
+from simclr_rhd.evaluation.screening.records import (
+    ScreeningResult,
+)
+from simclr_rhd.evaluation.screening.result import FoldScores, screening_result
 from simclr_rhd.evaluation.screening.thresholds import choose_threshold, operating_goals
 from simclr_rhd.evaluation.targets import FINETUNED
 from simclr_rhd.heads.cross_validation import DRAW_SUFFIX, MAJORITY, OURS, UNCALIBRATED, CrossValidation
 
-HISTOGRAM_BINS = 20
 CHOSEN = "chosen"  # beside the names of the poolings
-SENSITIVITY_TO_SHOW, HALF_WIDTH_TO_SHOW = 0.90, 0.05  # of the note on how many positives it takes
 FoldPredictions = Sequence[Probabilities]
 
 
@@ -44,97 +40,6 @@ def evaluate_screening(
         question.name: _Panel(config, cv, question, predictions).result()
         for question in screening_questions(cv.labelled_set, config.positive)
     }
-
-
-@dataclass(frozen=True)
-class FoldScores:
-    """The tested exams of a fold as one method scores them.
-
-    Attributes:
-        test: their probabilities.
-        pooling: how the frames of an exam are put together.
-        thresholds: {goal: threshold} from the fold's validation exams, as of `ScreeningTest`.
-        left_out: exams whose status is not known.
-    """
-
-    test: ScreeningScores
-    pooling: str
-    thresholds: Mapping[str, float | None]
-    left_out: int
-
-
-def screening_result(
-    config: PrevalenceConfig,
-    question: ScreeningQuestion,
-    folds: Sequence[FoldScores],
-    baselines: Mapping[str, Sequence[ScreeningScores]],
-    *,
-    unit: str,
-    seed: int,
-) -> ScreeningResult:
-    """The result of a question over the tested exams of all folds.
-
-    Args:
-        config: of the prevalences.
-        question: of the screening.
-        folds: scores of the model.
-        baselines: {baseline: each draw's scores of the same exams}.
-        unit: what an exam is of.
-        seed: of the bootstrap.
-    """
-    tested = join_scores([fold.test for fold in folds])
-    result = ScreeningResult(
-        task=question.task,
-        positive=list(question.positive),
-        negative=list(question.negative),
-        unit=unit,
-        n_positive=tested.n_positive,
-        n_negative=tested.n_negative,
-        left_out=sum(fold.left_out for fold in folds),
-        poolings=[fold.pooling for fold in folds],
-        positives_needed=trials_needed(SENSITIVITY_TO_SHOW, HALF_WIDTH_TO_SHOW),
-    )
-    if not tested.n_positive or not tested.n_negative:
-        kind = "negative" if tested.n_positive else "positive"
-        return replace(result, reason=f"no tested exam is {kind}")
-    return replace(
-        result,
-        auroc=auroc(tested, seed=seed),
-        baselines={
-            name: mean_scores([auroc(draw, seed=seed) for draw in draws]) for name, draws in baselines.items()
-        },
-        differences={
-            name: auroc_difference(tested, draws, seed=seed, n_comparisons=len(baselines))
-            for name, draws in baselines.items()
-        },
-        operating_points=[_operating_point(config, goal, folds, seed) for goal in folds[0].thresholds],
-        decision_curve=decision_curve(tested, seed=seed),
-        roc=roc_curve(tested, seed=seed),
-        histogram=_histogram(tested),
-    )
-
-
-def _operating_point(
-    config: PrevalenceConfig, goal: str, folds: Sequence[FoldScores], seed: int
-) -> OperatingPoint:
-    """Rates at the thresholds of the folds; of those without one nothing is counted."""
-    thresholds = [fold.thresholds[goal] for fold in folds]
-    usable = [pair for pair in zip(folds, thresholds, strict=True) if pair[1] is not None]
-    tested = join_scores([fold.test for fold, _ in usable])
-    limits = np.repeat([limit for _, limit in usable], [len(fold.test.score) for fold, _ in usable])
-    rates = rates_at(tested, limits, seed=seed)
-    at = [rates.at_prevalence(share) for share in config.prevalence]
-    return OperatingPoint(
-        goal, thresholds, tested.n_positive, tested.n_negative, rates, [of for of in at if of]
-    )
-
-
-def _histogram(scores: ScreeningScores) -> ScoreHistogram:
-    counts = [
-        np.histogram(scores.score[which], bins=HISTOGRAM_BINS, range=(0, 1))[0].tolist()
-        for which in (scores.positive, ~scores.positive)
-    ]
-    return ScoreHistogram(*counts)
 
 
 @dataclass(frozen=True)
@@ -198,12 +103,14 @@ class _Panel:
         evidence, (training, validation, test) = self.evidence(OURS, fold), self.exams(fold)
         scorers = fit_scorers(evidence, training, validation)
         chosen = choose_scorer(self.config.pooling, scorers, evidence, validation, seed=self.cv.config.seed)
+        frame_columns = self.cv.labelled_set.columns
+        columns = {column: test.values(values) for column, values in frame_columns.items()}
         scores = {}
         for name, scorer in {**scorers, CHOSEN: chosen}.items():
             chosen_on, tested = (of.scores(scorer.score(evidence, of)) for of in (validation, test))
             goals = operating_goals(self.config)
             thresholds = {goal.name: choose_threshold(chosen_on, goal) for goal in goals}
-            scores[name] = FoldScores(tested, scorer.pooling.name, thresholds, test.left_out)
+            scores[name] = FoldScores(tested, scorer.pooling.name, thresholds, test.left_out, columns)
         return scores
 
     def score_by_mean(self, method: str) -> list[ScreeningScores]:

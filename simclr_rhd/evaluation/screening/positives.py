@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.file_names import MAX_QUESTIONS
 from simclr_rhd.data.labelled_set import LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.data.labels.tasks.terms import NO_DISEASE
@@ -81,6 +82,8 @@ class ScreeningQuestion:
 def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list[ScreeningQuestion]:
     """The questions that `--positive` names; without it, of each task with degrees all above normal.
 
+    There are MAX_QUESTIONS at most; of more tasks with degrees, those of the first ones.
+
     Args:
         labelled_set: the labelled frames.
         flags: texts TASK=CLASS,CLASS.
@@ -93,7 +96,7 @@ def screening_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> list
         return list({question.name: question for question in questions}.values())
     targets = [target for target in labelled_set.targets() if target.lesion is None]
     questions = [_degrees_above_normal(target) for target in targets]
-    return [question for question in questions if question.positive]
+    return [question for question in questions if question.positive][:MAX_QUESTIONS]
 
 
 def log_questions(labelled_set: LabelledSet, flags: Sequence[str]) -> None:

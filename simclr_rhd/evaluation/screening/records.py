@@ -39,6 +39,16 @@ class ScoreHistogram(Record):
 
 
 @dataclass(frozen=True)
+class SubgroupRates(Record):
+    """Rates of the exams of one value of a column, at the first threshold of each fold."""
+
+    n_positive: int
+    n_negative: int
+    sensitivity: Score
+    specificity: Score
+
+
+@dataclass(frozen=True)
 class ScreeningResult(Record):
     """Results of a screening question, over tested exams.
 
@@ -51,11 +61,12 @@ class ScreeningResult(Record):
         n_negative: negative exams.
         left_out: exams without a frame of one of these classes.
         poolings: of each fold: how the frames of an exam are put together, chosen on validation exams.
-        positives_needed: positive exams that an interval of ± 0.05 about a sensitivity of 0.90 would take.
+        exams_needed: exams of a kind that an interval of ± 0.05 about a rate of 0.90 would take.
         auroc: area under the ROC curve.
         by_pooling: {way to put the frames of an exam together: its area}, of the tested exams.
         baselines: {baseline: its area}.
         differences: {baseline: our area less its own}; their intervals hold together.
+        subgroups: {column: {value: rates}}; an exam of which frames have several values is in none.
         reason: why there are no figures; None where there are.
     """
 
@@ -69,7 +80,7 @@ class ScreeningResult(Record):
     n_negative: int
     left_out: int
     poolings: list[str]
-    positives_needed: int
+    exams_needed: int
     auroc: Score = Score()
     by_pooling: dict[str, Score] = field(default_factory=dict)
     baselines: dict[str, Score] = field(default_factory=dict)
@@ -78,4 +89,5 @@ class ScreeningResult(Record):
     decision_curve: list[DecisionPoint] = field(default_factory=list)
     roc: RocCurve | None = None
     histogram: ScoreHistogram | None = None
+    subgroups: dict[str, dict[str, SubgroupRates]] = field(default_factory=dict)
     reason: str | None = None

@@ -29,8 +29,9 @@ class OperatingGoal:
 
     @property
     def name(self) -> str:
-        """As it stands in files: 'sensitivity 0.90'."""
-        return f"{self.rate} {self.at_least:.2f}"
+        """As it stands in files: 'sensitivity 0.90', 'sensitivity 0.995'."""
+        digits = f"{self.at_least:.2f}"
+        return f"{self.rate} {digits if float(digits) == self.at_least else f'{self.at_least:g}'}"
 
 
 def operating_goals(config: ScreeningConfig) -> list[OperatingGoal]:

@@ -18,6 +18,7 @@ from simclr_rhd.inference.prediction.predictions_table import (
     AddFrame,
     Prediction,
     PredictionsTable,
+    ScreenedExam,
     TaskPrediction,
 )
 from simclr_rhd.inference.predictor import BATCH_SIZE, Model, Predictions
@@ -99,8 +100,16 @@ class PredictionRun:
                 raise UserError(f"none of the {self.reader.n_files} files could be classified:{examples}")
             table.write_videos(self._predict_units(self.video_means))
             table.write_patients(self._predict_units(self.patient_means))
-            table.write_screening(self.screening.predictions())
+            table.write_screening(self.screened_exams())
             table.write_rejected(rejected)
+
+    def screened_exams(self) -> list[ScreenedExam]:
+        """All exams, once the frames are read, with the predictions of the screening tests."""
+        exams = []
+        for (is_patient, name), tests in self.screening.predictions().items():
+            mean = (self.patient_means if is_patient else self.video_means)[name]
+            exams.append(ScreenedExam(name, is_patient, mean.n, mean.out_of_distribution, tests))
+        return exams
 
     def predict_mean(self, mean: RunningMean) -> Prediction:
         """Prediction for a video or a patient."""

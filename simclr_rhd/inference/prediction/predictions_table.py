@@ -17,7 +17,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write, to_jsonable, write_rows
 from simclr_rhd.core.text import as_cell
 from simclr_rhd.inference.prediction.frame_reader import InputFrame
-from simclr_rhd.inference.screening import ExamKey, ScreeningPrediction
+from simclr_rhd.inference.screening import ScreeningPrediction
 
 OUTPUT_SUFFIXES = ("json", "videos.csv", "patients.csv", "screening.csv", "rejected.csv")
 
@@ -49,6 +49,25 @@ class Prediction:
     novelty: float
     out_of_distribution: bool
     tasks: dict[str, TaskPrediction]
+
+
+@dataclass(frozen=True)
+class ScreenedExam:
+    """An exam with the predictions of the screening tests.
+
+    Attributes:
+        name: of the patient or the video.
+        is_patient: whether it is a patient.
+        n_frames: number of its frames.
+        out_of_distribution: whether it is unlike the training frames, so that the tests mean nothing.
+        tests: predictions.
+    """
+
+    name: str
+    is_patient: bool
+    n_frames: int
+    out_of_distribution: bool
+    tests: Sequence[ScreeningPrediction]
 
 
 AddFrame = Callable[[InputFrame, Prediction], None]
@@ -115,17 +134,20 @@ class PredictionsTable:
         rows = ([name, n, *cells] for name, n, prediction in patients for cells in self._rows(prediction))
         self._write("patients.csv", ["patient", "frames", *self.columns], rows)
 
-    def write_screening(self, predictions: Mapping[ExamKey, Sequence[ScreeningPrediction]]) -> None:
+    def write_screening(self, rows: Sequence[ScreenedExam]) -> None:
         """Write (exam, predictions of the screening tests): the probability, and whether it is sent on."""
-        goals = {goal: None for tests in predictions.values() for test in tests for goal in test.sent_on}
-        rows = (
-            [name, "patient" if is_patient else "video", test.question, round(test.probability, 7)]
-            + [test.sent_on.get(goal, "") for goal in goals]
-            for (is_patient, name), tests in predictions.items()
-            for test in tests
+        goals = {goal: None for row in rows for test in row.tests for goal in test.sent_on}
+        cells: Iterable[list[object]] = (
+            [
+                *(row.name, "patient" if row.is_patient else "video", row.n_frames, row.out_of_distribution),
+                *(test.question, round(test.probability, 7)),
+                *(test.sent_on.get(goal, "") for goal in goals),
+            ]
+            for row in rows
+            for test in row.tests
         )
-        header = ["exam", "of", "question", "probability", *(f"sent on for {goal}" for goal in goals)]
-        self._write("screening.csv", header, rows)
+        header = ["exam", "of", "frames", "out_of_distribution", "question", "probability"]
+        self._write("screening.csv", [*header, *(f"sent on for {goal}" for goal in goals)], cells)
 
     def write_rejected(self, rejected: Iterable[tuple[str, str]]) -> None:
         """Write (file, reason)."""

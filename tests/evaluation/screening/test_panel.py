@@ -204,6 +204,48 @@ def test_thresholds_are_those_of_each_folds_validation_part():
         assert all(a.thresholds[0] == b.thresholds[0] for a, b in pairs) == same
 
 
+def test_rates_are_broken_down_by_the_columns_of_the_table():
+    """Girls are recognised, boys are not."""
+    labelled_set = severity_set(120, folds=3)
+    _, patient = np.unique(labelled_set.patients, return_inverse=True)
+    sex = np.where(patient % 2, "F", "M")
+    tables = []
+    for seed in range(3):
+        good, bad = (noisy_table(labelled_set, noise=x, seed=seed)["severity"] for x in (0.1, 30))
+        tables.append({"severity": np.where((sex == "F")[:, None], good, bad)})
+    (result,) = evaluate(replace(labelled_set, columns={"SEX": sex}), {OURS: tables}).values()
+    girls, boys = (result.subgroups["SEX"][value] for value in "FM")
+    youden = [of.sensitivity.value + of.specificity.value - 1 for of in (girls, boys)]
+    assert youden[0] > 0.4 > 0.2 > youden[1]
+    assert girls.n_positive + boys.n_positive == result.operating_points[0].n_positive
+    assert ScreeningResult.from_json(json.loads(json.dumps(result.to_json()))).subgroups == result.subgroups
+
+
+def test_frames_of_several_values_put_a_patient_into_no_subgroup():
+    labelled_set = severity_set(patients=3, frames=2)
+    (question,) = screening_questions(labelled_set, ())
+    exams = make_exams(labelled_set, question, np.arange(6))
+    assert exams.values(np.array(["a", "a", "a", "b", "", ""])).tolist() == ["a", "", ""]
+
+
+def test_goals_that_differ_in_a_third_digit_are_not_one():
+    labelled_set = severity_set(60)
+    (result,) = evaluate(
+        labelled_set, {OURS: [noisy_table(labelled_set, noise=1.5)]}, sensitivity=(0.9, 0.995)
+    ).values()
+    goals = [point.goal for point in result.operating_points]
+    assert goals == ["sensitivity 0.90", "sensitivity 0.995", "specificity 0.90"]
+
+
+def test_there_are_at_most_nine_questions_as_a_model_can_hold():
+    tasks = parse_tasks(",".join(f"g{number}=G{number}=low<high" for number in range(11)))
+    labelled_set = severity_set()
+    values = {task.name: labelled_set.values["severity"].clip(max=1) for task in tasks}
+    classes = {task.name: ["low", "high"] for task in tasks}
+    labelled_set = replace(labelled_set, tasks=tasks, values=values, classes=classes)
+    assert len(screening_questions(labelled_set, ())) == 9
+
+
 def test_without_a_positive_patient_there_is_a_reason_instead_of_figures():
     labelled_set = severity_set(12)
     labelled_set = replace(labelled_set, values={"severity": np.zeros(len(labelled_set.paths), dtype=int)})

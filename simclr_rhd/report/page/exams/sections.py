@@ -76,15 +76,16 @@ class _SectionBuilder:
     def exam(self, exam: Exam) -> ExamSection:
         """The section of an exam."""
         title = f"Patient {exam.name}" if exam.is_patient else f"Video {self.names(exam.name)}"
+        sentences = list(map(screening_sentence, exam.screening))
         videos = exam.videos[:MAX_VIDEOS] if len(exam.videos) > 1 else []
         return ExamSection(
-            summary=_row(title, exam, map(_screening_cell, exam.screening)),
+            summary=_row(title, exam, [_screening_cell(exam, of) for of in exam.screening]),
             n_videos=len(exam.videos),
             n_foreign=exam.n_ood,
             novelty=None if np.isnan(exam.prediction.novelty) else exam.prediction.novelty,
             tasks=[self._task(exam, name, of_task) for name, of_task in exam.tasks.items()],
             videos=[_row(self.names(video.name), video) for video in videos],
-            screening=list(map(screening_sentence, exam.screening)),
+            screening=[] if exam.prediction.out_of_distribution else sentences,
         )
 
     def _task(self, exam: Exam, name: str, of_task: ExamTask) -> TaskSection:
@@ -141,8 +142,10 @@ class _SectionBuilder:
         return HeatMap(picture, overlay_heatmap(pixels, heat), bool(heat.any()))
 
 
-def _screening_cell(prediction: ScreeningPrediction) -> tuple[str, float, str]:
+def _screening_cell(exam: Exam, prediction: ScreeningPrediction) -> tuple[str, float, str]:
     """Whether an exam is sent on at the first threshold."""
+    if exam.prediction.out_of_distribution:
+        return "-", prediction.probability, FOREIGN
     for goal, is_sent_on in prediction.sent_on.items():
         return "sent on" if is_sent_on else "not sent on", prediction.probability, f"threshold for {goal}"
     return "-", prediction.probability, "no threshold"
