@@ -128,6 +128,7 @@ def test_predict_writes_an_answer_for_each_exam(tmp_path):
         words += ["--html", str(page), "--patients-csv", str(table), "--cache-dir", str(tmp_path / "cache")]
         assert main(words) == 0
     rows = list(csv.DictReader((tmp_path / "out.screening.csv").open()))
+    assert all(row["out_of_distribution"] == "False" and int(row["frames"]) in (3, 6) for row in rows)
     assert sorted({(row["exam"] == "Ann", row["of"]) for row in rows}) == [
         (False, "video"),
         (True, "patient"),
