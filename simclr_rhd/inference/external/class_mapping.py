@@ -43,6 +43,8 @@ class MappedTask:
         values: (n,) indices of them, -1 where not annotated, or of a class that the model does not know.
         wide_classes: the model's classes, then the unknown ones.
         wide_values: (n,) indices of them.
+        unknown: (n,) bool: frames of a class or with a lesion that the model does not know; not those 'Not
+            Applicable', which show nothing of a task.
         comparison: of both sides.
     """
 
@@ -50,6 +52,7 @@ class MappedTask:
     values: np.ndarray
     wide_classes: list[str]
     wide_values: np.ndarray
+    unknown: np.ndarray
     comparison: ClassComparison
 
 
@@ -81,7 +84,8 @@ def map_classes(
         [name for number, name in enumerate(of_model) if number not in present],
         counts,
     )
-    return MappedTask(list(of_model), known, wide, wide_values, comparison)
+    telling = [wide.index(name) for name in unknown if name != NOT_APPLICABLE]
+    return MappedTask(list(of_model), known, wide, wide_values, np.isin(wide_values, telling), comparison)
 
 
 def map_lesions(
@@ -99,13 +103,14 @@ def map_lesions(
         parts = (name_of.get(normalize(part)) for part in text.split(LESION_SEPARATOR))
         texts.append(LESION_SEPARATOR.join(filter(None, parts)) or NOT_APPLICABLE)
     mapped = np.where(values >= 0, values + len(of_model), NOT_ANNOTATED)
-    counts = {}
+    counts, unknown = {}, np.zeros(len(values), dtype=bool)
     for lesion in here:
         if _is_new(lesion, name_of):
             with_it = [
                 number for number, text in enumerate(classes) if lesion in text.split(LESION_SEPARATOR)
             ]
-            counts[lesion] = _count(np.isin(values, with_it), groups)
+            of_lesion = np.isin(values, with_it)
+            counts[lesion], unknown = _count(of_lesion, groups), unknown | of_lesion
     spelled = {normalize(lesion) for lesion in here}
     comparison = ClassComparison(
         [name for name in of_model if normalize(name) in spelled],
@@ -113,7 +118,7 @@ def map_lesions(
         counts,
     )
     all_classes = [*of_model, *texts]
-    return MappedTask(all_classes, mapped, all_classes, mapped, comparison)
+    return MappedTask(all_classes, mapped, all_classes, mapped, unknown, comparison)
 
 
 def _is_new(name: str, known: Mapping[str, object]) -> bool:

@@ -3,7 +3,7 @@
 Its scores stand where those of a run stand; what only such an evaluation has is below "external".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from simclr_rhd.evaluation.results import RunResults
@@ -25,12 +25,14 @@ class ExternalDetails(Record):
         recalibrated: scores after recalibration; None where it could not be fitted.
         scaling: of the recalibration, fitted to all groups.
         not_recalibrated: why it could not be fitted.
+        unscored: {"video", "patient": how many have no score, as a frame of them is of an unknown class}.
     """
 
     unknown_as_wrong: Levels | None = None
     recalibrated: Levels | None = None
     scaling: ScalingRecord | None = None
     not_recalibrated: str | None = None
+    unscored: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

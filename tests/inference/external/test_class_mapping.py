@@ -16,6 +16,15 @@ def test_spellings_are_one_class_and_others_are_named_with_their_numbers():
     assert mapped.wide_values.tolist() == [1, 0, 0, 3, -1, 3]
     assert mapped.comparison.shared == ["Mild", "Severe"] and mapped.comparison.only_in_model == ["None"]
     assert mapped.comparison.unknown == {"Torrential": {"frames": 2, "groups": 2}}
+    assert mapped.unknown.tolist() == [False, False, False, True, False, True]
+
+
+def test_a_frame_that_is_not_applicable_shows_nothing_unknown():
+    mapped = map_classes(
+        ["Mild", "Severe"], ["Mild", "Not Applicable"], np.array([0, 1, 1, 0, -1, 0]), GROUPS
+    )
+    assert mapped.comparison.unknown == {"Not Applicable": {"frames": 2, "groups": 2}}
+    assert not mapped.unknown.any()
 
 
 def test_lesions_of_a_condition_keep_the_models_order_and_unknown_ones_are_left_out():
@@ -28,3 +37,4 @@ def test_lesions_of_a_condition_keep_the_models_order_and_unknown_ones_are_left_
     assert presence.tolist() == expected
     assert mapped.comparison.shared == ["MR", "AR"] and mapped.comparison.only_in_model == ["TR"]
     assert mapped.comparison.unknown == {"Stenosis": {"frames": 2, "groups": 2}}
+    assert mapped.unknown.tolist() == [False, False, True, False, False, True]

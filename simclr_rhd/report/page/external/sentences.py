@@ -17,6 +17,7 @@ from simclr_rhd.report.wording import (
     format_count,
     format_interval,
     format_score,
+    is_or_are,
     join_names,
 )
 
@@ -81,11 +82,12 @@ def limits(results: ExternalResults) -> list[str]:
         lines += _not_learnt(name, result)
         lines += [f"{name}: no scores per {level}, {reason}" for level, reason in _unscored(result)]
         lines += _unknown_as_wrong(name, result, details)
+        lines += _without_class(name, details)
         if result.test["video"]["accuracy"].value is not None:
             lines.append(power_note(name, result, run.split.by))
         lines += [calibration_sentence(name, result, details)]
         lines += _abstention(name, result)
-    return [*lines, novelty_sentence(results), count_sentence(results)]
+    return [*lines, *undecided_sentences(results), novelty_sentence(results), count_sentence(results)]
 
 
 def class_sentences(task: str, comparison: ClassComparison) -> Iterator[str]:
@@ -123,6 +125,25 @@ def _unknown_as_wrong(name: str, result: TargetResult, details: ExternalDetails)
             f"accuracy per {level} {format_interval(scores['accuracy'])}, balanced accuracy "
             f"{format_interval(scores['balanced_accuracy'])}"
         )
+
+
+def _without_class(name: str, details: ExternalDetails) -> Iterator[str]:
+    if details.unscored:
+        counted = [format_count(n, level) for level, n in details.unscored.items()]
+        yield (
+            f"{name}: {join_names(counted)} with a frame of a class that the model does not know "
+            f"{is_or_are(counted)} not scored as a whole, as what the model knows is not all that is there"
+        )
+
+
+def undecided_sentences(results: ExternalResults) -> Iterator[str]:
+    """The exams without a known status, as the model does not know the class of a frame."""
+    for name, result in results.run.screening.items():
+        if result.undecided:
+            yield (
+                f"screening, {name}: left out {format_count(result.undecided, result.unit)} without a "
+                "positive frame, but with one of a class that the model does not know: they may be ill"
+            )
 
 
 def calibration_sentence(name: str, result: TargetResult, details: ExternalDetails) -> str:

@@ -6,6 +6,7 @@ import pytest
 from results import metrics, results, task_result
 
 from simclr_rhd.evaluation.results import RunResults
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.inference.external.class_mapping import ClassComparison
 from simclr_rhd.inference.external.overlap import Overlap
 from simclr_rhd.inference.external.recalibration import ScalingRecord
@@ -72,6 +73,23 @@ def test_unknown_classes_are_named_with_their_numbers():
     assert any("does not know Sideways (12 frames of 1 group)" in line for line in lines)
     assert any("counted as wrong, accuracy per video 0.80" in line for line in lines)
     assert "Sideways" in verdict(found)["limits"]
+
+
+def test_what_unknown_classes_leave_without_a_score_is_counted(tmp_path):
+    found = make_results(unknown={"Sideways": {"frames": 12, "groups": 1}})
+    details = replace(found.external.targets["view"], unscored={"video": 2, "patient": 1})
+    screened = ScreeningResult("view", ["Definite RHD"], ["Normal"], "patient", 0, 5, 4, [], 139, undecided=3)
+    found = ExternalResults(
+        replace(found.run, screening={"view=Definite RHD": screened}),
+        replace(found.external, targets={"view": details}),
+    )
+    lines = limits(found)
+    assert any("2 videos and 1 patient with a frame of a class that the model does not" in x for x in lines)
+    assert any("view=Definite RHD: left out 3 patients without a positive frame" in line for line in lines)
+    write_external_page(tmp_path, found, RUN, None)
+    page = (tmp_path / "report.html").read_text()
+    assert ", 1 without a frame of either kind, left out" in page and page.count("left out 3 patients") == 2
+    assert "not for that of this data set" in page
 
 
 @pytest.mark.parametrize(("n", "words"), [(1, "once, as far as"), (3, "3 times: if it")])
