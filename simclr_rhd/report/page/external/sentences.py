@@ -92,6 +92,9 @@ def limits(results: ExternalResults) -> list[str]:
 
 def class_sentences(task: str, comparison: ClassComparison) -> Iterator[str]:
     """The classes of a task that only one side knows."""
+    if comparison.read_as:
+        read = [f"{name} as {of_model}" for name, of_model in comparison.read_as.items()]
+        yield f"{task}: classes of this data set are read as the model calls them: {join_names(read)}"
     if comparison.unknown:
         counted = [
             f"{name} ({format_count(counts['frames'], 'frame')} of {format_count(counts['groups'], 'group')})"

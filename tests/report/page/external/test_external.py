@@ -75,6 +75,13 @@ def test_unknown_classes_are_named_with_their_numbers():
     assert "Sideways" in verdict(found)["limits"]
 
 
+def test_classes_that_are_read_as_others_are_named():
+    found = make_results()
+    classes = {"view": ClassComparison(["Normal"], [], {}, {"Definite": "Definite RHD"})}
+    lines = limits(replace(found, external=replace(found.external, classes=classes)))
+    assert any("as the model calls them: Definite as Definite RHD" in line for line in lines)
+
+
 def test_what_unknown_classes_leave_without_a_score_is_counted(tmp_path):
     found = make_results(unknown={"Sideways": {"frames": 12, "groups": 1}})
     details = replace(found.external.targets["view"], unscored={"video": 2, "patient": 1})
