@@ -59,29 +59,31 @@ def refuse_other(
         )
 
 
-def past_evaluations(cache_dir: Path, model: str, data: str, record: JsonObject | None) -> list[str]:
-    """Times of earlier evaluations of a model on a data set, as far as this machine knows them.
+def past_evaluations(cache_dir: Path, model: str, pictures: str, record: JsonObject | None) -> list[str]:
+    """Times of earlier evaluations of a model on some pictures, as far as this machine knows them.
+
+    Labels do not count: a table that is mended, or has one more empty line, is no new test set.
 
     Args:
         cache_dir: the cache folder.
         model: hash of the model's file.
-        data: fingerprint of the data set.
-        record: `run.json` of the same evaluation in the output folder; None without one.
+        pictures: their digest.
+        record: `run.json` of an evaluation in the output folder; None without one.
     """
-    path, times = _path(cache_dir, model, data), set[str]()
+    path, times = _path(cache_dir, model, pictures), set[str]()
     if path.is_file():
         try:
             times |= set(_times(read_json_object(path)))
         except UserError:
             path.unlink(missing_ok=True)  # damaged: it is written anew
-    if record is not None:
+    if record is not None and _is_of(record, model, pictures):
         times |= set(_times(record))
     return sorted(times)
 
 
-def note_evaluation(cache_dir: Path, model: str, data: str, times: Sequence[str]) -> None:
-    """Keep the times of all evaluations of a model on a data set."""
-    path = _path(cache_dir, model, data)
+def note_evaluation(cache_dir: Path, model: str, pictures: str, times: Sequence[str]) -> None:
+    """Keep the times of all evaluations of a model on some pictures."""
+    path = _path(cache_dir, model, pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"evaluated": list(times)})
 
@@ -97,6 +99,14 @@ def _times(record: JsonObject) -> list[str]:
     return times
 
 
-def _path(cache_dir: Path, model: str, data: str) -> Path:
-    name = hashlib.sha256(json.dumps([model, data]).encode()).hexdigest()[:32]
+def _is_of(record: JsonObject, model: str, pictures: str) -> bool:
+    """Return True for the record of an evaluation of a model on some pictures."""
+    of_model, data = record.fields.get("model"), record.fields.get("data")
+    if not isinstance(of_model, dict) or not isinstance(data, dict):
+        return False
+    return (of_model.get("sha256"), data.get("pictures")) == (model, pictures)
+
+
+def _path(cache_dir: Path, model: str, pictures: str) -> Path:
+    name = hashlib.sha256(json.dumps([model, pictures]).encode()).hexdigest()[:32]
     return cache_dir / FOLDER / f"{name}.json"

@@ -78,7 +78,7 @@ class ExternalFacts(Record):
     Attributes:
         model: that was evaluated.
         data: fingerprint of the data set.
-        evaluations: how many times this model has been evaluated on this data set, this one counted.
+        evaluations: how many times this model has been evaluated on these frames, this one counted.
         overlap: with what the model has learnt from.
         classes: {task: the classes of both sides}.
         majority_of: what the most frequent class is of.
@@ -86,6 +86,7 @@ class ExternalFacts(Record):
         targets: {target: details}.
         own_test: {target: balanced accuracy per level in the test part of the model's own run}; empty where
             its metrics.json does not lie beside the model.
+        own_evaluations: those of `evaluations` by the model's own run, whose test part these frames are.
     """
 
     model: ModelSource
@@ -97,6 +98,7 @@ class ExternalFacts(Record):
     novelty: Novelty
     targets: dict[str, ExternalDetails]
     own_test: dict[str, dict[str, float | None]]
+    own_evaluations: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,15 @@ def test_evaluations_are_counted_by_model_and_data_in_the_cache_and_in_the_outpu
     first, second = now(), now()
     assert first < second
     note_evaluation(tmp_path, "model", "data", [first])
-    record = JsonObject({"evaluated": [first, second]}, "run.json")
+    fields = {"model": {"sha256": "model"}, "data": {"pictures": "data"}, "evaluated": [first, second]}
+    record = JsonObject(fields, "run.json")
     assert past_evaluations(tmp_path, "model", "data", record) == [first, second]
     assert past_evaluations(tmp_path, "model", "data", None) == [first]
-    assert past_evaluations(tmp_path, "other", "data", None) == []
+    assert past_evaluations(tmp_path, "other", "data", record) == []  # --overwrite replaces it
+    for damaged in ({"model": 3}, {"data": {}}, {"data": {"pictures": "others"}}):
+        assert past_evaluations(tmp_path, "model", "data", JsonObject(fields | damaged, "run.json")) == [
+            first
+        ]
     assert past_evaluations(tmp_path, "model", "other", None) == []
 
 

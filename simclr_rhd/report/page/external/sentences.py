@@ -189,13 +189,14 @@ def novelty_sentence(results: ExternalResults) -> str:
 
 
 def count_sentence(results: ExternalResults) -> str:
-    """The number of evaluations of this model on this data set."""
-    n = results.external.evaluations
+    """The number of evaluations of this model on these frames."""
+    n, own = results.external.evaluations, results.external.own_evaluations
     if n == 1:
-        return "this model has been evaluated on this data set once, as far as this machine knows"
+        return "this model has been evaluated on these frames once, as far as this machine knows"
+    of_run = f" ({own} of them by its own run, whose test part they are)" if own else ""
     return (
-        f"this model has been evaluated on this data set {n} times: if it, or a threshold, was chosen by "
-        "these figures, they are too good"
+        f"this model has been evaluated on these frames {n} times{of_run}: if it, or a threshold, was chosen "
+        "by these figures, they are too good"
     )
 
 

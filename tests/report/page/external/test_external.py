@@ -104,6 +104,12 @@ def test_evaluations_are_counted(n, words):
     assert any(words in line for line in limits(make_results(evaluations=n)))
 
 
+def test_tests_of_the_models_own_run_count_as_evaluations():
+    found = make_results(evaluations=3)
+    found = replace(found, external=replace(found.external, own_evaluations=2))
+    assert any("3 times (2 of them by its own run" in line for line in limits(found))
+
+
 def test_the_verdict_says_what_is_shown_and_what_not():
     assert "view (balanced accuracy per video 0.80" in verdict(make_results())["finding"]
     assert "0.93 in the test part of its own run" in verdict(make_results())["finding"]
