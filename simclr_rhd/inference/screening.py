@@ -81,6 +81,8 @@ def _test_from_saved(
     task, positive, negative = saved["task"], saved["positive"], saved["negative"]
     if task not in classes or not positive or not {*positive, *negative} <= {*classes[task]}:
         raise ValueError("a screening test of other classes")
+    if len({*positive, *negative}) < len(positive) + len(negative):  # a probability would be added twice
+        raise ValueError("a screening test has a class twice")
     question = ScreeningQuestion(
         task, tuple(positive), tuple(negative), tuple(classes[task]), task in multilabel
     )
