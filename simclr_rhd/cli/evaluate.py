@@ -89,9 +89,10 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
     """
     make_deterministic()
     device, save_dir = resolve_device(config.device), Path(config.save_dir)
+    model = classifier.load(config.model)
+    config = with_tasks(config, model)
     record = RunRecord(None, command=COMMAND, argv=list(argv), config=vars(config))
     record.update(device=describe_device(device))
-    model = classifier.load(config.model)
     with lock_run_dir(save_dir):
         previous = previous_evaluation(save_dir)
         with record.stage("data"):
@@ -120,7 +121,6 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
     Raises:
         UserError: it cannot be used, or the output folder holds another evaluation.
     """
-    config = with_tasks(config, model)
     source, cache_dir = open_data(config), cache_folder(config.cache_dir)
     folder = cache_dir if previous else Path(config.save_dir)  # the tables there are of an evaluation
     data = read_external(
@@ -134,6 +134,7 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
         version=model.facts.version,
         data=str(model.facts.trained_on.get("fingerprint", "unknown")),
         init=str(model.facts.trained_on.get("init", "")),
+        screening=[test.question.name for test in model.screening],
         classes=model.facts.classes,
     )
     if previous:

@@ -62,6 +62,7 @@ class ModelSource(Record):
         data: fingerprint of the data that it learnt from.
         init: weights that its pretraining began with, as of `KNOWN_STARTS` or `OTHER_START`; "" if unknown.
         classes: {task: its classes, or lesions}.
+        screening: questions of its screening tests.
     """
 
     sha256: str
@@ -69,6 +70,7 @@ class ModelSource(Record):
     data: str
     init: str
     classes: dict[str, list[str]]
+    screening: list[str]
 
 
 @dataclass(frozen=True)

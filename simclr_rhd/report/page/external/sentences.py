@@ -77,6 +77,7 @@ def limits(results: ExternalResults) -> list[str]:
     lines = [f"{task}: not scored, {reason}" for task, reason in run.skipped.items()]
     for task, comparison in external.classes.items():
         lines += class_sentences(task, comparison)
+    lines += _screening_missing(results)
     for name, result in run.targets.items():
         details = external.targets[name]
         lines += _not_learnt(name, result)
@@ -128,6 +129,18 @@ def _unknown_as_wrong(name: str, result: TargetResult, details: ExternalDetails)
             f"accuracy per {level} {format_interval(scores['accuracy'])}, balanced accuracy "
             f"{format_interval(scores['balanced_accuracy'])}"
         )
+
+
+def _screening_missing(results: ExternalResults) -> Iterator[str]:
+    questions = results.external.model.screening
+    if not questions:
+        yield (
+            "the model has no screening tests: it is of an older version, or its tasks have no degrees above "
+            "normal; a new run of the main job makes them (--positive names the classes)"
+        )
+    for name in questions:
+        if name not in results.run.screening:
+            yield f"screening, {name}: not evaluated, as no frame of this data set has a label of that task"
 
 
 def _without_class(name: str, details: ExternalDetails) -> Iterator[str]:

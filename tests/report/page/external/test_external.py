@@ -23,11 +23,12 @@ from simclr_rhd.report.page.external.page import write_external_page
 from simclr_rhd.report.page.external.sentences import limits, summary, warnings
 from simclr_rhd.report.page.external.verdict import verdict
 
+CLASSES = {"view": ["Normal", "Definite RHD"]}
 OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
 RUN = {"config": {"data": "/home/nurse/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
 
 
-def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random"):
+def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random", screening=()):
     of_task = task_result(0.8, 0.6, low=low)
     for name in ("pixels", "random encoder"):  # need a training
         del of_task["baselines"][name], of_task["margins"][name]
@@ -35,7 +36,7 @@ def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init=
     run = replace(run, split=replace(run.split, parts={"test": {"frames": 40, "groups": 7}}))
     levels = run.targets["view"].test
     facts = ExternalFacts(
-        model=ModelSource("0" * 64, 6, "home", init, {"view": ["Normal", "Definite RHD"]}),
+        model=ModelSource("0" * 64, 6, "home", init, CLASSES, list(screening)),
         data="feedbeef" * 8,
         evaluations=evaluations,
         overlap=overlap,
@@ -73,6 +74,14 @@ def test_unknown_classes_are_named_with_their_numbers():
     assert any("does not know Sideways (12 frames of 1 group)" in line for line in lines)
     assert any("counted as wrong, accuracy per video 0.80" in line for line in lines)
     assert "Sideways" in verdict(found)["limits"]
+
+
+@pytest.mark.parametrize(
+    ("questions", "words"),
+    [([], "the model has no screening tests"), (["grade=Severe"], "screening, grade=Severe: not evaluated")],
+)
+def test_screening_that_is_not_evaluated_is_named_with_the_reason(questions, words):
+    assert any(words in line for line in limits(make_results(screening=questions)))
 
 
 def test_classes_that_are_read_as_others_are_named():
