@@ -148,7 +148,7 @@ def _without_class(name: str, details: ExternalDetails) -> Iterator[str]:
         counted = [format_count(n, level) for level, n in details.unscored.items()]
         yield (
             f"{name}: {join_names(counted)} with a frame of a class that the model does not know "
-            f"{is_or_are(counted)} not scored as a whole, as what the model knows is not all that is there"
+            f"{is_or_are(counted)} not scored as a whole, as their own class is not known"
         )
 
 
