@@ -41,7 +41,7 @@ from simclr_rhd.inference.external.scoring import (
     count_foreign,
     score_external,
 )
-from simclr_rhd.inference.external.training_run import file_hash, own_test_scores
+from simclr_rhd.inference.external.training_run import file_hash, own_test_evaluations, own_test_scores
 from simclr_rhd.inference.screening import evaluate_tests
 from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
@@ -61,7 +61,8 @@ class Evaluated:
         source: of the model.
         data: the data set, without what the model has learnt from.
         overlap: with what the model has learnt from.
-        times: of all evaluations of this model on this data set, the last one this.
+        times: of all evaluations of this model on these frames, the last one this.
+        own: evaluations of these frames as the test part of the model's own run.
     """
 
     model: Classifier
@@ -69,6 +70,11 @@ class Evaluated:
     data: ExternalData
     overlap: Overlap
     times: list[str]
+    own: int
+
+    def evaluations(self) -> int:
+        """How many there are of this model on these frames."""
+        return len(self.times) + self.own
 
 
 def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
@@ -83,9 +89,10 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
     """
     make_deterministic()
     device, save_dir = resolve_device(config.device), Path(config.save_dir)
+    model = classifier.load(config.model)
+    config = with_tasks(config, model)
     record = RunRecord(None, command=COMMAND, argv=list(argv), config=vars(config))
     record.update(device=describe_device(device))
-    model = classifier.load(config.model)
     with lock_run_dir(save_dir):
         previous = previous_evaluation(save_dir)
         with record.stage("data"):
@@ -114,7 +121,6 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
     Raises:
         UserError: it cannot be used, or the output folder holds another evaluation.
     """
-    config = with_tasks(config, model)
     source, cache_dir = open_data(config), cache_folder(config.cache_dir)
     folder = cache_dir if previous else Path(config.save_dir)  # the tables there are of an evaluation
     data = read_external(
@@ -128,12 +134,14 @@ def read_data(config: ExternalConfig, model: Classifier, previous: JsonObject | 
         version=model.facts.version,
         data=str(model.facts.trained_on.get("fingerprint", "unknown")),
         init=str(model.facts.trained_on.get("init", "")),
+        screening=[test.question.name for test in model.screening],
         classes=model.facts.classes,
     )
     if previous:
         refuse_other(config, previous, of_model, data)
-    past = past_evaluations(cache_dir, of_model.sha256, data.fingerprint, previous)
-    return Evaluated(model, of_model, data, overlap, [*past, now()])
+    past = past_evaluations(cache_dir, of_model.sha256, data.pictures(), previous)
+    own = own_test_evaluations(Path(config.model), data.pictures())
+    return Evaluated(model, of_model, data, overlap, [*past, now()], own)
 
 
 def collect_results(
@@ -159,13 +167,14 @@ def collect_results(
     facts = ExternalFacts(
         model=evaluated.source,
         data=data.fingerprint,
-        evaluations=len(evaluated.times),
+        evaluations=evaluated.evaluations(),
         overlap=evaluated.overlap,
         classes={task: of.comparison for task, of in scores.mapped.items()},
         majority_of=scores.majority_of,
         novelty=count_foreign(outputs.novelty, data.plain(), scores.wide),
         targets=scores.details,
         own_test=own_test_scores(Path(config.model), evaluated.source.data),
+        own_evaluations=evaluated.own,
     )
     return ExternalResults(run, facts)
 
@@ -192,12 +201,17 @@ def write_results(
 def keep_count(config: ExternalConfig, evaluated: Evaluated, record: RunRecord) -> None:
     """Record what was evaluated on what, and how many times it was."""
     source, data = evaluated.source, evaluated.data
-    note_evaluation(cache_folder(config.cache_dir), source.sha256, data.fingerprint, evaluated.times)
+    note_evaluation(cache_folder(config.cache_dir), source.sha256, data.pictures(), evaluated.times)
     record.update(
         model=source.to_json(),
-        data={"location": config.data, "synthetic": config.synthetic, "fingerprint": data.fingerprint},
+        data={
+            "location": config.data,
+            "synthetic": config.synthetic,
+            "fingerprint": data.fingerprint,
+            "pictures": data.pictures(),
+        },
         overlap=evaluated.overlap.to_json(),
-        evaluations=len(evaluated.times),
+        evaluations=evaluated.evaluations(),
         evaluated=evaluated.times,
     )
 

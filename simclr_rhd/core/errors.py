@@ -7,6 +7,18 @@ class UserError(Exception):
     """Bad arguments or unusable input; the message says what, where, and what to do. Exit status 2."""
 
 
+class MissingColumnsError(UserError):
+    """A table that lacks columns.
+
+    Attributes:
+        missing: their names.
+    """
+
+    def __init__(self, missing: list[str], message: str) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
 class RankLost(Exception):
     """Another process of this run went away."""
 

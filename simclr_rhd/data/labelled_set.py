@@ -122,6 +122,14 @@ class LabelledSet:
                 values[task] = lesion_presence(of_task, self.classes[task], names)
         return values
 
+    def videos_of(self, task: str) -> np.ndarray:
+        """(n,) names of the videos, "" where what a whole video shows of a task is not known."""
+        return np.asarray(self.videos)
+
+    def patients_of(self, task: str) -> np.ndarray:
+        """(n,) names of the patients, "" where the patient, or what it has of a task, is not known."""
+        return np.asarray(self.patients)
+
     def outputs(self) -> dict[str, list[str]]:
         """{task: names of the columns of its table}: its classes or its lesions."""
         return {task: self.lesions(task) or self.classes[task] for task in self.values}

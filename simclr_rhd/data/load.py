@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.errors import MissingColumnsError, UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.attributes.attributes import read_attributes
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE, DataConfig, LabelledDataConfig
@@ -16,14 +16,16 @@ from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.data.labels.labels import Labels, read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.table import (
+    FILE_COLUMN,
     PATIENT_TABLE_COLUMNS,
     Row,
     label_columns,
     read_rows,
     read_table_bytes,
 )
-from simclr_rhd.data.labels.tasks.flag import parse_tasks
+from simclr_rhd.data.labels.tasks.flag import parse_tasks, tasks_text
 from simclr_rhd.data.labels.video_ids import assign_videos
+from simclr_rhd.data.labels.vocabulary import Task
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
@@ -195,7 +197,7 @@ def _read_frames(
 ) -> FrameData:
     table, tasks = _fetch_table(source, listed.table), parse_tasks(config.tasks)
     # a column that it lacks is known before anything is decoded
-    rows = read_rows(table, config.labels_csv, required_columns=label_columns(tasks))
+    rows = _read_label_rows(table, config.labels_csv, tasks)
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
@@ -222,6 +224,16 @@ def _read_frames(
     )
     fingerprint = hashlib.sha256(store.fingerprint.encode() + table + patients).hexdigest()
     return FrameData(store, labels, fingerprint, files, (rows, patient_rows))
+
+
+def _read_label_rows(table: bytes, name: str, tasks: tuple[Task, ...]) -> list[Row]:
+    try:
+        return read_rows(table, name, required_columns=label_columns(tasks))
+    except MissingColumnsError as error:
+        present = [task for task in tasks if task.column not in error.missing]
+        if not present or FILE_COLUMN in error.missing:
+            raise
+        raise UserError(f'{error}. To use the others alone: --tasks "{tasks_text(present)}"') from None
 
 
 def _read_split_file(config: DataConfig) -> bytes:

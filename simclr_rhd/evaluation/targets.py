@@ -173,7 +173,8 @@ def target_predictions(
     labelled_set: LabelledSet, target: Target, table: Probabilities, rows: np.ndarray
 ) -> FramePredictions:
     """The predictions of a table of probabilities for some annotated rows."""
-    units = Units(labelled_set.groups, labelled_set.videos, labelled_set.patients).select(rows)
+    videos, patients = labelled_set.videos_of(target.task), labelled_set.patients_of(target.task)
+    units = Units(labelled_set.groups, videos, patients).select(rows)
     probabilities, prevalence = (of(table)[rows] for of in (target.probabilities, target.prevalence))
     return FramePredictions(target.true[rows], probabilities, units, prevalence, target.ordered())
 

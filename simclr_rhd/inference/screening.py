@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from simclr_rhd.core.file_names import MAX_QUESTIONS
-from simclr_rhd.data.labelled_set import LabelledSet, Probabilities
+from simclr_rhd.data.labelled_set import Probabilities
 from simclr_rhd.data.labels.prevalence import prevalence_key
 from simclr_rhd.evaluation.config import PrevalenceConfig
 from simclr_rhd.evaluation.screening.attention import AttentionPooling
@@ -23,6 +23,7 @@ from simclr_rhd.evaluation.screening.positives import ScreeningQuestion
 from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.evaluation.screening.result import FoldScores, screening_result
 from simclr_rhd.heads.calibration import MAX_TEMPERATURE, Scaling
+from simclr_rhd.inference.external.external_set import ExternalSet
 
 MAX_THRESHOLDS = 100  # in a file that is not damaged
 VECTORS = ("centre", "scale", "weights", "attention")  # of an attention
@@ -80,6 +81,8 @@ def _test_from_saved(
     task, positive, negative = saved["task"], saved["positive"], saved["negative"]
     if task not in classes or not positive or not {*positive, *negative} <= {*classes[task]}:
         raise ValueError("a screening test of other classes")
+    if len({*positive, *negative}) < len(positive) + len(negative):  # a probability would be added twice
+        raise ValueError("a screening test has a class twice")
     question = ScreeningQuestion(
         task, tuple(positive), tuple(negative), tuple(classes[task]), task in multilabel
     )
@@ -134,7 +137,7 @@ def _is_number(value: object) -> bool:
 def evaluate_tests(
     config: PrevalenceConfig,
     tests: Sequence[ScreeningTest],
-    labelled_set: LabelledSet,
+    labelled_set: ExternalSet,
     table: Probabilities,
     features: np.ndarray,
     *,
@@ -154,14 +157,13 @@ def evaluate_tests(
     videos, rows = np.asarray(labelled_set.videos), np.arange(len(labelled_set.paths))
     for test in tests:
         if test.question.task in labelled_set.values:
-            exams = make_exams(labelled_set, test.question, rows)
+            exams = make_exams(labelled_set, test.question, rows, labelled_set.undecided(test.question))
             evidence = frame_evidence(test.question, table, tasks, videos=videos, features=features)
             scores = exams.scores(test.scorer.score(evidence, exams))
             fold = FoldScores(scores, test.scorer.pooling.name, test.thresholds, exams.left_out)
             unit = exam_unit(labelled_set)
-            results[test.question.name] = screening_result(
-                config, test.question, [fold], {}, unit=unit, seed=seed
-            )
+            result = screening_result(config, test.question, [fold], {}, unit=unit, seed=seed)
+            results[test.question.name] = replace(result, undecided=exams.undecided)
     return results
 
 

@@ -56,4 +56,9 @@ class PastEvaluations:
 def digest_test_part(dataset: Dataset) -> str:
     """A digest of the pictures that are tested, in hexadecimal; their order and their names do not matter."""
     tested = np.any([fold.part == "test" for fold in dataset.folds], axis=0)  # (M,) bool
-    return hashlib.sha256(np.sort(dataset.store.digests[tested]).tobytes()).hexdigest()
+    return digest_pictures(dataset.store.digests[tested])
+
+
+def digest_pictures(digests: np.ndarray) -> str:
+    """A digest of (n,) digests of pictures, in hexadecimal; their order does not matter."""
+    return hashlib.sha256(np.sort(digests).tobytes()).hexdigest()

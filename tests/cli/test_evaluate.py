@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from echo_files import encode_image, picture
 from random_model import write_model
 
 import main
@@ -64,3 +65,42 @@ def test_a_run_of_the_main_job_is_never_replaced(tmp_path, model, capsys, name, 
 def test_data_that_are_not_there_are_named(tmp_path, model, capsys):
     assert evaluate(tmp_path, model, "--data", str(tmp_path / "nowhere")) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """A folder of 8 patients with two frames each; of the last one the second is of an unknown view."""
+    folder, rows = tmp_path / "hospital", ["FILENAME,PATIENT,VIEW-APP,CONDITION"]
+    (folder / "annotated").mkdir(parents=True)
+    for number in range(16):
+        name = f"e{number // 2}_frame{number % 2}.png"
+        (folder / "annotated" / name).write_bytes(encode_image(picture(seed=100 + number)))
+        view = "Subcostal" if number == 15 else ("A4C", "PLAX")[number // 2 % 2]
+        rows.append(f"{name},P{number // 2},{view},MR")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_an_evaluation_is_counted_by_its_pictures_and_kept_from_other_tasks(
+    tmp_path, hospital, capsys, monkeypatch
+):
+    views = ["Apical Four Chamber (A4C)", "Parasternal Long Axis (PLAX)"]
+    monkeypatch.setattr("random_model.CLASSES", {"view": views, "condition": ["MR", "AR"]})
+    model = write_model(tmp_path / "model.pt")
+    flags = ["--data", str(hospital), "--labels-csv", "labels.csv", "--labelled-prefix", "annotated"]
+    flags.append("--no-figures")
+    assert evaluate(tmp_path, model, *flags) == 2
+    assert "no column SEVERITY" in (message := capsys.readouterr().err)
+    assert '--tasks "view=VIEW-APP,condition=CONDITION"' in message
+    assert evaluate(tmp_path, model, *flags, "--tasks", "view") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["external"]["targets"]["view"]["unscored"] == {"video": 1, "patient": 1}
+    assert metrics["external"]["evaluations"] == 1
+    assert "The model has no screening tests" in (tmp_path / "out" / "report.html").read_text()
+    assert evaluate(tmp_path, model, *flags, "--tasks", "condition") == 2
+    assert "holds an evaluation with other --tasks (view)" in capsys.readouterr().err
+    table = hospital / "labels.csv"
+    table.write_text(table.read_text() + "\n")
+    assert evaluate(tmp_path, model, *flags, "--tasks", "view", "--overwrite") == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["external"]["evaluations"] == 2

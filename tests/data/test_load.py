@@ -15,3 +15,8 @@ def test_a_column_that_the_table_lacks_is_known_before_anything_is_decoded(tmp_p
     monkeypatch.setattr(load, "open_store", lambda *_, **__: pytest.fail("decoding has begun"))
     with pytest.raises(UserError, match="no column THICKNESS; its columns are: FILENAME, VIEW-APP"):
         load.read_dataset(open_data(config), config, rejected_csv=tmp_path / "rejected.csv")
+    with pytest.raises(UserError, match='To use the others alone: --tasks "view=VIEW-APP"$'):
+        load.read_dataset(open_data(config), config, rejected_csv=tmp_path / "rejected.csv")
+    (tmp_path / config.labels_csv).write_text("FILE,VIEW-APP\na_frame1.png,PLAX\n")
+    with pytest.raises(UserError, match=r"no column FILENAME(?!.*--tasks)"):
+        load.read_dataset(open_data(config), config, rejected_csv=tmp_path / "rejected.csv")

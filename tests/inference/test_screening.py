@@ -57,6 +57,8 @@ def test_a_test_is_read_back_as_it_was_saved(pooling):
         {"task": "severity"},
         {"positive": []},
         {"positive": ["PLAX", "None"]},
+        {"positive": ["PLAX", "PLAX"]},
+        {"negative": ["A4C", "PLAX"]},
         {"pooling": "another"},
         {"temperature": 0.0},
         {"temperature": "1"},

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.errors import MissingColumnsError, UserError
 from simclr_rhd.core.text import from_cell
 from simclr_rhd.data.labels.encoding import MAX_TABLE_BYTES, decode_table, nfc
 from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS, Task
@@ -91,11 +91,12 @@ def read_rows(
     if PATIENT_COLUMN not in columns:
         columns = [PATIENT_COLUMN if _same_title(column, PATIENT_ID) else column for column in columns]
     if missing := [column for column in required_columns if column not in columns]:
-        raise UserError(
+        raise MissingColumnsError(
+            missing,
             f"{name}: no column {', '.join(missing)}; its columns are: "
             f"{', '.join(columns)[:MAX_SHOWN_CHARS] or 'none'}. Wanted: {', '.join(required_columns)}"
             + f" (and {PATIENT_COLUMN} where known)"
-            * (PATIENT_COLUMN not in required_columns)
+            * (PATIENT_COLUMN not in required_columns),
         )
     read = dict.fromkeys((*required_columns, PATIENT_COLUMN))
     if twice := [column for column in read if columns.count(column) > 1]:

@@ -33,7 +33,10 @@ class ClassSet:
 
 @dataclass(frozen=True)
 class Units:
-    """Names of the group, video and patient of each of n frames; "" for a patient who is not known."""
+    """Names of the group, video and patient of each of n frames.
+
+    "" stands for a patient who is not known, and for a video or patient whose class is not.
+    """
 
     groups: Names
     videos: Names
@@ -140,12 +143,12 @@ def pool(predictions: FramePredictions, units: Names) -> Samples:
     """One sample per unit: its most frequent class, mean probabilities and prevalence, and its group.
 
     A unit of which two classes are equally frequent has no sample and is not evaluated: which of them is its
-    own is not known, and the first in clinical order would be the milder one.
+    own is not known, and the first in clinical order would be the milder one. Nor has a unit without a name.
     """
-    names, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    names, first, unit = np.unique(np.asarray(units, dtype=str), return_index=True, return_inverse=True)
     votes = np.zeros((len(names), predictions.probabilities.shape[1]))
     np.add.at(votes, (unit, predictions.true), 1)
-    plain = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    plain = ((votes == votes.max(axis=1, keepdims=True)).sum(axis=1) == 1) & (names != "")
 
     def means(values: np.ndarray) -> np.ndarray:
         sums = np.zeros_like(votes)

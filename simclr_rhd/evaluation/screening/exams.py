@@ -63,7 +63,8 @@ class Exams:
         groups: (U,) names.
         rows: (n,) frames of these exams, indices of the labelled set.
         exam: (n,) index of each frame's exam.
-        left_out: exams without a positive or negative frame.
+        left_out: exams without a positive or negative frame, and undecided ones.
+        undecided: exams without a positive frame that have a frame of which it is not known what it shows.
     """
 
     positive: np.ndarray
@@ -71,6 +72,7 @@ class Exams:
     rows: np.ndarray
     exam: np.ndarray
     left_out: int
+    undecided: int = 0
 
     def values(self, of_frames: np.ndarray) -> np.ndarray:
         """(U,) the value that all frames of an exam have, "" where they have several.
@@ -95,13 +97,19 @@ def exam_unit(labelled_set: LabelledSet) -> str:
     return PATIENT if known.all() else MIXED if known.any() else VIDEO
 
 
-def make_exams(labelled_set: LabelledSet, question: ScreeningQuestion, rows: np.ndarray) -> Exams:
+def make_exams(
+    labelled_set: LabelledSet,
+    question: ScreeningQuestion,
+    rows: np.ndarray,
+    undecided: np.ndarray | None = None,
+) -> Exams:
     """The exams that some frames are of, with all their frames among these.
 
     Args:
         labelled_set: the frames.
         question: of the screening.
         rows: (m,) indices.
+        undecided: (m,) bool: frames that may be positive; an exam with one is positive or left out.
     """
     patients, videos = np.asarray(labelled_set.patients)[rows], np.asarray(labelled_set.videos)[rows]
     # a prefix keeps a patient apart from a video of the same name
@@ -109,7 +117,11 @@ def make_exams(labelled_set: LabelledSet, question: ScreeningQuestion, rows: np.
     names, first, exam = np.unique(keys, return_index=True, return_inverse=True)
     status = np.full(len(names), NEITHER)
     np.maximum.at(status, exam, question.status(labelled_set.target_values()[question.task][rows]))
-    known = status != NEITHER
+    doubtful = np.zeros(len(names), dtype=bool)
+    if undecided is not None:
+        doubtful[exam[undecided]] = True
+        doubtful &= status != POSITIVE
+    known = (status != NEITHER) & ~doubtful
     inside, place = known[exam], np.cumsum(known) - 1
     return Exams(
         positive=status[known] == POSITIVE,
@@ -117,6 +129,7 @@ def make_exams(labelled_set: LabelledSet, question: ScreeningQuestion, rows: np.
         rows=rows[inside],
         exam=place[exam[inside]],
         left_out=int((~known).sum()),
+        undecided=int(doubtful.sum()),
     )
 
 

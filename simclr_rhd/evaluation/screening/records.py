@@ -59,7 +59,8 @@ class ScreeningResult(Record):
         unit: what an exam is of: 'patient', 'video', or one of both.
         n_positive: positive exams.
         n_negative: negative exams.
-        left_out: exams without a frame of one of these classes.
+        left_out: exams without a frame of one of these classes, and undecided ones.
+        undecided: exams without a positive frame that have one of a class that the model does not know.
         poolings: of each fold: how the frames of an exam are put together, chosen on validation exams.
         exams_needed: exams of a kind that an interval of ± 0.05 about a rate of 0.90 would take.
         auroc: area under the ROC curve.
@@ -82,6 +83,7 @@ class ScreeningResult(Record):
     poolings: list[str]
     exams_needed: int
     auroc: Score = Score()
+    undecided: int = 0
     by_pooling: dict[str, Score] = field(default_factory=dict)
     baselines: dict[str, Score] = field(default_factory=dict)
     differences: dict[str, Score] = field(default_factory=dict)

@@ -3,13 +3,16 @@
 Notation: n labelled frames, C classes or lesions of a task.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from simclr_rhd.data.labelled_set import LabelledSet, lesion_names
 from simclr_rhd.data.labels.vocabulary import (
+    DISEASE_SUFFIX,
     LESION_SEPARATOR,
     NOT_ANNOTATED,
     NOT_APPLICABLE,
@@ -17,6 +20,8 @@ from simclr_rhd.data.labels.vocabulary import (
     task_named,
 )
 from simclr_rhd.evaluation.scores.records import Record
+
+logger = logging.getLogger("simclr_rhd")
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,13 @@ class ClassComparison(Record):
         shared: that both know.
         only_in_model: of which this data set has no frame.
         unknown: {class that the model does not know: its "frames" and "groups" here}.
+        read_as: {class here: the model's that it is taken for, see `match_without_disease`}.
     """
 
     shared: list[str]
     only_in_model: list[str]
     unknown: dict[str, dict[str, int]]
+    read_as: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,8 @@ class MappedTask:
         values: (n,) indices of them, -1 where not annotated, or of a class that the model does not know.
         wide_classes: the model's classes, then the unknown ones.
         wide_values: (n,) indices of them.
+        unknown: (n,) bool: frames of a class or with a lesion that the model does not know; not those 'Not
+            Applicable', which show nothing of a task.
         comparison: of both sides.
     """
 
@@ -50,6 +59,7 @@ class MappedTask:
     values: np.ndarray
     wide_classes: list[str]
     wide_values: np.ndarray
+    unknown: np.ndarray
     comparison: ClassComparison
 
 
@@ -81,7 +91,8 @@ def map_classes(
         [name for number, name in enumerate(of_model) if number not in present],
         counts,
     )
-    return MappedTask(list(of_model), known, wide, wide_values, comparison)
+    telling = [wide.index(name) for name in unknown if name != NOT_APPLICABLE]
+    return MappedTask(list(of_model), known, wide, wide_values, np.isin(wide_values, telling), comparison)
 
 
 def map_lesions(
@@ -99,13 +110,14 @@ def map_lesions(
         parts = (name_of.get(normalize(part)) for part in text.split(LESION_SEPARATOR))
         texts.append(LESION_SEPARATOR.join(filter(None, parts)) or NOT_APPLICABLE)
     mapped = np.where(values >= 0, values + len(of_model), NOT_ANNOTATED)
-    counts = {}
+    counts, unknown = {}, np.zeros(len(values), dtype=bool)
     for lesion in here:
         if _is_new(lesion, name_of):
             with_it = [
                 number for number, text in enumerate(classes) if lesion in text.split(LESION_SEPARATOR)
             ]
-            counts[lesion] = _count(np.isin(values, with_it), groups)
+            of_lesion = np.isin(values, with_it)
+            counts[lesion], unknown = _count(of_lesion, groups), unknown | of_lesion
     spelled = {normalize(lesion) for lesion in here}
     comparison = ClassComparison(
         [name for name in of_model if normalize(name) in spelled],
@@ -113,7 +125,7 @@ def map_lesions(
         counts,
     )
     all_classes = [*of_model, *texts]
-    return MappedTask(all_classes, mapped, all_classes, mapped, comparison)
+    return MappedTask(all_classes, mapped, all_classes, mapped, unknown, comparison)
 
 
 def _is_new(name: str, known: Mapping[str, object]) -> bool:
@@ -134,10 +146,38 @@ def map_tasks(
         data: the labelled frames, with the classes of their table.
         multilabel: whether the model predicts tasks of lists lesion by lesion.
     """
+    mapped = {}
+    for task, names in of_model.items():
+        if task not in data.values:
+            continue
+        definition, classes, values = task_named(task, data.tasks), data.classes[task], data.values[task]
+        if multilabel and definition.multilabel:
+            mapped[task] = map_lesions(names, classes, values, data.groups)
+            continue
+        read_as = match_without_disease(names, classes) if definition.ordinal else {}
+        for name, of_them in read_as.items():
+            logger.info("NOTICE %s: %r is read as %r, as the model calls it", task, name, of_them)
+        of_task = map_classes(names, [read_as.get(name, name) for name in classes], values, data.groups)
+        mapped[task] = replace(of_task, comparison=replace(of_task.comparison, read_as=read_as))
+    return mapped
+
+
+def match_without_disease(of_model: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """{class of a data set: that of a model}, of degrees that differ in the name of the disease alone.
+
+    A table that does not name RHD has 'Definite', one that does has 'Definite RHD'. A degree that stands on
+    one side with and without it is no match.
+    """
+    known, bare_of_model, bare_here = (
+        Counter(map(normalize, names)) for names in (of_model, *map(_without_disease, (of_model, classes)))
+    )
+    model_name = dict(zip(map(normalize, _without_disease(of_model)), of_model, strict=True))
     return {
-        task: (map_lesions if multilabel and task_named(task, data.tasks).multilabel else map_classes)(
-            names, data.classes[task], data.values[task], data.groups
-        )
-        for task, names in of_model.items()
-        if task in data.values
+        name: model_name[bare]
+        for name, bare in zip(classes, map(normalize, _without_disease(classes)), strict=True)
+        if normalize(name) not in known and bare_of_model[bare] == bare_here[bare] == 1
     }
+
+
+def _without_disease(names: Sequence[str]) -> list[str]:
+    return [name.removesuffix(DISEASE_SUFFIX) for name in names]

@@ -27,7 +27,7 @@ class ExternalConfig(LabelledDataConfig, PrevalenceConfig, DeviceConfig):
         "output folder of this machine",
         check=Check(lambda place: place != "" and "://" not in place, "a folder of this machine"),
     )
-    overwrite: bool = flag(False, "replace an evaluation of another model or data set in --save-dir")
+    overwrite: bool = flag(False, "replace an evaluation of another model, data set or --tasks in --save-dir")
     exclude_known: bool = flag(
         False,
         "leave out the frames that the model has learnt from, and all frames of patients that it has learnt "

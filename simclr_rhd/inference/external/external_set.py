@@ -10,6 +10,7 @@ import numpy as np
 
 from simclr_rhd.data.labelled_set import PRESENCE_CLASSES, LabelledSet, Probabilities, Target
 from simclr_rhd.data.labels.prevalence import prevalence_key
+from simclr_rhd.evaluation.screening.positives import ScreeningQuestion
 from simclr_rhd.inference.external.class_mapping import MappedTask
 
 NOT_LEARNT, NOT_HERE = "the model has learnt from no frame of it", "no frame of this data set is of it"
@@ -21,9 +22,41 @@ class ExternalSet(LabelledSet):
 
     Attributes:
         learnt: {target: classes that the model has learnt}; all of a target that is not in it.
+        unknown: {task: (n,) bool: frames of a class that `classes` lacks}; none of a task that is not in it.
     """
 
     learnt: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unknown: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def videos_of(self, task: str) -> np.ndarray:
+        """(n,) names; "" for a video with a frame of an unknown class."""
+        return self._without_unknown(task, super().videos_of(task))
+
+    def patients_of(self, task: str) -> np.ndarray:
+        """(n,) names; "" for a patient with a frame of an unknown class, which may be the highest degree."""
+        return self._without_unknown(task, super().patients_of(task))
+
+    def undecided(self, question: ScreeningQuestion) -> np.ndarray | None:
+        """(n,) bool: frames that may be positive though no class says so; None where there are none.
+
+        A frame with an unknown lesion is one without those that are asked for, unless every lesion is.
+        """
+        decided = question.multilabel and question.negative
+        return None if decided else self.unknown.get(question.task)
+
+    def unscored(self, task: str) -> dict[str, int]:
+        """{"video", "patient": how many have a frame of an unknown class, and so no score of a task}."""
+        if task not in self.unknown or self.lesions(task):
+            return {}
+        units = {"video": super().videos_of(task), "patient": super().patients_of(task)}
+        counts = {level: len({*names[self.unknown[task]].tolist()} - {""}) for level, names in units.items()}
+        return {level: n for level, n in counts.items() if n}
+
+    def _without_unknown(self, task: str, names: np.ndarray) -> np.ndarray:
+        """The names, "" where a frame of that name is of an unknown class; lesions are known one by one."""
+        if task not in self.unknown or self.lesions(task):
+            return names
+        return np.where(np.isin(names, names[self.unknown[task]]), "", names)
 
     def targets(self) -> list[Target]:
         """The targets; a class counts if it is learnt and occurs here."""
@@ -50,9 +83,10 @@ def external_set(
         learnt: {target: classes that the model has learnt}.
     """
     tasks = {task: of for task, of in mapped.items() if (of.values >= 0).any()}
-    return _with_classes(
+    shared = _with_classes(
         data, {t: of.classes for t, of in tasks.items()}, {t: of.values for t, of in tasks.items()}, learnt
     )
+    return replace(shared, unknown={t: of.unknown for t, of in tasks.items() if of.unknown.any()})
 
 
 def wide_set(data: LabelledSet, mapped: Mapping[str, MappedTask], shared: ExternalSet) -> ExternalSet:

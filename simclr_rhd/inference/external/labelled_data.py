@@ -24,6 +24,7 @@ from simclr_rhd.inference.classifier import Classifier
 from simclr_rhd.inference.external.config import ExternalConfig
 from simclr_rhd.inference.external.overlap import ComparedFrames, Overlap, find_overlap, refuse_known
 from simclr_rhd.inference.external.training_record import is_hashed
+from simclr_rhd.runs.test_evaluations import digest_pictures
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,10 @@ class ExternalData:
     def patients(self) -> list[str]:
         """The patient of each of the n frames, "" where unknown."""
         return [self.labels.patients[row] for row in self.rows.tolist()]
+
+    def pictures(self) -> str:
+        """A digest of the n pictures, whatever the label table says of them."""
+        return digest_pictures(self.store.digests[self.rows])
 
     def labelled_set(self, *, multilabel: bool) -> LabelledSet:
         """The n frames with the classes of their table; all are tested.

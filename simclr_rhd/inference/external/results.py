@@ -3,7 +3,7 @@
 Its scores stand where those of a run stand; what only such an evaluation has is below "external".
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from simclr_rhd.evaluation.results import RunResults
@@ -25,12 +25,14 @@ class ExternalDetails(Record):
         recalibrated: scores after recalibration; None where it could not be fitted.
         scaling: of the recalibration, fitted to all groups.
         not_recalibrated: why it could not be fitted.
+        unscored: {"video", "patient": how many have no score, as a frame of them is of an unknown class}.
     """
 
     unknown_as_wrong: Levels | None = None
     recalibrated: Levels | None = None
     scaling: ScalingRecord | None = None
     not_recalibrated: str | None = None
+    unscored: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ModelSource(Record):
         data: fingerprint of the data that it learnt from.
         init: weights that its pretraining began with, as of `KNOWN_STARTS` or `OTHER_START`; "" if unknown.
         classes: {task: its classes, or lesions}.
+        screening: questions of its screening tests.
     """
 
     sha256: str
@@ -67,6 +70,7 @@ class ModelSource(Record):
     data: str
     init: str
     classes: dict[str, list[str]]
+    screening: list[str]
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class ExternalFacts(Record):
     Attributes:
         model: that was evaluated.
         data: fingerprint of the data set.
-        evaluations: how many times this model has been evaluated on this data set, this one counted.
+        evaluations: how many times this model has been evaluated on these frames, this one counted.
         overlap: with what the model has learnt from.
         classes: {task: the classes of both sides}.
         majority_of: what the most frequent class is of.
@@ -84,6 +88,7 @@ class ExternalFacts(Record):
         targets: {target: details}.
         own_test: {target: balanced accuracy per level in the test part of the model's own run}; empty where
             its metrics.json does not lie beside the model.
+        own_evaluations: those of `evaluations` by the model's own run, whose test part these frames are.
     """
 
     model: ModelSource
@@ -95,6 +100,7 @@ class ExternalFacts(Record):
     novelty: Novelty
     targets: dict[str, ExternalDetails]
     own_test: dict[str, dict[str, float | None]]
+    own_evaluations: int = 0
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def score_external(
             calibration=after[name].calibration if recalibrated else None,
             selective=_selective(model, shared, target, table),
         )
-        details[name] = _details(fitted, target, after[name])
+        unscored = shared.unscored(target.task)
+        details[name] = replace(_details(fitted, target, after[name]), unscored=unscored)
         if _counts_more(target, wide_targets[name]):
             levels = _levels(wide, wide_targets[name], wide_probabilities, seed=seed)
             details[name] = replace(details[name], unknown_as_wrong=levels)

@@ -8,6 +8,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import FINETUNED_MODEL, METRICS, RUN_RECORD
 from simclr_rhd.core.records import read_json_object
 from simclr_rhd.evaluation.results import LEVELS, RunResults
+from simclr_rhd.runs.test_evaluations import PastEvaluations
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -41,6 +42,17 @@ def own_test_scores(model: Path, fingerprint: object) -> dict[str, dict[str, flo
         name: {level: of[level]["balanced_accuracy"].value for level in LEVELS if level in of}
         for name, of in tests.items()
     }
+
+
+def own_test_evaluations(model: Path, pictures: str) -> int:
+    """Times that pictures were scored as the test part in the folder of a model; 0 if they are not that part.
+
+    Args:
+        model: the model's file.
+        pictures: their digest, see `digest_pictures`.
+    """
+    past = PastEvaluations.from_folder(model.parent, {}, evaluate_again=False)
+    return past.n if past.test_part == pictures else 0
 
 
 def file_hash(path: Path) -> str:

@@ -155,6 +155,16 @@ def test_one_positive_frame_makes_a_patient_positive():
     assert exams.rows.tolist() == list(range(8)) and exams.exam.tolist() == [0] * 4 + [1] * 4
 
 
+def test_a_patient_with_an_undecided_frame_is_positive_or_left_out():
+    labelled_set = severity_set(patients=3, frames=4)
+    values = np.array([0, 0, -1, 2, 0, 0, 0, -1, 0, 0, 0, 0])
+    labelled_set = replace(labelled_set, values={"severity": values})
+    (question,) = screening_questions(labelled_set, ())
+    exams = make_exams(labelled_set, question, np.arange(12), np.isin(np.arange(12), [2, 7]))
+    assert exams.positive.tolist() == [True, False] and (exams.left_out, exams.undecided) == (1, 1)
+    assert exams.rows.tolist() == [0, 1, 2, 3, 8, 9, 10, 11]
+
+
 @pytest.mark.parametrize(("known", "unit", "n"), [(12, PATIENT, 3), (0, VIDEO, 6), (4, MIXED, 5)])
 def test_exams_are_of_patients_and_of_videos_where_they_are_not_known(known, unit, n):
     labelled_set = severity_set(patients=3, frames=4)

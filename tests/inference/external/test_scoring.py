@@ -18,6 +18,7 @@ from simclr_rhd.inference.external.scoring import (
     count_foreign,
     score_external,
 )
+from simclr_rhd.runs.test_evaluations import digest_test_part
 
 CLASSES = {"view": ["A4C", "PLAX", "PSAX"], "condition": ["MR", "AR", "AR + MR", "Not Applicable"]}
 CPU = torch.device("cpu")
@@ -85,6 +86,14 @@ def test_the_test_part_of_a_run_scores_as_in_the_run(run, dataset):
             majority = here["baselines"]["majority"]["balanced_accuracy"]
             assert majority == pytest.approx(of_run[name]["baselines"]["majority"]["balanced_accuracy"])
     assert compared > 300
+
+
+def test_pictures_are_the_same_whatever_their_labels_and_their_order(dataset):
+    rows = dataset.rows("test")
+    data = external_data(dataset, rows)
+    relabelled = replace(data, fingerprint="of another table", rows=data.rows[::-1])
+    assert data.pictures() == relabelled.pictures() == digest_test_part(dataset)
+    assert data.pictures() != replace(data, rows=data.rows[1:]).pictures()
 
 
 def test_a_task_that_one_side_lacks_is_named(run, dataset):

@@ -28,6 +28,7 @@ from simclr_rhd.report.page.external.sentences import (
     count_sentence,
     limits,
     novelty_sentence,
+    undecided_sentences,
     warnings,
 )
 from simclr_rhd.report.page.external.verdict import verdict
@@ -117,6 +118,7 @@ def write_external_page(
         limits=limits(results),
         overlap=[line.removeprefix("WARNING ") for line in overlap_sentences(results.external.overlap)],
         novelty=novelty_sentence(results),
+        undecided=list(undecided_sentences(results)),
         evaluations=count_sentence(results),
         targets=targets,
         targets_by_task={

@@ -17,6 +17,7 @@ from simclr_rhd.report.wording import (
     format_count,
     format_interval,
     format_score,
+    is_or_are,
     join_names,
 )
 
@@ -76,20 +77,25 @@ def limits(results: ExternalResults) -> list[str]:
     lines = [f"{task}: not scored, {reason}" for task, reason in run.skipped.items()]
     for task, comparison in external.classes.items():
         lines += class_sentences(task, comparison)
+    lines += _screening_missing(results)
     for name, result in run.targets.items():
         details = external.targets[name]
         lines += _not_learnt(name, result)
         lines += [f"{name}: no scores per {level}, {reason}" for level, reason in _unscored(result)]
         lines += _unknown_as_wrong(name, result, details)
+        lines += _without_class(name, details)
         if result.test["video"]["accuracy"].value is not None:
             lines.append(power_note(name, result, run.split.by))
         lines += [calibration_sentence(name, result, details)]
         lines += _abstention(name, result)
-    return [*lines, novelty_sentence(results), count_sentence(results)]
+    return [*lines, *undecided_sentences(results), novelty_sentence(results), count_sentence(results)]
 
 
 def class_sentences(task: str, comparison: ClassComparison) -> Iterator[str]:
     """The classes of a task that only one side knows."""
+    if comparison.read_as:
+        read = [f"{name} as {of_model}" for name, of_model in comparison.read_as.items()]
+        yield f"{task}: classes of this data set are read as the model calls them: {join_names(read)}"
     if comparison.unknown:
         counted = [
             f"{name} ({format_count(counts['frames'], 'frame')} of {format_count(counts['groups'], 'group')})"
@@ -123,6 +129,37 @@ def _unknown_as_wrong(name: str, result: TargetResult, details: ExternalDetails)
             f"accuracy per {level} {format_interval(scores['accuracy'])}, balanced accuracy "
             f"{format_interval(scores['balanced_accuracy'])}"
         )
+
+
+def _screening_missing(results: ExternalResults) -> Iterator[str]:
+    questions = results.external.model.screening
+    if not questions:
+        yield (
+            "the model has no screening tests: it is of an older version, or its tasks have no degrees above "
+            "normal; a new run of the main job makes them (--positive names the classes)"
+        )
+    for name in questions:
+        if name not in results.run.screening:
+            yield f"screening, {name}: not evaluated, as no frame of this data set has a label of that task"
+
+
+def _without_class(name: str, details: ExternalDetails) -> Iterator[str]:
+    if details.unscored:
+        counted = [format_count(n, level) for level, n in details.unscored.items()]
+        yield (
+            f"{name}: {join_names(counted)} with a frame of a class that the model does not know "
+            f"{is_or_are(counted)} not scored as a whole, as their own class is not known"
+        )
+
+
+def undecided_sentences(results: ExternalResults) -> Iterator[str]:
+    """The exams without a known status, as the model does not know the class of a frame."""
+    for name, result in results.run.screening.items():
+        if result.undecided:
+            yield (
+                f"screening, {name}: left out {format_count(result.undecided, result.unit)} without a "
+                "positive frame, but with one of a class that the model does not know: they may be ill"
+            )
 
 
 def calibration_sentence(name: str, result: TargetResult, details: ExternalDetails) -> str:
@@ -165,13 +202,14 @@ def novelty_sentence(results: ExternalResults) -> str:
 
 
 def count_sentence(results: ExternalResults) -> str:
-    """The number of evaluations of this model on this data set."""
-    n = results.external.evaluations
+    """The number of evaluations of this model on these frames."""
+    n, own = results.external.evaluations, results.external.own_evaluations
     if n == 1:
-        return "this model has been evaluated on this data set once, as far as this machine knows"
+        return "this model has been evaluated on these frames once, as far as this machine knows"
+    of_run = f" ({own} of them by its own run, whose test part they are)" if own else ""
     return (
-        f"this model has been evaluated on this data set {n} times: if it, or a threshold, was chosen by "
-        "these figures, they are too good"
+        f"this model has been evaluated on these frames {n} times{of_run}: if it, or a threshold, was chosen "
+        "by these figures, they are too good"
     )
 
 

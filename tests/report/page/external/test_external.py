@@ -6,6 +6,7 @@ import pytest
 from results import metrics, results, task_result
 
 from simclr_rhd.evaluation.results import RunResults
+from simclr_rhd.evaluation.screening.records import ScreeningResult
 from simclr_rhd.inference.external.class_mapping import ClassComparison
 from simclr_rhd.inference.external.overlap import Overlap
 from simclr_rhd.inference.external.recalibration import ScalingRecord
@@ -22,11 +23,12 @@ from simclr_rhd.report.page.external.page import write_external_page
 from simclr_rhd.report.page.external.sentences import limits, summary, warnings
 from simclr_rhd.report.page.external.verdict import verdict
 
+CLASSES = {"view": ["Normal", "Definite RHD"]}
 OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
 RUN = {"config": {"data": "/home/nurse/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
 
 
-def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random"):
+def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random", screening=()):
     of_task = task_result(0.8, 0.6, low=low)
     for name in ("pixels", "random encoder"):  # need a training
         del of_task["baselines"][name], of_task["margins"][name]
@@ -34,7 +36,7 @@ def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init=
     run = replace(run, split=replace(run.split, parts={"test": {"frames": 40, "groups": 7}}))
     levels = run.targets["view"].test
     facts = ExternalFacts(
-        model=ModelSource("0" * 64, 6, "home", init, {"view": ["Normal", "Definite RHD"]}),
+        model=ModelSource("0" * 64, 6, "home", init, CLASSES, list(screening)),
         data="feedbeef" * 8,
         evaluations=evaluations,
         overlap=overlap,
@@ -74,9 +76,47 @@ def test_unknown_classes_are_named_with_their_numbers():
     assert "Sideways" in verdict(found)["limits"]
 
 
+@pytest.mark.parametrize(
+    ("questions", "words"),
+    [([], "the model has no screening tests"), (["grade=Severe"], "screening, grade=Severe: not evaluated")],
+)
+def test_screening_that_is_not_evaluated_is_named_with_the_reason(questions, words):
+    assert any(words in line for line in limits(make_results(screening=questions)))
+
+
+def test_classes_that_are_read_as_others_are_named():
+    found = make_results()
+    classes = {"view": ClassComparison(["Normal"], [], {}, {"Definite": "Definite RHD"})}
+    lines = limits(replace(found, external=replace(found.external, classes=classes)))
+    assert any("as the model calls them: Definite as Definite RHD" in line for line in lines)
+
+
+def test_what_unknown_classes_leave_without_a_score_is_counted(tmp_path):
+    found = make_results(unknown={"Sideways": {"frames": 12, "groups": 1}})
+    details = replace(found.external.targets["view"], unscored={"video": 2, "patient": 1})
+    screened = ScreeningResult("view", ["Definite RHD"], ["Normal"], "patient", 0, 5, 4, [], 139, undecided=3)
+    found = ExternalResults(
+        replace(found.run, screening={"view=Definite RHD": screened}),
+        replace(found.external, targets={"view": details}),
+    )
+    lines = limits(found)
+    assert any("2 videos and 1 patient with a frame of a class that the model does not" in x for x in lines)
+    assert any("view=Definite RHD: left out 3 patients without a positive frame" in line for line in lines)
+    write_external_page(tmp_path, found, RUN, None)
+    page = (tmp_path / "report.html").read_text()
+    assert ", 1 without a frame of either kind, left out" in page and page.count("left out 3 patients") == 2
+    assert "not for that of this data set" in page
+
+
 @pytest.mark.parametrize(("n", "words"), [(1, "once, as far as"), (3, "3 times: if it")])
 def test_evaluations_are_counted(n, words):
     assert any(words in line for line in limits(make_results(evaluations=n)))
+
+
+def test_tests_of_the_models_own_run_count_as_evaluations():
+    found = make_results(evaluations=3)
+    found = replace(found, external=replace(found.external, own_evaluations=2))
+    assert any("3 times (2 of them by its own run" in line for line in limits(found))
 
 
 def test_the_verdict_says_what_is_shown_and_what_not():
