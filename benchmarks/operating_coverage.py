@@ -1,11 +1,11 @@
-"""How often the interval of an operating point's sensitivity holds the true one.
+"""Coverage of the interval of an operating point's sensitivity.
 
     .venv/bin/python benchmarks/operating_coverage.py
 
 Simulated studies: the threshold for a sensitivity is chosen on validation patients, and the sensitivity at it
 is measured, with its 95 % interval over patients, on as many tested ones. A patient has one exam, or three
 videos whose scores lie about the patient's own. The true sensitivity at the threshold is that of the
-distribution of scores. Aimed at: 95 %; from 300 studies 92 to 98 % is as near as can be told.
+distribution of scores. Aimed at: 95 %; 300 studies can show no more than 92 to 98 %.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def simulate(rng: np.random.Generator, n_positive: int, *, videos: int) -> Scree
 
 
 def covers(rng: np.random.Generator, n_positive: int, *, videos: int, goal: OperatingGoal, seed: int) -> bool:
-    """Whether the interval of a study's sensitivity holds the true one."""
+    """Return True if the interval of a study's sensitivity holds the true one."""
     threshold = choose_threshold(simulate(rng, n_positive, videos=videos), goal)
     measured = rates_at(simulate(rng, n_positive, videos=videos), threshold, seed=seed).sensitivity
     deviation = np.hypot(1, WITHIN_STD) if videos > 1 else 1.0

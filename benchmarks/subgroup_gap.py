@@ -1,4 +1,4 @@
-"""How often the interval of the gap between two subgroups holds the true gap, in simulated studies.
+"""Coverage of the interval of the gap between two subgroups, in simulated studies.
 
     .venv/bin/python benchmarks/subgroup_gap.py [--studies 400]
 

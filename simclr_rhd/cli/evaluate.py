@@ -73,7 +73,7 @@ class Evaluated:
     own: int
 
     def evaluations(self) -> int:
-        """How many there are of this model on these frames."""
+        """Number of evaluations of this model on these frames."""
         return len(self.times) + self.own
 
 

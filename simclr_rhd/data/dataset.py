@@ -44,7 +44,7 @@ class Dataset:
         leaky: whether frames of one patient or video stand on two sides.
         not_evaluable: {task: [{"class", "reason"}]}.
         fingerprint: hash of all frames' contents and of the label table.
-        attributes: what the tables tell of the frames beside their classes.
+        attributes: of the frames, from the tables.
     """
 
     store: Store

@@ -180,7 +180,7 @@ class SubgroupScore(Record):
         groups: of these samples.
         balanced_accuracy: over the classes that occur; None with fewer than two.
         ci95: [low, high].
-        too_small: why it says too little; "" where it is large enough to be compared.
+        too_small: the reason why it is too small; "" where it is large enough to be compared.
     """
 
     n: int

@@ -51,7 +51,7 @@ def operating_point_text(point: OperatingPoint) -> str:
 
 
 def screened_rows(point: OperatingPoint) -> list[PredictiveValues]:
-    """What a screening would do; nothing where a rate has no interval, and so may be anything."""
+    """Expected results of a screening; none where a rate has no interval, and so may be anything."""
     known = point.rates.sensitivity.interval and point.rates.specificity.interval
     return point.predictive_values if known else []
 
@@ -83,7 +83,7 @@ def few_exams_note(result: ScreeningResult) -> str:
 
 
 def poolings_text(result: ScreeningResult) -> str:
-    """How the frames of an exam are put together, with the number of folds where it differs."""
+    """Names of the poolings of the folds, with the number of folds where it differs."""
     counts = {name: result.poolings.count(name) for name in dict.fromkeys(result.poolings)}
     if len(counts) == 1:
         return next(iter(counts))

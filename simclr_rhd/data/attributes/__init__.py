@@ -1,1 +1,1 @@
-"""What tables tell of the frames beside their classes: sites, devices, ages, and the user's own split."""
+"""Attributes of the frames beside their classes: sites, devices, ages, and the user's own split."""

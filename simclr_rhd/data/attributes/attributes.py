@@ -1,4 +1,4 @@
-"""The attributes of the frames: what the tables tell of them beside their classes.
+"""The attributes of the frames, from the tables: all but their classes.
 
 Notation: M frames.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger("simclr_rhd")
 
 @dataclass(frozen=True)
 class FrameAttributes:
-    """What the tables tell of M frames beside their classes.
+    """Attributes of M frames, from the tables.
 
     Attributes:
         columns: {column: (M,) values, "" where unknown} to break results down by.
@@ -84,7 +84,7 @@ def read_attributes(
     files: LabelledFiles,
     config: DataConfig,
 ) -> FrameAttributes:
-    """Read what the tables tell of the frames.
+    """Read the attributes of the frames from the tables.
 
     Args:
         tables: rows of the label table and of the table of patients.

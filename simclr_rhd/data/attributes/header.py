@@ -1,4 +1,4 @@
-"""What is known of a frame without its picture: where it comes from, its size, its kind of colour.
+"""Facts of a frame without its picture: where it comes from, its size, its kind of colour.
 
 None of this depends on the heart. What can be learnt of the classes from it is a shortcut.
 

@@ -151,7 +151,7 @@ def draw_patients(
     """Patients whose conditions and severities are balanced and independent of how they image."""
     n_labelled = max(round(n * labelled_fraction), min(round(n * MAX_LABELLED_FRACTION), MIN_LABELLED))
     severity = [SEVERITIES[(index // len(CONDITIONS) + index) % 3] for index in range(n)]
-    order = hospital.rng(ORDER_STREAM).permutation(n)  # numbers do not tell the condition
+    order = hospital.rng(ORDER_STREAM).permutation(n)  # a number does not depend on the condition
     result = []
     for index in range(n):
         rng = hospital.rng(PATIENT_STREAM, index)

@@ -26,7 +26,7 @@ PATIENT_TABLE_COLUMNS = (FILE_COLUMN, PATIENT_COLUMN)  # what a table of patient
 
 
 def label_columns(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """What a table of labels needs."""
+    """Columns that a table of labels needs."""
     return (FILE_COLUMN, *(task.column for task in tasks))
 
 

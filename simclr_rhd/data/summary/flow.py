@@ -22,7 +22,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class DataFlow:
-    """What becomes of the files of a run's data.
+    """Numbers of the files of a run's data, step by step.
 
     Attributes:
         files: that may be frames or clips; those with a frame and those that are left out.

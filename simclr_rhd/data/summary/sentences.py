@@ -45,7 +45,7 @@ def _quality_lines(counts: dict[str, int]) -> Iterator[str]:
 
 
 def label_lines(labels: Labels, conflicts: dict[str, int]) -> Iterator[str]:
-    """What of a label table disagrees, or names no file."""
+    """Rows of a label table that disagree, or name no file."""
     if labels.conflicts:
         yield (
             f"labels: {conflicts['found']} times rows of one file disagree (conflicts.csv); "

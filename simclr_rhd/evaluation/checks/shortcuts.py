@@ -1,7 +1,7 @@
-"""Shortcuts: what tells the classes and has nothing to do with the heart.
+"""Shortcuts: predictors of the classes that have nothing to do with the heart.
 
 The sector's form and the black bars (the baseline "mask"), and site, device, size and colour of a frame (the
-baseline "header") depend on who scanned with what. A class that these tell is told by how the data came
+baseline "header") depend on who scanned with what. Classes that these predict depend on how the data came
 together; a model that is not better than they are may have learnt only that.
 """
 

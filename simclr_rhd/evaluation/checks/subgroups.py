@@ -1,8 +1,7 @@
 """Subgroups: the score of each value of a column, and the largest gap between two of them.
 
-Two values are compared over the classes that both have: of a class that only one has, the other's score says
-nothing. Their groups are drawn anew independently of each other, as they are other patients; groups that have
-both values are drawn together.
+Two values are compared over the classes that both have. Their groups are drawn anew independently of each
+other, as they are other patients; groups that have both values are drawn together.
 
 Notation: n samples, C classes, G groups, R resamples.
 """

@@ -1,4 +1,4 @@
-"""How well scores part the ill from the others: ROC curve, AUROC, and its difference to another method's.
+"""Discrimination of the ill from the others: ROC curve, AUROC, and its difference to another method's.
 
 Notation: n units, G groups, R resamples, T points of a curve.
 """

@@ -86,7 +86,7 @@ def _same_tasks(*texts: object) -> bool:
 
 
 def past_evaluations(cache_dir: Path, model: str, pictures: str, record: JsonObject | None) -> list[str]:
-    """Times of earlier evaluations of a model on some pictures, as far as this machine knows them.
+    """Times of earlier evaluations of a model on some pictures, as far as its folders hold them.
 
     Labels do not count: a table that is mended, or has one more empty line, is no new test set.
 

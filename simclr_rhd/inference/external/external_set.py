@@ -37,7 +37,7 @@ class ExternalSet(LabelledSet):
         return self._without_unknown(task, super().patients_of(task))
 
     def undecided(self, question: ScreeningQuestion) -> np.ndarray | None:
-        """(n,) bool: frames that may be positive though no class says so; None where there are none.
+        """(n,) bool: frames that may be positive without a class that is; None where there are none.
 
         A frame with an unknown lesion is one without those that are asked for, unless every lesion is.
         """

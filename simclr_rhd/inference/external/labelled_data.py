@@ -52,7 +52,7 @@ class ExternalData:
         return [self.labels.patients[row] for row in self.rows.tolist()]
 
     def pictures(self) -> str:
-        """A digest of the n pictures, whatever the label table says of them."""
+        """A digest of the n pictures alone, without their labels."""
         return digest_pictures(self.store.digests[self.rows])
 
     def labelled_set(self, *, multilabel: bool) -> LabelledSet:

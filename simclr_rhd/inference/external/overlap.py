@@ -19,7 +19,7 @@ MAX_NAMED_FILES = 5  # in a message
 
 @dataclass(frozen=True)
 class Overlap(Record):
-    """What of a data set a model has learnt from, and how much of it could be compared.
+    """Overlap of a data set with what a model has learnt from, as far as it could be compared.
 
     Attributes:
         recorded: whether the model carries a record of what it has learnt from.

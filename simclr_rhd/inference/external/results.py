@@ -40,7 +40,7 @@ class Novelty(Record):
     """Frames that are unlike those learnt from.
 
     Attributes:
-        known: whether the model can tell.
+        known: whether the model has a detector.
         frames: that were evaluated.
         foreign: of these, out of distribution, near-black or of one colour.
         per_class: {task: {class: its "frames" and "foreign" ones}}.

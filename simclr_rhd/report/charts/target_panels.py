@@ -155,7 +155,7 @@ def _reliability_panels(calibration: CalibrationResult, temperatures: list[float
 
 
 def reliability_panel(state: str, bins: Calibration, note: str = "") -> Panel:
-    """How often predictions are right, by their confidence; `state` names the probabilities."""
+    """Share of predictions that are right, by their confidence; `state` names the probabilities."""
 
     def draw(figure: Any) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))

@@ -47,7 +47,7 @@ def exclusions(facts: RunFacts) -> str:
 
 
 def preparation(facts: RunFacts) -> str:
-    """What is done to a frame before the network sees it."""
+    """Preprocessing of a frame."""
     quality, per_clip = facts.counts["quality"], facts.setting("frames_per_clip")
     clips = "all frames" if per_clip in ("None", "-") else f"at most {per_clip} evenly spaced frames"
     return (

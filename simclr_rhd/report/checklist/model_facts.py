@@ -88,7 +88,7 @@ def development(facts: RunFacts) -> str:
 
 
 def ensemble(facts: RunFacts) -> str:
-    """What is averaged."""
+    """Averages."""
     return f"Each head is the mean of {facts.setting('head_seeds')} heads with different random starts."
 
 
@@ -102,7 +102,7 @@ def imbalance(facts: RunFacts) -> str:
 
 
 def output(facts: RunFacts) -> str:
-    """What the model puts out, and how it becomes a class."""
+    """Outputs of the model, and the rule that makes them a class."""
     return (
         "A calibrated probability of each class. The predicted class is the balanced choice: the one whose "
         "probability is largest for its prevalence. `predict` marks predictions below a threshold "
@@ -112,7 +112,7 @@ def output(facts: RunFacts) -> str:
 
 
 def how_to_predict(facts: RunFacts) -> str:
-    """How to predict for new individuals."""
+    """Prediction for new individuals."""
     return (
         "model.pt has weights, preparation, calibration, class names and thresholds: `python3 main.py "
         "predict "
@@ -129,7 +129,7 @@ def poor_input(facts: RunFacts) -> str:
 
 
 def user_interaction(facts: RunFacts) -> str:
-    """What users have to do."""
+    """Tasks of the users."""
     return "Users choose the files; no region, measurement or clinical value is entered."
 
 
@@ -147,7 +147,7 @@ def explainability(facts: RunFacts) -> str:
 
 
 def availability(facts: RunFacts) -> str:
-    """What of software and model can be shared."""
+    """Sharing of software and model."""
     return f"{_program(facts)}; the model is model.pt, its settings are in run.json."
 
 

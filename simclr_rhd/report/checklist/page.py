@@ -29,12 +29,12 @@ class FilledItem:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to the authors."""
+        """Return True if nothing is left to the authors."""
         return bool(self.known) and not self.item.rest
 
     @property
     def open(self) -> str:
-        """What is left to the authors; "" for nothing."""
+        """The rest for the authors; "" for nothing."""
         if self.is_complete:
             return ""
         return f"{TO_BE_FILLED}: {self.item.rest}" if self.item.rest else TO_BE_FILLED

@@ -109,7 +109,7 @@ def operating_points(facts: RunFacts) -> str:
 
 
 def cut_offs(facts: RunFacts) -> str:
-    """How probabilities become classes, and the thresholds of the screening questions."""
+    """Decision rule of the classes, and the thresholds of the screening questions."""
     return f"{output(facts)} {operating_points(facts)}".strip()
 
 
@@ -212,13 +212,13 @@ def cross_tabulation(facts: RunFacts) -> str:
 
 
 def limits(facts: RunFacts) -> str:
-    """What the figures leave out, and the warnings on the data."""
+    """Limits of the figures, and the warnings on the data."""
     texts = [*data_warnings(facts.results), *limitations(facts.results)]
     return ". ".join(text.rstrip(".") for text in texts) + "." * bool(texts)
 
 
 def interpretation(facts: RunFacts) -> str:
-    """What beats its comparators and what does not."""
+    """Comparison of each target with its comparators."""
     return " ".join(verdicts(facts.results))
 
 

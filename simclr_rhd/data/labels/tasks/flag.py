@@ -30,7 +30,7 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
     task, '=[]' marks a column of lists of findings. A known name or column keeps its spellings and its order.
 
     Raises:
-        ValueError: an entry cannot be read, or two have one name or one column; the message says why.
+        ValueError: an entry cannot be read, or two have one name or one column.
     """
     tasks = tuple(_parse_entry(entry) for entry in text.split(","))
     for what, names in {

@@ -143,7 +143,7 @@ class _SectionBuilder:
 
 
 def _screening_cell(exam: Exam, prediction: ScreeningPrediction) -> tuple[str, float, str]:
-    """Whether an exam is sent on at the first threshold."""
+    """Decision on an exam at the first threshold."""
     if exam.prediction.out_of_distribution:
         return "-", prediction.probability, FOREIGN
     for goal, is_sent_on in prediction.sent_on.items():
@@ -160,7 +160,7 @@ def _row(name: str, of: Exam | ExamVideo, more: Iterable[tuple[str, float, str]]
 
 
 def _acceptance(prediction: Prediction, task: str) -> str:
-    """Whether a prediction is accepted, in words; never what is unlike the training frames, however sure."""
+    """Acceptance of a prediction in words; never of what is unlike the training frames, however sure."""
     return FOREIGN if prediction.out_of_distribution else ACCEPTANCE[prediction.tasks[task].abstained]
 
 

@@ -60,7 +60,7 @@ def _scores_row(results: ExternalResults, name: str, level: str, result: TargetR
 
 
 def warnings(results: ExternalResults) -> list[str]:
-    """What is to be known before any figure."""
+    """Warnings to read before any figure."""
     marked = [line for line in overlap_sentences(results.external.overlap) if line.startswith("WARNING ")]
     alarms = [line.removeprefix("WARNING ") for line in marked]
     if results.external.model.init == OTHER_START:
@@ -72,7 +72,7 @@ def warnings(results: ExternalResults) -> list[str]:
 
 
 def limits(results: ExternalResults) -> list[str]:
-    """What the figures leave out, how precise they are, and what else was measured, one sentence a line."""
+    """Limits and precision of the figures, and other measurements, one sentence a line."""
     external, run = results.external, results.run
     lines = [f"{task}: not scored, {reason}" for task, reason in run.skipped.items()]
     for task, comparison in external.classes.items():
@@ -205,7 +205,9 @@ def count_sentence(results: ExternalResults) -> str:
     """The number of evaluations of this model on these frames."""
     n, own = results.external.evaluations, results.external.own_evaluations
     if n == 1:
-        return "this model has been evaluated on these frames once, as far as this machine knows"
+        return (
+            "this model has been evaluated on these frames once, as far as the output and cache folders show"
+        )
     of_run = f" ({own} of them by its own run, whose test part they are)" if own else ""
     return (
         f"this model has been evaluated on these frames {n} times{of_run}: if it, or a threshold, was chosen "

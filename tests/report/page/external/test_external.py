@@ -25,7 +25,7 @@ from simclr_rhd.report.page.external.verdict import verdict
 
 CLASSES = {"view": ["Normal", "Definite RHD"]}
 OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
-RUN = {"config": {"data": "/home/nurse/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
+RUN = {"config": {"data": "/hospital/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
 
 
 def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random", screening=()):
@@ -141,7 +141,7 @@ def test_the_page_names_no_folder_and_escapes_classes(tmp_path):
     write_external_page(tmp_path, found, RUN | {"command": "evaluate"}, None)
     page = (tmp_path / "report.html").read_text()
     assert "&lt;b&gt;Sideways" in page and "<b>Sideways" not in page
-    assert "/home/nurse" not in page and "classes that it does not know counted as wrong" in page
+    assert "/hospital" not in page and "classes that it does not know counted as wrong" in page
 
 
 def test_metrics_have_the_scores_of_a_run_and_no_leak_audit():
