@@ -18,6 +18,7 @@ PATHS = (
     "split",
     "model",
     "out",
+    "html",
     "runs",
 )  # in which ~ is the home folder
 
