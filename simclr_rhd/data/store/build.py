@@ -1,4 +1,4 @@
-"""Building of a store: decode all files into shards, in a folder beside the store's place."""
+"""Building of a store, or of a part of one: decode files into shards, in a folder beside its place."""
 
 import errno
 import hashlib
@@ -8,8 +8,9 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,11 @@ from simclr_rhd.data.decoding.image import GREY, evenly_spaced
 from simclr_rhd.data.decoding.source_files import FetchedFiles, decode_files
 from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER, Index, write_index
 from simclr_rhd.data.store.probe import MAX_PROBED_FILES, measure_frames
-from simclr_rhd.data.store.shards import ShardWriter
+from simclr_rhd.data.store.shards import ShardWriter, crc32c
 
 logger = logging.getLogger("simclr_rhd")
 
+CONTENTS_FILE = "contents.bin"  # of a part of a store: names and hashes of the files that it is made of
 MAX_MEMORY_BYTES = 4 << 20  # bytes of a file's decoded frames; more wait on the disk
 MAX_PROBED_FRACTION = 1 / 8  # of the files, decoded to estimate the disk space
 
@@ -44,29 +46,49 @@ def build_store(folder: Path, files: FetchedFiles, options: DecodeOptions) -> No
         UserError: the disk is too full.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _check_disk_space(folder.parent, files.paths, options)
+    keys, n = sorted(files.paths), len(files.paths)
+    numbers = evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
+    sample = {keys[number]: files.paths[keys[number]] for number in numbers}
+    need = estimate_bytes(sample, n, options)
+    check_disk_space(folder.parent, need)
+    logger.info("store: decoding %d files, about %.2f GB in %s", n, need / 1e9, folder.parent)
     start = time.perf_counter()
-    try:
-        with atomic_directory(folder) as part:
-            frames = _write_store(part, files, options)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise UserError(
-            f"the disk is full: {folder.parent} has no room for the decoded frames. Nothing half-written is "
-            "kept; make room, or name another disk with --cache-dir"
-        ) from None
+    with refuse_full_disk(folder.parent), atomic_directory(folder) as building:
+        frames = write_frames(building, [files], options, n_files=n)
     seconds = time.perf_counter() - start
     logger.info("store: %d frames in %.1f s (%.0f frames/s)", frames, seconds, frames / seconds)
 
 
-def _check_disk_space(place: Path, paths: Mapping[str, Path], options: DecodeOptions) -> None:
-    """Estimate the size of the frames from a sample of the files; refuse what does not fit on the disk."""
-    keys, n = sorted(paths), len(paths)
-    numbers = evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
-    sample = {keys[number]: paths[keys[number]] for number in numbers}
+@contextmanager
+def refuse_full_disk(place: Path) -> Iterator[None]:
+    """Turn the error of a full disk into words.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"the disk is full: {place} has no room for the decoded frames. Nothing half-written is "
+            "kept; make room, or name another disk with --cache-dir"
+        ) from None
+
+
+def estimate_bytes(sample: Mapping[str, Path], n_files: int, options: DecodeOptions) -> float:
+    """Estimate the bytes of the decoded frames of `n_files` files from a sample of them."""
     sizes = [size.bytes for _, size in decode_files(sample, options, measure_frames)]
-    need = sum(sizes) / max(1, len(sample)) * n
+    return sum(sizes) / max(1, len(sample)) * n_files
+
+
+def check_disk_space(place: Path, need: float) -> None:
+    """Refuse decoded frames of `need` bytes that do not fit on the disk.
+
+    Raises:
+        UserError: they do not.
+    """
     free = shutil.disk_usage(place).free
     if need > free:
         raise UserError(
@@ -74,7 +96,6 @@ def _check_disk_space(place: Path, paths: Mapping[str, Path], options: DecodeOpt
             "free; make room, name another disk with --cache-dir, or use a smaller --image-size or "
             "--frames-per-clip"
         )
-    logger.info("store: decoding %d files, about %.2f GB in %s", n, need / 1e9, place)
 
 
 @dataclass
@@ -105,46 +126,100 @@ def _spool_frames(folder: Path, file: FrameFile) -> SpooledFrames:
     return spooled
 
 
-def _write_store(part: Path, fetched: FetchedFiles, options: DecodeOptions) -> int:
-    """Decode all files into shards, and write the index; returns the number of frames."""
-    rows: list[tuple[int, ...]] = []
-    files: list[str] = []
-    patients, rejected, content = {}, list(fetched.rejected), hashlib.sha256()
-    writer = ShardWriter(part)
+def write_frames(
+    folder: Path,
+    fetched: Iterable[FetchedFiles],
+    options: DecodeOptions,
+    *,
+    n_files: int,
+    is_part: bool = False,
+) -> int:
+    """Decode files into shards, and write the index.
+
+    Args:
+        folder: an empty one.
+        fetched: files, some after the other, all of them in the order of their keys.
+        options: of decoding.
+        n_files: how many there will be.
+        is_part: others follow in another folder: keep what the fingerprint of the whole is made of.
+
+    Returns:
+        The number of frames.
+    """
+    listing, writer = _FrameListing(options.side), ShardWriter(folder)
     try:
-        for file, spooled in progress(
-            decode_files(fetched.paths, options, partial(_spool_frames, part)),
-            total=len(fetched.paths),
-            label="store",
-            unit="files",
-            amount=lambda item: len(item[1].rows),
-            amount_unit="frames",
-        ):
-            content.update(f"{file.key}\0{spooled.content}\0".encode())
-            if file.reason:
-                rejected.append((file.key, file.reason))
-            if not spooled.rows:
-                continue
-            if file.patient:
-                patients[file.key] = file.patient
-            _append_frames(writer, spooled, options.side)
-            rows += [(len(files), *row) for row in spooled.rows]
-            files.append(file.key)
+        with (folder / CONTENTS_FILE).open("wb") as contents:
+            for file, spooled in progress(
+                _decode_in_turn(folder, fetched, options, listing.rejected),
+                total=n_files,
+                label="store",
+                unit="files",
+                amount=lambda item: len(item[1].rows),
+                amount_unit="frames",
+            ):
+                contents.write(f"{file.key}\0{spooled.content}\0".encode())
+                listing.add(file, spooled)
+                _append_frames(writer, spooled, options.side)
         shards = writer.close()
     finally:
         writer.abort()
-    rejected.sort()
+    index = listing.to_index(folder / CONTENTS_FILE)
+    if is_part:
+        shards[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
+    else:
+        (folder / CONTENTS_FILE).unlink()
+    write_index(folder, index, shards)
+    return len(index.rows)
+
+
+@dataclass
+class _FrameListing:
+    """What the index will have; `rows` are bytes of `FRAME_DTYPE`: objects would take ten times as much."""
+
+    side: int
+    files: list[str] = field(default_factory=list)
+    rows: bytearray = field(default_factory=bytearray)
+    patients: dict[str, str] = field(default_factory=dict)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, file: FrameFile, spooled: SpooledFrames) -> None:
+        """Add the frames of a file, if it has any."""
+        if file.reason:
+            self.rejected.append((file.key, file.reason))
+        if not spooled.rows:
+            return
+        if file.patient:
+            self.patients[file.key] = file.patient
+        of_file = [(len(self.files), *row) for row in spooled.rows]
+        self.rows += np.array(of_file, dtype=FRAME_DTYPE).tobytes()
+        self.files.append(file.key)
+
+    def to_index(self, contents: Path) -> Index:
+        """The index; `contents` has the names and hashes of all files."""
+        self.rejected.sort()
+        rows = np.frombuffer(self.rows, dtype=FRAME_DTYPE)
+        fingerprint = fingerprint_of([contents], self.rejected)
+        return Index(self.side, self.files, rows, self.patients, self.rejected, fingerprint)
+
+
+def fingerprint_of(contents: Iterable[Path], rejected: list[tuple[str, str]]) -> str:
+    """The hash of all names and contents, from the files that list them, and of what is rejected."""
+    content = hashlib.sha256()
+    for path in contents:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                content.update(block)
     content.update(json.dumps(rejected).encode())
-    index = Index(
-        side=options.side,
-        files=files,
-        rows=np.array(rows, dtype=FRAME_DTYPE),
-        patients=patients,
-        rejected=rejected,
-        fingerprint=content.hexdigest(),
-    )
-    write_index(part, index, shards)
-    return len(rows)
+    return content.hexdigest()
+
+
+def _decode_in_turn(
+    folder: Path, fetched: Iterable[FetchedFiles], options: DecodeOptions, rejected: list[tuple[str, str]]
+) -> Iterator[tuple[FrameFile, SpooledFrames]]:
+    """The files in order with their frames; those that have none are added to `rejected`."""
+    for files in fetched:
+        rejected += files.rejected
+        yield from decode_files(files.paths, options, partial(_spool_frames, folder))
 
 
 def _append_frames(writer: ShardWriter, spooled: SpooledFrames, side: int) -> None:

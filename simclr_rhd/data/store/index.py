@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import google_crc32c
 import numpy as np
 
 from simclr_rhd.core.files import write_json
 from simclr_rhd.data.decoding.image import DOPPLER
+from simclr_rhd.data.store.shards import crc32c
 
 INDEX_FILE, NAMES_FILE, OFFSETS_FILE, FRAMES_FILE = "index.json", "names.txt", "names.npy", "frames.npy"
 MAX_VERIFIED_BYTES = 4 << 30  # bytes of shards
@@ -151,11 +151,15 @@ def write_index(folder: Path, index: Index, shards: dict[str, str]) -> None:
     write_json(folder / INDEX_FILE, header | {"checksum": _checksum(header)})
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Path, *, verify: bool = True) -> Index:
     """The index in a folder, once its parts and the shards are known to be whole.
 
     Of more than `MAX_VERIFIED_BYTES` bytes of shards the checksums of some are looked at: a start must not
     wait for all of a terabyte to be read.
+
+    Args:
+        folder: of a store.
+        verify: False where a moment ago another process has.
 
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: it is damaged.
@@ -167,17 +171,12 @@ def read_index(folder: Path) -> Index:
     except RecursionError:
         raise ValueError(f"{INDEX_FILE} is nested too deep") from None
     _check_types(header)
-    for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE, *_shards_to_verify(folder, header["sums"])):
-        if crc32c(folder / name) != header["sums"][name]:
-            raise ValueError(f"{name} is damaged")
-    # as plain arrays, which are faster to index than their subclass
-    offsets, rows = (
-        np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
-        for name in (OFFSETS_FILE, FRAMES_FILE)
-    )
-    empty = np.zeros(0, np.uint8)  # cannot be mapped
-    names = np.asarray(np.memmap(folder / NAMES_FILE, dtype=np.uint8, mode="r")) if len(offsets) else empty
-    _check_consistency(names, offsets, rows, header["side"])
+    if verify:
+        for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE, *_shards_to_verify(folder, header["sums"])):
+            if crc32c(folder / name) != header["sums"][name]:
+                raise ValueError(f"{name} is damaged")
+        _check_consistency(*_map_arrays(folder), header["side"])
+    names, offsets, rows = _map_arrays(folder)  # anew: what was looked at would stay in memory
     return Index(
         side=header["side"],
         files=StringArray(names, offsets),
@@ -186,6 +185,22 @@ def read_index(folder: Path) -> Index:
         rejected=[(key, reason) for key, reason in header["rejected"]],
         fingerprint=header["fingerprint"],
     )
+
+
+def _map_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Names, offsets and rows on the disk, as plain arrays, which are faster to index than their subclass."""
+    offsets, rows = (
+        np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
+        for name in (OFFSETS_FILE, FRAMES_FILE)
+    )
+    empty = np.zeros(0, np.uint8)  # cannot be mapped
+    names = np.asarray(np.memmap(folder / NAMES_FILE, dtype=np.uint8, mode="r")) if len(offsets) else empty
+    return names, offsets, rows
+
+
+def read_column(folder: Path, name: str) -> np.ndarray:
+    """(N,) a field of the rows, in memory; the rows that it is read from do not stay there."""
+    return np.ascontiguousarray(np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)[name])
 
 
 def _shards_to_verify(folder: Path, checksums: dict[str, str]) -> list[str]:
@@ -233,13 +248,3 @@ def _check_consistency(names: np.ndarray, offsets: np.ndarray, rows: np.ndarray,
 
 def _checksum(header: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def crc32c(path: Path) -> str:
-    """The checksum of a file, as hexadecimal digits."""
-    checksum = google_crc32c.Checksum()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            checksum.update(block)
-    digest: str = checksum.digest().hex()
-    return digest

@@ -3,6 +3,7 @@
 Notation: N frames, S pixels of a stored frame's side, C channels (1 or 3).
 """
 
+import itertools
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,11 @@ FRAMES_PER_SHARD = 2048  # frames in a file
 GREY_PREFIX, COLOR_PREFIX = "grey", "colour"
 
 
+def shard_name(prefix: str, number: int) -> str:
+    """The name of a file of frames."""
+    return f"{prefix}-{number:05d}.u8"
+
+
 class ShardWriter:
     """Writes frames into an empty folder, with the crc32c of each of its files."""
 
@@ -27,17 +33,33 @@ class ShardWriter:
 
     def append(self, frame: np.ndarray, kind: int) -> None:
         """Add a (C, S, S) uint8 frame; of a grey one the first channel is kept."""
-        name = GREY_PREFIX if kind == GREY else COLOR_PREFIX
+        if kind == GREY:
+            self._write(GREY_PREFIX, frame[:1].tobytes())
+        else:
+            self._write(COLOR_PREFIX, frame.tobytes())
+
+    def append_shards(self, folder: Path, side: int) -> None:
+        """Add the frames of another folder, whose shards are removed one by one."""
+        for name, channels in ((GREY_PREFIX, 1), (COLOR_PREFIX, 3)):
+            for number in itertools.count():
+                path = folder / shard_name(name, number)
+                if not path.exists():
+                    break
+                with path.open("rb") as stream:
+                    while frame := stream.read(channels * side * side):
+                        self._write(name, frame)
+                path.unlink()
+
+    def _write(self, name: str, frame: bytes) -> None:
         number, place = divmod(self.counts[name], FRAMES_PER_SHARD)
-        path = self.folder / f"{name}-{number:05d}.u8"
+        path = self.folder / shard_name(name, number)
         if place == 0:
             if name in self.streams:
                 _flush_and_close(self.streams[name])
             self.streams[name] = path.open("wb")
             self.checksums[path.name] = google_crc32c.Checksum()
-        data = (frame[:1] if kind == GREY else frame).tobytes()
-        self.streams[name].write(data)
-        self.checksums[path.name].update(data)
+        self.streams[name].write(frame)
+        self.checksums[path.name].update(frame)
         self.counts[name] += 1
 
     def close(self) -> dict[str, str]:
@@ -73,11 +95,12 @@ class Frames:
     def __init__(self, folder: Path, color_modes: np.ndarray, side: int) -> None:
         grey = color_modes == GREY
         self.grey, self.side = grey, side
-        self.place = np.where(grey, np.cumsum(grey), np.cumsum(~grey)) - 1  # (N,) within its kind
+        counts = (np.cumsum(kind, dtype=np.int32) for kind in (grey, ~grey))
+        self.place = np.where(grey, *counts) - 1  # (N,) within its kind
         self.files = {
             name: [
                 np.memmap(
-                    folder / f"{name}-{first // FRAMES_PER_SHARD:05d}.u8",
+                    folder / shard_name(name, first // FRAMES_PER_SHARD),
                     dtype=np.uint8,
                     mode="r",
                     shape=(min(FRAMES_PER_SHARD, total - first), channels, side, side),
@@ -103,3 +126,13 @@ class Frames:
                 here = chosen & (number == shard)
                 out[here] = self.files[name][shard][place[here]]  # one channel fills all three
         return out
+
+
+def crc32c(path: Path) -> str:
+    """The checksum of a file, as hexadecimal digits."""
+    checksum = google_crc32c.Checksum()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            checksum.update(block)
+    digest: str = checksum.digest().hex()
+    return digest

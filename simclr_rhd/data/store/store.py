@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.decode import OK, DecodeOptions
@@ -25,12 +26,13 @@ from simclr_rhd.data.decoding.file_types import NO_FRAME
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED, FetchedFiles, fetch_files
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.store.build import build_store
-from simclr_rhd.data.store.index import FrameNames, read_index
+from simclr_rhd.data.store.index import FrameNames, read_column, read_index
 from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.data.store.shards import Frames
 
 logger = logging.getLogger("simclr_rhd")
 
+STORES_DIR = "stores"  # in the cache folder
 VERSION = 7  # raise it when the same file would be stored otherwise
 
 
@@ -98,7 +100,7 @@ def open_store(
         UserError: the disk is too full, or a package is missing.
     """
     folder = store_path(source, entries, options, cache_dir=cache_dir)
-    if _is_complete(stored := read_store(folder)):
+    if is_complete(stored := read_store(folder)):
         logger.info("store: %d decoded frames reused from %s", len(stored.keys), folder)
         return stored
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
@@ -119,7 +121,7 @@ def store_path(
     )
     for entry in entries:  # one by one: a million of them would be a text of a hundred megabytes
         recipe.update(f"\0{entry.key}\0{entry.version}".encode())  # no usable name has a control character
-    return cache_dir / "stores" / recipe.hexdigest()[:24]
+    return cache_dir / STORES_DIR / recipe.hexdigest()[:24]
 
 
 def check_rejected(store: Store, max_fraction: float) -> None:
@@ -144,18 +146,18 @@ def check_rejected(store: Store, max_fraction: float) -> None:
         )
 
 
-def _is_complete(store: Store | None) -> TypeGuard[Store]:
+def is_complete(store: Store | None) -> TypeGuard[Store]:
     """Return whether there is a store and it lacks no file that another attempt might fetch."""
     return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 
-def read_store(folder: Path) -> Store | None:
-    """The store in a folder; None if there is none, or if it is damaged."""
+def read_store(folder: Path, *, verify: bool = True) -> Store | None:
+    """The store in a folder; None if there is none, or if it is damaged. `verify` as of `read_index`."""
     if not folder.is_dir():
         return None
     try:
-        index = read_index(folder)
-        kinds, flags = (np.ascontiguousarray(index.rows[name]) for name in ("kind", "look"))
+        index = read_index(folder, verify=verify)
+        kinds, flags = (read_column(folder, name) for name in ("kind", "look"))
         frames = Frames(folder, kinds, index.side)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         logger.warning("WARNING the store in %s is damaged; its frames are decoded anew", folder)
@@ -167,7 +169,7 @@ def read_store(folder: Path) -> Store | None:
         color_modes=kinds,
         content_flags=flags,
         digests=index.rows["digest"],
-        sizes=np.stack([index.rows["width"], index.rows["height"]], axis=1),
+        sizes=structured_to_unstructured(index.rows[["width", "height"]]),  # a view
         patients=index.patients,
         rejected=index.rejected,
         fingerprint=index.fingerprint,

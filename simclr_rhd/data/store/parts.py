@@ -1,0 +1,87 @@
+"""Parts of a store: contiguous ranges of its files, decoded apart, and joined byte for byte.
+
+A part is a folder like a store's, with the file `CONTENTS_FILE` besides.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simclr_rhd.core.files import atomic_directory
+from simclr_rhd.data.decoding.source_files import FETCH_FAILED
+from simclr_rhd.data.sources.base import FileEntry
+from simclr_rhd.data.store.build import CONTENTS_FILE, fingerprint_of, refuse_full_disk
+from simclr_rhd.data.store.index import INDEX_FILE, Index, StringArray, read_index, write_index
+from simclr_rhd.data.store.shards import ShardWriter
+
+logger = logging.getLogger("simclr_rhd")
+
+
+def divide(entries: Sequence[FileEntry], n: int) -> list[Sequence[FileEntry]]:
+    """Contiguous ranges of sorted files, `n` of about equal bytes; some are empty where files are few."""
+    ends = np.cumsum([entry.size for entry in entries], dtype=np.float64)
+    ends += np.arange(1, len(entries) + 1)  # an empty file counts, too
+    total = ends[-1] if len(ends) else 0.0
+    bounds = [0, *np.searchsorted(ends, total * np.arange(1, n) / n, side="right").tolist(), len(entries)]
+    return [entries[first:end] for first, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def is_whole_part(folder: Path) -> bool:
+    """Return whether a folder holds a part that lacks no file which another attempt might fetch."""
+    if not folder.is_dir():
+        return False
+    try:
+        index = read_index(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+    has_contents = (folder / CONTENTS_FILE).is_file()
+    return has_contents and not any(why.startswith(FETCH_FAILED) for _, why in index.rejected)
+
+
+def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str, str]]) -> None:
+    """Make of its parts the store that one process builds; the parts are used up, to save room.
+
+    Args:
+        folder: the store's place; it appears whole.
+        parts: in the order of their files.
+        skipped: (name, reason) of files of the listing that cannot be used.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    rejected, patients, side = [*skipped], dict[str, str](), 0
+    rows, names, offsets = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+    n_files, n_bytes = 0, 0
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with refuse_full_disk(folder.parent), atomic_directory(folder) as building:
+        writer = ShardWriter(building)
+        try:
+            for part in parts:
+                index = read_index(part, verify=False)
+                assert isinstance(index.files, StringArray)
+                (part / INDEX_FILE).unlink()  # from here on it is no part any more
+                writer.append_shards(part, index.side)
+                rows.append(np.array(index.rows))
+                rows[-1]["file"] += n_files
+                names.append(np.array(index.files.data))
+                offsets.append(index.files.offsets + n_bytes)
+                n_files, n_bytes = n_files + len(index.files), n_bytes + len(names[-1])
+                rejected += index.rejected
+                patients.update(index.patients)
+                side = index.side
+            shards = writer.close()
+        finally:
+            writer.abort()
+        rejected.sort()
+        whole = Index(
+            side=side,
+            files=StringArray(np.concatenate(names), np.concatenate(offsets)),
+            rows=np.concatenate(rows),
+            patients=patients,
+            rejected=rejected,
+            fingerprint=fingerprint_of([part / CONTENTS_FILE for part in parts], rejected),
+        )
+        write_index(building, whole, shards)
+    logger.info("store: %d frames of %d parts", len(whole.rows), len(parts))
