@@ -6,7 +6,9 @@
 Simulation: stores of so many small frames (16 pixels, videos of 100 frames, 2,000 of them labelled) are
 written as the program writes them. For each, processes of their own open the store and make the first steps
 of a pretraining ("store"), or do all that a run does before, tables of names included ("run": the listing is
-made up, so no disk or network is in it). Time is from the process's start, memory is its peak.
+made up, so no disk or network is in it). "follower" is the second of two processes that train together: the
+leader does all that a run does before, and the other gets numbers in place of names. Time is from the
+process's start, memory is its peak.
 
 Paper: rates measured here, what the simulation found, and the assumptions printed with the table give time
 and cost by machine, and what each waits for.
@@ -16,12 +18,13 @@ import argparse
 import json
 import os
 import resource
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -100,54 +103,55 @@ def worker(what, folder, n, start):
     import torch
 
     from simclr_rhd.core import device as runtime
+    from simclr_rhd.core import distributed as ranks
     from simclr_rhd.data.store import store
+    from simclr_rhd.data.store.together import join_store
     from simclr_rhd.data.summary.counts import summarize
     from simclr_rhd.data.summary.sentences import describe
     from simclr_rhd.data.summary.tables import write_tables
     from simclr_rhd.ssl.batches import UnlabelledSet
     from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
     from simclr_rhd.ssl.encoder.model import build as build_model
-    from simclr_rhd.ssl.step import Step
-    from simclr_rhd.ssl.trainer import Trainer
+    from simclr_rhd.ssl.pretrain import make_trainer, receive_data, share_data
 
     runtime.make_deterministic()
-    stages, last = {"imports": time.time() - start}, time.time()
-    if what == "store":
-        stored = store.read_store(Path((folder / "place").read_text()))
-        frames, kinds, videos = stored.frames, stored.color_modes, np.arange(n) // FRAMES_PER_VIDEO
-        rows = np.arange(LABELLED, n)
-        positives = "frame"
-    else:
-        dataset = read(folder, n)
-        for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
-            print(line, file=sys.stderr)
-        (folder / "tables").mkdir(exist_ok=True)
-        write_tables(dataset, folder / "tables")
-        frames, kinds, videos = dataset.store.frames, dataset.store.color_modes, dataset.video_codes()
-        rows = dataset.rows("unlabelled")
-        positives = "video" if dataset.effective_videos() >= BATCH else "frame"
-    stages["data"], last = time.time() - last, time.time()
-    model, cpu = build_model("random", seed=0), torch.device("cpu")
+    stages, last, cpu = {"imports": time.time() - start}, time.time(), torch.device("cpu")
     config = PretrainConfig(image_size=SIZE, view_sizes="full", ema_decay=0.99, seed=0, num_workers=1)
-    settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives=positives)
-    step = Step(model, config, settings, cpu)
-    run = Trainer(config, settings, step, UnlabelledSet(frames, kinds, videos, rows))
-    batches = run.batches(1)
-    for batch in run.load_batches(batches[:3], 1, run.positive_sampler):
-        run.step.backward(batch)
-        run.optimizer.step()
-        run.average.update(model)
-    stages["steps"] = time.time() - last
+    settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives="frame")
+    with ranks.process_group(cpu):
+        if what == "store":
+            stored = store.read_store(Path((folder / "place").read_text()))
+            videos = np.arange(n) // FRAMES_PER_VIDEO
+            data = UnlabelledSet(stored.frames, stored.color_modes, videos, np.arange(LABELLED, n))
+        elif ranks.is_main_process():
+            dataset = read(folder, n)
+            for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
+                print(line, file=sys.stderr)
+            (folder / "tables").mkdir(exist_ok=True)
+            write_tables(dataset, folder / "tables")
+            if dataset.effective_videos() >= BATCH:
+                settings = replace(settings, positives="video")
+            data = share_data(dataset, settings)[0].unlabelled
+        else:
+            settings, (split, *_) = receive_data(join_store(data_config(folder)))
+            data = split.unlabelled
+        stages["data"], last = time.time() - last, time.time()
+        model = build_model("random", seed=0)
+        run = make_trainer(config, settings, data, model, cpu)
+        batches = [ranks.shard(rows) for rows in run.batches(1)[:3]]
+        for batch in run.load_batches(batches, 1, run.positive_sampler):
+            run.step.backward(batch)
+            run.optimizer.step()
+            run.average.update(model)
+        stages["steps"] = time.time() - last
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": time.time() - start, "peak": peak, "stages": stages}))
 
 
-def read(folder, n):
-    from simclr_rhd.data import load as reading
+def data_config(folder):
     from simclr_rhd.data.config import DataConfig
 
-    reading.storage_size = lambda image_size: SIDE  # small frames
-    config = DataConfig(
+    return DataConfig(
         labelled_prefix="labelled",
         labels_csv="labels.csv",
         unlabelled_prefix="unlabelled",
@@ -155,33 +159,47 @@ def read(folder, n):
         seed=0,
         cache_dir=str(folder),
     )
-    return reading.read_dataset(SimulatedSource(folder, n), config, rejected_csv=folder / "rejected.csv")
+
+
+def read(folder, n):
+    from simclr_rhd.data import load as reading
+
+    reading.storage_size = lambda image_size: SIDE  # small frames
+    rejected = folder / "rejected.csv"
+    return reading.read_dataset(SimulatedSource(folder, n), data_config(folder), rejected_csv=rejected)
+
+
+def measure(what, folder, n):
+    """What a process reports; of "follower", the second of two."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = 2 if what == "follower" else 1
+    command = [sys.executable, __file__, "--worker", what, str(folder), str(n), str(time.time())]
+    started = []
+    for rank in range(processes):
+        numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, env=os.environ | address | numbers, **how))
+    printed = [process.communicate() for process in started]
+    for process, (_, errors) in zip(started, printed, strict=True):
+        if process.returncode:
+            sys.exit(errors[-3000:])
+    return json.loads(printed[-1][0].splitlines()[-1])
 
 
 def simulate(counts, runs):
-    """Medians by what is done and how many frames there are, and the ratios."""
+    """Medians by what is done and how many frames there are, and how they grow."""
     with tempfile.TemporaryDirectory() as name:
         folders = {n: Path(name, str(n)) for n in counts}
         for n, folder in folders.items():
             folder.mkdir()
             build(folder, n)
-        for what in ("store", "run"):
+        for what in ("store", "run", "follower"):
             samples = {n: [] for n in counts}
             for _ in range(runs):
                 for n, folder in folders.items():
-                    command = [
-                        sys.executable,
-                        __file__,
-                        "--worker",
-                        what,
-                        str(folder),
-                        str(n),
-                        str(time.time()),
-                    ]
-                    done = subprocess.run(command, capture_output=True, text=True)
-                    if done.returncode:
-                        sys.exit(done.stderr[-3000:])
-                    samples[n].append(json.loads(done.stdout.splitlines()[-1]))
+                    samples[n].append(measure(what, folder, n))
             medians = {}
             for n, some in samples.items():
                 medians[n] = [statistics.median(one[key] for one in some) for key in ("seconds", "peak")]
@@ -193,7 +211,8 @@ def simulate(counts, runs):
                 print(f"{what}, {n} frames: {seconds:.2f} s, {peak / 1e6:.0f} MB; {stages}", flush=True)
             (small_s, small_b), (large_s, large_b) = medians[counts[0]], medians[counts[-1]]
             print(
-                f"{what}: time {large_s / small_s:.2f} times, memory {large_b / small_b:.2f} times",
+                f"{what}: time {large_s / small_s:.2f} times, memory {large_b / small_b:.2f} times, "
+                f"{(large_b - small_b) / 1e6:+.0f} MB",
                 flush=True,
             )
 
@@ -203,12 +222,13 @@ FETCHED_PER_S = (
     275  # files a second and process, at 40 ms round trips (measured against an emulator: ingest.py)
 )
 NAME_BYTES = (
-    350  # bytes of memory for each frame's name, video and group, by process (the simulation's slope)
+    350  # bytes of memory for each frame's name, video and group, of the leader (the simulation's slope)
 )
 GPU_VIEWS_PER_S = (
     2800  # a second and GPU at 224 pixels in bfloat16: typical of an A100, not measured with this program
 )
 DISK_BYTES_PER_S = 2e9  # bytes a second from a local disk
+NETWORK_BYTES_PER_S = 2e9  # bytes a second that a machine receives from the others
 DOLLARS_PER_REQUEST = 0.4e-6  # dollars for a file from a bucket (class B operation)
 COLOUR_FRACTION = 0.1  # share of frames that keep three channels
 
@@ -308,7 +328,8 @@ def print_estimates():
     print(f"measured: {per_core:.0f} frames/s and core decoded; {views:.0f} views/s at 96 px on 2 cores")
     print(
         f"assumed: {FETCHED_PER_S} files/s fetched, {GPU_VIEWS_PER_S} views/s and GPU, "
-        f"{NAME_BYTES} bytes of names a frame and process, {DISK_BYTES_PER_S / 1e9:.0f} GB/s from disk"
+        f"{NAME_BYTES} bytes of names a frame, {DISK_BYTES_PER_S / 1e9:.0f} GB/s from disk, "
+        f"{NETWORK_BYTES_PER_S / 1e9:.0f} GB/s between machines"
     )
     print("\n| frames, epochs | machine | preparing, once | an epoch | all | cost | waits for |")
     print("|---|---|---|---|---|---|---|")
@@ -322,25 +343,29 @@ def estimate_run(machine, frames, epochs, *, per_core, views):
     """Preparing, an epoch, all, cost, and what is waited for longest."""
     from simclr_rhd.data.decoding.image import storage_size
 
-    fetch, decode = frames / FETCHED_PER_S, frames / (per_core * machine.cores)  # each machine keeps a store
-    workers = machine.gpus * machine.machines
+    workers = machine.gpus * machine.machines  # each fetches and decodes its share
+    fetch = frames / (FETCHED_PER_S * max(1, workers))
+    decode = frames / (per_core * machine.cores * machine.machines)
     compute = 2 * frames / (workers * GPU_VIEWS_PER_S * machine.efficiency if workers else views)
     of_frame = storage_size(machine.size) ** 2 * (1 + 2 * COLOUR_FRACTION)
-    names = frames * NAME_BYTES * max(1, machine.gpus)
+    exchange = frames * of_frame * (1 - 1 / machine.machines) / NETWORK_BYTES_PER_S  # each keeps a store
+    names = frames * NAME_BYTES
     too_many = frames * of_frame > machine.memory - names  # else the system holds the frames in memory
     read = too_many * frames / machine.machines * of_frame / DISK_BYTES_PER_S
-    epoch, total = max(compute, read), fetch + decode + epochs * max(compute, read)
+    epoch, prepare = max(compute, read), fetch + decode + exchange
+    total = prepare + epochs * epoch
     parts = {
         "fetching": fetch,
         "decoding": decode,
+        "sending decoded frames": exchange,
         "reading the disk" if read > compute else "arithmetic": epochs * epoch,
     }
     first = max(parts, key=parts.get)
     waits = f"{first} ({parts[first] / total:.0%})"
     if names > 0.5 * machine.memory:
         waits += f"; names alone need {names / 1e9:.0f} GB of {machine.memory / 1e9:.0f}: does not fit"
-    cost = total / 3600 * machine.dollars + frames * machine.machines * DOLLARS_PER_REQUEST
-    disk = f"{format_duration(fetch + decode)}, {frames * of_frame / 1e9:,.1f} GB"
+    cost = total / 3600 * machine.dollars + frames * DOLLARS_PER_REQUEST
+    disk = f"{format_duration(prepare)}, {frames * of_frame / 1e9:,.1f} GB"
     return (
         disk,
         format_duration(epoch),

@@ -29,6 +29,7 @@ from simclr_rhd.heads.train import log_heads
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.fit_classifier import make_classifier
 from simclr_rhd.planning.dry_run import dry_run
+from simclr_rhd.planning.follow import follow
 from simclr_rhd.planning.plan import announce, plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
@@ -40,7 +41,7 @@ from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
-from simclr_rhd.ssl.pretrain import PretrainedEncoders, pretrain, pretrain_folds
+from simclr_rhd.ssl.pretrain import PretrainedEncoders, pretrain, pretrain_folds, share_data
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -65,19 +66,19 @@ def train(config: Config, argv: Sequence[str]) -> None:
             return run.repeat_summary()
         announce(config, run)
         build(config.init, seed=config.seed)  # weights that cannot be read are known before the data are
-        precision = resolve_precision(config.precision, device) if ranks.is_main_process() else None
-        config = replace(config, precision=ranks.broadcast(precision))
-        with run.stage("data"), ranks.local_main_first():
-            dataset = load_dataset(config, run)
-        ranks.assert_same_data(dataset.fingerprint)
-        config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now
-        if not config.no_rehearsal:
-            with run.stage("rehearsal"):
-                dry_run(config, dataset, run, run_stages)
-        with run.stage("estimate"):
-            settings = plan_training(config, dataset, run)
-        if ranks.is_main_process():
-            run.begin(dataset)
+        if not ranks.is_main_process():
+            return follow(config, run)
+        config = replace(config, precision=resolve_precision(config.precision, device))
+        with ranks.errors_reach_followers():
+            with run.stage("data"):
+                dataset = load_dataset(config, run)
+            config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now
+            if not config.no_rehearsal:
+                with run.stage("rehearsal"):
+                    dry_run(config, dataset, run, run_stages)
+            with run.stage("estimate"):
+                settings = plan_training(config, dataset, run)
+        run.begin(dataset)
         run_stages(config, dataset, settings, run)
 
 
@@ -102,13 +103,12 @@ def load_dataset(config: Config, run: RunContext) -> Dataset:
 
 
 def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run: RunContext) -> None:
-    """Pretrain, train the heads, evaluate, and report."""
-    model = build(config.init, seed=config.seed)
+    """Pretrain with all ranks, train the heads, evaluate, and report."""
+    model, (data, *folds) = build(config.init, seed=config.seed), share_data(dataset, settings)
     with run.stage("pretraining"):
-        epochs = pretrain(config, settings, dataset, model, run)
-        encoders = PretrainedEncoders(model.encoder, pretrain_folds(config, settings, dataset, run))
-    if ranks.is_main_process():
-        evaluate_encoders(config, dataset, encoders, [record.to_json() for record in epochs], run)
+        epochs = pretrain(config, settings, data, model, run)
+        encoders = PretrainedEncoders(model.encoder, pretrain_folds(config, settings, folds, run))
+    evaluate_encoders(config, dataset, encoders, [record.to_json() for record in epochs], run)
 
 
 def evaluate_encoders(

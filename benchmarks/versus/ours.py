@@ -17,7 +17,7 @@ from simclr_rhd.runs.record import RunRecord
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.model import build
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
-from simclr_rhd.ssl.pretrain import make_trainer, pretrain
+from simclr_rhd.ssl.pretrain import make_trainer, pretrain, share_data
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,8 @@ class Pretraining:
         part = np.where(dataset.part == "held-out", "unlabelled", dataset.part)
         dataset = replace(dataset, part=part)
         config, settings = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
-        self.run = make_trainer(config, settings, dataset, build("random", seed=seed), run_in(Path()))
+        data, *_ = share_data(dataset, settings)
+        self.run = make_trainer(config, settings, data.unlabelled, build("random", seed=seed), CPU)
         self.encoder = self.run.average.model.encoder
         rows = len(dataset.rows("unlabelled"))
         self.frames_of_epoch = rows // settings.batch_size * settings.batch_size
@@ -65,7 +66,8 @@ def train_with_early_stopping(
     """
     config, settings = resolve_settings(dataset, size=size, seed=seed, epochs=epochs, flags=flags)
     model = build("random", seed=seed)
-    history = pretrain(config, settings, dataset, model, run_in(folder))
+    data, *_ = share_data(dataset, settings)
+    history = pretrain(config, settings, data, model, run_in(folder))
     return model.encoder, history
 
 

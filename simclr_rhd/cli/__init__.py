@@ -9,7 +9,7 @@ from simclr_rhd.cli.command_line import parse
 from simclr_rhd.cli.commands import run
 from simclr_rhd.config import Config
 from simclr_rhd.core import logs, signals
-from simclr_rhd.core.errors import RankLost, UserError, is_out_of_memory
+from simclr_rhd.core.errors import ErrorOfAllRanks, RankLost, UserError, is_out_of_memory
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -41,7 +41,8 @@ def _report(error: BaseException, config: Config | Command) -> int:
     if logs.is_in_file():  # the run has begun to write to its folder
         advice = f"; what is finished is saved, and {again} continues from there"
     if isinstance(error, UserError):
-        logger.error("error: %s%s", f"rank {logs.rank()}: " * (logs.rank() > 0), error)
+        own = logs.rank() > 0 and not isinstance(error, ErrorOfAllRanks)
+        logger.error("error: %s%s", f"rank {logs.rank()}: " * own, error)
         return 2
     if isinstance(error, KeyboardInterrupt | signals.Terminated):
         logger.error("stopped%s", advice)

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from simclr_rhd.core import signals
-from simclr_rhd.core.errors import RankLost, UserError
+from simclr_rhd.core.errors import ErrorOfAllRanks, RankLost, UserError
 from simclr_rhd.core.logs import rank
 
 logger = logging.getLogger("simclr_rhd")
@@ -145,23 +145,35 @@ class _Heartbeat:
 
 
 @contextmanager
-def local_main_first() -> Iterator[None]:
-    """Let the first rank of each machine do what is inside before its other ranks do."""
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if world_size() > 1 and not first:
-        dist.barrier()
-    yield
-    if world_size() > 1 and first:
-        dist.barrier()
+def errors_reach_followers() -> Iterator[None]:
+    """Stop the followers, too, at a `UserError` of the leader: they wait for its next broadcast.
+
+    Raises:
+        UserError: the same.
+    """
+    try:
+        yield
+    except ErrorOfAllRanks:
+        raise
+    except UserError as error:
+        message = str(error).encode()
+        if world_size() > 1:
+            with suppress(RuntimeError):  # a rank that went away: the error is what counts
+                _broadcast_bytes(lambda: message, is_error=True)
+        raise
 
 
 def broadcast(value: Any) -> Any:
-    """The leader's `value` (JSON's types) at every rank."""
+    """The leader's `value` (JSON's types) at every rank.
+
+    Raises:
+        ErrorOfAllRanks: at the followers, where the leader ends in a `UserError` instead.
+    """
     return json.loads(_broadcast_bytes(lambda: json.dumps(value).encode())) if world_size() > 1 else value
 
 
 def broadcast_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The leader's checkpoint (tensors and JSON's types, or None) at every rank, on the CPU."""
+    """The leader's state (tensors and JSON's types, or None) at every rank, on the CPU; errors as there."""
     if world_size() == 1:
         return state
 
@@ -175,32 +187,18 @@ def broadcast_state(state: dict[str, Any] | None) -> dict[str, Any] | None:
     return received
 
 
-def _broadcast_bytes(make: Callable[[], bytes]) -> bytes:
+def _broadcast_bytes(make: Callable[[], bytes], *, is_error: bool = False) -> bytes:
     # not `broadcast_object_list`: it unpickles, which runs code (its `weights_only` is newer than torch 2.9)
     data = torch.frombuffer(bytearray(make()), dtype=torch.uint8) if is_main_process() else torch.empty(0)
-    size = torch.tensor([len(data)])
-    dist.broadcast(size, 0)
+    header = torch.tensor([len(data), is_error])
+    dist.broadcast(header, 0)
     if not is_main_process():
-        data = torch.empty(int(size), dtype=torch.uint8)
+        data = torch.empty(int(header[0]), dtype=torch.uint8)
     dist.broadcast(data, 0)
-    return data.numpy().tobytes()
-
-
-def assert_same_data(fingerprint: str) -> None:
-    """Stop all ranks when one found other data than the leader.
-
-    Raises:
-        UserError: one did.
-    """
-    if world_size() == 1:
-        return
-    n_different = torch.tensor([broadcast(fingerprint) != fingerprint], dtype=torch.int64)
-    dist.all_reduce(n_different)
-    if n_different:
-        raise UserError(
-            f"{int(n_different)} of {world_size()} processes found other data than the first: --data "
-            "must name the same content on every machine"
-        )
+    received = data.numpy().tobytes()
+    if header[1] and not is_main_process():
+        raise ErrorOfAllRanks(received.decode())
+    return received
 
 
 def shard(rows: Rows) -> Rows:

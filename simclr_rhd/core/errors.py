@@ -19,6 +19,10 @@ class MissingColumnsError(UserError):
         self.missing = missing
 
 
+class ErrorOfAllRanks(UserError):
+    """A `UserError` of one process of a run, which all its processes raise; the message names the process."""
+
+
 class RankLost(Exception):
     """Another process of this run went away."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from simclr_rhd.core.distributed import world_size
 from simclr_rhd.core.errors import MissingColumnsError, UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.attributes.attributes import read_attributes
@@ -30,6 +31,7 @@ from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.splits.unlabelled import SSL_VAL_FRACTION
 from simclr_rhd.data.store.probe import probe_files
 from simclr_rhd.data.store.store import Store, check_rejected, open_store, store_path
+from simclr_rhd.data.store.together import open_store_together
 from simclr_rhd.data.summary.tables import write_rejected
 
 logger = logging.getLogger("simclr_rhd")
@@ -45,11 +47,7 @@ class FileListing(NamedTuple):
 
 
 def list_files(source: Source, config: DataConfig) -> FileListing:
-    """Find a source's files.
-
-    Raises:
-        UserError: there are none, or no table.
-    """
+    """Find a source's files; a `UserError` where there are none, or no table."""
     labelled = source.files(config.labelled_prefix, flag="--labelled-prefix")
     unlabelled = source.files(config.unlabelled_prefix, flag="--unlabelled-prefix")
     table = source.entry(config.labels_csv)
@@ -201,8 +199,9 @@ def _read_frames(
     name = f"--patients-csv {config.patients_csv}"
     patients = read_table_bytes(Path(config.patients_csv), name) if config.patients_csv else b""
     patient_rows = read_rows(patients, name, required_columns=PATIENT_TABLE_COLUMNS) if patients else []
-    cache_dir = cache_folder(config.cache_dir)
-    store = open_store(source, listed.frames, _decode_options(config, size), cache_dir=cache_dir)
+    open_it = open_store if world_size() == 1 else open_store_together
+    options, cache_dir = _decode_options(config, size), cache_folder(config.cache_dir)
+    store = open_it(source, listed.frames, options, cache_dir=cache_dir)
     try:
         check_rejected(store, config.max_rejected)
     except UserError as error:

@@ -4,7 +4,6 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ Stages = Callable[[Config, Dataset, TrainingSettings, RunContext], Any]
 
 
 def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -> None:
-    """Do every stage on a handful of frames, by all ranks as in the run, into a folder that is thrown away.
+    """Do every stage on a handful of frames, with all ranks as in the run, into a folder that is thrown away.
 
     A run must not fail after ten hours for a reason that is there in its first minute: a missing package, a
     class name that no picture can show, a folder that cannot be written to.
@@ -44,24 +43,18 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
         stages: what follows the data, from pretraining to the report.
     """
     start, subset = time.perf_counter(), dataset.dry_run_subset(at_least=2 * ranks.world_size())
-    in_folder = (
-        tempfile.TemporaryDirectory(prefix=DRY_RUN_PREFIX, dir=run.save_dir)
-        if ranks.is_main_process()
-        else nullcontext(str(run.save_dir))  # followers write nothing
-    )
+    in_folder = tempfile.TemporaryDirectory(prefix=DRY_RUN_PREFIX, dir=run.save_dir)
     try:
         with in_folder as name, logs.mute_logging():
             folder = Path(name)
             known = {name: run.record.facts[name] for name in ("data", "counts")}
             record = RunRecord(None, argv=[], config=vars(config), **known)
-            if ranks.is_main_process():
-                record.write_to(folder / RUN_RECORD)
+            record.write_to(folder / RUN_RECORD)
             small = RunContext(folder, run.device, record)
             once = replace(subset, pretrained_once=True)  # one encoder shows what K would
-            stages(_shortened(config), once, _settings(config, dataset, subset), small)
-            if ranks.is_main_process():
-                for path in sorted(folder.glob("model*.pt")):
-                    _check_model(path, subset, config.device)
+            stages(shortened(config), once, _settings(config, dataset, subset), small)
+            for path in sorted(folder.glob("model*.pt")):
+                _check_model(path, subset, config.device)
     except (ModuleNotFoundError, UserError, RankLost):
         raise
     except Exception:
@@ -73,7 +66,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
     )
 
 
-def _shortened(config: Config) -> Config:
+def shortened(config: Config) -> Config:
     """Return the configuration with as few epochs as all stages need."""
     return replace(
         config,

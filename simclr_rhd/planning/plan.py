@@ -112,25 +112,22 @@ def plan_training(config: Config, dataset: Dataset, run: RunContext) -> Training
     Raises:
         UserError: the data, the memory or the disk do not suffice.
     """
-    settings, work = None, workload_of(config, dataset)
-    if ranks.is_main_process():
-        cost, free = None, available_memory(run.device)
-        if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
-            cost = measure(config, work, run.device)
-        before = run.record.facts.get("settled")  # by the run that this one continues
-        settings = (
-            on_this_device(
-                settings_from_record(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device
-            )
-            if before is not None
-            else choose_settings(config, work, cost, run.device)
+    work, cost, free = workload_of(config, dataset), None, available_memory(run.device)
+    if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
+        cost = measure(config, work, run.device)
+    before = run.record.facts.get("settled")  # by the run that this one continues
+    settings = (
+        on_this_device(
+            settings_from_record(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device
         )
-        run.record.update(settled=vars(settings))
-        if cost:
-            run_estimate.check_disk_space(run.save_dir, disk_bytes(config, cost))
-            plan = make_plan(config, settings, work)
-            run.record.update(estimate=log_estimate(cost, plan, free, run.device))
-    settings = TrainingSettings(**ranks.broadcast(settings and vars(settings)))
+        if before is not None
+        else choose_settings(config, work, cost, run.device)
+    )
+    run.record.update(settled=vars(settings))
+    if cost:
+        run_estimate.check_disk_space(run.save_dir, disk_bytes(config, cost))
+        plan = make_plan(config, settings, work)
+        run.record.update(estimate=log_estimate(cost, plan, free, run.device))
     if settings.batch_size % ranks.world_size():  # a run that began with fewer
         raise UserError(
             f"the batches of {settings.batch_size} frames that this run began with cannot be shared by "

@@ -130,14 +130,15 @@ def _started(
 ) -> RunContext:
     previous = None
     if ranks.is_main_process():
-        previous = resume_or_refuse(
-            save_dir,
-            identity.signature,
-            changeable=identity.downstream,
-            reevaluate=config.evaluate_again,
-            resume=config.resume,
-            overwrite=config.overwrite,
-        )
+        with ranks.errors_reach_followers():
+            previous = resume_or_refuse(
+                save_dir,
+                identity.signature,
+                changeable=identity.downstream,
+                reevaluate=config.evaluate_again,
+                resume=config.resume,
+                overwrite=config.overwrite,
+            )
     previous = ranks.broadcast(previous)
     record = RunRecord(
         previous,

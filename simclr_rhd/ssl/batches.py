@@ -79,10 +79,10 @@ class PositiveSampler:
 
     def __init__(self, rows: np.ndarray, videos: np.ndarray) -> None:
         self.members = rows[np.lexsort((rows, videos[rows]))]  # each video's rows stand together
-        self.place = np.zeros(len(videos), dtype=np.int64)
+        # of N numbers each, so as small as they can be
+        self.place, self.first, self.count = (np.zeros(len(videos), dtype=np.int32) for _ in range(3))
         self.place[self.members] = np.arange(len(rows))
         _, first, counts = np.unique(videos[self.members], return_index=True, return_counts=True)
-        self.first, self.count = (np.zeros(len(videos), dtype=np.int64) for _ in range(2))
         self.first[self.members], self.count[self.members] = (
             np.repeat(first, counts),
             np.repeat(counts, counts),

@@ -1,16 +1,21 @@
-"""SimCLR on the unlabelled frames of a data set, by a configuration."""
+"""SimCLR on the unlabelled frames of a data set, by a configuration.
+
+Notation: M frames in all, n of a part.
+"""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core.file_names import BEST_CHECKPOINT, FOLD_DIR, LAST_CHECKPOINT
 from simclr_rhd.core.files import ensure_writable_dir
 from simclr_rhd.data.dataset import Dataset
+from simclr_rhd.data.store.store import Store
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.batches import UnlabelledSet
@@ -48,10 +53,98 @@ class PretrainedEncoders:
         return self.own_of_folds[number] if self.own_of_folds else self.final
 
 
+@dataclass(frozen=True)
+class PretrainingData:
+    """The data of one pretraining: frames and numbers, no names but those on the disk.
+
+    Attributes:
+        unlabelled: the frames to learn from.
+        val_rows: (n,) frames held out of it.
+        labelled: frames of the training part, among which neighbours vote.
+    """
+
+    unlabelled: UnlabelledSet
+    val_rows: np.ndarray
+    labelled: KnnFrames
+
+
+def share_data(dataset: Dataset, settings: TrainingSettings) -> list[PretrainingData]:
+    """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`."""
+    store, videos = dataset.store, dataset.video_codes()
+    data = [_data_of(split, videos) for split in (dataset, *dataset.per_fold_datasets())]
+    if ranks.world_size() > 1:
+        in_memory = isinstance(store.frames, np.ndarray)  # of a rehearsal
+        ranks.broadcast_state(
+            {
+                "settings": vars(settings),
+                "frames": torch.from_numpy(store.frames) if in_memory else None,
+                "color_modes": torch.from_numpy(store.color_modes) if in_memory else None,
+                "names": [*store.keys] if in_memory else None,
+                "videos": torch.from_numpy(videos),
+                "splits": [_to_state(split) for split in data],
+            }
+        )
+    return data
+
+
+def receive_data(store: Store) -> tuple[TrainingSettings, list[PretrainingData]]:
+    """The settings and the data that the leader shares; frames that it does not send are those of the store.
+
+    Raises:
+        ErrorOfAllRanks: the leader has ended in a `UserError`.
+    """
+    state = ranks.broadcast_state(None)
+    assert state is not None
+    frames, color_modes, names = store.frames, store.color_modes, store.keys
+    if state["frames"] is not None:
+        frames, color_modes, names = state["frames"].numpy(), state["color_modes"].numpy(), state["names"]
+    videos = state["videos"].numpy()
+    data = [
+        PretrainingData(
+            UnlabelledSet(frames, color_modes, videos, split["rows"].numpy(), names),
+            split["val_rows"].numpy(),
+            KnnFrames(
+                split["labelled"].numpy(),
+                {task: values.numpy() for task, values in split["values"].items()},
+                split["n_classes"],
+                split["groups"].numpy(),
+            ),
+        )
+        for split in state["splits"]
+    ]
+    return TrainingSettings(**state["settings"]), data
+
+
+def _data_of(dataset: Dataset, videos: np.ndarray) -> PretrainingData:
+    store, train = dataset.store, dataset.rows("train")
+    return PretrainingData(
+        UnlabelledSet(store.frames, store.color_modes, videos, dataset.rows("unlabelled"), store.keys),
+        np.flatnonzero(dataset.ssl_val),
+        KnnFrames(
+            rows=train,
+            values={task: dataset.labels.values[task][train] for task in dataset.tasks()},
+            n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
+            groups=np.unique(dataset.groups[train], return_inverse=True)[1],
+        ),
+    )
+
+
+def _to_state(data: PretrainingData) -> dict[str, object]:
+    labelled = data.labelled
+    return {
+        "rows": torch.from_numpy(data.unlabelled.rows),
+        "val_rows": torch.from_numpy(data.val_rows),
+        "labelled": torch.from_numpy(labelled.rows),
+        "values": {task: torch.from_numpy(values) for task, values in labelled.values.items()},
+        "n_classes": labelled.n_classes,
+        "groups": torch.from_numpy(labelled.groups),
+    }
+
+
 def pretrain(
     config: PretrainConfig,
     settings: TrainingSettings,
-    dataset: Dataset,
+    data: PretrainingData,
     model: SimCLR,
     run: RunContext,
 ) -> list[EpochRecord]:
@@ -60,16 +153,16 @@ def pretrain(
     Args:
         config: of the pretraining.
         settings: what the data and the machine decided.
-        dataset: the frames.
+        data: the frames.
         model: gets the average of the best epoch.
         run: where checkpoints are written.
 
     Returns:
         The record of each epoch.
     """
-    trainer = make_trainer(config, settings, dataset, model, run)
+    trainer = make_trainer(config, settings, data.unlabelled, model, run.device)
     _resume_if_saved(trainer, run)
-    validator = _make_validator(trainer, dataset)
+    validator = Validator(trainer, data.val_rows, data.labelled)
     if config.monitor == "held-out-loss" and not validator.has_val_frames:
         logger.info(
             "NOTICE no unlabelled frames could be held out of pretraining: early stopping uses the "
@@ -89,16 +182,16 @@ def pretrain(
 
 
 def pretrain_folds(
-    config: PretrainConfig, settings: TrainingSettings, dataset: Dataset, run: RunContext
+    config: PretrainConfig, settings: TrainingSettings, folds: Sequence[PretrainingData], run: RunContext
 ) -> list[nn.Module]:
     """With --pretrain-per-fold, the encoder of each fold; each has its checkpoints in a folder of its own."""
-    encoders, fold_datasets = list[nn.Module](), dataset.per_fold_datasets()
-    for number, fold_dataset in enumerate(fold_datasets, start=1):
-        logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(fold_datasets))
+    encoders = list[nn.Module]()
+    for number, data in enumerate(folds, start=1):
+        logger.info("fold %d/%d: its own pretraining, without its test groups", number, len(folds))
         fold_run = run.inside(FOLD_DIR.format(number))
         ensure_writable_dir(fold_run.save_dir, flag="--save-dir")
         model = build(config.init, seed=config.seed)
-        pretrain(config, settings, fold_dataset, model, fold_run)
+        pretrain(config, settings, data, model, fold_run)
         encoders.append(model.encoder)
     return encoders
 
@@ -106,27 +199,13 @@ def pretrain_folds(
 def make_trainer(
     config: PretrainConfig,
     settings: TrainingSettings,
-    dataset: Dataset,
+    data: UnlabelledSet,
     model: SimCLR,
-    run: RunContext,
+    device: torch.device,
 ) -> Trainer:
     """A training that has not begun; see `pretrain`."""
-    step = Step(
-        to_devices(model, run.device),
-        config,
-        settings,
-        run.device,
-        distributed=ranks.world_size() > 1,
-    )
-    store = dataset.store
-    return Trainer(
-        config,
-        settings,
-        step,
-        UnlabelledSet(
-            store.frames, store.color_modes, dataset.video_codes(), dataset.rows("unlabelled"), store.keys
-        ),
-    )
+    step = Step(to_devices(model, device), config, settings, device, distributed=ranks.world_size() > 1)
+    return Trainer(config, settings, step, data)
 
 
 def _resume_if_saved(trainer: Trainer, run: RunContext) -> None:
@@ -137,14 +216,3 @@ def _resume_if_saved(trainer: Trainer, run: RunContext) -> None:
     if state is not None:
         resume(trainer, state)
         logger.info("pretraining: resumed after epoch %d, step %d", len(trainer.history), trainer.steps_done)
-
-
-def _make_validator(trainer: Trainer, dataset: Dataset) -> Validator:
-    """Measurements on held-out frames, and on labelled ones of the training part."""
-    labelled = KnnFrames(
-        rows=dataset.rows("train"),
-        values=dataset.labels.values,
-        n_classes={task: len(dataset.labels.classes[task]) for task in dataset.tasks()},
-        groups=dataset.groups,
-    )
-    return Validator(trainer, np.flatnonzero(dataset.ssl_val), labelled)

@@ -14,9 +14,6 @@ import pytest
 import torch
 from rank_worker import RECIPES
 
-from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.errors import UserError
-
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
     "--demo-patients 24 --image-size 32 --linear-epochs 5 --batch-size 32 --no-figures --no-rehearsal".split()
@@ -220,13 +217,3 @@ def test_ranks_that_are_told_to_stop_save_and_go_on(tmp_path):
     again = launch(2, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     printed = [process.communicate(timeout=240)[0] for process in again]
     assert [process.returncode for process in again] == [0, 0] and "resumed after epoch 1" in printed[0]
-
-
-def test_ranks_that_found_other_data_stop(monkeypatch):
-    """The leader's fingerprint comes to a follower that has another one."""
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
-    monkeypatch.setattr(ranks, "broadcast", lambda value: "the leader's")
-    monkeypatch.setattr(ranks.dist, "all_reduce", lambda tensor: None)
-    ranks.assert_same_data("the leader's")
-    with pytest.raises(UserError, match="other data than the first"):
-        ranks.assert_same_data("mine")

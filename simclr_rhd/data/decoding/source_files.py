@@ -51,7 +51,8 @@ def decode_files(
         file = FrameFile(key, paths[key], options)
         return file, collect(file)
 
-    return map_ordered(decode, sorted(paths), workers=os.cpu_count() or 1)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
+    return map_ordered(decode, sorted(paths), workers=max(1, (os.cpu_count() or 1) // here))
 
 
 def iter_decoded(

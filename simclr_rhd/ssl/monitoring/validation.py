@@ -28,10 +28,10 @@ class KnnFrames:
     """Labelled frames that the nearest neighbours vote among.
 
     Attributes:
-        rows: of the labelled training frames, never of validation or test.
-        values: {task: (N,) int64 class indices, -1 = not annotated} of all frames.
+        rows: (n,) of the labelled training frames, never of validation or test.
+        values: {task: (n,) int64 class indices, -1 = not annotated}.
         n_classes: {task: number of classes}.
-        groups: (N,) groups of all frames; a frame's neighbours come from other groups.
+        groups: (n,) codes of groups; a frame's neighbours come from other groups.
     """
 
     rows: np.ndarray
@@ -59,7 +59,7 @@ class Validator:
         from_video = trainer.positive_sampler is not None
         self.positive_sampler = PositiveSampler(rows, trainer.data.videos) if from_video else None
         n_knn = min(len(labelled.rows), MAX_KNN_FRAMES)
-        self.knn_rows = labelled.rows[np.linspace(0, len(labelled.rows) - 1, n_knn).astype(int)]
+        self.voters = np.linspace(0, len(labelled.rows) - 1, n_knn).astype(int)
         self.labelled = labelled
 
     def __call__(self, epoch: int) -> Measurements:
@@ -94,13 +94,13 @@ class Validator:
         )
 
     def _knn(self) -> dict[str, float | None]:
-        trainer, labelled, rows = self.trainer, self.labelled, self.knn_rows
+        trainer, labelled, voters = self.trainer, self.labelled, self.voters
         features = extract(  # of the last stage, which is what pretraining shapes
             trainer.average.model.encoder,
             trainer.data.frames,
-            rows,
+            labelled.rows[voters],
             size=trainer.schedule.sizes[-1],
             device=trainer.step.device,
         )[:, -STAGE_DIMS[-1] :]
-        values = {task: labelled.values[task][rows] for task in labelled.n_classes}
-        return knn_scores(features, values, labelled.n_classes, labelled.groups[rows])
+        values = {task: labelled.values[task][voters] for task in labelled.n_classes}
+        return knn_scores(features, values, labelled.n_classes, labelled.groups[voters])

@@ -1,0 +1,229 @@
+"""A store that all ranks make together: each fetches and decodes a share of the files, once between them.
+
+The leader has the listing. It divides the files into a part for each rank; a part that is on a disk already,
+of a run that was stopped, is not made again. Then each disk gets the parts that it lacks from the others,
+and they are joined there into the store that one process would have built. A disk that lacks a store which
+another one has gets a copy. The ranks of one machine, and machines with a common cache folder, share a disk.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from simclr_rhd.core.distributed import broadcast, rank, world_size
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.files import atomic_directory, cache_folder
+from simclr_rhd.data.config import LabelledDataConfig
+from simclr_rhd.data.decoding.decode import DecodeOptions
+from simclr_rhd.data.sources.base import FileEntry, Source
+from simclr_rhd.data.sources.open import open_data
+from simclr_rhd.data.store.build import check_disk_space, refuse_full_disk, write_frames
+from simclr_rhd.data.store.exchange import (
+    first_ranks,
+    gather,
+    raise_together,
+    receive_blocks,
+    receive_folder,
+    send_blocks,
+    send_folder,
+)
+from simclr_rhd.data.store.parts import divide, is_whole_part, join_parts
+from simclr_rhd.data.store.salt import load_salt
+from simclr_rhd.data.store.share import Share, pack_share
+from simclr_rhd.data.store.store import STORES_DIR, Store, is_complete, read_store, store_path
+
+logger = logging.getLogger("simclr_rhd")
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """A store that is to be on every disk.
+
+    Attributes:
+        cache_dir: the cache folder of this machine.
+        name: of the store's folder.
+        options: of decoding, with the leader's salt.
+        skipped: (name, reason) of files of the listing that cannot be used.
+    """
+
+    cache_dir: Path
+    name: str
+    options: DecodeOptions
+    skipped: Sequence[tuple[str, str]]
+
+    @property
+    def folder(self) -> Path:
+        """The store's place."""
+        return self.cache_dir / STORES_DIR / self.name
+
+    @property
+    def parts_folder(self) -> Path:
+        """The place of the store's parts."""
+        return self.cache_dir / "parts" / self.name
+
+    @property
+    def parts(self) -> list[Path]:
+        """Each rank's part; one of another salt or number of ranks is another part.
+
+        Each has a folder around it: two that are built in one at once could take each other for remains.
+        """
+        salt, n = sha256(self.options.salt).hexdigest()[:8], world_size()
+        return [self.parts_folder / f"{number}-of-{n}-{salt}" / "part" for number in range(n)]
+
+    def to_text(self) -> str:
+        """The plan for the other ranks."""
+        options = vars(self.options) | {"salt": self.options.salt.hex()}
+        return json.dumps([self.name, options, self.skipped])
+
+    @classmethod
+    def from_text(cls, text: str, cache_dir: Path) -> "StorePlan":
+        """The leader's plan on this machine."""
+        name, options, skipped = json.loads(text)
+        options["salt"] = bytes.fromhex(options["salt"])
+        return cls(cache_dir, name, DecodeOptions(**options), [(key, reason) for key, reason in skipped])
+
+
+def open_store_together(
+    source: Source, entries: Sequence[FileEntry], options: DecodeOptions, *, cache_dir: Path
+) -> Store:
+    """`open_store` by all ranks: the leader calls this, the others `join_store`.
+
+    Raises:
+        ErrorOfAllRanks: a disk is too full, a package is missing, or nothing can be fetched.
+    """
+    name = store_path(source, entries, options, cache_dir=cache_dir).name
+    plan = StorePlan(cache_dir, name, replace(options, salt=load_salt(cache_dir)), source.skipped)
+    broadcast(plan.to_text())
+    return _open(lambda: plan, lambda: source, entries)
+
+
+def join_store(config: LabelledDataConfig) -> Store:
+    """Make the store that the leader opens, without rejected files and patients, which it alone needs.
+
+    Raises:
+        ErrorOfAllRanks: as of `open_store_together`, or the leader has found no store to make.
+    """
+    received = broadcast(None)
+    store = _open(
+        lambda: StorePlan.from_text(received, cache_folder(config.cache_dir)), lambda: open_data(config), []
+    )
+    return replace(store, rejected=[], patients={})
+
+
+def _open(
+    make_plan: Callable[[], StorePlan],
+    open_source: Callable[[], Source],
+    entries: Sequence[FileEntry],
+) -> Store:
+    """The store, at every rank; `entries` are those of its files, which the leader has."""
+    with raise_together():
+        plan = make_plan()
+    disks = first_ranks(plan.cache_dir)
+    is_first, decoded = disks[rank()] == rank(), 0
+    store = read_store(plan.folder) if is_first else None
+    holders = [number for number, has in enumerate(gather(is_complete(store))) if has]
+    if not holders:
+        store, decoded = None, _build(plan, open_source, entries, disks)
+    elif not rank() and is_complete(store):
+        logger.info("store: %d decoded frames reused from %s", len(store.keys), plan.folder)
+    else:
+        logger.info("store: copied from the machine of rank %d", holders[0])
+    if holders:
+        _copy((plan.folder, holders[0], disk) for disk in sorted({*disks} - {*holders}))
+    store = store if is_complete(store) else read_store(plan.folder, verify=is_first)
+    assert store is not None, f"{plan.folder} was made a moment ago"
+    return replace(store, decoded=decoded)
+
+
+def _build(
+    plan: StorePlan,
+    open_source: Callable[[], Source],
+    entries: Sequence[FileEntry],
+    disks: Sequence[int],
+) -> int:
+    """Make the parts and join them on each disk; the number of files that all ranks have decoded."""
+    is_first, parts = disks[rank()] == rank(), plan.parts
+    whole = [number for number, part in enumerate(parts) if is_first and is_whole_part(part)]
+    held = [{disk for disk, has in enumerate(gather(whole)) if number in has} for number in range(len(parts))]
+    decoded = _make_parts(
+        plan, open_source, entries, [number for number in range(len(parts)) if not held[number]]
+    )
+    held = [by or {disks[number]} for number, by in enumerate(held)]
+    _copy(
+        (part, min(by), disk) for part, by in zip(parts, held, strict=True) for disk in sorted({*disks} - by)
+    )
+    with raise_together():
+        if is_first:
+            shutil.rmtree(plan.folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
+            join_parts(plan.folder, parts, plan.skipped)
+            shutil.rmtree(plan.parts_folder, ignore_errors=True)
+    return decoded
+
+
+def _make_parts(
+    plan: StorePlan,
+    open_source: Callable[[], Source],
+    entries: Sequence[FileEntry],
+    missing: Sequence[int],
+) -> int:
+    """Fetch and decode the parts that no disk has; the number of files."""
+    need = 0.0
+    with raise_together():
+        share, source = _receive_share(entries, missing), open_source()
+        if share:
+            need = share.estimate_bytes(source, plan.options)
+    needs = gather([share.n_files if share else 0, need])
+    n_files, n_bytes = map(sum, zip(*needs, strict=True))
+    with raise_together():
+        plan.folder.parent.mkdir(parents=True, exist_ok=True)
+        check_disk_space(plan.folder.parent, n_bytes)
+    logger.info(
+        "store: %d processes decode %d files, about %.2f GB in %s, this one %d files",
+        *(len(missing), n_files, n_bytes / 1e9, plan.folder.parent, share.n_files if share else 0),
+    )
+    with raise_together():
+        if share:
+            part = plan.parts[rank()]
+            shutil.rmtree(part, ignore_errors=True)
+            with refuse_full_disk(part.parent), atomic_directory(part) as building:
+                fetched = share.fetch_in_turn(source)
+                write_frames(building, fetched, plan.options, n_files=share.n_files, is_part=True)
+        logger.info("store: this process has its part; waiting for the others")
+    counts = gather([share.n_decoded if share else 0, source.fetched])
+    decoded, source.fetched = map(sum, zip(*counts, strict=True))
+    return decoded
+
+
+def _receive_share(entries: Sequence[FileEntry], missing: Sequence[int]) -> Share | None:
+    """This rank's share from the leader, who has the files; None where its part is there already."""
+    if not rank():
+        shares = divide(entries, world_size())
+        for number in sorted({*missing} - {0}):
+            send_blocks(pack_share(shares[number]), number)
+        return Share(pack_share(shares[0])) if 0 in missing else None
+    return Share(receive_blocks(0)) if rank() in missing else None
+
+
+def _copy(copies: Iterable[tuple[Path, int, int]]) -> None:
+    """Copy folders, each from the disk of one rank to that of another, in the same order at all ranks.
+
+    Raises:
+        ErrorOfAllRanks: a disk is full, or a folder arrived damaged.
+    """
+    errors = list[UserError]()
+    for folder, sender, receiver in copies:
+        if rank() == sender:
+            send_folder(folder, receiver)
+        elif rank() == receiver:
+            try:
+                with refuse_full_disk(folder.parent):
+                    receive_folder(folder, sender)
+            except UserError as error:  # raised when nobody waits for this rank any more
+                errors.append(error)
+    with raise_together():
+        if errors:
+            raise errors[0]

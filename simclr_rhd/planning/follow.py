@@ -1,0 +1,27 @@
+"""The run of a process that follows the leader: its share of the store, and of every batch."""
+
+from simclr_rhd.config import Config
+from simclr_rhd.data.store.store import Store
+from simclr_rhd.data.store.together import join_store
+from simclr_rhd.planning.dry_run import shortened
+from simclr_rhd.runs.context import RunContext
+from simclr_rhd.ssl.encoder.model import build
+from simclr_rhd.ssl.pretrain import pretrain, pretrain_folds, receive_data
+
+
+def follow(config: Config, run: RunContext) -> None:
+    """Do what the leader does with all ranks, in its order: read, rehearse, pretrain.
+
+    Raises:
+        ErrorOfAllRanks: one of the ranks has ended in a `UserError`.
+    """
+    store = join_store(config)
+    if not config.no_rehearsal:
+        _pretrain(shortened(config), store, run)
+    _pretrain(config, store, run)
+
+
+def _pretrain(config: Config, store: Store, run: RunContext) -> None:
+    settings, (data, *folds) = receive_data(store)
+    pretrain(config, settings, data, build(config.init, seed=config.seed), run)
+    pretrain_folds(config, settings, folds, run)
