@@ -205,7 +205,26 @@ def make_trainer(
 ) -> Trainer:
     """A training that has not begun; see `pretrain`."""
     step = Step(to_devices(model, device), config, settings, device, distributed=ranks.world_size() > 1)
-    return Trainer(config, settings, step, data)
+    trainer = Trainer(config, settings, step, data)
+    if step.distributed:
+        _order_gradients(trainer)
+    return trainer
+
+
+def _order_gradients(trainer: Trainer) -> None:
+    """Show the order in which gradients come to DistributedDataParallel, which sums them in buckets.
+
+    It fills them otherwise before it has seen a step, and sums of more than two ranks are then rounded
+    otherwise. So the first step of a run that continues would differ from the same step of one that was not
+    stopped. Nothing of this step is kept.
+    """
+    before = {name: buffer.clone() for name, buffer in trainer.unwrapped.named_buffers()}
+    rows = ranks.shard(trainer.batches(epoch=1)[0])
+    for batch in trainer.load_batches([rows], 1, trainer.positive_sampler):
+        trainer.step.backward(batch)
+    trainer.optimizer.zero_grad(set_to_none=True)
+    for name, buffer in trainer.unwrapped.named_buffers():
+        buffer.copy_(before[name])
 
 
 def _resume_if_saved(trainer: Trainer, run: RunContext) -> None:
