@@ -348,7 +348,10 @@ def estimate_run(machine, frames, epochs, *, per_core, views):
     decode = frames / (per_core * machine.cores * machine.machines)
     compute = 2 * frames / (workers * GPU_VIEWS_PER_S * machine.efficiency if workers else views)
     of_frame = storage_size(machine.size) ** 2 * (1 + 2 * COLOUR_FRACTION)
-    exchange = frames * of_frame * (1 - 1 / machine.machines) / NETWORK_BYTES_PER_S  # each keeps a store
+    received = 1 - 1 / machine.machines  # of the decoded frames: each machine keeps all
+    exchange = received / NETWORK_BYTES_PER_S + received / DISK_BYTES_PER_S
+    exchange += (workers > 1) * 2 / DISK_BYTES_PER_S  # parts are read, and written as one store
+    exchange *= frames * of_frame
     names = frames * NAME_BYTES
     too_many = frames * of_frame > machine.memory - names  # else the system holds the frames in memory
     read = too_many * frames / machine.machines * of_frame / DISK_BYTES_PER_S
@@ -357,7 +360,7 @@ def estimate_run(machine, frames, epochs, *, per_core, views):
     parts = {
         "fetching": fetch,
         "decoding": decode,
-        "sending decoded frames": exchange,
+        "sending and joining": exchange,
         "reading the disk" if read > compute else "arithmetic": epochs * epoch,
     }
     first = max(parts, key=parts.get)

@@ -26,7 +26,7 @@ class UnlabelledSet:
     Attributes:
         frames: (N, C, S, S) uint8.
         color_modes: (N,) uint8.
-        videos: (N,) int64 codes.
+        videos: (N,) integer codes.
         rows: (n,) the frames to learn from.
         names: N names, to name frames whose loss is not finite.
     """
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
         frames: (B, C, S, S) uint8, C = 1 if all are grey; (2B, C, S, S) if second views have other frames.
         color_modes: (B,) or (2B,) uint8.
         view_params: (B, 2, F) float32 random numbers of the views.
-        videos: (B,) int64 codes.
+        videos: (B,) integer codes.
     """
 
     frames: Tensor
@@ -78,8 +78,8 @@ class PositiveSampler:
     """
 
     def __init__(self, rows: np.ndarray, videos: np.ndarray) -> None:
-        self.members = rows[np.lexsort((rows, videos[rows]))]  # each video's rows stand together
-        # of N numbers each, so as small as they can be
+        # of N numbers each, which are as small as they can be; each video's rows stand together
+        self.members = rows[np.lexsort((rows, videos[rows]))].astype(np.int32)
         self.place, self.first, self.count = (np.zeros(len(videos), dtype=np.int32) for _ in range(3))
         self.place[self.members] = np.arange(len(rows))
         _, first, counts = np.unique(videos[self.members], return_index=True, return_counts=True)

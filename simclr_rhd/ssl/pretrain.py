@@ -70,7 +70,7 @@ class PretrainingData:
 
 def share_data(dataset: Dataset, settings: TrainingSettings) -> list[PretrainingData]:
     """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`."""
-    store, videos = dataset.store, dataset.video_codes()
+    store, videos = dataset.store, dataset.video_codes().astype(np.int32)
     data = [_data_of(split, videos) for split in (dataset, *dataset.per_fold_datasets())]
     if ranks.world_size() > 1:
         in_memory = isinstance(store.frames, np.ndarray)  # of a rehearsal
