@@ -15,7 +15,7 @@ from simclr_rhd.report.summary import scored_levels
 from simclr_rhd.report.wording import AVERAGES, format_score
 
 FENCE = "---"
-MODEL_NAME, MODEL_INDEX = "simclr-rhd", "model-index"
+MODEL_NAME, MODEL_INDEX, TASK_TYPE = "simclr-rhd", "model-index", "image-classification"
 TAGS = (
     "ultrasound",
     "echocardiography",
@@ -56,16 +56,16 @@ def front_matter(results: RunResults, fingerprint: str) -> Iterator[str]:
     """
     data = TestedData("data of the run", _split_name(results.split), fingerprint, results.synthetic)
     fields: dict[str, object] = {
-        "license": "unknown",  # the weights are of the user's data: who owns these decides
+        "license": "unknown",  # the weights are made of the user's data, whose owner decides
         "library_name": MODEL_NAME,
-        "pipeline_tag": "image-classification",
+        "pipeline_tag": TASK_TYPE,
         "tags": [*TAGS, *["synthetic-data"] * results.synthetic],
         "metrics": [HUB_NAMES.get(metric, metric) for metric in AVERAGES],
     }
-    if entries := hub_results(results, data):
-        fields[MODEL_INDEX] = [{"name": MODEL_NAME, "results": entries}]
     yield FENCE
     yield from (f"{name}: {_to_yaml(value)}" for name, value in fields.items())
+    if entries := hub_results(results, data):
+        yield f"{MODEL_INDEX}: {_to_yaml([{'name': MODEL_NAME, 'results': entries}], indent=2)}"
     yield FENCE
     yield ""
 
@@ -91,7 +91,7 @@ def hub_results(results: RunResults, data: TestedData) -> list[HubResult]:
             if (score := result.test[level][metric]).value is not None
         ]
         if metrics:
-            task = {"type": "image-classification", "name": name}
+            task = {"type": TASK_TYPE, "name": name}
             entries.append({"task": task, "dataset": dataset, "metrics": metrics})
     return entries
 
@@ -113,7 +113,7 @@ def with_results(card: str, entries: Sequence[HubResult], fingerprint: str) -> s
         index[0]["results"] = [*kept, *entries]
     except (ValueError, KeyError, IndexError, TypeError):  # it was edited by hand
         return card
-    return before + key + _to_yaml(index) + rest[end:]
+    return before + key + _to_yaml(index, indent=2) + rest[end:]
 
 
 def _split_name(split: SplitInfo) -> str:
@@ -127,9 +127,9 @@ def _interval(score: Score) -> str:
     return f", 95 % interval {format_score(score.low)} to {format_score(score.high)}"
 
 
-def _to_yaml(value: object) -> str:
+def _to_yaml(value: object, *, indent: int | None = None) -> str:
     """The value in JSON, behind a key; what cannot be printed is escaped, since YAML does not allow it."""
-    text = json.dumps(value, ensure_ascii=False, indent=2 if isinstance(value, list) else None)
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     text = re.sub(r"[^\n -~]", _escape, text)
     return text.replace("\n", "\n  ")  # YAML wants the lines of a value to be indented
 

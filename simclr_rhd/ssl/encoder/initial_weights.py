@@ -13,7 +13,7 @@ from torch import Tensor
 from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.text import printable
 from simclr_rhd.runs import checkpoint
-from simclr_rhd.ssl.encoder.state_dicts import find_encoder, named_tensors
+from simclr_rhd.ssl.encoder.state_dicts import named_tensors, select_encoder
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -42,7 +42,7 @@ def checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, 
         UserError: it cannot be read, or names, shapes or types differ, or a number is not finite.
     """
     tensors = _read_tensors(path)
-    table = find_encoder(tensors, reference)
+    table = select_encoder(tensors, reference)
     weights = {name: value for name, value in table.tensors.items() if not name.startswith(HEADS)}
     for name, value in reference.items():
         if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it

@@ -67,7 +67,7 @@ def named_tensors(saved: Mapping[Any, Any], *, depth: int = MAX_DEPTH) -> dict[s
     return tensors
 
 
-def find_encoder(tensors: Mapping[str, Tensor], names: Collection[str]) -> EncoderTable:
+def select_encoder(tensors: Mapping[str, Tensor], names: Collection[str]) -> EncoderTable:
     """The table with the most of an encoder's names; of equals the trained one, not its slower copy.
 
     Args:
@@ -76,21 +76,21 @@ def find_encoder(tensors: Mapping[str, Tensor], names: Collection[str]) -> Encod
     """
     prefixes = {match[1] for name in tensors if (match := FIRST_WEIGHT.fullmatch(name))}
     numbered = [_numbered(name) for name in names]
-    found = {
+    matches = {
         prefix: sum(prefix + name in tensors for name in (*names, *numbered)) for prefix in prefixes | {""}
     }
 
     def rank(prefix: str) -> tuple[int, bool, int, str]:
         is_copy = not COPIES.isdisjoint(re.split(r"[._]", prefix))
-        return -found[prefix], is_copy, len(prefix), prefix
+        return -matches[prefix], is_copy, len(prefix), prefix
 
-    best, *others = sorted(found, key=rank)
+    best, *others = sorted(matches, key=rank)
     table = {
         _torchvision_name(name.removeprefix(best)): tensor
         for name, tensor in tensors.items()
         if name.startswith(best)
     }
-    return EncoderTable(best, table, [prefix for prefix in others if found[prefix] == found[best]])
+    return EncoderTable(best, table, [prefix for prefix in others if matches[prefix] == matches[best]])
 
 
 def _numbered(name: str) -> str:

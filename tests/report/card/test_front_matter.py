@@ -1,4 +1,4 @@
-"""The front matter is YAML that says what the run's records say, whatever the names in them."""
+"""The front matter is YAML with the figures of the run, whatever the names in them."""
 
 import pytest
 import yaml
