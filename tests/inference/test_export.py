@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -103,15 +104,18 @@ def read_safetensors(path):
         return json.loads(file.metadata()["simclr_rhd"]), safetensors.torch.load_file(path)
 
 
-def test_the_weights_need_torchvision_and_safetensors_alone_and_agree(made, frames, tmp_path):
-    script = Path(main.__file__).parent / "docs" / "classify_safetensors.py"
+def test_the_weights_need_torchvision_and_safetensors_alone_and_agree(
+    made, frames, tmp_path, monkeypatch, capsys
+):
+    script, picture_file = Path(main.__file__).parent / "docs" / "classify_safetensors.py", tmp_path / "a.png"
+    assert not re.search("^(?:import|from) simclr_rhd", script.read_text(), re.M)
     Image.fromarray(frames[3].transpose(1, 2, 0)).save(
-        tmp_path / "square.png"
-    )  # nothing to pad, or to resize
-    command = [sys.executable, str(script), str(made / "exported" / "model.safetensors"), "square.png"]
-    text = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "simclr_rhd import" not in script.read_text()
-    printed = [float(line.split()[-1]) for line in text.splitlines()[1:]]
+        picture_file
+    )  # nothing to pad, or to resize to a square
+    words = [str(script), str(made / "exported" / "model.safetensors"), str(picture_file)]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(script))
+    printed = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[1:]]
     expected = load_model(made / "model.pt").predict_squares(frames[3:4]).probabilities
     np.testing.assert_allclose(printed, np.concatenate([expected[task][0] for task in CLASSES]), atol=1e-4)
 

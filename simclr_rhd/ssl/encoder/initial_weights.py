@@ -48,10 +48,11 @@ def checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, 
         if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
             weights.setdefault(name, value)
     if differences := "; ".join(_differences(weights, reference)):
-        place = f"; those below '{table.prefix}' are the most like it" if table.prefix else ""
+        names = f" ({', '.join([*tensors][:MAX_LISTED])}{', ...' * (len(tensors) > MAX_LISTED)})"
+        place = f"; those below '{table.prefix}' are the most like it" * bool(table.prefix)
+        there = f"The file has {len(tensors)} tensors{names * bool(tensors)}{place}"
         raise UserError(
-            f"--init {path}: not the weights of a ResNet-18 encoder: {printable(differences)}. "
-            f"The file has {len(tensors)} tensors{printable(place)}"
+            f"--init {path}: not the weights of a ResNet-18 encoder: {printable(f'{differences}. {there}')}"
         )
     for name, value in weights.items():
         if value.is_floating_point() != reference[name].is_floating_point() or not _is_finite(value):
