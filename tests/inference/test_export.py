@@ -1,5 +1,6 @@
 """Exported models say what PyTorch says, with what a stranger needs beside them."""
 
+import dataclasses
 import json
 import re
 import runpy
@@ -146,6 +147,14 @@ def test_the_weights_are_the_models_and_a_start_for_another_run(made, tmp_path):
     assert again == (made / "exported" / "model.safetensors").read_bytes()
     encoder = build(str(made / "exported" / "model.safetensors"), seed=3).encoder
     assert checkpoint.digest(encoder) == checkpoint.digest(model.encoder)
+
+
+def test_names_of_classes_come_back_as_they_were(made, tmp_path):
+    model = classifier.load(made / "model.pt")
+    names = ['a "b": {x}', "\\n é 心 \U0001f600", "]"]
+    model.facts = dataclasses.replace(model.facts, classes=CLASSES | {"view": names})
+    export.write_safetensors(model, tmp_path / "names.safetensors")
+    assert read_safetensors(tmp_path / "names.safetensors")[0]["classes"] == CLASSES | {"view": names}
 
 
 def test_weights_that_came_out_wrong_are_refused(made, frames, tmp_path, monkeypatch):

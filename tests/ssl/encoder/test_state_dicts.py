@@ -75,29 +75,24 @@ def compiled():
     return compile_names(net).state_dict(), net
 
 
+def lightly(shape, **more):
+    """A model of lightly's: the backbone in the `shape` of its examples, or of its benchmarks."""
+    return Parts(backbone=shape(resnet(1)), projection_head=Parts(layers=mlp()), **more)
+
+
 def lightly_simclr():
-    model = Parts(backbone=children(resnet(1)), projection_head=Parts(layers=mlp()))
+    model = lightly(children)
     return model.state_dict(), model
 
 
 def lightly_moco():
-    model = Parts(
-        backbone=children(resnet(1)),
-        projection_head=Parts(layers=mlp()),
-        backbone_momentum=children(resnet(2)),
-        projection_head_momentum=Parts(layers=mlp()),
-    )
+    head = Parts(layers=mlp())
+    model = lightly(children, backbone_momentum=children(resnet(2)), projection_head_momentum=head)
     return model.state_dict(), model
 
 
 def lightly_benchmark():
-    model = Parts(
-        backbone=headless(resnet(1)),
-        projection_head=Parts(layers=mlp()),
-        query_backbone=headless(resnet(2)),
-        query_projection_head=Parts(layers=mlp()),
-        online_classifier=Parts(linear=nn.Linear(512, 10)),
-    )
+    model = lightly(headless, query_backbone=headless(resnet(2)), query_projection_head=Parts(layers=mlp()))
     return lightning(model), model
 
 
@@ -121,25 +116,14 @@ def lightning(model):
     }
 
 
-def solo_learn():
-    model = Parts(
-        backbone=headless(resnet(1)),
-        classifier=nn.Linear(512, 10),
-        projector=mlp(),
-        momentum_backbone=headless(resnet(2)),
-        momentum_projector=mlp(),
-    )
+def solo_learn(encoder="backbone", copied="momentum_backbone"):
+    nets = {encoder: headless(resnet(1)), copied: headless(resnet(2))}
+    model = Parts(**nets, classifier=nn.Linear(512, 10), projector=mlp(), momentum_projector=mlp())
     return lightning(model), model
 
 
 def solo_learn_old():
-    model = Parts(
-        encoder=headless(resnet(1)),
-        classifier=nn.Linear(512, 10),
-        projector=mlp(),
-        momentum_encoder=headless(resnet(2)),
-    )
-    return lightning(model), model
+    return solo_learn("encoder", "momentum_encoder")
 
 
 def training_state(state):
