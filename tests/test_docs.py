@@ -18,7 +18,9 @@ NAMED = re.compile(
 CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
-CODE_NAME = re.compile(r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py)\b)(\w+)[`(]")
+CODE_NAME = re.compile(
+    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|safetensors)\b)(\w+)[`(]"
+)
 
 
 def names(document):
@@ -60,7 +62,7 @@ def test_every_flag_of_every_command_is_in_the_table():
         (section,) = re.findall(
             rf"^## [\w, ]*\b{command}\b[\w, ]*$(.*?)(?=^## |\Z)", found["markdown"](), re.M | re.S
         )
-        assert flags - {"-h", "--help"} == set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.M))
+        assert flags - {"-h", "--help", "--version"} == set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.M))
 
 
 @pytest.mark.parametrize("document", DOCS, ids=names)

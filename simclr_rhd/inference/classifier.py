@@ -61,7 +61,14 @@ class Classifier(nn.Module):
             {task: (B, C) float64 probabilities}, "features": (B, 960), and "novelty": (B,), above 1 for a
             frame that is unlike those learnt from, NaN where that is not known.
         """
-        described = forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
+        return self.classify(self.describe(frames))
+
+    def describe(self, frames: Tensor) -> dict[str, Tensor]:
+        """{description: (B, D)} of frames, as of `model.forward_with_ood_stats`; frames as of `forward`."""
+        return forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
+
+    def classify(self, described: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Classify frames by their descriptions; results as of `forward`."""
         features = described["features"]
         unknown = torch.full_like(features[:, 0], torch.nan)
         return self.heads.probabilities(features) | {
@@ -89,7 +96,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "heads": heads.state_dict(),
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
-            "preprocessing": _preprocessing(facts),
+            "preprocessing": preprocessing(facts),
             "record": classifier.record and classifier.record.to_saved(),
             "screening": to_saved(classifier.screening),
             **asdict(facts),  # with the version: a model that was read is written as it was
@@ -131,7 +138,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     multilabel = saved["multilabel"]
     if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
         raise ValueError("multilabel names other tasks")
-    if saved["preprocessing"] != _preprocessing(facts):
+    if saved["preprocessing"] != preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
     n_outputs = {task: len(names) for task, names in facts.classes.items()}
     dim = FEATURE_DIM if saved["version"] >= ALL_STAGES_VERSION else STAGE_DIMS[-1]
@@ -151,7 +158,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     return classifier
 
 
-def _preprocessing(facts: ModelInfo) -> dict[str, object]:
+def preprocessing(facts: ModelInfo) -> dict[str, object]:
     """Describe how a frame becomes a view."""
     return {
         "pad": "square",
