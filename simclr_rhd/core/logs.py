@@ -110,7 +110,7 @@ def format_duration(seconds: float) -> str:
 def progress(
     items: Iterable[T], *, total: int, label: str, unit: str, amount: Callable[[T], float], amount_unit: str
 ) -> Iterator[T]:
-    """Pass items on: with a bar on a terminal, else with a log line every few seconds.
+    """Pass items on: with a bar on a terminal, else with a log line every few seconds, of the leader alone.
 
     Args:
         items: what is done, one after another.
@@ -124,7 +124,8 @@ def progress(
 
     start = last = time.perf_counter()
     done = 0.0
-    bar = tqdm(items, total=total, desc=label, unit=f" {unit}", disable=None, leave=False)
+    hidden = True if rank() else None  # None: where there is no terminal
+    bar = tqdm(items, total=total, desc=label, unit=f" {unit}", disable=hidden, leave=False)
     for number, item in enumerate(bar, start=1):
         done += amount(item)
         now = time.perf_counter()

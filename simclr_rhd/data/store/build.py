@@ -47,8 +47,7 @@ def build_store(folder: Path, files: FetchedFiles, options: DecodeOptions) -> No
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     keys, n = sorted(files.paths), len(files.paths)
-    numbers = evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
-    sample = {keys[number]: files.paths[keys[number]] for number in numbers}
+    sample = {keys[number]: files.paths[keys[number]] for number in sample_files(n)}
     need = estimate_bytes(sample, n, options)
     check_disk_space(folder.parent, need)
     logger.info("store: decoding %d files, about %.2f GB in %s", n, need / 1e9, folder.parent)
@@ -75,6 +74,11 @@ def refuse_full_disk(place: Path) -> Iterator[None]:
             f"the disk is full: {place} has no room for the decoded frames. Nothing half-written is "
             "kept; make room, or name another disk with --cache-dir"
         ) from None
+
+
+def sample_files(n: int) -> list[int]:
+    """Which of `n` files are decoded to estimate the disk space."""
+    return evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
 
 
 def estimate_bytes(sample: Mapping[str, Path], n_files: int, options: DecodeOptions) -> float:

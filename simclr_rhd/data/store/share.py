@@ -1,7 +1,6 @@
 """A rank's share of a listing, as the leader sends it: packed, so that nobody holds a million names."""
 
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
@@ -10,11 +9,9 @@ from simclr_rhd.core.distributed import rank
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.decode import DecodeOptions, require_packages
 from simclr_rhd.data.decoding.file_types import file_type
-from simclr_rhd.data.decoding.image import evenly_spaced
 from simclr_rhd.data.decoding.source_files import FetchedFiles, fetch_files
 from simclr_rhd.data.sources.base import FileEntry, Source
-from simclr_rhd.data.store.build import MAX_PROBED_FRACTION, estimate_bytes
-from simclr_rhd.data.store.probe import MAX_PROBED_FILES
+from simclr_rhd.data.store.build import estimate_bytes, sample_files
 
 FILES_PER_BLOCK = 5_000  # files that are fetched and decoded before the next ones
 
@@ -22,12 +19,9 @@ FILES_PER_BLOCK = 5_000  # files that are fetched and decoded before the next on
 def pack_share(entries: Sequence[FileEntry]) -> Iterator[bytes]:
     """The blocks of a `Share` of these files."""
     usable = [entry for entry in entries if file_type(entry.key)]
-    n = len(usable)
-    sample = [
-        usable[at] for at in evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
-    ]
+    sample = [usable[number] for number in sample_files(len(usable))]
     suffixes = sorted({PurePosixPath(entry.key).suffix for entry in usable})
-    yield json.dumps({"n_files": n, "suffixes": suffixes, "sample": sample}).encode()
+    yield json.dumps({"n_files": len(usable), "suffixes": suffixes, "sample": sample}).encode()
     for first in range(0, len(entries), FILES_PER_BLOCK):
         yield zlib.compress(json.dumps(entries[first : first + FILES_PER_BLOCK]).encode())
 

@@ -21,16 +21,8 @@ from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.open import open_data
+from simclr_rhd.data.store import exchange
 from simclr_rhd.data.store.build import check_disk_space, refuse_full_disk, write_frames
-from simclr_rhd.data.store.exchange import (
-    first_ranks,
-    gather,
-    raise_together,
-    receive_blocks,
-    receive_folder,
-    send_blocks,
-    send_folder,
-)
 from simclr_rhd.data.store.parts import divide, is_whole_part, join_parts
 from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.data.store.share import Share, pack_share
@@ -120,12 +112,12 @@ def _open(
     entries: Sequence[FileEntry],
 ) -> Store:
     """The store, at every rank; `entries` are those of its files, which the leader has."""
-    with raise_together():
+    with exchange.raise_together():
         plan = make_plan()
-    disks = first_ranks(plan.cache_dir)
+    disks = exchange.first_ranks(plan.cache_dir)
     is_first, decoded = disks[rank()] == rank(), 0
     store = read_store(plan.folder) if is_first else None
-    holders = [number for number, has in enumerate(gather(is_complete(store))) if has]
+    holders = [number for number, has in enumerate(exchange.gather(is_complete(store))) if has]
     if not holders:
         store, decoded = None, _build(plan, open_source, entries, disks)
     elif not rank() and is_complete(store):
@@ -148,7 +140,10 @@ def _build(
     """Make the parts and join them on each disk; the number of files that all ranks have decoded."""
     is_first, parts = disks[rank()] == rank(), plan.parts
     whole = [number for number, part in enumerate(parts) if is_first and is_whole_part(part)]
-    held = [{disk for disk, has in enumerate(gather(whole)) if number in has} for number in range(len(parts))]
+    held = [
+        {disk for disk, has in enumerate(exchange.gather(whole)) if number in has}
+        for number in range(len(parts))
+    ]
     decoded = _make_parts(
         plan, open_source, entries, [number for number in range(len(parts)) if not held[number]]
     )
@@ -156,7 +151,7 @@ def _build(
     _copy(
         (part, min(by), disk) for part, by in zip(parts, held, strict=True) for disk in sorted({*disks} - by)
     )
-    with raise_together():
+    with exchange.raise_together():
         if is_first:
             shutil.rmtree(plan.folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
             join_parts(plan.folder, parts, plan.skipped)
@@ -172,20 +167,20 @@ def _make_parts(
 ) -> int:
     """Fetch and decode the parts that no disk has; the number of files."""
     need = 0.0
-    with raise_together():
+    with exchange.raise_together():
         share, source = _receive_share(entries, missing), open_source()
         if share:
             need = share.estimate_bytes(source, plan.options)
-    needs = gather([share.n_files if share else 0, need])
+    needs = exchange.gather([share.n_files if share else 0, need])
     n_files, n_bytes = map(sum, zip(*needs, strict=True))
-    with raise_together():
+    with exchange.raise_together():
         plan.folder.parent.mkdir(parents=True, exist_ok=True)
         check_disk_space(plan.folder.parent, n_bytes)
     logger.info(
         "store: %d processes decode %d files, about %.2f GB in %s, this one %d files",
         *(len(missing), n_files, n_bytes / 1e9, plan.folder.parent, share.n_files if share else 0),
     )
-    with raise_together():
+    with exchange.raise_together():
         if share:
             part = plan.parts[rank()]
             shutil.rmtree(part, ignore_errors=True)
@@ -193,7 +188,7 @@ def _make_parts(
                 fetched = share.fetch_in_turn(source)
                 write_frames(building, fetched, plan.options, n_files=share.n_files, is_part=True)
         logger.info("store: this process has its part; waiting for the others")
-    counts = gather([share.n_decoded if share else 0, source.fetched])
+    counts = exchange.gather([share.n_decoded if share else 0, source.fetched])
     decoded, source.fetched = map(sum, zip(*counts, strict=True))
     return decoded
 
@@ -203,9 +198,9 @@ def _receive_share(entries: Sequence[FileEntry], missing: Sequence[int]) -> Shar
     if not rank():
         shares = divide(entries, world_size())
         for number in sorted({*missing} - {0}):
-            send_blocks(pack_share(shares[number]), number)
+            exchange.send_blocks(pack_share(shares[number]), number)
         return Share(pack_share(shares[0])) if 0 in missing else None
-    return Share(receive_blocks(0)) if rank() in missing else None
+    return Share(exchange.receive_blocks(0)) if rank() in missing else None
 
 
 def _copy(copies: Iterable[tuple[Path, int, int]]) -> None:
@@ -217,13 +212,13 @@ def _copy(copies: Iterable[tuple[Path, int, int]]) -> None:
     errors = list[UserError]()
     for folder, sender, receiver in copies:
         if rank() == sender:
-            send_folder(folder, receiver)
+            exchange.send_folder(folder, receiver)
         elif rank() == receiver:
             try:
                 with refuse_full_disk(folder.parent):
-                    receive_folder(folder, sender)
+                    exchange.receive_folder(folder, sender)
             except UserError as error:  # raised when nobody waits for this rank any more
                 errors.append(error)
-    with raise_together():
+    with exchange.raise_together():
         if errors:
             raise errors[0]
