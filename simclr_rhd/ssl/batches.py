@@ -74,26 +74,23 @@ class PositiveSampler:
 
     Args:
         rows: (n,) the frames that may be partners.
-        videos: (N,) integer codes of all frames' videos.
+        videos: (N,) integer codes, from 0, of all frames' videos.
     """
 
     def __init__(self, rows: np.ndarray, videos: np.ndarray) -> None:
-        # of N numbers each, which are as small as they can be; each video's rows stand together
-        self.members = rows[np.lexsort((rows, videos[rows]))].astype(np.int32)
-        self.place, self.first, self.count = (np.zeros(len(videos), dtype=np.int32) for _ in range(3))
+        self.videos = videos
+        self.members = rows[np.lexsort((rows, videos[rows]))].astype(np.int32)  # a video's stand together
+        self.place = np.zeros(len(videos), dtype=np.int32)
         self.place[self.members] = np.arange(len(rows))
-        _, first, counts = np.unique(videos[self.members], return_index=True, return_counts=True)
-        self.first[self.members], self.count[self.members] = (
-            np.repeat(first, counts),
-            np.repeat(counts, counts),
-        )
+        self.count = np.bincount(videos[rows])  # of each video
+        self.first = np.cumsum(self.count) - self.count
 
     def choose(self, rows: np.ndarray, choice: np.ndarray) -> np.ndarray:
         """(B,) partners of some of the rows, by uniform random numbers (B,) in [0, 1)."""
-        others = np.maximum(1, self.count[rows] - 1)
+        first, count = self.first[self.videos[rows]], self.count[self.videos[rows]]
+        others = np.maximum(1, count - 1)
         step = np.minimum(others, 1 + (choice * others).astype(np.int64))  # 1 to count - 1, round the video
-        first = self.first[rows]
-        partners: np.ndarray = self.members[first + (self.place[rows] - first + step) % self.count[rows]]
+        partners: np.ndarray = self.members[first + (self.place[rows] - first + step) % count]
         return partners
 
 

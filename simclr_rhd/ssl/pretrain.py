@@ -69,7 +69,10 @@ class PretrainingData:
 
 
 def share_data(dataset: Dataset, settings: TrainingSettings) -> list[PretrainingData]:
-    """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`."""
+    """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`.
+
+    What has a number for each frame has 32 bits of it: of a hundred million frames each process has some.
+    """
     store, videos = dataset.store, dataset.video_codes().astype(np.int32)
     data = [_data_of(split, videos) for split in (dataset, *dataset.per_fold_datasets())]
     if ranks.world_size() > 1:
@@ -116,9 +119,9 @@ def receive_data(store: Store) -> tuple[TrainingSettings, list[PretrainingData]]
 
 
 def _data_of(dataset: Dataset, videos: np.ndarray) -> PretrainingData:
-    store, train = dataset.store, dataset.rows("train")
+    store, train, rows = dataset.store, dataset.rows("train"), dataset.rows("unlabelled").astype(np.int32)
     return PretrainingData(
-        UnlabelledSet(store.frames, store.color_modes, videos, dataset.rows("unlabelled"), store.keys),
+        UnlabelledSet(store.frames, store.color_modes, videos, rows, store.keys),
         np.flatnonzero(dataset.ssl_val),
         KnnFrames(
             rows=train,

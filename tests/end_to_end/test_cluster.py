@@ -128,3 +128,34 @@ def test_a_requeued_cluster_ends_with_the_weights_of_one_run_and_reads_each_obje
         assert found[part].keys() == wanted[part].keys()
         for name, value in wanted[part].items():
             assert torch.equal(found[part][name], value), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [
+        (("data", "nowhere"), "error: rank 1: --data {}/nowhere: does not exist"),
+        (("nowhere", "data"), "error: --data {}/nowhere: does not exist"),
+    ],
+)
+def test_an_error_of_one_machine_ends_all_with_its_message(tmp_path, places, message):
+    demo.write_demo(tmp_path / "data", patients=12)
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "main.py", *FLAGS, "--data", str(tmp_path / place)),
+                *("--cache-dir", str(tmp_path / f"cache{rank}"), "--save-dir", str(tmp_path / "run")),
+            ],
+            cwd=ROOT,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, place in enumerate(places)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], errors
+    for printed in errors:
+        assert message.format(tmp_path) in printed and "Traceback" not in printed
