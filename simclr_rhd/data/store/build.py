@@ -178,7 +178,7 @@ def write_frames(
 
 @dataclass
 class _FrameListing:
-    """What the index will have; `rows` are bytes of `FRAME_DTYPE`: objects would take ten times as much."""
+    """The index to be; `rows` are bytes of `FRAME_DTYPE`: objects would take ten times as much."""
 
     side: int
     files: list[str] = field(default_factory=list)

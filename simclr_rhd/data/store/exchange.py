@@ -1,4 +1,4 @@
-"""What the ranks of a run exchange to make a store together: values, errors, and folders of files.
+"""Exchange between the ranks of a run that make a store together: values, errors, folders of files.
 
 Nothing is unpickled, and a folder gets only files of the names that a store has.
 """

@@ -34,13 +34,13 @@ class Share:
 
     Attributes:
         n_files: that may have frames.
-        n_decoded: of these fetched so far.
+        n_fetched: of these, so far.
     """
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         header, *self.blocks = blocks
         facts = json.loads(header)
-        self.n_files, self.n_decoded, self.suffixes = facts["n_files"], 0, facts["suffixes"]
+        self.n_files, self.n_fetched, self.suffixes = facts["n_files"], 0, facts["suffixes"]
         self.sample = [FileEntry(*row) for row in facts["sample"]]
 
     def estimate_bytes(self, source: Source, options: DecodeOptions) -> float:
@@ -60,7 +60,7 @@ class Share:
         """
         for block in self.blocks:
             fetched = _fetch(source, [FileEntry(*row) for row in json.loads(zlib.decompress(block))])
-            self.n_decoded += len(fetched.paths)
+            self.n_fetched += len(fetched.paths)
             yield fetched
 
 

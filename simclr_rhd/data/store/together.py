@@ -188,7 +188,7 @@ def _make_parts(
                 fetched = share.fetch_in_turn(source)
                 write_frames(building, fetched, plan.options, n_files=share.n_files, is_part=True)
         logger.info("store: this process has its part; waiting for the others")
-    counts = exchange.gather([share.n_decoded if share else 0, source.fetched])
+    counts = exchange.gather([share.n_fetched if share else 0, source.fetched])
     decoded, source.fetched = map(sum, zip(*counts, strict=True))
     return decoded
 

@@ -24,7 +24,7 @@ def test_a_share_holds_the_files_of_one_block_at_a_time(source, monkeypatch):
     assert (of_rank.n_files, of_rank.suffixes, len(of_rank.blocks)) == (7, [".png"], 3)
     assert set(of_rank.sample) <= set(entries)
     fetched = list(of_rank.fetch_in_turn(source))
-    assert [len(some.paths) for some in fetched] == [2, 3, 2] and of_rank.n_decoded == 7
+    assert [len(some.paths) for some in fetched] == [2, 3, 2] and of_rank.n_fetched == 7
     assert [key for some in fetched for key in some.paths] == [entry.key for entry in entries[1:]]
     assert fetched[0].rejected == [("frames/notes.txt", "not a frame: .txt")]
 

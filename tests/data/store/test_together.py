@@ -32,7 +32,7 @@ def write_frames(folder):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, gcs):
-    """What each rank has met in each case, the folder of the caches, and reads of objects by case."""
+    """Results of each rank in each case, the folder of the caches, and reads of objects by case."""
     folder = tmp_path_factory.mktemp("ranks")
     write_frames(folder / "data" / "frames")
     for case in CASES:
