@@ -84,7 +84,7 @@ class Cluster:
 
     def stores(self):
         """{file: bytes} of each machine's store."""
-        assert not [*self.folder.glob("cache*/parts/*")]
+        assert not [*self.folder.glob("cache*/parts/*/*")]
         return [
             {path.name: path.read_bytes() for path in self.folder.glob(f"cache{number}/stores/*/*")}
             for number in range(2)

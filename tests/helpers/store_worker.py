@@ -8,6 +8,7 @@ Each case reads LOCATION/<case>, and has a cache folder for each disk, FOLDER/<c
 import json
 import shutil
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -24,7 +25,7 @@ from simclr_rhd.data.store import build, exchange, share, together
 from simclr_rhd.data.store.store import open_store
 
 SIDE = 18
-CASES = ("two disks", "one disk", "a disk is lost", "stopped", "full", "full later", "refused")
+CASES = ("two disks", "one disk", "a disk is lost", "stopped", "full", "full later", "another run", "refused")
 
 
 class Stopped(Exception):
@@ -104,6 +105,24 @@ class Ranks:
         with mock.patch.object(exchange, "_write_files", fill if ranks.rank() == 2 else write):
             made = [self.make()]
         return [*made, self.make()]
+
+    def another_run(self):
+        """Of the leader, which holds what the store needs to be made; it lets go after a while."""
+        if ranks.rank():
+            return [self.make(disk=0)]
+        held, flock = [], together.fcntl.flock
+
+        def lock(stream, how):
+            """Another run has the lock when it is first asked for."""
+            if not held and "parts" in str(stream.name):
+                held.append(open(stream.name))
+                flock(held[0], together.fcntl.LOCK_EX)
+                threading.Timer(1.0, held[0].close).start()
+            flock(stream, how)
+
+        with mock.patch.object(together.fcntl, "flock", lock):
+            made = self.make(disk=0)
+        return [made | {"waited": held[0].closed}]
 
     def refused(self):
         def refuse(names):

@@ -6,17 +6,19 @@ and they are joined there into the store that one process would have built. A di
 another one has gets a copy. The ranks of one machine, and machines with a common cache folder, share a disk.
 """
 
+import fcntl
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from simclr_rhd.core.distributed import broadcast, rank, world_size
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.files import atomic_directory, cache_folder
+from simclr_rhd.core.files import LOCK_FILE, atomic_directory, cache_folder
 from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.sources.base import FileEntry, Source
@@ -89,8 +91,23 @@ def open_store_together(
     """
     name = store_path(source, entries, options, cache_dir=cache_dir).name
     plan = StorePlan(cache_dir, name, replace(options, salt=load_salt(cache_dir)), source.skipped)
-    broadcast(plan.to_text())
-    return _open(lambda: plan, lambda: source, entries)
+    with _only_run(plan):
+        broadcast(plan.to_text())
+        return _open(lambda: plan, lambda: source, entries)
+
+
+@contextmanager
+def _only_run(plan: StorePlan) -> Iterator[None]:
+    """Wait while another run makes the same store in the same cache folder: it uses up the parts."""
+    lock = plan.parts_folder.with_suffix(LOCK_FILE)
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("store: waiting for another run, which makes the same one")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def join_store(config: LabelledDataConfig) -> Store:

@@ -66,7 +66,7 @@ def made(tmp_path_factory, gcs):
 def contents(cache):
     """{name of the store's file: bytes} of the one store in a cache folder."""
     (folder,) = (cache / "stores").iterdir()
-    assert not list((cache / "parts").glob("*"))
+    assert not list((cache / "parts").glob("*/*"))
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -83,7 +83,7 @@ def test_two_disks_get_the_store_of_one_process_byte_for_byte(made):
     assert found[0]["two disks"][0]["fetched"] == N_FILES - 1, "by all ranks"
 
 
-@pytest.mark.parametrize("case", CASES[:6])
+@pytest.mark.parametrize("case", CASES[:7])
 def test_each_object_is_read_once_by_all_ranks_together(made, case):
     _, _, reads = made
     assert len(reads[case]) == N_FILES - 1, "all but the note"
@@ -96,6 +96,12 @@ def test_ranks_with_a_common_disk_make_one_store(made):
     frames = {name for name in contents(folder / "one disk" / "0") if name.endswith(".u8")}
     assert frames == {"grey-00000.u8", "colour-00000.u8"}
     assert [found[rank]["one disk"][0]["frames"] for rank in range(4)] == [N_FRAMES] * 4
+
+
+def test_the_leader_waits_for_another_run_that_makes_the_same_store(made):
+    found, _, _ = made
+    assert found[0]["another run"][0]["waited"]
+    assert [found[rank]["another run"][0]["frames"] for rank in range(4)] == [N_FRAMES] * 4
 
 
 def test_a_disk_that_was_lost_gets_the_store_of_another(made):
