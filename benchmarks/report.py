@@ -29,7 +29,7 @@ class SequentialMaps(embedding_map.EmbeddingWorker):
         self.features, self.seed = features, seed
     def __exit__(self, *_):
         pass
-    def maps(self):
+    def maps(self, timeout_s=None):
         return dict(zip(embedding_map.METHODS, embedding_map.project(self.features, seed=self.seed)))
 
 embedding_map.EmbeddingWorker = SequentialMaps

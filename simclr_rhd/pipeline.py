@@ -29,7 +29,8 @@ from simclr_rhd.heads.train import log_heads
 from simclr_rhd.inference import classifier
 from simclr_rhd.inference.fit_classifier import make_classifier
 from simclr_rhd.planning.dry_run import dry_run
-from simclr_rhd.planning.plan import announce, plan_training
+from simclr_rhd.planning.plan import announce
+from simclr_rhd.planning.plan_training import plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
@@ -71,11 +72,11 @@ def train(config: Config, argv: Sequence[str]) -> None:
             dataset = load_dataset(config, run)
         ranks.assert_same_data(dataset.fingerprint)
         config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now
-        if not config.no_rehearsal:
+        if config.has_rehearsal:
             with run.stage("rehearsal"):
                 dry_run(config, dataset, run, run_stages)
         with run.stage("estimate"):
-            settings = plan_training(config, dataset, run)
+            config, settings, run = plan_training(config, dataset, run)
         if ranks.is_main_process():
             run.begin(dataset)
         run_stages(config, dataset, settings, run)

@@ -26,6 +26,7 @@ from simclr_rhd.core.file_names import SPLIT
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.inference.external.config import ExternalConfig
+from simclr_rhd.ssl.config import EPOCHS, EPOCHS_IN_TIME
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
@@ -40,7 +41,9 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
     if isinstance(config, Config):
         default = DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE
         size = default if config.image_size is None else config.image_size
-        config = replace(config, command=name, image_size=size)
+        at_most = EPOCHS if config.minutes is None else EPOCHS_IN_TIME
+        epochs = at_most if config.epochs is None else config.epochs
+        config = replace(config, command=name, image_size=size, epochs=epochs)
     if problems := list(COMMANDS[name].problems(config)):
         parser.error("\n  ".join(problems))
     return config

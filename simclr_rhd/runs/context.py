@@ -24,6 +24,7 @@ from simclr_rhd.runs.record import PreviousRun, RunRecord
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
+from simclr_rhd.runs.time_limit import TimeLimit
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -56,6 +57,7 @@ class RunContext:
         before: the run that is continued; None for a new one.
         mirror: the copy in a bucket, where --save-dir is one.
         past: earlier evaluations in the folder.
+        limit: the end of the run, where --minutes plans one.
     """
 
     save_dir: Path
@@ -64,6 +66,7 @@ class RunContext:
     before: PreviousRun | None = None
     mirror: Mirror | None = None
     past: PastEvaluations = PastEvaluations()
+    limit: TimeLimit | None = None
 
     def is_finished(self, config: RunConfig) -> bool:
         """Return True if the run of this folder is complete, with figures unless --no-figures."""

@@ -79,6 +79,10 @@ class RunRecord:
         if self.path:
             write_json(self.path, self.facts)
 
+    def add_plan_change(self, text: str) -> None:
+        """Add what was decided otherwise than the plan of the run's time had it."""
+        self.update(plan_changes=[*self.facts.get("plan_changes", []), text])
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage; the times of a stopped and resumed run add up."""

@@ -20,6 +20,7 @@ from simclr_rhd.ssl.encoder.parallel import to_devices
 from simclr_rhd.ssl.fit import fit, load_best, resume
 from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
+from simclr_rhd.ssl.monitoring.pace import Pace
 from simclr_rhd.ssl.monitoring.validation import KnnFrames, Validator
 from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -54,6 +55,8 @@ def pretrain(
     dataset: Dataset,
     model: SimCLR,
     run: RunContext,
+    *,
+    n_left: int | None = None,
 ) -> list[EpochRecord]:
     """Pretrain on the unlabelled frames, from the last saved step on.
 
@@ -62,7 +65,8 @@ def pretrain(
         settings: what the data and the machine decided.
         dataset: the frames.
         model: gets the average of the best epoch.
-        run: where checkpoints are written.
+        run: where checkpoints are written, and when it has to end.
+        n_left: pretrainings that are still to end, this one among them (default: all of the run).
 
     Returns:
         The record of each epoch.
@@ -76,13 +80,19 @@ def pretrain(
             "training loss"
         )
         config = replace(config, monitor="training-loss")
-    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as on_epoch:
+    pace = Pace(trainer.schedule, run, n_left=n_left or 1 + len(dataset.per_fold_datasets()))
+    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as log_epoch:
+
+        def on_epoch(history: list[EpochRecord]) -> None:
+            log_epoch(history)
+            pace(history[-1])
+
         history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
         epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
-            "stopped early" if len(history) < config.epochs else "all epochs done",
+            "stopped early" if len(history) < trainer.schedule.epochs else "all epochs done",
             *(annealing[0] + 1 if annealing else 0, len(history), epoch),
         )
     return history
@@ -98,7 +108,8 @@ def pretrain_folds(
         fold_run = run.inside(FOLD_DIR.format(number))
         ensure_writable_dir(fold_run.save_dir, flag="--save-dir")
         model = build(config.init, seed=config.seed)
-        pretrain(config, settings, fold_dataset, model, fold_run)
+        n_left = len(fold_datasets) - number + 1
+        pretrain(config, settings, fold_dataset, model, fold_run, n_left=n_left)
         encoders.append(model.encoder)
     return encoders
 

@@ -36,7 +36,7 @@ class FakeEmbeddingWorker:
     def __exit__(self, *_):
         pass
 
-    def maps(self):
+    def maps(self, timeout_s=None):
         return dict(zip(("t-SNE", "UMAP"), self.points, strict=True))
 
 

@@ -4,7 +4,6 @@ from simclr_rhd.ssl.schedule import (
     annealed_rate_at,
     annealing_epochs,
     first_stage_epochs,
-    learning_rate_at,
     progressive_sizes,
     size_per_epoch,
     stable_epochs,
@@ -50,11 +49,10 @@ def test_each_stage_has_the_same_time():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [learning_rate_at(step, steps=100, warmup=10, peak=2.0) for step in range(101)]
+    rates = [annealed_rate_at(step, warmup=10, annealing=(10, 90), peak=2.0) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and rates[100] == 0.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate_at(0, steps=1, warmup=0, peak=3.0) == 3.0
 
 
 def test_the_rate_of_pretraining_stays_at_its_peak_until_the_annealing():

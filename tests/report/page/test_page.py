@@ -11,7 +11,7 @@ from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report.page import page as report
-from simclr_rhd.report.page.embedding_map import WorkerDied
+from simclr_rhd.report.page.embedding_map import MapsMissing
 
 # What a file, a class, a label or a reason may be called, for harm or by accident.
 NASTY = [
@@ -297,13 +297,13 @@ def test_classes_that_do_not_count_are_no_mistakes():
 
 def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     class Lost(FakeEmbeddingWorker):
-        def maps(self):
-            raise WorkerDied("the process ended")
+        def maps(self, timeout_s=None):
+            raise MapsMissing("the process ended")
 
     dataset = make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []})
     assert evaluate_run(dataset, tmp_path, monkeypatch, projection=Lost) == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "The maps could not be computed" in text and "ROC per video" in text
+    assert "There are no maps" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
 
 
