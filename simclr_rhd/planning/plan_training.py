@@ -18,6 +18,7 @@ from simclr_rhd.planning.process_memory import available_memory
 from simclr_rhd.planning.time_plan import TimePlan
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
+from simclr_rhd.ssl.schedule import sizes_of
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -72,7 +73,7 @@ def _decided_before(config: Config, run: RunContext) -> tuple[TrainingSettings, 
     settings = on_this_device(settings_from_record(facts["settled"], f"{where}: settled"), run.device)
     if config.minutes is None:
         return settings, None
-    time_plan = TimePlan.from_record(facts.get("time_plan"), f"{where}: time_plan")
+    time_plan = TimePlan.from_record(facts.get("time_plan"), f"{where}: time_plan", sizes_of(config))
     logger.info(
         "--minutes %g: the plan of %d epochs is that of the run before; the minutes count from now",
         *(config.minutes, time_plan.epochs),

@@ -10,9 +10,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
 from simclr_rhd.config import Config
+from simclr_rhd.core.config import POSITIVE, Check, at_least
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.core.records import JsonObject
@@ -44,24 +45,27 @@ class TimePlan:
         cheaper: what is left out or made cheaper, a sentence each.
     """
 
-    minutes: float
-    epochs: int
-    linear_epochs: int
+    minutes: Annotated[float, POSITIVE]
+    epochs: Annotated[int, at_least(1)]
+    linear_epochs: Annotated[int, at_least(1)]
     past_s: float
     pretraining_s: float
     after_s: float
-    epoch_s: dict[str, float]
+    epoch_s: Annotated[dict[str, float], Check(lambda of: min(of.values(), default=0) > 0, "seconds above 0")]
     cheaper: list[str]
 
     @classmethod
-    def from_record(cls, value: object, where: str) -> "TimePlan":
-        """Read what stands in the record of a run that is continued.
+    def from_record(cls, value: object, where: str, stages: Sequence[int]) -> "TimePlan":
+        """Read what stands in the record of a run that is continued, with views of these sizes.
 
         Raises:
             UserError: a value is missing, or of another kind.
         """
-        record = JsonObject(value, where)
-        return cls(**{name: record.typed(name, kind) for name, kind in get_type_hints(cls).items()})
+        record, kinds = JsonObject(value, where), get_type_hints(cls, include_extras=True)
+        plan = cls(**{name: record.typed(name, kind) for name, kind in kinds.items()})
+        of_all_sizes = f"seconds of an epoch with views of {', '.join(map(str, stages))} pixels"
+        record.get("epoch_s", lambda times: set(times) == set(map(str, stages)), of_all_sizes)
+        return plan
 
     @property
     def decided(self) -> dict[str, int]:

@@ -47,6 +47,14 @@ def test_a_process_that_dies_is_told_of_and_one_that_is_left_is_ended():
     assert maps.process.exitcode == -9
 
 
+def test_maps_are_waited_for_no_longer_than_there_is_time():
+    with EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
+        for timeout_s in (0.01, -5.0):
+            with pytest.raises(MapsMissing, match="no time to wait"):
+                maps.maps(timeout_s)
+    assert maps.process.exitcode == -9
+
+
 @pytest.mark.slow
 def test_the_other_process_gives_the_same_maps():
     x = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
