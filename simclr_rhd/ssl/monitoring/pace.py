@@ -18,25 +18,28 @@ class Pace:
     """Shortens a pretraining's course where it would end too late, called after each epoch.
 
     The learning rate then falls to 0 earlier, as in a run that stops early. The leader decides by its clock,
-    and the other ranks follow. Without a time limit nothing happens.
+    and the other ranks follow.
 
     Args:
         schedule: of the pretraining.
-        run: has the time limit, and the record that a change goes to.
+        run: one with a time limit; its record gets the changes.
         n_left: pretrainings that have to end in time, this one among them. They share the time equally.
     """
 
     def __init__(self, schedule: Schedule, run: RunContext, *, n_left: int) -> None:
-        self.schedule, self.run, self.n_left = schedule, run, n_left
+        assert run.limit
+        self.schedule, self.limit, self.record = schedule, run.limit, run.record
         self.ratios: list[float] = []  # of the epochs of this process: seconds taken to seconds planned
         # how much is left of the time of all pretrainings when this one has to end
-        self.reserve_s = (1 - 1 / n_left) * run.limit.left_for_pretraining_s() if run.limit else 0.0
+        self.reserve_s = (1 - 1 / n_left) * run.limit.left_for_pretraining_s()
 
     def __call__(self, record: EpochRecord) -> None:
         """Take in the epoch that has ended, and shorten the course if it has to be."""
-        if self.run.limit is None or self.schedule.annealing:
+        self.ratios.append(record.seconds / self.limit.epoch_s[record.size])
+        if (
+            self.schedule.annealing or len(self.ratios) == 1
+        ):  # a process's first epoch takes longer than others
             return
-        self.ratios.append(record.seconds / self.run.limit.epoch_s[record.size])
         with ranks.translate_dist_errors():
             epochs = ranks.broadcast(self._epochs_in_time())
         before = self.schedule.epochs
@@ -46,35 +49,32 @@ class Pace:
 
     def _epochs_in_time(self) -> int:
         """The epochs of the longest course, none longer than the planned one, that ends in time."""
-        limit, done = self.run.limit, self.schedule.epochs_done
-        assert limit
-        left_s = limit.left_for_pretraining_s() - self.reserve_s
+        done = self.schedule.epochs_done
+        left_s = self.limit.left_for_pretraining_s() - self.reserve_s
         courses = range(done + 1, self.schedule.epochs + 1)
         return done + bisect_right(courses, left_s, key=self._seconds_to_come)
 
     def _seconds_to_come(self, epochs: int) -> float:
         """Seconds until the end of a course of so many epochs, at the pace of the last ones."""
-        assert self.run.limit
         course, planned_s = copy.copy(self.schedule), 0.0
         course.shorten(epochs)
         while not course.is_finished():
-            planned_s += self.run.limit.epoch_s[course.size]
+            planned_s += self.limit.epoch_s[course.size]
             course.end_epoch()
         return planned_s * self._recent_ratio()
 
     def _recent_ratio(self) -> float:
-        recent = self.ratios[-RECENT_EPOCHS:]
+        recent = self.ratios[1:][-RECENT_EPOCHS:]
         return sum(recent) / len(recent)
 
     def _report(self, epochs_before: int) -> None:
         """Log that the course is shorter, and record it."""
         epochs, done = self.schedule.epochs, self.schedule.epochs_done
-        minutes = self.run.limit.minutes if self.run.limit else 0
         ratio = self._recent_ratio()
         text = (
-            f"--minutes {minutes:g}: after epoch {done}, the last ones took {ratio:.2f} times as long as "
+            f"--minutes {self.limit.minutes:g}: after epoch {done}, the last ones took {ratio:.2f} times as long as "
             f"planned: {epochs} epochs instead of {epochs_before}, annealing from epoch "
             f"{max(done, stable_epochs(epochs)) + 1} on"
         )
         logger.info("NOTICE %s", text)
-        self.run.record.add_plan_change(text)
+        self.record.add_plan_change(text)
