@@ -72,7 +72,7 @@ class Pace:
         epochs, done = self.schedule.epochs, self.schedule.epochs_done
         ratio = self._recent_ratio()
         text = (
-            f"--minutes {self.limit.minutes:g}: after epoch {done}, the last ones took {ratio:.2f} times as long as "
+            f"--minutes {self.limit.minutes:g}: the epochs up to {done} took {ratio:.2f} times as long as "
             f"planned: {epochs} epochs instead of {epochs_before}, annealing from epoch "
             f"{max(done, stable_epochs(epochs)) + 1} on"
         )
