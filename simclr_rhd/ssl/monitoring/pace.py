@@ -36,9 +36,8 @@ class Pace:
     def __call__(self, record: EpochRecord) -> None:
         """Take in the epoch that has ended, and shorten the course if it has to be."""
         self.ratios.append(record.seconds / self.limit.epoch_s[record.size])
-        if (
-            self.schedule.annealing or len(self.ratios) == 1
-        ):  # a process's first epoch takes longer than others
+        is_first = len(self.ratios) == 1  # which takes longer than those after it
+        if self.schedule.annealing or is_first:
             return
         with ranks.translate_dist_errors():
             epochs = ranks.broadcast(self._epochs_in_time())
