@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from simclr_rhd.core import __version__
 from simclr_rhd.core.config import flag_name
+from simclr_rhd.core.text import INSTALLED_COMMAND, SCRIPT_COMMAND, command_name
 
 PATHS = (
     "save_dir",
@@ -30,8 +32,8 @@ class CommandLine:
     Attributes:
         knobs: a dataclass whose fields are made by `core.config.flag`; those with the option `positional`
             are given without a name.
-        prog: the command in messages.
-        usage: how it is called.
+        prog: the command in messages, as of a checkout.
+        usage: how it is called, as of a checkout.
         description: what it does.
         problems: of a value of `knobs`, each in one sentence.
     """
@@ -45,8 +47,15 @@ class CommandLine:
 
 def make_parser(command: CommandLine) -> argparse.ArgumentParser:
     """A parser with a flag for each declared field of the knobs; it takes no abbreviations."""
+    prog, usage = command.prog, command.usage
+    if command_name() == INSTALLED_COMMAND:
+        prog = prog.replace("main.py", INSTALLED_COMMAND)
+        usage = usage.replace(SCRIPT_COMMAND, INSTALLED_COMMAND)
     parser = argparse.ArgumentParser(
-        prog=command.prog, usage=command.usage, description=command.description, allow_abbrev=False
+        prog=prog, usage=usage, description=command.description, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"simclr-rhd {__version__}", help="print the version, and stop"
     )
     hints = typing.get_type_hints(command.knobs)
     for field in dataclasses.fields(command.knobs):

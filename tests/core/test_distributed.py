@@ -130,6 +130,25 @@ def test_torchrun_with_default_flags_rehearses_and_trains_in_the_numbers_of_the_
 
 
 @pytest.mark.slow
+def test_the_plan_of_minutes_is_the_leaders_at_each_rank(tmp_path):
+    """Ranks with different numbers of epochs would wait for each other for ever."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    flags = ["--minutes", "9", "--epochs", "2"]
+    done = subprocess.run(
+        [*torchrun, *train_command(tmp_path / "cache", tmp_path / "run", *flags)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "finished" and record["time_plan"]["epochs"] == 2
+    assert done.stdout.count("--minutes 9: planned are 2 epochs") == done.stdout.count("epoch 2/2") == 1
+
+
+@pytest.mark.slow
 def test_torchrun_ends_with_the_files_of_one_process(tmp_path):
     cache = tmp_path / "cache"
     more = ["--epochs", "2", "--learning-rate", "1e-5", "--optimizer", "lars"]  # rounding grows slowly there
