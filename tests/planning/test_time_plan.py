@@ -6,25 +6,16 @@ from dataclasses import replace
 
 import pytest
 from small_run import arguments, run_small
+from step_costs import COST
 
 from simclr_rhd.cli.command_line import parse
 from simclr_rhd.core import logs
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.planning import profiler
 from simclr_rhd.planning.run_estimate import Plan
-from simclr_rhd.planning.step_cost import StepCost
 from simclr_rhd.planning.time_plan import ENOUGH_EPOCHS, FEW_LINEAR_EPOCHS, MARGIN, TimePlan, plan_time
 
-COST = StepCost(
-    parameters=10,
-    weights=80,
-    optimizer=80,
-    fixed=1 << 28,
-    per_pair=1 << 24,
-    pair_s=0.005,
-    frame_s=0.002,
-    smaller=[(32, 0.4), (48, 0.7)],
-)
+QUICK = replace(COST, pair_s=0.005, smaller=[(32, 0.4), (48, 0.7)])
 STAGES = (32, 48, 64)
 
 
@@ -45,7 +36,7 @@ def amounts(config, **more):
     )
 
 
-def planned(*flags, cost=COST, **more):
+def planned(*flags, cost=QUICK, **more):
     config = parse(list(flags))
     return plan_time(config, cost, amounts(config, **more))
 
@@ -81,7 +72,7 @@ def test_a_plan_with_time_for_enough_epochs_makes_nothing_cheaper():
 
 def test_where_few_epochs_fit_one_thing_after_the_other_is_cheaper():
     """The rehearsal by the minutes alone; then the maps, then the heads; what is left are few epochs."""
-    slow = replace(COST, pair_s=0.01, frame_s=0.0)
+    slow = replace(QUICK, pair_s=0.01, frame_s=0.0)
     first_words = ["no dress rehearsal", "t-SNE and UMAP", "the heads learn for 20 epochs instead of 900"]
     lengths = []
     for minutes in (9.9, 4.4, 3.2, 1.8):
@@ -148,7 +139,7 @@ def test_the_log_has_the_plan():
 def clock(monkeypatch):
     """A log that is always ten seconds old, and steps of which a plan of two minutes holds two epochs."""
     monkeypatch.setattr(logs, "elapsed", lambda: 10.0)
-    steps = replace(COST, pair_s=0.2, smaller=[])
+    steps = replace(COST, pair_s=0.2)
     monkeypatch.setattr(profiler, "_profile", lambda config, device: steps)
     return steps
 
