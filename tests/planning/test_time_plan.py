@@ -106,6 +106,14 @@ def test_a_plan_is_read_as_it_was_written():
     assert plan.limit().epoch_s[64] == plan.epoch_s["64"] > plan.epoch_s["32"]
 
 
+def test_heads_that_are_trained_again_have_all_their_epochs():
+    flags = ["--minutes", "1.5", "--linear-epochs"]
+    plan = planned(*flags, "900")
+    assert plan.linear_epochs == FEW_LINEAR_EPOCHS
+    again = plan.for_evaluation(parse([*flags, "33", "--evaluate-again"]))
+    assert again == replace(plan, linear_epochs=33, cheaper=["no dress rehearsal, as below 10 minutes"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
