@@ -59,7 +59,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
     device = resolve_device(config.device)
     if config.tensorboard:
         require_tensorboard()
-    identity = Identity(argv, vars(config), config.signature(), downstream_fields())
+    identity = Identity(argv, config, config.signature(), downstream_fields())
     with open_run(config, device, identity) as run:
         if run.is_finished(config):
             return run.repeat_summary()
@@ -77,7 +77,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
         with run.stage("estimate"):
             settings = plan_training(config, dataset, run)
         if ranks.is_main_process():
-            run.begin(dataset)
+            run.begin(dataset, identity.config)
         run_stages(config, dataset, settings, run)
 
 

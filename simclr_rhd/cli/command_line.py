@@ -19,7 +19,8 @@ from simclr_rhd.cli.arguments import (
     export_problems,
     predict_problems,
 )
-from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
+from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range
+from simclr_rhd.cli.read import read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 from simclr_rhd.core.file_names import SPLIT
@@ -112,6 +113,7 @@ MAIN_JOB = CommandLine(
     "data set, `export` writes it for other runtimes, "
     "`compare` compares finished runs (each has its own --help).",
     problems=main_job_problems,
+    takes_config=True,
 )
 COMMANDS = {
     "train": MAIN_JOB,
@@ -123,6 +125,7 @@ COMMANDS = {
         "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
         "videos, of the patients and of the files left out. Research use only.",
         problems=predict_problems,
+        takes_config=True,
     ),
     "evaluate": CommandLine(
         ExternalConfig,
@@ -132,6 +135,7 @@ COMMANDS = {
         "per frame, video and patient, with intervals, calibration as it is and after recalibration there, "
         "abstention and novelty. Frames and patients that the model has learnt from are refused.",
         problems=evaluate_problems,
+        takes_config=True,
     ),
     "export": CommandLine(
         ExportArgs,

@@ -46,7 +46,7 @@ from simclr_rhd.inference.screening import evaluate_tests
 from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
 from simclr_rhd.report.page.external.sentences import summary
-from simclr_rhd.runs.record import RunRecord
+from simclr_rhd.runs.record import RunRecord, write_config
 from simclr_rhd.runs.run_dir import lock_run_dir
 
 logger = logging.getLogger("simclr_rhd")
@@ -100,6 +100,7 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         data = evaluated.data
         logs.log_to(save_dir)
         record.write_to(save_dir / file_names.RUN_RECORD)
+        write_config(save_dir / file_names.CONFIG_FILE, config)
         with record.stage("features"):
             outputs = classify_frames(model, data.store.frames, data.rows, device)
         with record.stage("scores"):

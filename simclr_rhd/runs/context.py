@@ -13,14 +13,14 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import RUN_RECORD
+from simclr_rhd.core.file_names import CONFIG_FILE, RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.sources.remote import WRITABLE_SCHEMES
 from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
-from simclr_rhd.runs.record import PreviousRun, RunRecord
+from simclr_rhd.runs.record import PreviousRun, RunRecord, write_config
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
@@ -34,13 +34,13 @@ class Identity:
 
     Attributes:
         argv: the command line.
-        config: all settings.
+        config: as the flags set it.
         signature: those that decide the result.
         downstream: names in the signature that only decide about what follows pretraining.
     """
 
     argv: Sequence[str]
-    config: Mapping[str, object]
+    config: RunConfig
     signature: Mapping[str, object]
     downstream: Sequence[str]
 
@@ -90,8 +90,8 @@ class RunContext:
         """Return the run with a sub-folder as its folder."""
         return replace(self, save_dir=self.save_dir / name)
 
-    def begin(self, dataset: Dataset) -> None:
-        """Start to write, once the run is known to be possible: tables, log and record."""
+    def begin(self, dataset: Dataset, config: RunConfig) -> None:
+        """Start to write, once the run is known to be possible: tables, log, record, and the flags."""
         if self.before is None:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
@@ -100,6 +100,7 @@ class RunContext:
         test_part = digest_test_part(dataset)
         self.record.update(test_part=test_part, test_evaluations=self.past.count(test_part))
         self.record.write_to(self.save_dir / RUN_RECORD)
+        write_config(self.save_dir / CONFIG_FILE, config)
         write_tables(dataset, self.save_dir)
 
 
@@ -143,7 +144,7 @@ def _started(
         previous,
         argv=identity.argv,
         signature=identity.signature,
-        config=identity.config,
+        config=vars(identity.config),
         device=describe_device(device),
     )
     before = None if previous is None else PreviousRun.from_record(previous)
