@@ -19,7 +19,8 @@ from simclr_rhd.core.text import printable
 from simclr_rhd.runs.record import CONFIG_HEAD
 
 MAX_TOML_BYTES, MAX_RECORD_BYTES = 100_000, 10_000_000
-MAX_SHOWN_CHARS = 300  # of a problem
+MAX_LINE_CHARS = 2000  # of TOML: the time for a.b.c. ... rises with the square of its length
+MAX_SHOWN, MAX_SHOWN_CHARS = 20, 300  # problems in a message, and the length of each
 
 
 def read_settings(path: str, parser: argparse.ArgumentParser, knobs: type[Any]) -> dict[str, object]:
@@ -67,7 +68,8 @@ def refuse(path: str, problems: list[str]) -> None:
         UserError: there is anything.
     """
     if problems:
-        lines = (f"{path}: {printable(problem)[:MAX_SHOWN_CHARS]}" for problem in problems)
+        lines = [f"{path}: {printable(problem)[:MAX_SHOWN_CHARS]}" for problem in problems[:MAX_SHOWN]]
+        lines += [f"and {len(problems) - MAX_SHOWN} more"] * (len(problems) > MAX_SHOWN)
         raise UserError("\n  ".join(["invalid configuration:", *lines]))
 
 
@@ -91,6 +93,8 @@ def _read_file(path: str, prog: str) -> Mapping[str, object]:
     """What a file sets, by key; of a record what is taken over from it."""
     is_record = path.lower().endswith(".json")
     text = _read_text(path, MAX_RECORD_BYTES if is_record else MAX_TOML_BYTES)
+    if not is_record and any(len(line) > MAX_LINE_CHARS for line in text.splitlines()):
+        raise UserError(f"--config {path}: a line has more than {MAX_LINE_CHARS:,} characters")
     try:
         content = parse_json(text) if is_record else tomllib.loads(text)
     except RecursionError:
