@@ -33,13 +33,12 @@ from simclr_rhd.planning.plan import announce, plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
-from simclr_rhd.report.summary import summary
+from simclr_rhd.report.summary import balanced_accuracies, summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build
-from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import PretrainedEncoders, pretrain, pretrain_folds
 
 logger = logging.getLogger("simclr_rhd")
@@ -57,8 +56,6 @@ def train(config: Config, argv: Sequence[str]) -> None:
     """
     make_deterministic()
     device = resolve_device(config.device)
-    if config.tensorboard:
-        require_tensorboard()
     identity = Identity(argv, config, config.signature(), downstream_fields())
     with open_run(config, device, identity) as run:
         if run.is_finished(config):
@@ -157,6 +154,7 @@ def evaluate_encoders(
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
             drawn = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
             contents = draw_run(config, dataset, drawn, maps, run)
+    run.tracking.log_results(history, balanced_accuracies(results))
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 

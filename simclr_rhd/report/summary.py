@@ -30,6 +30,7 @@ from simclr_rhd.report.wording import (
 ROW_FORMAT = "{:<27}{:>5}{:>9} {:<17} {:<17}" + "".join(
     f"{{:>{max(7, len(baseline.column) + 2)}}}" for baseline in TABLE_BASELINES
 )
+SCORE_ENDS = (("", "value"), ("_low", "low"), ("_high", "high"))  # of the names of a score's figures
 
 
 def summary(results: RunResults, *, save_dir: str) -> str:
@@ -76,6 +77,17 @@ def verdicts(results: RunResults) -> list[str]:
         for name, result in results.targets.items()
         if (level := result.primary_level)
     ]
+
+
+def balanced_accuracies(results: RunResults) -> dict[str, float]:
+    """{figure: value} of what `verdicts` judges: the balanced accuracy of each target, and its interval."""
+    scores = {
+        f"{name}/balanced_accuracy_per_{level}": result.test[level]["balanced_accuracy"]
+        for name, result in results.targets.items()
+        if (level := result.primary_level)
+    }
+    ends = {f"{name}{end}": getattr(score, of) for name, score in scores.items() for end, of in SCORE_ENDS}
+    return {name: value for name, value in ends.items() if value is not None}
 
 
 def _verdict(name: str, result: TargetResult, level: str) -> str:

@@ -6,6 +6,8 @@ from simclr_rhd.core.config import NOTHING, Check, flag
 from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.sources.remote import is_local_or_writable
 
+TRACKER_NAMES = ("tensorboard", "mlflow", "wandb")  # and of their packages
+
 
 @dataclass(frozen=True)
 class RunConfig(DataConfig):
@@ -34,6 +36,16 @@ class RunConfig(DataConfig):
     overwrite: bool = flag(
         False, "start a new run and replace the files of the run in --save-dir", affects=NOTHING
     )
+    tracker: tuple[str, ...] = flag(
+        (),
+        "send flags, figures of each epoch and final scores to 'tensorboard' (files below --save-dir), "
+        "'mlflow' or 'wandb' (Weights & Biases), but no names of patients, frames or folders. Repeat the "
+        "flag for several",
+        action="append",
+        choices=TRACKER_NAMES,
+        affects=NOTHING,
+    )
+    tensorboard: bool = flag(False, "short for --tracker tensorboard", affects=NOTHING)
     no_figures: bool = flag(
         False, "leave out the pictures; t-SNE and UMAP take most of the time at the end", affects=NOTHING
     )
@@ -42,3 +54,8 @@ class RunConfig(DataConfig):
         "skip the dress rehearsal, which runs all stages on a handful of frames before the long one",
         affects=NOTHING,
     )
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers of the run, each once."""
+        return tuple(dict.fromkeys([*self.tracker, *["tensorboard"] * self.tensorboard]))

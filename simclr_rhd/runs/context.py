@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ from simclr_rhd.runs.record import PreviousRun, RunRecord, write_config
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
+from simclr_rhd.runs.tracking.trackers import TrackedRun
+from simclr_rhd.runs.tracking.tracking import Tracking, public_config, tracker_id
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -56,6 +59,8 @@ class RunContext:
         before: the run that is continued; None for a new one.
         mirror: the copy in a bucket, where --save-dir is one.
         past: earlier evaluations in the folder.
+        tracking: its trackers.
+        series: name of this pretraining's curves in them.
     """
 
     save_dir: Path
@@ -64,6 +69,8 @@ class RunContext:
     before: PreviousRun | None = None
     mirror: Mirror | None = None
     past: PastEvaluations = PastEvaluations()
+    tracking: Tracking = field(default_factory=Tracking)
+    series: str = "simclr"
 
     def is_finished(self, config: RunConfig) -> bool:
         """Return True if the run of this folder is complete, with figures unless --no-figures."""
@@ -88,7 +95,7 @@ class RunContext:
 
     def inside(self, name: str) -> "RunContext":
         """Return the run with a sub-folder as its folder."""
-        return replace(self, save_dir=self.save_dir / name)
+        return replace(self, save_dir=self.save_dir / name, series=f"{name}/{self.series}")
 
     def begin(self, dataset: Dataset, config: RunConfig) -> None:
         """Start to write, once the run is known to be possible: tables, log, record, and the flags."""
@@ -102,6 +109,21 @@ class RunContext:
         self.record.write_to(self.save_dir / RUN_RECORD)
         write_config(self.save_dir / CONFIG_FILE, config)
         write_tables(dataset, self.save_dir)
+        if self.tracking.names:
+            self._track(config)
+
+    def _track(self, config: RunConfig) -> None:
+        """Begin to send figures to the trackers; a run that is continued goes on in theirs."""
+        facts = self.record.facts
+        more = {"data_fingerprint": facts["data"]["fingerprint"], "commit": facts["commit"]}
+        tracked = TrackedRun(
+            id=tracker_id(facts.get("tracker_id")),
+            name=os.path.basename(os.path.abspath(config.save_dir)),
+            folder=self.save_dir,
+            config=public_config({**facts["config"], **more}),
+        )
+        self.record.update(tracker_id=tracked.id)
+        self.tracking.start(tracked)
 
 
 @contextmanager
@@ -116,10 +138,15 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
         with ranks.process_group(device):
             yield _started(config, device, identity, save_dir, None)
         return
-    with lock_run_dir(save_dir), _mirroring(config, save_dir) as mirror:
+    with (
+        Tracking(config.trackers) as tracking,  # the last to end: a server may be slow
+        lock_run_dir(save_dir),
+        _mirroring(config, save_dir) as mirror,
+    ):
         try:
             with ranks.process_group(device):
-                yield _started(config, device, identity, save_dir, mirror)
+                run = _started(config, device, identity, save_dir, mirror)
+                yield replace(run, tracking=tracking)
         except UserError as error:
             if mirror is None or isinstance(error, ConcurrentWriteError):  # that one means the local folder
                 raise

@@ -211,9 +211,6 @@ class PretrainConfig(ViewConfig):
         check=at_least(0),
         affects=NOTHING,
     )
-    tensorboard: bool = flag(
-        False, "write the curves for TensorBoard, too, below --save-dir", affects=NOTHING
-    )
 
 
 @dataclass(frozen=True)

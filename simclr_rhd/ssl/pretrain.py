@@ -76,8 +76,8 @@ def pretrain(
             "training loss"
         )
         config = replace(config, monitor="training-loss")
-    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as on_epoch:
-        history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
+    on_epoch = EpochLogger(run, config)
+    history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
         epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(
