@@ -18,7 +18,9 @@ NAMED = re.compile(
 CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
-CODE_NAME = re.compile(r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|toml)\b)(\w+)[`(]")
+CODE_NAME = re.compile(
+    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|toml)\b)(\w+)[`(]"
+)
 
 
 def names(document):

@@ -13,11 +13,13 @@ from simclr_rhd.cli.arguments import (
     CompareArgs,
     ExportArgs,
     PredictArgs,
+    RunsArgs,
     compare_problems,
     demo_problems,
     evaluate_problems,
     export_problems,
     predict_problems,
+    runs_problems,
 )
 from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range
 from simclr_rhd.cli.read import read
@@ -104,14 +106,15 @@ MAIN_JOB = CommandLine(
     "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
     "       python3 main.py evaluate --data DIR [--model FILE] [--save-dir DIR]\n"
     "       python3 main.py export [--model FILE] [--out DIR]\n"
-    "       python3 main.py compare DIR DIR... [--out FILE.html]",
+    "       python3 main.py compare DIR DIR... [--out FILE.html]\n"
+    "       python3 main.py runs [FOLDER...]",
     description="SimCLR pretraining on unlabelled heart ultrasound frames, then a linear head for each "
     "task (view, valve condition, severity, or your own) with honest metrics. Without flags it runs on "
     "built-in synthetic data. `estimate` gives the memory and time of a run with these flags, without "
     "running it; "
     "`predict` classifies new frames with what a run has learnt, `evaluate` scores it on another labelled "
     "data set, `export` writes it for other runtimes, "
-    "`compare` compares finished runs (each has its own --help).",
+    "`compare` compares finished runs, `runs` lists those that are there (each has its own --help).",
     problems=main_job_problems,
     takes_config=True,
 )
@@ -153,5 +156,13 @@ COMMANDS = {
         description="Compares finished runs on one page: settings, curves, results, and by "
         "how much each run that tested the same frames differs from the first.",
         problems=compare_problems,
+    ),
+    "runs": CommandLine(
+        RunsArgs,
+        prog="main.py runs",
+        usage="python3 main.py runs [FOLDER...] [--json]",
+        description="Lists the runs and evaluations in some folders and below, the newest first: date, "
+        "folder, state, data, split, balanced accuracy of each task, and the model for `predict --model`.",
+        problems=runs_problems,
     ),
 }

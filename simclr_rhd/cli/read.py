@@ -18,6 +18,7 @@ PATHS = (
     "out",
     "html",
     "runs",
+    "folders",
 )  # in which ~ is the home folder
 
 
