@@ -33,7 +33,7 @@ from simclr_rhd.planning.plan import announce, plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
-from simclr_rhd.report.summary import balanced_accuracies, summary
+from simclr_rhd.report.summary import headline_scores, recorded_results, summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.ssl.config import TrainingSettings
@@ -154,7 +154,7 @@ def evaluate_encoders(
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
             drawn = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
             contents = draw_run(config, dataset, drawn, maps, run)
-    run.tracking.log_results(history, balanced_accuracies(results))
+    run.tracking.log_results(history, headline_scores(results))
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 
@@ -182,6 +182,7 @@ def finish(
         write_report(run.save_dir, dataset, results, run.record.facts, contents)
     run.record.update(
         summary=text,
+        **recorded_results(results),
         figures=contents is not None,
         status="finished",
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),

@@ -46,6 +46,7 @@ from simclr_rhd.inference.screening import evaluate_tests
 from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
 from simclr_rhd.report.page.external.sentences import summary
+from simclr_rhd.report.summary import recorded_results
 from simclr_rhd.runs.record import RunRecord, write_config
 from simclr_rhd.runs.run_dir import lock_run_dir
 
@@ -111,7 +112,8 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         keep_count(config, evaluated, record)
         with record.stage("report"):
             write_report(config, results, scores, outputs, record)
-        record.update(status="finished", finished=time.strftime("%Y-%m-%d %H:%M:%S"))
+        finished = time.strftime("%Y-%m-%d %H:%M:%S")
+        record.update(**recorded_results(results.run), status="finished", finished=finished)
         for line in summary(results, save_dir=config.save_dir).splitlines():
             logger.info(line)
 

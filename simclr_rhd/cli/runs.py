@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from simclr_rhd.cli.arguments import RunsArgs
 from simclr_rhd.core.text import printable
-from simclr_rhd.runs.listing import FINISHED, RUNNING, ListedRun, ListedScore, Listing, list_runs
+from simclr_rhd.runs.listing import FINISHED, RUNNING, ListedRun, Listing, list_runs
+from simclr_rhd.runs.record import HeadlineScore
 
 INDENT, MIN_WIDTH = "    ", 40
 
@@ -71,7 +72,7 @@ def _model_line(run: ListedRun) -> Iterator[str]:
         yield INDENT + ("of " * (run.command == "evaluate")) + f"--model {_path(run.model)}"
 
 
-def _format(score: ListedScore) -> str:
+def _format(score: HeadlineScore) -> str:
     interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
     return f"{score.value:.2f}{interval} per {score.level}"
 

@@ -3,6 +3,7 @@
 A folder may hold anything: each value is checked before it is shown, and no path in a file is followed.
 """
 
+import json
 import os
 import re
 import time
@@ -15,7 +16,8 @@ from pathlib import Path
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import HISTORY, METRICS, MODEL, RUN_RECORD, TENSORBOARD_DIR
 from simclr_rhd.core.files import LOCK_FILE
-from simclr_rhd.core.records import JsonObject, is_fraction, parse_json, read_json_object
+from simclr_rhd.core.records import JsonObject, is_fraction, read_text
+from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.run_dir import is_locked
 
 MAX_DEPTH = 4  # of a run below a folder in which it is looked for
@@ -25,16 +27,6 @@ SKIPPED = re.compile(rf"\..*|fold-\d+|{TENSORBOARD_DIR}|wandb|mlruns|exported|si
 LEVELS = ("video", "frame")  # the first that could be scored is the one that is judged
 FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
 TIME_FORMAT, TIME = "%Y-%m-%d %H:%M", re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
-
-
-@dataclass(frozen=True)
-class ListedScore:
-    """A balanced accuracy per frame or video, with its 95 % interval."""
-
-    level: str
-    value: float
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ class ListedRun:
     epochs: int = 0
     data: str = ""
     split: str = ""
-    scores: dict[str, ListedScore] = field(default_factory=dict)
+    scores: dict[str, HeadlineScore] = field(default_factory=dict)
     model: str | None = None
 
 
@@ -142,8 +134,12 @@ def _read(folder: Path, problems: list[str]) -> Iterator[ListedRun]:
         yield replace(run, epoch=_last_epoch(folder), epochs=epochs)
         return
     try:
-        results = _read_object(folder / METRICS)
-        yield replace(run, split=_describe_split(results.object("split")), scores=_scores(results))
+        if "scores" in record.fields:
+            scores, split = _recorded_scores(record.object("scores")), record.object("split")
+        else:  # of an older version
+            results = _read_object(folder / METRICS)
+            scores, split = _scores(results), results.object("split")
+        yield replace(run, split=_describe_split(split), scores=scores)
     except UserError as error:
         problems.append(_first_part(error))
         yield run
@@ -152,7 +148,10 @@ def _read(folder: Path, problems: list[str]) -> Iterator[ListedRun]:
 def _read_object(path: Path) -> JsonObject:
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes")
-    return read_json_object(path)
+    try:  # plain, as cleaning all texts takes longer than all else; those that are shown are cleaned there
+        return JsonObject(json.loads(read_text(path)), str(path))
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: is cut off, or no JSON") from None
 
 
 def _first_part(error: UserError) -> str:
@@ -183,10 +182,10 @@ def _model(folder: Path, config: JsonObject, *, evaluated: bool) -> str | None:
 def _last_epoch(folder: Path) -> int:
     """The last epoch of pretraining in the history; 0 where there is none."""
     path = folder / HISTORY
-    with suppress(OSError, ValueError, UserError):  # no history yet, or one that is damaged
+    with suppress(OSError, ValueError, RecursionError, UserError):  # no history yet, or one that is damaged
         if path.stat().st_size <= MAX_BYTES:
             for line in reversed(path.read_text(encoding="utf-8").splitlines()):
-                row = JsonObject(parse_json(line), str(path))
+                row = JsonObject(json.loads(line), str(path))
                 if row.fields.get("phase") == "simclr":
                     return row.count("epoch")
     return 0
@@ -203,7 +202,15 @@ def _describe_split(split: JsonObject) -> str:
     )
 
 
-def _scores(results: JsonObject) -> dict[str, ListedScore]:
+def _recorded_scores(scores: JsonObject) -> dict[str, HeadlineScore]:
+    return {
+        name: HeadlineScore(of.text("level"), value, of.fraction("low"), of.fraction("high"))
+        for name, of in scores.items()
+        if (value := of.fraction("value")) is not None
+    }
+
+
+def _scores(results: JsonObject) -> dict[str, HeadlineScore]:
     """{target: its balanced accuracy}; a task that was skipped has none, one of lesions has theirs."""
     scores = {}
     for task, of_task in results.object("tasks").items():
@@ -214,12 +221,12 @@ def _scores(results: JsonObject) -> dict[str, ListedScore]:
     return scores
 
 
-def _score(levels: JsonObject) -> ListedScore | None:
+def _score(levels: JsonObject) -> HeadlineScore | None:
     for level in LEVELS:
         of_level = levels.object(level)
         value = of_level.fraction("balanced_accuracy")
         if value is not None:
             ends = of_level.object("ci95").fields.get("balanced_accuracy")
             is_interval = isinstance(ends, list) and len(ends) == 2 and all(map(is_fraction, ends))
-            return ListedScore(level, value, *(ends if ends and is_interval else (None, None)))
+            return HeadlineScore(level, value, *(ends if ends and is_interval else (None, None)))
     return None

@@ -60,6 +60,16 @@ class PreviousRun:
         return cls(record["status"], record["data"]["fingerprint"], finished, summary, figures)
 
 
+@dataclass(frozen=True)
+class HeadlineScore:
+    """Balanced accuracy of a target at the level that is judged, with its 95 % interval."""
+
+    level: str
+    value: float
+    low: float | None
+    high: float | None
+
+
 class RunRecord:
     """`run.json`: what was run, on what, and how long each stage took.
 

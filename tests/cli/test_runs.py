@@ -65,6 +65,13 @@ def test_a_finished_run_has_its_data_split_scores_and_model(listed, tmp_path):
     )
 
 
+def test_scores_in_the_record_spare_the_long_file(listed, tmp_path):
+    scores = {"view": {"level": "frame", "value": 0.5, "low": None, "high": None}}
+    folder = leave(tmp_path / "models", scores=scores, split=METRICS["split"] | {"by": "video"})
+    (folder / "metrics.json").unlink()
+    assert "split by video\n    balanced accuracy view 0.50 per frame\n" in listed()
+
+
 def test_the_newest_comes_first_wherever_it_lies(listed, tmp_path):
     for day, place in enumerate(("models", "models/quick", "runs/a/b/c", "my runs"), start=1):
         leave(tmp_path / place, finished=f"2026-11-{day:02} 20:10:00")
@@ -124,13 +131,13 @@ def test_splits_and_lesions_in_words(listed, tmp_path):
     ("name", "content", "problem"),
     [
         ("run.json", b"{half", "a/run.json: is cut off, or no JSON"),
-        ("run.json", b"[" * 100_000, "a/run.json: is cut off, or no JSON (nested too deep)"),
+        ("run.json", b"[" * 100_000, "a/run.json: is cut off, or no JSON"),
         ("run.json", b"[]", "a/run.json: found a list, wanted an object"),
         ("run.json", b"\xff", "a/run.json: is no text in UTF-8"),
         ("run.json", b'{"name": "of another program"}', "a/run.json: config: found null, wanted an object"),
         ("run.json", b'{"config": {}, "status": "unfinished"}', "a/run.json: config: epochs: found nothing"),
         ("metrics.json", b"{half", "a/metrics.json: is cut off, or no JSON"),
-        ("metrics.json", b'{"split": 3}', "a/metrics.json: split: found 3, wanted an object"),
+        ("metrics.json", b'{"split": 3, "tasks": {}}', "a/metrics.json: split: found 3, wanted an object"),
     ],
 )
 def test_a_damaged_file_is_named_in_a_line_and_hides_no_other_run(listed, tmp_path, name, content, problem):

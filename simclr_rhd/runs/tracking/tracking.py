@@ -16,6 +16,7 @@ from functools import partial
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import HISTORY
+from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.tracking.trackers import MAX_FINISH_S, TRACKERS, Point, TrackedRun
 
 logger = logging.getLogger("simclr_rhd")
@@ -120,11 +121,17 @@ class Tracking:
         """Send the figures of an epoch."""
         self._send(list(_points(series, record)))
 
-    def log_results(self, history: Iterable[Mapping[str, object]], scores: Mapping[str, float]) -> None:
-        """Send the epochs of what follows pretraining, and the final scores."""
+    def log_results(
+        self, history: Iterable[Mapping[str, object]], scores: Mapping[str, HeadlineScore]
+    ) -> None:
+        """Send the epochs of what follows pretraining, and the final scores of each target."""
         rows = [row for row in history if row["phase"] != "simclr"]
         points = [point for row in rows for point in _points(_series_of(row), row)]
-        self._send(points + [Point("test", 0, _plain(name), value) for name, value in scores.items()])
+        for target, of in scores.items():
+            name = _plain(f"{target}/balanced_accuracy_per_{of.level}")
+            ends = {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
+            points += [Point("test", 0, end, value) for end, value in ends.items() if value is not None]
+        self._send(points)
 
     def _send(self, points: Sequence[Point]) -> None:
         for start in range(0, len(points), POINTS_AT_ONCE):

@@ -10,6 +10,7 @@ from simclr_rhd.config import Config
 from simclr_rhd.core.config import BELOW_DATA, FILE
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs.config import TRACKER_NAMES
+from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.tracking import tracking
 from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
 from simclr_rhd.runs.tracking.tracking import PLACES, Tracking, public_config, tracker_id
@@ -64,7 +65,7 @@ def track(monkeypatch, tmp_path, caplog):
                     server.is_back.wait()
                 if stopped:
                     raise KeyboardInterrupt
-                trackers.log_results(HISTORY, {"condition: a,b/balanced_accuracy": 0.75})
+                trackers.log_results(HISTORY, {"condition: a,b": HeadlineScore("video", 0.75, 0.5, None)})
         except KeyboardInterrupt:
             assert stopped
         return [record.getMessage() for record in caplog.records]
@@ -80,7 +81,8 @@ SENT = [
     Point("simclr", 2, "knn/view", 0.5),
     Point("view", 1, "loss", 0.5),
     Point("finetune-2", 0, "val_loss", 0.25),
-    Point("test", 0, "condition: a_b/balanced_accuracy", 0.75),
+    Point("test", 0, "condition: a_b/balanced_accuracy_per_video", 0.75),
+    Point("test", 0, "condition: a_b/balanced_accuracy_per_video_low", 0.5),
     False,
 ]
 
@@ -165,7 +167,7 @@ def write(name, folder, epochs, *, config):
         trackers.start(TrackedRun(ID, "models", folder, config))
         for epoch in epochs:
             trackers.log_epoch("simclr", {"epoch": epoch, "loss": 1 / epoch})
-        trackers.log_results([], {"view/balanced_accuracy": 0.75})
+        trackers.log_results([], {"view": HeadlineScore("frame", 0.75, None, None)})
 
 
 def test_mlflow_continues_the_run(mlflow_client, tmp_path):
@@ -175,7 +177,7 @@ def test_mlflow_continues_the_run(mlflow_client, tmp_path):
     (run,) = mlflow_client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "models" and run.info.status == "FINISHED"
     assert run.data.params == {"epochs": "3", "num_workers": "1"}
-    assert run.data.metrics == {"simclr/loss": 1 / 3, "test/view/balanced_accuracy": 0.75}
+    assert run.data.metrics == {"simclr/loss": 1 / 3, "test/view/balanced_accuracy_per_frame": 0.75}
     points = mlflow_client.get_metric_history(run.info.run_id, "simclr/loss")
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
