@@ -26,6 +26,7 @@ from simclr_rhd.cli.read import read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 from simclr_rhd.core.file_names import SPLIT
+from simclr_rhd.core.text import printable
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.inference.external.config import ExternalConfig
@@ -45,7 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
         size = default if config.image_size is None else config.image_size
         config = replace(config, command=name, image_size=size)
     if problems := list(COMMANDS[name].problems(config)):
-        parser.error("\n  ".join(problems))
+        parser.error(printable("\n  ".join(problems), keep="\n"))  # a file may have set the values
     return config
 
 

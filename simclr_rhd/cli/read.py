@@ -27,7 +27,9 @@ def read(parser: argparse.ArgumentParser, command: CommandLine, arguments: Seque
     values = vars(parser.parse_intermixed_args(list(arguments)))
     path = values.pop("config", None)
     try:
-        return _with_file(path, parser, command, arguments) if path else command.knobs(**_normalised(values))
+        if path:
+            return _with_file(os.path.expanduser(path), parser, command, arguments)
+        return command.knobs(**_normalised(values))
     except UserError as error:
         parser.error(str(error))
 
@@ -41,9 +43,8 @@ def _with_file(
         UserError: something in the file is no flag, or no value of its flag.
     """
     settings = read_settings(path, make_parser(command, exit_on_error=False), command.knobs)
-    lists = {
-        name: value for name, value in settings.items() if isinstance(value, list)
-    }  # argparse adds to them
+    # A flag that may be repeated would add to the file's list, so that list is set only where no flag is
+    lists = {name: value for name, value in settings.items() if isinstance(value, list)}
     preset = argparse.Namespace(**{name: value for name, value in settings.items() if name not in lists})
     values = vars(parser.parse_intermixed_args(list(arguments), preset))
     del values["config"]

@@ -114,7 +114,7 @@ def _read(folder: Path, problems: list[str]) -> Iterator[ListedRun]:
     Raises:
         UserError: its record cannot be read.
     """
-    if not (folder / RUN_RECORD).exists():
+    if not (folder / RUN_RECORD).is_file():
         if is_locked(folder):  # it reads its data
             yield ListedRun(str(folder), "train", _last_change(folder / LOCK_FILE), RUNNING)
         return
@@ -146,7 +146,9 @@ def _read(folder: Path, problems: list[str]) -> Iterator[ListedRun]:
 
 
 def _read_object(path: Path) -> JsonObject:
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: is not there")
+    if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: has more than {MAX_BYTES:,} bytes")
     try:  # plain, as cleaning all texts takes longer than all else; those that are shown are cleaned there
         return JsonObject(json.loads(read_text(path)), str(path))
@@ -183,7 +185,7 @@ def _last_epoch(folder: Path) -> int:
     """The last epoch of pretraining in the history; 0 where there is none."""
     path = folder / HISTORY
     with suppress(OSError, ValueError, RecursionError, UserError):  # no history yet, or one that is damaged
-        if path.stat().st_size <= MAX_BYTES:
+        if path.is_file() and path.stat().st_size <= MAX_BYTES:
             for line in reversed(path.read_text(encoding="utf-8").splitlines()):
                 row = JsonObject(json.loads(line), str(path))
                 if row.fields.get("phase") == "simclr":

@@ -60,6 +60,8 @@ def _lock(stream: IO[str]) -> None:
 
 def is_locked(save_dir: Path) -> bool:
     """Return True if a run writes to a folder now; False where that cannot be known."""
+    if not (save_dir / LOCK_FILE).is_file():  # a pipe would be waited for
+        return False
     try:
         with (save_dir / LOCK_FILE).open() as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)

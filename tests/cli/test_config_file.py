@@ -63,7 +63,8 @@ def test_other_commands_take_flags_from_a_file(write, tmp_path):
 
 def test_a_tilde_in_a_file_is_the_home_folder(write, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert parse(["--config", write("save_dir = '~/runs'\n")]).save_dir == str(tmp_path / "runs")
+    write("save_dir = '~/runs'\n")
+    assert parse(["--config=~/run.toml"]).save_dir == str(tmp_path / "runs")
 
 
 @pytest.mark.parametrize(
@@ -91,12 +92,18 @@ def test_a_tilde_in_a_file_is_the_home_folder(write, tmp_path, monkeypatch):
         ("batch-size = 8\nbatch_size = 8", "batch_size: is there twice, with - and with _"),
         ("[heads]\nlinear_epochs = 3", "heads: no such flag; the nearest is head_seeds"),
         ('"\\u001b[31mx" = 3', "x: no such flag"),
+        ('split = "\\u001b[31mx"', "split x: wanted 'auto'"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_file_and_key(write, capsys, line, message):
     path = write(line + "\n")
     printed = refused(capsys, "--config", path)
     assert f"{path}: {message}" in printed and "Traceback" not in printed and "\x1b" not in printed
+
+
+def test_no_value_of_a_file_commands_the_terminal(write, capsys):
+    printed = refused(capsys, "--config", write('tasks = "\\u001b[31mx="\n'))
+    assert "--tasks x=: " in printed and "\x1b" not in printed
 
 
 def test_all_that_is_wrong_in_a_file_comes_in_one_message(write, capsys):

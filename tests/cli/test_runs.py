@@ -155,6 +155,15 @@ def test_a_file_that_would_fill_the_memory_is_not_read(listed, tmp_path, monkeyp
     assert "a/run.json: has more than 1,000 bytes" in listed()
 
 
+def test_a_pipe_is_not_waited_for(listed, tmp_path):
+    for place, name in (("a", "run.json"), ("b", "metrics.json"), ("c", "history.jsonl"), ("d", ".lock")):
+        folder = leave(tmp_path / place, status="unfinished" if place in "cd" else "finished")
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+    text = listed()
+    assert "b/metrics.json: is not there" in text and text.count("2026-") == 3
+
+
 def test_a_folder_of_frames_is_not_searched_to_its_end(listed, tmp_path, monkeypatch):
     monkeypatch.setattr("simclr_rhd.runs.listing.MAX_ENTRIES", 3)
     frames = tmp_path / "frames"
