@@ -14,7 +14,7 @@ from simclr_rhd.core.file_names import DRY_RUN_PREFIX, PROTECTED_FILES, RUN_RECO
 from simclr_rhd.core.files import LOCK_FILE, ensure_writable_dir
 from simclr_rhd.core.records import read_json_object
 
-LOCK_ATTEMPTS = 5
+LOCK_ATTEMPTS = 5  # as `is_locked` holds a lock for a moment
 
 
 @contextmanager
