@@ -19,8 +19,8 @@ HEAD = """# Commands and flags
 
 <!-- Made by `make docs`. Change the help in each room's config.py or in simclr_rhd/cli. -->
 
-`--help` after a command prints the same text. Flags cannot be shortened. Flags that contradict each other are
-reported together, in one message.
+`--help` after a command prints the same text, `--version` the program's version. Flags cannot be shortened.
+Flags that contradict each other are reported together, in one message.
 """
 DEFAULT = " (default: %(default)s)"
 
@@ -63,7 +63,7 @@ def markdown() -> str:
     lines = [HEAD]
     for commands in commands_of.values():
         parser = parsers[commands[0]]
-        rows = [row(action) for action in parser._actions if action.dest != "help"]
+        rows = [row(action) for action in parser._actions if action.dest not in ("help", "version")]
         usage = [line.strip() for line in (parser.usage or parser.format_usage()).splitlines()]
         lines += [f"## {', '.join(commands)}", "", "```", *usage, "```", ""]
         lines += [parser.description or "", "", "| flag | default | meaning |", "|---|---|---|", *rows, ""]

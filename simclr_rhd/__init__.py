@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simclr_rhd.core import __version__
+
 if TYPE_CHECKING:  # it takes seconds to import
     from simclr_rhd.inference.predictor import Model
 
-__version__ = "0.1.0"
-__all__ = ["load_model"]
+__all__ = ["__version__", "load_model"]
 
 
 def load_model(path: str | Path, *, device: str = "auto") -> Model:
@@ -17,7 +18,7 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
 
     Args:
         path: a `model.pt`.
-        device: 'auto', 'cpu' or 'cuda'.
+        device: 'auto', 'cpu', 'cuda' or 'mps'.
 
     Raises:
         UserError: the file is no model of this program and version, or is damaged.

@@ -62,7 +62,7 @@ def test_every_flag_of_every_command_is_in_the_table():
         (section,) = re.findall(
             rf"^## [\w, ]*\b{command}\b[\w, ]*$(.*?)(?=^## |\Z)", found["markdown"](), re.M | re.S
         )
-        assert flags - {"-h", "--help"} == set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.M))
+        assert flags - {"-h", "--help", "--version"} == set(re.findall(r"^\| `(--[a-z0-9-]+)", section, re.M))
 
 
 @pytest.mark.parametrize("document", DOCS, ids=names)

@@ -20,6 +20,7 @@ from simclr_rhd.runs.record import CONFIG_HEAD
 
 MAX_TOML_BYTES, MAX_RECORD_BYTES = 100_000, 10_000_000
 MAX_LINE_CHARS = 2000  # of TOML: the time for a.b.c. ... rises with the square of its length
+MAIN_JOB = "the main job"
 MAX_SHOWN, MAX_SHOWN_CHARS = 20, 300  # problems in a message, and the length of each
 
 
@@ -112,9 +113,9 @@ def _taken_over(record: object, path: str, prog: str) -> dict[str, object]:
     config = record.get("config") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(config, dict):
         raise UserError(f"--config {path}: has no configuration; wanted the run.json of a run, or TOML")
-    of = f"main.py {record.get('command', '')}".strip()
-    if of != prog:
-        raise UserError(f"--config {path}: is the record of `{of}`, which sets no flags of `{prog}`")
+    command, of = prog.partition(" ")[2] or MAIN_JOB, record.get("command", MAIN_JOB)
+    if of != command:
+        raise UserError(f"--config {path}: is a record of {of}, wanted one of {command}, or TOML")
     return {key: value for key, value in config.items() if key not in (*NOT_TAKEN_OVER, "command")}
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from simclr_rhd.core import __version__
 from simclr_rhd.core.config import NOT_TAKEN_OVER, flag_name
+from simclr_rhd.core.text import INSTALLED_COMMAND, SCRIPT_COMMAND, command_name
 
 CONFIG_HELP = (
     "a file with flags: TOML, with lines such as epochs = 300, or the run.json of an earlier run, of which "
@@ -24,8 +26,8 @@ class CommandLine:
     Attributes:
         knobs: a dataclass whose fields are made by `core.config.flag`; those with the option `positional`
             are given without a name.
-        prog: the command in messages.
-        usage: how it is called.
+        prog: the command in messages, as of a checkout.
+        usage: how it is called, as of a checkout.
         description: what it does.
         problems: of a value of `knobs`, each in one sentence.
         takes_config: whether `--config` reads flags from a file.
@@ -41,12 +43,19 @@ class CommandLine:
 
 def make_parser(command: CommandLine, *, exit_on_error: bool = True) -> argparse.ArgumentParser:
     """A parser with a flag for each declared field of the knobs; it takes no abbreviations."""
+    prog, usage = command.prog, command.usage
+    if command_name() == INSTALLED_COMMAND:
+        prog = prog.replace("main.py", INSTALLED_COMMAND)
+        usage = usage.replace(SCRIPT_COMMAND, INSTALLED_COMMAND)
     parser = argparse.ArgumentParser(
-        prog=command.prog,
-        usage=command.usage,
+        prog=prog,
+        usage=usage,
         description=command.description,
         allow_abbrev=False,
         exit_on_error=exit_on_error,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"simclr-rhd {__version__}", help="print the version, and stop"
     )
     if command.takes_config:
         parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)

@@ -128,8 +128,9 @@ class DeviceConfig:
 
     device: str = flag(
         "auto",
-        "where networks run: 'cpu', 'cuda', or 'auto': a GPU where there is one",
-        choices=("auto", "cpu", "cuda"),
+        "where networks run: 'cpu', 'cuda', 'mps' (GPUs of Apple; never tried), or 'auto': a GPU with CUDA "
+        "where there is one, else the processor",
+        choices=("auto", "cpu", "cuda", "mps"),
     )
 
 

@@ -20,10 +20,14 @@ def resolve_device(name: str) -> torch.device:
     """The device that `--device` names.
 
     Raises:
-        UserError: CUDA is wanted and there is none.
+        UserError: PyTorch has no such device here.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA device here; use --device auto or cpu")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps: PyTorch sees no GPU of Apple here; use --device auto or cpu")
+    if name == "mps" and ranks.launched_world_size() > 1:
+        raise UserError("--device mps: works in one process; start it without torchrun")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and ranks.launched_world_size() > 1:
@@ -70,8 +74,16 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked to."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def describe_device(device: torch.device) -> str:
     """The device in words: 'CPU, 2 threads', '2 x NVIDIA H100', '4 ranks, each CPU, 1 threads'."""
+    if device.type == "mps":
+        return f"GPU of Apple, {platform.processor() or platform.machine()}"
     several = f"{ranks.launched_world_size()} ranks, each " if ranks.launched_world_size() > 1 else ""
     if device.type == "cuda":
         n = 1 if several else torch.cuda.device_count()

@@ -1,6 +1,10 @@
 """Texts without the characters that a terminal, a log or a table must not get."""
 
 import re
+import sys
+from pathlib import Path
+
+INSTALLED_COMMAND, SCRIPT_COMMAND = "simclr-rhd", "python3 main.py"
 
 # Commands to a terminal, ECMA-48: colours and cursor (CSI), titles and links (OSC); no delimiter of a table
 ESCAPES = re.compile(r"\x1b\[[0-9:;?]*[A-Za-z]|\x1b\][^\x07\x1b\r\n\t,\"]*(?:\x07|\x1b\\)")
@@ -43,3 +47,8 @@ def from_cell(cell: str) -> str:
 def replace_unprintable(text: str) -> str:
     """`text` with '?' for what no page or terminal should be given."""
     return UNPRINTABLE.sub("?", text)
+
+
+def command_name() -> str:
+    """The command that the user typed: `simclr-rhd` where it was called so, else `python3 main.py`."""
+    return INSTALLED_COMMAND if Path(sys.argv[0]).stem == INSTALLED_COMMAND else SCRIPT_COMMAND

@@ -61,7 +61,14 @@ class Classifier(nn.Module):
             {task: (B, C) float64 probabilities}, "features": (B, 960), and "novelty": (B,), above 1 for a
             frame that is unlike those learnt from, NaN where that is not known.
         """
-        described = forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
+        return self.classify(self.describe(frames))
+
+    def describe(self, frames: Tensor) -> dict[str, Tensor]:
+        """{description: (B, D)} of frames, as of `model.forward_with_ood_stats`; frames as of `forward`."""
+        return forward_with_ood_stats(self.encoder, eval_view(frames, size=self.facts.image_size))
+
+    def classify(self, described: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Classify frames by their descriptions; results as of `forward`."""
         features = described["features"]
         unknown = torch.full_like(features[:, 0], torch.nan)
         return self.heads.probabilities(features) | {

@@ -100,7 +100,7 @@ class Model:
 
     Args:
         path: the run's `model.pt`.
-        device: 'auto', 'cpu' or 'cuda'.
+        device: 'auto', 'cpu', 'cuda' or 'mps'.
 
     Raises:
         UserError: the file is no model of this program and version, or is damaged.
@@ -111,7 +111,7 @@ class Model:
         self.net = classifier.load(path)
         self.facts = self.net.facts
         self.net.encoder = fuse_batchnorm(self.net.encoder)
-        self.net.to(self.device)
+        self.net.encoder.to(self.device)  # the heads are small, and compute in float64, which MPS lacks
         self.tasks = self.net.task_outputs()
 
     @property
@@ -143,7 +143,8 @@ class Model:
     @torch.inference_mode()
     def predict_squares(self, squares: np.ndarray) -> Predictions:
         """Classify prepared frames: (n, 3, S, S) uint8, squares of `facts.stored_side` pixels."""
-        outputs = self.net(torch.from_numpy(squares).to(self.device))
+        described = self.net.describe(torch.from_numpy(squares).to(self.device))
+        outputs = self.net.classify({name: values.cpu() for name, values in described.items()})
         values = {name: value.cpu().numpy() for name, value in outputs.items()}
         novelty = values["novelty"]
         return Predictions(

@@ -11,6 +11,7 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.config import AUTO, IMAGE_SIZE
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.text import command_name
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.sources.remote import remote_places
 from simclr_rhd.evaluation.label_efficiency import n_repeats
@@ -96,8 +97,9 @@ def announce(config: Config, run: RunContext) -> None:
     if config.synthetic:
         logger.info(
             "%s Its frames are small, so views are %d pixels wide (default for your own data: %d). For your "
-            "own data: python3 main.py --data FOLDER or --data %s",
-            *(SYNTHETIC_WARNING, config.image_size, IMAGE_SIZE, remote_places("BUCKET")),
+            "own data: %s --data FOLDER or --data %s",
+            *(SYNTHETIC_WARNING, config.image_size, IMAGE_SIZE),
+            *(command_name(), remote_places("BUCKET")),
         )
     if run.device.type == "cpu" and config.size > 128:
         logger.info(

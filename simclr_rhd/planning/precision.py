@@ -28,8 +28,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
     On a GPU bfloat16 where it has the instructions, else float16.
 
     Raises:
-        UserError: bfloat16 is asked for and the device would be much slower with it.
+        UserError: the device does not have it, or would be much slower with it.
     """
+    if device.type == "mps":
+        if name not in (AUTO, "float32"):
+            raise UserError(f"--precision {name}: was never tried on GPUs of Apple; use float32")
+        return "float32"
     if name not in (AUTO, "bfloat16"):
         return name
     if can_use_bfloat16(device, min_speedup=MIN_SPEEDUP_AUTO if name == AUTO else MIN_SPEEDUP_EXPLICIT):
@@ -44,6 +48,8 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def can_use_bfloat16(device: torch.device, *, min_speedup: float = MIN_SPEEDUP_EXPLICIT) -> bool:
     """Return True if training in bfloat16 is at least `min_speedup` times as fast as in float32."""
+    if device.type == "mps":
+        return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bfloat16_speedup() >= min_speedup

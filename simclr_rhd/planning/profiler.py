@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from simclr_rhd.core.device import make_deterministic
+from simclr_rhd.core.device import make_deterministic, synchronize
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.image import storage_size
 from simclr_rhd.planning.process_memory import peak_memory
@@ -67,7 +67,7 @@ def profile_step(config: ProfileConfig, device: torch.device) -> StepCost:
     Raises:
         UserError: not even these steps could be taken.
     """
-    if device.type == "cuda":
+    if device.type != "cpu":
         return _profile(config, device)
     options = {**asdict(config), "threads": torch.get_num_threads()}
     finished = subprocess.run(
@@ -103,8 +103,7 @@ def _profile(config: ProfileConfig, device: torch.device) -> StepCost:
     state.step.embed_eval(state.average.model, batch)
     start = time.perf_counter()
     state.step.embed_eval(state.average.model, batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(device)
     frame_s = (time.perf_counter() - start) / (2 * largest)
     parameters = sum(p.numel() for p in state.model.parameters())
     buffers = [x for of_weight in state.optimizer.state.values() for x in of_weight.values()]
@@ -158,8 +157,7 @@ def _time_step(state: _TrainState, batch: Batch) -> float:
         float(state.step.backward(batch))
         state.optimizer.step()
         state.average.update(state.model)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
     return time.perf_counter() - start
 
 

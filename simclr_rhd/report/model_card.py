@@ -9,6 +9,7 @@ from typing import Any
 
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.core.text import command_name
 from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
@@ -95,7 +96,8 @@ def _use() -> Iterator[str]:
         "- Not for frames unlike those it has learnt from (other organs, machines, settings): `predict` "
         "marks those that it finds foreign, and misses some."
     )
-    yield '- `python3 main.py predict PATH... --model model.pt`, or `simclr_rhd.load_model("model.pt")`.'
+    predict = f"`{command_name()} predict PATH... --model model.pt`"
+    yield f'- {predict}, or `simclr_rhd.load_model("model.pt")`.'
 
 
 def _data(results: RunResults, run: Mapping[str, Any]) -> Iterator[str]:

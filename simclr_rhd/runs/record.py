@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from simclr_rhd.core import __version__
 from simclr_rhd.core.config import NOT_TAKEN_OVER, flag_name
 from simclr_rhd.core.files import write_json, write_text
 
@@ -137,8 +138,8 @@ def _to_toml(value: object) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    installed = {"python": platform.python_version()}
+    """Versions of this program, of Python, and of the packages that a result depends on."""
+    installed = {"simclr-rhd": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             installed[package] = metadata.version(package)
@@ -148,12 +149,16 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of this checkout, with '+' where files were changed since; None outside a checkout."""
+    """The commit of this checkout, with '+' where files were changed since; None outside a checkout.
+
+    An installed package has none: the checkout around its environment is another project's.
+    """
+    root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],
-            cwd=Path(__file__).parent,
+            cwd=root,
             capture_output=True,
             text=True,
             check=True,
@@ -161,6 +166,8 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -61,7 +61,7 @@ class Step:
 
     def backward(self, batch: Batch) -> Tensor:
         """Add a batch's gradients to the parameters' own; the loss of all ranks' batches, detached."""
-        batch = batch.map(lambda x: x.to(self.device, non_blocking=True))
+        batch = batch.map(lambda x: x.to(self.device, non_blocking=self.device.type == "cuda"))
         n = len(batch.view_params)
         if self.micro_batch is None or n <= self.micro_batch:
             loss = self.loss(*self.embed(batch), batch.videos, gather_negatives=self.distributed)
@@ -144,7 +144,7 @@ class Step:
 
 
 class PendingLoss:
-    """A batch's loss on its way from the device, which goes on with the next batch meanwhile.
+    """A batch's loss on its way from the device; CUDA, which orders copies, goes on with the next batch.
 
     Args:
         loss: scalar.
@@ -153,7 +153,7 @@ class PendingLoss:
     """
 
     def __init__(self, loss: Tensor, rows: np.ndarray, epoch: int) -> None:
-        self.loss, self.rows, self.epoch = loss.to("cpu", non_blocking=True), rows, epoch
+        self.loss, self.rows, self.epoch = loss.to("cpu", non_blocking=loss.is_cuda), rows, epoch
         self.copied = torch.cuda.current_stream(loss.device).record_event() if loss.is_cuda else None
 
     def value(self) -> float:

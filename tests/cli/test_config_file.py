@@ -149,7 +149,7 @@ def test_the_record_of_a_run_gives_its_flags_but_not_its_folder(write):
         ("[]", "has no configuration"),
         ("{", "is no JSON"),
         ("[" * 100_000, "is no JSON (nested too deep)"),
-        ('{"config": {}, "command": "evaluate"}', "is the record of `main.py evaluate`"),
+        ('{"config": {}, "command": "evaluate"}', "is a record of evaluate, wanted one of the main job"),
         ('{"config": {"old_flag": 3}}', "old_flag: no such flag"),
         ('{"config": {"epochs": "many"}}', "epochs: invalid int value: 'many'"),
     ],

@@ -157,13 +157,14 @@ def test_too_many_unreadable_frames_stop_the_run_and_are_listed(data, tmp_path, 
         (["--labels-csv", "wrong.csv"], ["wrong.csv", "--labels-csv"]),
         (["--labels-csv", "supervised/empty.csv"], ["empty.csv", "FILENAME"]),
         (["--device", "cuda"], ["--device cuda"]),
+        (["--device", "mps"], ["--device mps"]),
         (["--epochs", "0"], ["--epochs 0"]),
     ],
 )
 def test_a_users_mistake_is_one_message_without_a_traceback(data, tmp_path, capfd, mistake, words):
     (data / "supervised" / "empty.csv").touch()
-    if "--device" in mistake and torch.cuda.is_available():
-        pytest.skip("there is a CUDA device here")
+    if "--device" in mistake and torch.accelerator.is_available():
+        pytest.skip("there is a GPU here")
     more = [argument.format(tmp=tmp_path) for argument in mistake]
     assert main.main(arguments(data, tmp_path / "cache", tmp_path / "out", *more)) == 2
     printed = capfd.readouterr().err

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from echo_files import encode_image, picture
+from no_float64 import NoFloat64
 from PIL import Image
 from random_model import CLASSES, write_model
 
@@ -140,3 +141,12 @@ def test_an_older_model_is_read_as_one_without_biases(tmp_path):
     assert old.facts.version == 3 and (old.net.heads.bias == 0).all()
     np.testing.assert_allclose(old.tasks["view"].prevalence, 1 / 3)
     np.testing.assert_array_equal(old.predict(picture()).probabilities["view"], new.probabilities["view"])
+
+
+def test_on_its_device_a_model_needs_no_float64(model):
+    """GPUs of Apple have none: there the encoder runs, and the heads on the processor."""
+    squares = np.stack([letterbox(picture(), model.facts.stored_side)])
+    with torch.inference_mode(), NoFloat64():
+        described = model.net.describe(torch.from_numpy(squares))
+    assert {values.dtype for values in described.values()} == {torch.float32}
+    assert next(model.net.heads.parameters()).device.type == "cpu"

@@ -78,3 +78,12 @@ def test_a_run_goes_on_in_the_numbers_it_began_with_or_in_those_that_can_be_used
     assert on_this_device(replace(began, precision="float16"), CPU).precision == "float32", "from a GPU"
     speedup(0.04)
     assert on_this_device(began, CPU) == replace(began, precision="float32")
+
+
+def test_gpus_of_apple_train_in_float32(speedup):
+    speedup(9.0)  # of the processor
+    assert resolve_precision("auto", torch.device("mps")) == "float32"
+    with pytest.raises(UserError, match="--precision bfloat16"):
+        resolve_precision("bfloat16", torch.device("mps"))
+    settings = TrainingSettings(precision="bfloat16")
+    assert on_this_device(settings, torch.device("mps")).precision == "float32"

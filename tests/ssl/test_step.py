@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from no_float64 import NoFloat64
 
 from simclr_rhd.ssl.augment import sample_view_params
 from simclr_rhd.ssl.batches import Batch
@@ -109,3 +110,12 @@ def test_bfloat16_trains_as_float32_does_but_for_its_rounding():
 def test_embeddings_to_be_looked_at_are_float32_whatever_a_model_is_trained_in():
     z, same = (of.embed_eval(of.model, batch())[0] for of in (step(), step(precision="bfloat16")))
     assert torch.equal(z, same)
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_a_step_needs_no_float64_on_its_device(micro_batch):
+    """GPUs of Apple have none."""
+    some, of = batch(), step(micro_batch)
+    assert all(part.dtype != torch.float64 for part in (some.frames, some.view_params, some.videos))
+    with NoFloat64():
+        of.backward(some)

@@ -2,6 +2,7 @@
 
 from pathlib import PurePath
 
+from simclr_rhd.core.text import command_name
 from simclr_rhd.evaluation.selective import GUARANTEE
 from simclr_rhd.report.checklist.data_facts import partition
 from simclr_rhd.report.checklist.items import RunFacts
@@ -114,8 +115,8 @@ def output(facts: RunFacts) -> str:
 def how_to_predict(facts: RunFacts) -> str:
     """Prediction for new individuals."""
     return (
-        "model.pt has weights, preparation, calibration, class names and thresholds: `python3 main.py "
-        "predict "
+        "model.pt has weights, preparation, calibration, class names and thresholds: "
+        f"`{command_name()} predict "
         'PATH... --model model.pt`, or `simclr_rhd.load_model("model.pt")`. model_card.md describes it.'
     )
 
