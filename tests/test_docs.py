@@ -19,7 +19,7 @@ CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
 CODE_NAME = re.compile(
-    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|toml)\b)(\w+)[`(]"
+    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|safetensors|toml)\b)(\w+)[`(]"
 )
 
 

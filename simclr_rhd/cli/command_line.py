@@ -145,8 +145,9 @@ COMMANDS = {
         ExportArgs,
         prog="main.py export",
         usage="python3 main.py export [--model FILE] [--out DIR] [--frames PATH...] [flags]",
-        description="Writes a trained model as torch.export's model.pt2, as ONNX, and as ONNX with 8-bit "
-        "weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript and onnxruntime.",
+        description="Writes a trained model as safetensors, as torch.export's model.pt2, as ONNX, and as "
+        "ONNX with 8-bit weights, and checks each against PyTorch on real frames. Needs onnx, onnxscript "
+        "and onnxruntime.",
         problems=export_problems,
     ),
     "estimate": MAIN_JOB,

@@ -115,8 +115,8 @@ class PretrainConfig(ViewConfig):
 
     init: str = flag(
         "random",
-        "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program "
-        "or of a ResNet-18 state dict",
+        "'random', 'imagenet' (torchvision's weights), or the path of a ResNet-18's weights, of this program "
+        "or of another (docs/training.md names them), as a checkpoint or as .safetensors",
         check=Check(
             lambda x: x in ("random", "imagenet") or FILE.holds(x),
             "'random', 'imagenet', or a file that exists",
