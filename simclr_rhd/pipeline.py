@@ -34,13 +34,12 @@ from simclr_rhd.planning.plan_training import plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
-from simclr_rhd.report.summary import summary
+from simclr_rhd.report.summary import headline_scores, recorded_results, summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build
-from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import PretrainedEncoders, pretrain, pretrain_folds
 
 logger = logging.getLogger("simclr_rhd")
@@ -58,9 +57,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
     """
     make_deterministic()
     device = resolve_device(config.device)
-    if config.tensorboard:
-        require_tensorboard()
-    identity = Identity(argv, vars(config), config.signature(), downstream_fields())
+    identity = Identity(argv, config, config.signature(), downstream_fields())
     with open_run(config, device, identity) as run:
         if run.is_finished(config):
             return run.repeat_summary()
@@ -78,7 +75,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
         with run.stage("estimate"):
             config, settings, run = plan_training(config, dataset, run)
         if ranks.is_main_process():
-            run.begin(dataset)
+            run.begin(dataset, identity.config)
         run_stages(config, dataset, settings, run)
 
 
@@ -158,6 +155,7 @@ def evaluate_encoders(
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
             drawn = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
             contents = draw_run(config, dataset, drawn, maps, run)
+    run.tracking.log_results(history, headline_scores(results))
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 
@@ -185,6 +183,7 @@ def finish(
         write_report(run.save_dir, dataset, results, run.record.facts, contents)
     run.record.update(
         summary=text,
+        **recorded_results(results),
         figures=contents is not None,
         status="finished",
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),

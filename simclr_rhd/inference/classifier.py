@@ -96,7 +96,7 @@ def save(path: Path, classifier: Classifier) -> None:
             "heads": heads.state_dict(),
             "multilabel": sorted(heads.multilabel),
             "novelty": None if novelty is None else novelty.state_dict(),
-            "preprocessing": _preprocessing(facts),
+            "preprocessing": preprocessing(facts),
             "record": classifier.record and classifier.record.to_saved(),
             "screening": to_saved(classifier.screening),
             **asdict(facts),  # with the version: a model that was read is written as it was
@@ -138,7 +138,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     multilabel = saved["multilabel"]
     if not isinstance(multilabel, list) or not all(task in facts.classes for task in multilabel):
         raise ValueError("multilabel names other tasks")
-    if saved["preprocessing"] != _preprocessing(facts):
+    if saved["preprocessing"] != preprocessing(facts):
         raise ValueError("it wants frames to be prepared in a way that this program does not know")
     n_outputs = {task: len(names) for task, names in facts.classes.items()}
     dim = FEATURE_DIM if saved["version"] >= ALL_STAGES_VERSION else STAGE_DIMS[-1]
@@ -158,7 +158,7 @@ def _build(saved: Mapping[str, Any]) -> Classifier:
     return classifier
 
 
-def _preprocessing(facts: ModelInfo) -> dict[str, object]:
+def preprocessing(facts: ModelInfo) -> dict[str, object]:
     """Describe how a frame becomes a view."""
     return {
         "pad": "square",

@@ -1,4 +1,6 @@
-"""The trained model for other runtimes: torch.export, ONNX, ONNX with 8-bit weights; compared with PyTorch.
+"""The trained model for other programs: safetensors, torch.export, ONNX, ONNX with 8-bit weights.
+
+Each is compared with PyTorch.
 
 Notation: B frames at once, S pixels of a prepared frame's side, s of a view's.
 """
@@ -8,27 +10,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import atomic_write
-from simclr_rhd.inference.classifier import Classifier
+from simclr_rhd.inference.classifier import Classifier, preprocessing
 from simclr_rhd.inference.parity import (
     BATCH_SIZE,
+    ENCODER_PREFIX,
     FRAMES_INPUT,
+    HEADS_PREFIX,
+    METADATA_KEY,
     ParityCheck,
     ParityChecker,
     output_names,
     run_onnx,
     run_pt2,
+    run_safetensors,
     suppress_warnings,
 )
 from simclr_rhd.ssl.augment import normalise
 from simclr_rhd.ssl.encoder.model import forward_with_ood_stats, fuse_batchnorm
 
-PT2, ONNX, INT8 = "model.pt2", "model.onnx", "model.int8.onnx"
+SAFETENSORS, PT2, ONNX, INT8 = "model.safetensors", "model.pt2", "model.onnx", "model.int8.onnx"
 METADATA_FILE = "simclr_rhd.json"  # of the metadata
 MAX_DIFFERENCE = 1e-4  # of probabilities, that an exported model may differ by
 OPSET = 18
@@ -89,9 +96,9 @@ def export_metadata(classifier: Classifier) -> dict[str, object]:
 
 
 def export_classifier(classifier: Classifier, frames: np.ndarray, folder: Path) -> list[ParityCheck]:
-    """Write `model.pt2`, `model.onnx` and `model.int8.onnx`.
+    """Write `model.safetensors`, `model.pt2`, `model.onnx` and `model.int8.onnx`.
 
-    The weights of the third are fitted on the first half of the frames, and all are checked on the second.
+    The weights of the last are fitted on the first half of the frames, and all are checked on the second.
 
     Args:
         classifier: a trained one.
@@ -109,10 +116,12 @@ def export_classifier(classifier: Classifier, frames: np.ndarray, folder: Path) 
     portable, names = ExportableClassifier(classifier).eval(), output_names(classifier)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     metadata = json.dumps(export_metadata(classifier), ensure_ascii=False)
+    write_safetensors(classifier, folder / SAFETENSORS)
     write_pt2(portable, pixels, metadata, folder / PT2)
     _write_onnx(portable, pixels, names, metadata, folder / ONNX)
     checker = ParityChecker(classifier, frames[1::2])
     checks = [
+        checker.check(SAFETENSORS, run_safetensors(folder / SAFETENSORS)),
         checker.check(PT2, run_pt2(folder / PT2, names)),
         checker.check(ONNX, run_onnx(folder / ONNX)),
     ]
@@ -142,6 +151,25 @@ def require_onnx_packages() -> None:
         raise UserError(
             f"export needs packages that are missing ({error.name}): pip install onnx onnxscript onnxruntime"
         ) from None
+
+
+def write_safetensors(classifier: Classifier, path: Path) -> None:
+    """Write encoder and heads, under torchvision's and our names, with the facts as text."""
+    facts = export_metadata(classifier) | {
+        "preprocessing": preprocessing(classifier.facts),
+        "encoder": "torchvision's resnet18 without fc; features: the means over the maps of layer1 to layer4",
+        "heads": "the last features, standardised; linear, over the temperature, plus bias; then softmax, or "
+        "sigmoid where multilabel",
+    }
+    del facts["outputs"], facts["novelty"]  # of the graphs
+    parts = ((ENCODER_PREFIX, classifier.encoder), (HEADS_PREFIX, classifier.heads))
+    tensors = {
+        prefix + name: x.contiguous() for prefix, part in parts for name, x in part.state_dict().items()
+    }
+    # one entry: several have no fixed order, and the bytes would differ from one export to the next
+    content = safetensors.torch.save(tensors, {METADATA_KEY: json.dumps(facts, ensure_ascii=False)})
+    with atomic_write(path) as part:
+        part.write_bytes(content)
 
 
 def write_pt2(portable: ExportableClassifier, pixels: np.ndarray, metadata: str, path: Path) -> None:
@@ -208,5 +236,5 @@ def _write_metadata(path: Path, metadata: str) -> None:
 
     model = onnx.load(path)
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {"simclr_rhd": metadata})
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata})
     onnx.save(model, path)

@@ -17,12 +17,12 @@ from simclr_rhd.data.summary.flow import DataFlow
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.heads.cross_validation import FeatureSet
 from simclr_rhd.heads.model import Heads
+from simclr_rhd.report.card.model_card import model_card
 from simclr_rhd.report.charts import figures
 from simclr_rhd.report.charts.flow_stages import flow_stages
 from simclr_rhd.report.charts.participant_flow import flow_panel, plot_participant_flow
 from simclr_rhd.report.checklist.items import RunFacts
 from simclr_rhd.report.checklist.page import checklist
-from simclr_rhd.report.model_card import model_card
 from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, MapsMissing
 from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_report_page

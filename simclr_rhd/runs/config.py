@@ -8,6 +8,7 @@ from simclr_rhd.data.config import DataConfig
 from simclr_rhd.data.sources.remote import is_local_or_writable
 
 LEAST_REHEARSED_MINUTES = 10  # of a plan: what fails in a shorter run fails soon enough
+TRACKER_NAMES = ("tensorboard", "mlflow", "wandb")  # and of their packages
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class RunConfig(DataConfig):
         "cheaper, which the log names. A run that is continued keeps its plan",
         check=Check(lambda x: 0 < x < math.inf, "above 0"),
     )
+    tracker: tuple[str, ...] = flag(
+        (),
+        "send flags, figures of each epoch and final scores to 'tensorboard' (files below --save-dir), "
+        "'mlflow' or 'wandb' (Weights & Biases), but no names of patients, frames or folders. Repeat the "
+        "flag for several",
+        action="append",
+        choices=TRACKER_NAMES,
+        affects=NOTHING,
+    )
+    tensorboard: bool = flag(False, "short for --tracker tensorboard", affects=NOTHING)
     no_figures: bool = flag(
         False, "leave out the pictures; t-SNE and UMAP take most of the time at the end", affects=NOTHING
     )
@@ -59,3 +70,8 @@ class RunConfig(DataConfig):
         """Return True if the run begins with the dress rehearsal."""
         is_short = self.minutes is not None and self.minutes < LEAST_REHEARSED_MINUTES
         return not (self.no_rehearsal or is_short)
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """The trackers of the run, each once."""
+        return tuple(dict.fromkeys([*self.tracker, *["tensorboard"] * self.tensorboard]))

@@ -116,8 +116,8 @@ class PretrainConfig(ViewConfig):
 
     init: str = flag(
         "random",
-        "'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program "
-        "or of a ResNet-18 state dict",
+        "'random', 'imagenet' (torchvision's weights), or the path of a ResNet-18's weights, of this program "
+        "or of another (docs/training.md names them), as a checkpoint or as .safetensors",
         check=Check(
             lambda x: x in ("random", "imagenet") or FILE.holds(x),
             "'random', 'imagenet', or a file that exists",
@@ -215,9 +215,6 @@ class PretrainConfig(ViewConfig):
         "threads that read batches ahead (default: by cores)",
         check=at_least(0),
         affects=NOTHING,
-    )
-    tensorboard: bool = flag(
-        False, "write the curves for TensorBoard, too, below --save-dir", affects=NOTHING
     )
 
 

@@ -82,14 +82,14 @@ def pretrain(
         config = replace(config, monitor="training-loss")
     n_left = n_left or 1 + len(dataset.per_fold_datasets())
     pace = Pace(trainer.schedule, run, n_left=n_left) if run.limit else None
-    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as log_epoch:
+    log_epoch = EpochLogger(run, config)
 
-        def on_epoch(history: list[EpochRecord]) -> None:
-            log_epoch(history)
-            if pace:
-                pace(history[-1])
+    def on_epoch(history: list[EpochRecord]) -> None:
+        log_epoch(history)
+        if pace:
+            pace(history[-1])
 
-        history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
+    history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
         epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from small_run import arguments, run_small
 from small_simclr import small_networks
 
@@ -71,6 +72,13 @@ def test_every_promised_file_is_there(other, trained):
     assert "## External evaluation" in card and "External evaluation" not in before
     assert "It has not been tested on patients of another hospital" in before
     assert "It has not been tested on patients of another hospital" not in card
+    front_matters = [yaml.safe_load(text.split("---\n")[1]) for text in (before, card)]
+    home, both = (of["model-index"][0]["results"] for of in front_matters)
+    assert both[: len(home)] == home and len(both) == 2 * len(home)
+    assert [both[n]["dataset"]["split"] for n in (0, -1)] == [
+        "test part, split by patient",
+        "all labelled frames",
+    ]
     record = json.loads((other / "run.json").read_text())
     assert record["status"] == "finished" and record["command"] == "evaluate"
 

@@ -1,14 +1,19 @@
 """Exported models say what PyTorch says, with what a stranger needs beside them."""
 
+import dataclasses
 import json
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from echo_files import encode_image, picture
+from PIL import Image
 from random_model import CLASSES, write_model
 
 import main
@@ -18,6 +23,9 @@ from simclr_rhd.data.sources.base import BucketAccess
 from simclr_rhd.inference import classifier, export, parity
 from simclr_rhd.inference.prediction.frame_reader import sample_frames
 from simclr_rhd.inference.prediction.input_files import find_inputs
+from simclr_rhd.runs import checkpoint
+from simclr_rhd.ssl.augment import eval_view
+from simclr_rhd.ssl.encoder.model import build
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is missing: pip install -r requirements-dev.txt")
@@ -90,6 +98,83 @@ def test_the_example_needs_nothing_of_ours_and_agrees(made):
     np.testing.assert_allclose(
         [printed[name] for name in CLASSES["view"]], expected, atol=0.05
     )  # Pillow resizes
+
+
+def read_safetensors(path):
+    with safetensors.safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["simclr_rhd"]), safetensors.torch.load_file(path)
+
+
+def test_the_weights_need_torchvision_and_safetensors_alone_and_agree(
+    made, frames, tmp_path, monkeypatch, capsys
+):
+    script, picture_file = Path(main.__file__).parent / "docs" / "classify_safetensors.py", tmp_path / "a.png"
+    assert not re.search("^(?:import|from) simclr_rhd", script.read_text(), re.M)
+    Image.fromarray(frames[3].transpose(1, 2, 0)).save(
+        picture_file
+    )  # nothing to pad, or to resize to a square
+    words = [str(script), str(made / "exported" / "model.safetensors"), str(picture_file)]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(script))
+    printed = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()[1:]]
+    expected = load_model(made / "model.pt").predict_squares(frames[3:4]).probabilities
+    np.testing.assert_allclose(printed, np.concatenate([expected[task][0] for task in CLASSES]), atol=1e-4)
+
+
+def test_the_lines_in_the_documents_read_the_encoder(made, frames):
+    document = (Path(main.__file__).parent / "docs" / "use.md").read_text()
+    (lines,) = (block for block in re.findall(r"```python\n(.*?)```", document, re.S) if "safe_open" in block)
+    names = {}
+    exec(lines.replace("models/exported", str(made / "exported")), names)
+    facts = names["facts"]
+    assert facts["classes"] == CLASSES and facts["preprocessing"]["image_size"] == 32
+    assert facts["preprocessing"]["stored_side"] == facts["side"] == frames.shape[-1]
+    views = eval_view(torch.from_numpy(frames[:5]), size=32)
+    with torch.inference_mode():
+        expected = classifier.load(made / "model.pt").encoder(views)
+        torch.testing.assert_close(names["encoder"].eval()(views), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_weights_are_the_models_and_a_start_for_another_run(made, tmp_path):
+    model = classifier.load(made / "model.pt")
+    facts, tensors = read_safetensors(made / "exported" / "model.safetensors")
+    for prefix, part in (("encoder.", model.encoder), ("heads.", model.heads)):
+        for name, value in part.state_dict().items():
+            assert torch.equal(tensors.pop(prefix + name), value)
+    assert not tensors and "outputs" not in facts and "Not a medical device" in facts["use"]
+    export.write_safetensors(model, tmp_path / "again.safetensors")
+    again = (tmp_path / "again.safetensors").read_bytes()
+    assert again == (made / "exported" / "model.safetensors").read_bytes()
+    encoder = build(str(made / "exported" / "model.safetensors"), seed=3).encoder
+    assert checkpoint.digest(encoder) == checkpoint.digest(model.encoder)
+
+
+def test_names_of_classes_come_back_as_they_were(made, tmp_path):
+    model = classifier.load(made / "model.pt")
+    names = ['a "b": {x}', "\\n é 心 \U0001f600", "]"]
+    model.facts = dataclasses.replace(model.facts, classes=CLASSES | {"view": names})
+    export.write_safetensors(model, tmp_path / "names.safetensors")
+    assert read_safetensors(tmp_path / "names.safetensors")[0]["classes"] == CLASSES | {"view": names}
+
+
+def test_weights_that_came_out_wrong_are_refused(made, frames, tmp_path, monkeypatch):
+    facts, tensors = read_safetensors(made / "exported" / "model.safetensors")
+    tensors["heads.bias"] += 0.1 * torch.arange(5)
+    metadata = {"simclr_rhd": json.dumps(facts)}
+    monkeypatch.setattr(
+        export, "write_safetensors", lambda _, path: safetensors.torch.save_file(tensors, path, metadata)
+    )
+    for name in ("write_pt2", "_write_onnx"):
+        monkeypatch.setattr(export, name, lambda *_: None)
+    for name in ("run_pt2", "run_onnx"):
+        monkeypatch.setattr(
+            export, name, lambda *_: parity.run_safetensors(made / "exported" / "model.safetensors")
+        )
+    with pytest.raises(
+        UserError, match="model.safetensors: its probabilities differed from PyTorch's by up to"
+    ):
+        export.export_classifier(classifier.load(made / "model.pt"), frames, tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])

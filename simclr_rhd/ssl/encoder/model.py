@@ -126,8 +126,8 @@ def build(init: str, *, seed: int) -> SimCLR:
     """A SimCLR model: weights drawn from `seed`, the encoder's then replaced as `init` says.
 
     Args:
-        init: 'random', 'imagenet' (torchvision's weights), or the path of a checkpoint of this program or of
-            a ResNet-18 state dict.
+        init: 'random', 'imagenet' (torchvision's weights), or the path of a ResNet-18's weights, of this
+            program or of another.
         seed: seed of the random weights.
 
     Raises:

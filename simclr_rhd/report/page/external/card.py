@@ -5,24 +5,36 @@ from typing import Any
 
 from simclr_rhd.inference.external.overlap import overlap_sentences
 from simclr_rhd.inference.external.results import ExternalResults
-from simclr_rhd.report.model_card import AVERAGES, NOT_TESTED_ELSEWHERE
+from simclr_rhd.report.card.front_matter import TestedData, hub_results, with_results
+from simclr_rhd.report.card.model_card import NOT_TESTED_ELSEWHERE
 from simclr_rhd.report.page.external.sentences import limits, warnings
 from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import scored_levels, verdicts
-from simclr_rhd.report.wording import escape_markdown, format_interval, format_score, markdown_table
+from simclr_rhd.report.wording import (
+    AVERAGES,
+    escape_markdown,
+    format_interval,
+    format_score,
+    markdown_table,
+)
 
 SECTION = "External evaluation"
 
 
 def extend_card(card: str, results: ExternalResults, run: Mapping[str, Any]) -> str:
-    """A model card with a section on an evaluation; an earlier one on the same data set is replaced.
+    """A model card with a section on an evaluation, and its figures in the front matter.
+
+    Those of an earlier one on the same data set are replaced.
 
     Args:
         card: that of the model, in Markdown.
         results: of the evaluation.
         run: the content of its `run.json`.
     """
-    title = f"## {SECTION} {results.external.data[:8]}"
+    fingerprint, split = results.external.data, "all labelled frames"
+    data = TestedData("another data set", split, fingerprint, run["data"]["synthetic"])
+    card = with_results(card, hub_results(results.run, data), fingerprint)
+    title = f"## {SECTION} {fingerprint[:8]}"
     before, heading, rest = card.partition(f"{title}\n")
     after = rest[rest.find("\n## ") + 1 :] if heading and "\n## " in rest else ""
     text = before.replace(NOT_TESTED_ELSEWHERE, f"- On another data set: see {SECTION} below.")

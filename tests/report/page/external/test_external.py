@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import yaml
 from results import metrics, results, task_result
 
 from simclr_rhd.evaluation.results import RunResults
@@ -17,7 +18,8 @@ from simclr_rhd.inference.external.results import (
     ModelSource,
     Novelty,
 )
-from simclr_rhd.report.model_card import NOT_TESTED_ELSEWHERE
+from simclr_rhd.report.card.front_matter import front_matter
+from simclr_rhd.report.card.model_card import NOT_TESTED_ELSEWHERE
 from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import write_external_page
 from simclr_rhd.report.page.external.sentences import limits, summary, warnings
@@ -25,7 +27,11 @@ from simclr_rhd.report.page.external.verdict import verdict
 
 CLASSES = {"view": ["Normal", "Definite RHD"]}
 OVERLAP = Overlap(True, 40, 40, 7, 7, "", 0, 0, 0, 0)
-RUN = {"config": {"data": "/hospital/Ann", "save_dir": "out"}, "evaluated": ["2026-01-02 03:04:05.000001"]}
+RUN = {
+    "config": {"data": "/hospital/Ann", "save_dir": "out"},
+    "data": {"location": "/hospital/Ann", "synthetic": False},
+    "evaluated": ["2026-01-02 03:04:05.000001"],
+}
 
 
 def make_results(*, overlap=OVERLAP, evaluations=1, unknown=None, low=0.6, init="random", screening=()):
@@ -134,6 +140,21 @@ def test_the_card_gains_a_section_once():
     twice = extend_card(once, make_results(evaluations=2), RUN)
     assert twice.count("## External evaluation") == 1 and "2 times" in twice
     assert "## Limits" in twice
+
+
+def test_the_front_matter_of_the_card_gains_the_figures_once():
+    found = make_results()
+    card = "\n".join([*front_matter(found.run, "home"), "# Model card", ""])
+    once = extend_card(card, found, RUN)
+    results = yaml.safe_load(once.split("---\n")[1])["model-index"][0]["results"]
+    assert [entry["dataset"]["revision"] for entry in results] == ["home", "feedbeef" * 8]
+    assert results[1]["dataset"] == results[0]["dataset"] | {
+        "name": "another data set",
+        "split": "all labelled frames",
+        "revision": "feedbeef" * 8,
+    }
+    twice = extend_card(once, found, RUN)
+    assert twice.count("feedbeef" * 8) == once.count("feedbeef" * 8) and "/hospital" not in twice
 
 
 def test_the_page_names_no_folder_and_escapes_classes(tmp_path):

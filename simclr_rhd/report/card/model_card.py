@@ -13,16 +13,22 @@ from simclr_rhd.core.text import command_name
 from simclr_rhd.evaluation.checks.leakage import NEAR_DUPLICATES_WARNING
 from simclr_rhd.evaluation.results import RunResults
 from simclr_rhd.evaluation.selective import GUARANTEE, SELECTIVE_LEVELS
+from simclr_rhd.report.card.front_matter import front_matter
 from simclr_rhd.report.findings import collect_warnings
 from simclr_rhd.report.screening import screening_lines
 from simclr_rhd.report.summary import limitations, scored_levels, verdicts
 from simclr_rhd.report.verdict import verdict
-from simclr_rhd.report.wording import BASELINE_NAMES, TABLE_BASELINES, format_interval, format_score
+from simclr_rhd.report.wording import (
+    AVERAGES,
+    BASELINE_NAMES,
+    TABLE_BASELINES,
+    format_interval,
+    format_score,
+)
 from simclr_rhd.report.wording import escape_markdown as _escape
 from simclr_rhd.report.wording import markdown_table as _table
 
 CLASS_SCORES = ("recall", "specificity", "precision")
-AVERAGES = {"balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "auroc_macro": "AUROC"}
 NOT_TESTED_ELSEWHERE = "- It has not been tested on patients of another hospital, or on another machine."
 CARD_SETTINGS = (  # settings that decide what was learnt
     "epochs",
@@ -46,7 +52,7 @@ CARD_SETTINGS = (  # settings that decide what was learnt
 
 
 def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
-    """The card in Markdown.
+    """The card in Markdown, behind a front matter in YAML.
 
     Args:
         results: of the run.
@@ -61,7 +67,7 @@ def model_card(results: RunResults, run: Mapping[str, Any]) -> str:
         "Abstention": _abstention(results),
         "How it was made": _provenance(run),
     }
-    lines = [*_head(results), ""]
+    lines = [*front_matter(results, _fingerprint(run)), *_head(results), ""]
     for title, section in sections.items():
         lines += [f"## {title}", "", *section, ""]
     return "\n".join(lines)
@@ -199,10 +205,13 @@ def _provenance(run: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(["setting", "value"], [[flag_name(name), config[name]] for name in CARD_SETTINGS])
     yield ""
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    data = run.get("data", {}).get("fingerprint", "unknown")
     spent = format_duration(sum(run.get("wall_s", {}).values()))
     yield (
         f"Program at commit {_escape(str(run['commit'] or 'unknown'))}; {_escape(versions)}; "
         f"{_escape(str(run.get('device', '')))}; {spent} in all. "
-        f"Fingerprint of the data: {_escape(str(data))}."
+        f"Fingerprint of the data: {_escape(_fingerprint(run))}."
     )
+
+
+def _fingerprint(run: Mapping[str, Any]) -> str:
+    return str(run.get("data", {}).get("fingerprint", "unknown"))

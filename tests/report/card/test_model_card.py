@@ -3,7 +3,7 @@ import re
 import pytest
 from results import RUN, metrics, results, task_result
 
-from simclr_rhd.report.model_card import CARD_SETTINGS, model_card
+from simclr_rhd.report.card.model_card import CARD_SETTINGS, model_card
 from simclr_rhd.report.wording import BASELINE_NAMES
 
 HOSTILE = "<script>alert(1)</script> | `rm` [x](http://y) # _a_"
