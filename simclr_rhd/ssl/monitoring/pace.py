@@ -28,7 +28,7 @@ class Pace:
 
     def __init__(self, schedule: Schedule, run: RunContext, *, n_left: int) -> None:
         assert run.limit
-        self.schedule, self.limit, self.record = schedule, run.limit, run.record
+        self.schedule, self.n_left, self.limit, self.record = schedule, n_left, run.limit, run.record
         self.ratios: list[float] = []  # of the epochs of this process: seconds taken to seconds planned
         # how much is left of the time of all pretrainings when this one has to end
         self.reserve_s = (1 - 1 / n_left) * run.limit.left_for_pretraining_s()
@@ -47,9 +47,13 @@ class Pace:
             self._report(before)
 
     def _epochs_in_time(self) -> int:
-        """The epochs of the longest course, none longer than the planned one, that ends in time."""
-        done = self.schedule.epochs_done
-        left_s = self.limit.left_for_pretraining_s() - self.reserve_s
+        """The epochs of the longest course, none longer than the planned one, that ends in time.
+
+        What follows is as slow as the last epochs, and no quicker than planned.
+        """
+        done, slowness = self.schedule.epochs_done, max(1.0, self._recent_ratio())
+        extra_s = (slowness - 1) * self.limit.after_s / self.n_left  # of which the others give their part
+        left_s = self.limit.left_for_pretraining_s() - self.reserve_s - extra_s
         courses = range(done + 1, self.schedule.epochs + 1)
         return done + bisect_right(courses, left_s, key=self._seconds_to_come)
 

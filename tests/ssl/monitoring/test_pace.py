@@ -70,6 +70,12 @@ def test_on_a_slower_machine_the_course_is_annealed_earlier_and_ends_in_time(
     assert run.record.facts["plan_changes"][-1] in caplog.text
 
 
+def test_what_follows_is_expected_to_be_as_slow(tmp_path, clock):
+    run, schedule = make_run(tmp_path), Schedule(EPOCHS, SIZES)
+    train(Pace(schedule, run, n_left=1), clock, lambda epoch: 1.5)
+    assert 1.5 * AFTER_S <= run.limit.left_s() < 1.5 * (AFTER_S + EPOCH_S[64] + EPOCH_S[32])
+
+
 def test_without_any_time_left_one_epoch_anneals_and_the_run_goes_on(tmp_path, clock):
     run, schedule = make_run(tmp_path), Schedule(EPOCHS, SIZES)
     assert train(Pace(schedule, run, n_left=1), clock, lambda epoch: 100.0) == [2, 1]
