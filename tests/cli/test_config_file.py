@@ -166,7 +166,9 @@ def test_what_a_run_writes_can_be_read_again(tmp_path):
     again = parse(["--config", str(tmp_path / "config.toml"), "--save-dir", "elsewhere", "--overwrite"])
     assert again == config
     text = (tmp_path / "config.toml").read_text()
-    assert "# pretraining epochs at most\nepochs = 100\n" in text
+    assert (
+        "# pretraining epochs at most (default: 100; with --minutes " in text and "\nepochs = 100\n" in text
+    )
     given = {field.name for field in dataclasses.fields(Config) if getattr(config, field.name) is not None}
     assert given - set(tomllib.loads(text)) == {
         "save_dir",
