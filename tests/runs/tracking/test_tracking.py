@@ -141,7 +141,7 @@ def test_flags_that_name_a_place_are_not_sent():
         )
     }
     assert of_places | {"data", "save_dir", "init"} == PLACES
-    config = vars(Config(data="/data/P001", init="random", split="mine.csv", cache_dir="/tmp"))
+    config = vars(Config(data="/data/P001", init="random", epochs=100, split="mine.csv", cache_dir="/tmp"))
     sent = public_config(config)
     assert not PLACES - {"init"} & sent.keys() and sent["init"] == "random" and sent["epochs"] == 100
     assert "crop_min" not in sent  # not set
