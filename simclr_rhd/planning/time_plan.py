@@ -51,7 +51,7 @@ class TimePlan:
     past_s: float
     pretraining_s: float
     after_s: float
-    epoch_s: Annotated[dict[str, float], Check(lambda of: min(of.values(), default=0) > 0, "seconds above 0")]
+    epoch_s: Annotated[dict[str, float], Check(lambda s: min(s.values(), default=0) > 0, "seconds above 0")]
     cheaper: list[str]
 
     @classmethod

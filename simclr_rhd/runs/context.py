@@ -123,7 +123,7 @@ class RunContext:
             id=tracker_id(facts.get("tracker_id")),
             name=os.path.basename(os.path.abspath(config.save_dir)),
             folder=self.save_dir,
-            config=public_config({**facts["config"], **more}),
+            config=public_config({**facts["config"], **facts.get("settled", {}), **more}),
         )
         self.record.update(tracker_id=tracked.id)
         self.tracking.start(tracked)
