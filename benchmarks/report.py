@@ -22,7 +22,7 @@ SEQUENTIAL_MAPS = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import main
-from simclr_rhd.report.page import embedding_map as projection
+from simclr_rhd.report.page import embedding_map
 
 class SequentialMaps(embedding_map.EmbeddingWorker):
     def __init__(self, features, *, seed):
