@@ -22,14 +22,14 @@ SEQUENTIAL_MAPS = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import main
-from simclr_rhd.report.page import embedding_map as projection
+from simclr_rhd.report.page import embedding_map
 
 class SequentialMaps(embedding_map.EmbeddingWorker):
     def __init__(self, features, *, seed):
         self.features, self.seed = features, seed
     def __exit__(self, *_):
         pass
-    def maps(self):
+    def maps(self, timeout_s=None):
         return dict(zip(embedding_map.METHODS, embedding_map.project(self.features, seed=self.seed)))
 
 embedding_map.EmbeddingWorker = SequentialMaps

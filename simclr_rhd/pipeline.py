@@ -30,17 +30,17 @@ from simclr_rhd.inference import classifier
 from simclr_rhd.inference.fit_classifier import make_classifier
 from simclr_rhd.planning.dry_run import dry_run
 from simclr_rhd.planning.follow import follow
-from simclr_rhd.planning.plan import announce, plan_training
+from simclr_rhd.planning.plan import announce
+from simclr_rhd.planning.plan_training import plan_training
 from simclr_rhd.planning.precision import resolve_precision
 from simclr_rhd.report.build import RunOutcome, draw_run, start_maps, write_report
 from simclr_rhd.report.page.sections import ReportData
-from simclr_rhd.report.summary import summary
+from simclr_rhd.report.summary import headline_scores, recorded_results, summary
 from simclr_rhd.runs import checkpoint
 from simclr_rhd.runs.context import Identity, RunContext, open_run
 from simclr_rhd.ssl.config import TrainingSettings
 from simclr_rhd.ssl.encoder.features import extract_with_ood_stats
 from simclr_rhd.ssl.encoder.model import build
-from simclr_rhd.ssl.monitoring.epoch_log import require_tensorboard
 from simclr_rhd.ssl.pretrain import PretrainedEncoders, pretrain, pretrain_folds, share_data
 
 logger = logging.getLogger("simclr_rhd")
@@ -58,9 +58,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
     """
     make_deterministic()
     device = resolve_device(config.device)
-    if config.tensorboard:
-        require_tensorboard()
-    identity = Identity(argv, vars(config), config.signature(), downstream_fields())
+    identity = Identity(argv, config, config.signature(), downstream_fields())
     with open_run(config, device, identity) as run:
         if run.is_finished(config):
             return run.repeat_summary()
@@ -73,12 +71,12 @@ def train(config: Config, argv: Sequence[str]) -> None:
             with run.stage("data"):
                 dataset = load_dataset(config, run)
             config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now
-            if not config.no_rehearsal:
+            if config.has_rehearsal:
                 with run.stage("rehearsal"):
                     dry_run(config, dataset, run, run_stages)
             with run.stage("estimate"):
-                settings = plan_training(config, dataset, run)
-        run.begin(dataset)
+                config, settings, run = plan_training(config, dataset, run)
+        run.begin(dataset, identity.config)
         run_stages(config, dataset, settings, run)
 
 
@@ -106,7 +104,7 @@ def run_stages(config: Config, dataset: Dataset, settings: TrainingSettings, run
     """Pretrain with all ranks, train the heads, evaluate, and report."""
     model, (data, *folds) = build(config.init, seed=config.seed), share_data(dataset, settings)
     with run.stage("pretraining"):
-        epochs = pretrain(config, settings, data, model, run)
+        epochs = pretrain(config, settings, data, model, run, n_left=1 + len(folds))
         encoders = PretrainedEncoders(model.encoder, pretrain_folds(config, settings, folds, run))
     evaluate_encoders(config, dataset, encoders, [record.to_json() for record in epochs], run)
 
@@ -157,6 +155,7 @@ def evaluate_encoders(
             fold_encoders, heads = [fold.encoder for fold in folds], [fold.heads for fold in trained]
             drawn = RunOutcome(cv.labelled_set, fold_encoders, heads, tested, history, results)
             contents = draw_run(config, dataset, drawn, maps, run)
+    run.tracking.log_results(history, headline_scores(results))
     finish(dataset, results, contents, run, shown_dir=config.save_dir)
 
 
@@ -184,6 +183,7 @@ def finish(
         write_report(run.save_dir, dataset, results, run.record.facts, contents)
     run.record.update(
         summary=text,
+        **recorded_results(results),
         figures=contents is not None,
         status="finished",
         finished=time.strftime("%Y-%m-%d %H:%M:%S"),

@@ -13,13 +13,13 @@ DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benc
 PLACES = ("simclr_rhd/", "benchmarks/", "docs/", "tests/")  # other paths are those of a run or of an example
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(
-    r"(?<![\w/.-])(?:[\w.-]+/)+[\w.-]*|\b(?:main\.py|Makefile|requirements\S*\.txt|\w+\.toml)\b"
+    r"(?<![\w/.-])(?:[\w.-]+/)+[\w.-]*|\b(?:main\.py|Makefile|requirements\S*\.txt|pyproject\.toml)\b"
 )
 CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
 CODE_NAME = re.compile(
-    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|safetensors)\b)(\w+)[`(]"
+    r"`(?!torch|numpy)(?:\w+\.)*(\w+)\.(?!(?:csv|html|jsonl?|md|onnx|pt2?|py|safetensors|toml)\b)(\w+)[`(]"
 )
 
 

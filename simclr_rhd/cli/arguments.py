@@ -1,6 +1,7 @@
 """Knobs of the commands beside the main job, and the rules between them. Nothing heavy is imported here."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,20 @@ class CompareArgs:
         (), "folder of a finished run (its --save-dir)", positional=True, nargs="*", metavar="DIR"
     )
     out: str = flag("comparison.html", "page to write", metavar="FILE.html")
+
+
+@dataclass(frozen=True)
+class RunsArgs:
+    """Knobs of `runs`."""
+
+    folders: tuple[str, ...] = flag(
+        (),
+        "where to look, up to four levels deep (default: the current folder)",
+        positional=True,
+        nargs="*",
+        metavar="FOLDER",
+    )
+    json: bool = flag(False, "print JSON, for scripts")
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class ExportArgs(InputConfig, ModelArgs):
     )
 
 
-Command = CompareArgs | PredictArgs | ExportArgs | ExternalConfig
+Command = CompareArgs | RunsArgs | PredictArgs | ExportArgs | ExternalConfig
 
 
 def compare_problems(config: CompareArgs) -> Iterator[str]:
@@ -85,6 +100,13 @@ def compare_problems(config: CompareArgs) -> Iterator[str]:
         yield f"wanted the folders of two or more finished runs, got {len(config.runs)}"
     elif not _is_page_name(config.out):
         yield f"--out {config.out}: wanted a file whose name ends in .html"
+
+
+def runs_problems(config: RunsArgs) -> Iterator[str]:
+    """The problems of what `runs` is given."""
+    for folder in config.folders:
+        if not os.path.isdir(folder):
+            yield f"{folder}: {'is no folder' if os.path.exists(folder) else 'no such folder'}"
 
 
 def predict_problems(config: PredictArgs) -> Iterator[str]:

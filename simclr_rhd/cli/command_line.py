@@ -13,19 +13,24 @@ from simclr_rhd.cli.arguments import (
     CompareArgs,
     ExportArgs,
     PredictArgs,
+    RunsArgs,
     compare_problems,
     demo_problems,
     evaluate_problems,
     export_problems,
     predict_problems,
+    runs_problems,
 )
-from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range, read
+from simclr_rhd.cli.parser import CommandLine, make_parser, out_of_range
+from simclr_rhd.cli.read import read
 from simclr_rhd.config import Config
 from simclr_rhd.core.config import DEMO_IMAGE_SIZE, IMAGE_SIZE, flag_name
 from simclr_rhd.core.file_names import SPLIT
+from simclr_rhd.core.text import printable
 from simclr_rhd.data.config import OWN_SPLIT_AUTO, OWN_SPLIT_NONE
 from simclr_rhd.data.labels.tasks.flag import parse_tasks
 from simclr_rhd.inference.external.config import ExternalConfig
+from simclr_rhd.ssl.config import EPOCHS, EPOCHS_IN_TIME
 
 
 def parse(argv: Sequence[str] | None = None) -> Config | Command:
@@ -40,9 +45,11 @@ def parse(argv: Sequence[str] | None = None) -> Config | Command:
     if isinstance(config, Config):
         default = DEMO_IMAGE_SIZE if config.synthetic else IMAGE_SIZE
         size = default if config.image_size is None else config.image_size
-        config = replace(config, command=name, image_size=size)
+        at_most = EPOCHS if config.minutes is None else EPOCHS_IN_TIME
+        epochs = at_most if config.epochs is None else config.epochs
+        config = replace(config, command=name, image_size=size, epochs=epochs)
     if problems := list(COMMANDS[name].problems(config)):
-        parser.error("\n  ".join(problems))
+        parser.error(printable("\n  ".join(problems), keep="\n"))  # a file may have set the values
     return config
 
 
@@ -103,15 +110,17 @@ MAIN_JOB = CommandLine(
     "       python3 main.py predict PATH... [--model FILE] [--out FILE.csv]\n"
     "       python3 main.py evaluate --data DIR [--model FILE] [--save-dir DIR]\n"
     "       python3 main.py export [--model FILE] [--out DIR]\n"
-    "       python3 main.py compare DIR DIR... [--out FILE.html]",
+    "       python3 main.py compare DIR DIR... [--out FILE.html]\n"
+    "       python3 main.py runs [FOLDER...]",
     description="SimCLR pretraining on unlabelled heart ultrasound frames, then a linear head for each "
     "task (view, valve condition, severity, or your own) with honest metrics. Without flags it runs on "
     "built-in synthetic data. `estimate` gives the memory and time of a run with these flags, without "
     "running it; "
     "`predict` classifies new frames with what a run has learnt, `evaluate` scores it on another labelled "
     "data set, `export` writes it for other runtimes, "
-    "`compare` compares finished runs (each has its own --help).",
+    "`compare` compares finished runs, `runs` lists those that are there (each has its own --help).",
     problems=main_job_problems,
+    takes_config=True,
 )
 COMMANDS = {
     "train": MAIN_JOB,
@@ -123,6 +132,7 @@ COMMANDS = {
         "frame, per video and per patient. Beside --out it writes the same as JSON, and tables of the "
         "videos, of the patients and of the files left out. Research use only.",
         problems=predict_problems,
+        takes_config=True,
     ),
     "evaluate": CommandLine(
         ExternalConfig,
@@ -132,6 +142,7 @@ COMMANDS = {
         "per frame, video and patient, with intervals, calibration as it is and after recalibration there, "
         "abstention and novelty. Frames and patients that the model has learnt from are refused.",
         problems=evaluate_problems,
+        takes_config=True,
     ),
     "export": CommandLine(
         ExportArgs,
@@ -150,5 +161,13 @@ COMMANDS = {
         description="Compares finished runs on one page: settings, curves, results, and by "
         "how much each run that tested the same frames differs from the first.",
         problems=compare_problems,
+    ),
+    "runs": CommandLine(
+        RunsArgs,
+        prog="main.py runs",
+        usage="python3 main.py runs [FOLDER...] [--json]",
+        description="Lists the runs and evaluations in some folders and below, the newest first: date, "
+        "folder, state, data, split, balanced accuracy of each task, and the model for `predict --model`.",
+        problems=runs_problems,
     ),
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from simclr_rhd.cli.arguments import Command, CompareArgs, ExportArgs, PredictArgs, class_shares
+from simclr_rhd.cli.arguments import Command, CompareArgs, ExportArgs, PredictArgs, RunsArgs, class_shares
 from simclr_rhd.config import Config
 from simclr_rhd.inference.external.config import ExternalConfig
 
@@ -21,6 +21,10 @@ def run(config: Config | Command, argv: Sequence[str]) -> None:
     """
     if isinstance(config, CompareArgs):
         compare(config)
+    elif isinstance(config, RunsArgs):
+        from simclr_rhd.cli.runs import runs
+
+        runs(config)
     elif isinstance(config, PredictArgs):
         predict(config)
     elif isinstance(config, ExportArgs):

@@ -46,7 +46,8 @@ from simclr_rhd.inference.screening import evaluate_tests
 from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
 from simclr_rhd.report.page.external.sentences import summary
-from simclr_rhd.runs.record import RunRecord
+from simclr_rhd.report.summary import recorded_results
+from simclr_rhd.runs.record import RunRecord, write_config
 from simclr_rhd.runs.run_dir import lock_run_dir
 
 logger = logging.getLogger("simclr_rhd")
@@ -100,6 +101,7 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         data = evaluated.data
         logs.log_to(save_dir)
         record.write_to(save_dir / file_names.RUN_RECORD)
+        write_config(save_dir / file_names.CONFIG_FILE, config)
         with record.stage("features"):
             outputs = classify_frames(model, data.store.frames, data.rows, device)
         with record.stage("scores"):
@@ -110,7 +112,8 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         keep_count(config, evaluated, record)
         with record.stage("report"):
             write_report(config, results, scores, outputs, record)
-        record.update(status="finished", finished=time.strftime("%Y-%m-%d %H:%M:%S"))
+        finished = time.strftime("%Y-%m-%d %H:%M:%S")
+        record.update(**recorded_results(results.run), status="finished", finished=finished)
         for line in summary(results, save_dir=config.save_dir).splitlines():
             logger.info(line)
 

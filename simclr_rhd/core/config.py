@@ -19,6 +19,9 @@ RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob a
 # What a knob changes the meaning of: which frames are tested, what a view is, the losses
 TESTED_FRAMES, VIEWS, CONTRASTIVE_LOSS, HEAD_LOSS = "tested frames", "views", "contrastive loss", "head loss"
 
+NOT_IN_FILES = ("overwrite", "evaluate_again")  # steps, not settings: repeated unseen they would cost results
+NOT_TAKEN_OVER = ("save_dir", "resume", *NOT_IN_FILES)  # by a run from the record of another one
+
 
 @dataclass(frozen=True)
 class Check:

@@ -37,7 +37,7 @@ from simclr_rhd.ssl.config import NO_WINDOW, strengths
 from simclr_rhd.ssl.encoder.features import extract
 from simclr_rhd.ssl.encoder.model import stage_features
 from simclr_rhd.ssl.optim import default_weight_decay, make_optimizer
-from simclr_rhd.ssl.schedule import learning_rate_at
+from simclr_rhd.ssl.schedule import annealed_rate_at
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -166,8 +166,8 @@ class _Learner:
             for model, rate in zip((self.encoder, self.heads), rates, strict=True)
         ]
         self.per_epoch = math.ceil(len(data.train) / BATCH_SIZE)
-        steps = config.finetune_epochs * self.per_epoch
-        share = partial(learning_rate_at, steps=steps, warmup=self.per_epoch, peak=1.0)
+        annealing = self.per_epoch, max(1, (config.finetune_epochs - 1) * self.per_epoch)
+        share = partial(annealed_rate_at, warmup=self.per_epoch, annealing=annealing, peak=1.0)
         self.schedulers = [LambdaLR(optimizer, share) for optimizer in self.optimizers]
 
     def train_epoch(self, epoch: int) -> float:

@@ -50,7 +50,7 @@ def _is_valid(name: str, kind: Any, value: object) -> bool:
 def resolve_settings(
     config: PretrainConfig, *, rows: int, videos: float, ranks: int, fits: FitsPredicate | None
 ) -> TrainingSettings:
-    """Decide what is 'auto' or None.
+    """Decide what is 'auto' or None, the warm-up for all of `--epochs`.
 
     Args:
         config: of the pretraining; its precision is decided.
@@ -65,30 +65,38 @@ def resolve_settings(
     """
     batch_size = _batch_size(config, rows, ranks, fits)
     micro_batch = _micro_batch(config, batch_size, ranks, fits)
-    positives, warmup_epochs, weight_decay = config.positives, config.warmup_epochs, config.weight_decay
+    positives, weight_decay = config.positives, config.weight_decay
     if positives == AUTO:
         positives = "video" if videos >= batch_size else "frame"
         logger.info(
             "--positives auto: two views of one %s are a positive pair (%d frames as of %.0f videos)",
             *(positives, rows, videos),
         )
-    if warmup_epochs is None:
-        warmup_epochs = min(MAX_WARMUP_EPOCHS, WARMUP_FRACTION * config.epochs)
-    settings = TrainingSettings(
+    return TrainingSettings(
         batch_size=batch_size,
         micro_batch=micro_batch,
         learning_rate=config.learning_rate or default_learning_rate(config.optimizer, batch_size),
         weight_decay=default_weight_decay(config.optimizer) if weight_decay is None else weight_decay,
-        warmup_epochs=warmup_epochs,
+        warmup_epochs=resolve_warmup(config),
         positives=positives,
         precision=config.precision,
     )
+
+
+def resolve_warmup(config: PretrainConfig) -> float:
+    """Epochs of the warm-up, at most all."""
+    if config.warmup_epochs is not None:
+        return min(config.warmup_epochs, config.epochs)
+    return min(MAX_WARMUP_EPOCHS, WARMUP_FRACTION * config.epochs)
+
+
+def log_settings(config: PretrainConfig, settings: TrainingSettings) -> None:
+    """Log what the pretraining will be done with."""
     logger.info(
         "%s in %s: batches of %d frames, peak learning rate %.3g, warm-up %.3g epochs, weight decay %.3g",
-        *(config.optimizer, config.precision, batch_size),
+        *(config.optimizer, settings.precision, settings.batch_size),
         *(settings.learning_rate, settings.warmup_epochs, settings.weight_decay),
     )
-    return settings
 
 
 def _batch_size(config: PretrainConfig, rows: int, ranks: int, fits: FitsPredicate | None) -> int:

@@ -74,7 +74,6 @@ def shortened(config: Config) -> Config:
         linear_epochs=1,
         finetune_epochs=1,
         head_seeds=1,
-        tensorboard=False,
         monitor="training-loss" if config.monitor == "knn" else config.monitor,  # too few frames for a vote
         init="random",
     )

@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,7 +21,7 @@ from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.planning.dry_run import Stages, dry_run
 from simclr_rhd.planning.plan import (
     Workload,
-    choose_settings,
+    decide,
     disk_bytes,
     log_estimate,
     make_plan,
@@ -70,16 +71,20 @@ def estimate(
             run = RunContext(cache_folder(known.cache_dir), device, RunRecord(None))
             dataset = load_dataset(known, run)
             known = replace(known, folds=len(dataset.folds))
-            work = workload_of(known, dataset)
+            work, start = workload_of(known, dataset), time.perf_counter()
             dry_run(known, dataset, replace(run, save_dir=Path(name)), stages)
+            rehearsal_s = time.perf_counter() - start
     if data_estimate:
         work = _from_sample(data_estimate)
         if config.folds_by:
             logger.info("NOTICE the folds of --folds-by are known once the data are read: one is counted")
     else:
         config = replace(config, folds=known.folds)
+    if not config.has_rehearsal:  # the run itself has none
+        work = replace(work, data_s=work.data_s - rehearsal_s)
     cost = measure(config, work, device)
-    plan = make_plan(config, choose_settings(config, work, cost, device), work)
+    settings, time_plan = decide(config, work, cost, device)
+    plan = make_plan(time_plan.apply(config) if time_plan else config, settings, work)
     figures = log_estimate(cost, plan, available_memory(device), device)
     logger.info("disk: about %.0f MB in --save-dir", disk_bytes(config, cost) / 1e6)
     logger.info("the same for programs: %s", json.dumps(figures))

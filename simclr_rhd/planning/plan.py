@@ -9,7 +9,7 @@ import torch
 from simclr_rhd.config import Config
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
-from simclr_rhd.core.config import AUTO, IMAGE_SIZE
+from simclr_rhd.core.config import IMAGE_SIZE
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.text import command_name
 from simclr_rhd.data.dataset import Dataset
@@ -17,12 +17,12 @@ from simclr_rhd.data.sources.remote import remote_places
 from simclr_rhd.evaluation.label_efficiency import n_repeats
 from simclr_rhd.heads.cross_validation import N_RANDOM_ENCODERS
 from simclr_rhd.planning import profiler, run_estimate
-from simclr_rhd.planning.auto_settings import resolve_settings, settings_from_record
-from simclr_rhd.planning.precision import can_use_bfloat16, resolve_precision
+from simclr_rhd.planning.auto_settings import log_settings, resolve_settings, resolve_warmup
 from simclr_rhd.planning.process_memory import available_memory, used_memory
 from simclr_rhd.planning.profiler import ProfileConfig
 from simclr_rhd.planning.run_estimate import Plan
 from simclr_rhd.planning.step_cost import StepCost, fits_by_model
+from simclr_rhd.planning.time_plan import TimePlan, log_time_plan, plan_time
 from simclr_rhd.report.wording import SYNTHETIC_WARNING
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import TrainingSettings
@@ -108,47 +108,6 @@ def announce(config: Config, run: RunContext) -> None:
         )
 
 
-def plan_training(config: Config, dataset: Dataset, run: RunContext) -> TrainingSettings:
-    """Decide the settings of the pretraining, and log what the run will take.
-
-    Raises:
-        UserError: the data, the memory or the disk do not suffice.
-    """
-    work, cost, free = workload_of(config, dataset), None, available_memory(run.device)
-    if not config.no_rehearsal or AUTO in (config.batch_size, config.micro_batch):
-        cost = measure(config, work, run.device)
-    before = run.record.facts.get("settled")  # by the run that this one continues
-    settings = (
-        on_this_device(
-            settings_from_record(before, f"--save-dir {run.save_dir}: run.json: settled"), run.device
-        )
-        if before is not None
-        else choose_settings(config, work, cost, run.device)
-    )
-    run.record.update(settled=vars(settings))
-    if cost:
-        run_estimate.check_disk_space(run.save_dir, disk_bytes(config, cost))
-        plan = make_plan(config, settings, work)
-        run.record.update(estimate=log_estimate(cost, plan, free, run.device))
-    if settings.batch_size % ranks.world_size():  # a run that began with fewer
-        raise UserError(
-            f"the batches of {settings.batch_size} frames that this run began with cannot be shared by "
-            f"{ranks.world_size()} processes"
-        )
-    return settings
-
-
-def on_this_device(settings: TrainingSettings, device: torch.device) -> TrainingSettings:
-    """The settings that a resumed run began with, in numbers that this device has."""
-    if settings.precision == "float32" or (settings.precision == "float16" and device.type == "cuda"):
-        return settings
-    if settings.precision == "bfloat16" and can_use_bfloat16(device):
-        return settings
-    here = resolve_precision(AUTO, device)
-    logger.info("NOTICE this run began in %s, which this device lacks: %s is used", settings.precision, here)
-    return replace(settings, precision=here)
-
-
 def measure(config: Config, work: Workload, device: torch.device) -> StepCost:
     """Measure training steps, with no more frames at once than the run will have."""
     return profiler.profile_step(_profile_config(config, work), device)
@@ -179,6 +138,24 @@ def choose_settings(
     return resolve_settings(
         config, rows=work.rows, videos=work.videos, ranks=ranks.launched_world_size(), fits=fits
     )
+
+
+def decide(
+    config: Config, work: Workload, cost: StepCost | None, device: torch.device
+) -> tuple[TrainingSettings, TimePlan | None]:
+    """Decide the settings of the pretraining, and with --minutes what there is time for; log both.
+
+    Raises:
+        UserError: the ranks cannot share the batch, or the time is too short.
+    """
+    settings, time_plan = choose_settings(config, work, cost, device), None
+    if config.minutes is not None:
+        assert cost
+        time_plan = plan_time(config, cost, make_plan(config, settings, work))
+        log_time_plan(time_plan, config)
+        settings = replace(settings, warmup_epochs=resolve_warmup(time_plan.apply(config)))
+    log_settings(config, settings)
+    return settings, time_plan
 
 
 def make_plan(config: Config, settings: TrainingSettings, work: Workload) -> Plan:

@@ -50,6 +50,7 @@ class Plan:
         sizes: pixels of a view's side in each epoch, as planned; none: full size.
         setup_s: seconds until pretraining begins.
         ranks: processes that share a batch.
+        waits_for_maps: whether the run ends only once t-SNE and UMAP are there.
     """
 
     rows: int
@@ -70,6 +71,7 @@ class Plan:
     finetune_epochs: int = 0
     setup_s: float = 0.0
     ranks: int = 1
+    waits_for_maps: bool = True
 
     @property
     def pairs(self) -> int:
@@ -102,7 +104,8 @@ class Plan:
         heads = self.linear_epochs * self.n_head_fits * HEADS_S_PER_FRAME_EPOCH
         evaluation = self.labelled * (heads + finetuned) + METRICS_S + BASELINES_S_PER_FOLD * self.folds
         # beside all but the features
-        maps = self.figures * (MAPS_STARTUP_S + MAPS_S_PER_FRAME * min(self.labelled, MAX_POINTS))
+        has_maps = self.figures and self.waits_for_maps
+        maps = has_maps * (MAPS_STARTUP_S + MAPS_S_PER_FRAME * min(self.labelled, MAX_POINTS))
         return self.labelled * encoders * cost.frame_s + max(evaluation + FIGURES_S * self.figures, maps)
 
     def min_seconds(self, cost: StepCost) -> float:

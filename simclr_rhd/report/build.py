@@ -24,13 +24,15 @@ from simclr_rhd.report.charts.participant_flow import flow_panel, plot_participa
 from simclr_rhd.report.checklist.items import RunFacts
 from simclr_rhd.report.checklist.page import checklist
 from simclr_rhd.report.page import sections
-from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied
+from simclr_rhd.report.page.embedding_map import EmbeddingWorker, MapsMissing
 from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_report_page
 from simclr_rhd.report.page.report_frames import ReportFrames
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import ViewConfig, strengths
 
 logger = logging.getLogger("simclr_rhd")
+
+DRAWING_MAPS_S = 6.0  # seconds that the end of a run takes once it has the maps
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,15 @@ def draw_run(
         contents = replace(contents, flow=[flow_panel(stages)])
     with run.stage("maps"):
         try:
-            points, rows = maps.maps(), sections.mapped_rows(len(outcome.labelled_set.paths))
-        except WorkerDied as error:
+            timeout_s = run.limit.left_s() - DRAWING_MAPS_S if run.limit else None
+            points, rows = maps.maps(timeout_s), sections.mapped_rows(len(outcome.labelled_set.paths))
+        except MapsMissing as error:
             logger.warning(
-                "WARNING the t-SNE and UMAP maps could not be computed: %s; the rest is complete",
+                "WARNING the report has no t-SNE and UMAP maps: %s; the rest is complete",
                 error,
             )
+            if run.limit:
+                run.record.add_plan_change(f"no t-SNE and UMAP maps: {error}")
             return contents
         figures.draw_maps(dataset, points, rows, results, save_dir=save_dir)
         return sections.with_maps(contents, tested, points, rows)

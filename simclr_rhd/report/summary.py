@@ -26,6 +26,7 @@ from simclr_rhd.report.wording import (
     format_score,
     join_names,
 )
+from simclr_rhd.runs.record import HeadlineScore
 
 ROW_FORMAT = "{:<27}{:>5}{:>9} {:<17} {:<17}" + "".join(
     f"{{:>{max(7, len(baseline.column) + 2)}}}" for baseline in TABLE_BASELINES
@@ -76,6 +77,22 @@ def verdicts(results: RunResults) -> list[str]:
         for name, result in results.targets.items()
         if (level := result.primary_level)
     ]
+
+
+def headline_scores(results: RunResults) -> dict[str, HeadlineScore]:
+    """{target: the balanced accuracy that `verdicts` judges}, of those that could be scored."""
+    return {
+        name: HeadlineScore(level, score.value, score.low, score.high)
+        for name, result in results.targets.items()
+        if (level := result.primary_level)
+        and (score := result.test[level]["balanced_accuracy"]).value is not None
+    }
+
+
+def recorded_results(results: RunResults) -> dict[str, object]:
+    """What `run.json` keeps of the results, for lists of runs: `metrics.json` is long."""
+    scores = {name: vars(score) for name, score in headline_scores(results).items()}
+    return {"scores": scores, "split": results.split.to_json()}
 
 
 def _verdict(name: str, result: TargetResult, level: str) -> str:

@@ -13,7 +13,7 @@ import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.files import atomic_write
 
 logger = logging.getLogger("simclr_rhd")
+Value = TypeVar("Value")
 
 CHECKSUM_PREFIX = b"simclr-rhd sha256 "  # before the checksum, 64 hexadecimal digits
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22  # a zip archive's last record, whose last two bytes tell the
@@ -216,3 +217,16 @@ def unwrap(model: nn.Module) -> nn.Module:
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return cast(nn.Module, model.module)
     return model
+
+
+def typed_value(state: Mapping[str, Any], name: str, kind: type[Value]) -> Value:
+    """A value of a saved state.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it is of another kind.
+    """
+    value = state[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is a {type(value).__name__}")
+    return value

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -13,17 +14,20 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import RUN_RECORD
+from simclr_rhd.core.file_names import CONFIG_FILE, RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.sources.remote import WRITABLE_SCHEMES
 from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
-from simclr_rhd.runs.record import PreviousRun, RunRecord
+from simclr_rhd.runs.record import PreviousRun, RunRecord, write_config
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
+from simclr_rhd.runs.time_limit import TimeLimit
+from simclr_rhd.runs.tracking.trackers import TrackedRun
+from simclr_rhd.runs.tracking.tracking import Tracking, public_config, tracker_id
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -34,13 +38,13 @@ class Identity:
 
     Attributes:
         argv: the command line.
-        config: all settings.
+        config: as the flags set it.
         signature: those that decide the result.
         downstream: names in the signature that only decide about what follows pretraining.
     """
 
     argv: Sequence[str]
-    config: Mapping[str, object]
+    config: RunConfig
     signature: Mapping[str, object]
     downstream: Sequence[str]
 
@@ -56,6 +60,9 @@ class RunContext:
         before: the run that is continued; None for a new one.
         mirror: the copy in a bucket, where --save-dir is one.
         past: earlier evaluations in the folder.
+        limit: the end of the run, where --minutes plans one.
+        tracking: its trackers.
+        series: name of this pretraining's curves in them.
     """
 
     save_dir: Path
@@ -64,6 +71,9 @@ class RunContext:
     before: PreviousRun | None = None
     mirror: Mirror | None = None
     past: PastEvaluations = PastEvaluations()
+    limit: TimeLimit | None = None
+    tracking: Tracking = field(default_factory=Tracking)
+    series: str = "simclr"
 
     def is_finished(self, config: RunConfig) -> bool:
         """Return True if the run of this folder is complete, with figures unless --no-figures."""
@@ -88,10 +98,10 @@ class RunContext:
 
     def inside(self, name: str) -> "RunContext":
         """Return the run with a sub-folder as its folder."""
-        return replace(self, save_dir=self.save_dir / name)
+        return replace(self, save_dir=self.save_dir / name, series=f"{name}/{self.series}")
 
-    def begin(self, dataset: Dataset) -> None:
-        """Start to write, once the run is known to be possible: tables, log and record."""
+    def begin(self, dataset: Dataset, config: RunConfig) -> None:
+        """Start to write, once the run is known to be possible: tables, log, record, and the flags."""
         if self.before is None:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
@@ -100,7 +110,23 @@ class RunContext:
         test_part = digest_test_part(dataset)
         self.record.update(test_part=test_part, test_evaluations=self.past.count(test_part))
         self.record.write_to(self.save_dir / RUN_RECORD)
+        write_config(self.save_dir / CONFIG_FILE, config)
         write_tables(dataset, self.save_dir)
+        if self.tracking.names:
+            self._track(config)
+
+    def _track(self, config: RunConfig) -> None:
+        """Begin to send figures to the trackers; a run that is continued goes on in theirs."""
+        facts = self.record.facts
+        more = {"data_fingerprint": facts["data"]["fingerprint"], "commit": facts["commit"]}
+        tracked = TrackedRun(
+            id=tracker_id(facts.get("tracker_id")),
+            name=os.path.basename(os.path.abspath(config.save_dir)),
+            folder=self.save_dir,
+            config=public_config({**facts["config"], **facts.get("settled", {}), **more}),
+        )
+        self.record.update(tracker_id=tracked.id)
+        self.tracking.start(tracked)
 
 
 @contextmanager
@@ -115,10 +141,15 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
         with ranks.process_group(device):
             yield _started(config, device, identity, save_dir, None)
         return
-    with lock_run_dir(save_dir), _mirroring(config, save_dir) as mirror:
+    with (
+        Tracking(config.trackers) as tracking,  # the last to end: a server may be slow
+        lock_run_dir(save_dir),
+        _mirroring(config, save_dir) as mirror,
+    ):
         try:
             with ranks.process_group(device):
-                yield _started(config, device, identity, save_dir, mirror)
+                run = _started(config, device, identity, save_dir, mirror)
+                yield replace(run, tracking=tracking)
         except UserError as error:
             if mirror is None or isinstance(error, ConcurrentWriteError):  # that one means the local folder
                 raise
@@ -144,7 +175,7 @@ def _started(
         previous,
         argv=identity.argv,
         signature=identity.signature,
-        config=identity.config,
+        config=vars(identity.config),
         device=describe_device(device),
     )
     before = None if previous is None else PreviousRun.from_record(previous)

@@ -23,6 +23,7 @@ OUTPUTS = (
     *names.PROTECTED_FILES,
     names.FINETUNED_MODEL,
     names.RUN_RECORD,
+    names.CONFIG_FILE,
     names.LOG,
     names.HISTORY,
     names.REJECTED,

@@ -1,7 +1,10 @@
-"""`run.json`: what was run, on what, and how long each stage took."""
+"""`run.json`: what was run, on what, how long each stage took. `config.toml`: its flags, to run it again."""
 
+import dataclasses
+import json
 import platform
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from simclr_rhd.core import __version__
-from simclr_rhd.core.files import write_json
+from simclr_rhd.core.config import NOT_TAKEN_OVER, flag_name
+from simclr_rhd.core.files import write_json, write_text
 
 PACKAGES = (
     "torch",
@@ -23,6 +27,12 @@ PACKAGES = (
     "pillow",
     "google-cloud-storage",
 )
+
+CONFIG_HEAD = f"""\
+# Flags of a run of simclr-rhd, written by that run. Pass this file to --config to run it again.
+# Flags on the command line win. Not in this file: {", ".join(map(flag_name, NOT_TAKEN_OVER))}.
+"""
+COMMENT_WIDTH = 100  # characters of a line
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,16 @@ class PreviousRun:
         finished, summary = record.get("finished", ""), record.get("summary", "")
         figures = bool(record.get("figures", False))
         return cls(record["status"], record["data"]["fingerprint"], finished, summary, figures)
+
+
+@dataclass(frozen=True)
+class HeadlineScore:
+    """Balanced accuracy of a target at the level that is judged, with its 95 % interval."""
+
+    level: str
+    value: float
+    low: float | None
+    high: float | None
 
 
 class RunRecord:
@@ -80,6 +100,10 @@ class RunRecord:
         if self.path:
             write_json(self.path, self.facts)
 
+    def add_plan_change(self, text: str) -> None:
+        """Add what was decided otherwise than the plan of the run's time had it."""
+        self.update(plan_changes=[*self.facts.get("plan_changes", []), text])
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage; the times of a stopped and resumed run add up."""
@@ -89,6 +113,32 @@ class RunRecord:
         finally:
             times[name] = round(times.get(name, 0) + time.perf_counter() - start, 2)
             self.update()
+
+
+def write_config(path: Path, config: Any) -> None:
+    """Write the flags of a run as TOML, each below its help; `--config` reads them again.
+
+    Args:
+        path: the file.
+        config: a dataclass whose fields are made by `core.config.flag`.
+    """
+    lines = [CONFIG_HEAD]
+    for field in dataclasses.fields(config):
+        if field.metadata and field.name not in NOT_TAKEN_OVER:
+            value = getattr(config, field.name)
+            lines += (f"# {line}" for line in textwrap.wrap(field.metadata["help"], COMMENT_WIDTH))
+            comment = "# " * (value is None)  # TOML has no None
+            lines.append(f"{comment}{field.name} = {_to_toml(value)}".rstrip() + "\n")
+    write_text(path, "\n".join(lines))
+
+
+def _to_toml(value: object) -> str:
+    """A value in TOML; "" for None."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_to_toml, value))}]"
+    return "" if value is None else str(value).lower()
 
 
 def versions() -> dict[str, str]:

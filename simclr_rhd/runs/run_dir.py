@@ -2,16 +2,19 @@
 
 import fcntl
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from simclr_rhd.core.config import flag_name
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import DRY_RUN_PREFIX, PROTECTED_FILES, RUN_RECORD
 from simclr_rhd.core.files import LOCK_FILE, ensure_writable_dir
 from simclr_rhd.core.records import read_json_object
+
+LOCK_ATTEMPTS = 5  # as `is_locked` holds a lock for a moment
 
 
 @contextmanager
@@ -24,7 +27,7 @@ def lock_run_dir(save_dir: Path) -> Iterator[None]:
     ensure_writable_dir(save_dir, flag="--save-dir")
     with (save_dir / LOCK_FILE).open("w") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(stream)
         except BlockingIOError:
             raise UserError(
                 f"--save-dir {save_dir}: another run is writing there; wait for it, or name another folder"
@@ -38,6 +41,35 @@ def lock_run_dir(save_dir: Path) -> Iterator[None]:
         for path in save_dir.glob(f"{DRY_RUN_PREFIX}*"):  # or while it rehearsed
             shutil.rmtree(path, ignore_errors=True)
         yield
+
+
+def _lock(stream: IO[str]) -> None:
+    """Take a lock for this process alone.
+
+    Raises:
+        BlockingIOError: another process holds it, and not only as long as `is_locked` does.
+    """
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            return fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
+
+
+def is_locked(save_dir: Path) -> bool:
+    """Return True if a run writes to a folder now; False where that cannot be known."""
+    if not (save_dir / LOCK_FILE).is_file():  # a pipe would be waited for
+        return False
+    try:
+        with (save_dir / LOCK_FILE).open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def resume_or_refuse(

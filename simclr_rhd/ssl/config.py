@@ -23,6 +23,7 @@ from simclr_rhd.core.config import (
     number_or_auto,
 )
 
+EPOCHS, EPOCHS_IN_TIME = 100, 10_000  # at most, by default; with --minutes
 NO_WINDOW = 1.5  # of --window-min: so wide an ellipse holds the view's corners
 
 
@@ -122,7 +123,11 @@ class PretrainConfig(ViewConfig):
             "'random', 'imagenet', or a file that exists",
         ),
     )
-    epochs: int = flag(100, "pretraining epochs at most", check=at_least(1))
+    epochs: int = flag(  # None until the command line is read: the default depends on --minutes
+        None,
+        f"pretraining epochs at most (default: {EPOCHS}; with --minutes as many as there is time for)",
+        check=at_least(1),
+    )
     batch_size: int | str = flag(
         64,
         "frames in a contrastive batch, 2 views each; 'auto': the largest that fits in memory and leaves "
@@ -210,9 +215,6 @@ class PretrainConfig(ViewConfig):
         "threads that read batches ahead (default: by cores)",
         check=at_least(0),
         affects=NOTHING,
-    )
-    tensorboard: bool = flag(
-        False, "write the curves for TensorBoard, too, below --save-dir", affects=NOTHING
     )
 
 

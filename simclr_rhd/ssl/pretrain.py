@@ -25,6 +25,7 @@ from simclr_rhd.ssl.encoder.parallel import to_devices
 from simclr_rhd.ssl.fit import fit, load_best, resume
 from simclr_rhd.ssl.monitoring.epoch_log import EpochLogger
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
+from simclr_rhd.ssl.monitoring.pace import Pace
 from simclr_rhd.ssl.monitoring.validation import KnnFrames, Validator
 from simclr_rhd.ssl.step import Step
 from simclr_rhd.ssl.trainer import Trainer
@@ -69,10 +70,8 @@ class PretrainingData:
 
 
 def share_data(dataset: Dataset, settings: TrainingSettings) -> list[PretrainingData]:
-    """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`.
-
-    What has a number for each frame has 32 bits of it: of a hundred million frames each process has some.
-    """
+    """The data of the run's encoder and of each fold's own, which the other ranks get by `receive_data`."""
+    # numbers for each frame have 32 bits: each process holds several for all frames
     store, videos = dataset.store, dataset.video_codes().astype(np.int32)
     data = [_data_of(split, videos) for split in (dataset, *dataset.per_fold_datasets())]
     if ranks.world_size() > 1:
@@ -150,6 +149,8 @@ def pretrain(
     data: PretrainingData,
     model: SimCLR,
     run: RunContext,
+    *,
+    n_left: int = 1,
 ) -> list[EpochRecord]:
     """Pretrain on the unlabelled frames, from the last saved step on.
 
@@ -158,7 +159,8 @@ def pretrain(
         settings: what the data and the machine decided.
         data: the frames.
         model: gets the average of the best epoch.
-        run: where checkpoints are written.
+        run: where checkpoints are written, and when it has to end.
+        n_left: pretrainings that are still to end, this one among them.
 
     Returns:
         The record of each epoch.
@@ -172,13 +174,20 @@ def pretrain(
             "training loss"
         )
         config = replace(config, monitor="training-loss")
-    with EpochLogger(run.save_dir, config, first_epoch=trainer.epoch) as on_epoch:
-        history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
+    pace = Pace(trainer.schedule, run, n_left=n_left) if run.limit else None
+    log_epoch = EpochLogger(run, config)
+
+    def on_epoch(history: list[EpochRecord]) -> None:
+        log_epoch(history)
+        if pace:
+            pace(history[-1])
+
+    history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
         epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",
-            "stopped early" if len(history) < config.epochs else "all epochs done",
+            "stopped early" if len(history) < trainer.schedule.epochs else "all epochs done",
             *(annealing[0] + 1 if annealing else 0, len(history), epoch),
         )
     return history
@@ -194,7 +203,7 @@ def pretrain_folds(
         fold_run = run.inside(FOLD_DIR.format(number))
         ensure_writable_dir(fold_run.save_dir, flag="--save-dir")
         model = build(config.init, seed=config.seed)
-        pretrain(config, settings, data, model, fold_run)
+        pretrain(config, settings, data, model, fold_run, n_left=len(folds) - number + 1)
         encoders.append(model.encoder)
     return encoders
 

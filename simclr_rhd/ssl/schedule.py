@@ -10,8 +10,10 @@ EfficientNetV2, section 3.2).
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
+from simclr_rhd.runs.checkpoint import typed_value
 from simclr_rhd.ssl.config import ViewConfig
 
 ANNEALING_FRACTION = 0.2  # epochs of the annealing for each epoch before it
@@ -19,24 +21,16 @@ SIZE_FRACTIONS = (1 / 2, 3 / 4, 1)  # of a view's side, from stage to stage
 MIN_SIZE = 32  # pixels: an encoder that divides the side by 32 sees nothing in less
 SIZE_MULTIPLE = 8  # pixels that sides are multiples of, but for the last one
 
-Value = TypeVar("Value")
-
 
 def annealing_epochs(before: int) -> int:
     """Number of epochs in which the learning rate falls to 0, after so many epochs."""
     return max(1, math.ceil(ANNEALING_FRACTION * before))
 
 
+@cache
 def stable_epochs(epochs: int) -> int:
     """The epochs before the annealing of a course of so many that is not ended early."""
     return next(n for n in range(epochs) if n + annealing_epochs(n) >= epochs)
-
-
-def learning_rate_at(step: int, *, steps: int, warmup: int, peak: float) -> float:
-    """Linear warm-up to `peak`, then a half cosine to 0 (Loshchilov & Hutter 2017, equation 5)."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def annealed_rate_at(step: int, *, warmup: int, annealing: tuple[int, int] | None, peak: float) -> float:
@@ -44,6 +38,7 @@ def annealed_rate_at(step: int, *, warmup: int, annealing: tuple[int, int] | Non
 
     The course before the annealing does not depend on how long the training may last, so that a training can
     end when it is time, and still end annealed (Hu et al. 2024, MiniCPM, section 4: warm-up, stable, decay).
+    The cosine is equation 5 of Loshchilov & Hutter 2017.
 
     Args:
         step: from 0.
@@ -150,9 +145,16 @@ class Schedule:
         elif self.annealing is None and self.epochs_done < self.epochs:
             self._start_annealing()
 
+    def shorten(self, epochs: int) -> None:
+        """Let the course end after so many epochs, if it would end later; an annealing keeps its epochs."""
+        if self.annealing is None:
+            self.epochs = min(self.epochs, max(epochs, self.epochs_done + 1))
+            self._advance()
+
     def state(self) -> dict[str, Any]:
         """The position, in JSON types, for `load_state`."""
         return {
+            "epochs": self.epochs,
             "best": self.best,
             "stale": self.epochs_without_improvement,
             "stage": self.stage,
@@ -166,6 +168,7 @@ class Schedule:
         Raises:
             ValueError: it is not one, or of another run.
         """
+        self.epochs = typed_value({"epochs": self.epochs, **state}, "epochs", int)  # older ones have none
         self.best = typed_value(state, "best", float)
         self.epochs_without_improvement = typed_value(state, "stale", int)
         self.stage, self.stage_start = typed_value(state, "stage", int), typed_value(state, "began", int)
@@ -201,15 +204,3 @@ class Schedule:
             self._next_stage()
         before = self.epochs_done
         self.annealing = [before, min(annealing_epochs(before), self.epochs - before)]
-
-
-def typed_value(state: Mapping[str, Any], name: str, kind: type[Value]) -> Value:
-    """A value of a saved state.
-
-    Raises:
-        ValueError: it is of another kind.
-    """
-    value = state[name]
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is a {type(value).__name__}")
-    return value

@@ -22,13 +22,14 @@ from simclr_rhd.core.device import default_workers
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import LAST_CHECKPOINT
 from simclr_rhd.runs import checkpoint
+from simclr_rhd.runs.checkpoint import typed_value
 from simclr_rhd.ssl.batches import Batch, Batches, PositiveSampler, UnlabelledSet, epoch_batches, prefetch
 from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
 from simclr_rhd.ssl.encoder.model import SimCLR
 from simclr_rhd.ssl.loss import n_logits
 from simclr_rhd.ssl.monitoring.epoch_record import EpochRecord
 from simclr_rhd.ssl.optim import EMA, compute_ema_decay, make_optimizer
-from simclr_rhd.ssl.schedule import Schedule, annealed_rate_at, sizes_of, typed_value
+from simclr_rhd.ssl.schedule import Schedule, annealed_rate_at, sizes_of
 from simclr_rhd.ssl.step import NonFiniteError, PendingLoss, Step
 
 FORMAT, VERSION = "simclr-rhd-pretraining", 6
@@ -77,7 +78,7 @@ class Trainer:
         self._state_lock = threading.RLock()
         self._pending_loss: PendingLoss | None = None
         self._rows: np.ndarray | None = None  # of the last batch
-        self._last_saved: tuple[Path, int, int] | None = None
+        self._last_saved: tuple[Path, int, int, int] | None = None
 
     @property
     def epoch(self) -> int:
@@ -169,7 +170,7 @@ class Trainer:
             NonFiniteError: the last loss, or a weight.
         """
         with self.atomic_update():
-            position = path, len(self.history), self.steps_done
+            position = path, len(self.history), self.steps_done, self.schedule.epochs
             if position == self._last_saved:
                 return
             self.check_finite()

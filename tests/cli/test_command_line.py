@@ -36,6 +36,20 @@ def test_image_size_is_224_for_own_data_and_small_for_the_demo():
     assert parse(["--image-size", "96"]).image_size == 96
 
 
+def test_epochs_are_as_many_as_there_is_time_for_unless_they_are_bound():
+    assert parse([]).epochs == 100
+    assert parse(["--minutes", "5"]).epochs == 10_000
+    assert parse(["--minutes", "5", "--epochs", "100"]).epochs == 100
+
+
+def test_a_short_run_has_no_rehearsal():
+    rehearses = {
+        minutes: parse(["--minutes", minutes]).has_rehearsal for minutes in ("0.5", "9.9", "10", "600")
+    }
+    assert rehearses == {"0.5": False, "9.9": False, "10": True, "600": True}
+    assert parse([]).has_rehearsal and not parse(["--no-rehearsal"]).has_rehearsal
+
+
 def test_the_environment_sets_another_source(monkeypatch):
     monkeypatch.setenv("SIMCLR_RHD_DATA", "gs://bucket/prefix")
     assert parse([]).data == "gs://bucket/prefix"

@@ -53,6 +53,18 @@ def launch(n, command, **how):
     ]
 
 
+def torchrun(*command):
+    """A command by two processes, once it has ended."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What one process found, and what each of two ranks did."""
@@ -108,16 +120,8 @@ def untimed(path):
 def test_torchrun_with_default_flags_rehearses_and_trains_in_the_numbers_of_the_processor(tmp_path):
     """Where it has instructions for bfloat16, in these: the rehearsal goes the way of the run."""
     command = "main.py --epochs 1 --linear-epochs 2 --demo-patients 24 --no-figures".split()
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     folders = ["--save-dir", str(tmp_path / "run"), "--cache-dir", str(tmp_path / "cache")]
-    done = subprocess.run(
-        [*torchrun, *command, *folders],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    done = torchrun(*command, *folders)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rehearsal: every stage works" in done.stdout and done.stdout.count("rehearsal:") == 1
     record = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -127,20 +131,23 @@ def test_torchrun_with_default_flags_rehearses_and_trains_in_the_numbers_of_the_
 
 
 @pytest.mark.slow
+def test_the_plan_of_minutes_is_the_leaders_at_each_rank(tmp_path):
+    """Ranks with different numbers of epochs would wait for each other for ever."""
+    flags = ["--minutes", "9", "--epochs", "2"]
+    done = torchrun(*train_command(tmp_path / "cache", tmp_path / "run", *flags))
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "finished" and record["time_plan"]["epochs"] == 2
+    assert done.stdout.count("--minutes 9: planned are 2 epochs") == done.stdout.count("epoch 2/2") == 1
+
+
+@pytest.mark.slow
 def test_torchrun_ends_with_the_files_of_one_process(tmp_path):
     cache = tmp_path / "cache"
     more = ["--epochs", "2", "--learning-rate", "1e-5", "--optimizer", "lars"]  # rounding grows slowly there
     (one,) = launch(1, train_command(cache, tmp_path / "one", *more))
     assert one.wait(240) == 0
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*torchrun, *train_command(cache, tmp_path / "two", *more)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = torchrun(*train_command(cache, tmp_path / "two", *more))
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr and done.stdout.count("epoch 2/2") == 1, "one process tells"
     names = [{path.name for path in (tmp_path / run).iterdir()} for run in ("one", "two")]

@@ -81,10 +81,17 @@ def test_the_log_is_readable_while_it_runs(done):
     assert "SYNTHETIC" in text and "Traceback" not in text and "Warning" not in text
 
 
-def test_every_promised_file_is_there_and_parses(done):
+def test_every_promised_file_is_there_and_parses(done, metrics):
     folder = done[0]
     run = json.loads((folder / "run.json").read_text())
     assert run["status"] == "finished" and run["data"]["synthetic"] is True
+    of_view = metrics["tasks"]["view"]["test"]["video"]
+    assert run["split"] == metrics["split"] and run["scores"]["view"] == {
+        "level": "video",
+        "value": of_view["balanced_accuracy"],
+        **dict(zip(("low", "high"), of_view["ci95"]["balanced_accuracy"], strict=True)),
+    }
+    assert "epochs = 3\n" in (folder / "config.toml").read_text()
     stages = ["data", "estimate", "pretraining", "features", "heads", "comparators", "metrics"]
     assert list(run["wall_s"]) == [*stages, "figures", "report", "maps"]
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]

@@ -36,7 +36,7 @@ class FakeEmbeddingWorker:
     def __exit__(self, *_):
         pass
 
-    def maps(self):
+    def maps(self, timeout_s=None):
         return dict(zip(("t-SNE", "UMAP"), self.points, strict=True))
 
 
@@ -93,7 +93,7 @@ def make_dataset(
     return build_dataset(store, labels, "0", DataConfig(folds=folds, seed=seed))
 
 
-def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker):
+def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker, limit=None):
     """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
     monkeypatch.setattr("simclr_rhd.report.build.EmbeddingWorker", projection)
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
@@ -110,7 +110,7 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
         for epoch in (1, 2, 3)
     ]
     model = small_simclr(0)
-    run = RunContext(save_dir, torch.device("cpu"), record)
+    run = RunContext(save_dir, torch.device("cpu"), record, limit=limit)
     with small_networks():
         evaluate_encoders(config, dataset, PretrainedEncoders(model.encoder), history, run)
     return 0

@@ -7,7 +7,7 @@ import torch
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.planning import precision
-from simclr_rhd.planning.plan import on_this_device
+from simclr_rhd.planning.plan_training import on_this_device
 from simclr_rhd.planning.precision import bfloat16_speedup, resolve_precision
 from simclr_rhd.ssl.config import TrainingSettings
 

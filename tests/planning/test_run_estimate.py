@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from step_costs import COST
 from untrained_run import make_dataset
 
 from simclr_rhd.cli.command_line import parse
@@ -21,20 +22,10 @@ from simclr_rhd.planning import step_cost
 from simclr_rhd.planning.auto_settings import resolve_settings
 from simclr_rhd.planning.plan import n_baseline_encoders, n_head_fits
 from simclr_rhd.planning.run_estimate import Plan
-from simclr_rhd.planning.step_cost import StepCost
 from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.encoder.initial_weights import imagenet_weights_cached
 from simclr_rhd.ssl.encoder.model import FEATURE_DIM
 
-COST = StepCost(
-    parameters=10,
-    weights=80,
-    optimizer=80,
-    fixed=1 << 28,
-    per_pair=1 << 24,
-    pair_s=0.01,
-    frame_s=0.002,
-)
 PLAN = Plan(
     rows=1000,
     val_frames=100,

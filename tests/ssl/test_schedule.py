@@ -1,10 +1,10 @@
 import pytest
 
 from simclr_rhd.ssl.schedule import (
+    Schedule,
     annealed_rate_at,
     annealing_epochs,
     first_stage_epochs,
-    learning_rate_at,
     progressive_sizes,
     size_per_epoch,
     stable_epochs,
@@ -50,11 +50,10 @@ def test_each_stage_has_the_same_time():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [learning_rate_at(step, steps=100, warmup=10, peak=2.0) for step in range(101)]
+    rates = [annealed_rate_at(step, warmup=10, annealing=(10, 90), peak=2.0) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * (step + 1) for step in range(10)])
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.0) and rates[100] == 0.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate_at(0, steps=1, warmup=0, peak=3.0) == 3.0
 
 
 def test_the_rate_of_pretraining_stays_at_its_peak_until_the_annealing():
@@ -63,3 +62,48 @@ def test_the_rate_of_pretraining_stays_at_its_peak_until_the_annealing():
     assert course[24] == pytest.approx(1.0) and course[28] == pytest.approx(0.0)
     assert annealed_rate_at(10**6, warmup=4, annealing=None, peak=2.0) == 2.0
     assert annealed_rate_at(0, warmup=0, annealing=(0, 1), peak=2.0) == 2.0
+
+
+def course(schedule):
+    """The sizes of the epochs to come."""
+    sizes = []
+    while not schedule.is_finished():
+        sizes.append(schedule.size)
+        schedule.end_epoch()
+    return sizes
+
+
+@pytest.mark.parametrize("done", [0, 3, 9])
+def test_a_shortened_course_is_annealed_and_ends_at_full_size(done):
+    schedule = Schedule(30, (32, 48, 64))
+    for _ in range(done):
+        schedule.end_epoch()
+    schedule.shorten(12)
+    sizes = course(schedule)
+    assert schedule.epochs_done == 12 and sizes == sorted(sizes) and sizes[-2:] == [64, 64]
+    assert schedule.annealing == [10, 2]
+    if done == 0:
+        assert sizes == size_per_epoch((32, 48, 64), 12)
+
+
+def test_a_course_is_not_made_longer_and_not_changed_while_it_anneals():
+    schedule = Schedule(12, (32, 64))
+    schedule.shorten(40)
+    assert schedule.epochs == 12
+    for _ in range(10):
+        schedule.end_epoch()
+    schedule.shorten(11)
+    assert schedule.last_epoch == 12 and len(course(schedule)) == 2
+
+
+def test_a_saved_course_stays_shortened():
+    schedule, again = Schedule(30, (32, 64)), Schedule(30, (32, 64))
+    for _ in range(5):
+        schedule.end_epoch()
+    schedule.shorten(9)
+    again.load_state(schedule.state(), epochs_done=5)
+    assert again.epochs == 9 and course(again) == course(schedule)
+    before = {name: value for name, value in Schedule(30, (32, 64)).state().items() if name != "epochs"}
+    again = Schedule(30, (32, 64))
+    again.load_state(before, epochs_done=0)
+    assert again.epochs == 30, "a state from before courses could be shortened"

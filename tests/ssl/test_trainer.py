@@ -310,6 +310,36 @@ def test_a_run_that_is_resumed_in_its_annealing_ends_as_if_it_had_not_been_stopp
     assert digest(run) == digest(whole)
 
 
+@pytest.mark.parametrize("kind", [Killed, KeyboardInterrupt])
+def test_a_course_that_was_shortened_stays_so_when_the_run_is_resumed(frames, tmp_path, kind):
+    """Stopped in the first step after the decision: the last save was before it."""
+
+    def shorten(history):
+        if len(history) == 3:
+            whole.schedule.shorten(6)
+
+    whole = start(frames, epochs=20)
+    history = go(whole, tmp_path / "whole", on_epoch=shorten)
+    assert len(history) == 6 and whole.schedule.annealing == [5, 1]
+
+    def shorten_and_stop(history):
+        if len(history) == 3:
+            run.schedule.shorten(6)
+            run.step.backward = stop
+
+    def stop(batch):
+        if kind is Killed:
+            run.save(tmp_path / LAST_CHECKPOINT)  # as within a long epoch
+        raise kind
+
+    run = start(frames, epochs=20)
+    with pytest.raises(kind):
+        go(run, tmp_path, on_epoch=shorten_and_stop)
+    again = resumed(frames, tmp_path, epochs=20)
+    assert untimed(go(again, tmp_path)) == untimed(history)
+    assert digest(again) == digest(whole)
+
+
 @pytest.mark.parametrize(("monitor", "figure", "sign"), [("rank", "rank", -1), ("alignment", "alignment", 1)])
 def test_another_figure_may_decide(frames, tmp_path, monitor, figure, sign):
     history = go(start(frames, epochs=9), tmp_path, monitor=monitor, patience=20)

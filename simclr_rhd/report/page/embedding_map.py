@@ -54,8 +54,8 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
             return tsne.fit_transform(x), umap.fit_transform(x)
 
 
-class WorkerDied(Exception):
-    """The process of the maps ended without them; the message says how."""
+class MapsMissing(Exception):
+    """There are no maps; the message is the reason."""
 
 
 class EmbeddingWorker:
@@ -88,18 +88,23 @@ class EmbeddingWorker:
         self.process.join()
         self.receiver.close()
 
-    def maps(self) -> dict[str, np.ndarray]:
+    def maps(self, timeout_s: float | None = None) -> dict[str, np.ndarray]:
         """{method: (n, 2) float32}, once they are there.
 
+        Args:
+            timeout_s: seconds to wait for them at most; None: as long as it takes.
+
         Raises:
-            WorkerDied: the process ended without them.
+            MapsMissing: the process ended without them, or takes too long.
             Exception: what `project` raised.
         """
+        if timeout_s is not None and not self.receiver.poll(max(0.0, timeout_s)):
+            raise MapsMissing("there was no time to wait for them")
         try:
             received = self.receiver.recv()
         except EOFError:
             self.process.join()
-            raise WorkerDied(
+            raise MapsMissing(
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
                 "perhaps for want of memory"
             ) from None

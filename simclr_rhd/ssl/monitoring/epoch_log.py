@@ -1,15 +1,14 @@
-"""Output after each epoch of pretraining: a line for people, one for programs, and TensorBoard."""
+"""Output after each epoch of pretraining: a line for people, one for programs, and figures for trackers."""
 
 import logging
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from simclr_rhd.core import distributed as ranks
-from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import HISTORY, TENSORBOARD_DIR
+from simclr_rhd.core.file_names import HISTORY
 from simclr_rhd.core.files import write_lines
 from simclr_rhd.core.logs import format_duration
+from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import PretrainConfig
 from simclr_rhd.ssl.encoder.model import EMBEDDING_DIM
 from simclr_rhd.ssl.monitoring.collapse import collapse_warnings
@@ -23,60 +22,24 @@ class EpochLogger:
     """Logger of the epochs, called with the history after each of them; the leader alone writes.
 
     Args:
-        save_dir: of `history.jsonl` and of `tensorboard/`.
-        config: sizes of the views as planned, monitor of early stopping, TensorBoard.
-        first_epoch: of this process; a resumed run has epochs before it.
-
-    Raises:
-        UserError: TensorBoard is wanted and not installed.
+        run: gives the folder of `history.jsonl`, and the trackers.
+        config: sizes of the views as planned, monitor of early stopping.
     """
 
-    def __init__(self, save_dir: Path, config: PretrainConfig, *, first_epoch: int) -> None:
-        self.path, self.monitor = save_dir / HISTORY, config.monitor
+    def __init__(self, run: RunContext, config: PretrainConfig) -> None:
+        self.run, self.monitor = run, config.monitor
         self.sizes = size_per_epoch(sizes_of(config), config.epochs)
-        self.events = None
-        if config.tensorboard and ranks.is_main_process():
-            require_tensorboard()
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.events = SummaryWriter(save_dir / TENSORBOARD_DIR, purge_step=first_epoch)
-
-    def __enter__(self) -> "EpochLogger":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.events:
-            self.events.close()
 
     def __call__(self, history: list[EpochRecord]) -> None:
         """Write and log the last epoch."""
         if not ranks.is_main_process():
             return
-        write_lines(self.path, [record.to_json() for record in history])
+        write_lines(self.run.save_dir / HISTORY, [record.to_json() for record in history])
         logger.info(epoch_line(history, self.sizes, self.monitor))
         last = history[-1]
         for warning in collapse_warnings(last, dim=EMBEDDING_DIM):
             logger.warning("WARNING %s", warning)
-        if self.events:
-            scores = {f"knn/{task}": score for task, score in (last.knn or {}).items()}
-            for name, value in {**last.to_json(), **scores}.items():
-                if isinstance(value, float):
-                    self.events.add_scalar(f"simclr/{name}", value, last.epoch)
-            self.events.flush()
-
-
-def require_tensorboard() -> None:
-    """Stop when the package is missing.
-
-    Raises:
-        UserError: it is.
-    """
-    try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "--tensorboard needs a package that is not installed: pip install tensorboard"
-        ) from None
+        self.run.tracking.log_epoch(self.run.series, last.to_json())
 
 
 def epoch_line(history: Sequence[EpochRecord], sizes: Sequence[int], monitor: str) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from simclr_rhd.report.page import embedding_map as projection
-from simclr_rhd.report.page.embedding_map import EmbeddingWorker, WorkerDied, project
+from simclr_rhd.report.page.embedding_map import EmbeddingWorker, MapsMissing, project
 
 
 def test_too_few_rows_for_a_map():
@@ -40,10 +40,18 @@ def test_what_goes_wrong_in_the_other_process_is_told_here():
 def test_a_process_that_dies_is_told_of_and_one_that_is_left_is_ended():
     with EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
         maps.process.kill()
-        with pytest.raises(WorkerDied, match="ended with status -9"):
+        with pytest.raises(MapsMissing, match="ended with status -9"):
             maps.maps()
     with pytest.raises(KeyboardInterrupt), EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
         raise KeyboardInterrupt
+    assert maps.process.exitcode == -9
+
+
+def test_maps_are_waited_for_no_longer_than_there_is_time():
+    with EmbeddingWorker(np.zeros((400, 512), np.float32), seed=0) as maps:
+        for timeout_s in (0.01, -5.0):
+            with pytest.raises(MapsMissing, match="no time to wait"):
+                maps.maps(timeout_s)
     assert maps.process.exitcode == -9
 
 

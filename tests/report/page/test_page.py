@@ -10,8 +10,10 @@ from results import HOSTILE, RUN, metrics, results, scores, task_result
 from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
 from simclr_rhd.evaluation.results import TargetResult
+from simclr_rhd.report.build import DRAWING_MAPS_S
 from simclr_rhd.report.page import page as report
-from simclr_rhd.report.page.embedding_map import WorkerDied
+from simclr_rhd.report.page.embedding_map import MapsMissing
+from simclr_rhd.runs.time_limit import TimeLimit
 
 # What a file, a class, a label or a reason may be called, for harm or by accident.
 NASTY = [
@@ -297,14 +299,21 @@ def test_classes_that_do_not_count_are_no_mistakes():
 
 def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     class Lost(FakeEmbeddingWorker):
-        def maps(self):
-            raise WorkerDied("the process ended")
+        def maps(self, timeout_s=None):
+            raise MapsMissing(f"after {timeout_s:g} s")
 
-    dataset = make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []})
-    assert evaluate_run(dataset, tmp_path, monkeypatch, projection=Lost) == 0
+    monkeypatch.setattr("simclr_rhd.core.logs.elapsed", lambda: 90.0)
+    dataset, limit = (
+        make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []}),
+        TimeLimit(2, 9, {}),
+    )
+    assert evaluate_run(dataset, tmp_path, monkeypatch, projection=Lost, limit=limit) == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "The maps could not be computed" in text and "ROC per video" in text
+    assert "There are no maps" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["plan_changes"] == [f"no t-SNE and UMAP maps: after {30 - DRAWING_MAPS_S:g} s"]
+    assert record["plan_changes"][0] in text
 
 
 def test_the_page_says_how_many_differences_hold_together(tmp_path):

@@ -1,0 +1,1 @@
+"""Programs that show runs beside each other while they go on."""

@@ -1,0 +1,197 @@
+import dataclasses
+import logging
+import socket
+import sys
+import threading
+
+import pytest
+
+from simclr_rhd.config import Config
+from simclr_rhd.core.config import BELOW_DATA, FILE
+from simclr_rhd.core.errors import UserError
+from simclr_rhd.runs.config import TRACKER_NAMES
+from simclr_rhd.runs.record import HeadlineScore
+from simclr_rhd.runs.tracking import tracking
+from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
+from simclr_rhd.runs.tracking.tracking import PLACES, Tracking, public_config, tracker_id
+
+ID = "0123456789abcdef"
+HISTORY = [
+    {"phase": "simclr", "epoch": 1, "loss": 9.0},  # sent when it was there
+    {"phase": "view", "epoch": 1, "loss": 0.5, "val_loss": None},
+    {"phase": "finetune", "way": 2, "epoch": 0, "loss": float("nan"), "val_loss": 0.25},
+]
+
+
+class Server:
+    """A tracker that fails as often as it should, and keeps what comes through."""
+
+    def __init__(self, failures=0, message="away"):
+        self.failures, self.message, self.received = failures, message, []
+        self.is_back = threading.Event()
+
+    def _answer(self, *what):
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError(self.message)
+        self.received += what
+        self.is_back.set()
+
+    def start(self, run):
+        self._answer(run.id)
+
+    def log(self, points):
+        self._answer(*points)
+
+    def close(self, *, failed):
+        self._answer(failed)
+
+
+@pytest.fixture
+def track(monkeypatch, tmp_path, caplog):
+    """Track a run of two epochs with a server; its warnings."""
+    monkeypatch.setattr(tracking, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(logging.getLogger("simclr_rhd"), "propagate", True)
+
+    def track(server, *, stopped=False):
+        monkeypatch.setitem(TRACKERS, "json", lambda: server)  # a package that is there
+        try:
+            with Tracking(["json"]) as trackers:
+                trackers.start(TrackedRun(ID, "models", tmp_path, {"epochs": 2}))
+                for epoch in (1, 2):
+                    record = {"epoch": epoch, "loss": 1 / epoch, "knn": {"view": 0.5}, "best": True}
+                    trackers.log_epoch("simclr", record)
+                if 0 < server.failures < 10:  # at the end it is not waited for
+                    server.is_back.wait()
+                if stopped:
+                    raise KeyboardInterrupt
+                trackers.log_results(HISTORY, {"condition: a,b": HeadlineScore("video", 0.75, 0.5, None)})
+        except KeyboardInterrupt:
+            assert stopped
+        return [record.getMessage() for record in caplog.records]
+
+    return track
+
+
+SENT = [
+    ID,
+    Point("simclr", 1, "loss", 1.0),
+    Point("simclr", 1, "knn/view", 0.5),
+    Point("simclr", 2, "loss", 0.5),
+    Point("simclr", 2, "knn/view", 0.5),
+    Point("view", 1, "loss", 0.5),
+    Point("finetune-2", 0, "val_loss", 0.25),
+    Point("test", 0, "condition: a_b/balanced_accuracy_per_video", 0.75),
+    Point("test", 0, "condition: a_b/balanced_accuracy_per_video_low", 0.5),
+    False,
+]
+
+
+def test_a_tracker_gets_the_epochs_and_the_scores_in_their_order(track):
+    server = Server()
+    assert track(server) == [] and server.received == SENT
+
+
+def test_what_a_server_missed_while_it_was_away_is_sent_later_with_one_warning(track):
+    server = Server(failures=3)
+    (warning,) = track(server)
+    assert server.received == SENT and "WARNING --tracker json: away. The run goes on" in warning
+
+
+def test_a_server_that_stays_away_costs_a_warning_and_not_the_run(track):
+    server = Server(failures=10**9)
+    warnings = track(server)
+    assert len(warnings) == 2 and "not all was sent; history.jsonl has every epoch" in warnings[1]
+
+
+def test_a_run_that_is_stopped_is_marked_so(track):
+    server = Server()
+    assert track(server, stopped=True) == [] and server.received == [*SENT[:5], True]
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_a_server_that_hangs(track, monkeypatch):
+    monkeypatch.setattr(tracking, "MAX_STOP_S", 0.1)
+    server, never = Server(), threading.Event()
+    server.start = lambda run: never.wait()
+    (warning,) = track(server, stopped=True)
+    never.set()
+    assert "not all was sent" in warning
+
+
+def test_no_password_of_an_address_is_logged(track):
+    (warning,) = track(Server(failures=1, message="request to https://me:secret@host/api failed"))
+    assert "https://host/api" in warning and "secret" not in warning
+
+
+@pytest.mark.parametrize("name", TRACKER_NAMES)
+def test_a_missing_package_is_named(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=f"--tracker {name} needs a package .* pip install {name}"):
+        Tracking([name])
+
+
+def test_flags_that_name_a_place_are_not_sent():
+    of_places = {
+        field.name
+        for field in dataclasses.fields(Config)
+        if field.metadata
+        and (
+            field.metadata["options"].get("metavar") in ("FILE", "DIR", "PROJECT")
+            or field.metadata["check"] in (BELOW_DATA, FILE)
+        )
+    }
+    assert of_places | {"data", "save_dir", "init"} == PLACES
+    config = vars(Config(data="/data/P001", init="random", epochs=100, split="mine.csv", cache_dir="/tmp"))
+    sent = public_config(config)
+    assert not PLACES - {"init"} & sent.keys() and sent["init"] == "random" and sent["epochs"] == 100
+    assert "crop_min" not in sent  # not set
+
+
+def test_a_run_that_is_continued_keeps_its_identifier_if_it_is_one():
+    assert tracker_id(ID) == ID
+    for odd in (None, 3, "", "x' OR name != '", ID.upper(), [ID]):
+        assert tracker_id(odd) not in (odd, tracker_id(odd))
+
+
+@pytest.fixture
+def mlflow_client(monkeypatch, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    return mlflow.MlflowClient()
+
+
+def write(name, folder, epochs, *, config):
+    """Track some epochs of a run."""
+    with Tracking([name]) as trackers:
+        trackers.start(TrackedRun(ID, "models", folder, config))
+        for epoch in epochs:
+            trackers.log_epoch("simclr", {"epoch": epoch, "loss": 1 / epoch})
+        trackers.log_results([], {"view": HeadlineScore("frame", 0.75, None, None)})
+
+
+def test_mlflow_continues_the_run(mlflow_client, tmp_path):
+    write("mlflow", tmp_path, [1, 2], config={"epochs": 3, "num_workers": 1})
+    write("mlflow", tmp_path, [3], config={"epochs": 3, "num_workers": 2})
+    experiment = mlflow_client.get_experiment_by_name("simclr-rhd")
+    (run,) = mlflow_client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "models" and run.info.status == "FINISHED"
+    assert run.data.params == {"epochs": "3", "num_workers": "1"}
+    assert run.data.metrics == {"simclr/loss": 1 / 3, "test/view/balanced_accuracy_per_frame": 0.75}
+    points = mlflow_client.get_metric_history(run.info.run_id, "simclr/loss")
+    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
+def test_weights_and_biases_gets_nothing_of_the_machine(monkeypatch, tmp_path):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for epochs in ([1, 2], [3]):
+        write("wandb", tmp_path, epochs, config={"epochs": 3})
+    files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(files) == 2 and {file.stem for file in files} == {f"run-{ID}"}
+    content = b"".join(file.read_bytes() for file in files)
+    for part in ("epochs", "models", "simclr/loss", "test/view/balanced_accuracy", "simclr-rhd"):
+        assert part.encode() in content
+    machine = [f"\n{socket.gethostname()}".encode(), str(tmp_path).encode(), sys.executable.encode()]
+    assert not [part for part in [*machine, b"pytest"] if part in content]
+    assert not list((tmp_path / "wandb").glob("offline-run-*/files/*"))
