@@ -67,8 +67,9 @@ class Pace:
         return planned_s * self._recent_ratio()
 
     def _recent_ratio(self) -> float:
-        recent = self.ratios[1:][-RECENT_EPOCHS:]
-        return sum(recent) / len(recent)
+        """The pace of the last epochs; missing ones count as planned, since one epoch alone proves little."""
+        recent = ([1.0] * RECENT_EPOCHS + self.ratios[1:])[-RECENT_EPOCHS:]
+        return sum(recent) / RECENT_EPOCHS
 
     def _report(self, epochs_before: int) -> None:
         """Log that the course is shorter, and record it."""

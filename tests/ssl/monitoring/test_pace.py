@@ -89,6 +89,12 @@ def test_the_first_epoch_of_a_process_decides_nothing(tmp_path, clock):
     assert schedule.epochs_done == EPOCHS
 
 
+def test_one_slow_epoch_at_the_beginning_does_not_decide_alone(tmp_path, clock):
+    run, schedule = make_run(tmp_path, spare_s=20.0), Schedule(EPOCHS, SIZES)
+    train(Pace(schedule, run, n_left=1), clock, lambda epoch: 1.4 if epoch == 2 else 1.0)
+    assert schedule.epochs_done == EPOCHS
+
+
 def test_one_slow_epoch_within_the_margin_changes_nothing(tmp_path, clock):
     run, schedule = make_run(tmp_path, spare_s=30.0), Schedule(EPOCHS, SIZES)
     train(Pace(schedule, run, n_left=1), clock, lambda epoch: 1.6 if epoch == 5 else 1.0)
