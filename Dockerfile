@@ -1,13 +1,13 @@
 # The program in a container: CPU by default, GPUs with --build-arg TORCH=cu126.
 #
 #     docker build --tag simclr-rhd .
-#     docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/models:/work/models" simclr-rhd --data demo
+#     docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/models:/runs/models" simclr-rhd --data demo
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 
 # Which build of PyTorch: cpu, or one for a version of CUDA (cu126)
 ARG TORCH=cpu
-ENV PYTHONUNBUFFERED=1 MPLBACKEND=Agg XDG_CACHE_HOME=/work/.cache HOME=/work
+ENV PYTHONUNBUFFERED=1 MPLBACKEND=Agg XDG_CACHE_HOME=/runs/.cache HOME=/runs
 
 WORKDIR /opt/simclr-rhd
 # first what seldom changes, so that a new version of the program is built in seconds
@@ -22,8 +22,8 @@ RUN pip install --no-cache-dir ".[media,export]"
 
 # any user may write here: --user changes it to the one who owns the mounted folders
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin simclr \
-    && install --directory --mode 1777 /work /work/models /work/.cache
-WORKDIR /work
+    && install --directory --mode 1777 /runs /runs/models /runs/.cache
+WORKDIR /runs
 USER 10001
 
 ENTRYPOINT ["simclr-rhd"]

@@ -1,4 +1,4 @@
-"""Whether runs with `--minutes N` end in time, on the built-in data: to be run on an idle machine.
+"""Check that runs with `--minutes N` end in time, on the built-in data and an idle machine.
 
     .venv/bin/python benchmarks/minutes.py [--minutes 3] [--runs 5] [--cores 2]
 

@@ -170,7 +170,7 @@ def read(folder, n):
 
 
 def measure(what, folder, n):
-    """What a process reports; of "follower", the second of two."""
+    """The report of a process; of "follower", that of the second of two."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}

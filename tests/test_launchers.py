@@ -54,7 +54,7 @@ def stand_ins(tmp_path):
 
 
 def records(environment, pattern):
-    """What the stand-ins have recorded, one list of lines for each record."""
+    """The records of the stand-ins, a list of lines each."""
     return [path.read_text().splitlines() for path in sorted(Path(environment["RECORDS"]).glob(pattern))]
 
 

@@ -91,7 +91,7 @@ def _is_written_by_a_run(path: str) -> bool:
 
 
 def _read_file(path: str, prog: str) -> Mapping[str, object]:
-    """What a file sets, by key; of a record what is taken over from it."""
+    """The values that a file sets, by key; of a record those that are taken over from it."""
     is_record = path.lower().endswith(".json")
     text = _read_text(path, MAX_RECORD_BYTES if is_record else MAX_TOML_BYTES)
     if not is_record and any(len(line) > MAX_LINE_CHARS for line in text.splitlines()):
@@ -109,7 +109,7 @@ def _read_file(path: str, prog: str) -> Mapping[str, object]:
 
 
 def _taken_over(record: object, path: str, prog: str) -> dict[str, object]:
-    """What a run takes over from the record of another one."""
+    """The values that a run takes over from the record of another one."""
     config = record.get("config") if isinstance(record, dict) else None
     if not isinstance(record, dict) or not isinstance(config, dict):
         raise UserError(f"--config {path}: has no configuration; wanted the run.json of a run, or TOML")

@@ -90,7 +90,7 @@ def headline_scores(results: RunResults) -> dict[str, HeadlineScore]:
 
 
 def recorded_results(results: RunResults) -> dict[str, object]:
-    """What `run.json` keeps of the results, for lists of runs: `metrics.json` is long."""
+    """The part of the results that `run.json` keeps for lists of runs: `metrics.json` is long."""
     scores = {name: vars(score) for name, score in headline_scores(results).items()}
     return {"scores": scores, "split": results.split.to_json()}
 

@@ -60,7 +60,7 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies below some folders.
+    """The runs below some folders.
 
     Attributes:
         runs: the newest first.
@@ -157,7 +157,7 @@ def _read_object(path: Path) -> JsonObject:
 
 
 def _first_part(error: UserError) -> str:
-    """What is wrong, without what to do about it, which is for another command."""
+    """The fault that an error names, without the advice, which is for another command."""
     return str(error).split("; ")[0]
 
 

@@ -40,7 +40,7 @@ def leave(folder, *, metrics=METRICS, epochs=0, **facts):
 
 @pytest.fixture
 def listed(capsys, monkeypatch, tmp_path):
-    """What `runs` prints, with the current folder the test's own."""
+    """The output of `runs`, with the current folder the test's own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
 
