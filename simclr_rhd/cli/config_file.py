@@ -1,4 +1,4 @@
-"""Flags from a file: TOML, or the `run.json` of an earlier run. Flags on the command line win."""
+"""Flags from a file: TOML, or the `run.json` of another run. Flags on the command line win."""
 
 import argparse
 import dataclasses

@@ -77,7 +77,7 @@ def refuse_full_disk(place: Path) -> Iterator[None]:
 
 
 def sample_files(n: int) -> list[int]:
-    """Which of `n` files are decoded to estimate the disk space."""
+    """The numbers of those of `n` files that are decoded to estimate the disk space."""
     return evenly_spaced(n, min(MAX_PROBED_FILES, math.ceil(MAX_PROBED_FRACTION * n)))
 
 

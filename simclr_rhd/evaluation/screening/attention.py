@@ -1,7 +1,7 @@
 """Attention pooling: an exam is as its most telling frames are, and which these are is learnt.
 
 Ilse, Tomczak & Welling 2018, "Attention-based Deep Multiple Instance Learning". One linear score is used both
-for what a frame says and for how much it counts: exams are few, and a network would overfit them.
+for what a frame shows and for how much it counts: exams are few, and a network would overfit them.
 
 Notation: n frames of U exams, D features, V other outputs.
 """

@@ -81,7 +81,7 @@ class TensorBoard:
             writer.close()
 
     def _writer(self, series: str, first_epoch: int) -> Any:
-        """The writer of a series; what an earlier process wrote from this epoch on does not count."""
+        """The writer of a series; points of a stopped process from this epoch on do not count."""
         if series not in self.writers:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -46,7 +46,7 @@ RECORD = {
 
 
 def refuse(record, tasks="severity=SEVERITY,view", **flags):
-    """Whether an evaluation of this model, data set and tasks may replace that of a record."""
+    """Return True if an evaluation of this model, data set and tasks may replace that of a record."""
     config = ExternalConfig(save_dir="out", tasks=tasks, **flags)
     model, data = SimpleNamespace(sha256="model"), SimpleNamespace(fingerprint="data")
     refuse_other(config, JsonObject(record, "run.json"), model, data)
