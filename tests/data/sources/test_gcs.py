@@ -296,6 +296,7 @@ def test_the_stored_bytes_of_what_is_stored_as_gzip_are_verified(name, tmp_path,
         (content(3), "br", "content encoding br, which is not read"),
         (content(3), "gzip, gzip", "content encoding gzip, gzip, which is not read"),
     ],
+    ids=["too much", "too short", "more behind it", "no gzip", "br", "gzip twice"],  # gzip notes the time
 )
 def test_what_cannot_be_decoded_is_named_with_its_reason(
     name, tmp_path, gcs, monkeypatch, stored, encoding, why
