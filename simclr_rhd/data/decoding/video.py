@@ -15,6 +15,7 @@ from simclr_rhd.data.decoding.containers import missing_bytes
 from simclr_rhd.data.decoding.image import evenly_spaced, to_rgb
 from simclr_rhd.data.decoding.limits import MAX_PIXELS, check_file, check_frame, reserve_pixels
 
+MIN_PYAV = (17, 1)  # below it the limits crash the process: an MPEG file names its streams late
 PADDING_FACTOR = 2  # FFmpeg counts the margins of a frame, too
 MAX_PIXEL_ASPECT = 4  # pixels over their height; recorders write 64:45 and the like
 LazyFrame = Callable[[], np.ndarray]  # the conversion to RGB of a frame that may not be wanted
@@ -85,7 +86,7 @@ def require_pyav() -> Any:
     """The module `av`.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or too old.
     """
     try:
         import av
@@ -93,6 +94,9 @@ def require_pyav() -> Any:
         raise UserError(
             "there are clips among the files, and the package that reads them is missing: pip install av"
         ) from None
+    if tuple(map(int, av.__version__.split(".")[:2])) < MIN_PYAV:
+        wanted = ".".join(map(str, MIN_PYAV))
+        raise UserError(f"av {av.__version__} is too old to read clips: pip install 'av>={wanted}'")
     return av
 
 
