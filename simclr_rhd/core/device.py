@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -42,7 +43,9 @@ def make_deterministic() -> None:
     # else each new tensor is filled before an operation writes it: 5 to 8 % of a training step's time
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a GPU computes what the processor does
+    with warnings.catch_warnings():  # PyTorch 2.9 recommends a name that not all of its own parts can read
+        warnings.simplefilter("ignore", UserWarning)
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32: a GPU computes what the processor does
     keep_freed_memory()
 
 

@@ -93,7 +93,8 @@ def mute_logging() -> Iterator[None]:
 
 
 def stop_log() -> None:
-    """Close what `start_log` and `log_to` opened."""
+    """Close what `start_log` and `log_to` opened; the lines go to the caller's own handlers again."""
+    logger.propagate = True
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()

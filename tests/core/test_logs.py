@@ -22,6 +22,7 @@ def test_the_file_has_the_log_from_its_first_line(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert "after" in out and "wrong" not in out and err.endswith("wrong\n") and "after" not in err
     assert logging.getLogger("simclr_rhd").handlers == []
+    assert logging.getLogger("simclr_rhd").propagate, "a program that uses the package gets its lines again"
 
 
 def test_a_resumed_run_goes_on_with_the_file(tmp_path):
