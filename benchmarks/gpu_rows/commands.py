@@ -73,10 +73,10 @@ def exported(bench: Bench) -> Outcome:
     frames = np.random.default_rng(0).integers(0, 256, (16, 3, side, side), np.uint8)
     folder = bench.folder / "exported"
     folder.mkdir(exist_ok=True)
-    portable, names = export.ExportableClassifier(model).eval(), parity.output_names(model)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
-    export.write_pt2(portable, pixels, "{}", folder / export.PT2)
-    outputs = parity.run_pt2(folder / export.PT2, names)(pixels)
+    program = export.trace(export.ExportableClassifier(model).eval(), pixels)
+    export.write_pt2(program, "{}", folder / export.PT2)
+    outputs = parity.run_pt2(folder / export.PT2, parity.output_names(model))(pixels)
     there = load_model(model_path, device=bench.device.type).predict_squares(frames).probabilities
     apart = max(float(np.abs(outputs[f"{task}_probabilities"] - p).max()) for task, p in there.items())
     return check(

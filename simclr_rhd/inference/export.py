@@ -113,12 +113,13 @@ def export_classifier(classifier: Classifier, frames: np.ndarray, folder: Path) 
         raise UserError(
             f"{len(frames)} frames are too few to check an export with; wanted {2 * MIN_FRAMES} or more"
         )
-    portable, names = ExportableClassifier(classifier).eval(), output_names(classifier)
+    names = output_names(classifier)
     pixels = np.ascontiguousarray(frames.transpose(0, 2, 3, 1))
     metadata = json.dumps(export_metadata(classifier), ensure_ascii=False)
     write_safetensors(classifier, folder / SAFETENSORS)
-    write_pt2(portable, pixels, metadata, folder / PT2)
-    _write_onnx(portable, pixels, names, metadata, folder / ONNX)
+    program = trace(ExportableClassifier(classifier).eval(), pixels)
+    write_pt2(program, metadata, folder / PT2)
+    _write_onnx(program, names, metadata, folder / ONNX)
     checker = ParityChecker(classifier, frames[1::2])
     checks = [
         checker.check(SAFETENSORS, run_safetensors(folder / SAFETENSORS)),
@@ -172,34 +173,35 @@ def write_safetensors(classifier: Classifier, path: Path) -> None:
         part.write_bytes(content)
 
 
-def write_pt2(portable: ExportableClassifier, pixels: np.ndarray, metadata: str, path: Path) -> None:
+def trace(portable: ExportableClassifier, pixels: np.ndarray) -> torch.export.ExportedProgram:
     """Export by `torch.export` with a free batch size; (n, S, S, 3) uint8 `pixels` are the example."""
     batch = torch.export.Dim("batch", min=1)
     example = torch.from_numpy(pixels[:MIN_FRAMES])
-    program = torch.export.export(portable, (example,), dynamic_shapes={FRAMES_INPUT: {0: batch}})
+    return torch.export.export(portable, (example,), dynamic_shapes={FRAMES_INPUT: {0: batch}})
+
+
+def write_pt2(program: torch.export.ExportedProgram, metadata: str, path: Path) -> None:
+    """Write a traced classifier and its facts."""
     with atomic_write(path) as part, part.open("wb") as stream, suppress_warnings():
         torch.export.save(program, stream, extra_files={METADATA_FILE: metadata})
 
 
 def _write_onnx(
-    portable: ExportableClassifier, pixels: np.ndarray, names: Sequence[str], metadata: str, path: Path
+    program: torch.export.ExportedProgram, names: Sequence[str], metadata: str, path: Path
 ) -> None:
-    batch = torch.export.Dim("batch", min=1)
     with suppress_warnings():
-        program = torch.onnx.export(
-            portable,
-            (torch.from_numpy(pixels[:MIN_FRAMES]),),
+        onnx_program = torch.onnx.export(
+            program,  # and not the module: PyTorch 2.9 would trace it anew, and refuse a batch of one
             dynamo=True,
             input_names=[FRAMES_INPUT],
             output_names=list(names),
-            dynamic_shapes={FRAMES_INPUT: {0: batch}},
             opset_version=OPSET,
             external_data=False,
             verbose=False,
         )
-    assert program is not None
+    assert onnx_program is not None
     with atomic_write(path) as part:
-        program.save(str(part), external_data=False)
+        onnx_program.save(str(part), external_data=False)
         _write_metadata(part, metadata)
 
 

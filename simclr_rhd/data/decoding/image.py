@@ -172,7 +172,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 def _raw_mode(image: Image.Image) -> str:
     """The layout of a picture's pixels, as Pillow names it ("RGB;16B"); "" once they are loaded."""
     tiles: list[Any] = getattr(image, "tile", [])
-    args = tiles[0].args if tiles else ""
+    args = tiles[0][3] if tiles else ""  # (codec, box, offset, args): a plain tuple before Pillow 11
     return str(args if isinstance(args, str) or not args else args[0])
 
 
