@@ -2,12 +2,16 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from simclr_rhd.data.demo import dataset as demo
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHERS = ROOT / "launch"
@@ -103,6 +107,43 @@ def test_slurm_does_not_queue_a_job_again_that_fails(stand_ins):
     (Path(stand_ins["PATH"].partition(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 2\n")
     done = subprocess.run(["bash", LAUNCHERS / "slurm.sbatch", *FLAGS], env=slurm(stand_ins))
     assert done.returncode == 2 and records(stand_ins, "scontrol") == []
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_that_is_stopped_ends_as_one_that_was_not(stand_ins, tmp_path):
+    torch = pytest.importorskip("torch")
+    demo.write_demo(tmp_path / "data", patients=12)
+    commands = Path(stand_ins["PATH"].partition(":")[0])
+    starts = {"torchrun": "-m torch.distributed.run", "simclr-rhd": shlex.quote(str(ROOT / "main.py"))}
+    for name, start in starts.items():
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {start} "$@"\n')
+        (commands / name).chmod(0o755)
+    flags = (
+        "--image-size 32 --epochs 6 --linear-epochs 5 --batch-size 16 --patience 9 --precision float32 "
+        "--no-figures --no-rehearsal"
+    ).split()
+    weights = {}
+    for name, stops in (("whole", 0), ("stopped", 2)):
+        folder = tmp_path / name
+        places = ["--data", tmp_path / "data", "--cache-dir", folder / "cache", "--save-dir", folder / "run"]
+        log, restarts, status = folder / "run" / "simclr_rhd.log", 0, None
+        while status != 0:
+            environment = slurm(stand_ins, gpus=1) | {"SLURM_RESTART_COUNT": str(restarts)}
+            environment |= {"OMP_NUM_THREADS": "1"}
+            job = subprocess.Popen(["bash", LAUNCHERS / "slurm.sbatch", *places, *flags], env=environment)
+            if restarts < stops:
+                line = f"epoch {restarts + 1}/6"
+                wait_for(lambda log=log, line=line: log.exists() and line in log.read_text(), 120)
+                job.send_signal(signal.SIGTERM)
+            status = job.wait(timeout=240)
+            assert (status == 0) == (restarts == stops)
+            restarts += 1
+        weights[name] = torch.load(folder / "run" / "model.pt", weights_only=True)
+        assert ("resumed after epoch" in log.read_text()) == (stops > 0)
+    assert records(stand_ins, "scontrol") == [["requeue 71234"] * 2]
+    for part in ("encoder", "heads"):
+        for name, value in weights["whole"][part].items():
+            assert torch.equal(weights["stopped"][part][name], value), name
 
 
 def test_skypilot_starts_torchrun_on_each_machine(stand_ins):
