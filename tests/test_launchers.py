@@ -24,9 +24,12 @@ if [[ ${UNTIL_TERM:-} ]]; then
 fi
 """
 SRUN = """#!/usr/bin/env bash
-# one task for each node, all on this machine; SIGTERM goes on to the tasks
-trap 'kill -TERM "${tasks[@]}"' TERM
-for node in $(seq "$SLURM_NNODES"); do SLURM_NODEID=$((node - 1)) "$@" & tasks+=($!); done
+# one task for each node, all on this machine; SIGTERM kills the tasks, as it does of SLURM's
+trap 'kill -KILL "${tasks[@]}"' TERM
+if [[ $1 == --cpus-per-task=* ]]; then echo "${1#*=}" > "$RECORDS/cpus"; shift; fi
+for node in $(seq "$SLURM_NNODES"); do
+    SLURM_NODEID=$((node - 1)) "$@" & tasks+=($!); echo $! >> "$RECORDS/tasks"
+done
 status=0
 for task in "${tasks[@]}"; do
     wait "$task"; code=$?
@@ -37,6 +40,10 @@ exit $status
 """
 SCONTROL = """#!/usr/bin/env bash
 if [[ $1 == show ]]; then printf 'localhost\\nnode-2\\n'; else echo "$*" >> "$RECORDS/scontrol"; fi
+"""
+SCANCEL = """#!/usr/bin/env bash
+echo "$*" >> "$RECORDS/scancel"
+kill "-${1#--signal=}" $(cat "$RECORDS/tasks")
 """
 GCLOUD = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$RECORDS/gcloud"
@@ -50,7 +57,8 @@ def stand_ins(tmp_path):
     commands, records = tmp_path / "bin", tmp_path / "records"
     commands.mkdir()
     records.mkdir()
-    texts = {"srun": SRUN, "scontrol": SCONTROL, "gcloud": GCLOUD, "torchrun": RECORD_AND_WAIT}
+    texts = {"srun": SRUN, "scontrol": SCONTROL, "scancel": SCANCEL, "gcloud": GCLOUD}
+    texts["torchrun"] = RECORD_AND_WAIT
     for name, text in texts.items():
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
@@ -65,7 +73,7 @@ def records(environment, pattern):
 def slurm(environment, *, nodes=2, gpus=4):
     """The environment of a job of SLURM."""
     job = {"SLURM_JOB_ID": "71234", "SLURM_JOB_NODELIST": "node-[1-2]", "SLURM_NNODES": str(nodes)}
-    return environment | job | {"SLURM_GPUS_ON_NODE": str(gpus)}
+    return environment | job | {"SLURM_GPUS_ON_NODE": str(gpus), "SLURM_CPUS_PER_TASK": "16"}
 
 
 def wait_for(condition, seconds=60):
@@ -89,24 +97,29 @@ def test_slurm_starts_torchrun_on_each_machine(stand_ins):
     assert (option(runs[0], "--nnodes"), option(runs[0], "--nproc_per_node")) == ("2", "4")
     assert option(runs[0], "--rdzv_endpoint") == "localhost:31234"
     assert runs[0][-6:] == ["--no-python", "simclr-rhd", *FLAGS]
-    assert records(stand_ins, "scontrol") == []
+    assert records(stand_ins, "cpus") == [["16"]] and records(stand_ins, "scontrol") == []
 
 
-def test_slurm_queues_a_job_again_that_is_stopped(stand_ins):
-    environment = slurm(stand_ins) | {"UNTIL_TERM": "yes"}
+@pytest.mark.parametrize(
+    ("array", "name"),
+    [({}, "71234"), ({"SLURM_ARRAY_JOB_ID": "71234", "SLURM_ARRAY_TASK_ID": "3"}, "71234_3")],
+)
+def test_slurm_queues_a_job_again_whose_time_is_over(stand_ins, array, name):
+    environment = slurm(stand_ins) | {"UNTIL_TERM": "yes"} | array
     job = subprocess.Popen(["bash", LAUNCHERS / "slurm.sbatch", *FLAGS], env=environment)
     wait_for(lambda: len(records(stand_ins, "torchrun-*")) == 2)
     time.sleep(0.2)  # the trap of the second one
-    job.send_signal(signal.SIGTERM)
+    job.send_signal(signal.SIGUSR1)
     assert job.wait(timeout=30) != 0
     assert len(records(stand_ins, "stopped-*")) == 2, "the processes were not asked to save"
-    assert records(stand_ins, "scontrol") == [["requeue 71234"]]
+    assert records(stand_ins, "scancel") == [[f"--signal=TERM {name}"]]
+    assert records(stand_ins, "scontrol") == [[f"requeue {name}"]]
 
 
 def test_slurm_does_not_queue_a_job_again_that_fails(stand_ins):
-    (Path(stand_ins["PATH"].partition(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 2\n")
+    (Path(stand_ins["PATH"].partition(":")[0]) / "torchrun").write_text("#!/bin/sh\nexit 1\n")
     done = subprocess.run(["bash", LAUNCHERS / "slurm.sbatch", *FLAGS], env=slurm(stand_ins))
-    assert done.returncode == 2 and records(stand_ins, "scontrol") == []
+    assert done.returncode == 1 and records(stand_ins, "scontrol") == []
 
 
 @pytest.mark.slow
@@ -134,8 +147,9 @@ def test_a_job_of_slurm_that_is_stopped_ends_as_one_that_was_not(stand_ins, tmp_
             if restarts < stops:
                 line = f"epoch {restarts + 1}/6"
                 wait_for(lambda log=log, line=line: log.exists() and line in log.read_text(), 120)
-                job.send_signal(signal.SIGTERM)
+                job.send_signal(signal.SIGUSR1)
             status = job.wait(timeout=240)
+            (Path(stand_ins["RECORDS"]) / "tasks").unlink()
             assert (status == 0) == (restarts == stops)
             restarts += 1
         weights[name] = torch.load(folder / "run" / "model.pt", weights_only=True)
