@@ -23,7 +23,8 @@ from simclr_rhd.runs.run_dir import is_locked
 MAX_DEPTH = 4  # of a run below a folder in which it is looked for
 MAX_ENTRIES = 5000  # of a folder that are looked through: a folder of frames has more
 MAX_BYTES = 50_000_000  # of a file
-SKIPPED = re.compile(rf"\..*|fold-\d+|{TENSORBOARD_DIR}|wandb|mlruns|exported|site-packages|node_modules")
+SKIPPED = re.compile(r"\..*|site-packages|node_modules")
+PARTS_OF_A_RUN = re.compile(rf"fold-\d+|{TENSORBOARD_DIR}|wandb|mlruns|exported")
 LEVELS = ("video", "frame")  # the first that could be scored is the one that is judged
 FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
 TIME_FORMAT, TIME = "%Y-%m-%d %H:%M", re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d")
@@ -94,7 +95,10 @@ def _folders_below(
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
             first = list(islice(entries, MAX_ENTRIES + 1))
-        names = sorted(entry.name for entry in first if entry.is_dir() and not SKIPPED.fullmatch(entry.name))
+        names = sorted(entry.name for entry in first if os.path.isdir(entry.path))  # no links in a circle
+        names = [name for name in names if not SKIPPED.fullmatch(name)]
+        if any(entry.name == RUN_RECORD for entry in first):
+            names = [name for name in names if not PARTS_OF_A_RUN.fullmatch(name)]
     except OSError as error:
         problems.append(f"{folder}: cannot be read ({error.strerror})")
         return

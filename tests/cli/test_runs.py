@@ -81,10 +81,24 @@ def test_the_newest_comes_first_wherever_it_lies(listed, tmp_path):
 
 
 def test_folders_that_hold_no_runs_of_their_own_are_not_searched(listed, tmp_path):
-    for place in ("a/fold-1", "a/wandb/x", ".hidden", "b/tensorboard", "1/2/3/4/5"):
+    for place in (".hidden", "1/2/3/4/5"):
         leave(tmp_path / place)
     assert listed() == "no runs in this folder, up to four levels deep\n"
     assert "2026" in listed(".hidden") and "2026" in listed("1")
+
+
+def test_parts_of_a_run_are_no_runs_and_runs_of_such_names_are(listed, tmp_path):
+    for place in ("a", "a/fold-1", "a/wandb/x", "a/tensorboard", "fold-2", "exported"):
+        leave(tmp_path / place)
+    lines = [line for line in listed().splitlines() if not line.startswith(" ")]
+    assert sorted(line[18:] for line in lines if line) == ["a", "exported", "fold-2"]
+
+
+def test_links_in_a_circle_hide_no_run(listed, tmp_path):
+    leave(tmp_path / "runs" / "a")
+    (tmp_path / "runs" / "loop").symlink_to("loop")
+    (tmp_path / "loop").symlink_to("loop")
+    assert "runs/a" in listed() and "cannot be read" not in listed()
 
 
 def test_a_folder_is_listed_once_whatever_leads_to_it(listed, tmp_path):
