@@ -27,6 +27,8 @@ def read(parser: argparse.ArgumentParser, command: CommandLine, arguments: Seque
     values = vars(parser.parse_intermixed_args(list(arguments)))
     path = values.pop("config", None)
     try:
+        if path == "":
+            raise UserError("--config is empty; wanted a file of flags")
         if path:
             return _with_file(os.path.expanduser(path), parser, command, arguments)
         return command.knobs(**_normalised(values))

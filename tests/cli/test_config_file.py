@@ -131,6 +131,7 @@ def test_a_file_that_is_no_file_of_flags_is_refused_in_few_words(write, capsys, 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, capsys):
     assert "nowhere.toml: no such file" in refused(capsys, "--config", str(tmp_path / "nowhere.toml"))
     assert "is no file" in refused(capsys, "--config", str(tmp_path))
+    assert "--config is empty; wanted a file of flags" in refused(capsys, "--config", "")
 
 
 def test_the_record_of_a_run_gives_its_flags_but_not_its_folder(write):
