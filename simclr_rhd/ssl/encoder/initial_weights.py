@@ -39,14 +39,15 @@ def checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, 
         {name: tensor}, with the names and shapes of `reference`.
 
     Raises:
-        UserError: it cannot be read, or names, shapes or types differ, or a number is not finite.
+        UserError: it cannot be read, or names, shapes or types differ, a number is not finite, or a variance
+            is negative.
     """
     tensors = _read_tensors(path)
     table = select_encoder(tensors, reference)
     weights = {name: value for name, value in table.tensors.items() if not name.startswith(HEADS)}
-    for name, value in reference.items():
-        if name.endswith("num_batches_tracked"):  # old files have none, and nothing reads it
-            weights.setdefault(name, value)
+    weights |= {  # old files have none, averaged ones have it in other types, and nothing reads it
+        name: value for name, value in reference.items() if name.endswith("num_batches_tracked")
+    }
     if differences := "; ".join(_differences(weights, reference)):
         names = f" ({', '.join([*tensors][:MAX_LISTED])}{', ...' * (len(tensors) > MAX_LISTED)})"
         place = f"; those below '{table.prefix}' are the most like it" * bool(table.prefix)
@@ -55,8 +56,12 @@ def checkpoint_weights(path: str, *, reference: dict[str, Tensor]) -> dict[str, 
             f"--init {path}: not the weights of a ResNet-18 encoder: {printable(f'{differences}. {there}')}"
         )
     for name, value in weights.items():
-        if value.is_floating_point() != reference[name].is_floating_point() or not _is_finite(value):
-            raise UserError(f"--init {path}: {name} is not of finite numbers of its kind")
+        if value.is_floating_point() != reference[name].is_floating_point():
+            raise UserError(f"--init {path}: {name} is of {value.dtype}, wanted {reference[name].dtype}")
+        if not _is_finite(value):
+            raise UserError(f"--init {path}: {name} has a number that is not finite")
+        if name.endswith("running_var") and bool((value.float() < 0).any()):
+            raise UserError(f"--init {path}: {name} has a variance below 0")
     if table.others:
         others = ", ".join(f"'{prefix}'" for prefix in table.others[:MAX_LISTED])
         choice = printable(f"'{table.prefix}', not {others}")

@@ -247,7 +247,24 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
     net = resnet(1)
     net.layer3[1].bn1.bias.data[5] = torch.nan
     torch.save(nn.DataParallel(net).state_dict(), tmp_path / "nan.pt")
-    assert "layer3.1.bn1.bias is not of finite numbers" in refusal(tmp_path / "nan.pt")
+    assert "layer3.1.bn1.bias has a number that is not finite" in refusal(tmp_path / "nan.pt")
+
+
+def test_variances_below_zero_are_refused(tmp_path):
+    net = resnet(1)
+    net.bn1.running_var[3] = -1
+    torch.save(net.state_dict(), tmp_path / "negative.pt")
+    assert "bn1.running_var has a variance below 0" in refusal(tmp_path / "negative.pt")
+
+
+def test_the_batches_counted_by_batch_norm_may_be_of_any_type(tmp_path):
+    half = {
+        name: value.half().reshape(-1) if name.endswith("num_batches_tracked") else value
+        for name, value in resnet(1).state_dict().items()
+    }
+    torch.save(half, tmp_path / "half.pt")
+    encoder = build(str(tmp_path / "half.pt"), seed=0).encoder
+    assert encoder.state_dict()["bn1.num_batches_tracked"].dtype == torch.int64
 
 
 def test_objects_in_a_file_are_not_loaded(tmp_path):
