@@ -146,14 +146,20 @@ def decide(
     """Decide the settings of the pretraining, and with --minutes what there is time for; log both.
 
     Raises:
-        UserError: the ranks cannot share the batch, or the time is too short.
+        UserError: the ranks cannot share the batch, or the time is too short, for the warm-up perhaps.
     """
     settings, time_plan = choose_settings(config, work, cost, device), None
     if config.minutes is not None:
         assert cost
         time_plan = plan_time(config, cost, make_plan(config, settings, work))
         log_time_plan(time_plan, config)
-        settings = replace(settings, warmup_epochs=resolve_warmup(time_plan.apply(config)))
+        planned = time_plan.apply(config)
+        if (config.warmup_epochs or 0) > planned.epochs:
+            raise UserError(
+                f"--warmup-epochs {config.warmup_epochs:g}: more than the {planned.epochs} epochs that "
+                f"--minutes {config.minutes:g} has time for"
+            )
+        settings = replace(settings, warmup_epochs=resolve_warmup(planned))
     log_settings(config, settings)
     return settings, time_plan
 

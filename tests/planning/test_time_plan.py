@@ -200,3 +200,10 @@ def test_the_command_estimate_has_the_plan_too(clock, cache, tmp_path, capfd):
     assert f"with all {epochs} epochs as planned" in printed
     assert run_small([*argv, "0.2"]) == 2
     assert "wanted --minutes" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_warm_up_that_is_longer_than_the_time_is_refused(clock, cache, tmp_path, capfd):
+    argv = ["estimate", *arguments(cache, tmp_path / "run", "--no-figures", "--minutes")]
+    assert run_small([*argv, "2", "--epochs", "900", "--warmup-epochs", "890"]) == 2
+    assert "--warmup-epochs 890: more than the" in capfd.readouterr().err
