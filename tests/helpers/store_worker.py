@@ -25,7 +25,10 @@ from simclr_rhd.data.store import build, exchange, share, together
 from simclr_rhd.data.store.store import open_store
 
 SIDE = 18
-CASES = ("two disks", "one disk", "a disk is lost", "stopped", "full", "full later", "another run", "refused")
+CASES = (
+    *("two disks", "one disk", "a disk is lost", "stopped", "full", "full later", "another run", "refused"),
+    *("the leader is lost", "another run elsewhere"),
+)
 
 
 class Stopped(Exception):
@@ -74,6 +77,13 @@ class Ranks:
 
     def a_disk_is_lost(self):
         made = [self.make()]
+        if ranks.rank() == 2:
+            shutil.rmtree(self.folder / self.case / "1")
+        return [*made, self.make()]
+
+    def the_leader_is_lost(self):
+        """And with it the salt that the other disk's patients are hashed with."""
+        made = [self.make()]
         if ranks.rank() == 0:
             shutil.rmtree(self.folder / self.case / "0")
         return [*made, self.make()]
@@ -107,9 +117,16 @@ class Ranks:
         return [*made, self.make()]
 
     def another_run(self):
-        """Of the leader, which holds what the store needs to be made; it lets go after a while."""
-        if ranks.rank():
-            return [self.make(disk=0)]
+        """It holds what the leader needs to make the store, and lets go after a while."""
+        return self.make_beside_another_run(of=0, disk=0)
+
+    def another_run_elsewhere(self):
+        """On the disk of the second machine."""
+        return self.make_beside_another_run(of=2)
+
+    def make_beside_another_run(self, *, of, disk=None):
+        if ranks.rank() != of:
+            return [self.make(disk=disk)]
         held, flock = [], together.fcntl.flock
 
         def lock(stream, how):
@@ -121,7 +138,7 @@ class Ranks:
             flock(stream, how)
 
         with mock.patch.object(together.fcntl, "flock", lock):
-            made = self.make(disk=0)
+            made = self.make(disk=disk)
         return [made | {"waited": held[0].closed}]
 
     def refused(self):

@@ -23,8 +23,10 @@ from simclr_rhd.core.logs import progress
 from simclr_rhd.data.decoding.decode import DecodeOptions, FrameFile
 from simclr_rhd.data.decoding.image import GREY, evenly_spaced
 from simclr_rhd.data.decoding.source_files import FetchedFiles, decode_files
-from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER, Index, write_index
+from simclr_rhd.data.store.index import FRAME_DTYPE, Index, write_index
+from simclr_rhd.data.store.names import STILL_NUMBER
 from simclr_rhd.data.store.probe import MAX_PROBED_FILES, measure_frames
+from simclr_rhd.data.store.salt import salt_id
 from simclr_rhd.data.store.shards import ShardWriter, crc32c
 
 logger = logging.getLogger("simclr_rhd")
@@ -167,7 +169,7 @@ def write_frames(
         shards = writer.close()
     finally:
         writer.abort()
-    index = listing.to_index(folder / CONTENTS_FILE)
+    index = listing.to_index(folder / CONTENTS_FILE, salt_id(options.salt))
     if is_part:
         shards[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
     else:
@@ -198,12 +200,12 @@ class _FrameListing:
         self.rows += np.array(of_file, dtype=FRAME_DTYPE).tobytes()
         self.files.append(file.key)
 
-    def to_index(self, contents: Path) -> Index:
-        """The index; `contents` has the names and hashes of all files."""
+    def to_index(self, contents: Path, salt: str) -> Index:
+        """The index; `contents` has the names and hashes of all files, `salt` is the name of the salt."""
         self.rejected.sort()
         rows = np.frombuffer(self.rows, dtype=FRAME_DTYPE)
         fingerprint = fingerprint_of([contents], self.rejected)
-        return Index(self.side, self.files, rows, self.patients, self.rejected, fingerprint)
+        return Index(self.side, self.files, rows, self.patients, self.rejected, fingerprint, salt)
 
 
 def fingerprint_of(contents: Iterable[Path], rejected: list[tuple[str, str]]) -> str:

@@ -1,110 +1,31 @@
 """The index of a store, in arrays that are read where they are used, not loaded as a whole.
 
-A million frames have a hundred megabytes of names; as Python objects they would take many times that, and
-seconds to make. So they lie in one file, beside an array of their ends.
-
 Notation: N frames, F files.
 """
 
 import hashlib
 import json
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from simclr_rhd.core.files import write_json
 from simclr_rhd.data.decoding.image import DOPPLER
+from simclr_rhd.data.store.names import STILL_NUMBER, StringArray
 from simclr_rhd.data.store.shards import crc32c
 
 INDEX_FILE, NAMES_FILE, OFFSETS_FILE, FRAMES_FILE = "index.json", "names.txt", "names.npy", "frames.npy"
 MAX_VERIFIED_BYTES = 4 << 30  # bytes of shards
-NAMES_PER_BLOCK = 4096  # names that are decoded together
-STILL_NUMBER = -1  # the number of a frame that is its file
 FRAME_DTYPE = np.dtype(
     [
         *(("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")),
         *(("width", "<u4"), ("height", "<u4")),  # before it was resized
     ]
 )
-
-
-class _LazyStrings(Sequence[str], ABC):
-    """Texts that are made when they are indexed."""
-
-    @abstractmethod
-    def _text_at(self, number: int) -> str:
-        """The text of a number from 0 to one below the length."""
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        if isinstance(at, slice):
-            return [self[number] for number in range(*at.indices(len(self)))]
-        return self._text_at(range(len(self))[at])
-
-
-class StringArray(_LazyStrings):
-    """F texts in one buffer.
-
-    Args:
-        data: UTF-8, a line break after each text.
-        offsets: (F,) where each one's line break is.
-    """
-
-    def __init__(self, data: np.ndarray, offsets: np.ndarray) -> None:
-        self.data, self.offsets = data, offsets
-
-    def __len__(self) -> int:
-        return len(self.offsets)
-
-    def _text_at(self, number: int) -> str:
-        first = int(self.offsets[number - 1]) + 1 if number else 0
-        return self.data[first : int(self.offsets[number])].tobytes().decode()
-
-    def __iter__(self) -> Iterator[str]:
-        """In order, some thousands at a time."""
-        first = 0
-        for end in [*self.offsets[NAMES_PER_BLOCK - 1 : -1 : NAMES_PER_BLOCK], *self.offsets[-1:]]:
-            yield from self.data[first:end].tobytes().decode().split("\n")
-            first = int(end) + 1
-
-
-class FrameNames(_LazyStrings):
-    """The names of N frames: their file's, with `#<number>` for a frame of a clip.
-
-    Args:
-        files: names of files.
-        rows: (N,) of `FRAME_DTYPE`, whose files rise.
-        numbered: False for the file's name alone.
-    """
-
-    def __init__(self, files: Sequence[str], rows: np.ndarray, *, numbered: bool) -> None:
-        self.files, self.rows, self.numbered = files, rows, numbered
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def _text_at(self, number: int) -> str:
-        row = self.rows[number]
-        file, of_clip = self.files[int(row["file"])], int(row["number"])
-        return f"{file}#{of_clip:04d}" if self.numbered and of_clip != STILL_NUMBER else file
-
-    def __iter__(self) -> Iterator[str]:
-        """In order, as the files stand in order, too."""
-        names, at, name = iter(self.files), -1, ""
-        for first in range(0, len(self.rows), NAMES_PER_BLOCK):
-            some = self.rows[first : first + NAMES_PER_BLOCK]
-            for file, number in zip(some["file"].tolist(), some["number"].tolist(), strict=True):
-                while at < file:
-                    name, at = next(names), at + 1
-                yield f"{name}#{number:04d}" if self.numbered and number != STILL_NUMBER else name
 
 
 @dataclass(frozen=True)
@@ -119,6 +40,7 @@ class Index:
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents.
+        salt_id: of the salt that the patients are hashed with; empty in older stores.
     """
 
     side: int
@@ -127,6 +49,7 @@ class Index:
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
+    salt_id: str = ""
 
 
 def write_index(folder: Path, index: Index, shards: dict[str, str]) -> None:
@@ -146,20 +69,20 @@ def write_index(folder: Path, index: Index, shards: dict[str, str]) -> None:
         "patients": index.patients,
         "rejected": index.rejected,
         "fingerprint": index.fingerprint,
+        "salt": index.salt_id,
         "sums": shards | sums,
     }
     write_json(folder / INDEX_FILE, header | {"checksum": _checksum(header)})
 
 
-def read_index(folder: Path, *, verify: bool = True) -> Index:
+def read_index(folder: Path, *, verify: bool = True, max_bytes: float = MAX_VERIFIED_BYTES) -> Index:
     """The index in a folder, once its parts and the shards are known to be whole.
-
-    Of more than `MAX_VERIFIED_BYTES` bytes of shards the checksums of some are looked at: a start must not
-    wait for all of a terabyte to be read.
 
     Args:
         folder: of a store.
         verify: False where a moment ago another process has.
+        max_bytes: of more bytes of shards the checksums of some are looked at: a start must not wait for all
+            of a terabyte to be read.
 
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: it is damaged.
@@ -172,7 +95,12 @@ def read_index(folder: Path, *, verify: bool = True) -> Index:
         raise ValueError(f"{INDEX_FILE} is nested too deep") from None
     _check_types(header)
     if verify:
-        for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE, *_shards_to_verify(folder, header["sums"])):
+        for name in (
+            NAMES_FILE,
+            OFFSETS_FILE,
+            FRAMES_FILE,
+            *_shards_to_verify(folder, header["sums"], max_bytes),
+        ):
             if crc32c(folder / name) != header["sums"][name]:
                 raise ValueError(f"{name} is damaged")
         _check_consistency(*_map_arrays(folder), header["side"])
@@ -184,6 +112,7 @@ def read_index(folder: Path, *, verify: bool = True) -> Index:
         patients=header["patients"],
         rejected=[(key, reason) for key, reason in header["rejected"]],
         fingerprint=header["fingerprint"],
+        salt_id=header.get("salt", ""),
     )
 
 
@@ -203,11 +132,11 @@ def read_column(folder: Path, name: str) -> np.ndarray:
     return np.ascontiguousarray(np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)[name])
 
 
-def _shards_to_verify(folder: Path, checksums: dict[str, str]) -> list[str]:
+def _shards_to_verify(folder: Path, checksums: dict[str, str], max_bytes: float) -> list[str]:
     """The shards whose checksums are looked at: all, or evenly spread ones."""
     shards = sorted(set(checksums) - {NAMES_FILE, OFFSETS_FILE, FRAMES_FILE})
     size = sum((folder / name).stat().st_size for name in shards)
-    some = math.ceil(len(shards) * min(1.0, MAX_VERIFIED_BYTES / max(1, size)))
+    some = math.ceil(len(shards) * min(1.0, max_bytes / max(1, size)))
     return [shards[number] for number in np.linspace(0, len(shards) - 1, some).round().astype(int)]
 
 
@@ -216,7 +145,7 @@ def _check_types(header: dict[str, Any]) -> None:
     tables = header["patients"], header["sums"]
     rows = header["rejected"]
     whole = (
-        isinstance(header["fingerprint"], str)
+        all(isinstance(text, str) for text in (header["fingerprint"], header.get("salt", "")))
         and all(isinstance(table, dict) for table in tables)
         and all(isinstance(value, str) for table in tables for value in table.values())
         and isinstance(rows, list)

@@ -4,6 +4,7 @@ A part is a folder like a store's, with the file `CONTENTS_FILE` besides.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED
 from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.store.build import CONTENTS_FILE, fingerprint_of, refuse_full_disk
-from simclr_rhd.data.store.index import INDEX_FILE, Index, StringArray, read_index, write_index
+from simclr_rhd.data.store.index import INDEX_FILE, Index, read_index, write_index
+from simclr_rhd.data.store.names import StringArray
 from simclr_rhd.data.store.shards import ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
@@ -33,7 +35,7 @@ def is_whole_part(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        index = read_index(folder)
+        index = read_index(folder, max_bytes=math.inf)  # all: the store's checksums are computed from it
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
     has_contents = (folder / CONTENTS_FILE).is_file()
@@ -51,7 +53,7 @@ def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str,
     Raises:
         UserError: the disk is full.
     """
-    rejected, patients, side = [*skipped], dict[str, str](), 0
+    rejected, patients, side, salt = [*skipped], dict[str, str](), 0, ""
     rows, names, offsets = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     n_files, n_bytes = 0, 0
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str,
                 n_files, n_bytes = n_files + len(index.files), n_bytes + len(names[-1])
                 rejected += index.rejected
                 patients.update(index.patients)
-                side = index.side
+                side, salt = index.side, index.salt_id
             shards = writer.close()
         finally:
             writer.abort()
@@ -82,6 +84,7 @@ def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str,
             patients=patients,
             rejected=rejected,
             fingerprint=fingerprint_of([part / CONTENTS_FILE for part in parts], rejected),
+            salt_id=salt,
         )
         write_index(building, whole, shards)
     logger.info("store: %d frames of %d parts", len(whole.rows), len(parts))

@@ -4,11 +4,17 @@ import fcntl
 import logging
 import os
 import secrets
+from hashlib import sha256
 from pathlib import Path
 
 logger = logging.getLogger("simclr_rhd")
 
 SALT_BYTES = 32
+
+
+def salt_id(salt: bytes) -> str:
+    """A short name of a salt, from which it cannot be computed."""
+    return sha256(salt).hexdigest()[:8]
 
 
 def load_salt(cache_dir: Path) -> bytes:

@@ -26,8 +26,9 @@ from simclr_rhd.data.decoding.file_types import NO_FRAME
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED, FetchedFiles, fetch_files
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.store.build import build_store
-from simclr_rhd.data.store.index import FrameNames, read_column, read_index
-from simclr_rhd.data.store.salt import load_salt
+from simclr_rhd.data.store.index import read_column, read_index
+from simclr_rhd.data.store.names import FrameNames
+from simclr_rhd.data.store.salt import load_salt, salt_id
 from simclr_rhd.data.store.shards import Frames
 
 logger = logging.getLogger("simclr_rhd")
@@ -51,6 +52,7 @@ class Store:
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents; equal for a folder and a bucket of the same content.
+        salt_id: of the salt that the patients are hashed with.
         decoded: files that were decoded for this run; none when the store was found on disk.
     """
 
@@ -64,6 +66,7 @@ class Store:
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
+    salt_id: str = ""
     decoded: int = 0
 
     def pictures(self, videos: Sequence[str]) -> list[tuple[str, int]]:
@@ -100,13 +103,14 @@ def open_store(
         UserError: the disk is too full, or a package is missing.
     """
     folder = store_path(source, entries, options, cache_dir=cache_dir)
-    if is_complete(stored := read_store(folder)):
+    salt = load_salt(cache_dir)
+    if is_usable(stored := read_store(folder), salt):
         logger.info("store: %d decoded frames reused from %s", len(stored.keys), folder)
         return stored
     shutil.rmtree(folder, ignore_errors=True)  # damaged, or it lacks what could not be fetched
     paths, rejected = fetch_files(source, entries)
     files = FetchedFiles(paths, [*source.skipped, *rejected])
-    build_store(folder, files, replace(options, salt=load_salt(cache_dir)))
+    build_store(folder, files, replace(options, salt=salt))
     store = read_store(folder)
     assert store is not None, f"{folder} was built a moment ago"
     return replace(store, decoded=len(paths))
@@ -146,9 +150,14 @@ def check_rejected(store: Store, max_fraction: float) -> None:
         )
 
 
-def is_complete(store: Store | None) -> TypeGuard[Store]:
-    """Return whether there is a store and it lacks no file that another attempt might fetch."""
-    return store is not None and not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
+def is_usable(store: Store | None, salt: bytes) -> TypeGuard[Store]:
+    """Return whether there is a store that lacks no file which another attempt might fetch.
+
+    If it has patients, they must be hashed with this salt: those of another one are equal to no others.
+    """
+    if store is None or (store.patients and store.salt_id != salt_id(salt)):
+        return False
+    return not any(why.startswith(FETCH_FAILED) for _, why in store.rejected)
 
 
 def read_store(folder: Path, *, verify: bool = True) -> Store | None:
@@ -173,4 +182,5 @@ def read_store(folder: Path, *, verify: bool = True) -> Store | None:
         patients=index.patients,
         rejected=index.rejected,
         fingerprint=index.fingerprint,
+        salt_id=index.salt_id,
     )

@@ -7,14 +7,15 @@ another one has gets a copy. The ranks of one machine, and machines with a commo
 """
 
 import fcntl
-import json
 import logging
+import random
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from simclr_rhd.core.distributed import broadcast, rank, world_size
 from simclr_rhd.core.errors import UserError
@@ -26,59 +27,12 @@ from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.store import exchange
 from simclr_rhd.data.store.build import check_disk_space, refuse_full_disk, write_frames
 from simclr_rhd.data.store.parts import divide, is_whole_part, join_parts
+from simclr_rhd.data.store.plan import StorePlan
 from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.data.store.share import Share, pack_share
-from simclr_rhd.data.store.store import STORES_DIR, Store, is_complete, read_store, store_path
+from simclr_rhd.data.store.store import Store, is_usable, read_store, store_path
 
 logger = logging.getLogger("simclr_rhd")
-
-
-@dataclass(frozen=True)
-class StorePlan:
-    """A store that is to be on every disk.
-
-    Attributes:
-        cache_dir: the cache folder of this machine.
-        name: of the store's folder.
-        options: of decoding, with the leader's salt.
-        skipped: (name, reason) of files of the listing that cannot be used.
-    """
-
-    cache_dir: Path
-    name: str
-    options: DecodeOptions
-    skipped: Sequence[tuple[str, str]]
-
-    @property
-    def folder(self) -> Path:
-        """The store's place."""
-        return self.cache_dir / STORES_DIR / self.name
-
-    @property
-    def parts_folder(self) -> Path:
-        """The place of the store's parts."""
-        return self.cache_dir / "parts" / self.name
-
-    @property
-    def parts(self) -> list[Path]:
-        """Each rank's part; one of another salt or number of ranks is another part.
-
-        Each has a folder around it: two that are built in one at once could take each other for remains.
-        """
-        salt, n = sha256(self.options.salt).hexdigest()[:8], world_size()
-        return [self.parts_folder / f"{number}-of-{n}-{salt}" / "part" for number in range(n)]
-
-    def to_text(self) -> str:
-        """The plan for the other ranks."""
-        options = vars(self.options) | {"salt": self.options.salt.hex()}
-        return json.dumps([self.name, options, self.skipped])
-
-    @classmethod
-    def from_text(cls, text: str, cache_dir: Path) -> "StorePlan":
-        """The leader's plan on this machine."""
-        name, options, skipped = json.loads(text)
-        options["salt"] = bytes.fromhex(options["salt"])
-        return cls(cache_dir, name, DecodeOptions(**options), [(key, reason) for key, reason in skipped])
 
 
 def open_store_together(
@@ -91,23 +45,8 @@ def open_store_together(
     """
     name = store_path(source, entries, options, cache_dir=cache_dir).name
     plan = StorePlan(cache_dir, name, replace(options, salt=load_salt(cache_dir)), source.skipped)
-    with _only_run(plan):
-        broadcast(plan.to_text())
-        return _open(lambda: plan, lambda: source, entries)
-
-
-@contextmanager
-def _only_run(plan: StorePlan) -> Iterator[None]:
-    """Wait while another run makes the same store in the same cache folder: it uses up the parts."""
-    lock = plan.parts_folder.with_suffix(LOCK_FILE)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("store: waiting for another run, which makes the same one")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    broadcast(plan.to_text())
+    return _open(lambda: plan, lambda: source, entries)
 
 
 def join_store(config: LabelledDataConfig) -> Store:
@@ -132,20 +71,57 @@ def _open(
     with exchange.raise_together():
         plan = make_plan()
     disks = exchange.first_ranks(plan.cache_dir)
-    is_first, decoded = disks[rank()] == rank(), 0
+    with _lock_disks(plan, is_first=disks[rank()] == rank()):
+        return _open_locked(plan, open_source, entries, disks)
+
+
+def _open_locked(
+    plan: StorePlan,
+    open_source: Callable[[], Source],
+    entries: Sequence[FileEntry],
+    disks: Sequence[int],
+) -> Store:
+    """The store, copied to the disks that lack it, or made."""
+    is_first, decoded, salt = disks[rank()] == rank(), 0, plan.options.salt
     store = read_store(plan.folder) if is_first else None
-    holders = [number for number, has in enumerate(exchange.gather(is_complete(store))) if has]
+    holders = [number for number, has in enumerate(exchange.gather(is_usable(store, salt))) if has]
     if not holders:
         store, decoded = None, _build(plan, open_source, entries, disks)
-    elif not rank() and is_complete(store):
+    elif not rank() and is_usable(store, salt):
         logger.info("store: %d decoded frames reused from %s", len(store.keys), plan.folder)
     else:
         logger.info("store: copied from the machine of rank %d", holders[0])
     if holders:
         _copy((plan.folder, holders[0], disk) for disk in sorted({*disks} - {*holders}))
-    store = store if is_complete(store) else read_store(plan.folder, verify=is_first)
+    store = store if is_usable(store, salt) else read_store(plan.folder, verify=is_first)
     assert store is not None, f"{plan.folder} was made a moment ago"
     return replace(store, decoded=decoded)
+
+
+@contextmanager
+def _lock_disks(plan: StorePlan, *, is_first: bool) -> Iterator[None]:
+    """Wait while another run makes the same store on one of the disks: it uses up the parts there.
+
+    All locks are taken or none, so two runs do not wait for each other.
+    """
+    lock, waits = plan.parts_folder.with_suffix(LOCK_FILE), False
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as stream:
+        while not all(exchange.gather(not is_first or _try_to_lock(stream))):
+            fcntl.flock(stream, fcntl.LOCK_UN)
+            if not waits:
+                logger.info("store: waiting for another run, which makes the same one")
+            waits = True
+            time.sleep(random.uniform(1, 3))  # noqa: S311  # two runs that collide once do not do so again
+        yield
+
+
+def _try_to_lock(stream: IO[str]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _build(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from simclr_rhd.data.store import index
-from simclr_rhd.data.store.index import FRAME_DTYPE, STILL_NUMBER, Index
+from simclr_rhd.data.store.index import FRAME_DTYPE, Index
+from simclr_rhd.data.store.names import STILL_NUMBER, FrameNames
 
 FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
 ROWS = np.array(
@@ -37,8 +38,8 @@ def test_what_is_written_is_read(folder):
 
 def test_names_are_a_sequence_like_a_list(folder):
     found = index.read_index(folder)
-    keys = index.FrameNames(found.files, found.rows, numbered=True)
-    files = index.FrameNames(found.files, found.rows, numbered=False)
+    keys = FrameNames(found.files, found.rows, numbered=True)
+    files = FrameNames(found.files, found.rows, numbered=False)
     assert list(keys) == KEYS == [keys[number] for number in range(len(keys))]
     assert list(files) == [key.split("#")[0] for key in KEYS]
     for names, wanted in ((found.files, FILES), (keys, KEYS)):
@@ -51,7 +52,7 @@ def test_names_are_a_sequence_like_a_list(folder):
 
 @pytest.mark.parametrize("n", [1, 6, 7, 8, 14, 20])
 def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
-    monkeypatch.setattr(index, "NAMES_PER_BLOCK", 7)
+    monkeypatch.setattr("simclr_rhd.data.store.names.NAMES_PER_BLOCK", 7)
     files = [f"v{number}" * (number % 3 + 1) for number in range(n)]
     rows = np.array(
         [(number // 2, number % 2, 0, 0, 0, 640, 480) for number in range(2 * n)], dtype=FRAME_DTYPE
@@ -59,9 +60,9 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
     index.write_index(tmp_path, Index(5, files, rows, {}, [], ""), {})
     found = index.read_index(tmp_path)
     assert list(found.files) == files
-    keys = index.FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
+    keys = FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
     assert list(keys) == [f"{file}#0001" for file in files]
-    some = index.FrameNames(found.files, found.rows[4:], numbered=False)
+    some = FrameNames(found.files, found.rows[4:], numbered=False)
     assert list(some) == [file for file in files[2:] for _ in range(2)]
 
 
@@ -88,21 +89,20 @@ def test_pickled_arrays_are_refused(folder):
         index.read_index(folder)
 
 
-def test_of_very_large_stores_some_shards_are_looked_at(tmp_path, monkeypatch):
+def test_of_very_large_stores_some_shards_are_looked_at(tmp_path):
     names = [f"grey-{number:05d}.u8" for number in range(9)]
     for name in names:
         (tmp_path / name).write_bytes(b"pixels")
     sums = {name: index.crc32c(tmp_path / name) for name in names}
     index.write_index(tmp_path, Index(5, FILES, ROWS, {}, [], ""), sums)
-    monkeypatch.setattr(index, "MAX_VERIFIED_BYTES", 3 * 6)
     (tmp_path / names[3]).write_bytes(b"Pixels")
-    assert list(index.read_index(tmp_path).files) == FILES
+    assert list(index.read_index(tmp_path, max_bytes=3 * 6).files) == FILES
     (tmp_path / names[8]).write_bytes(b"Pixels")
     with pytest.raises(ValueError, match="grey-00008.u8 is damaged"):
-        index.read_index(tmp_path)
+        index.read_index(tmp_path, max_bytes=3 * 6)
     (tmp_path / names[1]).unlink()
     with pytest.raises(OSError):
-        index.read_index(tmp_path)
+        index.read_index(tmp_path, max_bytes=3 * 6)
 
 
 def made_up(what):

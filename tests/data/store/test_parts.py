@@ -90,9 +90,14 @@ def test_a_damaged_or_incomplete_part_is_not_used(source, tmp_path, monkeypatch)
         assert not is_whole_part(broken), name
         shutil.rmtree(broken)
     assert not is_whole_part(tmp_path / "nowhere")
+    shutil.copytree(part, tmp_path / "huge")
+    shard = tmp_path / "huge" / "grey-00000.u8"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    monkeypatch.setattr(read_index, "__kwdefaults__", read_index.__kwdefaults__ | {"max_bytes": 0})
+    assert not is_whole_part(tmp_path / "huge"), "all of a part is looked at, of any size"
     index = read_index(part)
     lost = [*index.rejected, ("frames/x.png", FETCH_FAILED + "503")]
-    monkeypatch.setattr("simclr_rhd.data.store.parts.read_index", lambda folder: index)
+    monkeypatch.setattr("simclr_rhd.data.store.parts.read_index", lambda folder, **_: index)
     assert is_whole_part(part)
     index.rejected[:] = lost
     assert not is_whole_part(part)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from echo_files import dicom_dataset, picture, save_dicom
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
@@ -199,6 +200,20 @@ def test_the_store_on_disk_is_bytes_and_text(source, tmp_path):
 @pytest.mark.parametrize(("view", "stored"), [(224, 256), (64, 74), (96, 110)])
 def test_stored_frames_leave_room_to_crop(view, stored):
     assert storage_size(view) == stored
+
+
+def test_patients_are_hashed_again_once_their_salt_is_lost(source, tmp_path):
+    pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
+    without = build(source, tmp_path)
+    (tmp_path / "cache" / "salt").unlink()
+    assert without.decoded and not build(source, tmp_path).decoded, "no patients, nothing to hash"
+    save_dicom(dicom_dataset(picture()), source.root / "exam.dcm")
+    first, again = build(source, tmp_path), build(source, tmp_path)
+    (tmp_path / "cache" / "salt").unlink()
+    after = build(source, tmp_path)
+    assert (again.decoded, again.patients) == (0, first.patients)
+    assert after.decoded == 8 and after.patients.keys() == first.patients.keys() == {"exam.dcm"}
+    assert after.patients != first.patients and build(source, tmp_path).patients == after.patients
 
 
 def salts_of_many(cache, monkeypatch, *, threads=4):

@@ -13,6 +13,8 @@ from gcs import free_port
 from PIL import Image
 from store_worker import CASES, alone
 
+from simclr_rhd.data.store.salt import salt_id
+
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,10 +100,11 @@ def test_ranks_with_a_common_disk_make_one_store(made):
     assert [found[rank]["one disk"][0]["frames"] for rank in range(4)] == [N_FRAMES] * 4
 
 
-def test_the_leader_waits_for_another_run_that_makes_the_same_store(made):
+@pytest.mark.parametrize(("case", "of"), [("another run", 0), ("another run elsewhere", 2)])
+def test_all_wait_for_another_run_that_makes_the_same_store_on_one_of_their_disks(made, case, of):
     found, _, _ = made
-    assert found[0]["another run"][0]["waited"]
-    assert [found[rank]["another run"][0]["frames"] for rank in range(4)] == [N_FRAMES] * 4
+    assert found[of][case][0]["waited"]
+    assert [found[rank][case][0]["frames"] for rank in range(4)] == [N_FRAMES] * 4
 
 
 def test_a_disk_that_was_lost_gets_the_store_of_another(made):
@@ -109,6 +112,15 @@ def test_a_disk_that_was_lost_gets_the_store_of_another(made):
     first, second = found[0]["a disk is lost"]
     assert (first["decoded"], second["decoded"], second["fetched"]) == (N_FILES - 1, 0, 0)
     assert contents(folder / "a disk is lost" / "0") == contents(folder / "a disk is lost" / "1")
+
+
+def test_patients_hashed_with_a_salt_that_is_lost_are_hashed_again(made):
+    found, folder, _ = made
+    case = folder / "the leader is lost"
+    assert [one["decoded"] for one in found[0][case.name]] == [N_FILES - 1] * 2
+    assert contents(case / "0") == contents(case / "1")
+    index = json.loads(contents(case / "1")["index.json"])
+    assert index["salt"] == salt_id((case / "0" / "salt").read_bytes()) and index["patients"]
 
 
 def test_a_run_that_was_stopped_goes_on_with_the_parts_that_are_there(made):
