@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from simclr_rhd.core import signals
 from simclr_rhd.core.errors import ErrorOfAllRanks, RankLost, UserError
@@ -29,8 +30,8 @@ from simclr_rhd.core.logs import rank
 
 logger = logging.getLogger("simclr_rhd")
 
-# The leader may decode a bucket while the others wait; dead ones are noticed by their heartbeat.
-COLLECTIVE_TIMEOUT = timedelta(hours=12)
+MAX_MEETING = timedelta(minutes=10)  # a rank that cannot start has no heartbeat
+MAX_COLLECTIVE = timedelta(hours=12)  # the leader may decode a bucket; a lost rank has no heartbeat
 HEARTBEAT_INTERVAL_S = 1.0  # seconds between signs of life
 HEARTBEAT_TIMEOUT_S = 30.0  # seconds without one after which a rank is lost
 LOST_RANK_MESSAGES = ("gloo", "NCCL", "closed by peer", "Connection reset", "Broken pipe")
@@ -60,7 +61,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     Raises:
         RankLost: a rank went away.
     """
-    if launched_world_size() == 1:
+    if (n := launched_world_size()) == 1:
         yield
         return
     if device.type == "cuda":
@@ -68,9 +69,8 @@ def process_group(device: torch.device) -> Iterator[None]:
     life = None
     try:
         with translate_dist_errors():
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT
-            )
+            backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=_meet(), rank=rank(), world_size=n, timeout=MAX_COLLECTIVE)
             life = _Heartbeat()
             yield
             dist.barrier()
@@ -78,6 +78,14 @@ def process_group(device: torch.device) -> Iterator[None]:
         if life:
             life.stopped.set()
     dist.destroy_process_group()
+
+
+def _meet() -> dist.Store:
+    """The store of all ranks, once each of them has come; an error after `MAX_MEETING`."""
+    store: dist.Store = next(iter(rendezvous("env://", timeout=MAX_MEETING)))[0]
+    store.set(f"simclr-rhd/here/{rank()}", "1")
+    store.wait([f"simclr-rhd/here/{other}" for other in range(launched_world_size())], MAX_MEETING)
+    return store
 
 
 @contextmanager
@@ -102,14 +110,14 @@ class _Heartbeat:
     def __init__(self) -> None:
         self.stopped = threading.Event()
         self.last_seen = dict.fromkeys(range(world_size()), time.monotonic())  # the last sign of each rank
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        self.store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
         for work in (self._exchange_heartbeats, self._detect_silence):
             threading.Thread(target=work, daemon=True).start()
 
     def _exchange_heartbeats(self) -> None:
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store, signs, beat = self.store, dict.fromkeys(self.last_seen, b""), 0
         try:
-            store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
-            signs, beat = dict.fromkeys(self.last_seen, b""), 0
             while not self.stopped.wait(HEARTBEAT_INTERVAL_S):
                 beat += 1
                 store.set(f"simclr-rhd/alive/{rank()}", str(beat))

@@ -18,10 +18,11 @@ from simclr_rhd.core.file_names import CONFIG_FILE, RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.sources.remote import WRITABLE_SCHEMES
+from simclr_rhd.data.store import exchange
 from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.outputs import clear
-from simclr_rhd.runs.record import PreviousRun, RunRecord, write_config
+from simclr_rhd.runs.record import PreviousRun, RunRecord, versions, write_config
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
@@ -159,6 +160,8 @@ def open_run(config: RunConfig, device: torch.device, identity: Identity) -> Ite
 def _started(
     config: RunConfig, device: torch.device, identity: Identity, save_dir: Path, mirror: Mirror | None
 ) -> RunContext:
+    if ranks.world_size() > 1:
+        _refuse_other_starts(identity)
     previous = None
     if ranks.is_main_process():
         with ranks.errors_reach_followers():
@@ -181,6 +184,21 @@ def _started(
     before = None if previous is None else PreviousRun.from_record(previous)
     past = PastEvaluations.from_folder(save_dir, identity.signature, evaluate_again=config.evaluate_again)
     return RunContext(save_dir, device, record, before, mirror, past)
+
+
+def _refuse_other_starts(identity: Identity) -> None:
+    """Stop all ranks where one was started with other flags, or has other versions of packages.
+
+    Raises:
+        ErrorOfAllRanks: one was.
+    """
+    own = dict(identity.signature) | versions()
+    del own["python"], own["data"]  # a folder may have another place; what is in it is compared later
+    with exchange.raise_together():
+        leaders = ranks.broadcast(own)
+        if other := [name for name, value in own.items() if value != leaders[name]]:
+            differences = ", ".join(f"{name} {own[name]} (rank 0: {leaders[name]})" for name in other)
+            raise UserError(f"this machine was started with other flags or versions: {differences}")
 
 
 def local_folder(config: RunConfig) -> Path:

@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 from rank_worker import RECIPES
+
+from simclr_rhd.core import distributed
+from simclr_rhd.core.errors import RankLost
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -29,8 +33,8 @@ FILES = (
 )
 
 
-def launch(n, command, **how):
-    """`n` processes with the variables that torchrun sets."""
+def launch(n, command, *, of_rank_1=None, **how):
+    """`n` processes with the variables that torchrun sets; one may have a command of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,7 +46,7 @@ def launch(n, command, **how):
     }
     return [
         subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, *(of_rank_1 if rank == 1 and of_rank_1 else command)],
             cwd=ROOT,
             env=os.environ
             | common
@@ -164,6 +168,30 @@ def test_torchrun_ends_with_the_files_of_one_process(tmp_path):
                 two_row["uniform"] == one_row["uniform"]
                 and two_row["learning_rate"] == one_row["learning_rate"]
             )
+
+
+def test_ranks_that_do_not_start_are_not_waited_for_without_end(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0"}
+    for name, value in start.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "MAX_MEETING", timedelta(seconds=1))
+    with pytest.raises(RankLost, match="1/2 clients"), distributed.process_group(torch.device("cpu")):
+        pass
+
+
+@pytest.mark.slow
+def test_ranks_that_were_started_otherwise_are_refused(tmp_path):
+    places = tmp_path / "cache", tmp_path / "run"
+    commands = [train_command(*places, "--epochs", "1", *more) for more in ([], ["--temperature", "0.05"])]
+    processes = launch(2, commands[0], of_rank_1=commands[1], stderr=subprocess.PIPE, text=True)
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], errors
+    for printed in errors:
+        assert "rank 1: this machine was started with other flags or versions: temperature 0.05" in printed
+    assert not (tmp_path / "run" / "model.pt").exists()
 
 
 @pytest.mark.slow
