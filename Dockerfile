@@ -1,7 +1,9 @@
 # The program in a container: CPU by default, GPUs with --build-arg TORCH=cu126.
 #
 #     docker build --tag simclr-rhd .
-#     docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/models:/runs/models" simclr-rhd --data demo
+#     mkdir -p models cache
+#     docker run --rm --stop-timeout 60 --user "$(id -u):$(id -g)" --volume "$PWD/models:/runs/models" \
+#         --volume "$PWD/cache:/runs/.cache" simclr-rhd --data demo
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 

@@ -9,6 +9,14 @@
 set -euo pipefail
 
 : "${IMAGE:?wanted IMAGE=REGISTRY/NAME:TAG, an image of the Dockerfile built with --build-arg TORCH=cu126}"
+if [[ " $*" != *" --save-dir gs://"* && " $*" != *" --save-dir=gs://"* ]]; then
+    echo "wanted --save-dir gs://BUCKET/FOLDER: the disks of the machines are lost at the end" >&2
+    exit 2
+fi
+if [[ ! ${NODES:-2} =~ ^[1-9][0-9]*$ ]]; then
+    echo "NODES=$NODES: wanted a number of machines" >&2
+    exit 2
+fi
 config=$(mktemp)
 trap 'rm -f "$config"' EXIT
 

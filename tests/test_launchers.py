@@ -205,6 +205,17 @@ def test_vertex_starts_torchrun_on_each_machine(nodes, stand_ins):
     assert all(run[-6:] == ["--no-python", "simclr-rhd", *FLAGS] for run in runs)
 
 
+@pytest.mark.parametrize(
+    ("flags", "nodes", "message"),
+    [(["--data", "gs://a"], "2", "wanted --save-dir gs://BUCKET"), (FLAGS, "0", "NODES=0: wanted a number")],
+)
+def test_vertex_submits_no_job_that_cannot_keep_its_results(stand_ins, flags, nodes, message):
+    command = ["bash", LAUNCHERS / "vertex.sh", *flags]
+    environment = stand_ins | {"IMAGE": "a/b:c", "NODES": nodes}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and records(stand_ins, "gcloud") == []
+
+
 def test_vertex_without_an_image_explains_what_is_missing(stand_ins):
     done = subprocess.run(["bash", LAUNCHERS / "vertex.sh"], env=stand_ins, capture_output=True, text=True)
     assert done.returncode != 0 and "IMAGE" in done.stderr and records(stand_ins, "gcloud") == []
