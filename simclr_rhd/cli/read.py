@@ -8,6 +8,7 @@ from typing import Any
 from simclr_rhd.cli.config_file import read_settings, refuse, refuse_own_file
 from simclr_rhd.cli.parser import CommandLine, fields_out_of_range, make_parser
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.text import printable
 
 PATHS = (
     "save_dir",
@@ -24,6 +25,9 @@ PATHS = (
 
 def read(parser: argparse.ArgumentParser, command: CommandLine, arguments: Sequence[str]) -> Any:
     """The command's knobs. Leaves with status 2 and one message on a mistake in the command line or file."""
+    for argument in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):  # Python's stand-ins for other bytes
+            parser.error(f"{printable(argument)}: not in UTF-8, as names must be; rename it")
     values = vars(parser.parse_intermixed_args(list(arguments)))
     path = values.pop("config", None)
     try:

@@ -179,3 +179,10 @@ def test_splits_of_ones_own_and_folds_that_do_not_fit(capsys, tmp_path, argv, me
 def test_folds_by_a_column_may_have_encoders_of_their_own():
     config = parse("--folds-by SITE --pretrain-per-fold".split())
     assert config.has_folds and config.folds == 1 and not parse([]).has_folds
+
+
+def test_names_that_are_not_utf8_are_refused_in_a_sentence(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parse(["--data", "caf\udce9"])
+    printed = capsys.readouterr().err
+    assert "not in UTF-8, as names must be; rename it" in printed and "Traceback" not in printed

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from simclr_rhd.core.errors import UserError
+from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.file_names import HISTORY
 from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.tracking.trackers import MAX_FINISH_S, TRACKERS, Point, TrackedRun
@@ -89,7 +89,7 @@ class Tracking:
         names: keys of `TRACKERS`.
 
     Raises:
-        UserError: the package of one is not installed.
+        UserError: the package of one is not installed, or damaged.
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
@@ -103,6 +103,8 @@ class Tracking:
                 raise UserError(
                     f"--tracker {name} needs a package that is not installed: pip install {name}"
                 ) from None
+            except Exception as error:  # whatever a foreign package raises
+                raise UserError(f"--tracker {name}: its package is damaged{reason_of(error)}") from None
 
     def __enter__(self) -> "Tracking":
         return self

@@ -195,3 +195,11 @@ def test_weights_and_biases_gets_nothing_of_the_machine(monkeypatch, tmp_path):
     machine = [f"\n{socket.gethostname()}".encode(), str(tmp_path).encode(), sys.executable.encode()]
     assert not [part for part in [*machine, b"pytest"] if part in content]
     assert not list((tmp_path / "wandb").glob("offline-run-*/files/*"))
+
+
+def test_a_damaged_package_of_a_tracker_is_no_traceback(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.py").write_text("raise RuntimeError('its protobuf is older')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    with pytest.raises(UserError, match=r"mlflow: its package is damaged \(its protobuf is older\)"):
+        Tracking(["mlflow"])
