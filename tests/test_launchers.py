@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from simclr_rhd.data.demo import dataset as demo
 
@@ -124,7 +125,6 @@ def test_slurm_does_not_queue_a_job_again_that_fails(stand_ins):
 
 @pytest.mark.slow
 def test_a_job_of_slurm_that_is_stopped_ends_as_one_that_was_not(stand_ins, tmp_path):
-    torch = pytest.importorskip("torch")
     demo.write_demo(tmp_path / "data", patients=12)
     commands = Path(stand_ins["PATH"].partition(":")[0])
     starts = {"torchrun": "-m torch.distributed.run", "simclr-rhd": shlex.quote(str(ROOT / "main.py"))}

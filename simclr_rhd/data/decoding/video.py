@@ -95,8 +95,8 @@ def require_pyav() -> Any:
             "there are clips among the files, and the package that reads them is missing: pip install av"
         ) from None
     if tuple(map(int, av.__version__.split(".")[:2])) < MIN_PYAV:
-        wanted = ".".join(map(str, MIN_PYAV))
-        raise UserError(f"av {av.__version__} is too old to read clips: pip install 'av>={wanted}'")
+        oldest = ".".join(map(str, MIN_PYAV))
+        raise UserError(f"av {av.__version__} is too old to read clips: pip install 'av>={oldest}'")
     return av
 
 

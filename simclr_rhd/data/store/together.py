@@ -71,29 +71,19 @@ def _open(
     with exchange.raise_together():
         plan = make_plan()
     disks = exchange.first_ranks(plan.cache_dir)
-    with _lock_disks(plan, is_first=disks[rank()] == rank()):
-        return _open_locked(plan, open_source, entries, disks)
-
-
-def _open_locked(
-    plan: StorePlan,
-    open_source: Callable[[], Source],
-    entries: Sequence[FileEntry],
-    disks: Sequence[int],
-) -> Store:
-    """The store, copied to the disks that lack it, or made."""
     is_first, decoded, salt = disks[rank()] == rank(), 0, plan.options.salt
-    store = read_store(plan.folder) if is_first else None
-    holders = [number for number, has in enumerate(exchange.gather(is_usable(store, salt))) if has]
-    if not holders:
-        store, decoded = None, _build(plan, open_source, entries, disks)
-    elif not rank() and is_usable(store, salt):
-        logger.info("store: %d decoded frames reused from %s", len(store.keys), plan.folder)
-    else:
-        logger.info("store: copied from the machine of rank %d", holders[0])
-    if holders:
-        _copy((plan.folder, holders[0], disk) for disk in sorted({*disks} - {*holders}))
-    store = store if is_usable(store, salt) else read_store(plan.folder, verify=is_first)
+    with _lock_disks(plan, is_first=is_first):
+        store = read_store(plan.folder) if is_first else None
+        holders = [number for number, has in enumerate(exchange.gather(is_usable(store, salt))) if has]
+        if not holders:
+            store, decoded = None, _build(plan, open_source, entries, disks)
+        elif not rank() and is_usable(store, salt):
+            logger.info("store: %d decoded frames reused from %s", len(store.keys), plan.folder)
+        else:
+            logger.info("store: copied from the machine of rank %d", holders[0])
+        if holders:
+            _copy((plan.folder, holders[0], disk) for disk in sorted({*disks} - {*holders}))
+        store = store if is_usable(store, salt) else read_store(plan.folder, verify=is_first)
     assert store is not None, f"{plan.folder} was made a moment ago"
     return replace(store, decoded=decoded)
 
