@@ -1,14 +1,15 @@
 """From thousands of frames to a hundred million: what stays flat, and what a run would take.
 
-    .venv/bin/python benchmarks/scale.py simulation [--frames 10000 1000000] [--runs 3]
+    .venv/bin/python benchmarks/scale.py simulation [--frames 10000 1000000] [--runs 3] [--only follower]
     .venv/bin/python benchmarks/scale.py paper
 
 Simulation: stores of so many small frames (16 pixels, videos of 100 frames, 2,000 of them labelled) are
 written as the program writes them. For each, processes of their own open the store and make the first steps
 of a pretraining ("store"), or do all that a run does before, tables of names included ("run": the listing is
 made up, so no disk or network is in it). "follower" is the second of two processes that train together: the
-leader does all that a run does before, and the other gets numbers in place of names. Time is from the
-process's start, memory is its peak.
+leader does all that a run does before, and the other gets numbers in place of names; "new follower" is the
+same on two machines without a store: each decodes half of the files, and joins the parts. Time is from the
+process's start, memory is its peak, with and without that of the steps.
 
 Paper: rates measured here, what the simulation found, and the assumptions printed with the table give time
 and cost by machine, and what each waits for.
@@ -18,6 +19,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import socket
 import statistics
 import subprocess
@@ -30,13 +32,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIDE, BATCH, SIZE, FRAMES_PER_VIDEO, LABELLED = 16, 64, 64, 100, 2000
+SIMULATIONS = ("store", "run", "follower", "new follower")
 ROOT = Path(__file__).resolve().parents[1]
 
 
 class SimulatedSource:
-    """A source of made-up files, which are all in a store already."""
+    """A source of made-up files; what is fetched is written over what was fetched before."""
 
-    location, remote, listed, fetched = "simulated", False, 0, 0
+    location, remote, listed, fetched = "simulated", True, 0, 0
     skipped: tuple = ()
 
     def __init__(self, folder, n):
@@ -54,12 +57,38 @@ class SimulatedSource:
         return FileEntry(key, 1, "0")
 
     def fetch(self, entries):
-        return {entry.key: self.folder / entry.key for entry in entries}, {}
+        if len(entries) == 1 and entries[0].key == "labels.csv":
+            return {"labels.csv": self.folder / "labels.csv"}, {}
+        from PIL import Image
+
+        self.fetched, paths = self.fetched + len(entries), {}
+        cache = self.folder / f"fetched-{os.environ['RANK']}"
+        cache.mkdir(exist_ok=True)
+        for place, entry in enumerate(entries):
+            paths[entry.key] = cache / f"{place}.png"
+            Image.fromarray(picture(number_of(entry.key))[0]).save(paths[entry.key])
+        return paths, {}
 
 
 def frame_name(number):
+    """The file name of a frame."""
     video, frame = divmod(number, FRAMES_PER_VIDEO)
     return f"{video:07d} hrs __[{video:07d}]_frame{frame:02d}.png"
+
+
+def number_of(key):
+    """The number of a frame by its name."""
+    video, frame = key.rsplit("/", 1)[1].removesuffix(".png").split(" hrs __")
+    return int(video) * FRAMES_PER_VIDEO + int(frame[-2:])
+
+
+def picture(number):
+    """The (1, SIDE, SIDE) frame of a number, like no other one."""
+    import numpy as np
+
+    frame = np.random.default_rng(number).integers(0, 256, (1, SIDE, SIDE), np.uint8)
+    frame.flat[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
+    return frame
 
 
 def build(folder, n):
@@ -68,6 +97,7 @@ def build(folder, n):
 
     from simclr_rhd.data.decoding.decode import DecodeOptions
     from simclr_rhd.data.store import index, store
+    from simclr_rhd.data.store.index_writer import IndexWriter
     from simclr_rhd.data.store.shards import ShardWriter
 
     classes = (
@@ -84,16 +114,14 @@ def build(folder, n):
     entries = [*source.files("labelled", flag=""), *source.files("unlabelled", flag="")]
     place = store.store_path(source, entries, DecodeOptions(SIDE), cache_dir=folder)
     place.mkdir(parents=True)
-    rng, writer = np.random.default_rng(0), ShardWriter(place)
-    some = rng.integers(0, 256, (4096, 1, SIDE, SIDE), np.uint8)
-    rows = np.zeros(n, index.FRAME_DTYPE)
+    writer, rows = ShardWriter(place), np.zeros(n, index.FRAME_DTYPE)
     for number in range(n):
-        frame = some[number % len(some)].copy()
-        frame.flat[:8] = np.frombuffer(number.to_bytes(8, "little"), np.uint8)
-        writer.append(frame, 0)
+        writer.append(picture(number), 0)
     rows["file"], rows["number"], rows["digest"] = np.arange(n), index.STILL_NUMBER, np.arange(n)
-    keys = [entry.key for entry in entries]
-    index.write_index(place, index.Index(SIDE, keys, rows, {}, [], "simulated"), writer.close())
+    with IndexWriter(place) as index_writer:
+        index_writer.append_names(entry.key for entry in entries)
+        index_writer.append_rows(rows)
+        index_writer.finish(index.Header(SIDE, {}, [], "simulated", ""), writer.close())
     (folder / "place").write_text(str(place))
 
 
@@ -104,8 +132,7 @@ def worker(what, folder, n, start):
 
     from simclr_rhd.core import device as runtime
     from simclr_rhd.core import distributed as ranks
-    from simclr_rhd.data.store import store
-    from simclr_rhd.data.store.together import join_store
+    from simclr_rhd.data.store import store, together
     from simclr_rhd.data.summary.counts import summarize
     from simclr_rhd.data.summary.sentences import describe
     from simclr_rhd.data.summary.tables import write_tables
@@ -116,7 +143,9 @@ def worker(what, folder, n, start):
 
     runtime.make_deterministic()
     stages, last, cpu = {"imports": time.time() - start}, time.time(), torch.device("cpu")
-    config = PretrainConfig(image_size=SIZE, view_sizes="full", ema_decay=0.99, seed=0, num_workers=1)
+    config = PretrainConfig(
+        epochs=10, image_size=SIZE, view_sizes="full", ema_decay=0.99, seed=0, num_workers=1
+    )
     settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives="frame")
     with ranks.process_group(cpu):
         if what == "store":
@@ -124,7 +153,7 @@ def worker(what, folder, n, start):
             videos = np.arange(n) // FRAMES_PER_VIDEO
             data = UnlabelledSet(stored.frames, stored.color_modes, videos, np.arange(LABELLED, n))
         elif ranks.is_main_process():
-            dataset = read(folder, n)
+            dataset = read(folder, n, cache_of(folder, what))
             for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
                 print(line, file=sys.stderr)
             (folder / "tables").mkdir(exist_ok=True)
@@ -133,9 +162,11 @@ def worker(what, folder, n, start):
                 settings = replace(settings, positives="video")
             data = share_data(dataset, settings)[0].unlabelled
         else:
-            settings, (split, *_) = receive_data(join_store(data_config(folder)))
+            together.open_data = lambda config: SimulatedSource(folder, n)
+            settings, (split, *_) = receive_data(together.join_store(data_config(cache_of(folder, what))))
             data = split.unlabelled
         stages["data"], last = time.time() - last, time.time()
+        peaks = {"before": peak_bytes()}
         model = build_model("random", seed=0)
         run = make_trainer(config, settings, data, model, cpu)
         batches = [ranks.shard(rows) for rows in run.batches(1)[:3]]
@@ -144,11 +175,21 @@ def worker(what, folder, n, start):
             run.optimizer.step()
             run.average.update(model)
         stages["steps"] = time.time() - last
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": time.time() - start, "peak": peak, "stages": stages}))
+    peaks["all"] = peak_bytes()
+    print(json.dumps({"seconds": time.time() - start, "peaks": peaks, "stages": stages}))
 
 
-def data_config(folder):
+def peak_bytes():
+    """The most bytes that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def cache_of(folder, what):
+    """The cache folder of this process: a new one on a machine that has no store."""
+    return folder if what != "new follower" else folder / f"cache-{os.environ['RANK']}"
+
+
+def data_config(cache_dir):
     from simclr_rhd.data.config import DataConfig
 
     return DataConfig(
@@ -157,28 +198,36 @@ def data_config(folder):
         unlabelled_prefix="unlabelled",
         image_size=SIZE,
         seed=0,
-        cache_dir=str(folder),
+        cache_dir=str(cache_dir),
     )
 
 
-def read(folder, n):
+def read(folder, n, cache_dir):
     from simclr_rhd.data import load as reading
 
     reading.storage_size = lambda image_size: SIDE  # small frames
     rejected = folder / "rejected.csv"
-    return reading.read_dataset(SimulatedSource(folder, n), data_config(folder), rejected_csv=rejected)
+    return reading.read_dataset(SimulatedSource(folder, n), data_config(cache_dir), rejected_csv=rejected)
 
 
 def measure(what, folder, n):
-    """The report of a process; of "follower", that of the second of two."""
+    """The report of a process; of a follower, that of the second of two."""
+    for cache in folder.glob("cache-*"):
+        shutil.rmtree(cache)
+    if what == "new follower":
+        for rank in range(2):
+            (folder / f"cache-{rank}").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    processes = 2 if what == "follower" else 1
+    processes = 2 if "follower" in what else 1
     command = [sys.executable, __file__, "--worker", what, str(folder), str(n), str(time.time())]
     started = []
     for rank in range(processes):
         numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+        numbers["LOCAL_WORLD_SIZE"] = str(processes)
+        if processes > 1:
+            numbers["OMP_NUM_THREADS"] = "1"  # as torchrun does
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=os.environ | address | numbers, **how))
     printed = [process.communicate() for process in started]
@@ -188,31 +237,39 @@ def measure(what, folder, n):
     return json.loads(printed[-1][0].splitlines()[-1])
 
 
-def simulate(counts, runs):
+def simulate(counts, runs, simulations):
     """Medians by what is done and how many frames there are, and how they grow."""
     with tempfile.TemporaryDirectory() as name:
         folders = {n: Path(name, str(n)) for n in counts}
         for n, folder in folders.items():
             folder.mkdir()
             build(folder, n)
-        for what in ("store", "run", "follower"):
+        for what in simulations:
             samples = {n: [] for n in counts}
             for _ in range(runs):
                 for n, folder in folders.items():
                     samples[n].append(measure(what, folder, n))
             medians = {}
             for n, some in samples.items():
-                medians[n] = [statistics.median(one[key] for one in some) for key in ("seconds", "peak")]
+                medians[n] = [
+                    statistics.median(one["seconds"] for one in some),
+                    *(statistics.median(one["peaks"][key] for one in some) for key in ("before", "all")),
+                ]
                 stages = {
                     key: round(statistics.median(one["stages"][key] for one in some), 2)
                     for key in some[0]["stages"]
                 }
-                seconds, peak = medians[n]
-                print(f"{what}, {n} frames: {seconds:.2f} s, {peak / 1e6:.0f} MB; {stages}", flush=True)
-            (small_s, small_b), (large_s, large_b) = medians[counts[0]], medians[counts[-1]]
+                seconds, before, peak = medians[n]
+                print(
+                    f"{what}, {n} frames: {seconds:.2f} s, {before / 1e6:.0f} MB before the steps, "
+                    f"{peak / 1e6:.0f} MB with them; {stages}",
+                    flush=True,
+                )
+            (small_s, *small), (large_s, *large) = medians[counts[0]], medians[counts[-1]]
+            more, more_at_peak = ((many - few) / 1e6 for few, many in zip(small, large, strict=True))
             print(
-                f"{what}: time {large_s / small_s:.2f} times, memory {large_b / small_b:.2f} times, "
-                f"{(large_b - small_b) / 1e6:+.0f} MB",
+                f"{what}: time {large_s / small_s:.2f} times, {more:+.0f} MB before the steps, "
+                f"{more_at_peak:+.0f} MB with them ({large[1] / small[1]:.2f} times)",
                 flush=True,
             )
 
@@ -392,6 +449,7 @@ def main():
     parser.add_argument("what", choices=("simulation", "paper"), nargs="?", default="simulation")
     parser.add_argument("--frames", type=int, nargs=2, default=[10_000, 1_000_000])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", choices=SIMULATIONS, nargs="+", default=SIMULATIONS)
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -399,7 +457,7 @@ def main():
         return worker(what, Path(folder), int(n), float(start))
     if options.what == "paper":
         return print_estimates()
-    simulate(options.frames, options.runs)
+    simulate(options.frames, options.runs, options.only)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def predict(config: PredictArgs) -> None:
     from simclr_rhd.core.device import make_deterministic
     from simclr_rhd.core.files import ensure_writable_dir
     from simclr_rhd.data.decoding.decode import DecodeOptions
-    from simclr_rhd.data.store.salt import load_salt
+    from simclr_rhd.data.decoding.salt import load_salt
     from simclr_rhd.inference.prediction.exams import ExamCollector
     from simclr_rhd.inference.prediction.frame_reader import FrameReader
     from simclr_rhd.inference.prediction.input_files import find_inputs, read_patients

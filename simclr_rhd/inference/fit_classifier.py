@@ -8,7 +8,7 @@ from torch import nn
 from simclr_rhd.config import Config
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
-from simclr_rhd.data.store.salt import load_salt
+from simclr_rhd.data.decoding.salt import load_salt
 from simclr_rhd.evaluation.screening.fit import fit_screening_tests
 from simclr_rhd.evaluation.selective import confidence_thresholds
 from simclr_rhd.heads.cross_validation import CrossValidation

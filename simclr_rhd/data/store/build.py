@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.core.logs import progress
 from simclr_rhd.data.decoding.decode import DecodeOptions, FrameFile
 from simclr_rhd.data.decoding.image import GREY, evenly_spaced
+from simclr_rhd.data.decoding.salt import salt_id
 from simclr_rhd.data.decoding.source_files import FetchedFiles, decode_files
-from simclr_rhd.data.store.index import FRAME_DTYPE, Index, write_index
+from simclr_rhd.data.store.index import FRAME_DTYPE, Header
+from simclr_rhd.data.store.index_writer import IndexWriter
 from simclr_rhd.data.store.names import STILL_NUMBER
 from simclr_rhd.data.store.probe import MAX_PROBED_FILES, measure_frames
-from simclr_rhd.data.store.salt import salt_id
 from simclr_rhd.data.store.shards import ShardWriter, crc32c
 
 logger = logging.getLogger("simclr_rhd")
@@ -152,60 +153,35 @@ def write_frames(
     Returns:
         The number of frames.
     """
-    listing, writer = _FrameListing(options.side), ShardWriter(folder)
-    try:
-        with (folder / CONTENTS_FILE).open("wb") as contents:
-            for file, spooled in progress(
-                _decode_in_turn(folder, fetched, options, listing.rejected),
-                total=n_files,
-                label="store",
-                unit="files",
-                amount=lambda item: len(item[1].rows),
-                amount_unit="frames",
-            ):
-                contents.write(f"{file.key}\0{spooled.content}\0".encode())
-                listing.add(file, spooled)
-                _append_frames(writer, spooled, options.side)
-        shards = writer.close()
-    finally:
-        writer.abort()
-    index = listing.to_index(folder / CONTENTS_FILE, salt_id(options.salt))
-    if is_part:
-        shards[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
-    else:
-        (folder / CONTENTS_FILE).unlink()
-    write_index(folder, index, shards)
-    return len(index.rows)
-
-
-@dataclass
-class _FrameListing:
-    """The index to be; `rows` are bytes of `FRAME_DTYPE`: objects would take ten times as much."""
-
-    side: int
-    files: list[str] = field(default_factory=list)
-    rows: bytearray = field(default_factory=bytearray)
-    patients: dict[str, str] = field(default_factory=dict)
-    rejected: list[tuple[str, str]] = field(default_factory=list)
-
-    def add(self, file: FrameFile, spooled: SpooledFrames) -> None:
-        """Add the frames of a file, if it has any."""
-        if file.reason:
-            self.rejected.append((file.key, file.reason))
-        if not spooled.rows:
-            return
-        if file.patient:
-            self.patients[file.key] = file.patient
-        of_file = [(len(self.files), *row) for row in spooled.rows]
-        self.rows += np.array(of_file, dtype=FRAME_DTYPE).tobytes()
-        self.files.append(file.key)
-
-    def to_index(self, contents: Path, salt: str) -> Index:
-        """The index; `contents` has the names and hashes of all files, `salt` is the name of the salt."""
-        self.rejected.sort()
-        rows = np.frombuffer(self.rows, dtype=FRAME_DTYPE)
-        fingerprint = fingerprint_of([contents], self.rejected)
-        return Index(self.side, self.files, rows, self.patients, self.rejected, fingerprint, salt)
+    writer, rejected, patients = ShardWriter(folder), list[tuple[str, str]](), dict[str, str]()
+    with IndexWriter(folder) as index:
+        try:
+            with (folder / CONTENTS_FILE).open("wb") as contents:
+                for file, spooled in progress(
+                    _decode_in_turn(folder, fetched, options, rejected),
+                    total=n_files,
+                    label="store",
+                    unit="files",
+                    amount=lambda item: len(item[1].rows),
+                    amount_unit="frames",
+                ):
+                    contents.write(f"{file.key}\0{spooled.content}\0".encode())
+                    if file.reason:
+                        rejected.append((file.key, file.reason))
+                    if spooled.rows and file.patient:
+                        patients[file.key] = file.patient
+                    _append_frames(index, writer, file.key, spooled, options.side)
+            shards = writer.close()
+        finally:
+            writer.abort()
+        rejected.sort()
+        fingerprint = fingerprint_of([folder / CONTENTS_FILE], rejected)
+        if is_part:
+            shards[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
+        else:
+            (folder / CONTENTS_FILE).unlink()
+        index.finish(Header(options.side, patients, rejected, fingerprint, salt_id(options.salt)), shards)
+    return index.n_frames
 
 
 def fingerprint_of(contents: Iterable[Path], rejected: list[tuple[str, str]]) -> str:
@@ -228,7 +204,13 @@ def _decode_in_turn(
         yield from decode_files(files.paths, options, partial(_spool_frames, folder))
 
 
-def _append_frames(writer: ShardWriter, spooled: SpooledFrames, side: int) -> None:
+def _append_frames(
+    index: IndexWriter, writer: ShardWriter, key: str, spooled: SpooledFrames, side: int
+) -> None:
+    """Write the frames of a file, if it has any."""
+    if spooled.rows:
+        index.append_rows(np.array([(index.n_files, *row) for row in spooled.rows], dtype=FRAME_DTYPE))
+        index.append_names([key])
     with spooled.pixels as stream:
         for _, kind, *_ in spooled.rows:
             shape = (1 if kind == GREY else 3, side, side)

@@ -6,37 +6,35 @@ Notation: N frames, F files.
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simclr_rhd.core.files import write_json
 from simclr_rhd.data.decoding.image import DOPPLER
 from simclr_rhd.data.store.names import STILL_NUMBER, StringArray
 from simclr_rhd.data.store.shards import crc32c
 
 INDEX_FILE, NAMES_FILE, OFFSETS_FILE, FRAMES_FILE = "index.json", "names.txt", "names.npy", "frames.npy"
 MAX_VERIFIED_BYTES = 4 << 30  # bytes of shards
+ROWS_PER_BLOCK = 1 << 16  # of an array that is read or written in turn
 FRAME_DTYPE = np.dtype(
     [
         *(("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")),
         *(("width", "<u4"), ("height", "<u4")),  # before it was resized
     ]
 )
+OFFSET_DTYPE = np.dtype("<i8")
 
 
 @dataclass(frozen=True)
-class Index:
-    """A store's index.
+class Header:
+    """The facts of a whole store.
 
     Attributes:
         side: pixels of a stored frame's side.
-        files: names of the files that have frames.
-        rows: (N,) of `FRAME_DTYPE`: file, number in it or `STILL_NUMBER`, kind, look, digest of the picture,
-            width and height before it was resized.
         patients: salted hashes by file, of DICOM files that name a patient.
         rejected: (name, reason) of every file left out, or not used to its end.
         fingerprint: hash of all names and contents.
@@ -44,35 +42,24 @@ class Index:
     """
 
     side: int
-    files: Sequence[str]
-    rows: np.ndarray
     patients: dict[str, str]
     rejected: list[tuple[str, str]]
     fingerprint: str
-    salt_id: str = ""
+    salt_id: str
 
 
-def write_index(folder: Path, index: Index, shards: dict[str, str]) -> None:
-    """Write an index into a store's folder; `shards` are the checksums of its other files by name."""
-    offsets, place = [], 0
-    with (folder / NAMES_FILE).open("wb") as stream:
-        for name in index.files:
-            text = name.encode() + b"\n"
-            stream.write(text)
-            place += len(text)
-            offsets.append(place - 1)
-    np.save(folder / OFFSETS_FILE, np.array(offsets, dtype="<i8"), allow_pickle=False)
-    np.save(folder / FRAMES_FILE, index.rows.astype(FRAME_DTYPE), allow_pickle=False)
-    sums = {name: crc32c(folder / name) for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE)}
-    header = {
-        "side": index.side,
-        "patients": index.patients,
-        "rejected": index.rejected,
-        "fingerprint": index.fingerprint,
-        "salt": index.salt_id,
-        "sums": shards | sums,
-    }
-    write_json(folder / INDEX_FILE, header | {"checksum": _checksum(header)})
+@dataclass(frozen=True)
+class Index(Header):
+    """A store's index.
+
+    Attributes:
+        files: names of the files that have frames.
+        rows: (N,) of `FRAME_DTYPE`: file, number in it or `STILL_NUMBER`, kind, look, digest of the picture,
+            width and height before it was resized.
+    """
+
+    files: Sequence[str]
+    rows: np.ndarray
 
 
 def read_index(folder: Path, *, verify: bool = True, max_bytes: float = MAX_VERIFIED_BYTES) -> Index:
@@ -89,7 +76,7 @@ def read_index(folder: Path, *, verify: bool = True, max_bytes: float = MAX_VERI
     """
     try:
         header = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        if header.pop("checksum") != _checksum(header):
+        if header.pop("checksum") != header_checksum(header):
             raise ValueError(f"{INDEX_FILE} is damaged")
     except RecursionError:
         raise ValueError(f"{INDEX_FILE} is nested too deep") from None
@@ -103,8 +90,8 @@ def read_index(folder: Path, *, verify: bool = True, max_bytes: float = MAX_VERI
         ):
             if crc32c(folder / name) != header["sums"][name]:
                 raise ValueError(f"{name} is damaged")
-        _check_consistency(*_map_arrays(folder), header["side"])
-    names, offsets, rows = _map_arrays(folder)  # anew: what was looked at would stay in memory
+        _check_consistency(folder, header["side"])
+    names, offsets, rows = _map_arrays(folder)
     return Index(
         side=header["side"],
         files=StringArray(names, offsets),
@@ -127,9 +114,38 @@ def _map_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return names, offsets, rows
 
 
+def read_rows(folder: Path) -> Iterator[np.ndarray]:
+    """The rows in blocks: read as a map, all of them would count as this process's memory."""
+    return _read_blocks(folder / FRAMES_FILE, FRAME_DTYPE)
+
+
 def read_column(folder: Path, name: str) -> np.ndarray:
-    """(N,) a field of the rows, in memory; the rows that it is read from do not stay there."""
-    return np.ascontiguousarray(np.load(folder / FRAMES_FILE, mmap_mode="r", allow_pickle=False)[name])
+    """(N,) a field of the rows, in memory."""
+    return np.concatenate([np.zeros(0, FRAME_DTYPE[name]), *(block[name] for block in read_rows(folder))])
+
+
+def read_names(folder: Path) -> Iterator[str]:
+    """The names of the files in order."""
+    with (folder / NAMES_FILE).open(encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            yield line[:-1]
+
+
+def _read_blocks(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The file of an array of one dimension in blocks.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or holds something else.
+    """
+    with path.open("rb") as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(f"{path.name} is of another version")
+        shape, _, stored = np.lib.format.read_array_header_1_0(stream)
+        if len(shape) != 1 or stored != dtype:
+            raise ValueError(f"{path.name} holds values of another kind")
+        for first in range(0, shape[0], ROWS_PER_BLOCK):
+            n = min(ROWS_PER_BLOCK, shape[0] - first)
+            yield np.frombuffer(stream.read(n * dtype.itemsize), dtype, n)  # ValueError if it is too short
 
 
 def _shards_to_verify(folder: Path, checksums: dict[str, str], max_bytes: float) -> list[str]:
@@ -156,24 +172,30 @@ def _check_types(header: dict[str, Any]) -> None:
         raise ValueError(f"{INDEX_FILE} holds values of another kind")
 
 
-def _check_consistency(names: np.ndarray, offsets: np.ndarray, rows: np.ndarray, side: int) -> None:
-    """Check that the arrays fit together: checksums detect accidents, not a made-up index."""
-    whole = (
-        type(side) is int
-        and side > 0
-        and (offsets.ndim, offsets.dtype, rows.ndim, rows.dtype) == (1, np.dtype("<i8"), 1, FRAME_DTYPE)
-        and np.array_equal(offsets, np.flatnonzero(names == ord("\n")))
-        and (len(offsets) == 0 or offsets[-1] == len(names) - 1)
-        and (len(rows) == 0 or rows["file"].max() < len(offsets))
-        and bool((np.diff(rows["file"].astype(np.int64)) >= 0).all())
-        and bool((rows["number"] >= STILL_NUMBER).all())
-        and bool((rows["kind"] <= DOPPLER).all())
-    )
+def _check_consistency(folder: Path, side: object) -> None:
+    """Check that the arrays fit together: checksums detect accidents, not a made-up index.
+
+    Raises:
+        OSError, ValueError: they do not.
+    """
+    whole, n_files, last = type(side) is int and side > 0, 0, 0
+    with (folder / NAMES_FILE).open("rb") as names:
+        for offsets in _read_blocks(folder / OFFSETS_FILE, OFFSET_DTYPE):
+            first, n_files = names.tell(), n_files + len(offsets)
+            text = names.read(max(0, int(offsets[-1]) + 1 - first))
+            ends = first + np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+            whole = whole and text.endswith(b"\n") and np.array_equal(offsets, ends)
+            text.decode()  # ValueError
+        whole = whole and not names.read(1)
+    for rows in read_rows(folder):
+        files = rows["file"].astype(np.int64)
+        whole = whole and bool((np.diff(files, prepend=last) >= 0).all()) and int(files[-1]) < n_files
+        whole = whole and bool((rows["number"] >= STILL_NUMBER).all() and (rows["kind"] <= DOPPLER).all())
+        last = int(files[-1])
     if not whole:
         raise ValueError("the index does not fit together")
-    for _ in StringArray(names, offsets):  # each is text
-        pass
 
 
-def _checksum(header: dict[str, Any]) -> str:
+def header_checksum(header: dict[str, Any]) -> str:
+    """The checksum of all other values of `INDEX_FILE`."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

@@ -14,8 +14,14 @@ from simclr_rhd.core.files import atomic_directory
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED
 from simclr_rhd.data.sources.base import FileEntry
 from simclr_rhd.data.store.build import CONTENTS_FILE, fingerprint_of, refuse_full_disk
-from simclr_rhd.data.store.index import INDEX_FILE, Index, read_index, write_index
-from simclr_rhd.data.store.names import StringArray
+from simclr_rhd.data.store.index import (
+    INDEX_FILE,
+    Header,
+    read_index,
+    read_names,
+    read_rows,
+)
+from simclr_rhd.data.store.index_writer import IndexWriter
 from simclr_rhd.data.store.shards import ShardWriter
 
 logger = logging.getLogger("simclr_rhd")
@@ -54,37 +60,27 @@ def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str,
         UserError: the disk is full.
     """
     rejected, patients, side, salt = [*skipped], dict[str, str](), 0, ""
-    rows, names, offsets = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
-    n_files, n_bytes = 0, 0
     folder.parent.mkdir(parents=True, exist_ok=True)
     with refuse_full_disk(folder.parent), atomic_directory(folder) as building:
         writer = ShardWriter(building)
-        try:
-            for part in parts:
-                index = read_index(part, verify=False)
-                assert isinstance(index.files, StringArray)
-                (part / INDEX_FILE).unlink()  # from here on it is no part any more
-                writer.append_shards(part, index.side)
-                rows.append(np.array(index.rows))
-                rows[-1]["file"] += n_files
-                names.append(np.array(index.files.data))
-                offsets.append(index.files.offsets + n_bytes)
-                n_files, n_bytes = n_files + len(index.files), n_bytes + len(names[-1])
-                rejected += index.rejected
-                patients.update(index.patients)
-                side, salt = index.side, index.salt_id
-            shards = writer.close()
-        finally:
-            writer.abort()
-        rejected.sort()
-        whole = Index(
-            side=side,
-            files=StringArray(np.concatenate(names), np.concatenate(offsets)),
-            rows=np.concatenate(rows),
-            patients=patients,
-            rejected=rejected,
-            fingerprint=fingerprint_of([part / CONTENTS_FILE for part in parts], rejected),
-            salt_id=salt,
-        )
-        write_index(building, whole, shards)
-    logger.info("store: %d frames of %d parts", len(whole.rows), len(parts))
+        with IndexWriter(building) as index:
+            try:
+                for part in parts:
+                    header = read_index(part, verify=False)
+                    (part / INDEX_FILE).unlink()  # from here on it is no part any more
+                    writer.append_shards(part, header.side)
+                    for rows in read_rows(part):
+                        moved = rows.copy()
+                        moved["file"] += index.n_files
+                        index.append_rows(moved)
+                    index.append_names(read_names(part))
+                    rejected += header.rejected
+                    patients.update(header.patients)
+                    side, salt = header.side, header.salt_id
+                shards = writer.close()
+            finally:
+                writer.abort()
+            rejected.sort()
+            fingerprint = fingerprint_of([part / CONTENTS_FILE for part in parts], rejected)
+            index.finish(Header(side, patients, rejected, fingerprint, salt), shards)
+    logger.info("store: %d frames of %d parts", index.n_frames, len(parts))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simclr_rhd.core.distributed import world_size
 from simclr_rhd.data.decoding.decode import DecodeOptions
-from simclr_rhd.data.store.salt import salt_id
+from simclr_rhd.data.decoding.salt import salt_id
 from simclr_rhd.data.store.store import STORES_DIR
 
 

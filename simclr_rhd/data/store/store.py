@@ -23,12 +23,12 @@ from numpy.lib.recfunctions import structured_to_unstructured
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.decoding.decode import OK, DecodeOptions
 from simclr_rhd.data.decoding.file_types import NO_FRAME
+from simclr_rhd.data.decoding.salt import load_salt, salt_id
 from simclr_rhd.data.decoding.source_files import FETCH_FAILED, FetchedFiles, fetch_files
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.store.build import build_store
 from simclr_rhd.data.store.index import read_column, read_index
 from simclr_rhd.data.store.names import FrameNames
-from simclr_rhd.data.store.salt import load_salt, salt_id
 from simclr_rhd.data.store.shards import Frames
 
 logger = logging.getLogger("simclr_rhd")

@@ -22,13 +22,13 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import LOCK_FILE, atomic_directory, cache_folder
 from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.decoding.decode import DecodeOptions
+from simclr_rhd.data.decoding.salt import load_salt
 from simclr_rhd.data.sources.base import FileEntry, Source
 from simclr_rhd.data.sources.open import open_data
 from simclr_rhd.data.store import exchange
 from simclr_rhd.data.store.build import check_disk_space, refuse_full_disk, write_frames
 from simclr_rhd.data.store.parts import divide, is_whole_part, join_parts
 from simclr_rhd.data.store.plan import StorePlan
-from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.data.store.share import Share, pack_share
 from simclr_rhd.data.store.store import Store, is_usable, read_store, store_path
 

@@ -9,6 +9,7 @@ from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.config import LabelledDataConfig
 from simclr_rhd.data.decoding.decode import OK
+from simclr_rhd.data.decoding.salt import load_salt
 from simclr_rhd.data.labelled_set import LabelledSet
 from simclr_rhd.data.labels.labels import Labels
 from simclr_rhd.data.labels.pseudonyms import Pseudonyms
@@ -17,7 +18,6 @@ from simclr_rhd.data.labels.vocabulary import DEFAULT_TASKS
 from simclr_rhd.data.load import read_labelled_frames
 from simclr_rhd.data.sources.base import Source
 from simclr_rhd.data.splits.groups import make_groups
-from simclr_rhd.data.store.salt import load_salt
 from simclr_rhd.data.store.store import Store
 from simclr_rhd.data.summary.sentences import label_lines
 from simclr_rhd.inference.classifier import Classifier

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from simclr_rhd.data.store import index
-from simclr_rhd.data.store.index import FRAME_DTYPE, Index
+from simclr_rhd.data.store.index import FRAME_DTYPE, Header
+from simclr_rhd.data.store.index_writer import IndexWriter
 from simclr_rhd.data.store.names import STILL_NUMBER, FrameNames
 
 FILES = ["a_frame1.png", "clip ö.mp4", "z_frame2.png", "日本.dcm"]
@@ -21,11 +22,21 @@ ROWS = np.array(
 KEYS = ["a_frame1.png", "clip ö.mp4#0000", "clip ö.mp4#12345", "z_frame2.png", "日本.dcm#0004"]
 
 
+HEADER = Header(5, {}, [], "", "")
+
+
+def write(folder, files, rows, header=HEADER, shards=None):
+    with IndexWriter(folder) as writer:
+        writer.append_names(files)
+        writer.append_rows(rows)
+        writer.finish(header, shards or {})
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "grey-00000.u8").write_bytes(b"pixels")
-    whole = Index(5, FILES, ROWS, {"日本.dcm": "hash"}, [("bad.png", "empty file")], "f")
-    index.write_index(tmp_path, whole, {"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")})
+    header = Header(5, {"日本.dcm": "hash"}, [("bad.png", "empty file")], "f", "salt")
+    write(tmp_path, FILES, ROWS, header, {"grey-00000.u8": index.crc32c(tmp_path / "grey-00000.u8")})
     return tmp_path
 
 
@@ -33,6 +44,7 @@ def test_what_is_written_is_read(folder):
     found = index.read_index(folder)
     assert list(found.files) == FILES and (found.rows == ROWS).all()
     assert (found.side, found.patients, found.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
+    assert found.salt_id == "salt"
     assert found.rejected == [("bad.png", "empty file")]
 
 
@@ -57,7 +69,7 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
     rows = np.array(
         [(number // 2, number % 2, 0, 0, 0, 640, 480) for number in range(2 * n)], dtype=FRAME_DTYPE
     )
-    index.write_index(tmp_path, Index(5, files, rows, {}, [], ""), {})
+    write(tmp_path, files, rows)
     found = index.read_index(tmp_path)
     assert list(found.files) == files
     keys = FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
@@ -67,7 +79,7 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
 
 
 def test_no_frames_at_all(tmp_path):
-    index.write_index(tmp_path, Index(5, [], np.array([], dtype=FRAME_DTYPE), {}, [], ""), {})
+    write(tmp_path, [], np.array([], dtype=FRAME_DTYPE))
     found = index.read_index(tmp_path)
     assert list(found.files) == [] and len(found.rows) == 0
 
@@ -94,7 +106,7 @@ def test_of_very_large_stores_some_shards_are_looked_at(tmp_path):
     for name in names:
         (tmp_path / name).write_bytes(b"pixels")
     sums = {name: index.crc32c(tmp_path / name) for name in names}
-    index.write_index(tmp_path, Index(5, FILES, ROWS, {}, [], ""), sums)
+    write(tmp_path, FILES, ROWS, shards=sums)
     (tmp_path / names[3]).write_bytes(b"Pixels")
     assert list(index.read_index(tmp_path, max_bytes=3 * 6).files) == FILES
     (tmp_path / names[8]).write_bytes(b"Pixels")
@@ -135,7 +147,7 @@ def made_up(what):
 )
 def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     parts = made_up(what)
-    index.write_index(tmp_path, Index(parts["side"], FILES, ROWS, {}, [], ""), {})
+    write(tmp_path, FILES, ROWS, Header(parts["side"], {}, [], "", ""))
     np.save(tmp_path / index.OFFSETS_FILE, parts["ends"])
     np.save(tmp_path / index.FRAMES_FILE, parts["rows"])
     if parts["names"]:
@@ -144,7 +156,7 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     record = json.loads((tmp_path / index.INDEX_FILE).read_text())
     record.pop("checksum")
     record["sums"] = {name: index.crc32c(tmp_path / name) for name in record["sums"]}
-    checksum = index._checksum(record)
+    checksum = index.header_checksum(record)
     (tmp_path / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": checksum}))
     with pytest.raises(ValueError):
         index.read_index(tmp_path)
@@ -170,7 +182,7 @@ def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, valu
     record = json.loads((folder / index.INDEX_FILE).read_text())
     record.pop("checksum")
     record[name] = value
-    (folder / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": index._checksum(record)}))
+    (folder / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": index.header_checksum(record)}))
     with pytest.raises(ValueError):
         index.read_index(folder)
 

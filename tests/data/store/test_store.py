@@ -12,10 +12,10 @@ from echo_files import dicom_dataset, picture, save_dicom
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
+from simclr_rhd.data.decoding import salt
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.store import salt
-from simclr_rhd.data.store.salt import SALT_BYTES, load_salt
+from simclr_rhd.data.decoding.salt import SALT_BYTES, load_salt
 from simclr_rhd.data.store.store import check_rejected, open_store
 
 

@@ -13,7 +13,7 @@ from gcs import free_port
 from PIL import Image
 from store_worker import CASES, alone
 
-from simclr_rhd.data.store.salt import salt_id
+from simclr_rhd.data.decoding.salt import salt_id
 
 pytest.importorskip("pydicom", reason="pydicom is missing: pip install -r requirements-dev.txt")
 pytestmark = pytest.mark.slow
