@@ -76,7 +76,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
                     dry_run(config, dataset, run, run_stages)
             with run.stage("estimate"):
                 config, settings, run = plan_training(config, dataset, run)
-        run.begin(dataset, identity.config)
+            run.begin(dataset, identity.config)
         run_stages(config, dataset, settings, run)
 
 

@@ -102,7 +102,13 @@ class RunContext:
         return replace(self, save_dir=self.save_dir / name, series=f"{name}/{self.series}")
 
     def begin(self, dataset: Dataset, config: RunConfig) -> None:
-        """Start to write, once the run is known to be possible: tables, log, record, and the flags."""
+        """Start to write, once the run is known to be possible: tables, log, record, and the flags.
+
+        Raises:
+            UserError: a tracker of a new run does not answer; nothing was removed.
+        """
+        if self.tracking.names:
+            self._track(config)
         if self.before is None:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
@@ -113,8 +119,6 @@ class RunContext:
         self.record.write_to(self.save_dir / RUN_RECORD)
         write_config(self.save_dir / CONFIG_FILE, config)
         write_tables(dataset, self.save_dir)
-        if self.tracking.names:
-            self._track(config)
 
     def _track(self, config: RunConfig) -> None:
         """Begin to send figures to the trackers; a run that is continued goes on in theirs."""
@@ -127,7 +131,7 @@ class RunContext:
             config=public_config({**facts["config"], **facts.get("settled", {}), **more}),
         )
         self.record.update(tracker_id=tracked.id)
-        self.tracking.start(tracked)
+        self.tracking.start(tracked, is_new=self.before is None)
 
 
 @contextmanager

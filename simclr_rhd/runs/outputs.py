@@ -26,6 +26,7 @@ OUTPUTS = (
     names.CONFIG_FILE,
     names.LOG,
     names.HISTORY,
+    names.SENT_EPOCHS,
     names.REJECTED,
     names.CONFLICTS,
     names.SPLIT,

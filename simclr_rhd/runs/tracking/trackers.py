@@ -65,11 +65,12 @@ class TensorBoard:
     """Event files below the run's folder, one set for each series."""
 
     def start(self, run: TrackedRun) -> None:  # noqa: D102
-        self.folder, self.writers = run.folder / TENSORBOARD_DIR, dict[str, Any]()
-        rows = "".join(f"| {name} | {value} |\n" for name, value in run.config.items())
-        self._writer("configuration", 0).add_text("configuration", f"| flag | value |\n|---|---|\n{rows}", 0)
+        self.folder, self.writers, self.config = run.folder / TENSORBOARD_DIR, dict[str, Any](), run.config
 
     def log(self, points: Sequence[Point]) -> None:  # noqa: D102
+        if not self.writers:  # not at the start, when another run's files may be there
+            rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
+            self._writer("configuration", 0).add_text("configuration", f"| flag | value |\n|---|---|\n{rows}")
         for point in points:
             tag = f"{point.series.rpartition('/')[2]}/{point.name}"
             self._writer(point.series, point.epoch).add_scalar(tag, point.value, point.epoch)

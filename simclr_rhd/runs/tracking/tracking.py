@@ -1,6 +1,7 @@
 """The trackers of a run, each in a thread of its own: a training never waits for a server, nor ends with one.
 
-What could not be sent is tried again. Names of patients, frames, folders and machines are not sent.
+A new run is refused where the first contact fails; later, what could not be sent is tried again. Names of
+patients, frames, folders and machines are not sent.
 """
 
 import importlib
@@ -17,7 +18,8 @@ from functools import partial
 from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.file_names import HISTORY
 from simclr_rhd.runs.record import HeadlineScore
-from simclr_rhd.runs.tracking.trackers import MAX_FINISH_S, TRACKERS, Point, TrackedRun
+from simclr_rhd.runs.tracking.sent_epochs import SentEpochs
+from simclr_rhd.runs.tracking.trackers import MAX_FINISH_S, MAX_START_S, TRACKERS, Point, TrackedRun
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -40,13 +42,54 @@ ENVIRONMENT = {  # of the packages, where the user has not set it
 
 
 class _Sender:
-    """A tracker and the thread that it works in."""
+    """A tracker and the thread that it works in.
 
-    def __init__(self, name: str) -> None:
-        self.name, self.tracker, self.is_complete, self.has_warned = name, TRACKERS[name](), False, False
+    Args:
+        name: key of `TRACKERS`.
+        run: the run, which is begun there, or continued.
+        sent: the epochs that trackers have.
+        required: refuse the run where the first contact fails, instead of trying again.
+    """
+
+    def __init__(self, name: str, run: TrackedRun, sent: SentEpochs, *, required: bool) -> None:
+        self.name, self.sent, self.queued, self.required = name, sent, sent.of(name), required
+        self.tracker, self.is_complete, self.has_warned = TRACKERS[name](), False, False
         self.actions, self.closing = queue.SimpleQueue[Callable[[], None] | None](), threading.Event()
+        self.contact, self.contact_error = threading.Event(), "no answer"
+        self.actions.put(partial(self._start, run))
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether a required contact is not there."""
+        return self.required and bool(self.contact_error)
+
+    def check_contact(self) -> None:
+        """Wait for the first contact, where it is required.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.required:
+            self.contact.wait(MAX_START_S)
+        if self.is_refused:
+            raise UserError(
+                f"--tracker {self.name}: {self.contact_error}. Nothing is trained yet: mend it, or leave "
+                f"--tracker {self.name} away"
+            )
+
+    def send_epochs(self, series: str, records: Iterable[Mapping[str, object]]) -> None:
+        """Send the figures of those epochs that are not on their way yet."""
+        last = self.queued.get(series, 0)
+        points = [point for record in records for point in _points(series, record) if point.epoch > last]
+        self.queued[series] = max([last, *(point.epoch for point in points)])
+        self.send(points)
+
+    def send(self, points: Sequence[Point]) -> None:
+        """Send figures."""
+        for first in range(0, len(points), POINTS_AT_ONCE):
+            self.actions.put(partial(self._log, points[first : first + POINTS_AT_ONCE]))
 
     def close(self, *, failed: bool) -> None:
         """Send what is left; of a run that was stopped, what can be sent in a moment."""
@@ -57,11 +100,25 @@ class _Sender:
         if not self.is_complete:
             logger.warning("WARNING --tracker %s: not all was sent; %s has every epoch", self.name, HISTORY)
 
+    def _start(self, run: TrackedRun) -> None:
+        try:
+            self.tracker.start(run)
+            self.contact_error = ""
+        except Exception as error:
+            self.contact_error = _reason(error)
+            raise
+        finally:
+            self.contact.set()
+
+    def _log(self, points: Sequence[Point]) -> None:
+        self.tracker.log(points)
+        self.sent.add(self.name, points)
+
     def _work(self) -> None:
         for action in iter(self.actions.get, None):
             wait = FIRST_RETRY_S
             while not self._succeeds(action):
-                if self.closing.is_set():
+                if self.closing.is_set() or self.is_refused:
                     return
                 self.closing.wait(wait)
                 wait = min(2 * wait, LONGEST_RETRY_S)
@@ -71,15 +128,20 @@ class _Sender:
         try:
             action()
         except Exception as error:  # whatever a server, a network or a client of theirs comes up with
-            if not self.has_warned:
-                reason = re.sub(r"://[^/@\s]*@", "://", " ".join(str(error).split()))  # no passwords
+            if not (self.has_warned or self.is_refused):
                 logger.warning(
                     "WARNING --tracker %s: %s. The run goes on, and what was not sent is kept for later",
-                    *(self.name, reason[:MAX_REASON_CHARS].rstrip(".") or type(error).__name__),
+                    *(self.name, _reason(error)),
                 )
             self.has_warned = True
             return False
         return True
+
+
+def _reason(error: Exception) -> str:
+    """The message of a tracker's error, short and without passwords."""
+    text = re.sub(r"://[^/@\s]*@", "://", " ".join(str(error).split()))
+    return text[:MAX_REASON_CHARS].rstrip(".") or type(error).__name__
 
 
 class Tracking:
@@ -113,32 +175,38 @@ class Tracking:
         for sender in self.senders:
             sender.close(failed=kind is not None)
 
-    def start(self, run: TrackedRun) -> None:
-        """Begin to send."""
-        self.senders = [_Sender(name) for name in self.names]
-        for sender in self.senders:
-            sender.actions.put(partial(sender.tracker.start, run))
+    def start(self, run: TrackedRun, *, is_new: bool) -> None:
+        """Begin to send.
 
-    def log_epoch(self, series: str, record: Mapping[str, object]) -> None:
-        """Send the figures of an epoch."""
-        self._send(list(_points(series, record)))
+        Raises:
+            UserError: a tracker of a new run does not answer; one of a run that is continued is tried again.
+        """
+        sent = SentEpochs(run)
+        self.senders = [_Sender(name, run, sent, required=is_new) for name in self.names]
+        try:
+            for sender in self.senders:
+                sender.check_contact()
+        finally:
+            self.senders = [sender for sender in self.senders if not sender.is_refused]
+
+    def log_epochs(self, series: str, history: Sequence[Mapping[str, object]]) -> None:
+        """Send the figures of the epochs of a pretraining that were not sent before."""
+        for sender in self.senders:
+            sender.send_epochs(series, history)
 
     def log_results(
-        self, history: Iterable[Mapping[str, object]], scores: Mapping[str, HeadlineScore]
+        self, history: Sequence[Mapping[str, object]], scores: Mapping[str, HeadlineScore]
     ) -> None:
-        """Send the epochs of what follows pretraining, and the final scores of each target."""
+        """Send the epochs that were not sent before, and the final scores of each target."""
+        self.log_epochs("simclr", [row for row in history if row["phase"] == "simclr"])
         rows = [row for row in history if row["phase"] != "simclr"]
         points = [point for row in rows for point in _points(_series_of(row), row)]
         for target, of in scores.items():
             name = _plain(f"{target}/balanced_accuracy_per_{of.level}")
             ends = {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
             points += [Point("test", 0, end, value) for end, value in ends.items() if value is not None]
-        self._send(points)
-
-    def _send(self, points: Sequence[Point]) -> None:
-        for start in range(0, len(points), POINTS_AT_ONCE):
-            for sender in self.senders:
-                sender.actions.put(partial(sender.tracker.log, points[start : start + POINTS_AT_ONCE]))
+        for sender in self.senders:
+            sender.send(points)
 
 
 def _points(series: str, record: Mapping[str, object]) -> Iterator[Point]:

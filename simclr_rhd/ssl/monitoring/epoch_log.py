@@ -34,12 +34,13 @@ class EpochLogger:
         """Write and log the last epoch."""
         if not ranks.is_main_process():
             return
-        write_lines(self.run.save_dir / HISTORY, [record.to_json() for record in history])
+        records = [record.to_json() for record in history]
+        write_lines(self.run.save_dir / HISTORY, records)
         logger.info(epoch_line(history, self.sizes, self.monitor))
         last = history[-1]
         for warning in collapse_warnings(last, dim=EMBEDDING_DIM):
             logger.warning("WARNING %s", warning)
-        self.run.tracking.log_epoch(self.run.series, last.to_json())
+        self.run.tracking.log_epochs(self.run.series, records)
 
 
 def epoch_line(history: Sequence[EpochRecord], sizes: Sequence[int], monitor: str) -> str:

@@ -16,8 +16,12 @@ from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
 from simclr_rhd.runs.tracking.tracking import PLACES, Tracking, public_config, tracker_id
 
 ID = "0123456789abcdef"
+EPOCHS = [
+    {"phase": "simclr", "epoch": epoch, "loss": 1 / epoch, "knn": {"view": 0.5}, "best": True}
+    for epoch in (1, 2)
+]
 HISTORY = [
-    {"phase": "simclr", "epoch": 1, "loss": 9.0},  # sent when it was there
+    *EPOCHS,  # sent when they were there
     {"phase": "view", "epoch": 1, "loss": 0.5, "val_loss": None},
     {"phase": "finetune", "way": 2, "epoch": 0, "loss": float("nan"), "val_loss": 0.25},
 ]
@@ -53,14 +57,13 @@ def track(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(tracking, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(logging.getLogger("simclr_rhd"), "propagate", True)
 
-    def track(server, *, stopped=False):
+    def track(server, *, stopped=False, is_new=False):
         monkeypatch.setitem(TRACKERS, "json", lambda: server)  # a package that is there
         try:
             with Tracking(["json"]) as trackers:
-                trackers.start(TrackedRun(ID, "models", tmp_path, {"epochs": 2}))
-                for epoch in (1, 2):
-                    record = {"epoch": epoch, "loss": 1 / epoch, "knn": {"view": 0.5}, "best": True}
-                    trackers.log_epoch("simclr", record)
+                trackers.start(TrackedRun(ID, "models", tmp_path, {"epochs": 2}), is_new=is_new)
+                for n_epochs in (1, 2):
+                    trackers.log_epochs("simclr", EPOCHS[:n_epochs])
                 if 0 < server.failures < 10:  # at the end it is not waited for
                     server.is_back.wait()
                 if stopped:
@@ -102,6 +105,51 @@ def test_a_server_that_stays_away_costs_a_warning_and_not_the_run(track):
     server = Server(failures=10**9)
     warnings = track(server)
     assert len(warnings) == 2 and "not all was sent; history.jsonl has every epoch" in warnings[1]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_new_run_is_refused_where_there_is_no_first_contact(track, monkeypatch, hangs):
+    monkeypatch.setattr(tracking, "MAX_START_S", 0.1)
+    server, never = Server(failures=10**9, message="no key for https://me:secret@host"), threading.Event()
+    if hangs:
+        server.start = lambda run: never.wait()
+    reason = "no answer" if hangs else "no key for https://host"
+    with pytest.raises(UserError, match=f"--tracker json: {reason}. Nothing is trained yet: mend it, or"):
+        track(server, is_new=True)
+    never.set()
+    assert server.received == []
+
+
+def test_of_two_trackers_the_one_that_answers_is_closed_where_the_other_does_not(monkeypatch, tmp_path):
+    servers = {"json": Server(), "csv": Server(failures=10**9)}
+    for name, server in servers.items():
+        monkeypatch.setitem(TRACKERS, name, lambda server=server: server)
+    with pytest.raises(UserError, match="--tracker csv: away"), Tracking(["json", "csv"]) as trackers:
+        trackers.start(TrackedRun(ID, "models", tmp_path, {}), is_new=True)
+    assert servers["json"].received == [ID, True]
+
+
+def test_epochs_from_before_a_stop_that_a_server_missed_are_sent_when_the_run_goes_on(track, tmp_path):
+    away, back = Server(failures=10**9), Server()
+    assert "not all was sent" in track(away, stopped=True)[-1] and away.received == []
+    track(back)
+    assert back.received == SENT
+
+
+def test_epochs_that_a_server_has_are_not_sent_again_when_the_run_goes_on(track, tmp_path):
+    first, second = Server(), Server()
+    track(first, stopped=True)
+    track(second)
+    assert second.received == [ID, *SENT[5:]]
+    (tmp_path / "trackers.json").write_text("{")
+    third = Server()
+    track(third)
+    assert third.received == SENT, "a damaged file does not count"
+    kept = (tmp_path / "trackers.json").read_text()
+    (tmp_path / "trackers.json").write_text(kept.replace(ID, "another run"))
+    fourth = Server()
+    track(fourth)
+    assert fourth.received == SENT
 
 
 def test_a_run_that_is_stopped_is_marked_so(track):
@@ -164,15 +212,14 @@ def mlflow_client(monkeypatch, tmp_path):
 def write(name, folder, epochs, *, config):
     """Track some epochs of a run."""
     with Tracking([name]) as trackers:
-        trackers.start(TrackedRun(ID, "models", folder, config))
-        for epoch in epochs:
-            trackers.log_epoch("simclr", {"epoch": epoch, "loss": 1 / epoch})
+        trackers.start(TrackedRun(ID, "models", folder, config), is_new=True)
+        trackers.log_epochs("simclr", [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, epochs + 1)])
         trackers.log_results([], {"view": HeadlineScore("frame", 0.75, None, None)})
 
 
 def test_mlflow_continues_the_run(mlflow_client, tmp_path):
-    write("mlflow", tmp_path, [1, 2], config={"epochs": 3, "num_workers": 1})
-    write("mlflow", tmp_path, [3], config={"epochs": 3, "num_workers": 2})
+    write("mlflow", tmp_path, 2, config={"epochs": 3, "num_workers": 1})
+    write("mlflow", tmp_path, 3, config={"epochs": 3, "num_workers": 2})
     experiment = mlflow_client.get_experiment_by_name("simclr-rhd")
     (run,) = mlflow_client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "models" and run.info.status == "FINISHED"
@@ -185,7 +232,7 @@ def test_mlflow_continues_the_run(mlflow_client, tmp_path):
 def test_weights_and_biases_gets_nothing_of_the_machine(monkeypatch, tmp_path):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    for epochs in ([1, 2], [3]):
+    for epochs in (2, 3):
         write("wandb", tmp_path, epochs, config={"epochs": 3})
     files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 2 and {file.stem for file in files} == {f"run-{ID}"}

@@ -78,11 +78,20 @@ def test_trackers_get_a_run_and_what_follows_it_but_no_names(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_a_server_that_is_away_does_not_end_the_run(tmp_path, monkeypatch, capfd):
+def test_a_server_that_is_away_refuses_a_new_run_and_does_not_end_one_that_is_continued(
+    tmp_path, monkeypatch, capfd
+):
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody answers there
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # another test may have imported it before
-    assert run_small(arguments(tmp_path / "cache", tmp_path / "run", *QUICK, "--tracker", "mlflow")) == 0
+    words = arguments(tmp_path / "cache", tmp_path / "run", *QUICK)
+    for _ in range(2):
+        assert run_small([*words, "--tracker", "mlflow"]) == 2
+        printed = capfd.readouterr()
+        assert "Nothing is trained yet" in printed.err and "epoch 1/1" not in printed.out
+        assert not (tmp_path / "run" / "run.json").exists()
+    assert run_small(words) == 0
+    assert run_small([*words, "--evaluate-again", "--linear-epochs", "3", "--tracker", "mlflow"]) == 0
     printed = capfd.readouterr().out
     assert printed.count("WARNING --tracker mlflow:") == 2 and "not all was sent" in printed
     assert (tmp_path / "run" / "report.html").exists()
