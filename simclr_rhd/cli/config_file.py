@@ -46,7 +46,8 @@ def read_settings(path: str, parser: argparse.ArgumentParser, knobs: type[Any]) 
         name = key.replace("-", "_")
         try:
             if name not in fields:
-                raise ValueError(f"no such flag{_nearest(name, fields)}")
+                table = ", and flags stand in no table" if isinstance(value, dict) else ""
+                raise ValueError(f"no such flag{table or _nearest(name, fields)}")
             if name in NOT_IN_FILES:
                 raise ValueError("is for the command line alone")
             if name in settings:
@@ -147,6 +148,8 @@ def _as_words(value: object, field: "dataclasses.Field[Any]", hint: Any) -> Iter
     """
     options = field.metadata["options"]
     kind = options.get("type", base_type(hint))
+    if isinstance(value, dict):
+        raise ValueError("flags stand in no table; leave the line in square brackets away")
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError("wanted true or false")
@@ -157,6 +160,8 @@ def _as_words(value: object, field: "dataclasses.Field[Any]", hint: Any) -> Iter
         yield from (f"={item}" for item in value)
     elif kind is str and not isinstance(value, str):
         raise ValueError("wanted a text, between quotation marks")
+    elif kind in (int, float) and isinstance(value, str):
+        raise ValueError("wanted a number, without quotation marks")
     elif isinstance(value, list) and "type" in options:
         yield "=" + ",".join(map(str, value))
     else:

@@ -15,6 +15,7 @@ PATHS = (
     "cache_dir",
     "patients_csv",
     "split",
+    "init",
     "model",
     "out",
     "html",

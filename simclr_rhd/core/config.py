@@ -14,6 +14,7 @@ from typing import Any
 AUTO = "auto"
 IMAGE_SIZE = 224
 DEMO_IMAGE_SIZE = 64
+MAX_COUNT, MAX_EPOCHS = 10**9, 100_000
 
 RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob affects
 # What a knob changes the meaning of: which frames are tested, what a view is, the losses
@@ -42,9 +43,9 @@ class Check:
         return value is None or (value == AUTO and not self.sees_auto) or self.holds(value)
 
 
-def at_least(low: float) -> Check:
-    """Finite numbers from `low` on."""
-    return Check(lambda x: low <= x < math.inf, f"at least {low}")
+def at_least(low: int, *, at_most: int = MAX_COUNT) -> Check:
+    """Whole numbers from `low` on, within what a machine can count."""
+    return Check(lambda x: low <= x <= at_most, f"from {low} to {at_most:,}")
 
 
 NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "0 or more")

@@ -7,6 +7,7 @@ from simclr_rhd.core.config import (
     AUTO,
     DOWNSTREAM,
     HEAD_LOSS,
+    MAX_EPOCHS,
     RATE,
     Check,
     CommonConfig,
@@ -21,7 +22,9 @@ from simclr_rhd.ssl.config import ViewConfig
 class HeadConfig(CommonConfig):
     """Knobs of the linear heads."""
 
-    linear_epochs: int = flag(50, "epochs of each linear head", check=at_least(1), affects=DOWNSTREAM)
+    linear_epochs: int = flag(
+        50, "epochs of each linear head", check=at_least(1, at_most=MAX_EPOCHS), affects=DOWNSTREAM
+    )
     classifier_lr: float = flag(
         3e-4, "learning rate of the linear heads (Adam)", check=RATE, affects=DOWNSTREAM
     )
@@ -58,7 +61,9 @@ class FinetuneConfig(HeadConfig, ViewConfig):
         "the linear heads",
         affects=DOWNSTREAM,
     )
-    finetune_epochs: int = flag(20, "epochs of --finetune at most", check=at_least(1), affects=DOWNSTREAM)
+    finetune_epochs: int = flag(
+        20, "epochs of --finetune at most", check=at_least(1, at_most=MAX_EPOCHS), affects=DOWNSTREAM
+    )
     finetune_lr: float = flag(
         1e-4,
         "learning rate of the encoder in --finetune; the heads' is --classifier-lr",

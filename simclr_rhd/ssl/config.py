@@ -7,6 +7,7 @@ from simclr_rhd.core.config import (
     CONTRASTIVE_LOSS,
     DEGREES,
     FILE,
+    MAX_EPOCHS,
     NOT_NEGATIVE,
     NOTHING,
     POSITIVE,
@@ -126,7 +127,7 @@ class PretrainConfig(ViewConfig):
     epochs: int = flag(  # None until the command line is read: the default depends on --minutes
         None,
         f"pretraining epochs at most (default: {EPOCHS}; with --minutes as many as there is time for)",
-        check=at_least(1),
+        check=at_least(1, at_most=MAX_EPOCHS),
     )
     batch_size: int | str = flag(
         64,

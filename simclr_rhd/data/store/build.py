@@ -63,7 +63,7 @@ def build_store(folder: Path, files: FetchedFiles, options: DecodeOptions) -> No
 
 @contextmanager
 def refuse_full_disk(place: Path) -> Iterator[None]:
-    """Turn the error of a full disk into words.
+    """Turn the error of a full disk, or of a used-up quota, into words.
 
     Raises:
         UserError: the disk is full.
@@ -71,7 +71,7 @@ def refuse_full_disk(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
             f"the disk is full: {place} has no room for the decoded frames. Nothing half-written is "
