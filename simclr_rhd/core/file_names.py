@@ -1,7 +1,7 @@
 """Names of the files that a run writes into its folder, each in one place."""
 
 RUN_RECORD, CONFIG_FILE, LOG, HISTORY = "run.json", "config.toml", "simclr_rhd.log", "history.jsonl"
-SENT_EPOCHS = "trackers.json"  # the last epochs that trackers have
+SENT_EPOCHS = "trackers.json"  # the last epochs that trackers have; not copied to a bucket
 REJECTED, CONFLICTS, SPLIT = "rejected.csv", "conflicts.csv", "split.csv"
 BEST_CHECKPOINT, LAST_CHECKPOINT, BAD_BATCH_FILE = "simclr_best.pt", "simclr_last.pt", "bad_batch.txt"
 MODEL, FINETUNED_MODEL = "model.pt", "model_finetuned.pt"

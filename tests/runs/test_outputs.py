@@ -42,3 +42,10 @@ def test_a_record_without_tasks_or_with_others_leaves_the_default_ones(tmp_path,
     write(tmp_path, "umap_view.png", "comparison_mine.png", tasks=tasks)
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["comparison_mine.png"]
+
+
+def test_what_trackers_of_this_machine_have_is_removed_but_not_copied_to_a_bucket(tmp_path):
+    write(tmp_path, "trackers.json")
+    assert list_outputs(tmp_path) == ["run.json"]
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
