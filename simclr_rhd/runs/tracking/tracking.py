@@ -62,7 +62,7 @@ class _Sender:
 
     @property
     def is_refused(self) -> bool:
-        """Whether a required contact is not there."""
+        """Return whether the run needs this follower and has no contact to it."""
         return self.required and bool(self.contact_error)
 
     def check_contact(self) -> None:
