@@ -1,4 +1,4 @@
-"""The last epochs that trackers have, kept in the run's folder: a run that is continued sends the others."""
+"""The last epochs that trackers have received, saved in the run's folder: a resumed run sends the others."""
 
 import threading
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from simclr_rhd.runs.tracking.trackers import Point, TrackedRun
 
 
 class SentEpochs:
-    """The last epoch of each series that each tracker has; trackers add theirs from threads.
+    """The last epoch of each series that each tracker has received; safe for threads.
 
     Args:
-        run: what another run has sent, or a damaged file, does not count.
+        run: its folder and identifier. Entries of another run, or in a damaged file, are ignored.
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -27,11 +27,11 @@ class SentEpochs:
                 self.epochs = record.typed("epochs", dict[str, dict[str, int]])
 
     def of(self, tracker: str) -> dict[str, int]:
-        """The last epoch of each series that a tracker has."""
+        """Return {series: last epoch} of a tracker."""
         return dict(self.epochs.get(tracker, {}))
 
     def add(self, tracker: str, points: Iterable[Point]) -> None:
-        """Keep that a tracker has these points; where the disk is full, they are sent twice at worst."""
+        """Record that a tracker has received points. Where the disk is full, they may be sent twice."""
         with self.lock:
             epochs = self.epochs.setdefault(tracker, {})
             for point in points:

@@ -49,7 +49,10 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """A program that shows runs beside each other; any of its methods may fail, and is then called again."""
+    """A program that shows runs beside each other; a method that raises is called again.
+
+    Only `start` of a new run is not: it is then refused.
+    """
 
     def start(self, run: TrackedRun) -> None:
         """Begin a run, or go on with the one of this identifier."""
@@ -68,7 +71,7 @@ class TensorBoard:
         self.folder, self.writers, self.config = run.folder / TENSORBOARD_DIR, dict[str, Any](), run.config
 
     def log(self, points: Sequence[Point]) -> None:  # noqa: D102
-        if not self.writers:  # not at the start, when another run's files may be there
+        if not self.writers:  # `start` comes before the files of an old run are removed
             rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
             self._writer("configuration", 0).add_text("configuration", f"| flag | value |\n|---|---|\n{rows}")
         for point in points:
@@ -100,15 +103,15 @@ class MLflow:
 
         self.client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self.client.get_experiment_by_name(name)
-        place = experiment.experiment_id if experiment else self.client.create_experiment(name)
-        earlier = self.client.search_runs([place], f"tags.`{ID_TAG}` = '{run.id}'", max_results=1)
-        ours = (
-            earlier[0] if earlier else self.client.create_run(place, tags={ID_TAG: run.id}, run_name=run.name)
+        number = experiment.experiment_id if experiment else self.client.create_experiment(name)
+        same = self.client.search_runs([number], f"tags.`{ID_TAG}` = '{run.id}'", max_results=1)
+        tracked = (
+            same[0] if same else self.client.create_run(number, tags={ID_TAG: run.id}, run_name=run.name)
         )
-        self.run_id = ours.info.run_id
-        if earlier:
+        self.run_id = tracked.info.run_id
+        if same:
             self.client.update_run(self.run_id, status="RUNNING")
-        if not ours.data.params:  # which cannot be changed
+        if not tracked.data.params:  # they cannot be changed
             params = [Param(name, str(value)[:500]) for name, value in run.config.items()]
             self.client.log_batch(self.run_id, params=params)
 
@@ -116,7 +119,7 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        metrics = [Metric(f"{of.series}/{of.name}", of.value, now, of.epoch) for of in points]
+        metrics = [Metric(f"{point.series}/{point.name}", point.value, now, point.epoch) for point in points]
         self.client.log_batch(self.run_id, metrics=metrics)
 
     def close(self, *, failed: bool) -> None:  # noqa: D102
@@ -160,7 +163,8 @@ class WeightsAndBiases:
             if series not in self.series:
                 self.run.define_metric(f"{series}/*", step_metric=f"{series}/epoch")
                 self.series.add(series)
-            self.run.log({f"{series}/epoch": epoch} | {f"{series}/{of.name}": of.value for of in of_epoch})
+            figures = {f"{series}/{point.name}": point.value for point in of_epoch}
+            self.run.log({f"{series}/epoch": epoch} | figures)
 
     def close(self, *, failed: bool) -> None:  # noqa: D102
         self.run.finish(exit_code=int(failed))

@@ -1,7 +1,7 @@
-"""The trackers of a run, each in a thread of its own: a training never waits for a server, nor ends with one.
+"""Trackers of a run, each in a thread of its own, so that training never waits for a server.
 
-A new run is refused where the first contact fails; later, what could not be sent is tried again. Names of
-patients, frames, folders and machines are not sent.
+A new run is refused if a tracker does not answer at first; later, what could not be sent is sent again. No
+names of patients, frames, folders or machines are sent.
 """
 
 import importlib
@@ -13,7 +13,9 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
+from itertools import groupby
 
 from simclr_rhd.core.errors import UserError, reason_of
 from simclr_rhd.core.file_names import HISTORY
@@ -24,15 +26,16 @@ from simclr_rhd.runs.tracking.trackers import MAX_FINISH_S, MAX_START_S, TRACKER
 logger = logging.getLogger("simclr_rhd")
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 30.0, 600.0  # seconds between attempts
+MAX_CONTACT_S = MAX_START_S + 10  # longer than the packages wait, whose errors say more
 MAX_STOP_S = 2.0  # seconds for what is left to be sent when a run is stopped
 MAX_REASON_CHARS = 300
-POINTS_AT_ONCE = 1000  # as many as MLflow takes
-# Flags that may name a folder, a file or an account; of these only words that name none are sent.
-PLACES = frozenset(
+MAX_POINTS = 1000  # in a message, as many as MLflow takes
+# Flags whose value may name a folder, a file or an account. They are sent only if it is in PUBLIC_VALUES.
+PRIVATE_FLAGS = frozenset(
     "data labelled_prefix unlabelled_prefix labels_csv patients_csv split init save_dir cache_dir "
     "billing_project".split()
 )
-NO_PLACES = frozenset({"demo", "auto", "none", "random", "imagenet"})
+PUBLIC_VALUES = frozenset({"demo", "auto", "none", "random", "imagenet"})
 ENVIRONMENT = {  # of the packages, where the user has not set it
     "MLFLOW_DISABLE_TELEMETRY": "true",  # to the makers
     "WANDB_ERROR_REPORTING": "false",  # to the makers
@@ -46,50 +49,52 @@ class _Sender:
 
     Args:
         name: key of `TRACKERS`.
-        run: the run, which is begun there, or continued.
+        run: the run, which is begun there, or resumed.
         sent: the epochs that trackers have.
-        required: refuse the run where the first contact fails, instead of trying again.
+        required: refuse the run if the tracker does not answer, instead of trying again.
     """
 
     def __init__(self, name: str, run: TrackedRun, sent: SentEpochs, *, required: bool) -> None:
-        self.name, self.sent, self.queued, self.required = name, sent, sent.of(name), required
+        self.name, self.sent, self.queued = name, sent, sent.of(name)
         self.tracker, self.is_complete, self.has_warned = TRACKERS[name](), False, False
         self.actions, self.closing = queue.SimpleQueue[Callable[[], None] | None](), threading.Event()
-        self.contact, self.contact_error = threading.Event(), "no answer"
-        self.actions.put(partial(self._start, run))
-        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.contact = Future[None]()  # the first one, if it is required
+        begin = partial(self.tracker.start, run)
+        if not required:
+            self.contact.set_result(None)
+            self.actions.put(begin)
+        self.thread = threading.Thread(target=self._work, args=(begin,), daemon=True)
         self.thread.start()
 
-    @property
-    def is_refused(self) -> bool:
-        """Return whether the run needs this follower and has no contact to it."""
-        return self.required and bool(self.contact_error)
-
     def check_contact(self) -> None:
-        """Wait for the first contact, where it is required.
+        """Wait for the first contact.
 
         Raises:
-            UserError: there is none.
+            UserError: the tracker is required, and does not answer.
         """
-        if self.required:
-            self.contact.wait(MAX_START_S)
-        if self.is_refused:
+        try:
+            error = self.contact.exception(MAX_CONTACT_S)
+        except TimeoutError:
+            error = TimeoutError("no answer")
+        if error:
             raise UserError(
-                f"--tracker {self.name}: {self.contact_error}. Nothing is trained yet: mend it, or leave "
-                f"--tracker {self.name} away"
+                f"--tracker {self.name}: {_reason(error)}. Training has not started: check the key and the "
+                f"address, or leave --tracker {self.name} away"
             )
 
     def send_epochs(self, series: str, records: Iterable[Mapping[str, object]]) -> None:
-        """Send the figures of those epochs that are not on their way yet."""
+        """Send the figures of those epochs of a pretraining that are not on their way yet."""
         last = self.queued.get(series, 0)
-        points = [point for record in records for point in _points(series, record) if point.epoch > last]
-        self.queued[series] = max([last, *(point.epoch for point in points)])
-        self.send(points)
+        new = [record for record in records if int(str(record["epoch"])) > last]
+        if new:
+            self.queued[series] = int(str(new[-1]["epoch"]))
+        for points in _messages(point for record in new for point in _points(series, record)):
+            self.actions.put(partial(self._log_epochs, points))
 
-    def send(self, points: Sequence[Point]) -> None:
-        """Send figures."""
-        for first in range(0, len(points), POINTS_AT_ONCE):
-            self.actions.put(partial(self._log, points[first : first + POINTS_AT_ONCE]))
+    def send(self, points: Iterable[Point]) -> None:
+        """Send other figures."""
+        for message in _messages(points):
+            self.actions.put(partial(self.tracker.log, message))
 
     def close(self, *, failed: bool) -> None:
         """Send what is left; of a run that was stopped, what can be sent in a moment."""
@@ -97,40 +102,45 @@ class _Sender:
         self.actions.put(None)
         self.closing.set()
         self.thread.join(MAX_STOP_S if failed else MAX_FINISH_S)
-        if not self.is_complete:
-            logger.warning("WARNING --tracker %s: not all was sent; %s has every epoch", self.name, HISTORY)
+        is_refused = not self.contact.done() or self.contact.exception()
+        if not (self.is_complete or is_refused):
+            logger.warning(
+                "WARNING --tracker %s: some figures were not sent; %s has every epoch", self.name, HISTORY
+            )
 
-    def _start(self, run: TrackedRun) -> None:
-        try:
-            self.tracker.start(run)
-            self.contact_error = ""
-        except Exception as error:
-            self.contact_error = _reason(error)
-            raise
-        finally:
-            self.contact.set()
-
-    def _log(self, points: Sequence[Point]) -> None:
+    def _log_epochs(self, points: Sequence[Point]) -> None:
         self.tracker.log(points)
         self.sent.add(self.name, points)
 
-    def _work(self) -> None:
+    def _work(self, begin: Callable[[], None]) -> None:
+        if not (self.contact.done() or self._is_contacted(begin)):
+            return
         for action in iter(self.actions.get, None):
             wait = FIRST_RETRY_S
             while not self._succeeds(action):
-                if self.closing.is_set() or self.is_refused:
+                if self.closing.is_set():
                     return
                 self.closing.wait(wait)
                 wait = min(2 * wait, LONGEST_RETRY_S)
         self.is_complete = True
 
+    def _is_contacted(self, begin: Callable[[], None]) -> bool:
+        try:
+            begin()
+        except Exception as error:  # whatever a server, a network or a client of theirs comes up with
+            self.contact.set_exception(error)
+            return False
+        self.contact.set_result(None)
+        return True
+
     def _succeeds(self, action: Callable[[], None]) -> bool:
         try:
             action()
-        except Exception as error:  # whatever a server, a network or a client of theirs comes up with
-            if not (self.has_warned or self.is_refused):
+        except Exception as error:  # as above
+            if not self.has_warned:
                 logger.warning(
-                    "WARNING --tracker %s: %s. The run goes on, and what was not sent is kept for later",
+                    "WARNING --tracker %s: %s. The run continues; figures that were not sent are kept and "
+                    "sent later",
                     *(self.name, _reason(error)),
                 )
             self.has_warned = True
@@ -138,7 +148,20 @@ class _Sender:
         return True
 
 
-def _reason(error: Exception) -> str:
+def _messages(points: Iterable[Point]) -> Iterator[list[Point]]:
+    """Cut points into messages, between two epochs: one of which a half is sent would count as sent."""
+    message: list[Point] = []
+    for _, of_epoch in groupby(points, key=lambda point: point[:2]):
+        epoch = list(of_epoch)
+        if message and len(message) + len(epoch) > MAX_POINTS:
+            yield message
+            message = []
+        message += epoch
+    if message:
+        yield message
+
+
+def _reason(error: BaseException) -> str:
     """The message of a tracker's error, short and without passwords."""
     text = re.sub(r"://[^/@\s]*@", "://", " ".join(str(error).split()))
     return text[:MAX_REASON_CHARS].rstrip(".") or type(error).__name__
@@ -176,34 +199,31 @@ class Tracking:
             sender.close(failed=kind is not None)
 
     def start(self, run: TrackedRun, *, is_new: bool) -> None:
-        """Begin to send.
+        """Start the trackers; starting those of a resumed run is tried again in the background.
 
         Raises:
-            UserError: a tracker of a new run does not answer; one of a run that is continued is tried again.
+            UserError: a tracker of a new run does not answer.
         """
         sent = SentEpochs(run)
         self.senders = [_Sender(name, run, sent, required=is_new) for name in self.names]
-        try:
-            for sender in self.senders:
-                sender.check_contact()
-        finally:
-            self.senders = [sender for sender in self.senders if not sender.is_refused]
+        for sender in self.senders:
+            sender.check_contact()
 
     def log_epochs(self, series: str, history: Sequence[Mapping[str, object]]) -> None:
-        """Send the figures of the epochs of a pretraining that were not sent before."""
+        """Send the figures of those epochs of a pretraining that were not sent before."""
         for sender in self.senders:
             sender.send_epochs(series, history)
 
     def log_results(
         self, history: Sequence[Mapping[str, object]], scores: Mapping[str, HeadlineScore]
     ) -> None:
-        """Send the epochs that were not sent before, and the final scores of each target."""
+        """Send what is left of the pretraining, all epochs of heads and fine-tuning, and the final scores."""
         self.log_epochs("simclr", [row for row in history if row["phase"] == "simclr"])
         rows = [row for row in history if row["phase"] != "simclr"]
         points = [point for row in rows for point in _points(_series_of(row), row)]
-        for target, of in scores.items():
-            name = _plain(f"{target}/balanced_accuracy_per_{of.level}")
-            ends = {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
+        for target, score in scores.items():
+            name = _sanitize_name(f"{target}/balanced_accuracy_per_{score.level}")
+            ends = {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
             points += [Point("test", 0, end, value) for end, value in ends.items() if value is not None]
         for sender in self.senders:
             sender.send(points)
@@ -214,7 +234,7 @@ def _points(series: str, record: Mapping[str, object]) -> Iterator[Point]:
     for name, value in record.items():
         for key, figure in value.items() if isinstance(value, dict) else [("", value)]:
             if isinstance(figure, float) and math.isfinite(figure):
-                yield Point(series, int(str(record["epoch"])), _plain(f"{name}/{key}".rstrip("/")), figure)
+                yield Point(series, int(str(record["epoch"])), _sanitize_name(f"{name}/{key}".rstrip("/")), figure)
 
 
 def _series_of(row: Mapping[str, object]) -> str:
@@ -222,8 +242,8 @@ def _series_of(row: Mapping[str, object]) -> str:
     return f"{row['phase']}-{row['way']}" if "way" in row else str(row["phase"])
 
 
-def _plain(name: str) -> str:
-    """A name of a figure without what trackers refuse there."""
+def _sanitize_name(name: str) -> str:
+    """Replace what trackers refuse in the name of a figure."""
     return re.sub(r"[^\w .:/-]", "_", name)
 
 
@@ -232,7 +252,7 @@ def public_config(config: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value
         for name, value in config.items()
-        if value is not None and (name not in PLACES or value in NO_PLACES)
+        if value is not None and (name not in PRIVATE_FLAGS or value in PUBLIC_VALUES)
     }
 
 

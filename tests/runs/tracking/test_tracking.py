@@ -13,7 +13,7 @@ from simclr_rhd.runs.config import TRACKER_NAMES
 from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.tracking import tracking
 from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
-from simclr_rhd.runs.tracking.tracking import PLACES, Tracking, public_config, tracker_id
+from simclr_rhd.runs.tracking.tracking import PRIVATE_FLAGS, Tracking, public_config, tracker_id
 
 ID = "0123456789abcdef"
 EPOCHS = [
@@ -31,10 +31,11 @@ class Server:
     """A tracker that fails as often as it should, and keeps what comes through."""
 
     def __init__(self, failures=0, message="away"):
-        self.failures, self.message, self.received = failures, message, []
+        self.failures, self.message, self.received, self.n_calls = failures, message, [], 0
         self.is_back = threading.Event()
 
     def _answer(self, *what):
+        self.n_calls += 1
         if self.failures:
             self.failures -= 1
             raise ConnectionError(self.message)
@@ -98,40 +99,43 @@ def test_a_tracker_gets_the_epochs_and_the_scores_in_their_order(track):
 def test_what_a_server_missed_while_it_was_away_is_sent_later_with_one_warning(track):
     server = Server(failures=3)
     (warning,) = track(server)
-    assert server.received == SENT and "WARNING --tracker json: away. The run goes on" in warning
+    assert server.received == SENT and "WARNING --tracker json: away. The run continues" in warning
 
 
 def test_a_server_that_stays_away_costs_a_warning_and_not_the_run(track):
     server = Server(failures=10**9)
     warnings = track(server)
-    assert len(warnings) == 2 and "not all was sent; history.jsonl has every epoch" in warnings[1]
+    assert len(warnings) == 2 and "some figures were not sent; history.jsonl has every epoch" in warnings[1]
 
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_new_run_is_refused_where_there_is_no_first_contact(track, monkeypatch, hangs):
-    monkeypatch.setattr(tracking, "MAX_START_S", 0.1)
+    monkeypatch.setattr(tracking, "MAX_CONTACT_S", 0.1)
     server, never = Server(failures=10**9, message="no key for https://me:secret@host"), threading.Event()
     if hangs:
         server.start = lambda run: never.wait()
     reason = "no answer" if hangs else "no key for https://host"
-    with pytest.raises(UserError, match=f"--tracker json: {reason}. Nothing is trained yet: mend it, or"):
+    with pytest.raises(UserError, match=f"--tracker json: {reason}. Training has not started: check the key"):
         track(server, is_new=True)
     never.set()
-    assert server.received == []
+    assert server.n_calls == (0 if hangs else 1), "not tried again"
 
 
-def test_of_two_trackers_the_one_that_answers_is_closed_where_the_other_does_not(monkeypatch, tmp_path):
+@pytest.mark.parametrize("order", [["json", "csv"], ["csv", "json"]])
+def test_of_two_trackers_the_one_that_answers_is_closed_where_the_other_does_not(
+    monkeypatch, tmp_path, order
+):
     servers = {"json": Server(), "csv": Server(failures=10**9)}
     for name, server in servers.items():
         monkeypatch.setitem(TRACKERS, name, lambda server=server: server)
-    with pytest.raises(UserError, match="--tracker csv: away"), Tracking(["json", "csv"]) as trackers:
+    with pytest.raises(UserError, match="--tracker csv: away"), Tracking(order) as trackers:
         trackers.start(TrackedRun(ID, "models", tmp_path, {}), is_new=True)
     assert servers["json"].received == [ID, True]
 
 
 def test_epochs_from_before_a_stop_that_a_server_missed_are_sent_when_the_run_goes_on(track, tmp_path):
     away, back = Server(failures=10**9), Server()
-    assert "not all was sent" in track(away, stopped=True)[-1] and away.received == []
+    assert "some figures were not sent" in track(away, stopped=True)[-1] and away.received == []
     track(back)
     assert back.received == SENT
 
@@ -152,6 +156,17 @@ def test_epochs_that_a_server_has_are_not_sent_again_when_the_run_goes_on(track,
     assert fourth.received == SENT
 
 
+def test_an_epoch_is_sent_in_one_message(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking, "MAX_POINTS", 3)
+    messages, server = [], Server()
+    server.log = lambda points: messages.append([point.epoch for point in points])
+    monkeypatch.setitem(TRACKERS, "json", lambda: server)
+    with Tracking(["json"]) as trackers:
+        trackers.start(TrackedRun(ID, "models", tmp_path, {}), is_new=True)
+        trackers.log_epochs("simclr", EPOCHS)
+    assert messages == [[1, 1], [2, 2]]
+
+
 def test_a_run_that_is_stopped_is_marked_so(track):
     server = Server()
     assert track(server, stopped=True) == [] and server.received == [*SENT[:5], True]
@@ -163,7 +178,7 @@ def test_a_run_that_is_stopped_does_not_wait_for_a_server_that_hangs(track, monk
     server.start = lambda run: never.wait()
     (warning,) = track(server, stopped=True)
     never.set()
-    assert "not all was sent" in warning
+    assert "some figures were not sent" in warning
 
 
 def test_no_password_of_an_address_is_logged(track):
@@ -188,10 +203,10 @@ def test_flags_that_name_a_place_are_not_sent():
             or field.metadata["check"] in (BELOW_DATA, FILE)
         )
     }
-    assert of_places | {"data", "save_dir", "init"} == PLACES
+    assert of_places | {"data", "save_dir", "init"} == PRIVATE_FLAGS
     config = vars(Config(data="/data/P001", init="random", epochs=100, split="mine.csv", cache_dir="/tmp"))
     sent = public_config(config)
-    assert not PLACES - {"init"} & sent.keys() and sent["init"] == "random" and sent["epochs"] == 100
+    assert not PRIVATE_FLAGS - {"init"} & sent.keys() and sent["init"] == "random" and sent["epochs"] == 100
     assert "crop_min" not in sent  # not set
 
 
