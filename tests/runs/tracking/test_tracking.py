@@ -11,7 +11,7 @@ from simclr_rhd.core.config import BELOW_DATA, FILE
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.runs.config import TRACKER_NAMES
 from simclr_rhd.runs.record import HeadlineScore
-from simclr_rhd.runs.tracking import tracking
+from simclr_rhd.runs.tracking import sender
 from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
 from simclr_rhd.runs.tracking.tracking import PRIVATE_FLAGS, Tracking, public_config, tracker_id
 
@@ -55,17 +55,18 @@ class Server:
 @pytest.fixture
 def track(monkeypatch, tmp_path, caplog):
     """Track a run of two epochs with a server; its warnings."""
-    monkeypatch.setattr(tracking, "FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(sender, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(logging.getLogger("simclr_rhd"), "propagate", True)
 
     def track(server, *, stopped=False, is_new=False):
         monkeypatch.setitem(TRACKERS, "json", lambda: server)  # a package that is there
+        comes_back = 0 < server.failures < 10
         try:
             with Tracking(["json"]) as trackers:
                 trackers.start(TrackedRun(ID, "models", tmp_path, {"epochs": 2}), is_new=is_new)
                 for n_epochs in (1, 2):
                     trackers.log_epochs("simclr", EPOCHS[:n_epochs])
-                if 0 < server.failures < 10:  # at the end it is not waited for
+                if comes_back:  # at the end it is not waited for
                     server.is_back.wait()
                 if stopped:
                     raise KeyboardInterrupt
@@ -110,7 +111,7 @@ def test_a_server_that_stays_away_costs_a_warning_and_not_the_run(track):
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_new_run_is_refused_where_there_is_no_first_contact(track, monkeypatch, hangs):
-    monkeypatch.setattr(tracking, "MAX_CONTACT_S", 0.1)
+    monkeypatch.setattr(sender, "MAX_CONTACT_S", 0.1)
     server, never = Server(failures=10**9, message="no key for https://me:secret@host"), threading.Event()
     if hangs:
         server.start = lambda run: never.wait()
@@ -157,7 +158,7 @@ def test_epochs_that_a_server_has_are_not_sent_again_when_the_run_goes_on(track,
 
 
 def test_an_epoch_is_sent_in_one_message(monkeypatch, tmp_path):
-    monkeypatch.setattr(tracking, "MAX_POINTS", 3)
+    monkeypatch.setattr(sender, "MAX_POINTS", 3)
     messages, server = [], Server()
     server.log = lambda points: messages.append([point.epoch for point in points])
     monkeypatch.setitem(TRACKERS, "json", lambda: server)
@@ -173,7 +174,7 @@ def test_a_run_that_is_stopped_is_marked_so(track):
 
 
 def test_a_run_that_is_stopped_does_not_wait_for_a_server_that_hangs(track, monkeypatch):
-    monkeypatch.setattr(tracking, "MAX_STOP_S", 0.1)
+    monkeypatch.setattr(sender, "MAX_STOP_S", 0.1)
     server, never = Server(), threading.Event()
     server.start = lambda run: never.wait()
     (warning,) = track(server, stopped=True)
