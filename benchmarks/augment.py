@@ -53,7 +53,7 @@ def stored(folder, pixels, kind):
     writer = ShardWriter(folder)
     for frame in pixels.transpose(0, 3, 1, 2):
         writer.append(frame, kind)
-    writer.close()
+    writer.finish()
     kinds = np.full(len(pixels), kind, dtype=np.uint8)
     return Frames(folder, kinds, SIDE), kinds
 

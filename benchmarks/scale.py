@@ -121,7 +121,7 @@ def build(folder, n):
     with IndexWriter(place) as index_writer:
         index_writer.append_names(entry.key for entry in entries)
         index_writer.append_rows(rows)
-        index_writer.finish(index.Header(SIDE, {}, [], "simulated", ""), writer.close())
+        index_writer.finish(index.Header(SIDE, {}, [], "simulated", ""), writer.finish())
     (folder / "place").write_text(str(place))
 
 

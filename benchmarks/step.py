@@ -86,7 +86,7 @@ def make_run(folder, size, n, batch_size, kind, precision):
     rng, side, writer = np.random.default_rng(0), storage_size(size), ShardWriter(folder)
     for _ in range(n):
         writer.append(rng.integers(0, 256, (1 if kind == 0 else 3, side, side), np.uint8), kind)
-    writer.close()
+    writer.finish()
     kinds = np.full(n, kind, np.uint8)
     config = PretrainConfig(image_size=size, view_sizes="full", ema_decay=0.99, seed=0, num_workers=0)
     settings = TrainingSettings(batch_size=batch_size, warmup_epochs=1.0, precision=precision)

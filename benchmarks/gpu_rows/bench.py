@@ -152,7 +152,7 @@ class Bench:
         writer = ShardWriter(folder)
         for kind in self.color_modes:
             writer.append(rng.integers(0, 256, (1 if kind == GREY else 3, side, side), np.uint8), int(kind))
-        writer.close()
+        writer.finish()
         return Frames(folder, self.color_modes, side)
 
     def make_run(

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 
@@ -63,10 +63,10 @@ def build_store(folder: Path, files: FetchedFiles, options: DecodeOptions) -> No
 
 @contextmanager
 def refuse_full_disk(place: Path) -> Iterator[None]:
-    """Turn the error of a full disk, or of a used-up quota, into words.
+    """Name the folder where there is no room left.
 
     Raises:
-        UserError: the disk is full.
+        UserError: the disk is full, or the user's quota of it.
     """
     try:
         yield
@@ -74,8 +74,8 @@ def refuse_full_disk(place: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"the disk is full: {place} has no room for the decoded frames. Nothing half-written is "
-            "kept; make room, or name another disk with --cache-dir"
+            f"the disk, or your quota of it, is full: {place} has no room for the decoded frames. Nothing "
+            "half-written is kept; make room, or name another disk with --cache-dir"
         ) from None
 
 
@@ -111,26 +111,24 @@ class SpooledFrames:
 
     Attributes:
         content: hash of the file's bytes.
-        rows: (number, kind, flag, digest, width, height) of each frame.
+        rows: (n,) of `FRAME_DTYPE`, each of file 0.
         pixels: all frames, one after another; of long clips they wait on the disk.
     """
 
     content: str
-    rows: list[tuple[int, int, int, int, int, int]]
-    pixels: Any
+    rows: np.ndarray
+    pixels: IO[bytes]
 
 
 def _spool_frames(folder: Path, file: FrameFile) -> SpooledFrames:
-    spooled = SpooledFrames(
-        file.content_hash(), [], tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES, dir=str(folder))
-    )
+    rows, pixels = [], tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES, dir=str(folder))
     for frame in () if file.reason else file:
         number = STILL_NUMBER if frame.number is None else frame.number
         digest = int(frame.digest, 16)
-        spooled.rows.append((number, frame.color_mode, frame.content_flag, digest, *frame.size))
-        spooled.pixels.write(frame.pixels.tobytes())
-    spooled.pixels.seek(0)
-    return spooled
+        rows.append((0, number, frame.color_mode, frame.content_flag, digest, *frame.size))
+        pixels.write(frame.pixels.tobytes())
+    pixels.seek(0)
+    return SpooledFrames(file.content_hash(), np.array(rows, dtype=FRAME_DTYPE), pixels)
 
 
 def write_frames(
@@ -145,43 +143,45 @@ def write_frames(
 
     Args:
         folder: an empty one.
-        fetched: files, some after the other, all of them in the order of their keys.
+        fetched: batches of files, in the order of their keys.
         options: of decoding.
         n_files: how many there will be.
-        is_part: others follow in another folder: keep what the fingerprint of the whole is made of.
+        is_part: the folder is a part: keep `CONTENTS_FILE`, which the store's fingerprint is made of.
 
     Returns:
         The number of frames.
     """
-    writer, rejected, patients = ShardWriter(folder), list[tuple[str, str]](), dict[str, str]()
-    with IndexWriter(folder) as index:
-        try:
-            with (folder / CONTENTS_FILE).open("wb") as contents:
-                for file, spooled in progress(
-                    _decode_in_turn(folder, fetched, options, rejected),
-                    total=n_files,
-                    label="store",
-                    unit="files",
-                    amount=lambda item: len(item[1].rows),
-                    amount_unit="frames",
-                ):
-                    contents.write(f"{file.key}\0{spooled.content}\0".encode())
-                    if file.reason:
-                        rejected.append((file.key, file.reason))
-                    if spooled.rows and file.patient:
+    rejected, patients = list[tuple[str, str]](), dict[str, str]()
+    with IndexWriter(folder) as index_writer, ShardWriter(folder) as shard_writer:
+        with (folder / CONTENTS_FILE).open("wb") as contents:
+            for file, spooled in progress(
+                _decode_in_turn(folder, fetched, options, rejected),
+                total=n_files,
+                label="store",
+                unit="files",
+                amount=lambda item: len(item[1].rows),
+                amount_unit="frames",
+            ):
+                contents.write(f"{file.key}\0{spooled.content}\0".encode())
+                if file.reason:
+                    rejected.append((file.key, file.reason))
+                if len(spooled.rows):
+                    spooled.rows["file"] = index_writer.n_files
+                    index_writer.append_rows(spooled.rows)
+                    index_writer.append_names([file.key])
+                    if file.patient:
                         patients[file.key] = file.patient
-                    _append_frames(index, writer, file.key, spooled, options.side)
-            shards = writer.close()
-        finally:
-            writer.abort()
+                _append_pixels(shard_writer, spooled, options.side)
+        checksums = shard_writer.finish()
         rejected.sort()
         fingerprint = fingerprint_of([folder / CONTENTS_FILE], rejected)
         if is_part:
-            shards[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
+            checksums[CONTENTS_FILE] = crc32c(folder / CONTENTS_FILE)
         else:
             (folder / CONTENTS_FILE).unlink()
-        index.finish(Header(options.side, patients, rejected, fingerprint, salt_id(options.salt)), shards)
-    return index.n_frames
+        header = Header(options.side, patients, rejected, fingerprint, salt_id(options.salt))
+        index_writer.finish(header, checksums)
+    return index_writer.n_frames
 
 
 def fingerprint_of(contents: Iterable[Path], rejected: list[tuple[str, str]]) -> str:
@@ -198,21 +198,15 @@ def fingerprint_of(contents: Iterable[Path], rejected: list[tuple[str, str]]) ->
 def _decode_in_turn(
     folder: Path, fetched: Iterable[FetchedFiles], options: DecodeOptions, rejected: list[tuple[str, str]]
 ) -> Iterator[tuple[FrameFile, SpooledFrames]]:
-    """The files in order with their frames; those that have none are added to `rejected`."""
+    """Yield the files in order with their frames; those that were not fetched are added to `rejected`."""
     for files in fetched:
         rejected += files.rejected
         yield from decode_files(files.paths, options, partial(_spool_frames, folder))
 
 
-def _append_frames(
-    index: IndexWriter, writer: ShardWriter, key: str, spooled: SpooledFrames, side: int
-) -> None:
-    """Write the frames of a file, if it has any."""
-    if spooled.rows:
-        index.append_rows(np.array([(index.n_files, *row) for row in spooled.rows], dtype=FRAME_DTYPE))
-        index.append_names([key])
+def _append_pixels(writer: ShardWriter, spooled: SpooledFrames, side: int) -> None:
     with spooled.pixels as stream:
-        for _, kind, *_ in spooled.rows:
+        for kind in spooled.rows["kind"]:
             shape = (1 if kind == GREY else 3, side, side)
             pixels = np.frombuffer(stream.read(math.prod(shape)), dtype=np.uint8)
             writer.append(pixels.reshape(shape), kind)

@@ -19,7 +19,7 @@ from simclr_rhd.data.store.shards import crc32c
 
 INDEX_FILE, NAMES_FILE, OFFSETS_FILE, FRAMES_FILE = "index.json", "names.txt", "names.npy", "frames.npy"
 MAX_VERIFIED_BYTES = 4 << 30  # bytes of shards
-ROWS_PER_BLOCK = 1 << 16  # of an array that is read or written in turn
+VALUES_PER_BLOCK = 1 << 16  # of an array, in memory at a time
 FRAME_DTYPE = np.dtype(
     [
         *(("file", "<u4"), ("number", "<i4"), ("kind", "u1"), ("look", "u1"), ("digest", "<u8")),
@@ -63,76 +63,86 @@ class Index(Header):
 
 
 def read_index(folder: Path, *, verify: bool = True, max_bytes: float = MAX_VERIFIED_BYTES) -> Index:
-    """The index in a folder, once its parts and the shards are known to be whole.
+    """Read and verify the index in a store's folder.
 
     Args:
         folder: of a store.
-        verify: False where a moment ago another process has.
-        max_bytes: of more bytes of shards the checksums of some are looked at: a start must not wait for all
-            of a terabyte to be read.
+        verify: False if another process has just verified it.
+        max_bytes: of shards. If there are more, evenly spaced ones are verified: a start must not wait until
+            a terabyte is read.
 
     Raises:
         OSError, ValueError, KeyError, TypeError, AttributeError: it is damaged.
     """
+    header, checksums = _read_header_file(folder)
+    if verify:
+        shards = _shards_to_verify(folder, checksums, max_bytes)
+        for name in (NAMES_FILE, OFFSETS_FILE, FRAMES_FILE, *shards):
+            if crc32c(folder / name) != checksums[name]:
+                raise ValueError(f"{name} is damaged")
+        _check_rows(folder, _check_names(folder))
+    names, offsets, rows = _map_arrays(folder)
+    return Index(**vars(header), files=StringArray(names, offsets), rows=rows)
+
+
+def read_header(folder: Path) -> Header:
+    """Read the facts of a store that is verified.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError, AttributeError: they are damaged.
+    """
+    return _read_header_file(folder)[0]
+
+
+def _read_header_file(folder: Path) -> tuple[Header, dict[str, str]]:
+    """The facts of a store, and the checksums of its other files by name."""
     try:
-        header = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        if header.pop("checksum") != header_checksum(header):
+        values = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        if values.pop("checksum") != header_checksum(values):
             raise ValueError(f"{INDEX_FILE} is damaged")
     except RecursionError:
         raise ValueError(f"{INDEX_FILE} is nested too deep") from None
-    _check_types(header)
-    if verify:
-        for name in (
-            NAMES_FILE,
-            OFFSETS_FILE,
-            FRAMES_FILE,
-            *_shards_to_verify(folder, header["sums"], max_bytes),
-        ):
-            if crc32c(folder / name) != header["sums"][name]:
-                raise ValueError(f"{name} is damaged")
-        _check_consistency(folder, header["side"])
-    names, offsets, rows = _map_arrays(folder)
-    return Index(
-        side=header["side"],
-        files=StringArray(names, offsets),
-        rows=rows,
-        patients=header["patients"],
-        rejected=[(key, reason) for key, reason in header["rejected"]],
-        fingerprint=header["fingerprint"],
-        salt_id=header.get("salt", ""),
+    _check_types(values)
+    header = Header(
+        side=values["side"],
+        patients=values["patients"],
+        rejected=[(key, reason) for key, reason in values["rejected"]],
+        fingerprint=values["fingerprint"],
+        salt_id=values.get("salt", ""),
     )
+    return header, values["sums"]
 
 
 def _map_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Names, offsets and rows on the disk, as plain arrays, which are faster to index than their subclass."""
+    """Map names, offsets and rows, as `np.ndarray`, which is faster to index than `np.memmap`."""
     offsets, rows = (
         np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
         for name in (OFFSETS_FILE, FRAMES_FILE)
     )
-    empty = np.zeros(0, np.uint8)  # cannot be mapped
+    empty = np.zeros(0, np.uint8)  # an empty file cannot be mapped
     names = np.asarray(np.memmap(folder / NAMES_FILE, dtype=np.uint8, mode="r")) if len(offsets) else empty
     return names, offsets, rows
 
 
 def read_rows(folder: Path) -> Iterator[np.ndarray]:
-    """The rows in blocks: read as a map, all of them would count as this process's memory."""
+    """Yield the rows in blocks: pages of a memory map would count as this process's memory."""
     return _read_blocks(folder / FRAMES_FILE, FRAME_DTYPE)
 
 
 def read_column(folder: Path, name: str) -> np.ndarray:
-    """(N,) a field of the rows, in memory."""
+    """Read a field of all rows, (N,)."""
     return np.concatenate([np.zeros(0, FRAME_DTYPE[name]), *(block[name] for block in read_rows(folder))])
 
 
 def read_names(folder: Path) -> Iterator[str]:
-    """The names of the files in order."""
+    """Yield the names of the files in order, without a memory map, as `read_rows` does."""
     with (folder / NAMES_FILE).open(encoding="utf-8", newline="\n") as stream:
         for line in stream:
             yield line[:-1]
 
 
 def _read_blocks(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """The file of an array of one dimension in blocks.
+    """Yield a .npy file of one dimension in blocks.
 
     Raises:
         OSError, ValueError: it cannot be read, or holds something else.
@@ -143,8 +153,8 @@ def _read_blocks(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
         shape, _, stored = np.lib.format.read_array_header_1_0(stream)
         if len(shape) != 1 or stored != dtype:
             raise ValueError(f"{path.name} holds values of another kind")
-        for first in range(0, shape[0], ROWS_PER_BLOCK):
-            n = min(ROWS_PER_BLOCK, shape[0] - first)
+        for first in range(0, shape[0], VALUES_PER_BLOCK):
+            n = min(VALUES_PER_BLOCK, shape[0] - first)
             yield np.frombuffer(stream.read(n * dtype.itemsize), dtype, n)  # ValueError if it is too short
 
 
@@ -159,9 +169,11 @@ def _shards_to_verify(folder: Path, checksums: dict[str, str], max_bytes: float)
 def _check_types(header: dict[str, Any]) -> None:
     """Check that each value is of the kind that is written: a checksum is right for any of them."""
     tables = header["patients"], header["sums"]
-    rows = header["rejected"]
+    rows, side = header["rejected"], header["side"]
     whole = (
-        all(isinstance(text, str) for text in (header["fingerprint"], header.get("salt", "")))
+        type(side) is int
+        and side > 0
+        and all(isinstance(text, str) for text in (header["fingerprint"], header.get("salt", "")))
         and all(isinstance(table, dict) for table in tables)
         and all(isinstance(value, str) for table in tables for value in table.values())
         and isinstance(rows, list)
@@ -172,30 +184,46 @@ def _check_types(header: dict[str, Any]) -> None:
         raise ValueError(f"{INDEX_FILE} holds values of another kind")
 
 
-def _check_consistency(folder: Path, side: object) -> None:
-    """Check that the arrays fit together: checksums detect accidents, not a made-up index.
+def _check_names(folder: Path) -> int:
+    """Check that names and offsets fit together: checksums detect accidents, not a made-up index.
+
+    Returns:
+        F.
 
     Raises:
         OSError, ValueError: they do not.
     """
-    whole, n_files, last = type(side) is int and side > 0, 0, 0
+    n_files, n_bytes = 0, (folder / NAMES_FILE).stat().st_size
     with (folder / NAMES_FILE).open("rb") as names:
         for offsets in _read_blocks(folder / OFFSETS_FILE, OFFSET_DTYPE):
-            first, n_files = names.tell(), n_files + len(offsets)
-            text = names.read(max(0, int(offsets[-1]) + 1 - first))
-            ends = first + np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-            whole = whole and text.endswith(b"\n") and np.array_equal(offsets, ends)
-            text.decode()  # ValueError
-        whole = whole and not names.read(1)
+            first, end = names.tell(), int(offsets[-1]) + 1
+            text = names.read(end - first) if first < end <= n_bytes else b""
+            text.decode()  # raises UnicodeDecodeError, a ValueError
+            breaks = first + np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+            if not (text.endswith(b"\n") and np.array_equal(offsets, breaks)):
+                raise ValueError(f"{OFFSETS_FILE} does not fit {NAMES_FILE}")
+            n_files += len(offsets)
+        if names.read(1):
+            raise ValueError(f"{OFFSETS_FILE} does not fit {NAMES_FILE}")
+    return n_files
+
+
+def _check_rows(folder: Path, n_files: int) -> None:
+    """Check that the rows name files that are there, in rising order, and known kinds.
+
+    Raises:
+        OSError, ValueError: they do not.
+    """
+    previous = 0
     for rows in read_rows(folder):
         files = rows["file"].astype(np.int64)
-        whole = whole and bool((np.diff(files, prepend=last) >= 0).all()) and int(files[-1]) < n_files
-        whole = whole and bool((rows["number"] >= STILL_NUMBER).all() and (rows["kind"] <= DOPPLER).all())
-        last = int(files[-1])
-    if not whole:
-        raise ValueError("the index does not fit together")
+        rises = bool((np.diff(files, prepend=previous) >= 0).all())
+        previous = int(files[-1])
+        is_known = bool((rows["number"] >= STILL_NUMBER).all() and (rows["kind"] <= DOPPLER).all())
+        if not (rises and previous < n_files and is_known):
+            raise ValueError(f"{FRAMES_FILE} does not fit {NAMES_FILE}")
 
 
 def header_checksum(header: dict[str, Any]) -> str:
-    """The checksum of all other values of `INDEX_FILE`."""
+    """SHA-256 of a header without its own checksum, as hexadecimal digits."""
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()

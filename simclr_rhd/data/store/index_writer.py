@@ -1,11 +1,10 @@
-"""Writing of a store's index; names and rows go to the disk as they come, so a million need no memory."""
+"""Writing of a store's index."""
 
 import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ from simclr_rhd.data.store.shards import crc32c
 
 
 class IndexWriter:
-    """Writes an index into a store's folder; names and rows go to the disk as they come.
+    """Writes an index into a store's folder; names and rows go to the disk as they come, to need no memory.
 
     Attributes:
         n_files: written so far.
@@ -36,33 +35,31 @@ class IndexWriter:
         self.folder, self.n_files, self.n_frames, self._n_bytes = folder, 0, 0, 0
         with ExitStack() as streams:
             self._names = streams.enter_context((folder / NAMES_FILE).open("wb"))
-            self._offsets, self._rows = (
-                streams.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in range(2)
-            )
+            self._offsets = streams.enter_context(tempfile.TemporaryFile(dir=folder))
+            self._rows = streams.enter_context(tempfile.TemporaryFile(dir=folder))
             self._streams = streams.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._streams.close()
 
     def append_names(self, names: Iterable[str]) -> None:
-        """Add names of files."""
+        """Append names of files."""
         for name in names:
             self._n_bytes += self._names.write(name.encode() + b"\n")
             self._offsets.write((self._n_bytes - 1).to_bytes(OFFSET_DTYPE.itemsize, "little"))
             self.n_files += 1
 
     def append_rows(self, rows: np.ndarray) -> None:
-        """Add rows of `FRAME_DTYPE`, whose files are counted from the store's first."""
+        """Append rows of `FRAME_DTYPE`; `file` counts from the store's first one."""
+        assert rows.dtype == FRAME_DTYPE
         self._rows.write(rows.tobytes())
         self.n_frames += len(rows)
 
-    def finish(self, header: Header, shards: dict[str, str]) -> None:
-        """Write the rest; `shards` are the checksums of the store's other files by name."""
+    def finish(self, header: Header, checksums: dict[str, str]) -> None:
+        """Write arrays and header; `checksums` are those of the store's other files by name."""
         self._names.flush()
         _save_stream(self._offsets, self.folder / OFFSETS_FILE, OFFSET_DTYPE)
         _save_stream(self._rows, self.folder / FRAMES_FILE, FRAME_DTYPE)
@@ -73,13 +70,13 @@ class IndexWriter:
             "rejected": header.rejected,
             "fingerprint": header.fingerprint,
             "salt": header.salt_id,
-            "sums": shards | sums,
+            "sums": checksums | sums,
         }
         write_json(self.folder / INDEX_FILE, facts | {"checksum": header_checksum(facts)})
 
 
 def _save_stream(stream: IO[bytes], path: Path, dtype: np.dtype) -> None:
-    """Write what a stream holds as `numpy.save` does: the length stands first, and is known last."""
+    """Save a stream as a .npy file, whose header has the length, which is known only at the end."""
     shape = (stream.tell() // dtype.itemsize,)
     stream.seek(0)
     with path.open("wb") as file:

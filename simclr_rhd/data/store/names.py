@@ -42,20 +42,20 @@ class StringArray(_LazyStrings):
     """
 
     def __init__(self, data: np.ndarray, offsets: np.ndarray) -> None:
-        self.data, self.offsets = data, offsets
+        self._data, self._offsets = data, offsets
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self._offsets)
 
     def _text_at(self, number: int) -> str:
-        first = int(self.offsets[number - 1]) + 1 if number else 0
-        return self.data[first : int(self.offsets[number])].tobytes().decode()
+        first = int(self._offsets[number - 1]) + 1 if number else 0
+        return self._data[first : int(self._offsets[number])].tobytes().decode()
 
     def __iter__(self) -> Iterator[str]:
         """In order, some thousands at a time."""
         first = 0
-        for end in [*self.offsets[NAMES_PER_BLOCK - 1 : -1 : NAMES_PER_BLOCK], *self.offsets[-1:]]:
-            yield from self.data[first:end].tobytes().decode().split("\n")
+        for end in [*self._offsets[NAMES_PER_BLOCK - 1 : -1 : NAMES_PER_BLOCK], *self._offsets[-1:]]:
+            yield from self._data[first:end].tobytes().decode().split("\n")
             first = int(end) + 1
 
 

@@ -17,6 +17,7 @@ from simclr_rhd.data.store.build import CONTENTS_FILE, fingerprint_of, refuse_fu
 from simclr_rhd.data.store.index import (
     INDEX_FILE,
     Header,
+    read_header,
     read_index,
     read_names,
     read_rows,
@@ -37,7 +38,7 @@ def divide(entries: Sequence[FileEntry], n: int) -> list[Sequence[FileEntry]]:
 
 
 def is_whole_part(folder: Path) -> bool:
-    """Return whether a folder holds a part that lacks no file which another attempt might fetch."""
+    """Return True if a folder holds a whole part, with no file missing that another attempt might fetch."""
     if not folder.is_dir():
         return False
     try:
@@ -49,7 +50,7 @@ def is_whole_part(folder: Path) -> bool:
 
 
 def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str, str]]) -> None:
-    """Make of its parts the store that one process builds; the parts are used up, to save room.
+    """Join parts into the store that one process would build; they are deleted meanwhile, to save room.
 
     Args:
         folder: the store's place; it appears whole.
@@ -61,26 +62,25 @@ def join_parts(folder: Path, parts: Sequence[Path], skipped: Sequence[tuple[str,
     """
     rejected, patients, side, salt = [*skipped], dict[str, str](), 0, ""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with refuse_full_disk(folder.parent), atomic_directory(folder) as building:
-        writer = ShardWriter(building)
-        with IndexWriter(building) as index:
-            try:
-                for part in parts:
-                    header = read_index(part, verify=False)
-                    (part / INDEX_FILE).unlink()  # from here on it is no part any more
-                    writer.append_shards(part, header.side)
-                    for rows in read_rows(part):
-                        moved = rows.copy()
-                        moved["file"] += index.n_files
-                        index.append_rows(moved)
-                    index.append_names(read_names(part))
-                    rejected += header.rejected
-                    patients.update(header.patients)
-                    side, salt = header.side, header.salt_id
-                shards = writer.close()
-            finally:
-                writer.abort()
-            rejected.sort()
-            fingerprint = fingerprint_of([part / CONTENTS_FILE for part in parts], rejected)
-            index.finish(Header(side, patients, rejected, fingerprint, salt), shards)
-    logger.info("store: %d frames of %d parts", index.n_frames, len(parts))
+    with (
+        refuse_full_disk(folder.parent),
+        atomic_directory(folder) as building,
+        IndexWriter(building) as index_writer,
+        ShardWriter(building) as shard_writer,
+    ):
+        for part in parts:
+            header = read_header(part)
+            (part / INDEX_FILE).unlink()  # without it, this is no part any more
+            shard_writer.append_shards(part, header.side)
+            for rows in read_rows(part):
+                moved = rows.copy()
+                moved["file"] += index_writer.n_files
+                index_writer.append_rows(moved)
+            index_writer.append_names(read_names(part))
+            rejected += header.rejected
+            patients.update(header.patients)
+            side, salt = header.side, header.salt_id
+        rejected.sort()
+        fingerprint = fingerprint_of([part / CONTENTS_FILE for part in parts], rejected)
+        index_writer.finish(Header(side, patients, rejected, fingerprint, salt), shard_writer.finish())
+    logger.info("store: joined %d frames from %d parts", index_writer.n_frames, len(parts))

@@ -6,7 +6,7 @@ Notation: N frames, S pixels of a stored frame's side, C channels (1 or 3).
 import itertools
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 import google_crc32c
 import numpy as np
@@ -23,13 +23,23 @@ def shard_name(prefix: str, number: int) -> str:
 
 
 class ShardWriter:
-    """Writes frames into an empty folder, with the crc32c of each of its files."""
+    """Writes frames into an empty folder, with the crc32c of each of its files.
+
+    A context manager: its end closes the files, finished or not.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.counts = {GREY_PREFIX: 0, COLOR_PREFIX: 0}
         self.streams: dict[str, BinaryIO] = {}
         self.checksums: dict[str, google_crc32c.Checksum] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self.streams.values():
+            stream.close()
 
     def append(self, frame: np.ndarray, kind: int) -> None:
         """Add a (C, S, S) uint8 frame; of a grey one the first channel is kept."""
@@ -62,17 +72,12 @@ class ShardWriter:
         self.checksums[path.name].update(frame)
         self.counts[name] += 1
 
-    def close(self) -> dict[str, str]:
-        """Bring everything to the disk; the files' checksums, by name."""
+    def finish(self) -> dict[str, str]:
+        """Bring everything to the disk, and return the files' checksums by name."""
         for stream in self.streams.values():
             _flush_and_close(stream)
         self.streams = {}
         return {name: checksum.digest().hex() for name, checksum in sorted(self.checksums.items())}
-
-    def abort(self) -> None:
-        """Close the files, finished or not."""
-        for stream in self.streams.values():
-            stream.close()
 
 
 def _flush_and_close(stream: BinaryIO) -> None:

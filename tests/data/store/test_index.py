@@ -41,25 +41,25 @@ def folder(tmp_path):
 
 
 def test_what_is_written_is_read(folder):
-    found = index.read_index(folder)
-    assert list(found.files) == FILES and (found.rows == ROWS).all()
-    assert (found.side, found.patients, found.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
-    assert found.salt_id == "salt"
-    assert found.rejected == [("bad.png", "empty file")]
+    read = index.read_index(folder)
+    assert list(read.files) == FILES and (read.rows == ROWS).all()
+    assert (read.side, read.patients, read.fingerprint) == (5, {"日本.dcm": "hash"}, "f")
+    assert read.salt_id == "salt"
+    assert read.rejected == [("bad.png", "empty file")]
 
 
 def test_names_are_a_sequence_like_a_list(folder):
-    found = index.read_index(folder)
-    keys = FrameNames(found.files, found.rows, numbered=True)
-    files = FrameNames(found.files, found.rows, numbered=False)
+    read = index.read_index(folder)
+    keys = FrameNames(read.files, read.rows, numbered=True)
+    files = FrameNames(read.files, read.rows, numbered=False)
     assert list(keys) == KEYS == [keys[number] for number in range(len(keys))]
     assert list(files) == [key.split("#")[0] for key in KEYS]
-    for names, wanted in ((found.files, FILES), (keys, KEYS)):
-        assert names[-1] == wanted[-1] and names[1:3] == wanted[1:3] and names[::-2] == wanted[::-2]
-        assert wanted[2] in names and "other" not in names and names.index(wanted[2]) == 2
-        assert names[np.int64(1)] == wanted[1]
+    for names, expected in ((read.files, FILES), (keys, KEYS)):
+        assert names[-1] == expected[-1] and names[1:3] == expected[1:3] and names[::-2] == expected[::-2]
+        assert expected[2] in names and "other" not in names and names.index(expected[2]) == 2
+        assert names[np.int64(1)] == expected[1]
         with pytest.raises(IndexError):
-            names[len(wanted)]
+            names[len(expected)]
 
 
 @pytest.mark.parametrize("n", [1, 6, 7, 8, 14, 20])
@@ -70,18 +70,18 @@ def test_names_in_order_are_the_names_one_by_one(tmp_path, monkeypatch, n):
         [(number // 2, number % 2, 0, 0, 0, 640, 480) for number in range(2 * n)], dtype=FRAME_DTYPE
     )
     write(tmp_path, files, rows)
-    found = index.read_index(tmp_path)
-    assert list(found.files) == files
-    keys = FrameNames(found.files, found.rows[1::2], numbered=True)  # files of no frame are passed over
+    read = index.read_index(tmp_path)
+    assert list(read.files) == files
+    keys = FrameNames(read.files, read.rows[1::2], numbered=True)  # files of no frame are passed over
     assert list(keys) == [f"{file}#0001" for file in files]
-    some = FrameNames(found.files, found.rows[4:], numbered=False)
+    some = FrameNames(read.files, read.rows[4:], numbered=False)
     assert list(some) == [file for file in files[2:] for _ in range(2)]
 
 
 def test_no_frames_at_all(tmp_path):
     write(tmp_path, [], np.array([], dtype=FRAME_DTYPE))
-    found = index.read_index(tmp_path)
-    assert list(found.files) == [] and len(found.rows) == 0
+    read = index.read_index(tmp_path)
+    assert list(read.files) == [] and len(read.rows) == 0
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,10 @@ def test_of_very_large_stores_some_shards_are_looked_at(tmp_path):
         index.read_index(tmp_path, max_bytes=3 * 6)
 
 
+KIND = "holds values of another kind"
+NAMES_MISFIT, ROWS_MISFIT = "names.npy does not fit names.txt", "frames.npy does not fit names.txt"
+
+
 def made_up(what):
     """Parts of an index that do not fit together."""
     ends = np.array([12, 24, 37, 48], "<i8")
@@ -131,8 +135,14 @@ def made_up(what):
         parts["rows"]["kind"][1] = 7
     elif what == "side":
         parts["side"] = -5
-    elif what == "ends":
+    elif what == "negative":
         parts["ends"] = -ends
+    elif what == "huge":
+        parts["ends"][-1] = 2**63 - 1
+    elif what == "large":
+        parts["ends"][-1] = 2**60
+    elif what == "few":
+        parts["ends"] = ends[:3]
     elif what == "floats":
         parts["ends"] = ends.astype(float)
     elif what == "flat":
@@ -143,9 +153,23 @@ def made_up(what):
 
 
 @pytest.mark.parametrize(
-    "what", ["file", "order", "number", "kind", "side", "ends", "floats", "flat", "text"]
+    ("what", "reason"),
+    [
+        ("file", ROWS_MISFIT),
+        ("order", ROWS_MISFIT),
+        ("number", ROWS_MISFIT),
+        ("kind", ROWS_MISFIT),
+        ("side", KIND),
+        ("negative", NAMES_MISFIT),
+        ("huge", NAMES_MISFIT),
+        ("large", NAMES_MISFIT),
+        ("few", NAMES_MISFIT),
+        ("floats", KIND),
+        ("flat", KIND),
+        ("text", "can't decode"),
+    ],
 )
-def test_an_index_that_is_made_up_is_refused(tmp_path, what):
+def test_an_index_that_is_made_up_is_refused(tmp_path, what, reason):
     parts = made_up(what)
     write(tmp_path, FILES, ROWS, Header(parts["side"], {}, [], "", ""))
     np.save(tmp_path / index.OFFSETS_FILE, parts["ends"])
@@ -158,7 +182,7 @@ def test_an_index_that_is_made_up_is_refused(tmp_path, what):
     record["sums"] = {name: index.crc32c(tmp_path / name) for name in record["sums"]}
     checksum = index.header_checksum(record)
     (tmp_path / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": checksum}))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=reason):
         index.read_index(tmp_path)
 
 
@@ -183,7 +207,7 @@ def test_an_index_whose_values_are_of_another_kind_is_refused(folder, name, valu
     record.pop("checksum")
     record[name] = value
     (folder / index.INDEX_FILE).write_text(json.dumps(record | {"checksum": index.header_checksum(record)}))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=KIND):
         index.read_index(folder)
 
 

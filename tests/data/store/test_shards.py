@@ -19,7 +19,7 @@ def stored(tmp_path, monkeypatch):
     writer = ShardWriter(tmp_path)
     for frame, kind in zip(pixels, kinds, strict=True):
         writer.append(frame, int(kind))
-    return pixels, kinds, writer.close(), tmp_path
+    return pixels, kinds, writer.finish(), tmp_path
 
 
 def test_frames_come_back_as_they_were_in_any_order(stored):

@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_parts_that_are_there(made):
     ("case", "message"),
     [
         ("full", "rank 3: decoded frames will need about"),
-        ("full later", "rank 2: the disk is full"),
+        ("full later", "rank 2: the disk, or your quota of it, is full"),
         ("refused", "rank 1: a package is missing"),
     ],
 )
