@@ -59,7 +59,7 @@ def stored(folder, pixels, kind):
 
 
 def project_views(frames, kinds, epoch):
-    """What a training step does before its model: the only place that knows those interfaces."""
+    """Work of a training step before its model; the only place that knows those interfaces."""
     rows = np.arange(len(kinds))
     batch = Batches(UnlabelledSet(frames, kinds, rows, rows), seed=0, epoch=epoch)[
         rows

@@ -1,4 +1,4 @@
-"""What `main.py estimate` foretells against what the run then takes: time and peak memory.
+"""Time and peak memory by `main.py estimate` beside those of the run itself.
 
     .venv/bin/python benchmarks/estimate.py --data FOLDER [--image-size 96 224] [--epochs 2]
 

@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of `intervals.py` hold the true figure, in simulated studies.
+"""Coverage of the 95 % intervals of `intervals.py` in simulated studies.
 
     .venv/bin/python benchmarks/interval_coverage.py [--groups 10 20 40] [--studies 200]
 

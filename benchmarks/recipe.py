@@ -46,7 +46,7 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a pretraining does; the defaults are where the search began."""
+    """Settings of a pretraining; the search began at the defaults."""
 
     positives: str = "frame"
     temperature: float = 0.5

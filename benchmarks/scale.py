@@ -77,13 +77,13 @@ def frame_name(number):
 
 
 def number_of(key):
-    """The number of a frame by its name."""
+    """Return the number in a frame's name."""
     video, frame = key.rsplit("/", 1)[1].removesuffix(".png").split(" hrs __")
     return int(video) * FRAMES_PER_VIDEO + int(frame[-2:])
 
 
 def picture(number):
-    """The (1, SIDE, SIDE) frame of a number, like no other one."""
+    """Return the (1, SIDE, SIDE) uint8 frame of a number, different for each."""
     import numpy as np
 
     frame = np.random.default_rng(number).integers(0, 256, (1, SIDE, SIDE), np.uint8)
@@ -126,7 +126,7 @@ def build(folder, n):
 
 
 def worker(what, folder, n, start):
-    """Seconds since `start` and bytes at the peak, once the first step is done."""
+    """Print seconds, peak bytes and stage times of a process that opens the data and takes three steps."""
     import numpy as np
     import torch
 
@@ -292,7 +292,7 @@ COLOUR_FRACTION = 0.1  # share of frames that keep three channels
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run may be.
+    """A kind of machine for a run.
 
     Attributes:
         name: in the table.

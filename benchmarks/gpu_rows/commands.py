@@ -20,7 +20,7 @@ TINY = "--epochs 1 --linear-epochs 2 --demo-patients 12 --image-size 32 --view-s
 
 
 def run_command(*arguments: str) -> str:
-    """What `main.py` prints.
+    """Output of `main.py`.
 
     Raises:
         RuntimeError: its exit status is not 0.

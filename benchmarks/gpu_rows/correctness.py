@@ -111,7 +111,7 @@ def iter_steps(
 
 
 def survives_overflow(step: Step, optimizer: torch.optim.Optimizer, batch: Batch) -> bool:
-    """Whether gradients that are not finite leave the weights alone, and training goes on after them."""
+    """Check that gradients that are not finite leave the weights alone, and that training goes on."""
     step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": 2.0**100})
     parameters = [p.detach().clone() for p in step.model.parameters()]
     train_step(step, optimizer, batch)
@@ -159,7 +159,7 @@ def torchrun(bench: Bench) -> Outcome:
 
 
 def run_worker(bench: Bench, *arguments: str, ranks: int = 0, status: int = 0) -> dict:
-    """What `worker.py` writes; with ranks, of the first one.
+    """Output of `worker.py`; with ranks, of the first one.
 
     Raises:
         RuntimeError: it ended otherwise than with `status`.
@@ -323,7 +323,7 @@ def growth(bench: Bench) -> Outcome:
 
 
 def views_on_device(bench: Bench) -> Outcome:
-    """Where views are made, and that they are those of the processor."""
+    """Check where views are made, and that they equal those of the processor."""
     batch = random_batch(bench.sizes.batch_checked, bench.sizes.image_checked)
     how = {
         "size": bench.sizes.image_checked,

@@ -1,4 +1,4 @@
-"""What every competitor is measured by: the same frames, the same folds, the same probe.
+"""The protocol of all competitors: the same frames, the same folds, the same probe.
 
 Notation: n labelled frames of a task, C classes, D features, K folds.
 """

@@ -173,7 +173,7 @@ class Head:
 
     @torch.no_grad()
     def test(self, loader: DataLoader) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What it says, what is true, and the features."""
+        """Predictions, labels and features."""
         return self._pass(loader, train=False)[1:]
 
 

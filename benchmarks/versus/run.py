@@ -95,7 +95,7 @@ def run(command: list[str]) -> tuple[str, float, int]:
 
 
 class Measurements:
-    """What was measured, kept as one JSON file for each piece."""
+    """Measured pieces, one JSON file for each."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.out, self.options = options.out, options
@@ -115,7 +115,7 @@ class Measurements:
         return json.loads(self.path(name).read_text()) if self.path(name).exists() else None
 
     def commits(self) -> dict[str, int]:
-        """How many pieces are of which version of the program."""
+        """Count the pieces of each version of the program."""
         paths = self.out.glob("*.json")
         return dict(Counter(json.loads(path.read_text()).get("commit", "unknown") for path in paths))
 
@@ -266,7 +266,7 @@ def print_scores(scores: dict[str, dict]) -> None:
 
 
 def print_differences(title: str, mine: dict[int, dict], others: dict[str, dict[int, dict]]) -> None:
-    """What one of the rows is more than the others, over the seeds that both have."""
+    """Differences of one row from the others, over the seeds that both have."""
     print(f"\n| {title}, minus | view (A2C/A4C) | condition | severity | macro |\n|---|---|---|---|---|")
     for label, seeds in others.items():
         pairs = [(mine[seed], seeds[seed]) for seed in sorted(mine.keys() & seeds.keys())]

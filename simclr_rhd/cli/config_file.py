@@ -6,7 +6,7 @@ import difflib
 import os
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,14 @@ def read_settings(path: str, parser: argparse.ArgumentParser, knobs: type[Any]) 
     for key, value in _read_file(path, parser.prog).items():
         name = key.replace("-", "_")
         try:
+            if isinstance(value, dict):
+                raise ValueError("is a table; wanted flags without [tables] and without {}")
             if name not in fields:
-                table = ", and flags stand in no table" if isinstance(value, dict) else ""
-                raise ValueError(f"no such flag{table or _nearest(name, fields)}")
+                raise ValueError(f"no such flag{_nearest(name, fields)}")
             if name in NOT_IN_FILES:
                 raise ValueError("is for the command line alone")
             if name in settings:
-                raise ValueError("is there twice, with - and with _")
+                raise ValueError("is set twice, with - and with _")
             if value is not None:
                 words = [flag_name(name) + text for text in _as_words(value, fields[name], hints[name])]
                 settings[name] = getattr(parser.parse_args(words), name)
@@ -104,7 +105,7 @@ def _read_file(path: str, prog: str) -> Mapping[str, object]:
     except ValueError as error:
         kind = "JSON" if is_record else "TOML"
         raise UserError(
-            f"--config {path}: is no {kind} ({printable(str(error))[:MAX_SHOWN_CHARS]})"
+            f"--config {path}: is not valid {kind} ({printable(str(error))[:MAX_SHOWN_CHARS]})"
         ) from None
     return _taken_over(content, path, prog) if is_record else content
 
@@ -132,7 +133,7 @@ def _read_text(path: str, max_bytes: int) -> str:
     except OSError as error:
         raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError(f"--config {path}: is no text in UTF-8") from None
+        raise UserError(f"--config {path}: is not text in UTF-8") from None
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
@@ -140,29 +141,26 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"; the nearest is {near[0]}" if near else ""
 
 
-def _as_words(value: object, field: "dataclasses.Field[Any]", hint: Any) -> Iterator[str]:
-    """A value as the command line has it after the flag's name: `=300`; nothing for false.
+def _as_words(value: object, field: "dataclasses.Field[Any]", hint: Any) -> list[str]:
+    """Format a value as what follows the flag's name in words of a command line, such as `=300`; false is none.
 
     Raises:
         ValueError: a flag of this kind has no such value.
     """
     options = field.metadata["options"]
     kind = options.get("type", base_type(hint))
-    if isinstance(value, dict):
-        raise ValueError("flags stand in no table; leave the line in square brackets away")
     if kind is bool:
         if not isinstance(value, bool):
             raise ValueError("wanted true or false")
-        yield from [""] * value
-    elif options.get("action") == "append":
+        return [""] if value else []
+    if options.get("action") == "append":
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise ValueError('wanted a list of texts, such as ["a", "b"]')
-        yield from (f"={item}" for item in value)
-    elif kind is str and not isinstance(value, str):
-        raise ValueError("wanted a text, between quotation marks")
-    elif kind in (int, float) and isinstance(value, str):
+        return [f"={item}" for item in value]
+    if kind is str and not isinstance(value, str):
+        raise ValueError("wanted text in quotation marks")
+    if kind in (int, float) and isinstance(value, str):
         raise ValueError("wanted a number, without quotation marks")
-    elif isinstance(value, list) and "type" in options:
-        yield "=" + ",".join(map(str, value))
-    else:
-        yield f"={str(value).lower() if isinstance(value, bool) else value}"
+    if isinstance(value, list) and "type" in options:
+        return ["=" + ",".join(map(str, value))]
+    return [f"={str(value).lower() if isinstance(value, bool) else value}"]

@@ -14,7 +14,7 @@ from typing import Any
 AUTO = "auto"
 IMAGE_SIZE = 224
 DEMO_IMAGE_SIZE = 64
-MAX_COUNT, MAX_EPOCHS = 10**9, 100_000
+MAX_COUNT, MAX_EPOCHS = 10**9, 100_000  # more is a slip, and too much for arithmetic and memory
 
 RESULT, DOWNSTREAM, NOTHING = "result", "downstream", "nothing"  # what a knob affects
 # What a knob changes the meaning of: which frames are tested, what a view is, the losses
@@ -44,8 +44,9 @@ class Check:
 
 
 def at_least(low: int, *, at_most: int = MAX_COUNT) -> Check:
-    """Whole numbers from `low` on, within what a machine can count."""
-    return Check(lambda x: low <= x <= at_most, f"from {low} to {at_most:,}")
+    """Whole numbers from `low` to `at_most`."""
+    words = f"{low} or more" if at_most == MAX_COUNT else f"from {low} to {at_most:,}"
+    return Check(lambda x: low <= x <= at_most, words)
 
 
 NOT_NEGATIVE = Check(lambda x: 0 <= x < math.inf, "0 or more")

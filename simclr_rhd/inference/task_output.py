@@ -70,7 +70,7 @@ def _negative_log_sum(probabilities: np.ndarray) -> np.ndarray:
 
 
 def resolve_prevalence(tasks: Mapping[str, TaskOutput], shares: Mapping[str, float]) -> dict[str, TaskOutput]:
-    """The tasks at another prevalence: some shares of classes are given, the others keep their proportions.
+    """The tasks at another prevalence: some classes have a fixed share, the others keep their proportions.
 
     Args:
         tasks: outputs of each task.
@@ -79,15 +79,15 @@ def resolve_prevalence(tasks: Mapping[str, TaskOutput], shares: Mapping[str, flo
     Raises:
         UserError: there is no such class, several tasks have it, or the shares of a task do not fit.
     """
-    given: dict[str, dict[int, float]] = {task: {} for task in tasks}
+    fixed_shares: dict[str, dict[int, float]] = {task: {} for task in tasks}
     for name, share in shares.items():
         task, index = _find_class(tasks, name)
         if not 0 < share < 1:
             raise UserError(f"--prevalence {name}={share:g}: wanted a share above 0 and below 1")
-        if given[task].setdefault(index, share) != share:
+        if fixed_shares[task].setdefault(index, share) != share:
             raise UserError(f"--prevalence {name}={share:g}: the class has another share already")
     return {
-        task: replace(output, prevalence=_with_shares(task, output, given[task]))
+        task: replace(output, prevalence=_with_shares(task, output, fixed_shares[task]))
         for task, output in tasks.items()
     }
 
@@ -108,13 +108,13 @@ def _find_class(tasks: Mapping[str, TaskOutput], name: str) -> tuple[str, int]:
     return matches[0]
 
 
-def _with_shares(task: str, output: TaskOutput, given: Mapping[int, float]) -> np.ndarray:
-    """(C,) prevalence with the given shares, {index of a class: share}."""
-    prevalence, indices = output.prevalence.copy(), list(given)
-    prevalence[indices] = list(given.values())
-    if not given or output.multilabel:
+def _with_shares(task: str, output: TaskOutput, fixed_shares: Mapping[int, float]) -> np.ndarray:
+    """(C,) prevalence with fixed shares, {index of a class: share}."""
+    prevalence, indices = output.prevalence.copy(), list(fixed_shares)
+    prevalence[indices] = list(fixed_shares.values())
+    if not fixed_shares or output.multilabel:
         return prevalence
-    others, total = np.setdiff1d(np.arange(len(prevalence)), indices), sum(given.values())
+    others, total = np.setdiff1d(np.arange(len(prevalence)), indices), sum(fixed_shares.values())
     if (len(others) and total >= 1) or (not len(others) and abs(total - 1) > SHARE_SUM_TOLERANCE):
         wanted = "less than 1, as other classes are left" if len(others) else "1, as they are all"
         raise UserError(f"--prevalence: the shares of {task} add up to {total:g}; wanted {wanted}")

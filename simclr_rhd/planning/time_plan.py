@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, get_type_hints
 
 from simclr_rhd.config import Config
-from simclr_rhd.core.config import POSITIVE, Check, at_least
+from simclr_rhd.core.config import MAX_EPOCHS, POSITIVE, Check, at_least
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.logs import format_duration
 from simclr_rhd.core.records import JsonObject
@@ -46,8 +46,8 @@ class TimePlan:
     """
 
     minutes: Annotated[float, POSITIVE]
-    epochs: Annotated[int, at_least(1)]
-    linear_epochs: Annotated[int, at_least(1)]
+    epochs: Annotated[int, at_least(1, at_most=MAX_EPOCHS)]
+    linear_epochs: Annotated[int, at_least(1, at_most=MAX_EPOCHS)]
     past_s: float
     pretraining_s: float
     after_s: float

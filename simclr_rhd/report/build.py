@@ -57,10 +57,10 @@ class RunOutcome:
 
 
 def start_maps(
-    encoded: FeatureSet, *, seed: int, wanted: bool
+    encoded: FeatureSet, *, seed: int, enabled: bool
 ) -> AbstractContextManager[EmbeddingWorker | None]:
-    """Start t-SNE and UMAP in a process beside all else; nothing if they are not wanted."""
-    if not wanted:
+    """Start t-SNE and UMAP in a process beside all else; nothing unless enabled."""
+    if not enabled:
         return nullcontext()
     return EmbeddingWorker(encoded.final[sections.mapped_rows(len(encoded.final))], seed=seed)
 

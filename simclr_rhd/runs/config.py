@@ -48,8 +48,8 @@ class RunConfig(DataConfig):
     tracker: tuple[str, ...] = flag(
         (),
         "send flags, figures of each epoch and final scores to 'tensorboard' (files below --save-dir), "
-        "'mlflow' or 'wandb' (Weights & Biases), but no names of patients, frames or folders. Repeat the "
-        "flag for several",
+        "'mlflow' or 'wandb' (Weights & Biases), but no names of patients, frames or folders. A new run "
+        "stops before it trains if one does not answer. Repeat the flag for several",
         action="append",
         choices=TRACKER_NAMES,
         affects=NOTHING,

@@ -1,4 +1,4 @@
-"""Which frames make a batch, and the batches themselves, read from the store.
+"""Selection of the frames of each batch, and loading of batches from the store.
 
 Notation: N frames, B pairs of a batch, C channels, S pixels of a stored frame's side.
 """

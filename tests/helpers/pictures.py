@@ -1,4 +1,4 @@
-"""What the tests of pictures share: records to draw, and a look at what was drawn."""
+"""Shared parts of the tests of pictures: records to draw, and a look at what was drawn."""
 
 from PIL import Image
 

@@ -137,5 +137,5 @@ def class_counts(facts: RunFacts) -> str:
 
 
 def same_source(facts: RunFacts) -> str:
-    """Where training and test data differ."""
+    """Differences between training and test data."""
     return "Training and test frames are parts of one data set, with the same classes and preparation."

@@ -153,7 +153,7 @@ def availability(facts: RunFacts) -> str:
 
 
 def storage(facts: RunFacts) -> str:
-    """Where predictions are stored."""
+    """Location of the predictions."""
     return (
         "predictions.csv has the probabilities of each tested frame, split.csv its part, run.json and "
         "simclr_rhd.log what was run."

@@ -206,7 +206,7 @@ def failures(facts: RunFacts) -> str:
 
 
 def cross_tabulation(facts: RunFacts) -> str:
-    """Where the confusion matrices are."""
+    """Location of the confusion matrices."""
     pictures = "confusion_matrix_*.png, " if facts.figures else ""
     return f"{pictures}report.html; counts under `confusion` in metrics.json."
 

@@ -1,8 +1,6 @@
 import errno
 import fcntl
 import os
-import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +10,8 @@ from echo_files import dicom_dataset, picture, save_dicom
 from PIL import Image
 
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.data.decoding import salt
 from simclr_rhd.data.decoding.decode import DecodeOptions
 from simclr_rhd.data.decoding.image import storage_size
-from simclr_rhd.data.decoding.salt import SALT_BYTES, load_salt
 from simclr_rhd.data.store.store import check_rejected, open_store
 
 
@@ -214,43 +210,3 @@ def test_patients_are_hashed_again_once_their_salt_is_lost(source, tmp_path):
     assert (again.decoded, again.patients) == (0, first.patients)
     assert after.decoded == 8 and after.patients.keys() == first.patients.keys() == {"exam.dcm"}
     assert after.patients != first.patients and build(source, tmp_path).patients == after.patients
-
-
-def salts_of_many(cache, monkeypatch, *, threads=4):
-    """What runs that start together take for their salt."""
-    chosen, begin = iter(range(1, 100)), threading.Barrier(threads)
-
-    def slowly(n):
-        number = next(chosen)
-        time.sleep(0.02)
-        return bytes([number]) * n
-
-    monkeypatch.setattr(salt.secrets, "token_bytes", slowly)
-    found = []
-
-    def take():
-        begin.wait()
-        found.append(load_salt(cache))
-
-    several = [threading.Thread(target=take) for _ in range(threads)]
-    for thread in several:
-        thread.start()
-    for thread in several:
-        thread.join()
-    return found
-
-
-def test_runs_that_start_together_take_one_salt(tmp_path, monkeypatch):
-    found = salts_of_many(tmp_path, monkeypatch)
-    assert len(found) == 4 and len(set(found)) == 1 and len(found[0]) == SALT_BYTES
-    assert load_salt(tmp_path) == found[0]
-    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["salt"]
-
-
-@pytest.mark.parametrize("left", [b"", b"x", b"x" * 31, bytes(32), b"x" * 33])
-def test_an_empty_or_half_written_salt_is_never_used(tmp_path, monkeypatch, left):
-    (tmp_path / "salt").write_bytes(left)
-    found = salts_of_many(tmp_path, monkeypatch)
-    assert len(set(found)) == 1 and len(found[0]) == SALT_BYTES and found[0] != left
-    assert (tmp_path / "salt").read_bytes() == found[0]

@@ -168,7 +168,7 @@ def test_a_model_of_synthetic_data_says_so(tmp_path, folder, capsys):
         ([], "nothing to classify"),
         (["x", "--out", "x.txt"], "wanted a file whose name ends in .csv"),
         (["x", "--model", "no/model.pt"], "no such file; wanted the model.pt"),
-        (["x", "--frames-per-clip", "0"], "wanted from 1 to 1,000,000,000"),
+        (["x", "--frames-per-clip", "0"], "wanted 1 or more"),
         (["no/such"], "no/such: no such file or folder"),
         (["gs://Bad_Name!/x"], "wanted gs://BUCKET"),
     ],
