@@ -142,7 +142,7 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
 
 
 def _as_words(value: object, field: "dataclasses.Field[Any]", hint: Any) -> list[str]:
-    """Format a value as what follows the flag's name in words of a command line, such as `=300`; false is none.
+    """Format a value as what follows the flag's name on a command line, such as `=300`; false is none.
 
     Raises:
         ValueError: a flag of this kind has no such value.
