@@ -9,7 +9,7 @@ of a pretraining ("store"), or do all that a run does before, tables of names in
 made up, so no disk or network is in it). "follower" is the second of two processes that train together: the
 leader does all that a run does before, and the other gets numbers in place of names; "new follower" is the
 same on two machines without a store: each decodes half of the files, and joins the parts. Time is from the
-process's start, memory is its peak, with and without that of the steps.
+process's start, memory is its peak, before the steps and with them.
 
 Paper: rates measured here, what the simulation found, and the assumptions printed with the table give time
 and cost by machine, and what each waits for.
@@ -32,8 +32,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SIDE, BATCH, SIZE, FRAMES_PER_VIDEO, LABELLED = 16, 64, 64, 100, 2000
-SIMULATIONS = ("store", "run", "follower", "new follower")
-ROOT = Path(__file__).resolve().parents[1]
+FOLLOWERS = ("follower", "new follower")
+SIMULATIONS = ("store", "run", *FOLLOWERS)
 
 
 class SimulatedSource:
@@ -127,60 +127,76 @@ def build(folder, n):
 
 def worker(what, folder, n, start):
     """Print seconds, peak bytes and stage times of a process that opens the data and takes three steps."""
-    import numpy as np
     import torch
 
     from simclr_rhd.core import device as runtime
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.ssl.config import TrainingSettings
+
+    runtime.make_deterministic()
+    stages, last, cpu = {"imports": time.time() - start}, time.time(), torch.device("cpu")
+    settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives="frame")
+    with ranks.process_group(cpu):
+        data, settings = open_unlabelled(what, folder, n, settings)
+        stages["data"], last = time.time() - last, time.time()
+        peaks = {"before": peak_bytes()}
+        three_steps(data, settings, cpu)
+        stages["steps"] = time.time() - last
+    peaks["all"] = peak_bytes()
+    print(json.dumps({"seconds": time.time() - start, "peaks": peaks, "stages": stages}))
+
+
+def open_unlabelled(what, folder, n, settings):
+    """Frames to pretrain on, and the settings with the pairs that they allow, as this process gets them."""
+    import numpy as np
+
     from simclr_rhd.core import distributed as ranks
     from simclr_rhd.data.store import store, together
     from simclr_rhd.data.summary.counts import summarize
     from simclr_rhd.data.summary.sentences import describe
     from simclr_rhd.data.summary.tables import write_tables
     from simclr_rhd.ssl.batches import UnlabelledSet
-    from simclr_rhd.ssl.config import PretrainConfig, TrainingSettings
-    from simclr_rhd.ssl.encoder.model import build as build_model
-    from simclr_rhd.ssl.pretrain import make_trainer, receive_data, share_data
+    from simclr_rhd.ssl.pretrain import receive_data, share_data
 
-    runtime.make_deterministic()
-    stages, last, cpu = {"imports": time.time() - start}, time.time(), torch.device("cpu")
+    if what == "store":
+        stored = store.read_store(Path((folder / "place").read_text()))
+        videos = np.arange(n) // FRAMES_PER_VIDEO
+        return UnlabelledSet(stored.frames, stored.color_modes, videos, np.arange(LABELLED, n)), settings
+    if not ranks.is_main_process():
+        together.open_data = lambda config: SimulatedSource(folder, n)  # there is no folder of these files
+        settings, (split, *_) = receive_data(together.join_store(data_config(cache_of(folder, what))))
+        return split.unlabelled, settings
+    dataset = read(folder, n, cache_of(folder, what))
+    for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
+        print(line, file=sys.stderr)
+    (folder / "tables").mkdir(exist_ok=True)
+    write_tables(dataset, folder / "tables")
+    if dataset.effective_videos() >= BATCH:
+        settings = replace(settings, positives="video")
+    return share_data(dataset, settings)[0].unlabelled, settings
+
+
+def three_steps(data, settings, device):
+    """Take the first steps of a pretraining."""
+    from simclr_rhd.core import distributed as ranks
+    from simclr_rhd.ssl.config import PretrainConfig
+    from simclr_rhd.ssl.encoder.model import build as build_model
+    from simclr_rhd.ssl.pretrain import make_trainer
+
     config = PretrainConfig(
         epochs=10, image_size=SIZE, view_sizes="full", ema_decay=0.99, seed=0, num_workers=1
     )
-    settings = TrainingSettings(batch_size=BATCH, warmup_epochs=1.0, positives="frame")
-    with ranks.process_group(cpu):
-        if what == "store":
-            stored = store.read_store(Path((folder / "place").read_text()))
-            videos = np.arange(n) // FRAMES_PER_VIDEO
-            data = UnlabelledSet(stored.frames, stored.color_modes, videos, np.arange(LABELLED, n))
-        elif ranks.is_main_process():
-            dataset = read(folder, n, cache_of(folder, what))
-            for line in describe(dataset, summarize(dataset, SimulatedSource(folder, n))):
-                print(line, file=sys.stderr)
-            (folder / "tables").mkdir(exist_ok=True)
-            write_tables(dataset, folder / "tables")
-            if dataset.effective_videos() >= BATCH:
-                settings = replace(settings, positives="video")
-            data = share_data(dataset, settings)[0].unlabelled
-        else:
-            together.open_data = lambda config: SimulatedSource(folder, n)
-            settings, (split, *_) = receive_data(together.join_store(data_config(cache_of(folder, what))))
-            data = split.unlabelled
-        stages["data"], last = time.time() - last, time.time()
-        peaks = {"before": peak_bytes()}
-        model = build_model("random", seed=0)
-        run = make_trainer(config, settings, data, model, cpu)
-        batches = [ranks.shard(rows) for rows in run.batches(1)[:3]]
-        for batch in run.load_batches(batches, 1, run.positive_sampler):
-            run.step.backward(batch)
-            run.optimizer.step()
-            run.average.update(model)
-        stages["steps"] = time.time() - last
-    peaks["all"] = peak_bytes()
-    print(json.dumps({"seconds": time.time() - start, "peaks": peaks, "stages": stages}))
+    model = build_model("random", seed=0)
+    run = make_trainer(config, settings, data, model, device)
+    batches = [ranks.shard(rows) for rows in run.batches(1)[:3]]
+    for batch in run.load_batches(batches, 1, run.positive_sampler):
+        run.step.backward(batch)
+        run.optimizer.step()
+        run.average.update(model)
 
 
 def peak_bytes():
-    """The most bytes that this process has had so far."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -211,7 +227,7 @@ def read(folder, n, cache_dir):
 
 
 def measure(what, folder, n):
-    """The report of a process; of a follower, that of the second of two."""
+    """Return the report of a process; of a follower, that of the second of two."""
     for cache in folder.glob("cache-*"):
         shutil.rmtree(cache)
     if what == "new follower":
@@ -220,16 +236,16 @@ def measure(what, folder, n):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    processes = 2 if "follower" in what else 1
+    processes = 2 if what in FOLLOWERS else 1
     command = [sys.executable, __file__, "--worker", what, str(folder), str(n), str(time.time())]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = []
     for rank in range(processes):
         numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
         numbers["LOCAL_WORLD_SIZE"] = str(processes)
         if processes > 1:
             numbers["OMP_NUM_THREADS"] = "1"  # as torchrun does
-        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env=os.environ | address | numbers, **how))
+        started.append(subprocess.Popen(command, env=os.environ | address | numbers, **pipes))
     printed = [process.communicate() for process in started]
     for process, (_, errors) in zip(started, printed, strict=True):
         if process.returncode:
@@ -237,53 +253,67 @@ def measure(what, folder, n):
     return json.loads(printed[-1][0].splitlines()[-1])
 
 
+@dataclass(frozen=True)
+class Report:
+    """Medians of several processes that did the same.
+
+    Attributes:
+        seconds: from the process's start.
+        before: bytes, the peak before the steps.
+        peak: bytes, with the steps.
+        stages: {name: seconds}.
+    """
+
+    seconds: float
+    before: float
+    peak: float
+    stages: dict
+
+    @classmethod
+    def of(cls, reports):
+        """Return the medians of what processes printed."""
+        stages = {
+            name: round(statistics.median(report["stages"][name] for report in reports), 2)
+            for name in reports[0]["stages"]
+        }
+        before, peak = (
+            statistics.median(report["peaks"][key] for report in reports) for key in ("before", "all")
+        )
+        return cls(statistics.median(report["seconds"] for report in reports), before, peak, stages)
+
+
 def simulate(counts, runs, simulations):
-    """Medians by what is done and how many frames there are, and how they grow."""
+    """Print time and memory of each simulation for each number of frames, and their growth."""
     with tempfile.TemporaryDirectory() as name:
         folders = {n: Path(name, str(n)) for n in counts}
         for n, folder in folders.items():
             folder.mkdir()
             build(folder, n)
         for what in simulations:
-            samples = {n: [] for n in counts}
+            measured = {n: [] for n in counts}
             for _ in range(runs):
                 for n, folder in folders.items():
-                    samples[n].append(measure(what, folder, n))
-            medians = {}
-            for n, some in samples.items():
-                medians[n] = [
-                    statistics.median(one["seconds"] for one in some),
-                    *(statistics.median(one["peaks"][key] for one in some) for key in ("before", "all")),
-                ]
-                stages = {
-                    key: round(statistics.median(one["stages"][key] for one in some), 2)
-                    for key in some[0]["stages"]
-                }
-                seconds, before, peak = medians[n]
+                    measured[n].append(measure(what, folder, n))
+            reports = {n: Report.of(of_n) for n, of_n in measured.items()}
+            for n, report in reports.items():
                 print(
-                    f"{what}, {n} frames: {seconds:.2f} s, {before / 1e6:.0f} MB before the steps, "
-                    f"{peak / 1e6:.0f} MB with them; {stages}",
+                    f"{what}, {n} frames: {report.seconds:.2f} s, {report.before / 1e6:.0f} MB before the "
+                    f"steps, {report.peak / 1e6:.0f} MB with them; {report.stages}",
                     flush=True,
                 )
-            (small_s, *small), (large_s, *large) = medians[counts[0]], medians[counts[-1]]
-            more, more_at_peak = ((many - few) / 1e6 for few, many in zip(small, large, strict=True))
+            small, large = reports[counts[0]], reports[counts[-1]]
             print(
-                f"{what}: time {large_s / small_s:.2f} times, {more:+.0f} MB before the steps, "
-                f"{more_at_peak:+.0f} MB with them ({large[1] / small[1]:.2f} times)",
+                f"{what}: time {large.seconds / small.seconds:.2f} times, "
+                f"{(large.before - small.before) / 1e6:+.0f} MB before the steps, "
+                f"{(large.peak - small.peak) / 1e6:+.0f} MB with them ({large.peak / small.peak:.2f} times)",
                 flush=True,
             )
 
 
 # assumptions, but for the first two not measured with this program
-FETCHED_PER_S = (
-    275  # files a second and process, at 40 ms round trips (measured against an emulator: ingest.py)
-)
-NAME_BYTES = (
-    350  # bytes of memory for each frame's name, video and group, of the leader (the simulation's slope)
-)
-GPU_VIEWS_PER_S = (
-    2800  # a second and GPU at 224 pixels in bfloat16: typical of an A100, not measured with this program
-)
+FETCHED_PER_S = 275  # files a second and process, at 40 ms round trips (by ingest.py, from an emulator)
+NAME_BYTES = 350  # of memory for a frame's name, video and group, of the leader (the simulation's slope)
+GPU_VIEWS_PER_S = 2800  # a second and GPU at 224 pixels in bfloat16, typical of an A100
 DISK_BYTES_PER_S = 2e9  # bytes a second from a local disk
 NETWORK_BYTES_PER_S = 2e9  # bytes a second that a machine receives from the others
 DOLLARS_PER_REQUEST = 0.4e-6  # dollars for a file from a bucket (class B operation)
