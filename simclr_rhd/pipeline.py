@@ -68,6 +68,7 @@ def train(config: Config, argv: Sequence[str]) -> None:
             return follow(config, run)
         config = replace(config, precision=resolve_precision(config.precision, device))
         with ranks.errors_reach_followers():
+            run.start_trackers(config)
             with run.stage("data"):
                 dataset = load_dataset(config, run)
             config = replace(config, folds=len(dataset.folds))  # with --folds-by known only now

@@ -137,7 +137,7 @@ def _read_text(path: str, max_bytes: int) -> str:
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name.lower(), known, n=1)
     return f"; the nearest is {near[0]}" if near else ""
 
 

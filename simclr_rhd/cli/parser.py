@@ -58,7 +58,7 @@ def make_parser(command: CommandLine, *, exit_on_error: bool = True) -> argparse
         "--version", action="version", version=f"simclr-rhd {__version__}", help="print the version, and stop"
     )
     if command.takes_config:
-        parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
+        parser.add_argument("--config", metavar="FILE", action="append", default=[], help=CONFIG_HELP)
     hints = typing.get_type_hints(command.knobs)
     for field in dataclasses.fields(command.knobs):
         if not field.metadata:

@@ -30,12 +30,14 @@ def read(parser: argparse.ArgumentParser, command: CommandLine, arguments: Seque
         if any("\ud800" <= letter <= "\udfff" for letter in argument):  # Python's stand-ins for other bytes
             parser.error(f"{printable(argument)}: not in UTF-8, as names must be; rename it")
     values = vars(parser.parse_intermixed_args(list(arguments)))
-    path = values.pop("config", None)
+    paths = values.pop("config", [])
     try:
-        if path == "":
+        if len(paths) > 1:
+            raise UserError(f"--config: found {len(paths)} files, wanted one")
+        if paths == [""]:
             raise UserError("--config is empty; wanted a file of flags")
-        if path:
-            return _with_file(os.path.expanduser(path), parser, command, arguments)
+        if paths:
+            return _with_file(os.path.expanduser(paths[0]), parser, command, arguments)
         return command.knobs(**_normalised(values))
     except UserError as error:
         parser.error(str(error))

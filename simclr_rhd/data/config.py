@@ -128,7 +128,7 @@ class LabelledDataConfig(ClipConfig):
     demo_patients: int = flag(
         160,
         "patients of the built-in data: two fifths have labels, of fewer than 45 up to 18",
-        check=at_least(12),
+        check=at_least(12, at_most=100_000),
     )
     demo_seed: int = flag(
         0,

@@ -46,7 +46,7 @@ class HeadConfig(CommonConfig):
     head_seeds: int = flag(
         3,
         "number of random initialisations of each head, which are averaged",
-        check=at_least(1),
+        check=at_least(1, at_most=1000),
         affects=DOWNSTREAM,
     )
 

@@ -28,7 +28,7 @@ from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
 from simclr_rhd.runs.test_evaluations import PastEvaluations, digest_test_part
 from simclr_rhd.runs.time_limit import TimeLimit
 from simclr_rhd.runs.tracking.trackers import TrackedRun
-from simclr_rhd.runs.tracking.tracking import Tracking, public_config, tracker_id
+from simclr_rhd.runs.tracking.tracking import Tracking, tracker_id
 
 logger = logging.getLogger("simclr_rhd")
 
@@ -101,14 +101,20 @@ class RunContext:
         """Return the run with a sub-folder as its folder."""
         return replace(self, save_dir=self.save_dir / name, series=f"{name}/{self.series}")
 
-    def begin(self, dataset: Dataset, config: RunConfig) -> None:
-        """Start to write, once the run is known to be possible: tables, log, record, and the flags.
+    def start_trackers(self, config: RunConfig) -> None:
+        """Start the trackers; those of a resumed run continue its run there.
 
         Raises:
-            UserError: a tracker of a new run does not answer; nothing was removed.
+            UserError: a tracker of a new run does not answer.
         """
         if self.tracking.names:
-            self._track(config)
+            name = os.path.basename(os.path.abspath(config.save_dir))
+            tracked = TrackedRun(tracker_id(self.record.facts.get("tracker_id")), name, self.save_dir)
+            self.record.update(tracker_id=tracked.id)
+            self.tracking.start(tracked, is_new=self.before is None)
+
+    def begin(self, dataset: Dataset, config: RunConfig) -> None:
+        """Start to write, once the run is known to be possible: tables, log, record, and the flags."""
         if self.before is None:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
@@ -119,19 +125,9 @@ class RunContext:
         self.record.write_to(self.save_dir / RUN_RECORD)
         write_config(self.save_dir / CONFIG_FILE, config)
         write_tables(dataset, self.save_dir)
-
-    def _track(self, config: RunConfig) -> None:
-        """Begin to send figures to the trackers; a run that is continued goes on in theirs."""
         facts = self.record.facts
         more = {"data_fingerprint": facts["data"]["fingerprint"], "commit": facts["commit"]}
-        tracked = TrackedRun(
-            id=tracker_id(facts.get("tracker_id")),
-            name=os.path.basename(os.path.abspath(config.save_dir)),
-            folder=self.save_dir,
-            config=public_config({**facts["config"], **facts.get("settled", {}), **more}),
-        )
-        self.record.update(tracker_id=tracked.id)
-        self.tracking.start(tracked, is_new=self.before is None)
+        self.tracking.log_config({**facts["config"], **facts.get("settled", {}), **more})
 
 
 @contextmanager

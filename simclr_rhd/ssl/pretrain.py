@@ -184,6 +184,7 @@ def pretrain(
 
     history = fit(trainer, validator, config, run.save_dir, on_epoch=on_epoch, on_checkpoint=run.on_saved)
     if ranks.is_main_process():
+        run.tracking.log_epochs(run.series, [record.to_json() for record in history])  # if done before, too
         epoch, annealing = load_best(model, run.save_dir / BEST_CHECKPOINT), trainer.schedule.annealing
         logger.info(
             "pretraining: %s, annealed from epoch %d on, ended after epoch %d; weights of epoch %d are kept",

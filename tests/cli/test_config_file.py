@@ -71,6 +71,7 @@ def test_a_tilde_in_a_file_is_the_home_folder(write, tmp_path, monkeypatch):
     ("line", "message"),
     [
         ("epoch = 3", "epoch: no such flag; the nearest is epochs"),
+        ("EPOCHS = 3", "EPOCHS: no such flag; the nearest is epochs"),
         ("q = 3", "q: no such flag\n"),
         ("epochs = 'many'", "epochs: wanted a number, without quotation marks"),
         ("epochs = '3'", "epochs: wanted a number, without quotation marks"),
@@ -134,6 +135,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, capsys):
     assert "nowhere.toml: no such file" in refused(capsys, "--config", str(tmp_path / "nowhere.toml"))
     assert "is no file" in refused(capsys, "--config", str(tmp_path))
     assert "--config is empty; wanted a file of flags" in refused(capsys, "--config", "")
+    assert "--config: found 2 files, wanted one" in refused(capsys, "--config", "a", "--config", "b")
 
 
 def test_the_record_of_a_run_gives_its_flags_but_not_its_folder(write):

@@ -1,5 +1,6 @@
 """One tracker and the thread that sends to it: training never waits for a server."""
 
+import hashlib
 import logging
 import math
 import queue
@@ -35,11 +36,11 @@ class Sender:
     """
 
     def __init__(self, name: str, run: TrackedRun, sent: SentEpochs, *, required: bool) -> None:
-        self.name, self.sent, self.queued = name, sent, sent.of(name)
+        self.name, self.sent, self.queued = name, sent, dict[str, int]()
         self.tracker, self.is_complete, self.has_warned = TRACKERS[name](), False, False
         self.actions, self.closing = queue.SimpleQueue[Callable[[], None] | None](), threading.Event()
         self.contact = Future[None]()  # the first one, if it is required
-        begin = partial(self.tracker.start, run)
+        begin = partial(self._begin, run)
         if not required:
             self.contact.set_result(None)
             self.actions.put(begin)
@@ -58,23 +59,25 @@ class Sender:
             error = TimeoutError("no answer")
         if error:
             raise UserError(
-                f"--tracker {self.name}: {_reason(error)}. Training has not started: check the key and the "
-                f"address, or leave --tracker {self.name} away"
+                f"--tracker {self.name}: {_reason(error)}. Training has not started: {self.tracker.advice}; "
+                f"or leave --tracker {self.name} away"
             )
 
     def send_epochs(self, series: str, records: Iterable[Mapping[str, object]]) -> None:
-        """Send the figures of those epochs of a pretraining that are not on their way yet."""
+        """Send the figures of those epochs of a pretraining that were not sent before."""
         last = self.queued.get(series, 0)
-        new = [record for record in records if int(str(record["epoch"])) > last]
+        new = [record for record in records if _epoch_of(record) > last]
         if new:
-            self.queued[series] = int(str(new[-1]["epoch"]))
-        for points in _messages(point for record in new for point in points_of(series, record)):
-            self.actions.put(partial(self._log_epochs, points))
+            self.queued[series] = _epoch_of(new[-1])
+            self.actions.put(partial(self._send_epochs, series, new))
 
-    def send(self, points: Iterable[Point]) -> None:
-        """Send other figures."""
-        for message in _messages(points):
-            self.actions.put(partial(self.tracker.log, message))
+    def send_config(self, config: Mapping[str, object]) -> None:
+        """Send the run's configuration."""
+        self.actions.put(partial(self.tracker.log_config, config))
+
+    def send_results(self, points: Sequence[Point]) -> None:
+        """Send the figures that come after pretraining, unless the tracker has the very same."""
+        self.actions.put(partial(self._send_results, points))
 
     def close(self, *, failed: bool) -> None:
         """Send what is left; of a run that was stopped, what can be sent in a moment."""
@@ -88,9 +91,23 @@ class Sender:
                 "WARNING --tracker %s: some figures were not sent; %s has every epoch", self.name, HISTORY
             )
 
-    def _log_epochs(self, points: Sequence[Point]) -> None:
-        self.tracker.log(points)
-        self.sent.add(self.name, points)
+    def _begin(self, run: TrackedRun) -> None:
+        if not self.tracker.start(run):
+            self.sent.forget(self.name)
+
+    def _send_epochs(self, series: str, records: Sequence[Mapping[str, object]]) -> None:
+        last = self.sent.last_epoch(self.name, series)
+        new = (record for record in records if _epoch_of(record) > last)
+        for message in _messages(point for record in new for point in points_of(series, record)):
+            self.tracker.log(message)
+            self.sent.add_epoch(self.name, series, message[-1].epoch)
+
+    def _send_results(self, points: Sequence[Point]) -> None:
+        digest = hashlib.sha256(repr(points).encode()).hexdigest()
+        if self.sent.results.get(self.name) != digest:
+            for message in _messages(points):
+                self.tracker.log(message)
+            self.sent.add_results(self.name, digest)
 
     def _work(self, begin: Callable[[], None]) -> None:
         if not (self.contact.done() or self._is_contacted(begin)):
@@ -144,7 +161,8 @@ def _messages(points: Iterable[Point]) -> Iterator[list[Point]]:
 def _reason(error: BaseException) -> str:
     """The message of a tracker's error, short and without passwords."""
     text = re.sub(r"://[^/@\s]*@", "://", " ".join(str(error).split()))
-    return text[:MAX_REASON_CHARS].rstrip(".") or type(error).__name__
+    end = "…" if len(text) > MAX_REASON_CHARS else ""
+    return text[:MAX_REASON_CHARS].rstrip(". ") + end or type(error).__name__
 
 
 def points_of(series: str, record: Mapping[str, object]) -> Iterator[Point]:
@@ -153,7 +171,11 @@ def points_of(series: str, record: Mapping[str, object]) -> Iterator[Point]:
         for key, figure in value.items() if isinstance(value, dict) else [("", value)]:
             if isinstance(figure, float) and math.isfinite(figure):
                 full_name = sanitize_name(f"{name}/{key}".rstrip("/"))
-                yield Point(series, int(str(record["epoch"])), full_name, figure)
+                yield Point(series, _epoch_of(record), full_name, figure)
+
+
+def _epoch_of(record: Mapping[str, object]) -> int:
+    return int(str(record["epoch"]))
 
 
 def sanitize_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """TensorBoard, MLflow and Weights & Biases behind one interface; each is imported where it is used."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,23 +40,29 @@ class TrackedRun:
         id: of the run; one that is continued keeps it.
         name: what people read.
         folder: for what a tracker keeps on this machine.
-        config: flags and other facts, by name.
     """
 
     id: str
     name: str
     folder: Path
-    config: Mapping[str, object]
 
 
 class Tracker(Protocol):
     """A program that shows runs beside each other; a method that raises is called again.
 
     Only `start` of a new run is not: it is then refused.
+
+    Attributes:
+        advice: what to do if it does not answer.
     """
 
-    def start(self, run: TrackedRun) -> None:
-        """Begin a run, or go on with the one of this identifier."""
+    advice: str
+
+    def start(self, run: TrackedRun) -> bool:
+        """Begin a run, or go on with the one of this identifier; return True if that has epochs already."""
+
+    def log_config(self, config: Mapping[str, object]) -> None:
+        """Add flags and other facts of the run, by name."""
 
     def log(self, points: Sequence[Point]) -> None:
         """Add figures, of one epoch after another."""
@@ -67,13 +74,17 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files below the run's folder, one set for each series."""
 
-    def start(self, run: TrackedRun) -> None:  # noqa: D102
-        self.folder, self.writers, self.config = run.folder / TENSORBOARD_DIR, dict[str, Any](), run.config
+    advice = "--save-dir must allow files to be written"
+
+    def start(self, run: TrackedRun) -> bool:  # noqa: D102
+        self.folder, self.writers = run.folder / TENSORBOARD_DIR, dict[str, Any]()
+        return self.folder.exists()
+
+    def log_config(self, config: Mapping[str, object]) -> None:  # noqa: D102
+        rows = "".join(f"| {name} | {value} |\n" for name, value in config.items())
+        self._writer("configuration", 0).add_text("configuration", f"| flag | value |\n|---|---|\n{rows}")
 
     def log(self, points: Sequence[Point]) -> None:  # noqa: D102
-        if not self.writers:  # `start` comes before the files of an old run are removed
-            rows = "".join(f"| {name} | {value} |\n" for name, value in self.config.items())
-            self._writer("configuration", 0).add_text("configuration", f"| flag | value |\n|---|---|\n{rows}")
         for point in points:
             tag = f"{point.series.rpartition('/')[2]}/{point.name}"
             self._writer(point.series, point.epoch).add_scalar(tag, point.value, point.epoch)
@@ -97,9 +108,10 @@ class TensorBoard:
 class MLflow:
     """A run of the tracking server or store that MLFLOW_TRACKING_URI names."""
 
-    def start(self, run: TrackedRun) -> None:  # noqa: D102
+    advice = "MLFLOW_TRACKING_URI must name a server that runs, or a store that mlflow can write"
+
+    def start(self, run: TrackedRun) -> bool:  # noqa: D102
         from mlflow import MlflowClient
-        from mlflow.entities import Param
 
         self.client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self.client.get_experiment_by_name(name)
@@ -111,8 +123,14 @@ class MLflow:
         self.run_id = tracked.info.run_id
         if same:
             self.client.update_run(self.run_id, status="RUNNING")
-        if not tracked.data.params:  # they cannot be changed
-            params = [Param(name, str(value)[:500]) for name, value in run.config.items()]
+        self.has_config = bool(tracked.data.params)
+        return bool(same)
+
+    def log_config(self, config: Mapping[str, object]) -> None:  # noqa: D102
+        from mlflow.entities import Param
+
+        if not self.has_config:  # it cannot be changed
+            params = [Param(name, str(value)[:500]) for name, value in config.items()]
             self.client.log_batch(self.run_id, params=params)
 
     def log(self, points: Sequence[Point]) -> None:  # noqa: D102
@@ -129,9 +147,12 @@ class MLflow:
 class WeightsAndBiases:
     """A run of Weights & Biases; with WANDB_MODE=offline in files below the run's folder."""
 
-    def start(self, run: TrackedRun) -> None:  # noqa: D102
+    advice = "`wandb login` stores a key, and WANDB_MODE=offline needs none"
+
+    def start(self, run: TrackedRun) -> bool:  # noqa: D102
         import wandb
 
+        sys.stdin = Path(os.devnull).open()  # else it asks for a key in the terminal, and hangs
         settings = wandb.Settings(
             silent=True,
             console="off",  # the log names files
@@ -152,11 +173,14 @@ class WeightsAndBiases:
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=run.id,
             name=run.name,
-            config=dict(run.config),
             dir=run.folder,
             resume="allow",
             settings=settings,
         )
+        return bool(self.run.resumed or self.run.offline)  # offline: in other files beside
+
+    def log_config(self, config: Mapping[str, object]) -> None:  # noqa: D102
+        self.run.config.update(dict(config), allow_val_change=True)
 
     def log(self, points: Sequence[Point]) -> None:  # noqa: D102
         for (series, epoch), of_epoch in groupby(points, key=lambda point: point[:2]):

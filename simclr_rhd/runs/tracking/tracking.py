@@ -76,11 +76,15 @@ class Tracking:
         for sender in self.senders:
             sender.send_epochs(series, history)
 
+    def log_config(self, config: Mapping[str, object]) -> None:
+        """Send flags and other facts of the run, without those that name folders, files or accounts."""
+        for sender in self.senders:
+            sender.send_config(_public_config(config))
+
     def log_results(
         self, history: Sequence[Mapping[str, object]], scores: Mapping[str, HeadlineScore]
     ) -> None:
-        """Send what is left of the pretraining, all epochs of heads and fine-tuning, and the final scores."""
-        self.log_epochs("simclr", [row for row in history if row["phase"] == "simclr"])
+        """Send the epochs of heads and fine-tuning, which `history` has, and the final scores."""
         rows = [row for row in history if row["phase"] != "simclr"]
         points = [point for row in rows for point in points_of(_series_of(row), row)]
         for target, score in scores.items():
@@ -88,7 +92,7 @@ class Tracking:
             ends = {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
             points += [Point("test", 0, end, value) for end, value in ends.items() if value is not None]
         for sender in self.senders:
-            sender.send(points)
+            sender.send_results(points)
 
 
 def _series_of(row: Mapping[str, object]) -> str:
@@ -96,8 +100,7 @@ def _series_of(row: Mapping[str, object]) -> str:
     return f"{row['phase']}-{row['way']}" if "way" in row else str(row["phase"])
 
 
-def public_config(config: Mapping[str, object]) -> dict[str, object]:
-    """The flags that are set, without those that name folders, files or accounts."""
+def _public_config(config: Mapping[str, object]) -> dict[str, object]:
     return {
         name: value
         for name, value in config.items()

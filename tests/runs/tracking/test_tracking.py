@@ -1,6 +1,9 @@
 import dataclasses
 import logging
+import os
+import pty
 import socket
+import subprocess
 import sys
 import threading
 
@@ -13,15 +16,14 @@ from simclr_rhd.runs.config import TRACKER_NAMES
 from simclr_rhd.runs.record import HeadlineScore
 from simclr_rhd.runs.tracking import sender
 from simclr_rhd.runs.tracking.trackers import TRACKERS, Point, TrackedRun
-from simclr_rhd.runs.tracking.tracking import PRIVATE_FLAGS, Tracking, public_config, tracker_id
+from simclr_rhd.runs.tracking.tracking import PRIVATE_FLAGS, Tracking, tracker_id
 
 ID = "0123456789abcdef"
 EPOCHS = [
     {"phase": "simclr", "epoch": epoch, "loss": 1 / epoch, "knn": {"view": 0.5}, "best": True}
     for epoch in (1, 2)
 ]
-HISTORY = [
-    *EPOCHS,  # sent when they were there
+RESULTS = [
     {"phase": "view", "epoch": 1, "loss": 0.5, "val_loss": None},
     {"phase": "finetune", "way": 2, "epoch": 0, "loss": float("nan"), "val_loss": 0.25},
 ]
@@ -30,7 +32,10 @@ HISTORY = [
 class Server:
     """A tracker that fails as often as it should, and keeps what comes through."""
 
-    def __init__(self, failures=0, message="away"):
+    advice = "start it"
+
+    def __init__(self, failures=0, message="away", knows_run=False):
+        self.knows_run = knows_run
         self.failures, self.message, self.received, self.n_calls = failures, message, [], 0
         self.is_back = threading.Event()
 
@@ -44,6 +49,10 @@ class Server:
 
     def start(self, run):
         self._answer(run.id)
+        return self.knows_run
+
+    def log_config(self, config):
+        self._answer(config)
 
     def log(self, points):
         self._answer(*points)
@@ -63,14 +72,15 @@ def track(monkeypatch, tmp_path, caplog):
         comes_back = 0 < server.failures < 10
         try:
             with Tracking(["json"]) as trackers:
-                trackers.start(TrackedRun(ID, "models", tmp_path, {"epochs": 2}), is_new=is_new)
+                trackers.start(TrackedRun(ID, "models", tmp_path), is_new=is_new)
+                trackers.log_config({"epochs": 2, "data": "/data/P001", "folds": None})
                 for n_epochs in (1, 2):
                     trackers.log_epochs("simclr", EPOCHS[:n_epochs])
                 if comes_back:  # at the end it is not waited for
                     server.is_back.wait()
                 if stopped:
                     raise KeyboardInterrupt
-                trackers.log_results(HISTORY, {"condition: a,b": HeadlineScore("video", 0.75, 0.5, None)})
+                trackers.log_results(RESULTS, {"condition: a,b": HeadlineScore("video", 0.75, 0.5, None)})
         except KeyboardInterrupt:
             assert stopped
         return [record.getMessage() for record in caplog.records]
@@ -80,6 +90,7 @@ def track(monkeypatch, tmp_path, caplog):
 
 SENT = [
     ID,
+    {"epochs": 2},
     Point("simclr", 1, "loss", 1.0),
     Point("simclr", 1, "knn/view", 0.5),
     Point("simclr", 2, "loss", 0.5),
@@ -116,7 +127,9 @@ def test_a_new_run_is_refused_where_there_is_no_first_contact(track, monkeypatch
     if hangs:
         server.start = lambda run: never.wait()
     reason = "no answer" if hangs else "no key for https://host"
-    with pytest.raises(UserError, match=f"--tracker json: {reason}. Training has not started: check the key"):
+    with pytest.raises(
+        UserError, match=f"--tracker json: {reason}. Training has not started: start it; or leave"
+    ):
         track(server, is_new=True)
     never.set()
     assert server.n_calls == (0 if hangs else 1), "not tried again"
@@ -130,7 +143,7 @@ def test_of_two_trackers_the_one_that_answers_is_closed_where_the_other_does_not
     for name, server in servers.items():
         monkeypatch.setitem(TRACKERS, name, lambda server=server: server)
     with pytest.raises(UserError, match="--tracker csv: away"), Tracking(order) as trackers:
-        trackers.start(TrackedRun(ID, "models", tmp_path, {}), is_new=True)
+        trackers.start(TrackedRun(ID, "models", tmp_path), is_new=True)
     assert servers["json"].received == [ID, True]
 
 
@@ -142,19 +155,30 @@ def test_epochs_from_before_a_stop_that_a_server_missed_are_sent_when_the_run_go
 
 
 def test_epochs_that_a_server_has_are_not_sent_again_when_the_run_goes_on(track, tmp_path):
-    first, second = Server(), Server()
-    track(first, stopped=True)
-    track(second)
-    assert second.received == [ID, *SENT[5:]]
-    (tmp_path / "trackers.json").write_text("{")
-    third = Server()
-    track(third)
-    assert third.received == SENT, "a damaged file does not count"
-    kept = (tmp_path / "trackers.json").read_text()
-    (tmp_path / "trackers.json").write_text(kept.replace(ID, "another run"))
-    fourth = Server()
-    track(fourth)
-    assert fourth.received == SENT
+    track(Server(), stopped=True)
+    server = Server(knows_run=True)
+    track(server)
+    assert server.received == [*SENT[:2], *SENT[6:]]
+    again = Server(knows_run=True)
+    track(again)
+    assert again.received == [*SENT[:2], False], "the same results are not sent again either"
+
+
+@pytest.mark.parametrize("change", [lambda text: "{", lambda text: text.replace(ID, "another run")])
+def test_a_record_of_what_was_sent_that_is_damaged_or_of_another_run_does_not_count(track, tmp_path, change):
+    track(Server())
+    record = tmp_path / "trackers.json"
+    record.write_text(change(record.read_text()))
+    server = Server(knows_run=True)
+    track(server)
+    assert server.received == SENT
+
+
+def test_another_server_gets_all_epochs_of_a_run_that_goes_on(track):
+    track(Server(), stopped=True)
+    server = Server(knows_run=False)
+    track(server)
+    assert server.received == SENT
 
 
 def test_an_epoch_is_sent_in_one_message(monkeypatch, tmp_path):
@@ -163,14 +187,14 @@ def test_an_epoch_is_sent_in_one_message(monkeypatch, tmp_path):
     server.log = lambda points: messages.append([point.epoch for point in points])
     monkeypatch.setitem(TRACKERS, "json", lambda: server)
     with Tracking(["json"]) as trackers:
-        trackers.start(TrackedRun(ID, "models", tmp_path, {}), is_new=True)
+        trackers.start(TrackedRun(ID, "models", tmp_path), is_new=True)
         trackers.log_epochs("simclr", EPOCHS)
     assert messages == [[1, 1], [2, 2]]
 
 
 def test_a_run_that_is_stopped_is_marked_so(track):
     server = Server()
-    assert track(server, stopped=True) == [] and server.received == [*SENT[:5], True]
+    assert track(server, stopped=True) == [] and server.received == [*SENT[:6], True]
 
 
 def test_a_run_that_is_stopped_does_not_wait_for_a_server_that_hangs(track, monkeypatch):
@@ -194,7 +218,7 @@ def test_a_missing_package_is_named(monkeypatch, name):
         Tracking([name])
 
 
-def test_flags_that_name_a_place_are_not_sent():
+def test_flags_that_name_a_place_are_not_sent(monkeypatch, tmp_path):
     of_places = {
         field.name
         for field in dataclasses.fields(Config)
@@ -206,7 +230,12 @@ def test_flags_that_name_a_place_are_not_sent():
     }
     assert of_places | {"data", "save_dir", "init"} == PRIVATE_FLAGS
     config = vars(Config(data="/data/P001", init="random", epochs=100, split="mine.csv", cache_dir="/tmp"))
-    sent = public_config(config)
+    server = Server()
+    monkeypatch.setitem(TRACKERS, "json", lambda: server)
+    with Tracking(["json"]) as trackers:
+        trackers.start(TrackedRun(ID, "models", tmp_path), is_new=True)
+        trackers.log_config(config)
+    sent = server.received[1]
     assert not PRIVATE_FLAGS - {"init"} & sent.keys() and sent["init"] == "random" and sent["epochs"] == 100
     assert "crop_min" not in sent  # not set
 
@@ -228,7 +257,8 @@ def mlflow_client(monkeypatch, tmp_path):
 def write(name, folder, epochs, *, config):
     """Track some epochs of a run."""
     with Tracking([name]) as trackers:
-        trackers.start(TrackedRun(ID, "models", folder, config), is_new=True)
+        trackers.start(TrackedRun(ID, "models", folder), is_new=True)
+        trackers.log_config(config)
         trackers.log_epochs("simclr", [{"epoch": epoch, "loss": 1 / epoch} for epoch in range(1, epochs + 1)])
         trackers.log_results([], {"view": HeadlineScore("frame", 0.75, None, None)})
 
@@ -245,8 +275,28 @@ def test_mlflow_continues_the_run(mlflow_client, tmp_path):
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
+def test_weights_and_biases_asks_no_question_in_a_terminal(tmp_path):
+    pytest.importorskip("wandb")
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from simclr_rhd.runs.tracking.tracking import Tracking\n"
+        "from simclr_rhd.runs.tracking.trackers import TrackedRun\n"
+        "with Tracking(['wandb']) as trackers:\n"
+        f"    trackers.start(TrackedRun('{ID}', 'models', Path(sys.argv[1])), is_new=True)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {"WANDB_MODE": "online", "HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path)}
+    leader, terminal = pty.openpty()
+    with os.fdopen(leader), os.fdopen(terminal) as screen:
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        run = subprocess.run(command, stdin=screen, stderr=screen, env=environment, timeout=60, check=False)
+        printed = os.read(leader, 100_000).decode()
+    assert run.returncode == 1 and "UserError: --tracker wandb" in printed and "wandb login" in printed
+
+
 def test_weights_and_biases_gets_nothing_of_the_machine(monkeypatch, tmp_path):
     pytest.importorskip("wandb")
+    monkeypatch.setattr(sys, "stdin", sys.stdin)
     monkeypatch.setenv("WANDB_MODE", "offline")
     for epochs in (2, 3):
         write("wandb", tmp_path, epochs, config={"epochs": 3})

@@ -97,6 +97,16 @@ def test_a_server_that_is_away_refuses_a_new_run_and_does_not_end_one_that_is_co
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
+def test_pretrainings_of_folds_that_are_done_are_sent_to_a_tracker_that_lacks_them(tmp_path):
+    pytest.importorskip("tensorboard")
+    words = arguments(tmp_path / "cache", tmp_path / "run", *QUICK, "--folds", "2", "--pretrain-per-fold")
+    assert run_small(words) == 0
+    assert run_small([*words, "--evaluate-again", "--linear-epochs", "3", "--tensorboard"]) == 0
+    for folder in ("", "fold-1", "fold-2"):
+        assert list((tmp_path / "run" / "tensorboard" / folder).glob("events.out.*"))
+
+
 def test_a_missing_tensorboard_is_named_at_once(tmp_path, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main.main(arguments(tmp_path / "cache", tmp_path / "run", "--tensorboard")) == 2
