@@ -42,7 +42,7 @@ def train_with_early_stopping(dataset: Dataset, size: int, seed: int, bound: int
             dataset, Path(folder), size=size, seed=seed, epochs=bound
         )
     scores = protocol.evaluate_encoder(encoder, dataset, size=size)
-    annealed = sum(row["annealing"] for row in history)
+    annealed = sum(record.annealing for record in history)
     length = f"{len(history)} epochs, of them {annealed} annealing"
     print(f"seed {seed} stops (bound {bound}): {format_scores(scores)}; {length}")
     return macro(scores), len(history)

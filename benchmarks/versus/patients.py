@@ -76,9 +76,10 @@ def collect(
     ]
     for path in sorted((options.out / "cache").glob("*.pt")):
         if match := ENCODER.fullmatch(path.name):
-            widths = {match[1]: FEATURE_DIM}
+            arm = f"{match[1]} {match[2]}" if match[2] else match[1]  # courses of other lengths are others
+            widths = {arm: FEATURE_DIM}
             if match[1] not in REFERENCES:
-                widths[f"{match[1]}, last stage"] = STAGE_DIMS[-1]
+                widths[f"{arm}, last stage"] = STAGE_DIMS[-1]
             for label, width in widths.items():
                 describe = described_by(load_encoder(path), dataset, width=width, **how)
                 rows.setdefault(label, []).append(kept(f"{path.stem}-{width}", describe))

@@ -175,7 +175,7 @@ class PretrainConfig(ViewConfig):
     ema_decay: float | str = flag(
         AUTO,
         "decay per step of the moving average of the weights. Validation and the saved model use the "
-        "average. 'auto': an average over ten epochs; 0: no averaging",
+        "average. 'auto': over ten epochs, at first over a ninth of those done; 0: no averaging",
         type=number_or_auto,
         check=Check(SHARE_BELOW_1.holds, "'auto', or at least 0 and below 1"),
     )

@@ -88,7 +88,7 @@ def test_a_server_that_is_away_refuses_a_new_run_and_does_not_end_one_that_is_co
     for _ in range(2):
         assert run_small([*words, "--tracker", "mlflow"]) == 2
         printed = capfd.readouterr()
-        assert "Training has not started" in printed.err and "epoch 1/1" not in printed.out
+        assert "Training has not started" in printed.err and "split by" not in printed.out
         assert not (tmp_path / "run" / "run.json").exists()
     assert run_small(words) == 0
     assert run_small([*words, "--evaluate-again", "--linear-epochs", "3", "--tracker", "mlflow"]) == 0
