@@ -75,15 +75,20 @@ def collect(
         for seed, encoder in enumerate(untrained)
     ]
     for path in sorted((options.out / "cache").glob("*.pt")):
-        if match := ENCODER.fullmatch(path.name):
-            arm = f"{match[1]} {match[2]}" if match[2] else match[1]  # courses of other lengths are others
-            widths = {arm: FEATURE_DIM}
-            if match[1] not in REFERENCES:
-                widths[f"{arm}, last stage"] = STAGE_DIMS[-1]
-            for label, width in widths.items():
-                describe = described_by(load_encoder(path), dataset, width=width, **how)
-                rows.setdefault(label, []).append(kept(f"{path.stem}-{width}", describe))
+        for label, width in row_widths(path.name).items():
+            describe = described_by(load_encoder(path), dataset, width=width, **how)
+            rows.setdefault(label, []).append(kept(f"{path.stem}-{width}", describe))
     return rows
+
+
+def row_widths(file: str) -> dict[str, int]:
+    """{row of the table: features that it sees} of an encoder's file; courses of other lengths differ."""
+    match = ENCODER.fullmatch(file)
+    if not match:
+        return {}
+    arm = f"{match[1]} {match[2]}" if match[2] else match[1]
+    last_stage = {} if match[1] in REFERENCES else {f"{arm}, last stage": STAGE_DIMS[-1]}
+    return {arm: FEATURE_DIM} | last_stage
 
 
 def load_encoder(path: Path) -> torch.nn.Module:
@@ -158,7 +163,7 @@ def main() -> None:
     for label, of in scores.items():
         means = of[:, :, 0].mean(axis=0)
         print(f"| {label} | {' | '.join(f'{x:.3f}' for x in (*means, means.mean()))} | {len(of)} |")
-    for reference in (name for name in REFERENCES if name in scores):
+    for reference in (name for name in scores if name.split()[0] in REFERENCES):
         print(f"\n| {reference} minus | {' | '.join(tasks)} | macro |\n|---|{'---|' * (len(tasks) + 1)}")
         for label, of in scores.items():
             if label != reference:

@@ -49,7 +49,7 @@ class RunConfig(DataConfig):
         (),
         "send flags, figures of each epoch and final scores to 'tensorboard' (files below --save-dir), "
         "'mlflow' or 'wandb' (Weights & Biases), but no names of patients, frames or folders. A new run "
-        "stops before it trains if one does not answer. Repeat the flag for several",
+        "stops before it reads the data if one does not answer. Repeat the flag for several",
         action="append",
         choices=TRACKER_NAMES,
         affects=NOTHING,

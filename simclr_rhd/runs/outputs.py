@@ -82,7 +82,7 @@ def clear(save_dir: Path) -> None:
     for name in (*OUTPUTS, *_task_files(save_dir)):
         (save_dir / name).unlink(missing_ok=True)
     shutil.rmtree(save_dir / names.TENSORBOARD_DIR, ignore_errors=True)
-    (save_dir / names.SENT_EPOCHS).unlink(missing_ok=True)  # of this machine, as the files of TensorBoard
+    (save_dir / names.SENT_EPOCHS).unlink(missing_ok=True)  # stays on this machine, like TensorBoard's files
     fold_files = [
         path for name in FOLD_FILES for path in save_dir.glob(f"{names.FOLD_DIR.format('*')}/{name}")
     ]

@@ -10,7 +10,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import recipe
-from versus import ours, protocol, reference, run, worker
+from versus import ours, patients, protocol, reference, run, worker
 from versus.run import epochs_within
 
 from simclr_rhd.data.demo import dataset as demo
@@ -220,3 +220,11 @@ def test_the_searchs_own_score_takes_each_folds_recipe_by_what_is_outside_it(tas
     fold = [protocol.assign_folds(task, seed=seed) for seed in protocol.FOLD_SEEDS]  # right in 2, 3 and 4
     wanted = np.mean([np.mean([(of[task.true == c] > 1).mean() for c in (0, 1)]) for of in fold])
     assert f"macro {wanted:.3f} ± 0.000" in printed
+
+
+def test_encoders_of_other_lengths_are_other_rows_of_the_table():
+    assert patients.row_widths("ours-195-0.pt") == {"ours 195": 960}
+    assert patients.row_widths("ours-38-0.pt") == {"ours 38": 960}
+    assert patients.row_widths("stopped-1.pt") == {"stopped": 960}
+    assert patients.row_widths("lightly-38-2.pt") == {"lightly 38": 960, "lightly 38, last stage": 512}
+    assert patients.row_widths("other-0.pt") == {}
