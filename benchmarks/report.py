@@ -1,6 +1,6 @@
 """The report: how large it is, how long it takes, and what maps in a process of their own save.
 
-One epoch of the built-in data (334 patients: some 3,000 labelled frames), or of a folder, then `--runs` times
+One epoch of the built-in data (3,200 labelled frames), or of a folder, then `--runs` times
 the same end of the run, once with t-SNE and UMAP beside the rest and once with both where they are wanted.
 
     .venv/bin/python benchmarks/report.py [--data FOLDER] [--image-size 64] [--runs 3]
@@ -67,7 +67,6 @@ def run() -> None:
             str(folder / "cache"),
         ]
         flags += ["--epochs", "1", "--linear-epochs", "60", "--no-rehearsal"]
-        flags += ["--demo-patients", "334"] if options.data == "demo" else []
         beside = [sys.executable, "main.py", *flags]
         in_turn = [sys.executable, "-c", SEQUENTIAL_MAPS, str(ROOT), *flags]
         start = time.perf_counter()

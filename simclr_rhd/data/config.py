@@ -126,8 +126,8 @@ class LabelledDataConfig(ClipConfig):
         changes=TESTED_FRAMES,
     )
     demo_patients: int = flag(
-        160,
-        "patients of the built-in data: two fifths have labels, of fewer than 45 up to 18",
+        640,
+        "patients of the built-in data: five eighths have labels, of fewer than 29 up to 18",
         check=at_least(12, at_most=100_000),
     )
     demo_seed: int = flag(

@@ -90,16 +90,17 @@ def heart_echo(
     x, y = grid.x, grid.y
     body = ((x / 0.62) ** 2 + ((y - 0.53) / 0.55) ** 2)[None]
     echo: np.ndarray = np.where(body < 1, 0.30, 0.15).astype(np.float32)
-    echo += 0.6 * np.exp(-(((body - 1) / 0.10) ** 2))  # pericardium
+    echo += rng.uniform(0.3, 1.1) * np.exp(-(((body - 1) / rng.uniform(0.07, 0.14)) ** 2))  # pericardium
     echo = np.repeat(echo, len(systole), axis=0)
     beat = systole[:, None, None]
+    brightness, width = rng.uniform(0.2, 0.9), rng.uniform(0.05, 0.10)  # of the chambers' walls
     for cx, cy, half_x, half_y, tilt, shrink in CHAMBERS[content.view]:
         half_x, half_y = half_x * rng.uniform(0.85, 1.15), half_y * rng.uniform(0.85, 1.15)
         cx, cy, size = cx + rng.uniform(-0.025, 0.025), cy + rng.uniform(-0.025, 0.025), 1 - shrink * beat
         c, s = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
         along, across = (x - cx) * c + (y - cy) * s, -(x - cx) * s + (y - cy) * c
         distance = np.hypot(along / half_x, across / half_y)[None] / size
-        echo = np.where(distance < 1, 0.02, echo) + 0.35 * np.exp(-(((distance - 1.06) / 0.07) ** 2))
+        echo = np.where(distance < 1, 0.02, echo) + brightness * np.exp(-(((distance - 1.06) / width) ** 2))
     thickness = LEAFLET_THICKNESS[content.severity] + 0.006
     for name, valve in VALVES[content.view].items():
         opening = (systole if name in SYSTOLIC_VALVES else 1 - systole) * LEAFLET_MOTION[content.severity]
@@ -146,7 +147,8 @@ def tissue_echo(grid: PixelGrid, n: int, rng: np.random.Generator) -> np.ndarray
         spacing = rng.uniform(0.16, 0.26)
         lines = np.exp(-((((r[None] + drift) % spacing - spacing / 2) / 0.018) ** 2)) * np.exp(-2.2 * r)
         return 0.10 + 0.9 * lines
-    echo = np.repeat(0.32 + 0.10 * np.sin(5 * x + 7 * y + rng.uniform(0, 6))[None], n, axis=0)  # tissue
+    tissue = rng.uniform(0.16, 0.36) + 0.10 * np.sin(5 * x + 7 * y + rng.uniform(0, 6))
+    echo = np.repeat(tissue[None], n, axis=0)
     for _ in range(rng.integers(1, 4)):
         cx, cy = rng.uniform(-0.35, 0.35), rng.uniform(0.25, 0.85)
         half = rng.uniform(0.04, 0.08) if kind == "liver" else rng.uniform(0.11, 0.24)

@@ -19,9 +19,10 @@ from simclr_rhd.data.labels.vocabulary import NOT_APPLICABLE
 # Not streams of `core.seeding`: the drawings are the same for every seed of a run.
 SEED, ORDER_STREAM, PATIENT_STREAM, HOSPITAL_STREAM = 20_260, 1, 2, 3
 MIN_PARALLEL_PATIENTS = 48  # fewer are drawn before other processes have started
-LABELLED_FRACTION = 0.4  # of the patients
+LABELLED_FRACTION = 0.625  # of the patients: 400 of 640, so that a seventh of them is enough to test
 MIN_LABELLED, MAX_LABELLED_FRACTION = 18, 0.75  # of few patients more are labelled: enough to split
-LABELLED_FRAMES, UNLABELLED_FRAMES = 3, 2  # of a labelled patient's clip; of the others, all are unlabelled
+# Of many patients, two frames of a clip: other clips teach more than other frames of the same one.
+MIN_SHORT_CLIPS = 96  # patients
 COLOUR_FRACTION = 0.9  # of the clips, whatever they show
 
 COLUMNS = ["FILENAME", "VIEW-APP", "CONDITION", "SEVERITY", "THICKNESS", "PATIENT"]
@@ -55,6 +56,19 @@ SEVERITIES = ("Normal", "Borderline rhd", "Definite rhd")
 THICKNESSES = dict(zip(SEVERITIES, ("Not thick", "Thick", "Thick"), strict=True))
 
 VALVE_BY_LESION = {"AR": "A", "MVP": "M", "MR": "M", "PR": "P", "TR": "T"}
+
+
+@dataclass(frozen=True)
+class ClipLength:
+    """The frames of a clip: the first ones are labelled where the patient is."""
+
+    labelled: int
+    unlabelled: int
+
+    @classmethod
+    def of(cls, patients: int) -> "ClipLength":
+        """The length of all clips of so many patients."""
+        return cls(3, 2) if patients < MIN_SHORT_CLIPS else cls(2, 0)
 
 
 @dataclass(frozen=True)
@@ -119,9 +133,10 @@ def write_demo(
     for folder in (labelled, unlabelled):
         folder.mkdir(parents=True, exist_ok=True)
     # processes and not threads: small NumPy operations hold the interpreter's lock
+    length = ClipLength.of(patients)
     draw = Parallel(n_jobs=-1 if patients >= MIN_PARALLEL_PATIENTS else 1)
     drawn = draw(
-        delayed(_write_patient)(patient, labelled, unlabelled)
+        delayed(_write_patient)(patient, length, labelled, unlabelled)
         for patient in draw_patients(patients, labelled_fraction, Hospital.draw(seed))
     )
     rows = [row for of_patient in drawn for row in of_patient]
@@ -130,13 +145,13 @@ def write_demo(
         csv.writer(stream).writerows([COLUMNS, *rows])
 
 
-def _write_patient(patient: Patient, labelled: Path, unlabelled: Path) -> list[list[str]]:
+def _write_patient(patient: Patient, length: ClipLength, labelled: Path, unlabelled: Path) -> list[list[str]]:
     """Write a patient's frames into two folders; the rows of those that are labelled."""
     rows: list[list[str]] = []
     for number, view in enumerate(patient.rng.permutation(list(VIEWS)), start=1):
-        clip, label = make_clip(patient, str(view))
+        clip, label = make_clip(patient, str(view), length.labelled + length.unlabelled)
         for index, frame in enumerate(clip):
-            to_label = patient.labelled and index < LABELLED_FRAMES
+            to_label = patient.labelled and index < length.labelled
             file = f"{patient.name}-c{number}_frame{7 * index + 3:04d}.png"
             Image.fromarray(frame).save((labelled if to_label else unlabelled) / file, compress_level=1)
             if to_label:
@@ -168,7 +183,7 @@ def draw_patients(
     return result
 
 
-def make_clip(patient: Patient, view: str) -> tuple[np.ndarray, list[str]]:
+def make_clip(patient: Patient, view: str, n_frames: int) -> tuple[np.ndarray, list[str]]:
     """A patient's clip of a view: (F, H, W, 3) uint8, and its view, condition and severity in the table."""
     rng, valves = patient.rng, VALVES.get(view, {})
     colour = rng.random() < COLOUR_FRACTION
@@ -182,7 +197,7 @@ def make_clip(patient: Patient, view: str) -> tuple[np.ndarray, list[str]]:
         leaks=[VALVE_BY_LESION[name] for name in shown if name != "MVP"],
         severity=SEVERITIES.index(patient.severity),
     )
-    clip = draw_clip(content, patient.scan, n_frames=LABELLED_FRAMES + UNLABELLED_FRAMES, rng=rng)
+    clip = draw_clip(content, patient.scan, n_frames=n_frames, rng=rng)
     lesions = [LESIONS[name] for name in shown][:: rng.choice([1, -1])] or [NOT_APPLICABLE]
     return clip, [VIEWS[view], str(lesions), patient.severity if valves else NOT_APPLICABLE]
 

@@ -27,7 +27,9 @@ from simclr_rhd.data.demo.anatomy import (
 )
 
 HEIGHT, WIDTH = 96, 128
-JET_LENGTHS = (0.13, 0.27, 0.46)  # length of a regurgitant jet, by severity: 1.5 cm and more
+JET_LENGTHS = (0.17, 0.28, 0.46)  # length of a regurgitant jet, by severity: 2 cm (WHF 2012) and more
+VALVE_RADIUS = 0.1  # around a valve's middle: what a clip shows of it
+MAX_PLACEMENTS = 50  # of the probe, until all valves are in the sector
 TOWARDS, AWAY = (200, 50, 20), (25, 70, 210)  # the colours of flow to the probe and away from it
 MOSAIC_COLOURS = (
     (250, 220, 60),
@@ -59,18 +61,34 @@ def draw_clip(
     content: ClipContent, scan: ScanSettings, *, n_frames: int, rng: np.random.Generator
 ) -> np.ndarray:
     """One clip, (F, H, W, 3) uint8, whose F frames are spread over about a cardiac cycle."""
-    phase = (rng.random() + np.arange(n_frames) * rng.uniform(0.17, 0.24)) % 1
+    phase = (rng.random() + np.arange(n_frames) * rng.uniform(0.85, 1.2) / n_frames) % 1
     systole = (0.5 - 0.5 * np.cos(2 * np.pi * phase)).astype(np.float32)  # (F,) 0 filled, 1 contracted
-    grid = _place_probe(scan, rng)
+    grid = _place_probe(content, scan, rng)
     if content.view in VALVES:
         echo = heart_echo(content, grid, systole, rng)
     else:
         echo = tissue_echo(grid, n_frames, rng)
-    frames = _scan(echo, grid, scan.gain, rng)
-    return _doppler(frames, content, grid, systole, rng) if content.colour else frames
+    frames = _scan(echo, grid, scan.gain * 2.0 ** rng.uniform(-1, 1), rng)
+    return _doppler(frames, echo, content, grid, systole, rng) if content.colour else frames
 
 
-def _place_probe(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
+def _place_probe(content: ClipContent, scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
+    """A placement of the probe that has the view's valves in the sector, as an examiner would choose it."""
+    for _ in range(MAX_PLACEMENTS):
+        grid = _draw_placement(scan, rng)
+        if all(_shows(grid, valve) for valve in VALVES.get(content.view, {}).values()):
+            break
+    return grid
+
+
+def _shows(grid: PixelGrid, valve: Valve) -> bool:
+    """Whether the surroundings of a valve are within the sector."""
+    along, across, _ = valve_coordinates(valve, grid.x, grid.y)
+    around = grid.inside[np.hypot(along, across) < VALVE_RADIUS]
+    return bool(around.size and around.mean() > 0.9)
+
+
+def _draw_placement(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
     """The sector, and the heart in it: the probe is shifted, turned, or mirrored, and set to some depth."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     top, centre = rng.uniform(1, 6), WIDTH / 2 + rng.uniform(-7, 7)
@@ -80,8 +98,8 @@ def _place_probe(scan: ScanSettings, rng: np.random.Generator) -> PixelGrid:
     inside = (np.abs(angle) < np.radians(rng.uniform(36, 44) * scan.sector)) & (r > 0.06) & (r < 1)
     turn, zoom = math.radians(rng.uniform(-62, 62)), rng.uniform(0.85, 1.25) / scan.scale
     across, down = (
-        r * np.sin(angle) + rng.uniform(-0.13, 0.13),
-        r * np.cos(angle) - 0.5 + rng.uniform(-0.1, 0.1),
+        r * np.sin(angle) + rng.uniform(-0.17, 0.17),
+        r * np.cos(angle) - 0.5 + rng.uniform(-0.13, 0.13),
     )
     side = 1 if rng.random() < 0.5 else -1
     x = (across * math.cos(turn) - down * math.sin(turn)) * zoom * scan.aspect * side
@@ -118,7 +136,12 @@ def _speckle(rng: np.random.Generator, beam: np.ndarray) -> np.ndarray:
 
 
 def _doppler(
-    frames: np.ndarray, content: ClipContent, grid: PixelGrid, systole: np.ndarray, rng: np.random.Generator
+    frames: np.ndarray,
+    echo: np.ndarray,
+    content: ClipContent,
+    grid: PixelGrid,
+    systole: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Colour over a box: laminar flow in every heart, a mosaic jet back through a leaking valve."""
     x, y, inside = grid.x, grid.y, grid.inside
@@ -130,7 +153,7 @@ def _doppler(
     result = frames.copy()
     for index, beat in enumerate(systole):
         picture = frames[index].astype(float)
-        blood = box & (frames[index, ..., 0] < 70)
+        blood = box & ((echo[index] < 0.12) | (content.view not in VALVES))
         for name, valve in valves.items():
             along, across, width = valve_coordinates(valve, x, y)
             strength = 0.35 + (beat if name in SYSTOLIC_VALVES else 1 - beat)

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclr_rhd.data.demo.dataset import CONDITIONS, VIEWS, Hospital, draw_patients, make_clip, write_demo
+from simclr_rhd.data.decoding.image import DOPPLER, color_mode
+from simclr_rhd.data.demo.anatomy import ClipContent
+from simclr_rhd.data.demo.dataset import (
+    CONDITIONS,
+    MIN_SHORT_CLIPS,
+    VIEWS,
+    Hospital,
+    draw_patients,
+    make_clip,
+    write_demo,
+)
+from simclr_rhd.data.demo.phantom import ScanSettings, draw_clip
 from simclr_rhd.data.labels.labels import read_labels
 from simclr_rhd.data.labels.matching import LabelledFiles
 from simclr_rhd.data.labels.vocabulary import VOCABULARY
@@ -70,7 +81,7 @@ def test_every_class_has_several_patients_and_every_patient_several_clips(root):
 
 def test_clips_move_over_the_cardiac_cycle():
     for patient in draw_patients(12)[:4]:
-        clip, _ = make_clip(patient, "A4C")
+        clip, _ = make_clip(patient, "A4C", 5)
         assert clip.dtype == np.uint8 and clip.shape == (5, 96, 128, 3)
         still, moved = (
             np.abs(clip[0].astype(int) - clip[1]).mean(),
@@ -90,17 +101,13 @@ def test_names_and_numbers_do_not_tell_the_classes(root):
     assert len({number % len(CONDITIONS) for number in numbers[("AR",)]}) > 3
 
 
-def test_colour_does_not_tell_the_view_nor_the_disease():
-    coloured = defaultdict(list)
-    for patient in draw_patients(96)[:45]:
-        for view in VIEWS:
-            clip, (_, condition, _) = make_clip(patient, view)
-            flow = (clip.max(axis=-1).astype(int) - clip.min(axis=-1) > 64).any()
-            if "Regurgitation" not in condition:
-                coloured[view].append(flow)
-    assert all(np.mean(flows) > 0.4 for flows in coloured.values()), {
-        v: np.mean(f) for v, f in coloured.items()
-    }
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_clip_with_colour_shows_flow_in_every_view(view):
+    """Else the kind of a frame, which the header baseline knows, would tell the view."""
+    rng, content = np.random.default_rng(0), ClipContent(view, True, [], prolapse=False, severity=0)
+    clips = [draw_clip(content, ScanSettings(1.0, 1.0, 1.0), n_frames=2, rng=rng) for _ in range(20)]
+    kinds = [color_mode(np.ascontiguousarray(frame.transpose(2, 0, 1))) for clip in clips for frame in clip]
+    assert np.mean(np.array(kinds) == DOPPLER) >= 0.95
 
 
 def test_a_leak_is_labelled_where_its_valve_and_its_jet_can_be_seen():
@@ -108,7 +115,7 @@ def test_a_leak_is_labelled_where_its_valve_and_its_jet_can_be_seen():
     with_jet = without = 0
     for patient in draw_patients(96)[:36]:
         for view in VIEWS:
-            clip, (_, condition, severity) = make_clip(patient, view)
+            clip, (_, condition, severity) = make_clip(patient, view, 5)
             red, green, blue = (clip[..., channel].astype(int) for channel in range(3))
             yellow = ((red > 200) & (green > 180) & (blue < 100)).any(axis=(1, 2)).mean()
             if "Regurgitation" in condition:
@@ -117,7 +124,26 @@ def test_a_leak_is_labelled_where_its_valve_and_its_jet_can_be_seen():
             else:
                 assert yellow == 0, (patient.name, view, condition)
             assert (severity == "Not Applicable") == (view == "none")
-    assert with_jet > 15 and without <= 0.15 * with_jet, (with_jet, without)
+    assert with_jet > 15 and without <= 0.05 * with_jet, (with_jet, without)
+
+
+def test_gain_changes_the_grey_levels_of_a_clip_and_not_its_colours():
+    content = ClipContent("A4C", colour=True, leaks=["M"], prolapse=False, severity=2)
+    dark, bright = (
+        draw_clip(content, ScanSettings(gain, 1.0, 1.0), n_frames=2, rng=np.random.default_rng(0))
+        for gain in (0.5, 2.0)
+    )
+    chroma = [clip.max(axis=-1).astype(int) - clip.min(axis=-1) for clip in (dark, bright)]
+    assert (chroma[0] > 0).any() and np.array_equal(chroma[0] > 0, chroma[1] > 0)
+    grey = chroma[0] == 0
+    assert bright[grey].mean() > dark[grey].mean() + 20
+
+
+def test_many_patients_have_short_clips(tmp_path):
+    """Frames of other clips teach more than other frames of the same one."""
+    write_demo(tmp_path, patients=MIN_SHORT_CLIPS)
+    labelled, unlabelled = (frames(tmp_path, prefix) for prefix in PREFIXES)
+    assert (len(labelled), len(unlabelled)) == (60 * 4 * 2, 36 * 4 * 2)
 
 
 def test_few_patients_are_refused_and_twelve_are_enough(tmp_path):

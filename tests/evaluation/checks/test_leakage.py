@@ -62,7 +62,7 @@ def identical_by_hand(thumbs, part):
 @pytest.fixture(scope="module")
 def pictures():
     """Two frames of two patients, (H, W, 3) uint8."""
-    return [make_clip(patient, "A4C")[0][0] for patient in draw_patients(12)[:2]]
+    return [make_clip(patient, "A4C", 5)[0][0] for patient in draw_patients(12)[:2]]
 
 
 def jpeg(picture, **changes):
