@@ -28,7 +28,8 @@ from simclr_rhd.data.demo.anatomy import (
 
 HEIGHT, WIDTH = 96, 128
 JET_LENGTHS = (0.17, 0.28, 0.46)  # length of a regurgitant jet, by severity: 2 cm (WHF 2012) and more
-VALVE_RADIUS = 0.1  # around a valve's middle: what a clip shows of it
+VALVE_RADIUS = 0.1  # around a valve's middle: nine tenths of this disc are in the sector
+BLOOD_ECHO = 0.12  # echogenicity below which there is blood
 MAX_PLACEMENTS = 50  # of the probe, until all valves are in the sector
 TOWARDS, AWAY = (200, 50, 20), (25, 70, 210)  # the colours of flow to the probe and away from it
 MOSAIC_COLOURS = (
@@ -76,13 +77,13 @@ def _place_probe(content: ClipContent, scan: ScanSettings, rng: np.random.Genera
     """A placement of the probe that has the view's valves in the sector, as an examiner would choose it."""
     for _ in range(MAX_PLACEMENTS):
         grid = _draw_placement(scan, rng)
-        if all(_shows(grid, valve) for valve in VALVES.get(content.view, {}).values()):
+        if all(_in_sector(grid, valve) for valve in VALVES.get(content.view, {}).values()):
             break
     return grid
 
 
-def _shows(grid: PixelGrid, valve: Valve) -> bool:
-    """Whether the surroundings of a valve are within the sector."""
+def _in_sector(grid: PixelGrid, valve: Valve) -> bool:
+    """Return true where the surroundings of a valve are within the sector."""
     along, across, _ = valve_coordinates(valve, grid.x, grid.y)
     around = grid.inside[np.hypot(along, across) < VALVE_RADIUS]
     return bool(around.size and around.mean() > 0.9)
@@ -153,7 +154,7 @@ def _doppler(
     result = frames.copy()
     for index, beat in enumerate(systole):
         picture = frames[index].astype(float)
-        blood = box & ((echo[index] < 0.12) | (content.view not in VALVES))
+        blood = box & ((echo[index] < BLOOD_ECHO) | (content.view not in VALVES))
         for name, valve in valves.items():
             along, across, width = valve_coordinates(valve, x, y)
             strength = 0.35 + (beat if name in SYSTOLIC_VALVES else 1 - beat)
