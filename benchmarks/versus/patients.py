@@ -8,6 +8,7 @@ patients, the same for both sides of a difference.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import sys
@@ -77,7 +78,7 @@ def collect(
     for path in sorted((options.out / "cache").glob("*.pt")):
         for label, width in row_widths(path.name).items():
             describe = described_by(load_encoder(path), dataset, width=width, **how)
-            rows.setdefault(label, []).append(kept(f"{path.stem}-{width}", describe))
+            rows.setdefault(label, []).append(kept(f"{path.stem}-{width}-{file_digest(path)}", describe))
     return rows
 
 
@@ -91,11 +92,25 @@ def row_widths(file: str) -> dict[str, int]:
     return {arm: FEATURE_DIM} | last_stage
 
 
+def file_digest(path: Path) -> str:
+    """Eight digits of the file's SHA-256: predictions of an encoder that was replaced are not used again."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
 def load_encoder(path: Path) -> torch.nn.Module:
     """An encoder that a piece has kept, in eval mode."""
     encoder = SimCLR().encoder
     encoder.load_state_dict(torch.load(path, weights_only=True))
     return encoder.to(memory_format=torch.channels_last).eval()
+
+
+def patient_weights(tasks: dict[str, protocol.Task], n_groups: int, rng: np.random.Generator) -> np.ndarray:
+    """(1 + R, G) how often each of G patients is drawn: once, then in R resamples of those with a label."""
+    tested = np.unique(np.concatenate([task.groups for task in tasks.values()]))
+    weights = np.zeros((1 + N_RESAMPLES, n_groups))
+    weights[0, tested] = 1
+    weights[1:, tested] = rng.multinomial(len(tested), np.full(len(tested), 1 / len(tested)), N_RESAMPLES)
+    return weights
 
 
 def balanced_accuracies(predicted: np.ndarray, task: protocol.Task, weights: np.ndarray) -> np.ndarray:
@@ -154,10 +169,8 @@ def main() -> None:
     dataset = protocol.read(data, options.out / "cache", image_size=options.image_size)
     tasks = protocol.tasks(dataset)
     rows = collect(options, dataset, tasks)
-    rng, n_groups = np.random.default_rng(0), len(np.unique(dataset.groups))
-    weights = np.vstack(
-        [np.ones(n_groups), rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=N_RESAMPLES)]
-    )
+    rng = np.random.default_rng(0)
+    weights = patient_weights(tasks, len(np.unique(dataset.groups)), rng)
     scores = {label: resampled_scores(of, tasks, weights) for label, of in rows.items()}
     print(f"| | {' | '.join(tasks)} | macro | seeds |\n|---|{'---|' * (len(tasks) + 2)}")
     for label, of in scores.items():

@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -116,7 +117,7 @@ class Measurements:
 
     def commits(self) -> dict[str, int]:
         """Count the pieces of each version of the program."""
-        paths = self.out.glob("*.json")
+        paths = (path for path in self.out.glob("*.json") if not path.name.startswith("patients-"))
         return dict(Counter(json.loads(path.read_text()).get("commit", "unknown") for path in paths))
 
     def keep(self, name: str, result: dict) -> dict:
@@ -219,7 +220,18 @@ def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: E
 
 
 def macro(scores: dict[str, list[float]]) -> float:
-    return float(np.mean([np.mean(scores[task]) for task in TASKS]))
+    """Mean over tasks of the mean over assignments of folds."""
+    return float(np.mean([np.mean(of_task) for of_task in scores.values()]))
+
+
+def tasks_of(scores: dict[str, dict[int, dict]]) -> list[str]:
+    """The tasks that the data have, of whichever competitor."""
+    return [task for task in TASKS if all(task in one for of in scores.values() for one in of.values())]
+
+
+def header(title: str, columns: Sequence[str]) -> str:
+    """The first two lines of a table."""
+    return f"\n| {title} | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}"
 
 
 def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: EpochSeconds) -> dict[str, dict]:
@@ -255,9 +267,10 @@ def read_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: Epoc
 
 def print_scores(scores: dict[str, dict]) -> None:
     """The probes' tables."""
-    print("\n| | view (A2C/A4C) | condition | severity | macro | seeds |\n|---|---|---|---|---|---|")
+    tasks = tasks_of(scores)
+    print(header("", [*tasks, "macro", "seeds"]))
     for label, seeds in scores.items():
-        cells = [spread([float(np.mean(one[task])) for one in seeds.values()]) for task in TASKS]
+        cells = [spread([float(np.mean(one[task])) for one in seeds.values()]) for task in tasks]
         whole = spread([macro(one) for one in seeds.values()])
         print(f"| {label} | {' | '.join(cells)} | {whole} | {len(seeds)} |")
     for label, seeds in scores.items():
@@ -267,12 +280,13 @@ def print_scores(scores: dict[str, dict]) -> None:
 
 def print_differences(title: str, mine: dict[int, dict], others: dict[str, dict[int, dict]]) -> None:
     """Differences of one row from the others, over the seeds that both have."""
-    print(f"\n| {title}, minus | view (A2C/A4C) | condition | severity | macro |\n|---|---|---|---|---|")
+    tasks = tasks_of({title: mine, **others})
+    print(header(f"{title}, minus", [*tasks, "macro"]))
     for label, seeds in others.items():
         pairs = [(mine[seed], seeds[seed]) for seed in sorted(mine.keys() & seeds.keys())]
         if not pairs:
             continue
-        less = [[float(np.mean(a[task]) - np.mean(b[task])) for a, b in pairs] for task in TASKS]
+        less = [[float(np.mean(a[task]) - np.mean(b[task])) for a, b in pairs] for task in tasks]
         cells = [interval(of_task) for of_task in (*less, [macro(a) - macro(b) for a, b in pairs])]
         print(f"| {label} | {' | '.join(cells)} |")
 

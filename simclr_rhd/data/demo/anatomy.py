@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-LEAFLET_THICKNESS = (0.008, 0.021, 0.042)  # half of a leaflet's, by severity: some 2, 5 and 10 mm in all
+LEAFLET_THICKNESS = (0.013, 0.028, 0.050)  # half of a leaflet's, by severity: some 3, 6 and 11 mm in all
 LEAFLET_MOTION = (1.0, 0.8, 0.55)  # how far a valve opens, by severity: thick leaflets are stiff
 # Chambers: centre x, y, half-axes, tilt in degrees, how much they shrink in systole.
 CHAMBERS = {
     "A4C": [
-        (0.20, 0.36, 0.17, 0.26, -6, 0.25),
-        (-0.19, 0.40, 0.12, 0.20, 8, 0.2),
-        (0.20, 0.79, 0.17, 0.15, 0, -0.12),
-        (-0.20, 0.77, 0.16, 0.15, 0, -0.12),
+        (0.19, 0.35, 0.18, 0.28, -6, 0.25),
+        (-0.19, 0.41, 0.11, 0.16, 8, 0.2),
+        (0.20, 0.79, 0.16, 0.14, 0, -0.12),
+        (-0.20, 0.75, 0.18, 0.18, 0, -0.12),
     ],
     "PLAX": [
         (-0.20, 0.50, 0.30, 0.15, 12, 0.25),
@@ -35,11 +35,13 @@ CHAMBERS = {
         (0.25, 0.51, 0.09, 0.20, -15, 0.0),
     ],
 }
+# Across the right ventricle: distinguishes it from the left one, also in a mirrored picture.
+MODERATOR_BANDS = {"A4C": ((-0.29, 0.39), (-0.10, 0.33))}
 SYSTOLIC_VALVES = "AP"  # valves that open in systole; the others do in diastole
 Valve = tuple[Any, Any, Any]  # the two hinges, and the direction of forward flow
 # Aortic, mitral, pulmonary and tricuspid valve.
 VALVES: dict[str, dict[str, Valve]] = {
-    "A4C": {"M": ((0.06, 0.62), (0.34, 0.62), (0, -1)), "T": ((-0.33, 0.60), (-0.07, 0.60), (0, -1))},
+    "A4C": {"M": ((0.06, 0.62), (0.34, 0.62), (0, -1)), "T": ((-0.32, 0.555), (-0.08, 0.555), (0, -1))},
     "PLAX": {"M": ((0.09, 0.55), (0.16, 0.80), (-1, -0.15)), "A": ((0.08, 0.36), (0.10, 0.50), (1, -0.15))},
     "PSAX": {"A": ((-0.11, 0.58), (0.11, 0.58), (0.35, -1)), "P": ((0.14, 0.33), (0.32, 0.37), (0.2, 1))},
 }
@@ -54,7 +56,7 @@ class ClipContent:
         colour: whether colour Doppler is on.
         leaks: valves with a regurgitant jet, shown if `colour`: letters of `VALVES[view]`.
         prolapse: whether the mitral valve bows back.
-        severity: 0 to 2; how thick and stiff leaflets are, and how long jets.
+        severity: 0 to 2; how thick and stiff leaflets are, and how long and wide jets.
     """
 
     view: str
@@ -101,7 +103,10 @@ def heart_echo(
         along, across = (x - cx) * c + (y - cy) * s, -(x - cx) * s + (y - cy) * c
         distance = np.hypot(along / half_x, across / half_y)[None] / size
         echo = np.where(distance < 1, 0.02, echo) + brightness * np.exp(-(((distance - 1.06) / width) ** 2))
-    thickness = LEAFLET_THICKNESS[content.severity] + 0.006
+    if content.view in MODERATOR_BANDS:
+        band = np.array([MODERATOR_BANDS[content.view]], dtype=np.float32)
+        echo = np.maximum(echo, 0.7 * np.exp(-((_distance(x, y, band) / 0.022) ** 4)))
+    thickness = LEAFLET_THICKNESS[content.severity]
     for name, valve in VALVES[content.view].items():
         opening = (systole if name in SYSTOLIC_VALVES else 1 - systole) * LEAFLET_MOTION[content.severity]
         for leaflet in _leaflets(valve, opening, content.prolapse and name == "M"):
@@ -114,15 +119,15 @@ def _leaflets(valve: Valve, opening: np.ndarray, prolapse: bool) -> list[np.ndar
     """The two leaflets of a valve as polylines (F, 3, 2), from the hinge to the tip."""
     a, b, direction = (np.asarray(point, dtype=np.float32) for point in valve)
     forward = direction / np.hypot(*direction)
-    middle, width, wide = (a + b) / 2, np.hypot(*(b - a)), opening[:, None]
+    middle, width, openness = (a + b) / 2, np.hypot(*(b - a)), opening[:, None]
     leaflets = []
     for end in (a, b):
         closed = middle + 0.10 * width * forward
         opened = end + 0.25 * (middle - end) + 0.55 * width * forward
-        tip = closed + wide * (opened - closed)  # (F, 2)
+        tip = closed + openness * (opened - closed)  # (F, 2)
         belly = (end + tip) / 2
         if prolapse:  # bows back beyond the line of the hinges
-            tip, belly = tip - 0.30 * width * forward * (1 - 0.6 * wide), belly - 0.42 * width * forward
+            tip, belly = tip - 0.40 * width * forward * (1 - 0.4 * openness), belly - 0.50 * width * forward
         leaflets.append(np.stack([np.repeat(end[None], len(tip), axis=0), belly, tip], axis=1))
     return leaflets
 

@@ -28,6 +28,9 @@ from simclr_rhd.data.demo.anatomy import (
 
 HEIGHT, WIDTH = 96, 128
 JET_LENGTHS = (0.17, 0.28, 0.46)  # length of a regurgitant jet, by severity: 2 cm (WHF 2012) and more
+JET_WIDTHS = (0.022, 0.036, 0.056)  # of a jet at its valve, half of the vena contracta, by severity
+JET_SPREAD = 0.30  # by which half of a jet's width grows, for its length
+AT_VALVE = 0.06  # distance from a valve's plane within which a jet is seen across leaflets
 VALVE_RADIUS = 0.1  # around a valve's middle: nine tenths of this disc are in the sector
 BLOOD_ECHO = 0.12  # echogenicity below which there is blood
 MAX_PLACEMENTS = 50  # of the probe, until all valves are in the sector
@@ -144,12 +147,13 @@ def _doppler(
     systole: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Colour over a box: laminar flow in every heart, a mosaic jet back through a leaking valve."""
-    x, y, inside = grid.x, grid.y, grid.inside
+    """Colour within a box: laminar flow in every heart, a mosaic jet back through a leaking valve."""
+    x, y = grid.x, grid.y
     spot = rng.uniform([-0.2, 0.4], [0.2, 0.7])  # where no valve is seen, some vessel has flow
     vessel: dict[str, Valve] = {"A": (spot - [0.09, 0], spot + [0.09, 0], (0, rng.choice([-1, 1])))}
     valves = VALVES.get(content.view, vessel)
-    box = (np.abs(x - rng.uniform(-0.08, 0.08)) < 0.46) & (y > rng.uniform(0.16, 0.26)) & (y < 0.98) & inside
+    box = (np.abs(x - rng.uniform(-0.08, 0.08)) < 0.46) & (y > rng.uniform(0.06, 0.16)) & (y < 0.98)
+    box &= grid.inside
     edge = box ^ binary_erosion(box)
     result = frames.copy()
     for index, beat in enumerate(systole):
@@ -167,12 +171,14 @@ def _doppler(
             length = JET_LENGTHS[content.severity] * (
                 0.65 + 0.35 * (1 - beat if name in SYSTOLIC_VALVES else beat)
             )
-            jet = (along < 0.03) & (along > -length) & (np.abs(across) < 0.03 - 0.30 * np.minimum(along, 0))
+            width = JET_WIDTHS[content.severity] - JET_SPREAD * np.minimum(along, 0)
+            jet = (along < 0.03) & (along > -length) & (np.abs(across) < width)
+            jet &= box & ((echo[index] < BLOOD_ECHO) | (np.abs(along) < AT_VALVE))
             cells = (
                 rng.integers(0, len(MOSAIC_COLOURS), (HEIGHT // 2, WIDTH // 2))
                 .repeat(2, axis=0)
                 .repeat(2, axis=1)
             )
-            picture = np.where((jet & inside)[..., None], np.array(MOSAIC_COLOURS)[cells], picture)
+            picture = np.where(jet[..., None], np.array(MOSAIC_COLOURS)[cells], picture)
         result[index] = np.where(edge[..., None], 150, picture.clip(0, 255)).astype(np.uint8)
     return result

@@ -5,9 +5,10 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_fill_holes
 
 from simclr_rhd.data.decoding.image import DOPPLER, color_mode
-from simclr_rhd.data.demo.anatomy import ClipContent
+from simclr_rhd.data.demo.anatomy import ClipContent, PixelGrid, heart_echo
 from simclr_rhd.data.demo.dataset import (
     CONDITIONS,
     MIN_SHORT_CLIPS,
@@ -125,6 +126,37 @@ def test_a_leak_is_labelled_where_its_valve_and_its_jet_can_be_seen():
                 assert yellow == 0, (patient.name, view, condition)
             assert (severity == "Not Applicable") == (view == "none")
     assert with_jet > 15 and without <= 0.05 * with_jet, (with_jet, without)
+
+
+def colour_mask(frame):
+    """(H, W) whether a pixel has a colour."""
+    return np.ptp(frame.astype(int), axis=-1) > 30
+
+
+@pytest.mark.parametrize(("view", "leak"), [("A4C", "M"), ("A4C", "T"), ("PLAX", "A"), ("PSAX", "P")])
+def test_jets_grow_with_the_severity_and_stay_in_the_box(view, leak):
+    areas = np.zeros(3)
+    for severity in range(3):
+        for seed in range(20):
+            content = ClipContent(view, True, [leak], prolapse=False, severity=severity)
+            rng = np.random.default_rng(seed)
+            frame = draw_clip(content, ScanSettings(1.0, 1.0, 1.0), n_frames=1, rng=rng)[0]
+            box = binary_fill_holes((frame == 150).all(axis=-1))
+            mosaic = colour_mask(frame) & (frame[..., 1] > 130)  # no laminar flow is so green
+            assert not (colour_mask(frame) & ~box).any(), (severity, seed)
+            areas[severity] += mosaic.sum()
+    assert areas[0] < areas[1] < areas[2] < 12 * areas[0], areas
+
+
+def test_a_moderator_band_distinguishes_the_right_ventricle():
+    x, y = np.meshgrid(np.linspace(-0.6, 0.6, 121), np.linspace(0, 1, 101))
+    inside = np.ones(x.shape, dtype=bool)
+    grid = PixelGrid(y, x, inside, x.astype(np.float32), y.astype(np.float32))
+    content = ClipContent("A4C", False, [], prolapse=False, severity=0)
+    echo = heart_echo(content, grid, np.zeros(1, np.float32), np.random.default_rng(0))[0]
+    near = [np.hypot(x - side * 0.195, y - 0.36) < 0.01 for side in (-1, 1)]
+    right, left = (echo[part].mean() for part in near)
+    assert right > 0.4 and left < 0.1, (right, left)
 
 
 def test_gain_changes_the_grey_levels_of_a_clip_and_not_its_colours():

@@ -1,0 +1,19 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from simclr_rhd.cli.command_line import parse
+from simclr_rhd.planning import plan
+
+FACTS = {"versions": {"torch": "2"}, "argv": [], "device": "CPU", "commit": "abc"}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_log_names_imagenet_where_it_cannot_be_compared(monkeypatch, caplog, cached):
+    monkeypatch.setattr(plan, "imagenet_weights_cached", lambda: cached)
+    run = SimpleNamespace(record=SimpleNamespace(facts=FACTS), device=torch.device("cpu"))
+    with caplog.at_level(logging.INFO, logger="simclr_rhd"):
+        plan.announce(parse(["--data", "demo"]), run)
+    assert ("--init imagenet downloads them" in caplog.text) == (not cached)
