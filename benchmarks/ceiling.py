@@ -3,9 +3,10 @@
     .venv/bin/python benchmarks/ceiling.py [--patients 1430] [--epochs 15]
 
 Where even it fails, the drawing does not show at this size what it asks for. All patients but one are
-labelled; 70 % are learnt from, 15 % are for calibration and 15 % are tested. The network starts untrained and
-learns all tasks at once by class-weighted cross-entropy, all its layers and BatchNorm's statistics, from
-crops of 0.8 and more of a frame, which hide no valve. Then the program's heads are trained on its features.
+labelled; 70 % are learnt from, 15 % choose the heads' epoch and penalty, and 15 % are tested. The network
+starts untrained and learns all tasks at once by class-weighted cross-entropy, all its layers and BatchNorm's
+statistics, from crops of 0.8 and more of a frame, which hide no valve. Then the program's heads are trained
+on its features.
 """
 
 import argparse

@@ -24,15 +24,10 @@ from simclr_rhd.data.dataset import Dataset  # noqa: E402
 print = partial(print, flush=True)
 
 
-def macro(scores: dict[str, list[float]]) -> float:
-    """Mean over tasks of the mean over assignments of folds."""
-    return float(np.mean([np.mean(values) for values in scores.values()]))
-
-
 def format_scores(scores: dict[str, list[float]]) -> str:
     """Each task's balanced accuracy, and their mean."""
     tasks = " ".join(f"{task} {np.mean(values):.3f}" for task, values in scores.items())
-    return f"{tasks} macro {macro(scores):.3f}"
+    return f"{tasks} macro {protocol.macro(scores):.3f}"
 
 
 def train_with_early_stopping(dataset: Dataset, size: int, seed: int, bound: int) -> tuple[float, int]:
@@ -45,7 +40,7 @@ def train_with_early_stopping(dataset: Dataset, size: int, seed: int, bound: int
     annealed = sum(record.annealing for record in history)
     length = f"{len(history)} epochs, of them {annealed} annealing"
     print(f"seed {seed} stops (bound {bound}): {format_scores(scores)}; {length}")
-    return macro(scores), len(history)
+    return protocol.macro(scores), len(history)
 
 
 def train_all_epochs(dataset: Dataset, size: int, seed: int, epochs: int) -> float:
@@ -55,7 +50,7 @@ def train_all_epochs(dataset: Dataset, size: int, seed: int, epochs: int) -> flo
         run.epoch()
     scores = protocol.evaluate_encoder(run.encoder, dataset, size=size)
     print(f"seed {seed} whole course: {format_scores(scores)}; {epochs} epochs")
-    return macro(scores)
+    return protocol.macro(scores)
 
 
 def main() -> None:

@@ -180,6 +180,11 @@ def scores(features: np.ndarray, task: Task, *, seed: int, components: bool = Fa
     }
 
 
+def macro(scores: dict[str, list[float]]) -> float:
+    """Mean over tasks of the mean over assignments of folds."""
+    return float(np.mean([np.mean(values) for values in scores.values()]))
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean and standard deviation over seeds; of a single one its value."""
     mean = f"{np.mean(values):.3f}"

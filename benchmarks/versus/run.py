@@ -31,7 +31,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from versus.protocol import TASKS, interval, spread
+from versus.protocol import TASKS, interval, macro, spread
 
 from simclr_rhd.runs.record import commit
 from simclr_rhd.ssl.schedule import size_per_epoch
@@ -217,11 +217,6 @@ def measure_scores(pieces: Measurements, options: argparse.Namespace, epoch_s: E
             else:  # its learning rate is constant, so one run passes through both points
                 how |= {"also_after": [equal], "epochs": epochs_within(options.seconds, epoch_s[arm])}
                 pieces.measure(f"score-{arm}-{seed}", **how)
-
-
-def macro(scores: dict[str, list[float]]) -> float:
-    """Mean over tasks of the mean over assignments of folds."""
-    return float(np.mean([np.mean(of_task) for of_task in scores.values()]))
 
 
 def tasks_of(scores: dict[str, dict[int, dict]]) -> list[str]:

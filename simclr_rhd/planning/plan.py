@@ -106,7 +106,7 @@ def announce(config: Config, run: RunContext) -> None:
             "NOTICE no GPU: a processor core trains on about 2 frames a second at 224 pixels, on 10 "
             "at 96. --image-size 96 is a sensible size here"
         )
-    if not imagenet_weights_cached():
+    if config.init != "imagenet" and not imagenet_weights_cached():
         logger.info(
             "an encoder trained on ImageNet is not compared: its weights are not on this machine (a run with "
             "--init imagenet downloads them)"
