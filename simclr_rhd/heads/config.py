@@ -26,7 +26,10 @@ class HeadConfig(CommonConfig):
         50, "epochs of each linear head", check=at_least(1, at_most=MAX_EPOCHS), affects=DOWNSTREAM
     )
     classifier_lr: float = flag(
-        3e-4, "learning rate of the linear heads (Adam)", check=RATE, affects=DOWNSTREAM
+        3e-3,
+        "learning rate of the linear heads (Adam) at first; it falls to 0",
+        check=RATE,
+        affects=DOWNSTREAM,
     )
     class_weights: str = flag(
         "balanced",
@@ -66,7 +69,7 @@ class FinetuneConfig(HeadConfig, ViewConfig):
     )
     finetune_lr: float = flag(
         1e-4,
-        "learning rate of the encoder in --finetune; the heads' is --classifier-lr",
+        "learning rate of encoder and heads in --finetune",
         check=RATE,
         affects=DOWNSTREAM,
     )

@@ -107,7 +107,7 @@ def finetune(
         encoder: a ResNet-18, on `device`; not changed.
         heads: trained on its features; not changed.
         data: the frames.
-        config: size and strength of the views, epochs, peak learning rates, class weights, seed.
+        config: size and strength of the views, epochs, peak learning rate, class weights, seed.
         device: where the encoder is.
         patience: epochs without a lower validation loss before stopping.
 
@@ -160,15 +160,12 @@ class _Learner:
             task: class_weights(self.targets[task][data.train], n, config.class_weights)
             for task, n in heads.n_outputs.items()
         }
-        decay, rates = default_weight_decay("adamw"), (config.finetune_lr, config.classifier_lr)
-        self.optimizers = [
-            make_optimizer(model, "adamw", learning_rate=rate, weight_decay=decay)
-            for model, rate in zip((self.encoder, self.heads), rates, strict=True)
-        ]
+        model, decay = nn.ModuleList([self.encoder, self.heads]), default_weight_decay("adamw")
+        self.optimizer = make_optimizer(model, "adamw", learning_rate=config.finetune_lr, weight_decay=decay)
         self.per_epoch = math.ceil(len(data.train) / BATCH_SIZE)
         annealing = self.per_epoch, max(1, (config.finetune_epochs - 1) * self.per_epoch)
         share = partial(annealed_rate_at, warmup=self.per_epoch, annealing=annealing, peak=1.0)
-        self.schedulers = [LambdaLR(optimizer, share) for optimizer in self.optimizers]
+        self.schedule = LambdaLR(self.optimizer, share)
 
     def train_epoch(self, epoch: int) -> float:
         """Learn from one view of each frame; the mean loss of the batches."""
@@ -189,12 +186,10 @@ class _Learner:
         """Learn from a view of each of some annotated frames; their loss before that."""
         features = stage_features(self.encoder, views).cpu()  # where the heads and the targets are
         loss = torch.cat(list(self._losses(features, indices).values())).sum()
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        for optimizer, schedule in zip(self.optimizers, self.schedulers, strict=True):
-            optimizer.step()
-            schedule.step()
+        self.optimizer.step()
+        self.schedule.step()
         return loss.item()
 
     @torch.inference_mode()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import PolynomialLR
 
 from simclr_rhd.core.device import one_thread
 from simclr_rhd.core.errors import UserError
@@ -114,9 +115,10 @@ class _Batches(NamedTuple):
 
 
 def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_SelectionHistory"]:
-    """Train all variants; {task: its losses by epoch, and the weights of the best epochs}."""
+    """Train all variants, the rate falling linearly to 0; {task: losses by epoch, weights of the best}."""
     selection = {task: _SelectionHistory(task, len(l2_strengths(config))) for task in bank.columns}
     optimizer = torch.optim.Adam(bank.parameters(), lr=config.classifier_lr, fused=True)
+    schedule = PolynomialLR(optimizer, config.linear_epochs * math.ceil(len(data.train) / BATCH_SIZE))
     for epoch in range(1, config.linear_epochs + 1):
         order = make_rng(config.seed, Stream.HEAD_BATCHES, epoch).permutation(data.train)
         for first in range(0, len(order), BATCH_SIZE):
@@ -124,6 +126,7 @@ def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_
             losses = data.losses(bank, order[first : first + BATCH_SIZE])
             (sum(of_task.sum() for of_task in losses.values()) + bank.penalty()).backward()
             optimizer.step()
+            schedule.step()
         with torch.inference_mode():
             on_train, on_val = data.losses(bank, data.train), data.losses(bank, data.val)
             for task, of_task in selection.items():
@@ -201,14 +204,12 @@ class _SelectionHistory:
 
     def records(self, l2_index: int) -> list[dict[str, Any]]:
         """Return one record per epoch, for one penalty strength."""
-        rows: list[dict[str, Any]] = []
-        lowest = math.inf
+        rows, lowest = list[dict[str, Any]](), math.inf
         for epoch, (loss, val_loss) in enumerate(self.losses, start=1):
-            now = None if val_loss is None else val_loss[l2_index]
+            train, now = (None if of is None else of[l2_index] for of in (loss, val_loss))
             better = now is None or now < lowest
             lowest = now if better and now is not None else lowest
-            row = {"phase": self.task, "epoch": epoch, "loss": None if loss is None else loss[l2_index]}
-            rows.append(row | {"val_loss": now, "best": better})
+            rows.append({"phase": self.task, "epoch": epoch, "loss": train, "val_loss": now, "best": better})
         return rows
 
 
