@@ -121,7 +121,7 @@ def evaluate_encoders(
     frozen = [checkpoint.digest(encoder) for encoder in encoders.all()]
     with run.stage("features"):  # once, for all that follows
         features = encode(config, dataset, encoders, run.device)
-    with start_maps(features, seed=config.seed, enabled=not config.no_figures) as maps:
+    with start_maps(features, config, run) as maps:
         cv = CrossValidation(build_labelled_set(dataset, multilabel=config.multilabel), features, config)
         with run.stage("heads"):
             final, folds = cv.fit_all(encoders, dataset.part[dataset.labelled()])

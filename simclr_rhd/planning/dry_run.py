@@ -50,7 +50,7 @@ def dry_run(config: Config, dataset: Dataset, run: RunContext, stages: Stages) -
             known = {name: run.record.facts[name] for name in ("data", "counts")}
             record = RunRecord(None, argv=[], config=vars(config), **known)
             record.write_to(folder / RUN_RECORD)
-            small = RunContext(folder, run.device, record)
+            small = RunContext(folder, run.device, record, is_rehearsal=True)
             once = replace(subset, pretrained_once=True)  # one encoder shows what K would
             stages(shortened(config), once, _settings(config, dataset, subset), small)
             for path in sorted(folder.glob("model*.pt")):

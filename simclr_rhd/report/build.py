@@ -27,6 +27,7 @@ from simclr_rhd.report.page import sections
 from simclr_rhd.report.page.embedding_map import EmbeddingWorker, MapsMissing
 from simclr_rhd.report.page.page import MAX_LISTED_REJECTED, RejectedFiles, write_report_page
 from simclr_rhd.report.page.report_frames import ReportFrames
+from simclr_rhd.runs.config import RunConfig
 from simclr_rhd.runs.context import RunContext
 from simclr_rhd.ssl.config import ViewConfig, strengths
 
@@ -57,12 +58,13 @@ class RunOutcome:
 
 
 def start_maps(
-    encoded: FeatureSet, *, seed: int, enabled: bool
+    encoded: FeatureSet, config: RunConfig, run: RunContext
 ) -> AbstractContextManager[EmbeddingWorker | None]:
-    """Start t-SNE and UMAP in a process beside all else; nothing unless enabled."""
-    if not enabled:
+    """Start t-SNE and UMAP in a process beside all else; nothing with --no-figures."""
+    if config.no_figures:
         return nullcontext()
-    return EmbeddingWorker(encoded.final[sections.mapped_rows(len(encoded.final))], seed=seed)
+    features = encoded.final[sections.mapped_rows(len(encoded.final))]
+    return EmbeddingWorker(features, seed=config.seed, rehearsal=run.is_rehearsal)
 
 
 def draw_run(

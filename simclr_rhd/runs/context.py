@@ -64,6 +64,7 @@ class RunContext:
         limit: the end of the run, where --minutes plans one.
         tracking: its trackers.
         series: name of this pretraining's curves in them.
+        is_rehearsal: whether it is the dress rehearsal, which does not compile UMAP.
     """
 
     save_dir: Path
@@ -75,6 +76,7 @@ class RunContext:
     limit: TimeLimit | None = None
     tracking: Tracking = field(default_factory=Tracking)
     series: str = "simclr"
+    is_rehearsal: bool = False
 
     def is_finished(self, config: RunConfig) -> bool:
         """Return True if the run of this folder is complete, with figures unless --no-figures."""

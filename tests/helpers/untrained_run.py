@@ -27,7 +27,7 @@ SIZE = 32
 class FakeEmbeddingWorker:
     """Maps at once: UMAP's own start takes ten seconds, and has tests of its own."""
 
-    def __init__(self, features, *, seed):
+    def __init__(self, features, *, seed, rehearsal):
         self.points = np.random.default_rng(seed).normal(size=(2, len(features), 2)).astype(np.float32)
 
     def __enter__(self):

@@ -22,12 +22,13 @@ MAX_POINTS = (
 )
 
 
-def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def project(features: np.ndarray, *, seed: int, rehearsal: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """t-SNE and UMAP of the first 50 principal components, both started from the first two.
 
     Args:
         features: (n, D) float32, n >= 3.
         seed: seed.
+        rehearsal: whether both maps are the start, since UMAP would compile itself.
 
     Returns:
         (n, 2) float32 t-SNE and (n, 2) float32 UMAP coordinates.
@@ -51,7 +52,7 @@ def project(features: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]
         with threadpool_limits(1):  # a sum over threads has no order, and t-SNE magnifies that
             tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=1e-4 * start, random_state=seed)
             umap = UMAP(n_neighbors=min(15, len(x) - 1), init=start, random_state=seed, n_jobs=1)
-            return tsne.fit_transform(x), umap.fit_transform(x)
+            return (start, start) if rehearsal else (tsne.fit_transform(x), umap.fit_transform(x))
 
 
 class MapsMissing(Exception):
@@ -64,12 +65,15 @@ class EmbeddingWorker:
     Args:
         features: (n, D) float32.
         seed: seed.
+        rehearsal: as `project` has it.
     """
 
-    def __init__(self, features: np.ndarray, *, seed: int) -> None:
+    def __init__(self, features: np.ndarray, *, seed: int, rehearsal: bool = False) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy the threads' locks
         self.receiver, sending = context.Pipe(duplex=False)
-        self.process = context.Process(target=_run_worker, args=(sending, features, seed), daemon=True)
+        self.process = context.Process(
+            target=_run_worker, args=(sending, features, seed, rehearsal), daemon=True
+        )
         # a terminal's Ctrl-C reaches all its processes: this one is ended by its parent
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -95,8 +99,8 @@ class EmbeddingWorker:
             timeout_s: seconds to wait for them at most; None: as long as it takes.
 
         Raises:
-            MapsMissing: the process ended without them, or takes too long.
-            Exception: what `project` raised.
+            MapsMissing: the process failed, ended without them, or takes too long.
+            ModuleNotFoundError: a package is missing.
         """
         if timeout_s is not None and not self.receiver.poll(max(0.0, timeout_s)):
             raise MapsMissing("there was no time to wait for them")
@@ -108,16 +112,18 @@ class EmbeddingWorker:
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
                 "perhaps for want of memory"
             ) from None
-        if isinstance(received, Exception):
+        if isinstance(received, ModuleNotFoundError):
             raise received
+        if isinstance(received, Exception):
+            raise MapsMissing(f"{type(received).__name__}: {received}")
         return dict(zip(METHODS, received, strict=True))
 
 
-def _run_worker(sender: Connection, features: np.ndarray, seed: int) -> None:
+def _run_worker(sender: Connection, features: np.ndarray, seed: int, rehearsal: bool) -> None:
     """Work of the process; it sends the maps, or the error, to its parent, which may be gone by then."""
     result: object
     try:
-        result = project(features, seed=seed)
+        result = project(features, seed=seed, rehearsal=rehearsal)
     except Exception as error:
         result = error
     try:

@@ -32,7 +32,7 @@ def test_embed_is_repeatable_finite_and_parts_what_is_apart():
 
 def test_what_goes_wrong_in_the_other_process_is_told_here():
     with EmbeddingWorker(np.zeros((2, 512), np.float32), seed=0) as maps:
-        with pytest.raises(ValueError, match="at least 3"):
+        with pytest.raises(MapsMissing, match="ValueError: a map needs at least 3"):
             maps.maps()
     assert maps.process.exitcode is not None
 
@@ -63,3 +63,11 @@ def test_the_other_process_gives_the_same_maps():
     assert list(found) == list(projection.METHODS)
     for ours, theirs in zip(project(x, seed=3), found.values(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_maps_of_a_rehearsal_are_their_start():
+    x = np.random.default_rng(0).normal(size=(40, 512)).astype(np.float32)
+    with EmbeddingWorker(x, seed=3, rehearsal=True) as maps:
+        points = maps.maps()
+    assert points["t-SNE"].shape == (40, 2) and np.isfinite(points["t-SNE"]).all()
+    np.testing.assert_array_equal(points["t-SNE"], points["UMAP"])
