@@ -3,6 +3,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 
 from simclr_rhd.core.errors import UserError
 from simclr_rhd.data.labels.prevalence import balanced_choice
@@ -242,3 +245,25 @@ def test_test_rows_change_nothing():
     features[60:], values["easy"][60:] = 0, 0
     other = fit(features, values, np.arange(40), np.arange(40, 60)).heads
     assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_the_default_rate_and_epochs_come_near_the_lowest_loss():
+    """Correlated features, as an encoder's are; the lowest loss is that of scikit-learn's L-BFGS."""
+    rng, n, l2 = np.random.default_rng(0), 400, 0.1
+    latent = rng.normal(size=(n, 40))
+    true = (latent[:, :3] + rng.gumbel(size=(n, 3)) / 2).argmax(axis=1)
+    mixed = latent @ rng.normal(size=(40, FEATURE_DIM)) + rng.normal(size=(n, FEATURE_DIM)) / 2
+    features = mixed.astype(np.float32)
+    config = HeadConfig(head_l2=l2, head_seeds=1, seed=0)
+    none = np.array([], dtype=int)
+    heads = train_heads(features, HeadTargets({"a": true}, {"a": 3}), np.arange(n), none, config).heads
+    x = ((features - heads.mean.numpy()) / heads.std.numpy()).astype(np.float64)
+    weights = class_weights(torch.from_numpy(true), 3, "balanced").numpy()[true]
+
+    def objective(weight, bias):
+        losses = log_loss(true, softmax(x @ weight.T + bias, axis=1), sample_weight=weights)
+        return losses + l2 / 2 * (weight**2).sum()
+
+    lowest = LogisticRegression(C=1 / (n * l2), class_weight="balanced", max_iter=1000).fit(x, true)
+    parameters = [heads.linear["a"].get_parameter(name).detach().numpy() for name in ("weight", "bias")]
+    assert 1 <= objective(*parameters) / objective(lowest.coef_, lowest.intercept_) < 1.01
