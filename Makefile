@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 STRUCTURE := tests/test_budgets.py tests/test_layering.py
-DEMO_FLAGS ?= --minutes 15 --epochs 30 --learning-rate 2e-3 --linear-epochs 20 --classifier-lr 1e-2 --head-seeds 1 --folds 5
+DEMO_FLAGS ?= --minutes 15 --epochs 30 --learning-rate 2e-3 --linear-epochs 15 --classifier-lr 1e-2 --head-seeds 1 --folds 5
 
 .PHONY: demo test test-all coverage lint bench docs install
 

@@ -25,12 +25,12 @@ import main
 from simclr_rhd.report.page import embedding_map
 
 class SequentialMaps(embedding_map.EmbeddingWorker):
-    def __init__(self, features, *, seed):
-        self.features, self.seed = features, seed
+    def __init__(self, features, *, seed, rehearsal):
+        self.features, self.options = features, {"seed": seed, "rehearsal": rehearsal}
     def __exit__(self, *_):
         pass
     def maps(self, timeout_s=None):
-        return dict(zip(embedding_map.METHODS, embedding_map.project(self.features, seed=self.seed)))
+        return dict(zip(embedding_map.METHODS, embedding_map.project(self.features, **self.options)))
 
 embedding_map.EmbeddingWorker = SequentialMaps
 raise SystemExit(main.main())

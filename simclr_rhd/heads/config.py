@@ -69,7 +69,7 @@ class FinetuneConfig(HeadConfig, ViewConfig):
     )
     finetune_lr: float = flag(
         1e-4,
-        "learning rate of encoder and heads in --finetune",
+        "peak learning rate of encoder and heads in --finetune",
         check=RATE,
         affects=DOWNSTREAM,
     )

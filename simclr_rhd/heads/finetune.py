@@ -139,7 +139,7 @@ def finetune(
 
 
 class _Learner:
-    """The encoder and the heads that learn, their optimizers and targets."""
+    """The encoder and the heads that learn, their optimizer and targets."""
 
     def __init__(
         self,

@@ -31,7 +31,6 @@ logger = logging.getLogger("simclr_rhd")
 BATCH_SIZE = 32
 L2_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the L2 penalty that validation chooses from
 DEFAULT_L2 = 1e-2  # without validation rows
-PATIENCE_EPOCHS = 20  # epochs without a lower validation loss of any variant, after which training ends
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def train_heads(
         targets: of the same frames.
         train: rows to learn from.
         val: rows to choose on.
-        config: epochs, learning rate of Adam, seeds, penalty and class weights.
+        config: epochs, Adam's rate at first, seeds, penalty and class weights.
 
     Raises:
         UserError: a loss is not finite.
@@ -131,8 +130,6 @@ def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_
             on_train, on_val = data.losses(bank, data.train), data.losses(bank, data.val)
             for task, of_task in selection.items():
                 of_task.update(epoch, on_train.get(task), on_val.get(task), bank)
-        if all(epoch - of_task.last_improvement >= PATIENCE_EPOCHS for of_task in selection.values()):
-            break
     return selection
 
 
@@ -177,7 +174,6 @@ class _SelectionHistory:
     losses: list[tuple[list[float] | None, list[float] | None]] = field(default_factory=list)
     best: dict[int, float] = field(default_factory=dict)
     best_weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    last_improvement: int = 0  # epoch in which the validation loss of some strength was last better
 
     def update(self, epoch: int, loss: Tensor | None, val_loss: Tensor | None, bank: _Bank) -> None:
         """Add an epoch's losses, (V,) each; None where no row counts."""
@@ -194,7 +190,6 @@ class _SelectionHistory:
             value = math.inf if means[1] is None else means[1][strength]
             if means[1] is None or value < self.best.get(strength, math.inf):
                 self.best[strength], self.best_weights[strength] = value, bank.copy(self.task, strength)
-                self.last_improvement = self.last_improvement if loss is None else epoch
 
     def select_l2(self, l2: Sequence[float]) -> int:
         """The number of the strength with the lowest validation loss."""

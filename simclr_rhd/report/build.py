@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from simclr_rhd.core.errors import UserError
 from simclr_rhd.core.file_names import CHECKLIST, MODEL_CARD, PARTICIPANT_FLOW, REPORT
 from simclr_rhd.core.files import write_text
 from simclr_rhd.data.dataset import Dataset
@@ -70,7 +71,11 @@ def start_maps(
 def draw_run(
     config: ViewConfig, dataset: Dataset, outcome: RunOutcome, maps: EmbeddingWorker, run: RunContext
 ) -> sections.ReportData:
-    """Draw the pictures of a run, the maps last; the contents of its page."""
+    """Draw the pictures of a run, the maps last; the contents of its page.
+
+    Raises:
+        UserError: in the rehearsal, if the maps fail; a run is complete without them.
+    """
     size, results, save_dir = config.size, outcome.results, run.save_dir
     with run.stage("figures"):
         views = figures.sample_views(dataset, size=size, augment_config=strengths(config), seed=config.seed)
@@ -89,12 +94,15 @@ def draw_run(
             timeout_s = run.limit.left_s() - DRAWING_MAPS_S if run.limit else None
             points, rows = maps.maps(timeout_s), sections.mapped_rows(len(outcome.labelled_set.paths))
         except MapsMissing as error:
+            if run.is_rehearsal:
+                raise UserError(
+                    f"t-SNE and UMAP cannot be computed here: {error}; --no-figures leaves the pictures out"
+                ) from None
             logger.warning(
                 "WARNING the report has no t-SNE and UMAP maps: %s; the rest is complete",
                 error,
             )
-            if run.limit:
-                run.record.add_plan_change(f"no t-SNE and UMAP maps: {error}")
+            run.record.add_plan_change(f"no t-SNE and UMAP maps: {error}")
             return contents
         figures.draw_maps(dataset, points, rows, results, save_dir=save_dir)
         return sections.with_maps(contents, tested, points, rows)

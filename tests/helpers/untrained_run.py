@@ -28,6 +28,7 @@ class FakeEmbeddingWorker:
     """Maps at once: UMAP's own start takes ten seconds, and has tests of its own."""
 
     def __init__(self, features, *, seed, rehearsal):
+        self.rehearsal = rehearsal
         self.points = np.random.default_rng(seed).normal(size=(2, len(features), 2)).astype(np.float32)
 
     def __enter__(self):
@@ -93,7 +94,7 @@ def make_dataset(
     return build_dataset(store, labels, "0", DataConfig(folds=folds, seed=seed))
 
 
-def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker, limit=None):
+def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddingWorker, **run_facts):
     """What follows pretraining, on an encoder that has learnt nothing; `save_dir` has all files then."""
     monkeypatch.setattr("simclr_rhd.report.build.EmbeddingWorker", projection)
     words = f"--image-size {SIZE} --linear-epochs 3 --head-seeds 1 --folds {len(dataset.folds)}".split()
@@ -110,7 +111,7 @@ def evaluate_run(dataset, save_dir, monkeypatch, *flags, projection=FakeEmbeddin
         for epoch in (1, 2, 3)
     ]
     model = small_simclr(0)
-    run = RunContext(save_dir, torch.device("cpu"), record, limit=limit)
+    run = RunContext(save_dir, torch.device("cpu"), record, **run_facts)
     with small_networks():
         evaluate_encoders(config, dataset, PretrainedEncoders(model.encoder), history, run)
     return 0

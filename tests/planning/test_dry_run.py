@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 from small_run import SMALL, arguments, run_small
+from untrained_run import FakeEmbeddingWorker
 
 import main
 from simclr_rhd.data.demo import dataset as demo
 from simclr_rhd.inference import classifier
 from simclr_rhd.report.charts import pretraining as plots_pretraining
+from simclr_rhd.report.page.embedding_map import MapsMissing
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,16 @@ def test_a_picture_that_cannot_be_drawn_stops_the_run_and_leaves_the_one_before_
     assert "the dress rehearsal failed" in printed.err and "no such font" in printed.err
     assert "epoch 1/1" not in printed.out
     assert {path.name: path.read_bytes() for path in finished.iterdir() if path.name != ".lock"} == before
+
+
+def test_maps_that_fail_stop_the_run_in_its_rehearsal(finished, cache, monkeypatch, capfd):
+    class Failed(FakeEmbeddingWorker):
+        def maps(self, timeout_s=None):
+            raise MapsMissing(f"no umap, rehearsal {self.rehearsal}")
+
+    monkeypatch.setattr("simclr_rhd.report.build.EmbeddingWorker", Failed)
+    assert run_small(arguments(cache, finished, "--overwrite")) == 2
+    assert "cannot be computed here: no umap, rehearsal True; --no-figures" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("unlabelled", [pytest.param(2, marks=pytest.mark.slow), 5])

@@ -62,9 +62,8 @@ def training(facts: RunFacts) -> str:
         tuned = f" Beside it, fine-tuned: {_settings(facts, ('finetune_epochs', 'finetune_lr'))}."
     return (
         f"Pretraining: NT-Xent on two augmented views; {_settings(facts, PRETRAINING)}. Heads: "
-        "cross-entropy, "
-        f"Adam; {_settings(facts, HEADS)}.{tuned} All settings are in run.json, the losses of each epoch in "
-        "history.jsonl."
+        f"cross-entropy, Adam at a rate that falls to 0; {_settings(facts, HEADS)}.{tuned} All settings are "
+        "in run.json, the losses of each epoch in history.jsonl."
     )
 
 

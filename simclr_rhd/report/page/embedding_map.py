@@ -100,7 +100,6 @@ class EmbeddingWorker:
 
         Raises:
             MapsMissing: the process failed, ended without them, or takes too long.
-            ModuleNotFoundError: a package is missing.
         """
         if timeout_s is not None and not self.receiver.poll(max(0.0, timeout_s)):
             raise MapsMissing("there was no time to wait for them")
@@ -112,20 +111,18 @@ class EmbeddingWorker:
                 f"the process that computes t-SNE and UMAP ended with status {self.process.exitcode}, "
                 "perhaps for want of memory"
             ) from None
-        if isinstance(received, ModuleNotFoundError):
-            raise received
-        if isinstance(received, Exception):
-            raise MapsMissing(f"{type(received).__name__}: {received}")
+        if isinstance(received, str):
+            raise MapsMissing(received)
         return dict(zip(METHODS, received, strict=True))
 
 
 def _run_worker(sender: Connection, features: np.ndarray, seed: int, rehearsal: bool) -> None:
-    """Work of the process; it sends the maps, or the error, to its parent, which may be gone by then."""
+    """Work of the process; it sends the maps, or the fault, to its parent, which may be gone by then."""
     result: object
     try:
         result = project(features, seed=seed, rehearsal=rehearsal)
     except Exception as error:
-        result = error
+        result = f"{type(error).__name__}: {error}"
     try:
         sender.send(result)
     except BrokenPipeError:

@@ -9,6 +9,7 @@ from jinja2 import UndefinedError
 from results import HOSTILE, RUN, metrics, results, scores, task_result
 from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
+from simclr_rhd.core.errors import UserError
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report.build import DRAWING_MAPS_S
 from simclr_rhd.report.page import page as report
@@ -300,7 +301,7 @@ def test_classes_that_do_not_count_are_no_mistakes():
 def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     class Lost(FakeEmbeddingWorker):
         def maps(self, timeout_s=None):
-            raise MapsMissing(f"after {timeout_s:g} s")
+            raise MapsMissing(f"after {timeout_s} s")
 
     monkeypatch.setattr("simclr_rhd.core.logs.elapsed", lambda: 90.0)
     dataset, limit = (
@@ -312,8 +313,14 @@ def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     assert "There are no maps" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["plan_changes"] == [f"no t-SNE and UMAP maps: after {30 - DRAWING_MAPS_S:g} s"]
+    assert record["plan_changes"] == [f"no t-SNE and UMAP maps: after {30 - DRAWING_MAPS_S} s"]
     assert record["plan_changes"][0] in text
+
+    assert evaluate_run(dataset, tmp_path / "unlimited", monkeypatch, projection=Lost) == 0
+    record = json.loads((tmp_path / "unlimited" / "run.json").read_text())
+    assert record["plan_changes"] == ["no t-SNE and UMAP maps: after None s"]
+    with pytest.raises(UserError, match="after None s; --no-figures leaves the pictures out"):
+        evaluate_run(dataset, tmp_path / "rehearsal", monkeypatch, projection=Lost, is_rehearsal=True)
 
 
 def test_the_page_says_how_many_differences_hold_together(tmp_path):
