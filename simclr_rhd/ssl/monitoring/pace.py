@@ -3,6 +3,7 @@
 import copy
 import logging
 from bisect import bisect_right
+from statistics import median
 
 from simclr_rhd.core import distributed as ranks
 from simclr_rhd.runs.context import RunContext
@@ -67,9 +68,9 @@ class Pace:
         return planned_s * self._recent_ratio()
 
     def _recent_ratio(self) -> float:
-        """The pace of the last epochs; missing ones count as planned, since one epoch alone proves little."""
+        """The median pace of the last epochs, missing ones as planned: one that stalled proves little."""
         recent = ([1.0] * RECENT_EPOCHS + self.ratios[1:])[-RECENT_EPOCHS:]
-        return sum(recent) / RECENT_EPOCHS
+        return median(recent)
 
     def _report(self, epochs_before: int) -> None:
         """Log that the course is shorter, and record it."""

@@ -101,6 +101,12 @@ def test_one_slow_epoch_within_the_margin_changes_nothing(tmp_path, clock):
     assert schedule.epochs_done == EPOCHS
 
 
+def test_a_single_stall_costs_no_more_than_its_own_time(tmp_path, clock):
+    run, schedule = make_run(tmp_path, spare_s=20 * EPOCH_S[32]), Schedule(EPOCHS, SIZES)
+    train(Pace(schedule, run, n_left=1), clock, lambda epoch: 15.0 if epoch == 4 else 1.0)
+    assert schedule.epochs_done == EPOCHS and "plan_changes" not in run.record.facts
+
+
 def test_pretrainings_share_the_time(tmp_path, clock):
     """Each of three has a third of what is left: the first ones leave the others theirs."""
     run, lengths = make_run(tmp_path, pretrainings=3), []
