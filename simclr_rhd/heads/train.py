@@ -199,7 +199,8 @@ class _SelectionHistory:
 
     def records(self, l2_index: int) -> list[dict[str, Any]]:
         """Return one record per epoch, for one penalty strength."""
-        rows, lowest = list[dict[str, Any]](), math.inf
+        rows: list[dict[str, Any]] = []
+        lowest = math.inf
         for epoch, (loss, val_loss) in enumerate(self.losses, start=1):
             train, now = (None if of is None else of[l2_index] for of in (loss, val_loss))
             better = now is None or now < lowest

@@ -12,7 +12,7 @@ from simclr_rhd.ssl.schedule import Schedule, stable_epochs
 
 logger = logging.getLogger("simclr_rhd")
 
-RECENT_EPOCHS = 3  # whose time is that of the epochs to come
+RECENT_EPOCHS = 3  # whose median pace is that of the epochs to come
 
 
 class Pace:
