@@ -102,8 +102,9 @@ def draw_run(
                 "WARNING the report has no t-SNE and UMAP maps: %s; the rest is complete",
                 error,
             )
-            run.record.add_plan_change(f"no t-SNE and UMAP maps: {error}")
+            run.record.update(maps_missing=str(error))
             return contents
+        run.record.update(maps_missing=None)  # a run that is evaluated again may have lacked them before
         figures.draw_maps(dataset, points, rows, results, save_dir=save_dir)
         return sections.with_maps(contents, tested, points, rows)
 

@@ -313,14 +313,16 @@ def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     assert "There are no maps" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["plan_changes"] == [f"no t-SNE and UMAP maps: after {30 - DRAWING_MAPS_S} s"]
-    assert record["plan_changes"][0] in text
+    assert record["maps_missing"] == f"after {30 - DRAWING_MAPS_S} s" and record["maps_missing"] in text
 
     assert evaluate_run(dataset, tmp_path / "unlimited", monkeypatch, projection=Lost) == 0
     record = json.loads((tmp_path / "unlimited" / "run.json").read_text())
-    assert record["plan_changes"] == ["no t-SNE and UMAP maps: after None s"]
+    assert record["maps_missing"] == "after None s"
     with pytest.raises(UserError, match="after None s; --no-figures leaves the pictures out"):
         evaluate_run(dataset, tmp_path / "rehearsal", monkeypatch, projection=Lost, is_rehearsal=True)
+
+    assert evaluate_run(dataset, tmp_path / "drawn", monkeypatch) == 0
+    assert json.loads((tmp_path / "drawn" / "run.json").read_text())["maps_missing"] is None
 
 
 def test_the_page_says_how_many_differences_hold_together(tmp_path):
