@@ -125,7 +125,7 @@ def evaluate_encoders(
         cv = CrossValidation(build_labelled_set(dataset, multilabel=config.multilabel), features, config)
         with run.stage("heads"):
             final, folds = cv.fit_all(encoders, dataset.part[dataset.labelled()])
-            log_heads(final.trained, config.linear_epochs)
+            log_heads(final.trained)
             history = [*history, *final.trained.history]
             write_lines(run.save_dir / HISTORY, history)
             model = make_classifier(

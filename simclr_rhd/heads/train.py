@@ -1,7 +1,7 @@
 """Linear heads on cached features: every task, regularisation and seed is trained in one pass.
 
-Each task keeps the regularisation and the epoch of lowest validation loss; the heads of several seeds are
-averaged, which for linear heads is the same as averaging their logits.
+Each task keeps the regularisation of lowest validation loss after the last epoch; the heads of several seeds
+are averaged, which for linear heads is the same as averaging their logits.
 
 Notation: n labelled frames, C outputs of a task (classes or lesions), S seeds, R strengths of regularisation,
 V = R S variants, K outputs of all tasks together.
@@ -10,7 +10,7 @@ V = R S variants, K outputs of all tasks together.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,9 +62,9 @@ def train_heads(
     """Train one linear head per task with class-weighted cross-entropy and an L2 penalty λ/2 ‖W‖².
 
     Features are standardised by the training rows. Rows not annotated for a task do not count for it.
-    Each task keeps the strength and epoch of lowest validation loss, the mean over seeds; without annotated
-    validation rows the strength `DEFAULT_L2` (or the only one) and the last epoch. Its temperature and biases
-    are fitted on the validation rows then (`calibration.fit_scaling`), if they have two classes.
+    Each task keeps the strength of lowest validation loss after the last epoch, the mean over seeds; without
+    annotated validation rows the strength nearest to `DEFAULT_L2`. Its temperature and biases are fitted on
+    the validation rows then (`calibration.fit_scaling`), if they have two classes.
 
     Args:
         features: (n, 960) float32.
@@ -81,13 +81,13 @@ def train_heads(
     l2, weighting = l2_strengths(config), config.class_weights
     weights = {task: class_weights(y[task][train], n, weighting) for task, n in targets.n_outputs.items()}
     bank = _Bank(targets.n_outputs, l2, config.head_seeds, seed=config.seed)
-    selection = _fit_bank(bank, _Batches((x - mean) / std, y, weights, train, val), config)
-    l2_indices = {task: of_task.select_l2(l2) for task, of_task in selection.items()}
+    losses = _fit_bank(bank, _Batches((x - mean) / std, y, weights, train, val), config)
+    l2_indices = {task: _select_l2(l2, epochs[-1].validation) for task, epochs in losses.items()}
     per_seed = []
     for seed in range(config.head_seeds):
         heads = _new_heads(targets.n_outputs, y, mean, std)
         for task, linear in heads.linear.items():
-            weight, bias = selection[task].best_weights[l2_indices[task]]
+            weight, bias = bank.parameters_of(task, l2_indices[task])
             linear.load_state_dict({"weight": weight[:, seed].T, "bias": bias[seed]})
         per_seed.append(heads.eval())
     heads = _average_heads(per_seed, _new_heads(targets.n_outputs, y, mean, std))
@@ -95,7 +95,11 @@ def train_heads(
     for of_seed in per_seed:
         for name in ("temperature", "bias", "prevalence"):
             getattr(of_seed, name).copy_(getattr(heads, name))
-    history = [row for task, of_task in selection.items() for row in of_task.records(l2_indices[task])]
+    history = [
+        epoch.record(task, number, l2_indices[task])
+        for task, epochs in losses.items()
+        for number, epoch in enumerate(epochs, start=1)
+    ]
     return TrainedHeads(heads, per_seed, {task: l2[index] for task, index in l2_indices.items()}, history)
 
 
@@ -113,11 +117,11 @@ class _Batches(NamedTuple):
         return task_losses(bank(self.x[rows]), {task: self.y[task][rows] for task in self.y}, self.weights)
 
 
-def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_SelectionHistory"]:
-    """Train all variants, the rate falling linearly to 0; {task: losses by epoch, weights of the best}."""
-    selection = {task: _SelectionHistory(task, len(l2_strengths(config))) for task in bank.columns}
+def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, list["_EpochLosses"]]:
+    """Train all variants, the rate falling linearly to 0; {task: losses of each epoch}."""
     optimizer = torch.optim.Adam(bank.parameters(), lr=config.classifier_lr, fused=True)
     schedule = PolynomialLR(optimizer, config.linear_epochs * math.ceil(len(data.train) / BATCH_SIZE))
+    history: dict[str, list[_EpochLosses]] = {task: [] for task in bank.columns}
     for epoch in range(1, config.linear_epochs + 1):
         order = make_rng(config.seed, Stream.HEAD_BATCHES, epoch).permutation(data.train)
         for first in range(0, len(order), BATCH_SIZE):
@@ -128,9 +132,16 @@ def _fit_bank(bank: "_Bank", data: _Batches, config: HeadConfig) -> dict[str, "_
             schedule.step()
         with torch.inference_mode():
             on_train, on_val = data.losses(bank, data.train), data.losses(bank, data.val)
-            for task, of_task in selection.items():
-                of_task.update(epoch, on_train.get(task), on_val.get(task), bank)
-    return selection
+        for task, epochs in history.items():
+            means = _EpochLosses(
+                bank.mean_over_seeds(on_train.get(task)), bank.mean_over_seeds(on_val.get(task))
+            )
+            if not means.is_finite():
+                raise UserError(
+                    f"{task} head: the loss of epoch {epoch} is not finite; lower --classifier-lr"
+                )
+            epochs.append(means)
+    return history
 
 
 class _Bank(nn.Module):
@@ -158,55 +169,37 @@ class _Bank(nn.Module):
     def penalty(self) -> Tensor:
         return (self.weight.square() * self.l2_of_variant).sum() / 2
 
-    def copy(self, task: str, l2_index: int) -> tuple[Tensor, Tensor]:
+    def mean_over_seeds(self, losses: Tensor | None) -> list[float] | None:
+        """(V,) losses -> those of the R strengths; None stays None."""
+        return None if losses is None else losses.view(-1, self.seeds).mean(dim=1).tolist()
+
+    def parameters_of(self, task: str, l2_index: int) -> tuple[Tensor, Tensor]:
         """(960, S, C) weights and (S, C) biases of a task, with one of the strengths."""
         variants = slice(l2_index * self.seeds, (l2_index + 1) * self.seeds)
         columns = self.columns[task]
-        return self.weight[:, variants, columns].clone(), self.bias[variants, columns].clone()
+        return self.weight.detach()[:, variants, columns], self.bias.detach()[variants, columns]
 
 
-@dataclass
-class _SelectionHistory:
-    """A task's losses by epoch, and the weights of each strength's best epoch."""
+class _EpochLosses(NamedTuple):
+    """A task's losses after an epoch by strength of the penalty; None where no row is annotated."""
 
-    task: str
-    n_strengths: int
-    losses: list[tuple[list[float] | None, list[float] | None]] = field(default_factory=list)
-    best: dict[int, float] = field(default_factory=dict)
-    best_weights: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    training: list[float] | None
+    validation: list[float] | None
 
-    def update(self, epoch: int, loss: Tensor | None, val_loss: Tensor | None, bank: _Bank) -> None:
-        """Add an epoch's losses, (V,) each; None where no row counts."""
-        means = [
-            None if of is None else of.view(self.n_strengths, -1).mean(dim=1).tolist()
-            for of in (loss, val_loss)
-        ]
-        if not all(math.isfinite(value) for values in means for value in values or ()):
-            raise UserError(
-                f"{self.task} head: the loss of epoch {epoch} is not finite; lower --classifier-lr"
-            )
-        self.losses.append((means[0], means[1]))
-        for strength in range(self.n_strengths):
-            value = math.inf if means[1] is None else means[1][strength]
-            if means[1] is None or value < self.best.get(strength, math.inf):
-                self.best[strength], self.best_weights[strength] = value, bank.copy(self.task, strength)
+    def is_finite(self) -> bool:
+        return all(math.isfinite(loss) for losses in self for loss in losses or ())
 
-    def select_l2(self, l2: Sequence[float]) -> int:
-        """The number of the strength with the lowest validation loss."""
-        if len(l2) > 1 and math.inf in self.best.values():  # nothing to choose on
-            return min(range(len(l2)), key=lambda number: abs(math.log(l2[number] / DEFAULT_L2)))
-        return min(self.best, key=self.best.__getitem__)
+    def record(self, task: str, epoch: int, l2_index: int) -> dict[str, Any]:
+        """Return the record of `history.jsonl`, for one strength."""
+        loss, val_loss = (None if losses is None else losses[l2_index] for losses in self)
+        return {"phase": task, "epoch": epoch, "loss": loss, "val_loss": val_loss}
 
-    def records(self, l2_index: int) -> list[dict[str, Any]]:
-        """Return one record per epoch, for one penalty strength."""
-        rows: list[dict[str, Any]] = []
-        lowest = math.inf
-        for epoch, (loss, val_loss) in enumerate(self.losses, start=1):
-            train, now = (None if of is None else of[l2_index] for of in (loss, val_loss))
-            better = now is None or now < lowest
-            lowest = now if better and now is not None else lowest
-            rows.append({"phase": self.task, "epoch": epoch, "loss": train, "val_loss": now, "best": better})
-        return rows
+
+def _select_l2(l2: Sequence[float], val_losses: list[float] | None) -> int:
+    """Return the index of the lowest validation loss; without losses, of the strength nearest the default."""
+    if val_losses is None:
+        return min(range(len(l2)), key=lambda number: abs(math.log(l2[number] / DEFAULT_L2)))
+    return min(range(len(l2)), key=val_losses.__getitem__)
 
 
 def _new_heads(n_outputs: dict[str, int], targets: dict[str, Tensor], mean: Tensor, std: Tensor) -> Heads:
@@ -234,13 +227,10 @@ def robust_std(x: Tensor) -> Tensor:
     return torch.where(std > 0, std, 1.0)
 
 
-def log_heads(trained: TrainedHeads, epochs: int) -> None:
-    """Log the epoch and penalty that each task's head keeps, of so many epochs."""
+def log_heads(trained: TrainedHeads) -> None:
+    """Log each task's penalty and its losses after the last epoch."""
+    last = {row["phase"]: row for row in trained.history}
     for task, l2 in trained.l2.items():
-        of_task = [row for row in trained.history if row["phase"] == task]
-        best = [row for row in of_task if row["best"]][-1]
-        val = "no validation frames" if best["val_loss"] is None else f"validation {best['val_loss']:.4f}"
-        logger.info(
-            "%s head: epoch %d/%d kept, L2 %g, loss %.4f, %s",
-            *(task, best["epoch"], epochs, l2, best["loss"], val),
-        )
+        val_loss = last[task]["val_loss"]
+        val = "no validation frames" if val_loss is None else f"validation {val_loss:.4f}"
+        logger.info("%s head: L2 %g, loss %.4f, %s", task, l2, last[task]["loss"], val)

@@ -51,20 +51,18 @@ def test_rows_without_annotation_do_not_count():
     assert torch.equal(one.linear["easy"].weight, other.linear["easy"].weight)
 
 
-def test_the_best_epoch_by_validation_loss_is_kept():
+def test_the_last_epoch_is_kept_even_where_validation_prefers_an_early_one():
+    """The validation loss of a few groups jumps, and the rate has fallen to 0 at the end alone."""
     features, values = problem()
     wrong = values | {"easy": np.concatenate([values["easy"][:60], (values["easy"][60:] + 1) % 3])}
     trained = fit(features, wrong, np.arange(60), np.arange(60, 90), classifier_lr=0.01)
     losses = [row["val_loss"] for row in trained.history if row["phase"] == "easy"]
-    best = [row["epoch"] for row in trained.history if row["phase"] == "easy" and row["best"]][-1]
-    assert best == 1 + int(np.argmin(losses)) < 12, (
-        "validation contradicts training, so an early epoch is best"
-    )
+    assert losses[-1] > min(losses)
     trained.heads.uncalibrate()
     probabilities = predict(trained.heads, features)["easy"][60:]
     weights = class_weights(torch.from_numpy(wrong["easy"][:60]), 3, "balanced").numpy()[wrong["easy"][60:]]
-    picked = -np.log(probabilities[np.arange(30), wrong["easy"][60:]])
-    assert np.average(picked, weights=weights) == pytest.approx(min(losses), abs=1e-4)
+    of_true = -np.log(probabilities[np.arange(30), wrong["easy"][60:]])
+    assert np.average(of_true, weights=weights) == pytest.approx(losses[-1], rel=1e-4)
 
 
 def test_the_penalty_of_lowest_validation_loss_is_chosen():
@@ -75,19 +73,14 @@ def test_the_penalty_of_lowest_validation_loss_is_chosen():
     features[:, 0] += 1.5 * true
     values, train, val = {"easy": true, "none": true}, np.arange(100), np.arange(100, 160)
     options = {"classifier_lr": 0.01, "linear_epochs": 40}
-    lowest = {
-        l2: min(
-            row["val_loss"]
-            for row in fit(features, values, train, val, l2=(l2,), **options).history
-            if row["phase"] == "easy"
-        )
-        for l2 in (1e-4, 0.3)
-    }
+
+    def last_loss(trained):
+        return [row["val_loss"] for row in trained.history if row["phase"] == "easy"][-1]
+
+    alone = {l2: last_loss(fit(features, values, train, val, l2=(l2,), **options)) for l2 in (1e-4, 0.3)}
     chosen = fit(features, values, train, val, l2=(1e-4, 0.3), **options)
-    assert lowest[0.3] < lowest[1e-4] and chosen.l2["easy"] == 0.3
-    assert min(row["val_loss"] for row in chosen.history if row["phase"] == "easy") == pytest.approx(
-        lowest[0.3]
-    )
+    assert alone[0.3] < alone[1e-4] and chosen.l2["easy"] == 0.3
+    assert last_loss(chosen) == pytest.approx(alone[0.3])
 
 
 def test_variants_trained_side_by_side_are_those_trained_alone():
@@ -109,11 +102,11 @@ def test_the_heads_of_several_seeds_are_averaged():
         torch.testing.assert_close(trained.heads(x)["easy"], mean, rtol=1e-4, atol=1e-4)
 
 
-def test_without_validation_rows_the_last_epoch_and_a_middling_penalty_are_kept():
+def test_without_validation_rows_a_middling_penalty_is_kept():
     features, values = problem()
     trained = fit(features, values, np.arange(60), np.arange(0), l2=(1e-4, 1e-2, 1.0))
     assert trained.l2["easy"] == 1e-2
-    assert [row["best"] for row in trained.history if row["phase"] == "easy"][-1]
+    assert all(row["val_loss"] is None for row in trained.history)
     assert (trained.heads.temperature == 1).all()
 
 

@@ -72,7 +72,7 @@ def _diagnostic_panel(epochs: Epochs, name: str) -> Panel:
 def head_panel(epochs: Epochs) -> Panel:
     """The loss of a task's head."""
     curves = LossCurves(epochs, "validation")
-    caption = "Lower is better. Cross-entropy; the weights of the epoch of lowest validation loss are kept."
+    caption = "Lower is better. Cross-entropy; the weights of the last epoch are kept."
     title, draw = "Loss of the linear head", on_axes(draw_losses, curves)
     return draw_panel(title, caption, _describe_losses(curves), draw, TALL_PANEL_INCHES)
 
