@@ -96,16 +96,15 @@ def audit_leakage(features: Sequence[np.ndarray], thumbs: np.ndarray, frames: Au
         replace(pair, row=int(labelled[pair.row]), other=int(labelled[pair.other]))
         for pair in closest_pairs(features, frames.groups[labelled], sides)
     ]
-    alike: dict[frozenset[int], Pair] = {}  # once, though two tested frames meet in two folds
-    total = 0
+    alike: list[Pair] = []
+    total, tested_before = 0, np.zeros(len(thumbs), dtype=bool)
     for number, part in enumerate(frames.folds):
-        pairs, n_pairs = near_duplicates(thumbs, part)
+        # Two tested frames meet in the folds of both: the pair counts in the first.
+        pairs, n_pairs = near_duplicates(thumbs, np.where(tested_before, HELD_OUT, part))
         total += n_pairs
-        for pair in pairs:
-            both = frozenset((pair.row, pair.other))
-            total -= both in alike
-            alike.setdefault(both, replace(pair, fold=number))
-    identical = sorted(alike.values(), key=lambda pair: (pair.value, pair.row, pair.other))[:MAX_LISTED_PAIRS]
+        alike += [replace(pair, fold=number) for pair in pairs]
+        tested_before |= part == "test"
+    identical = sorted(alike, key=lambda pair: (pair.value, pair.row, pair.other))[:MAX_LISTED_PAIRS]
     nearest_rows, identical_rows = (
         list(leak_audit_rows(kind, pairs, frames))
         for kind, pairs in ((NEAREST, nearest), (NEAR_DUPLICATE, identical))

@@ -230,3 +230,12 @@ def test_each_fold_is_audited_by_its_own_parts(pictures):
     (row,) = [row for row in found.rows if row[0] == audit.NEAR_DUPLICATE]
     assert row[1:6] == ["2.png", "p2", "3.png", "p3", "unlabelled"]
     assert len(found.summary.closest) == 1 and found.summary.closest[0]["other_part"] == "train"
+
+
+def test_two_tested_frames_of_two_folds_count_once_however_few_are_listed(pictures, monkeypatch):
+    monkeypatch.setattr(audit.near_duplicates, "__kwdefaults__", {"max_pairs": 1})
+    thumbs = thumbs_of([pictures[0]] * 4)
+    folds = [np.array(["test", "test", "train", "train"]), np.array(["train", "train", "test", "test"])]
+    frames = AuditedFrames(list("abcd"), np.array(["p1", "p2", "p3", "p4"]), folds, labelled=np.arange(4))
+    summary = audit.audit_leakage([np.eye(4, 5, dtype=np.float32)] * 2, thumbs, frames).summary
+    assert summary.near_identical.found == 4 and summary.near_identical.listed == 1
