@@ -106,6 +106,7 @@ def test_without_validation_rows_a_middling_penalty_is_kept():
     features, values = problem()
     trained = fit(features, values, np.arange(60), np.arange(0), l2=(1e-4, 1e-2, 1.0))
     assert trained.l2["easy"] == 1e-2
+    assert fit(features, values, np.arange(60), np.arange(0), head_l2=0.0).l2["easy"] == 0
     assert all(row["val_loss"] is None for row in trained.history)
     assert (trained.heads.temperature == 1).all()
 
