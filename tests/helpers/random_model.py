@@ -54,3 +54,12 @@ def write_model(
     )
     classifier.save(path, classifier.Classifier(encoder, heads, near, facts, None, screening))
     return path
+
+
+def with_heads_on_the_last_stage(saved):
+    """The content of a model's file with heads as of version 4 and older."""
+    heads = {
+        name: values[..., -512:].clone() if values.shape[-1:] == (960,) else values
+        for name, values in saved["heads"].items()
+    }
+    return saved | {"heads": heads}

@@ -4,7 +4,7 @@ import torch
 from echo_files import encode_image, picture
 from no_float64 import NoFloat64
 from PIL import Image
-from random_model import CLASSES, write_model
+from random_model import CLASSES, with_heads_on_the_last_stage, write_model
 
 from simclr_rhd import load_model
 from simclr_rhd.core.errors import UserError
@@ -105,14 +105,6 @@ def test_answers_move_to_another_prevalence_and_stay_the_same(tmp_path):
         np.testing.assert_allclose(q / (1 - q), p / (1 - p) * share / (1 - share) * (1 - was) / was)
         assert answers.predicted(task) == other.predicted(task)
     assert answers.predicted("view") != [CLASSES["view"][n] for n in answers.probabilities["view"].argmax(1)]
-
-
-def with_heads_on_the_last_stage(saved):
-    heads = {
-        name: values[..., -512:].clone() if values.shape[-1:] == (960,) else values
-        for name, values in saved["heads"].items()
-    }
-    return saved | {"heads": heads}
 
 
 def test_the_heads_of_an_older_model_see_the_last_stage_alone(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 
 from simclr_rhd.heads.model import Heads
 from simclr_rhd.ssl.augment import eval_view
-from simclr_rhd.ssl.encoder.model import STAGE_DIMS, stage_maps
+from simclr_rhd.ssl.encoder.model import FEATURE_DIM, STAGE_DIMS, stage_maps
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def grad_cam(
     slopes = weights[torch.from_numpy(logits.outputs)] / heads.std.cpu()  # (B, D), up to a positive factor
     slopes = slopes * torch.from_numpy(logits.signs).float()[:, None]
     total = -(slopes @ heads.mean.cpu())[:, None, None].repeat(1, size, size)
+    slopes = F.pad(slopes, (FEATURE_DIM - slopes.shape[1], 0))  # heads of old models see the last stage alone
     for of_stage, activations in zip(slopes.split(STAGE_DIMS, dim=1), maps, strict=True):
         cam = torch.einsum("bd,bdhw->bhw", of_stage, activations.float().cpu())[:, None]
         total += F.interpolate(cam, size=(size, size), mode="bicubic", antialias=False)[:, 0]

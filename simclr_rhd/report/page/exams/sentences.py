@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from simclr_rhd.evaluation.selective import GUARANTEE
-from simclr_rhd.inference.model_info import VERSION
+from simclr_rhd.inference.model_info import OLDEST_VERSION
 from simclr_rhd.inference.prediction.predict_files import PredictionRun
 from simclr_rhd.inference.screening import ScreeningPrediction
 from simclr_rhd.report.wording import format_score, join_names
@@ -64,7 +64,7 @@ def reading_notes(run: PredictionRun) -> list[str]:
         "Unlike the training frames (out of distribution) are frames farther from them than 99 % of the "
         "frames of left-out patients, and frames of one colour. Predictions for them mean nothing.",
     ]
-    if facts.version < VERSION:
+    if facts.version <= OLDEST_VERSION:
         return [*notes, "The model is of an older version, whose limits of acceptance prove nothing."]
     notes.append(f"Accepted are predictions so sure that {GUARANTEE}. This is proved for single videos.")
     return notes + [

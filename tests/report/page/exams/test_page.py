@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from echo_files import encode_image
 from exam_files import predict_page, write_exams
-from random_model import write_model
+from random_model import with_heads_on_the_last_stage, write_model
 
 import main
+from simclr_rhd.runs import checkpoint
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -148,3 +149,19 @@ def test_without_anything_classified_there_is_no_page(tmp_path, model):
     (tmp_path / "data" / "broken.png").write_bytes(b"no picture")
     assert predict_page(tmp_path, model=model) == 2
     assert not (tmp_path / "out.html").exists()
+
+
+@pytest.mark.parametrize(("version", "proved"), [(3, False), (4, True), (5, True)])
+def test_of_older_models_the_oldest_alone_proves_nothing(tmp_path, model, version, proved):
+    saved = checkpoint.load(model)
+    saved = with_heads_on_the_last_stage(saved) if version < 5 else saved
+    if version == 3:
+        saved["heads"] = {
+            name: of for name, of in saved["heads"].items() if name not in ("bias", "prevalence")
+        }
+    checkpoint.save(tmp_path / "old.pt", saved | {"version": version})
+    write_exams(tmp_path / "data", {"Ann": 1})
+    assert predict_page(tmp_path, model=tmp_path / "old.pt") == 0
+    page = read(tmp_path)
+    assert ("prove nothing" in page) is not proved
+    assert ("This is proved for single videos" in page) is proved
