@@ -47,6 +47,7 @@ from simclr_rhd.report.page.external.card import extend_card
 from simclr_rhd.report.page.external.page import draw_panels, draw_pictures, write_external_page
 from simclr_rhd.report.page.external.sentences import summary
 from simclr_rhd.report.summary import recorded_results
+from simclr_rhd.runs.outputs import clear_pictures
 from simclr_rhd.runs.record import RunRecord, write_config
 from simclr_rhd.runs.run_dir import lock_run_dir
 
@@ -99,6 +100,8 @@ def evaluate(config: ExternalConfig, argv: Sequence[str]) -> None:
         with record.stage("data"):
             evaluated = read_data(config, model, previous)
         data = evaluated.data
+        if previous:
+            clear_pictures(save_dir)
         logs.log_to(save_dir)
         record.write_to(save_dir / file_names.RUN_RECORD)
         write_config(save_dir / file_names.CONFIG_FILE, config)

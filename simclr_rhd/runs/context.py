@@ -14,14 +14,14 @@ from simclr_rhd.core import distributed as ranks
 from simclr_rhd.core import logs
 from simclr_rhd.core.device import describe_device
 from simclr_rhd.core.errors import UserError
-from simclr_rhd.core.file_names import CONFIG_FILE, RUN_RECORD
+from simclr_rhd.core.file_names import CONFIG_FILE, FINETUNED_MODEL, RUN_RECORD
 from simclr_rhd.core.files import cache_folder
 from simclr_rhd.data.dataset import Dataset
 from simclr_rhd.data.sources.remote import WRITABLE_SCHEMES
 from simclr_rhd.data.store import exchange
 from simclr_rhd.data.summary.tables import write_tables
 from simclr_rhd.runs.config import RunConfig
-from simclr_rhd.runs.outputs import clear
+from simclr_rhd.runs.outputs import clear, clear_pictures
 from simclr_rhd.runs.record import PreviousRun, RunRecord, versions, write_config
 from simclr_rhd.runs.remote_run_dir import ConcurrentWriteError, Mirror, open_mirror
 from simclr_rhd.runs.run_dir import lock_run_dir, resume_or_refuse
@@ -121,6 +121,9 @@ class RunContext:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
                 self.mirror.push()
+        else:  # results of an earlier evaluation, which this one may not have
+            clear_pictures(self.save_dir)
+            (self.save_dir / FINETUNED_MODEL).unlink(missing_ok=True)
         logs.log_to(self.save_dir)
         test_part = digest_test_part(dataset)
         self.record.update(test_part=test_part, test_evaluations=self.past.count(test_part))

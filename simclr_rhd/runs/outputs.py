@@ -77,6 +77,13 @@ def list_outputs(save_dir: Path) -> list[str]:
     return sorted(filter(is_output, files))
 
 
+def clear_pictures(save_dir: Path) -> None:
+    """Remove the pictures of an earlier evaluation; not each evaluation draws all of them anew."""
+    for name in (*OUTPUTS, *_task_files(save_dir)):
+        if name.endswith(".png"):
+            (save_dir / name).unlink(missing_ok=True)
+
+
 def clear(save_dir: Path) -> None:
     """Remove what an earlier run left, once a new one is known to be possible."""
     for name in (*OUTPUTS, *_task_files(save_dir)):

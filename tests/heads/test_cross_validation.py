@@ -156,7 +156,10 @@ def test_what_follows_pretraining_can_be_repeated_and_nothing_else(cache, tmp_pa
     other = ["--demo-patients", "12", "--no-figures", "--class-weights", "none", "--show-leak"]
     assert run(cache, tmp_path, *other) == 2
     assert "pass --evaluate-again to keep its pretraining" in capfd.readouterr().err
+    (tmp_path / "model_finetuned.pt").write_bytes(b"of an evaluation with --finetune")
+    (tmp_path / "screening_2.png").write_bytes(b"of a question that is no longer asked")
     assert run(cache, tmp_path, *other, "--evaluate-again") == 0
+    assert not (tmp_path / "model_finetuned.pt").exists() and not list(tmp_path.glob("*.png"))
     printed = capfd.readouterr().out
     assert "resumed after epoch 1" in printed and "LEAKY, under a split over frames" in printed
     assert (tmp_path / "simclr_best.pt").read_bytes() == weights

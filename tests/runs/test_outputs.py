@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from simclr_rhd.runs.outputs import clear, is_output, list_outputs
+from simclr_rhd.runs.outputs import clear, clear_pictures, is_output, list_outputs
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,12 @@ def test_a_new_run_removes_the_pictures_of_the_earlier_runs_tasks_and_no_file_of
     assert "umap_thickness.png" in list_outputs(tmp_path)
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["comparison_mine.png"]
+
+
+def test_another_evaluation_removes_the_pictures_alone(tmp_path):
+    write(tmp_path, "umap_view.png", "screening_2.png", "simclr_best.pt", "mine.png", tasks="view")
+    clear_pictures(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png", "run.json", "simclr_best.pt"]
 
 
 @pytest.mark.parametrize("tasks", [None, 3, "../x=Y"])

@@ -46,11 +46,8 @@ def draw_pictures(save_dir: Path, results: RunResults) -> None:
     draw_screening(save_dir, results)
     note = warning_note(results)
     for task, result in results.tasks.items():
-        path = save_dir / CONFUSION_MATRIX.format(task)
         if result.skipped is None:
-            _draw_confusion(path, task, result, note)
-        else:
-            path.unlink(missing_ok=True)  # of an earlier evaluation
+            _draw_confusion(save_dir / CONFUSION_MATRIX.format(task), task, result, note)
 
 
 def _draw_confusion(path: Path, task: str, result: TaskResult, note: str) -> None:
