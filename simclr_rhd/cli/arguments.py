@@ -134,8 +134,6 @@ def evaluate_problems(config: ExternalConfig) -> Iterator[str]:
         yield from out_of_range(config)
     yield from _missing_model(config.model)
     yield from demo_problems(config)
-    if config.group_by == "frame":
-        yield "--group-by frame: intervals over frames would be too narrow; wanted patient, video or auto"
     if config.billing_project is not None and not config.data.startswith("gs://"):
         yield f"--billing-project {config.billing_project}: only gs://BUCKET in --data reads it"
 

@@ -14,7 +14,7 @@ from simclr_rhd.core.config import NOT_TAKEN_OVER, flag_name
 from simclr_rhd.core.text import INSTALLED_COMMAND, SCRIPT_COMMAND, command_name
 
 CONFIG_HELP = (
-    "a file with flags: TOML, with lines such as epochs = 300, or the run.json of another run, of which "
+    "a file with flags: TOML, with lines such as epochs = 300, or the run.json of the same command, of which "
     f"{', '.join(map(flag_name, NOT_TAKEN_OVER))} are not taken over. Flags on the command line win"
 )
 

@@ -106,8 +106,8 @@ class LabelledDataConfig(ClipConfig):
     )
     patients_csv: str | None = flag(
         None,
-        "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT: "
-        "unlabelled files of patients that are tested are then kept out of pretraining",
+        "a table on this machine with columns FILENAME (a file or a folder of either prefix) and PATIENT; "
+        "the main job keeps unlabelled files of patients that are tested out of pretraining",
         check=FILE,
     )
     max_rejected: float = flag(

@@ -73,7 +73,7 @@ class EvaluationConfig(ScreeningConfig):
     label_fractions: tuple[float, ...] | None = flag(
         None,
         "also train the heads on these fractions of the labelled groups, such as 0.1,0.25,0.5,1, beside raw "
-        "pixels and a random encoder, for a label-efficiency curve",
+        "pixels, a random encoder and ImageNet's where it is at hand, for a label-efficiency curve",
         type=fractions,
         check=Check(lambda parts: all(0 < x <= 1 for x in parts), "numbers above 0 and at most 1"),
         affects=DOWNSTREAM,

@@ -27,9 +27,9 @@ def learning_curves(
 ) -> dict[str, dict[str, list[EfficiencyPoint]]]:
     """Balanced accuracy per video on the whole test part, by the share of labelled groups that is used.
 
-    Of ours, raw pixels and the random encoders, whose draws count alike. Groups to choose on are as scarce as
-    groups to learn from. The groups of a smaller fraction are among those of a larger one. Each fraction
-    below 1 is drawn three times.
+    Of ours, raw pixels and the encoders to compare with, whose draws count alike. Groups to choose on are as
+    scarce as groups to learn from. The groups of a smaller fraction are among those of a larger one. Each
+    fraction below 1 is drawn three times.
 
     Args:
         cv: the frames and their features.

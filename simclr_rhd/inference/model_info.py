@@ -27,7 +27,7 @@ class ModelInfo:
         thresholds: {target: {"frame", "video": confidence below which a prediction is not to be taken, None
             where no validation frame tells}}.
         unproved: {target: {"frame", "video": why none is to be taken, "" where some are}}.
-        trained_on: the data's fingerprint, how they were split, and when.
+        trained_on: the data's fingerprint, how they were split, the weights at the start, and the tasks.
         version: of the file that it was read from.
     """
 

@@ -66,8 +66,9 @@ def fit(
     annealing is kept in place of the one before, the last one at the end: the rate's fall brings what a
     disease is recognised by (`benchmarks/RECIPE.md`).
 
-    The averaged weights of the best epoch go to `simclr_best.pt`; the whole state to `simclr_last.pt`, after
-    each epoch, within long ones, and when the process is asked to stop. Rank 0 alone measures and writes.
+    The averaged weights of the epoch that is kept go to `simclr_best.pt`; the whole state to
+    `simclr_last.pt`, after each epoch, within long ones, and when the process is asked to stop. Rank 0 alone
+    measures and writes.
 
     Args:
         trainer: a fresh or resumed state.
@@ -195,7 +196,7 @@ def resume(trainer: Trainer, state: dict[str, Any]) -> None:
 
 
 def load_best(model: SimCLR, path: Path) -> int:
-    """Give a model the weights of the best epoch; the epoch.
+    """Give a model the weights of the epoch that was kept; the epoch.
 
     Raises:
         UserError: the file is another one.

@@ -158,7 +158,7 @@ def pretrain(
         config: of the pretraining.
         settings: what the data and the machine decided.
         data: the frames.
-        model: gets the average of the best epoch.
+        model: gets the averaged weights of the epoch that is kept.
         run: where checkpoints are written, and when it has to end.
         n_left: pretrainings that are still to end, this one among them.
 

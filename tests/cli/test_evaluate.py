@@ -28,7 +28,7 @@ def model(tmp_path_factory):
             ["--data", "demo", "--save-dir", "gs://bucket/x"],
             "--save-dir gs://bucket/x: wanted a folder of this",
         ),
-        (["--data", "here", "--group-by", "frame"], "--group-by frame: intervals over frames"),
+        (["--data", "here", "--group-by", "frame"], "--group-by: invalid choice: 'frame'"),
         (["--data", "here", "--billing-project", "p"], "--billing-project p: only gs://BUCKET"),
     ],
 )
@@ -101,6 +101,8 @@ def test_an_evaluation_is_counted_by_its_pictures_and_kept_from_other_tasks(
     assert "holds an evaluation with other --tasks (view)" in capsys.readouterr().err
     table = hospital / "labels.csv"
     table.write_text(table.read_text() + "\n")
+    (tmp_path / "out" / "confusion_matrix_condition.png").write_bytes(b"of another evaluation")
     assert evaluate(tmp_path, model, *flags, "--tasks", "view", "--overwrite") == 0
+    assert not list((tmp_path / "out").glob("*.png"))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["external"]["evaluations"] == 2

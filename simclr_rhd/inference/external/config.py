@@ -22,6 +22,11 @@ class ExternalConfig(LabelledDataConfig, PrevalenceConfig, DeviceConfig):
     tasks: str = flag(
         "", "columns of the label table, as of the main job (default: those that the model has learnt)"
     )
+    group_by: str = flag(
+        "auto",
+        "unit of the intervals: 'patient', 'video', or 'auto' (patient where the table has one, else video)",
+        choices=("auto", "patient", "video"),
+    )
     save_dir: str = flag(
         "evaluation",
         "output folder of this machine",

@@ -84,7 +84,8 @@ def plot_label_efficiency(path: Path, curves: dict[str, EfficiencyCurves], *, le
     footnotes = [
         "Each point is a head trained on some of the labelled training groups (patients, or videos where no "
         "patient is known) and tested on the same groups as all others. Bars: the range over three "
-        "draws of these groups, the rarest classes' first; none where all draws come out alike. Marks of one "
+        "draws of these groups, the rarest classes' first, and of the untrained encoder over its draws; none "
+        "where all come out alike. Marks of one "
         "number of groups stand side by side.",
     ]
     columns = min(len(curves), 3)

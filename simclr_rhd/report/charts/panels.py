@@ -81,7 +81,8 @@ def label_efficiency_panels(targets: Mapping[str, EfficiencyCurves]) -> list[Pan
     """Draw the label efficiency: one chart a target, {target: curves}."""
     styles = assign_line_styles(targets)
     caption = (
-        "Balanced accuracy per video by labelled groups to learn from; bars: the range over three draws."
+        "Balanced accuracy per video by labelled groups to learn from; bars: the range over three draws of "
+        "them and, of the untrained encoder, over its draws."
     )
     return [
         draw_panel(

@@ -132,7 +132,7 @@ def diagnostic_curves(epochs: Epochs, name: str) -> dict[str, list[float | None]
 def plot_views(path: Path, frame: ArrayLike, views: ArrayLike, *, note: str) -> None:
     """A frame and random views of it.
 
-    `frame` is (s, s, 3) uint8, `of_it` (n, s, s, 3).
+    `frame` is (s, s, 3) uint8, `views` (n, s, s, 3).
     """
     shown = [np.asarray(frame), *np.asarray(views)]
     columns = 1 + -(-(len(shown) - 1) // 2)

@@ -160,8 +160,8 @@ class LossCurves:
     """The loss by epoch: in training, and on other frames.
 
     Attributes:
-        epochs: records with epoch, loss, val_loss (None where not known) and best; the last one marked as
-            best is the one whose weights were kept.
+        epochs: records with epoch, loss and val_loss (None where not known); of a pretraining the last one
+            marked as best is the one whose weights were kept.
         val_name: the name of the other frames, 'held-out' or 'validation'.
         bounds: {name: loss}, drawn as dashed lines.
     """

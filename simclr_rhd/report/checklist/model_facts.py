@@ -69,11 +69,13 @@ def training(facts: RunFacts) -> str:
 
 def selection(facts: RunFacts) -> str:
     """The choice of the final model."""
+    l2 = facts.setting("head_l2")
+    penalty = "the L2 penalty of the lowest loss on the validation groups" if l2 == "auto" else f"L2 {l2}"
+    monitor, patience = facts.setting("monitor"), facts.setting("patience")
     return (
-        f"Pretraining: the averaged weights of the epoch that is best by {facts.setting('monitor')}, with "
-        "early "
-        f"stopping after {facts.setting('patience')} epochs without improvement. Heads: epoch and L2 penalty "
-        "of the lowest loss on the validation groups. No tested frame decides anything."
+        f"Pretraining: once {monitor} has not improved for {patience} epochs, or the planned epochs come to "
+        "an end, the learning rate falls to 0; the averaged weights of the last epoch are kept. Heads: the "
+        f"last epoch, {penalty}. No tested frame decides anything."
     )
 
 

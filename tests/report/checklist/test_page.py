@@ -21,7 +21,8 @@ FLOW = DataFlow(
     unused=15,
     contradictory={"view": 1},
 )
-CONFIG = {"image_size": 64, "seed": 42, "init": "/srv/Dr Smith/weights.pt", "epochs": 3, "head_seeds": 5}
+CONFIG = {"image_size": 64, "seed": 42, "init": "/srv/Dr Smith/weights.pt", "epochs": 3}
+CONFIG |= {"head_seeds": 5, "head_l2": "auto"}
 COUNTS = {
     "quality": {"near_black": 3, "constant": 0, "duplicates": 2, "pictures_in_several_videos": 0},
     "conflicts": {"found": 2, "settled": 1},
@@ -83,6 +84,7 @@ def test_what_is_known_is_that_of_the_run():
         ("CLAIM 2024", "21"): "± 0.10 would take 38",
         ("CLAIM 2024", "23"): "torch 2.9; on CPU, 2 threads",
         ("CLAIM 2024", "25"): "batch size 17",
+        ("CLAIM 2024", "26"): "Heads: the last epoch, the L2 penalty of the lowest loss on the validation",
         ("CLAIM 2024", "27"): "mean of 5 heads",
         ("CLAIM 2024", "37"): "+0.10 [-0.10, +0.50] to raw pixels",
         ("CLAIM 2024", "38"): "Definite RHD (n = 5) sensitivity 0.90",
