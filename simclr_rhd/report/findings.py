@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from simclr_rhd.evaluation.checks.shortcuts import explaining_shortcuts
 from simclr_rhd.evaluation.results import RunResults, TargetResult
@@ -18,36 +19,27 @@ MIN_GROUPS = 5  # in the test part; with fewer, resampling them means next to no
 TIE_BELOW = 0.005  # a smaller difference is 0.00 on the page
 WORSE, NOT_BETTER, UNSURE, BETTER = "worse", "not better", "unsure", "better"
 OUTCOMES = (WORSE, NOT_BETTER, UNSURE, BETTER)  # the worst first
-# {baseline: {outcomes: a warning about the targets that have one of them}}
-BASELINE_WARNINGS: dict[str, dict[tuple[str, ...], str]] = {
-    "pixels": {
-        (WORSE,): "WORSE THAN RAW PIXELS: {}. A logistic regression on small pictures does better there, by "
-        "more than chance.",
-        (NOT_BETTER,): "NOT BETTER THAN RAW PIXELS: {}. A logistic regression on small pictures does as well "
-        "or better there.",
-        (UNSURE,): "NOT SHOWN TO BE BETTER THAN RAW PIXELS: {}. The difference may be chance.",
-    },
-    "mask": {
-        (
-            WORSE,
-            NOT_BETTER,
-        ): "NOT BETTER THAN A MASK: {}. The black area of a frame depends on the device "
-        "and its settings, not on the heart, and predicts as well or better there.",
-    },
-    "header": {
-        (
-            WORSE,
-            NOT_BETTER,
-        ): "NOT BETTER THAN WHAT IS KNOWN WITHOUT THE PICTURE: {}. Site, device, size and kind of colour of "
-        "a frame predict as well or better there.",
-    },
-    "random encoder": {
-        (WORSE, NOT_BETTER): "NOT BETTER THAN AN UNTRAINED ENCODER: {}. On these data the pretraining has "
-        "not paid there.",
-    },
+# {baseline: its name in a warning, and the words before "as well" or "better"}
+WARNED_BASELINES = {
+    "pixels": ("RAW PIXELS", "A logistic regression on small pictures does"),
+    "mask": (
+        "A MASK",
+        "The black area of a frame depends on the device and its settings, not on the heart, and predicts",
+    ),
+    "header": (
+        "WHAT IS KNOWN WITHOUT THE PICTURE",
+        "Site, device, size and kind of colour of a frame predict",
+    ),
+    "random encoder": (
+        "AN UNTRAINED ENCODER",
+        "The pretraining has not paid there: the same heads on random weights do",
+    ),
 }
-
-
+OUTCOME_WARNINGS = {
+    WORSE: "WORSE THAN {baseline}: {targets}. {rival} better there, by more than chance.",
+    NOT_BETTER: "NOT BETTER THAN {baseline}: {targets}. {rival} as well or better there.",
+    UNSURE: "NOT SHOWN TO BE BETTER THAN {baseline}: {targets}. The difference may be chance.",
+}
 SHORTCUT_WARNING = (
     "A SHORTCUT MAY EXPLAIN THE SCORE of {target}: {baseline} alone has {score} per {level}, where guessing "
     "has {chance}, and the model's {ours} is not above that by more than chance."
@@ -108,16 +100,16 @@ def collect_warnings(results: RunResults) -> list[str]:
     warnings = [*data_warnings(results), *shortcut_warnings(results)]
     explained = {name: explaining_shortcuts(result) for name, result in results.targets.items()}
     findings = [finding for name, result in results.targets.items() for finding in find_target(name, result)]
-    for baseline, texts in BASELINE_WARNINGS.items():
-        compared = [
-            finding
+    for (baseline, (name, rival)), outcome in product(WARNED_BASELINES.items(), OUTCOME_WARNINGS):
+        targets = [
+            finding.target
             for finding in findings
-            if finding.baseline == baseline and baseline not in explained[finding.target]
+            if (finding.baseline, finding.outcome) == (baseline, outcome)
+            and baseline not in explained[finding.target]
         ]
-        for outcomes, text in texts.items():
-            names = [of.target for outcome in outcomes for of in compared if of.outcome == outcome]
-            if names:
-                warnings.append(text.format(", ".join(names)))
+        if targets:
+            text = OUTCOME_WARNINGS[outcome]
+            warnings.append(text.format(baseline=name, targets=", ".join(targets), rival=rival))
     return warnings
 
 

@@ -106,6 +106,27 @@ def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
     assert summary(found).startswith("NOT BETTER THAN AN UNTRAINED ENCODER: view.")
 
 
+@pytest.mark.parametrize(
+    ("margin", "ci95", "says"),
+    [
+        (-0.2, [-0.3, -0.1], "WORSE THAN {}: view."),
+        (-0.2, [-0.3, 0.1], "NOT BETTER THAN {}: view."),
+        (0.02, [-0.1, 0.2], "NOT SHOWN TO BE BETTER THAN {}: view."),
+        (0.2, [0.1, 0.3], None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("baseline", "name"),
+    [("random encoder", "AN UNTRAINED ENCODER"), ("mask", "A MASK"), ("pixels", "RAW PIXELS")],
+)
+def test_each_baseline_that_is_not_beaten_is_named(margin, ci95, says, baseline, name):
+    of_view = task_result(0.9, 0.3, low=0.85)
+    of_view["baselines"][baseline] = of_view["baselines"]["pixels"]
+    of_view["margins"][baseline] = {"video": {"balanced_accuracy": margin, "ci95": ci95}}
+    warnings = [text for text in findings.collect_warnings(results(metrics(view=of_view))) if name in text]
+    assert [text.split(".")[0] + "." for text in warnings] == ([] if says is None else [says.format(name)])
+
+
 def test_what_was_asked_for_is_in_the_log():
     found = metrics(view=task_result(0.6, 0.5, low=0.55))
     of_view = found["tasks"]["view"]
