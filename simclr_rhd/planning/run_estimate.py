@@ -116,10 +116,20 @@ class Plan:
         spent = min(spent, self.pretraining_s(cost, max_epochs=self.epochs))
         return self.setup_s + self.pretrainings * spent + self.downstream_s(cost)
 
-    def max_seconds(self, cost: StepCost) -> float:
+    def planned_seconds(self, cost: StepCost) -> float:
         """Seconds of the run if all epochs are used, of each size as many as planned."""
         spent = self.pretraining_s(cost, max_epochs=self.epochs)
         return self.setup_s + self.pretrainings * spent + self.downstream_s(cost)
+
+    def max_seconds(self, cost: StepCost) -> float:
+        """Seconds of the run if all epochs are used, and views grow as early as they can."""
+        full_s, smaller = self.epoch_s(cost), set(self.sizes) - {max(self.sizes, default=0)}
+        more_s = sum(
+            max(0, self.sizes.count(size) - self.patience - 1)
+            * (full_s - self.epoch_s(cost, self.share(cost, size)))
+            for size in smaller
+        )
+        return self.planned_seconds(cost) + self.pretrainings * more_s
 
 
 def estimate_record(cost: StepCost, plan: Plan, *, used: int) -> dict[str, Any]:
@@ -149,6 +159,8 @@ def estimate_lines(cost: StepCost, plan: Plan, *, used: int, free: int) -> list[
     epoch = plan.epoch_s(cost)
     smallest_share = plan.share(cost, min(plan.sizes)) if plan.sizes else 1
     first_epoch = f"{format_duration(plan.epoch_s(cost, smallest_share))} to " * (smallest_share < 1)
+    longest = f"{format_duration(plan.max_seconds(cost))} if views grow as early as they can, "
+    longest *= plan.max_seconds(cost) > plan.planned_seconds(cost)
     lines = [
         f"model: {cost.parameters / 1e6:.1f} million parameters; weights and gradients "
         f"{cost.weights / 1e6:.0f} MB, optimizer {cost.optimizer / 1e6:.0f} MB, activations "
@@ -156,9 +168,9 @@ def estimate_lines(cost: StepCost, plan: Plan, *, used: int, free: int) -> list[
         f"memory: about {needed / 1e9:.1f} GB at the most, of {(used + free) / 1e9:.1f} GB; by batch size: "
         f"{table} GB",
         f"time: a step {cost.step_s(plan.pairs, plan.micro_batch):.2f} s, an epoch "
-        f"{first_epoch}{format_duration(epoch)}; "
-        f"the whole run {format_duration(plan.max_seconds(cost))} with all {plan.epochs} epochs as planned, "
-        f"{format_duration(plan.min_seconds(cost))} if it stops as early as it can",
+        f"{first_epoch}{format_duration(epoch)}; the whole run "
+        f"{format_duration(plan.planned_seconds(cost))} with all {plan.epochs} epochs as planned, "
+        f"{longest}{format_duration(plan.min_seconds(cost))} if it stops as early as it can",
     ]
     fits = fits_by_model(cost, free)
     if not fits(plan.pairs, plan.micro_batch):

@@ -167,7 +167,7 @@ def _epochs_within(seconds: float, stages: Sequence[int], cost: StepCost, plan: 
     return bisect_right(
         range(1, plan.epochs + 1),
         seconds,
-        key=lambda epochs: _with_epochs(plan, epochs, stages).max_seconds(cost),
+        key=lambda epochs: _with_epochs(plan, epochs, stages).planned_seconds(cost),
     )
 
 
@@ -175,7 +175,7 @@ def _too_short(minutes: float, stages: Sequence[int], cost: StepCost, plan: Plan
     """The message for a time in which not even one epoch fits, with the least that does."""
     shortest = _with_epochs(plan, 1, stages)
     epoch_s = shortest.pretrainings * shortest.pretraining_s(cost, max_epochs=1)
-    least_s = (shortest.max_seconds(cost) - MARGIN * plan.setup_s) / (1 - MARGIN)
+    least_s = (shortest.planned_seconds(cost) - MARGIN * plan.setup_s) / (1 - MARGIN)
     return (
         f"--minutes {minutes:g}: all before the pretraining takes {format_duration(plan.setup_s)}, one epoch "
         f"{format_duration(epoch_s)}, and all after it {format_duration(plan.downstream_s(cost))}; wanted "

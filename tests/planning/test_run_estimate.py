@@ -70,7 +70,7 @@ def test_times_add_up():
     )
     after = 4 * 500 * 0.002 + costs.METRICS_S + costs.BASELINES_S_PER_FOLD
     assert PLAN.downstream_s(COST) == pytest.approx(after)
-    assert PLAN.max_seconds(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
+    assert PLAN.planned_seconds(COST) == pytest.approx(20 * PLAN.epoch_s(COST) + after)
     assert PLAN.min_seconds(COST) == pytest.approx((6 + 2) * PLAN.epoch_s(COST) + after), "and the annealing"
     folds = replace(PLAN, folds=3, pretrainings=4, n_head_fits=7, linear_epochs=10, finetune_epochs=2)
     encoders, heads, finetuned = (
@@ -79,12 +79,12 @@ def test_times_add_up():
         4 * 2 * 500 * 0.01 / 2,
     )
     of_folds = encoders + heads + finetuned + costs.METRICS_S + 3 * costs.BASELINES_S_PER_FOLD
-    assert folds.max_seconds(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
+    assert folds.planned_seconds(COST) == pytest.approx(4 * 20 * PLAN.epoch_s(COST) + of_folds)
     shared = replace(PLAN, ranks=2, setup_s=9.0)
     assert shared.epoch_s(COST) == pytest.approx(
         15 * 32 * 0.01 + 2 * 100 * 0.002 + costs.CHECKPOINTS_S_PER_EPOCH
     )
-    assert shared.max_seconds(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
+    assert shared.planned_seconds(COST) == pytest.approx(9 + 20 * shared.epoch_s(COST) + after)
 
 
 def test_what_does_not_fit_is_said_with_what_does():
@@ -115,18 +115,22 @@ def test_steps_are_measured_in_a_process_of_their_own():
 
 def test_epochs_of_small_views_take_less():
     full, growing = replace(PLAN, sizes=(64,) * 20), replace(PLAN, sizes=(32,) * 12 + (64,) * 8)
-    assert full.max_seconds(COST) == PLAN.max_seconds(COST) and full.min_seconds(COST) == PLAN.min_seconds(
+    assert full.planned_seconds(COST) == PLAN.planned_seconds(COST) and full.min_seconds(
         COST
-    )
-    spent = growing.max_seconds(COST) - full.max_seconds(COST)
+    ) == PLAN.min_seconds(COST)
+    spent = growing.planned_seconds(COST) - full.planned_seconds(COST)
     assert spent == pytest.approx(12 * (PLAN.epoch_s(COST, 1 / 4) - PLAN.epoch_s(COST)))
     assert PLAN.epoch_s(COST) / 4 < PLAN.epoch_s(COST, 1 / 4) < PLAN.epoch_s(COST) / 3
     least = 6 * (PLAN.epoch_s(COST) + PLAN.epoch_s(COST, 1 / 4)) + 3 * PLAN.epoch_s(COST)
     assert growing.min_seconds(COST) == pytest.approx(PLAN.setup_s + least + PLAN.downstream_s(COST))
-    assert (
-        f"an epoch {format_duration(PLAN.epoch_s(COST, 1 / 4))} to"
-        in costs.estimate_lines(COST, growing, used=0, free=1)[2]
-    )
+    more = 6 * (PLAN.epoch_s(COST) - PLAN.epoch_s(COST, 1 / 4))
+    assert growing.max_seconds(COST) == pytest.approx(growing.planned_seconds(COST) + more)
+    assert full.max_seconds(COST) == full.planned_seconds(COST) and PLAN.max_seconds(
+        COST
+    ) == PLAN.planned_seconds(COST)
+    line = costs.estimate_lines(COST, growing, used=0, free=1)[2]
+    assert f"an epoch {format_duration(PLAN.epoch_s(COST, 1 / 4))} to" in line
+    assert f"{format_duration(growing.max_seconds(COST))} if views grow as early as they can" in line
 
 
 def test_what_small_views_take_is_what_was_measured_where_it_was():
