@@ -30,7 +30,7 @@ def noise(width=7, seed=0):
     return np.random.default_rng(seed).normal(size=(N, width)).astype(np.float32)
 
 
-@pytest.mark.parametrize("components", [False, True])
+@pytest.mark.parametrize("components", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_can_be_told_is_told(task, components):
     x = noise() + 9 * task.true[:, None]
     found = protocol.scores(x, task, seed=0, components=components)

@@ -238,8 +238,17 @@ def test_without_scripts_the_maps_are_pictures(reports, visit):
     assert page.locator(".map img.still:visible").count() == 6 and page.locator(".map canvas").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "width"), [("long", PHONE), ("folds", DESK), ("exams", PHONE)])
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [
+        ("long", PHONE, "light"),
+        ("folds", DESK, "dark"),
+        ("exams", PHONE, "light"),
+        pytest.param("long", PHONE, "dark", marks=pytest.mark.slow),
+        pytest.param("folds", DESK, "light", marks=pytest.mark.slow),
+        pytest.param("exams", PHONE, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_serious_stands_in_the_way_of_anybody(reports, visit, name, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
     page = visit(reports[name], width, color_scheme=scheme)
