@@ -151,3 +151,15 @@ def test_the_annealing_is_explained():
         "From epoch 5 on the learning rate falls to 0" in line for line in plots_pretraining.epoch_notes(rows)
     )
     assert not any("learning rate" in line for line in plots_pretraining.epoch_notes(rows[:4]))
+
+
+def test_the_last_best_epoch_is_marked(tmp_path):
+    """Every improvement is a best epoch at its time; the weights kept are those of the last."""
+    records = epochs(5)
+    plots_pretraining.plot_simclr_loss(tmp_path / "first.png", records, note="")
+    records[3]["best"] = True
+    plots_pretraining.plot_simclr_loss(tmp_path / "both.png", records, note="")
+    records[0]["best"] = False
+    plots_pretraining.plot_simclr_loss(tmp_path / "last.png", records, note="")
+    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "last.png").read_bytes()
+    assert (tmp_path / "first.png").read_bytes() != (tmp_path / "last.png").read_bytes()

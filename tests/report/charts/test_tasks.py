@@ -42,18 +42,6 @@ def test_losses_that_are_not_known_are_left_out(records, tmp_path):
     assert size_in_inches(tmp_path / "head.png")[0] == 8.5
 
 
-def test_the_last_best_epoch_is_marked(tmp_path):
-    """Every improvement is a best epoch at its time; the weights kept are those of the last."""
-    records = epochs(5)
-    plots_tasks.plot_head_loss(tmp_path / "first.png", "view", records, note="")
-    records[3]["best"] = True
-    plots_tasks.plot_head_loss(tmp_path / "both.png", "view", records, note="")
-    records[0]["best"] = False
-    plots_tasks.plot_head_loss(tmp_path / "last.png", "view", records, note="")
-    assert (tmp_path / "both.png").read_bytes() == (tmp_path / "last.png").read_bytes()
-    assert (tmp_path / "first.png").read_bytes() != (tmp_path / "last.png").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("n", "changes"),
     [(3, {}), (5, {"parts": ["val"] * 5}), (17, {"videos": ["one"] * 17}), (401, {})],
