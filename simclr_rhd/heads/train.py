@@ -197,10 +197,8 @@ class _EpochLosses(NamedTuple):
 
 def _select_l2(l2: Sequence[float], val_losses: list[float] | None) -> int:
     """Return the index of the lowest validation loss; without losses, of the strength nearest the default."""
-    if len(l2) == 1:
-        return 0
     if val_losses is None:
-        return min(range(len(l2)), key=lambda number: abs(math.log(l2[number] / DEFAULT_L2)))
+        return min(range(len(l2)), key=lambda number: abs(l2[number] - DEFAULT_L2))
     return min(range(len(l2)), key=val_losses.__getitem__)
 
 

@@ -121,7 +121,7 @@ class RunContext:
             clear(self.save_dir)
             if self.mirror:  # before a checkpoint of this run can stand beside one of another
                 self.mirror.push()
-        else:  # results of an earlier evaluation, which this one may not have
+        else:  # results of the previous evaluation, which this one may not have
             clear_pictures(self.save_dir)
             (self.save_dir / FINETUNED_MODEL).unlink(missing_ok=True)
         logs.log_to(self.save_dir)

@@ -78,7 +78,7 @@ def list_outputs(save_dir: Path) -> list[str]:
 
 
 def clear_pictures(save_dir: Path) -> None:
-    """Remove the pictures of an earlier evaluation; not each evaluation draws all of them anew."""
+    """Remove the pictures of the previous evaluation; not each evaluation draws all of them anew."""
     for name in (*OUTPUTS, *_task_files(save_dir)):
         if name.endswith(".png"):
             (save_dir / name).unlink(missing_ok=True)

@@ -115,9 +115,8 @@ def test_steps_are_measured_in_a_process_of_their_own():
 
 def test_epochs_of_small_views_take_less():
     full, growing = replace(PLAN, sizes=(64,) * 20), replace(PLAN, sizes=(32,) * 12 + (64,) * 8)
-    assert full.planned_seconds(COST) == PLAN.planned_seconds(COST) and full.min_seconds(
-        COST
-    ) == PLAN.min_seconds(COST)
+    assert full.planned_seconds(COST) == PLAN.planned_seconds(COST)
+    assert full.min_seconds(COST) == PLAN.min_seconds(COST)
     spent = growing.planned_seconds(COST) - full.planned_seconds(COST)
     assert spent == pytest.approx(12 * (PLAN.epoch_s(COST, 1 / 4) - PLAN.epoch_s(COST)))
     assert PLAN.epoch_s(COST) / 4 < PLAN.epoch_s(COST, 1 / 4) < PLAN.epoch_s(COST) / 3
@@ -125,9 +124,8 @@ def test_epochs_of_small_views_take_less():
     assert growing.min_seconds(COST) == pytest.approx(PLAN.setup_s + least + PLAN.downstream_s(COST))
     more = 6 * (PLAN.epoch_s(COST) - PLAN.epoch_s(COST, 1 / 4))
     assert growing.max_seconds(COST) == pytest.approx(growing.planned_seconds(COST) + more)
-    assert full.max_seconds(COST) == full.planned_seconds(COST) and PLAN.max_seconds(
-        COST
-    ) == PLAN.planned_seconds(COST)
+    assert full.max_seconds(COST) == full.planned_seconds(COST)
+    assert PLAN.max_seconds(COST) == PLAN.planned_seconds(COST)
     line = costs.estimate_lines(COST, growing, used=0, free=1)[2]
     assert f"an epoch {format_duration(PLAN.epoch_s(COST, 1 / 4))} to" in line
     assert f"{format_duration(growing.max_seconds(COST))} if views grow as early as they can" in line

@@ -107,7 +107,7 @@ def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
 
 
 @pytest.mark.parametrize(
-    ("margin", "ci95", "says"),
+    ("margin", "ci95", "warning"),
     [
         (-0.2, [-0.3, -0.1], "WORSE THAN {}: view."),
         (-0.2, [-0.3, 0.1], "NOT BETTER THAN {}: view."),
@@ -119,12 +119,14 @@ def test_an_untrained_encoder_that_is_not_beaten_is_said_at_the_top():
     ("baseline", "name"),
     [("random encoder", "AN UNTRAINED ENCODER"), ("mask", "A MASK"), ("pixels", "RAW PIXELS")],
 )
-def test_each_baseline_that_is_not_beaten_is_named(margin, ci95, says, baseline, name):
+def test_each_baseline_that_is_not_beaten_is_named(margin, ci95, warning, baseline, name):
     of_view = task_result(0.9, 0.3, low=0.85)
     of_view["baselines"][baseline] = of_view["baselines"]["pixels"]
     of_view["margins"][baseline] = {"video": {"balanced_accuracy": margin, "ci95": ci95}}
     warnings = [text for text in findings.collect_warnings(results(metrics(view=of_view))) if name in text]
-    assert [text.split(".")[0] + "." for text in warnings] == ([] if says is None else [says.format(name)])
+    assert [text.split(".")[0] + "." for text in warnings] == (
+        [] if warning is None else [warning.format(name)]
+    )
 
 
 def test_what_was_asked_for_is_in_the_log():

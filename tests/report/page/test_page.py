@@ -9,6 +9,7 @@ from jinja2 import UndefinedError
 from results import HOSTILE, RUN, metrics, results, scores, task_result
 from untrained_run import FakeEmbeddingWorker, evaluate_run, make_dataset
 
+from simclr_rhd.core.errors import UserError
 from simclr_rhd.evaluation.results import TargetResult
 from simclr_rhd.report.build import DRAWING_MAPS_S
 from simclr_rhd.report.page import page as report
@@ -298,22 +299,33 @@ def test_classes_that_do_not_count_are_no_mistakes():
     assert report.count_errors(TargetResult.from_json(result)) == (4, 23)
 
 
-def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
-    class Lost(FakeEmbeddingWorker):
-        def maps(self, timeout_s=None):
-            raise MapsMissing(f"after {timeout_s} s")
+class LostMaps(FakeEmbeddingWorker):
+    def maps(self, timeout_s=None):
+        raise MapsMissing(f"after {timeout_s} s")
 
+
+def test_a_report_whose_maps_were_lost_has_all_else(tmp_path, monkeypatch):
     monkeypatch.setattr("simclr_rhd.core.logs.elapsed", lambda: 90.0)
     dataset, limit = (
         make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []}),
         TimeLimit(2, 9, {}),
     )
-    assert evaluate_run(dataset, tmp_path, monkeypatch, projection=Lost, limit=limit) == 0
+    assert evaluate_run(dataset, tmp_path, monkeypatch, projection=LostMaps, limit=limit) == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "There are no maps" in text and "ROC per video" in text
     assert not list(tmp_path.glob("umap_*")) and list(tmp_path.glob("confusion_matrix_*"))
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["maps_missing"] == f"after {30 - DRAWING_MAPS_S} s" and record["maps_missing"] in text
+
+
+@pytest.mark.slow
+def test_maps_that_were_lost_are_recorded_without_a_limit_and_stop_a_rehearsal(tmp_path, monkeypatch):
+    dataset = make_dataset({"view": ["A4C", "PLAX"], "condition": [], "severity": []})
+    assert evaluate_run(dataset, tmp_path / "unlimited", monkeypatch, projection=LostMaps) == 0
+    record = json.loads((tmp_path / "unlimited" / "run.json").read_text())
+    assert record["maps_missing"] == "after None s"
+    with pytest.raises(UserError, match="after None s; --no-figures leaves the pictures out"):
+        evaluate_run(dataset, tmp_path / "rehearsal", monkeypatch, projection=LostMaps, is_rehearsal=True)
 
 
 def test_the_page_says_how_many_differences_hold_together(tmp_path):
